@@ -1,0 +1,172 @@
+"""The composition root: the only place that names concrete types."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path as HostPath
+
+from ctxfs import __version__
+from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
+from ctxfs.context.request import Request
+from ctxfs.context.tokens import open_tokenizer
+from ctxfs.index.follow import IndexedRoot
+from ctxfs.index.indexer import Indexer, IndexerOptions, Notify
+from ctxfs.index.model_build import default_model_folder, is_installed
+from ctxfs.index.query import Query, parse_query
+from ctxfs.index.search import Answer, Searcher
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path
+from ctxfs.model.principal import Principal, current_person
+from ctxfs.store.config import Settings, read_settings
+from ctxfs.store.folder import Folder
+from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
+from ctxfs.vfs.namespace import Namespace
+from mounts import knowledge, memory, pad
+from mounts.context import ContextMount
+from mounts.control import ControlMount, as_json
+from mounts.guide import GuideMount
+from mounts.search import SearchView
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """One opened store: its tree, its search, its contexts. Adapters and commands use nothing else."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.settings: Settings = read_settings(layout.config)
+        self.principal: Principal = current_person()
+        self.searcher = Searcher(layout.index, self.model)
+        self.progress: dict[str, object] = {}
+        self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self._view = SearchView(
+            self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
+        )
+        self.tree = Namespace({".search": self._view})
+        self._constructor = Constructor(self.tree, self._search)
+        self._attach()
+
+    @property
+    def model(self) -> HostPath | None:
+        """The embedding model's folder; None when meaning is switched off."""
+        if not self.settings.index.meaning:
+            return None
+        named = self.settings.index.model
+        return HostPath(named).expanduser() if named else default_model_folder()
+
+    def reload_settings(self) -> None:
+        """Read ctxfs.toml again and show the sources that it names now."""
+        self.settings = read_settings(self.layout.config)
+        wanted = {Path(("knowledge", source.name)): source for source in self.settings.sources}
+        for at in self.tree.mountpoints:
+            if len(at.parts) == 2 and at.parts[0] == "knowledge" and at not in wanted:
+                self.tree.detach(at)
+        for at, source in wanted.items():
+            self.tree.attach(at, knowledge.provide(source))
+
+    def indexed_roots(self) -> list[IndexedRoot]:
+        """Every host folder whose files are searched."""
+        tree = self.layout.tree
+        own = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
+        return own + [
+            IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude) for source in self.settings.sources
+        ]
+
+    def indexer_options(self) -> IndexerOptions:
+        """What the indexer is started with; without an installed model it does words only."""
+        index = self.settings.index
+        model = self.model
+        usable = model if model is not None and is_installed(model) else None
+        return IndexerOptions(self.layout.index, usable, index.threads, index.max_file_bytes, index.exact_below)
+
+    def new_indexer(self, notify: Notify) -> Indexer:
+        """An indexer in this process, for commands that run without a daemon."""
+        return Indexer(self.indexer_options(), notify)
+
+    async def ask(self, question: str, below: Path) -> Answer:
+        """Answer a question typed by somebody."""
+        return await self._search(parse_query(question), below, CANDIDATES)
+
+    async def build(self, request: Request) -> Context:
+        """Build a context for a request."""
+        return await self._constructor.build(request)
+
+    async def status(self) -> dict[str, object]:
+        """Everything `ctxfs status` shows, as plain values."""
+        counts, skipped, vectors = await blocking(self.searcher.counts)
+        return {
+            "version": __version__,
+            "store": str(self.layout.root),
+            "pid": os.getpid(),
+            "principal": str(self.principal),
+            "mounts": list(self.mountpoints()),
+            "sources": [self._source_status(root) for root in self.indexed_roots()],
+            "index": {
+                "files": counts.files if counts else 0,
+                "searchable": counts.searchable if counts else 0,
+                "skipped": skipped,
+                "chunks": counts.chunks if counts else 0,
+                "waiting_for_meaning": counts.waiting if counts else 0,
+                "vectors": vectors,
+                "meaning": await blocking(self.searcher.meaning_fault) or "ok",
+                **self.progress,
+            },
+        }
+
+    def _source_status(self, root: IndexedRoot) -> dict[str, object]:
+        there = os.path.isdir(root.root)
+        return {"at": root.prefix, "path": root.root, "state": "ok" if there else "down: the folder does not exist"}
+
+    def _generation(self) -> int:
+        return self.searcher.generation
+
+    async def _search(self, query: Query, below: Path, limit: int) -> Answer:
+        return await blocking(self.searcher.search, query, below, limit)
+
+    async def _pack(self, request: Request, answer: Answer) -> Context:
+        tokenizer = open_tokenizer(request.tokenizer)
+        return await blocking(assemble, request, [], list(answer.hits), tuple(answer.notes), tokenizer)
+
+    def _attach(self) -> None:
+        tree, folders = self.tree, self.layout.tree
+        tree.attach(ROOT, GuideMount(lambda: [(source.name, source.writable) for source in self.settings.sources]))
+        tree.attach(Path(("memory",)), memory.provide(folders))
+        tree.attach(Path(("pad",)), pad.provide(folders))
+        tree.attach(Path(("knowledge",)), _Nothing())
+        tree.attach(Path(("search",)), self._view.root(self._work_folder("search")))
+        tree.attach(
+            Path(("context",)),
+            ContextMount(self._work_folder("context"), self.build, self._generation, self.settings.context.budget),
+        )
+        tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
+        self.reload_settings()
+
+    def _work_folder(self, area: str) -> Mount:
+        return Folder(str(self.layout.tree / area), writable=True)
+
+    def _control(self) -> Mount:
+        async def status() -> bytes:
+            return as_json(await self.status())
+
+        async def whoami() -> bytes:
+            return f"{self.principal}\n".encode()
+
+        async def mounted() -> bytes:
+            return as_json([str(at) for at in sorted(self.tree.mountpoints)])
+
+        async def errors() -> bytes:
+            try:
+                return await blocking(self.layout.errors.read_bytes)
+            except FileNotFoundError:
+                return b""
+
+        return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+
+
+class _Nothing(ControlMount):
+    """knowledge/ itself, so that it is there before the first source is."""
+
+    def __init__(self) -> None:
+        super().__init__({})

@@ -1,0 +1,118 @@
+"""ls, cat, tree: the tree without a mount."""
+
+import sys
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ctxfs.cli.output import say, say_json, write_bytes
+from ctxfs.cli.session import Session, session
+from ctxfs.model.path import printable
+
+_NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
+_COLOURS = {"dir": "blue", "link": "cyan"}
+
+
+def _record(entry: list[Any]) -> dict[str, object]:
+    return {
+        "name": printable(entry[_NAME]),
+        "kind": entry[_KIND],
+        "size": entry[_SIZE],
+        "mtime_ns": entry[_MTIME],
+        "mode": f"{entry[_MODE]:04o}",
+        **({"target": printable(entry[_TARGET])} if entry[_KIND] == "link" else {}),
+    }
+
+
+@click.command()
+@click.argument("path", default="")
+@click.option("-l", "long", is_flag=True, help="Kind, size, time and link target too.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of entries.")
+@click.pass_obj
+def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
+    """List a directory of the tree, such as 'search/how do we rotate keys'."""
+    with session(store) as opened:
+        entry = opened.call("stat", path=path)
+        entries = opened.call("list", path=path) if entry[_KIND] == "dir" else [[path, *entry[1:]]]
+    if as_json:
+        say_json([_record(entry) for entry in entries])
+        return
+    for entry in entries:
+        name = entry[_NAME] + ("/" if entry[_KIND] == "dir" else "")
+        if long:
+            when = datetime.fromtimestamp(entry[_MTIME] / 1e9).strftime("%Y-%m-%d %H:%M") if entry[_MTIME] else "-"
+            arrow = f" -> {entry[_TARGET]}" if entry[_KIND] == "link" else ""
+            name = f"{entry[_KIND]:<5}{entry[_SIZE]:>10} {when:>16}  {name}{arrow}"
+        say(name, fg=_COLOURS.get(entry[_KIND]))
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.pass_obj
+def cat(store: str | None, paths: tuple[str, ...]) -> None:
+    """Print files of the tree, as bytes; links are followed."""
+    failed = False
+    with session(store) as opened:
+        for path in paths:
+            try:
+                write_bytes(_read(opened, path))
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                click.echo(f"ctxfs: {printable(path)}: {error.strerror}", err=True)
+                failed = True
+    sys.exit(1 if failed else 0)
+
+
+def _read(opened: Session, path: str) -> bytes:
+    """The content of a file, through the links that a question's directory holds."""
+    for _ in range(8):
+        entry = opened.call("stat", path=path)
+        if entry[_KIND] != "link":
+            break
+        names = path.strip("/").split("/")[:-1]
+        for part in entry[_TARGET].split("/"):
+            if part == "..":
+                names = names[:-1]
+            elif part not in ("", "."):
+                names.append(part)
+        path = "/".join(names)
+    data: bytes = opened.call("read", path=path)
+    return data
+
+
+@click.command()
+@click.argument("path", default="")
+@click.option("-L", "--depth", default=2, show_default=True, type=click.IntRange(1, 50), help="How many levels.")
+@click.option("--json", "as_json", is_flag=True, help="Nested JSON objects.")
+@click.pass_obj
+def tree(store: str | None, path: str, depth: int, as_json: bool) -> None:
+    """Show a directory of the tree and what is below it."""
+    with session(store) as opened:
+        if as_json:
+            say_json(_nested(opened, path, depth))
+            return
+        say(path or ".", fg="blue")
+        _draw(opened, path, depth, "")
+
+
+def _nested(opened: Session, path: str, depth: int) -> list[dict[str, object]]:
+    out = []
+    for entry in opened.call("list", path=path):
+        record = _record(entry)
+        if entry[_KIND] == "dir" and depth > 1:
+            record["entries"] = _nested(opened, f"{path}/{entry[_NAME]}", depth - 1)
+        out.append(record)
+    return out
+
+
+def _draw(opened: Session, path: str, depth: int, indent: str) -> None:
+    entries = opened.call("list", path=path)
+    for number, entry in enumerate(entries, 1):
+        last = number == len(entries)
+        arrow = f" -> {entry[_TARGET]}" if entry[_KIND] == "link" else ""
+        click.echo(indent + ("└── " if last else "├── "), nl=False)
+        say(entry[_NAME] + arrow, fg=_COLOURS.get(entry[_KIND]))
+        if entry[_KIND] == "dir" and depth > 1:
+            _draw(opened, f"{path}/{entry[_NAME]}", depth - 1, indent + ("    " if last else "│   "))

@@ -1,0 +1,189 @@
+"""status, doctor, version: is it well, and if not, what mends it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from ctxfs import __version__
+from ctxfs.cli.output import say, say_json
+from ctxfs.cli.session import session
+from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+from ctxfs.store.layout import find_store
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+@click.option("--wait", is_flag=False, flag_value="words", type=click.Choice(["words", "meaning"]), help="Wait, with a bar, until it is searchable.")
+@click.pass_obj
+def status(store: str | None, as_json: bool, wait: str | None) -> None:
+    """What is mounted, what is indexed, what is wrong."""
+    if wait:
+        from ctxfs.cli.progress import follow_index
+
+        follow_index(find_store(store), wait)
+    with session(store) as opened:
+        found = opened.call("status")
+    if as_json:
+        say_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    index = found["index"]
+    say(f"store      {found['store']}")
+    say(f"you are    {found['principal']}")
+    for mount in found["mounts"]:
+        say(f"mounted    {mount['at']}  as {mount['principal']}", fg="green")
+    for source in found["sources"]:
+        good = source["state"] == "ok"
+        say(f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}", fg=None if good else "red")
+    say(f"index      {index.get('state', 'no daemon: as of the last run')}")
+    embedded = index["chunks"] - index["waiting_for_meaning"]
+    say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
+    say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
+    if index["meaning"] != "ok":
+        say(f"           {index['meaning']}", fg="yellow")
+    for note, count in index["skipped"].items():
+        say(f"skipped    {count} files: {note}")
+    for root, fault in index.get("watch", {}).items():
+        say(f"watch      {root}: {fault}", fg="yellow")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that doctor looked at; `remedy` mends it when it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="An array of checks.")
+@click.pass_obj
+def doctor(store: str | None, as_json: bool) -> None:
+    """Check everything that ctxfs needs; say what is wrong and the command that mends it. Exit code 6 if anything is."""
+    checks = [_run(name, check, store) for name, check in _CHECKS.items()]
+    if as_json:
+        say_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
+    else:
+        for check in checks:
+            say(f"{'ok ' if check.ok else 'BAD'} {check.name:<12} {check.detail}", fg="green" if check.ok else "red")
+            if not check.ok and check.remedy:
+                say(f"    → {check.remedy}")
+    if not all(check.ok for check in checks):
+        sys.exit(EXIT_UNHEALTHY)
+
+
+def _run(name: str, check: Callable[[str | None], str], store: str | None) -> Check:
+    try:
+        return Check(name, True, check(store))
+    except CommandError as error:
+        return Check(name, False, error.message, error.remedy)
+    except OSError as error:
+        return Check(name, False, f"{error.filename or ''}: {error.strerror}", "check permissions and free space")
+
+
+def _check_python(store: str | None) -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _check_fuse(store: str | None) -> str:
+    from ctxfs.fuse.mounting import check_fuse
+
+    check_fuse()
+    return "fusermount3 and /dev/fuse are usable"
+
+
+def _check_pyfuse3(store: str | None) -> str:
+    try:
+        import pyfuse3
+    except ImportError as error:
+        raise CommandError(
+            f"pyfuse3 cannot be imported: {error}",
+            "apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev, then pip install --force-reinstall pyfuse3",
+        ) from error
+    return f"pyfuse3 {pyfuse3.__version__}"
+
+
+def _check_model(store: str | None) -> str:
+    from ctxfs.index.model_build import default_model_folder, is_installed
+
+    folder = default_model_folder()
+    if not is_installed(folder):
+        raise CommandError("no embedding model: search works by words only", "ctxfs model install")
+    return str(folder)
+
+
+def _check_store(store: str | None) -> str:
+    from ctxfs.store.config import read_settings
+
+    layout = find_store(store)
+    settings = read_settings(layout.config)
+    for source in settings.sources:
+        if not os.path.isdir(source.path):
+            raise CommandError(
+                f"the folder of knowledge/{source.name} is gone: {source.path}",
+                f"bring it back, or: ctxfs remove {source.name}",
+            )
+    return f"{layout.root}, {len(settings.sources)} sources"
+
+
+def _check_disk(store: str | None) -> str:
+    free = shutil.disk_usage(find_store(store).root).free
+    if free < 200_000_000:
+        raise CommandError(f"only {free // 1_000_000} MB are free under the store", "make room on that disk")
+    return f"{free // 1_000_000_000} GB free"
+
+
+def _check_mounts(store: str | None) -> str:
+    from ctxfs.fuse.mounting import is_dead
+
+    dead = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            left, _, right = line.partition(" - ")
+            if right.startswith("fuse.ctxfs "):
+                from pathlib import Path as HostPath
+
+                at = left.split(" ", 5)[4]
+                if is_dead(HostPath(at)):
+                    dead.append(at)
+    if dead:
+        raise CommandError(f"a dead mount is left at {dead[0]}", f"ctxfs unmount {dead[0]}")
+    return "no dead mounts"
+
+
+def _check_watches(store: str | None) -> str:
+    with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
+        allowed = int(file.read())
+    if allowed < 8192:
+        raise CommandError(
+            f"only {allowed} folders can be watched for changes", "as root: sysctl fs.inotify.max_user_watches=524288"
+        )
+    return f"{allowed} folders can be watched"
+
+
+_CHECKS: dict[str, Callable[[str | None], str]] = {
+    "python": _check_python,
+    "fuse": _check_fuse,
+    "pyfuse3": _check_pyfuse3,
+    "model": _check_model,
+    "store": _check_store,
+    "disk": _check_disk,
+    "mounts": _check_mounts,
+    "watches": _check_watches,
+}
+
+
+@click.command()
+def version() -> None:
+    """Print the version."""
+    say(f"ctxfs {__version__}")

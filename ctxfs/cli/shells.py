@@ -1,0 +1,23 @@
+"""completion: scripts that make the shell complete commands and options."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from ctxfs.cli.output import say
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  ctxfs completion bash > ~/.local/share/bash-completion/completions/ctxfs
+    zsh:   ctxfs completion zsh  > "${fpath[1]}/_ctxfs"
+    fish:  ctxfs completion fish > ~/.config/fish/completions/ctxfs.fish
+    """
+    from ctxfs.cli.main import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    say(found(cli, {}, "ctxfs", "_CTXFS_COMPLETE").source())

@@ -1,0 +1,131 @@
+"""init, add, remove, reindex: what a store is and what it holds."""
+
+import os
+
+import click
+
+from ctxfs.cli.output import say, warn
+from ctxfs.cli.progress import follow_index
+from ctxfs.cli.session import LocalSession, connect
+from ctxfs.model.errors import CommandError
+from ctxfs.store.layout import choose_root, create_store, find_store
+
+
+@click.command()
+@click.pass_obj
+def init(store: str | None) -> None:
+    """Make a store (or complete one that is there)."""
+    root = choose_root(store)
+    existed = (root / "ctxfs.toml").exists()
+    layout = create_store(root)
+    say(f"{'store is ready' if existed else 'made a store'} at {layout.root}")
+    if not existed:
+        say("next: ctxfs add DIR, then ctxfs mount MOUNTPOINT")
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("--name", default="", help="Its name under knowledge/; the folder's own by default.")
+@click.option("--writable", is_flag=True, help="Let files be changed through the tree.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="A .gitignore pattern: shown, not indexed. Repeatable.")
+@click.pass_obj
+def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...]) -> None:
+    """Show FOLDER as knowledge/NAME and index it. The folder is not copied."""
+    opened = connect(find_store(store))
+    path = os.path.abspath(os.path.expanduser(folder))
+    try:
+        if isinstance(opened, LocalSession):
+            _add_here(opened, path, name, writable, list(exclude))
+        else:
+            name = opened.call("add", path=path, name=name, writable=writable, exclude=list(exclude))
+            say(f"added knowledge/{name}; it is being indexed (ctxfs status --wait)")
+    finally:
+        opened.close()
+
+
+def _add_here(opened: LocalSession, path: str, name: str, writable: bool, exclude: list[str]) -> None:
+    from ctxfs.daemon.server import new_source
+    from ctxfs.store.config import add_source
+
+    source = new_source(opened.app, path, name, writable, exclude)
+    add_source(opened.app.layout.config, source)
+    say(f"added knowledge/{source.name}; it is indexed at the next mount, or now by: ctxfs reindex")
+
+
+@click.command()
+@click.argument("name")
+@click.pass_obj
+def remove(store: str | None, name: str) -> None:
+    """Take knowledge/NAME out of the tree. The folder itself is not touched."""
+    name = name.removeprefix("knowledge/").strip("/")
+    opened = connect(find_store(store))
+    try:
+        if isinstance(opened, LocalSession):
+            from ctxfs.store.config import remove_source
+
+            if not remove_source(opened.app.layout.config, name):
+                raise CommandError(f"no source is called '{name}'", "see: ctxfs status")
+        else:
+            opened.call("remove", name=name)
+    finally:
+        opened.close()
+    say(f"removed knowledge/{name}; its folder is untouched")
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Read every file again instead of only what changed.")
+@click.pass_obj
+def reindex(store: str | None, full: bool) -> None:
+    """Bring the index up to the files now, with a progress bar."""
+    layout = find_store(store)
+    opened = connect(layout)
+    if isinstance(opened, LocalSession):
+        _reindex_here(opened, full)
+        return
+    opened.call("reindex")
+    opened.close()
+    follow_index(layout, "meaning")
+
+
+def _reindex_here(opened: LocalSession, full: bool) -> None:
+    import threading
+
+    from ctxfs.cli.progress import IndexBar
+    from ctxfs.index.indexer import Event
+    from ctxfs.store.lock import StoreLock
+
+    lock = StoreLock(opened.app.layout.run)
+    lock.acquire()
+    done = threading.Event()
+    faults: list[str] = []
+
+    def notify(event: Event) -> None:
+        if event.kind in ("error", "failed"):
+            faults.append(event.detail)
+            done.set()
+        elif event.kind == "idle":
+            done.set()
+
+    indexer = opened.app.new_indexer(notify)
+    indexer.start()
+    indexer.set_roots(opened.app.indexed_roots())
+    if full:
+        indexer.rebuild()
+    with IndexBar() as bar:
+        while not done.wait(0.2):
+            bar.show(opened.call("status")["index"])
+        opened.app.searcher.refresh(graph=True)
+        bar.show(opened.call("status")["index"])
+    indexer.stop()
+    lock.release()
+    for fault in faults:
+        warn(fault)
+    say_summary(opened.call("status")["index"])
+    if faults:
+        raise click.exceptions.Exit(1)
+
+
+def say_summary(index: dict[str, object]) -> None:
+    """One line on what can be searched now."""
+    say(f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors")
+

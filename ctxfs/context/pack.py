@@ -1,0 +1,102 @@
+"""Choose what goes into a context. Pure: candidates and a counter in, a plan out.
+
+Greedy by rank: whatever does not fit is skipped and smaller things behind it still get their chance. The rendered whole
+is counted, because tokens of parts do not add up to the tokens of the whole.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Reason = Literal["budget", "duplicate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of lines that may go in; `rank` is its place among the candidates, pins come before all others."""
+
+    path: str
+    first: int
+    last: int
+    text: str
+    heading: str = ""
+    score: float = 0.0
+    signals: tuple[tuple[str, float], ...] = ()
+    sha256: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A candidate that was left out."""
+
+    piece: Piece
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Plan:
+    """What goes in, in reading order of choice, and what does not."""
+
+    chosen: list[Piece] = field(default_factory=list)
+    excluded: list[Exclusion] = field(default_factory=list)
+    tokens: int = 0
+
+
+Render = Callable[[Sequence[Piece]], str]
+Count = Callable[[str], int]
+
+
+def pack(pieces: Sequence[Piece], budget: int, render: Render, count: Count) -> Plan:
+    """The best pieces whose rendering is within `budget` tokens; pins are assumed to fit (the caller checks).
+
+    Costs of pieces are estimated one by one and the whole is counted at the end; what is over is taken out from the
+    lowest rank upwards, and what was left out for its estimate is tried again in the space that remains.
+    """
+    plan = Plan()
+    seen: set[str] = set()
+    waiting: list[tuple[Piece, int]] = []
+    opened: set[str] = set()
+    spent = count(render(()))
+    for piece in pieces:
+        body = " ".join(piece.text.split())
+        if body in seen and not piece.pinned:
+            plan.excluded.append(Exclusion(piece, "duplicate"))
+            continue
+        seen.add(body)
+        cost = count(render((piece,))) - count(render(())) if piece.path not in opened else count(piece.text) + 4
+        if piece.pinned or spent + cost <= budget:
+            plan.chosen.append(piece)
+            opened.add(piece.path)
+            spent += cost
+        else:
+            waiting.append((piece, cost))
+    _shrink(plan, budget, render, count)
+    _grow(plan, waiting, budget, render, count)
+    plan.excluded.extend(Exclusion(piece, "budget") for piece, _ in waiting)
+    return plan
+
+
+def _shrink(plan: Plan, budget: int, render: Render, count: Count) -> None:
+    plan.tokens = count(render(plan.chosen))
+    while plan.tokens > budget:
+        position = max((n for n, piece in enumerate(plan.chosen) if not piece.pinned), default=None)
+        if position is None:
+            return
+        plan.excluded.append(Exclusion(plan.chosen.pop(position), "budget"))
+        plan.tokens = count(render(plan.chosen))
+
+
+def _grow(plan: Plan, waiting: list[tuple[Piece, int]], budget: int, render: Render, count: Count) -> None:
+    """Estimates add up to more than the whole costs; use the difference, with few counts of the whole."""
+    tries = 0
+    for item in list(waiting):
+        piece, cost = item
+        if plan.tokens + cost > budget * 1.02 or tries >= 8:
+            continue
+        tries += 1
+        tokens = count(render([*plan.chosen, piece]))
+        if tokens <= budget:
+            plan.chosen.append(piece)
+            plan.tokens = tokens
+            waiting.remove(item)

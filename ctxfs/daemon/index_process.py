@@ -1,0 +1,72 @@
+"""The indexer in a process of its own: orders on stdin, events on stdout, as frames of `rpc.wire`."""
+
+import os
+import sys
+import threading
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.index.follow import IndexedRoot
+from ctxfs.index.indexer import Event, Indexer, IndexerOptions, lower_priority
+from ctxfs.rpc.wire import FrameReader, pack_frame
+
+
+def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
+    """Sources as plain values."""
+    return [[root.prefix, root.root, list(root.exclude), root.gitignore] for root in roots]
+
+
+def options_to_wire(options: IndexerOptions) -> list[Any]:
+    """Options as plain values."""
+    model = str(options.model) if options.model else ""
+    return [str(options.folder), model, options.threads, options.max_file_bytes, options.exact_below]
+
+
+def _options_from_wire(value: list[Any]) -> IndexerOptions:
+    return IndexerOptions(HostPath(value[0]), HostPath(value[1]) if value[1] else None, *value[2:])
+
+
+class _Outlet:
+    """Writes events; ends the process when nobody reads them any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, event: Event) -> None:
+        frame = memoryview(pack_frame([event.kind, event.detail]))
+        try:
+            with self._lock:
+                while frame:
+                    frame = frame[os.write(self._fd, frame) :]
+        except BrokenPipeError:
+            os._exit(0)
+
+
+def main() -> None:
+    """Serve orders until stdin ends."""
+    lower_priority()
+    events = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not end up among the frames
+    outlet = _Outlet(events)
+    reader = FrameReader()
+    indexer: Indexer | None = None
+    while data := os.read(0, 1 << 20):
+        for order, value in reader.feed(data):
+            if order == "start":
+                indexer = Indexer(_options_from_wire(value), outlet.send)
+                indexer.start()
+            elif indexer is None:
+                continue
+            elif order == "roots":
+                indexer.set_roots([IndexedRoot(at, root, tuple(exclude), git) for at, root, exclude, git in value])
+            elif order == "changed":
+                indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
+            elif order == "rebuild":
+                indexer.rebuild()
+    if indexer is not None:
+        indexer.stop()
+
+
+if __name__ == "__main__":
+    main()

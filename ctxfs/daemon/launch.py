@@ -1,0 +1,43 @@
+"""Start a daemon in the background and wait until it answers."""
+
+import subprocess
+import sys
+import time
+
+from ctxfs.model.errors import CommandError
+from ctxfs.rpc.client import Client, NoDaemon
+from ctxfs.store.layout import Layout
+
+_START_SECONDS = 30.0
+
+
+def connect_or_start(layout: Layout, *, linger: bool = False) -> Client:
+    """A client of the store's daemon, which is started if there is none."""
+    try:
+        return Client(layout.run)
+    except NoDaemon:
+        pass
+    command = [sys.executable, "-m", "ctxfs", "--store", str(layout.root), "daemon"]
+    log = layout.run / "daemon.log"
+    if log.exists() and log.stat().st_size > 1_000_000:
+        log.replace(log.with_suffix(".log.1"))
+    with open(log, "ab") as out:
+        process = subprocess.Popen(
+            command + ([] if linger else ["--until-unmounted"]),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd="/",
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return Client(layout.run)
+        except NoDaemon:
+            # Lost a race against another starter: its daemon will answer.
+            if process.poll() not in (None, 0, 5):
+                break
+            time.sleep(0.01)
+    lines = log.read_text(errors="replace").strip().splitlines()
+    raise CommandError(f"the daemon did not start: {lines[-1] if lines else 'no output'}", f"see {log}")

@@ -1,0 +1,78 @@
+"""What can be asked of an opened store, by name: plain values in, plain values out.
+
+The daemon answers these over its socket; a command that opens the store itself calls them directly.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.context.request import make_request
+from ctxfs.model.errors import invalid
+from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from mounts.search import hit_record
+
+Method = Callable[[App, Mapping[str, Any]], Awaitable[Any]]
+
+
+async def _stat(app: App, args: Mapping[str, Any]) -> Any:
+    return entry_to_wire(await app.tree.stat(Path.parse(args["path"])))
+
+
+async def _list(app: App, args: Mapping[str, Any]) -> Any:
+    return [entry_to_wire(entry) for entry in await app.tree.list(Path.parse(args["path"]))]
+
+
+async def _read(app: App, args: Mapping[str, Any]) -> Any:
+    return await app.tree.read(Path.parse(args["path"]))
+
+
+async def _apply(app: App, args: Mapping[str, Any]) -> Any:
+    await app.tree.apply(change_from_wire(args["change"]))
+
+
+def tree_shape(app: App) -> dict[str, Any]:
+    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable]."""
+    table = app.tree.mountpoints
+    backings = []
+    for at, mount in table.items():
+        backing = mount.backing(ROOT)
+        if backing is not None and backing.relative.is_root:
+            backings.append([str(at), backing.root, backing.writable])
+    return {"backings": backings, "mountpoints": [str(at) for at in table], "views": sorted(app.tree.view_names)}
+
+
+async def _status(app: App, args: Mapping[str, Any]) -> Any:
+    return await app.status()
+
+
+async def _search(app: App, args: Mapping[str, Any]) -> Any:
+    limit = int(args.get("limit", app.settings.search.results))
+    question = str(args["question"])
+    answer = await app.ask(question, Path.parse(args.get("below", "")))
+    if answer.query.is_empty:
+        raise invalid(question[:80], "the question has no words to look for")
+    return {"notes": list(answer.notes), "hits": [{**hit_record(hit), "text": printable(hit.text)} for hit in answer.hits[:limit]]}
+
+
+async def _context(app: App, args: Mapping[str, Any]) -> Any:
+    context = await app.build(make_request(args["request"], app.settings.context.budget))
+    return {
+        "text": context.text,
+        "manifest": context.manifest,
+        "tokens": context.tokens,
+        "notes": list(context.notes),
+        "found": context.found,
+    }
+
+
+METHODS: Mapping[str, Method] = {
+    "stat": _stat,
+    "list": _list,
+    "read": _read,
+    "apply": _apply,
+    "status": _status,
+    "search": _search,
+    "context": _context,
+}

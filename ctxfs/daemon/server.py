@@ -1,0 +1,213 @@
+"""The daemon itself: `ctxfs daemon`, usually started by `ctxfs mount`."""
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+import trio
+
+from ctxfs.app import App
+from ctxfs.daemon.indexing import IndexingService
+from ctxfs.daemon.methods import METHODS, Method, tree_shape
+from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.watch import Places, Watcher
+from ctxfs.model.errors import CommandError
+from ctxfs.model.principal import parse_principal
+from ctxfs.rpc.server import Handler, Peer, Server
+from ctxfs.store.config import Source, add_source, check_source_name, remove_source
+from ctxfs.store.errors_log import log_to
+from ctxfs.store.layout import Layout
+from ctxfs.store.lock import StoreLock
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_LINGER_SECONDS = 2.0
+
+
+class Daemon:
+    """Owns a store while it runs. With `linger` false it ends soon after the last mount point is gone."""
+
+    def __init__(self, layout: Layout, *, linger: bool) -> None:
+        self._layout = layout
+        self._linger = linger
+        self._app = App(layout)
+        self._nursery: trio.Nursery | None = None
+        self._watchers: set[Peer] = set()
+        self._had_mounts = False
+
+    async def run(self, ready: trio.Event | None = None) -> None:
+        """Serve until told to stop."""
+        lock = StoreLock(self._layout.run)
+        lock.acquire()
+        log_to(self._layout.errors)
+        self._server = Server(self._layout.run, self._handlers(), self._left)
+        self._indexing = IndexingService(self._app)
+        self._watcher = Watcher(self._changed)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._mountpoints = Mountpoints(self._app, nursery)
+                self._app.mountpoints = self._mountpoints.listing
+                listener = self._server.listen()
+                nursery.start_soon(self._server.serve, listener)
+                nursery.start_soon(self._watcher.run)
+                nursery.start_soon(self._indexing.run)
+                nursery.start_soon(self._watch_sources)
+                nursery.start_soon(self._stop_on_signal)
+                nursery.start_soon(self._stop_when_unused)
+                if ready is not None:
+                    ready.set()
+        finally:
+            (self._layout.run / "socket").unlink(missing_ok=True)
+            lock.release()
+
+    # requests
+
+    def _handlers(self) -> Mapping[str, Handler]:
+        def plain(method: Method) -> Handler:
+            async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+                return await method(self._app, args)
+
+            return handle
+
+        return {
+            **{name: plain(method) for name, method in METHODS.items()},
+            "ping": self._ping,
+            "watch": self._watch,
+            "mount": self._mount,
+            "unmount": self._unmount,
+            "mounted": self._mounted,
+            "add": self._add,
+            "remove": self._remove,
+            "reindex": self._reindex,
+            "stop": self._stop,
+        }
+
+    async def _ping(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        return {"pid": os.getpid()}
+
+    async def _watch(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        """From now on push `changed` [[host root, [parts…]]…] and `tree` to this peer; answers with the tree's shape."""
+        self._watchers.add(peer)
+        return tree_shape(self._app)
+
+    async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        principal = str(parse_principal(args["principal"])) if args.get("principal") else str(self._app.principal)
+        await self._mountpoints.mount(args["at"], principal)
+        self._had_mounts = True
+
+    async def _unmount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        if args.get("all"):
+            await self._mountpoints.unmount_all()
+        else:
+            await self._mountpoints.unmount(args["at"], lazy=bool(args.get("lazy")))
+
+    async def _mounted(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer)
+        self._had_mounts = True
+
+    async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        source = new_source(self._app, args["path"], args["name"], args["writable"], args["exclude"])
+        await blocking(add_source, self._layout.config, source)
+        await self._sources_changed()
+        return source.name
+
+    async def _remove(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        if not await blocking(remove_source, self._layout.config, args["name"]):
+            raise CommandError(f"no source is called '{args['name']}'", "see: ctxfs status")
+        await self._sources_changed()
+
+    async def _reindex(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        self._app.progress["state"] = "scanning"
+        await self._indexing.send("rebuild")
+
+    async def _stop(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        await self._mountpoints.unmount_all()
+        peer.answer(0, None, None)
+        self._end()
+
+    # what happens by itself
+
+    async def _sources_changed(self) -> None:
+        self._app.reload_settings()
+        for peer in self._watchers:
+            peer.push("tree", tree_shape(self._app))
+        await self._watch_sources()
+        await self._indexing.send_roots()
+
+    async def _watch_sources(self) -> None:
+        await self._watcher.set_roots(
+            [*(root.root for root in self._app.indexed_roots()), str(self._layout.tree / "context")]
+        )
+        self._app.progress.pop("watch", None)
+        if self._watcher.faults:
+            self._app.progress["watch"] = dict(self._watcher.faults)
+
+    def _changed(self, places: Places) -> None:
+        pushed = [[root, [list(parts) for parts in inside]] for root, inside in places.items()]
+        for peer in self._watchers:
+            peer.push("changed", pushed)
+        prefixes: dict[str, list[str]] = {}
+        for root in self._app.indexed_roots():
+            prefixes.setdefault(root.root, []).append(root.prefix)
+        orders = [
+            [prefix, list(parts)]
+            for root, inside in places.items()
+            for prefix in prefixes.get(root, ())
+            for parts in inside
+        ]
+        if orders and self._nursery is not None:
+            self._nursery.start_soon(self._indexing.send, "changed", orders)
+
+    def _left(self, peer: Peer) -> None:
+        self._watchers.discard(peer)
+        self._mountpoints.left(peer)
+
+    async def _stop_on_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                with trio.move_on_after(15):
+                    await self._mountpoints.unmount_all()
+                self._end()
+
+    async def _stop_when_unused(self) -> None:
+        """End when the last mount point is gone and nobody is connected."""
+        while not self._linger:
+            await trio.sleep(_LINGER_SECONDS)
+            if self._had_mounts and self._mountpoints.empty and not self._server.peers:
+                self._end()
+
+    def _end(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+
+def new_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> Source:
+    """A checked source; CommandError if the folder does not exist or the name is taken."""
+    folder = HostPath(path)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise CommandError(f"'{path}' {what}", "give the path of a folder: ctxfs add DIR")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise CommandError(f"'{path}' cannot be read", "check its permissions")
+    real, store = folder.resolve(), app.layout.root.resolve()
+    if real == store or real.is_relative_to(store):
+        raise CommandError(f"'{path}' lies inside the store itself", "choose a folder of your own")
+    source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude))
+    for other in app.settings.sources:
+        if other.name == source.name:
+            raise CommandError(
+                f"a source called '{source.name}' exists already ({other.path})", "choose another: --name NAME"
+            )
+    return source
+
+
+def run_daemon(layout: Layout, *, linger: bool) -> None:
+    """Run until stopped; CommandError if another daemon owns the store."""
+    with contextlib.suppress(KeyboardInterrupt):
+        trio.run(Daemon(layout, linger=linger).run)

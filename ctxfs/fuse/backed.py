@@ -1,0 +1,315 @@
+"""Requests on files that are on disk: system calls relative to directory descriptors, no link followed, no RPC."""
+
+import errno
+import os
+import stat as st
+
+import pyfuse3
+
+from ctxfs.fuse import attributes
+from ctxfs.fuse.inodes import Area, Node
+from ctxfs.fuse.state import State
+from ctxfs.model.errors import path_error
+from ctxfs.store import beneath
+from ctxfs.threads import blocking
+
+_OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class BackedFiles:
+    """Handlers for nodes with an area. `area` is passed where the node itself may be in another one."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._is_root = os.geteuid() == 0
+
+    def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """A name in a directory on disk."""
+        assert parent.area is not None
+        try:
+            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return attributes.absent(self._state.keep_seconds)
+        node = self._state.node_for(parent, name, parent.area, found)
+        node.lookups += 1
+        return attributes.on_disk(node, found, self._state.keep_seconds)
+
+    def lookup_top(self, parent: Node, name: bytes, area: Area) -> pyfuse3.EntryAttributes:
+        """The root of an area. A host folder that is gone is a mount that is down: EIO."""
+        try:
+            found = os.stat(area.root)
+        except OSError as error:
+            raise path_error(errno.EIO, area.path, f"'{area.root}' cannot be reached: {error.strerror}") from error
+        node = self._state.top_node(parent, name, area, found)
+        node.lookups += 1
+        return attributes.on_disk(node, found, self._state.keep_seconds)
+
+    def stat(self, node: Node) -> os.stat_result:
+        """The host's attributes of a node, also of one that has been unlinked but is still open."""
+        try:
+            parent, name = self._place(node)
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if node.top or node.key[1:3] == (found.st_dev, found.st_ino):  # type: ignore[index]  # keys of disk nodes are tuples
+                return found
+        except OSError:
+            if not node.descriptors:
+                raise
+        if node.descriptors:
+            return os.fstat(next(iter(node.descriptors)))
+        raise path_error(errno.ESTALE, node.path)
+
+    def getattr(self, node: Node) -> pyfuse3.EntryAttributes:
+        """Attributes now."""
+        return attributes.on_disk(node, self.stat(node), self._state.keep_seconds)
+
+    def setattr(
+        self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
+    ) -> pyfuse3.EntryAttributes:
+        """Size, mode, owner and times, in the order that keeps later ones from undoing earlier ones."""
+        self._writable(node)
+        descriptor = fh if fh is not None and fh < beneath.MAX_DESCRIPTOR else next(iter(node.descriptors), None)
+        if fields.update_size:
+            self._truncate(node, fh, wanted.st_size)
+        reopened = descriptor is None
+        handle = self._reopen(node) if descriptor is None else descriptor
+        place = f"/proc/self/fd/{handle}"
+        try:
+            if fields.update_uid or fields.update_gid:
+                uid, gid = wanted.st_uid if fields.update_uid else -1, wanted.st_gid if fields.update_gid else -1
+                self._change_owner(node, handle, uid, gid)
+            if fields.update_mode:
+                os.chmod(place, st.S_IMODE(wanted.st_mode))
+            if fields.update_atime or fields.update_mtime:
+                self._change_times(node, place, wanted, fields)
+        finally:
+            if reopened:
+                os.close(handle)
+        return self.getattr(node)
+
+    def readlink(self, node: Node) -> bytes:
+        """The text of a link, as it is."""
+        parent, name = self._place(node)
+        return os.readlink(name, dir_fd=parent)
+
+    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """Files, fifos, sockets; devices for those whom the host lets."""
+        self._writable(parent)
+        os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
+        return self._made(parent, name, ctx)
+
+    def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """A directory; the setgid bit of the parent is the host's business."""
+        self._writable(parent)
+        os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
+        return self._made(parent, name, ctx)
+
+    def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """A link; its text is not looked at."""
+        self._writable(parent)
+        os.symlink(target, name, dir_fd=self._state.directories.of(parent))
+        return self._made(parent, name, ctx)
+
+    def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """Another name for a file in the same area."""
+        self._writable(parent)
+        if node.area is not parent.area:
+            raise path_error(errno.EXDEV, node.path)
+        # atomic: the first descriptor stays open until the next call of `of`, so duplicate it
+        source, old = self._place(node)
+        source = os.dup(source)
+        try:
+            os.link(
+                old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False
+            )
+        finally:
+            os.close(source)
+        return self.lookup(parent, name)
+
+    def unlink(self, parent: Node, name: bytes) -> None:
+        """Remove a name; who has the file open keeps it."""
+        self._writable(parent)
+        os.unlink(name, dir_fd=self._state.directories.of(parent))
+        self._state.nodes.unlinked(parent, name)
+
+    def rmdir(self, parent: Node, name: bytes) -> None:
+        """Remove an empty directory."""
+        self._writable(parent)
+        os.rmdir(name, dir_fd=self._state.directories.of(parent))
+        node = self._state.nodes.unlinked(parent, name)
+        if node is not None:
+            self._state.directories.forget(node)
+
+    def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
+        """Within an area; EXDEV between areas, as between any two file systems."""
+        self._writable(parent)
+        if parent.area is not new_parent.area:
+            raise path_error(errno.EXDEV, new_parent.path)
+        source = os.dup(self._state.directories.of(parent))
+        try:
+            beneath.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
+        finally:
+            os.close(source)
+        if flags & beneath.RENAME_EXCHANGE:
+            self._state.nodes.exchanged(parent, name, new_parent, new_name)
+        else:
+            self._state.nodes.renamed(parent, name, new_parent, new_name)
+
+    def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
+        """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self._writable(node)
+        fd = self._open_again(node, flags & _OPEN_FLAGS)
+        found = os.fstat(fd)
+        version = attributes.version_of(found)
+        keep = node.cached == version
+        node.cached = None if flags & os.O_ACCMODE else version
+        self._remember(fd, node)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=keep)
+
+    def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Create and open in one step."""
+        self._writable(parent)
+        fd = os.open(
+            name,
+            (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
+            st.S_IMODE(mode),
+            dir_fd=self._state.directories.of(parent),
+        )
+        try:
+            entry = self._made(parent, name, ctx)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._remember(fd, self._state.nodes[entry.st_ino])
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=False), entry
+
+    def write(self, fd: int, offset: int, data: bytes) -> int:
+        """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
+        done = os.pwrite(fd, data, offset)
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], offset + done)
+        return done
+
+    def release(self, fd: int) -> None:
+        """The last user of a handle has closed it."""
+        node = self._state.files.pop(fd, None)
+        if node is not None:
+            node.descriptors.discard(fd)
+            if node.lookups <= 0:
+                self._state.nodes.forget(node.number, 0)
+        os.close(fd)
+
+    async def fsync(self, fd: int, datasync: bool) -> None:
+        """In a thread: the disk may take its time, others go on."""
+        await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
+
+    async def fsync_directory(self, node: Node) -> None:
+        """Make names durable."""
+        fd = os.open(beneath.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            await self._state.loop.call(blocking, os.fsync, fd)
+        finally:
+            os.close(fd)
+
+    def names(self, node: Node) -> list[bytes]:
+        """The names in a directory, in a stable order."""
+        return sorted(os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), "."))))
+
+    def get_xattr(self, node: Node, name: bytes) -> bytes:
+        """Any attribute that the host keeps, but for those that only slow `ls -l` down."""
+        if name.startswith(b"user."):
+            return os.getxattr(self._magic(node), name, follow_symlinks=False)
+        # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
+        raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
+
+    def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
+        """Only `user.*`: the other namespaces belong to the host."""
+        self._writable(node)
+        if not name.startswith(b"user."):
+            raise path_error(errno.EOPNOTSUPP, node.path)
+        os.setxattr(self._magic(node), name, value, follow_symlinks=False)
+
+    def list_xattrs(self, node: Node) -> list[bytes]:
+        """The names of `user.*`."""
+        return [os.fsencode(n) for n in os.listxattr(self._magic(node), follow_symlinks=False) if n.startswith("user.")]
+
+    def remove_xattr(self, node: Node, name: bytes) -> None:
+        """ENODATA if it is not there."""
+        self._writable(node)
+        os.removexattr(self._magic(node), name, follow_symlinks=False)
+
+    # inside
+
+    def _writable(self, node: Node) -> None:
+        if node.area is None or not node.area.writable:
+            raise path_error(errno.EROFS, node.path)
+
+    def _place(self, node: Node) -> tuple[int, bytes]:
+        """(directory descriptor, name) for calls that are relative to a directory; valid until the next one."""
+        if node.top or node.parent is None:
+            return self._state.directories.of(node), b"."
+        return self._state.directories.of(node.parent), node.name
+
+    def _magic(self, node: Node) -> bytes:
+        if node.descriptors:
+            return b"/proc/self/fd/%d" % next(iter(node.descriptors))
+        parent, name = self._place(node)
+        return b"/proc/self/fd/%d/%b" % (parent, name)
+
+    def _open_again(self, node: Node, flags: int) -> int:
+        try:
+            parent, name = self._place(node)
+            return os.open(name, flags | _SAFE, dir_fd=parent)
+        except FileNotFoundError:
+            if not node.descriptors:
+                raise
+            return os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
+
+    def _reopen(self, node: Node) -> int:
+        parent, name = self._place(node)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+    def _truncate(self, node: Node, fh: int | None, size: int) -> None:
+        node.cached = None
+        if fh is not None and fh in self._state.files:
+            os.ftruncate(fh, size)
+            return
+        fd = self._open_again(node, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
+
+    def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
+        if node.key[3] == st.S_IFLNK:  # type: ignore[index]  # keys of disk nodes are tuples
+            parent, name = self._place(node)
+            os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+        else:
+            os.chown(f"/proc/self/fd/{handle}", uid, gid)
+
+    def _change_times(
+        self, node: Node, place: str, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields
+    ) -> None:
+        now = self.stat(node)
+        times = (
+            wanted.st_atime_ns if fields.update_atime else now.st_atime_ns,
+            wanted.st_mtime_ns if fields.update_mtime else now.st_mtime_ns,
+        )
+        if node.key[3] == st.S_IFLNK:  # type: ignore[index]  # keys of disk nodes are tuples
+            parent, name = self._place(node)
+            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+        else:
+            os.utime(place, ns=times)
+
+    def _made(self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """What has just been created belongs to whoever asked."""
+        if self._is_root and ctx.uid:
+            os.chown(name, ctx.uid, ctx.gid, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+        return self.lookup(parent, name)
+
+    def _remember(self, fd: int, node: Node) -> None:
+        self._state.files[fd] = node
+        node.descriptors.add(fd)

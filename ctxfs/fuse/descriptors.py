@@ -1,0 +1,55 @@
+"""Descriptors of directories, kept while they are useful and opened again, never through a link, when they are not."""
+
+import os
+from collections import OrderedDict
+
+from ctxfs.fuse.inodes import Node
+from ctxfs.store.beneath import DIRECTORY_FLAGS
+
+_KEEP = 512
+
+
+class DirectoryDescriptors:
+    """O_PATH descriptors by node; the least recently used are closed. Used by one thread, between awaits only."""
+
+    def __init__(self, keep: int = _KEEP) -> None:
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._keep = keep
+
+    def of(self, node: Node) -> int:
+        """A descriptor of the directory `node`, valid until the next call; OSError if it is no longer there."""
+        found = self._open.get(node.number)
+        if found is not None:
+            self._open.move_to_end(node.number)
+            return found
+        chain = [node]
+        while not chain[-1].top and (above := chain[-1].parent) is not None and above.number not in self._open:
+            chain.append(above)
+        first = chain[-1]
+        fd = -1 if first.top or first.parent is None else self._open[first.parent.number]
+        for step in reversed(chain):
+            fd = self._open_one(step, fd)
+            self._open[step.number] = fd
+        while len(self._open) > max(self._keep, len(chain)):
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        return fd
+
+    def forget(self, node: Node) -> None:
+        """The directory is gone or is another one now."""
+        fd = self._open.pop(node.number, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close everything."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    @staticmethod
+    def _open_one(node: Node, parent: int) -> int:
+        if node.top:
+            assert node.area is not None
+            # The root of an area may be reached through a link: the user named it.
+            return os.open(node.area.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(node.name, DIRECTORY_FLAGS, dir_fd=parent)

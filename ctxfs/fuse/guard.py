@@ -1,0 +1,35 @@
+"""Round every handler: an OSError becomes its errno, anything unexpected a traceback in the log and EIO.
+
+Any other exception would end the mount.
+"""
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+import pyfuse3
+
+log = logging.getLogger(__name__)
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+
+def guarded(handler: Callable[Args, Awaitable[Result]]) -> Callable[Args, Awaitable[Result]]:
+    """The handler, unable to end the mount."""
+
+    @functools.wraps(handler)
+    async def answer(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        try:
+            return await handler(*args, **kwargs)
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        except pyfuse3.FUSEError:
+            raise
+        except Exception as error:
+            log.exception("%s failed", handler.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from error
+
+    return answer

@@ -1,0 +1,153 @@
+"""Which number stands for which file. Pure: no descriptor, no kernel.
+
+A node lives from the first lookup that the kernel is told of until the kernel has forgotten as many. Files on disk are known
+by device and inode, so that hard links share a node; synthetic ones by their parent and name.
+"""
+
+import itertools
+import os
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+from ctxfs.model.path import Path
+
+ROOT_NUMBER = 1
+_INODE_BITS = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A directory of the tree whose files are on disk: at `path`, below the host folder `root`."""
+
+    index: int
+    path: Path
+    root: str
+    writable: bool
+
+
+Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
+
+
+class Node:
+    """One file that the kernel knows. `told` are the attributes it was told last; `cached` the content it may keep."""
+
+    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "top", "told")
+
+    def __init__(self, number: int, key: Hashable, parent: "Node | None", name: bytes, area: Area | None) -> None:
+        self.number = number
+        self.key = key
+        self.parent = parent
+        self.name = name
+        self.area = area
+        self.top = False
+        self.lookups = 0
+        self.descriptors: set[int] = set()
+        self.told: Version | None = None
+        self.cached: Version | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the node is in the tree, by the name it was last reached by."""
+        names: list[str] = []
+        node: Node | None = self
+        while node is not None and node.parent is not None:
+            names.append(os.fsdecode(node.name))
+            node = node.parent
+        return Path(tuple(reversed(names)))
+
+
+class NodeTable:
+    """Nodes by number, by identity and by name. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, Node] = {}
+        self._by_key: dict[Hashable, Node] = {}
+        self._by_name: dict[tuple[int, bytes], Node] = {}
+        # Far above any (area, inode) number.
+        self._spare = itertools.count(1 << 62)
+        self.root = Node(ROOT_NUMBER, "root", None, b"", None)
+        self._by_number[ROOT_NUMBER] = self.root
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __getitem__(self, number: int) -> Node:
+        return self._by_number[number]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._by_number.values()))
+
+    def on_disk(self, parent: Node, name: bytes, area: Area, device: int, inode: int, kind: int) -> Node:
+        """The node of a host file reached as `name` in `parent`; its number is the host's where that is unique."""
+        key = (area.index, device, inode, kind)
+        node = self._by_key.get(key)
+        if node is None:
+            number = ((area.index + 1) << _INODE_BITS) | inode
+            if inode >> _INODE_BITS or number in self._by_number:
+                number = next(self._spare)
+            node = self._add(Node(number, key, parent, name, area))
+        if node.parent is not parent or node.name != name:
+            node.parent, node.name = parent, name
+        self._by_name[parent.number, name] = node
+        return node
+
+    def synthetic(self, parent: Node, name: bytes) -> Node:
+        """The node of a file that exists by its path alone."""
+        key = ("path", parent.number, name)
+        node = self._by_key.get(key)
+        if node is None:
+            node = self._add(Node(next(self._spare), key, parent, name, None))
+            self._by_name[parent.number, name] = node
+        return node
+
+    def named(self, parent: Node, name: bytes) -> Node | None:
+        """The node last reached as `name` in `parent`, if the kernel still knows it."""
+        return self._by_name.get((parent.number, name))
+
+    def unlinked(self, parent: Node, name: bytes) -> Node | None:
+        """`name` is gone from `parent`; a file without other known names is no longer found by identity."""
+        node = self._by_name.pop((parent.number, name), None)
+        if node is not None and node.parent is parent and node.name == name:
+            self._by_key.pop(node.key, None)
+        return node
+
+    def renamed(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+        """A file moved, replacing what was there; everything below a directory moves with it."""
+        if (parent.number, name) == (new_parent.number, new_name):
+            return
+        self.unlinked(new_parent, new_name)
+        node = self._by_name.pop((parent.number, name), None)
+        if node is not None:
+            node.parent, node.name = new_parent, new_name
+            self._by_name[new_parent.number, new_name] = node
+
+    def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
+        """Two names changed places."""
+        one, two = self._by_name.get((parent.number, name)), self._by_name.get((other_parent.number, other_name))
+        for node, at, called in ((one, other_parent, other_name), (two, parent, name)):
+            if node is None:
+                self._by_name.pop((at.number, called), None)
+            else:
+                node.parent, node.name = at, called
+                self._by_name[at.number, called] = node
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel dropped `lookups` of its references."""
+        node = self._by_number.get(number)
+        if node is None or node is self.root:
+            return
+        node.lookups -= lookups
+        if node.lookups <= 0 and not node.descriptors:
+            self._drop(node)
+
+    def _add(self, node: Node) -> Node:
+        self._by_number[node.number] = node
+        self._by_key[node.key] = node
+        return node
+
+    def _drop(self, node: Node) -> None:
+        del self._by_number[node.number]
+        if self._by_key.get(node.key) is node:
+            del self._by_key[node.key]
+        if node.parent is not None and self._by_name.get((node.parent.number, node.name)) is node:
+            del self._by_name[node.parent.number, node.name]

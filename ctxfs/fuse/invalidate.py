@@ -1,0 +1,136 @@
+"""Tell the kernel what changed behind its back.
+
+Notices only say that something may have changed at a place. What the kernel was last told is compared with what is
+there now; only a difference is sent, so that a mount's own writes do not throw its cache away.
+"""
+
+import errno
+import logging
+import os
+import queue
+import stat as st
+import threading
+from collections.abc import Callable, Sequence
+
+import pyfuse3
+
+from ctxfs.fuse import attributes
+from ctxfs.fuse.inodes import Area, Node
+from ctxfs.fuse.state import State
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Sends invalidations from a thread of its own: the kernel may make them wait for the requests in flight."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="invalidate", daemon=True)
+        self._thread.start()
+
+    def inode(self, number: int) -> None:
+        """Attributes and content of a file."""
+        self._queue.put(lambda: pyfuse3.invalidate_inode(pyfuse3.InodeT(number)))
+
+    def entry(self, parent: int, name: bytes) -> None:
+        """A name in a directory, also one that the kernel knows to be absent."""
+        self._queue.put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)))
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                call()
+            except OSError as error:
+                # ENOENT: the kernel does not know it; ENOTCONN, ENODEV, EBADF: it is being unmounted.
+                if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EBADF, errno.ENOTDIR):
+                    log.warning("invalidation failed: %s", error)
+
+
+class Invalidator:
+    """Compares and decides. Used by the thread that runs the handlers."""
+
+    def __init__(self, state: State, notifier: Notifier) -> None:
+        self._state = state
+        self._notifier = notifier
+
+    def changed(self, root: str, places: Sequence[Sequence[str]]) -> None:
+        """Something may have changed at these places below the host folder `root`."""
+        for area in self._state.shape.areas.values():
+            if area.root == root:
+                for parts in places:
+                    self._look_at(area, [os.fsencode(part) for part in parts])
+
+    def everything(self) -> None:
+        """Changes may have been missed: nothing that the kernel keeps can be trusted."""
+        for node in self._state.nodes:
+            node.cached = node.told = None
+            self._notifier.inode(node.number)
+            if node.parent is not None:
+                self._notifier.entry(node.parent.number, node.name)
+
+    def structure(self) -> None:
+        """Mounts came or went."""
+        for node in self._state.nodes:
+            if node.area is None or node.top:
+                if node.parent is not None:
+                    self._notifier.entry(node.parent.number, node.name)
+                self._notifier.inode(node.number)
+
+    def _look_at(self, area: Area, names: list[bytes]) -> None:
+        node = self._top(area)
+        if node is None:
+            return
+        self._compare(node)
+        for depth, name in enumerate(names):
+            child = self._state.nodes.named(node, name)
+            if depth + 1 == len(names):
+                self._compare_name(node, name, child)
+                # What happened to a name also changed its directory.
+                self._compare(node)
+                return
+            if child is None:
+                return
+            node = child
+
+    def _top(self, area: Area) -> Node | None:
+        node: Node | None = self._state.nodes.root
+        for part in area.path.parts:
+            if node is None:
+                return None
+            node = self._state.nodes.named(node, os.fsencode(part))
+        return node
+
+    def _compare_name(self, parent: Node, name: bytes, node: Node | None) -> None:
+        try:
+            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+        except OSError:
+            if node is not None:
+                self._state.nodes.unlinked(parent, name)
+                self._state.directories.forget(node)
+                self._notifier.entry(parent.number, name)
+            return
+        if node is None:
+            self._notifier.entry(parent.number, name)  # it may be remembered as absent
+        elif node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
+            self._state.nodes.unlinked(parent, name)
+            self._state.directories.forget(node)
+            self._notifier.entry(parent.number, name)
+        else:
+            self._compare(node, found)
+
+    def _compare(self, node: Node, found: os.stat_result | None = None) -> None:
+        if node.told is None:
+            return
+        if found is None:
+            try:
+                found = os.stat(b".", dir_fd=self._state.directories.of(node))
+            except OSError:
+                return
+        if attributes.version_of(found) != node.told:
+            node.told = node.cached = None
+            self._notifier.inode(node.number)

@@ -1,0 +1,77 @@
+"""Before and after the kernel: is the mount point usable, is a dead mount in the way, which options."""
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import EXIT_BUSY, CommandError
+
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+
+
+def check_fuse() -> None:
+    """CommandError with the remedy if this machine cannot mount."""
+    if shutil.which("fusermount3") is None:
+        raise CommandError("fusermount3 is missing", "install it: apt-get install fuse3")
+    if not os.path.exists("/dev/fuse"):
+        raise CommandError(
+            "/dev/fuse does not exist",
+            "load the module (modprobe fuse), or give the container --device /dev/fuse --cap-add SYS_ADMIN; "
+            "without it every command but mount still works",
+        )
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise CommandError("/dev/fuse may not be opened by this user", "as root: chmod 666 /dev/fuse")
+
+
+def prepare_mountpoint(at: HostPath) -> None:
+    """Make the directory if it is missing and clear away a dead mount; CommandError says what is in the way."""
+    if is_dead(at):
+        clear_dead(at)
+    if is_mounted(at):
+        raise CommandError(f"'{at}' is already a mount point", f"unmount it first: ctxfs unmount {at}", EXIT_BUSY)
+    try:
+        at.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CommandError(f"'{at}' is not a directory", "choose another mount point") from error
+    except OSError as error:
+        raise CommandError(f"cannot make '{at}': {error.strerror}", "choose another mount point") from error
+    if any(at.iterdir()):
+        raise CommandError(f"'{at}' is not empty", "choose an empty or new directory: its files would be hidden")
+
+
+def is_mounted(at: HostPath) -> bool:
+    """True when a file system is mounted exactly there."""
+    wanted = os.path.abspath(at)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        return any(_unescape(line.split(" ", 5)[4]) == wanted for line in table)
+
+
+def is_dead(at: HostPath) -> bool:
+    """True when the mount point is there but the process behind it is not."""
+    try:
+        os.stat(at)
+    except OSError as error:
+        return error.errno in _DEAD and is_mounted(at)
+    return False
+
+
+def clear_dead(at: HostPath) -> None:
+    """Take a dead mount away."""
+    done = subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True, text=True)
+    if done.returncode:
+        raise CommandError(f"a dead mount is in the way at '{at}': {done.stderr.strip()}", f"as root: umount -l {at}")
+
+
+def mount_options(*, allow_other: bool) -> set[str]:
+    """Options for the kernel; auto_unmount cleans up even when the process is killed."""
+    options = {"default_permissions", "fsname=ctxfs", "subtype=ctxfs", "auto_unmount"}
+    return options | {"allow_other"} if allow_other else options
+
+
+def _unescape(field: str) -> str:
+    """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field

@@ -1,0 +1,183 @@
+"""A mount process: `python -m ctxfs.fuse.process ARGUMENTS FD`, started by the daemon, one a mount point.
+
+Serves files on disk by itself and asks the daemon for the rest. If the daemon dies it goes on serving, starts another and
+joins it.
+"""
+
+import json
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path as HostPath
+from typing import Any
+
+import pyfuse3
+import trio
+
+from ctxfs.fuse.adapter import Adapter
+from ctxfs.fuse.invalidate import Invalidator, Notifier
+from ctxfs.fuse.loop import make_loop
+from ctxfs.fuse.mounting import check_fuse, mount_options
+from ctxfs.fuse.state import State
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import Path
+from ctxfs.rpc.client import AsyncClient, NoDaemon, RemoteTree
+from ctxfs.store.errors_log import log_to
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_SECONDS = 0.2
+_RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
+
+
+class MountProcess:
+    """One mount point while it lasts."""
+
+    def __init__(self, arguments: dict[str, Any], ready: Callable[[bytes], None]) -> None:
+        self._arguments = arguments
+        self._ready = ready
+        self._run = HostPath(arguments["run"])
+        self._at = str(arguments["at"])
+        self._client = AsyncClient(self._pushed)
+        self._loop = make_loop(arguments["loop"])
+        self._state = State(
+            RemoteTree(self._call), self._loop, str(arguments["store"]), float(arguments["cache_seconds"])
+        )
+        self._notifier: Notifier | None = None
+        self._invalidator: Invalidator | None = None
+        self._ended = False
+
+    def serve(self) -> None:
+        """Mount, serve until unmounted, clean up."""
+        check_fuse()
+        os.umask(0)  # modes come from the kernel with the caller's umask already applied
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._loop.run(self._background, self._start)
+        self._ended = True
+        if self._notifier is not None:
+            self._notifier.stop()
+        pyfuse3.close(unmount=True)
+
+    def _start(self) -> None:
+        """The kernel's side; an error here still reaches whoever asked for the mount."""
+        options = mount_options(allow_other=bool(self._arguments["allow_other"]))
+        try:
+            pyfuse3.init(Adapter(self._state), self._at, options)
+        except RuntimeError as error:
+            raise CommandError(
+                f"cannot mount at '{self._at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
+            ) from error
+        self._notifier = Notifier()
+        self._invalidator = Invalidator(self._state, self._notifier)
+        self._ready(b"ready")
+
+    async def _background(self, started: Callable[[], None]) -> None:
+        """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
+        while True:
+            await self._connect()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._client.run)
+                await self._join(started)
+            if self._ended:
+                return
+            log.warning("the daemon went away; files on disk are still served")
+            self._loop.run_soon(self._lost)
+
+    async def _connect(self) -> None:
+        attempts = 0
+        while True:
+            try:
+                await self._client.connect(self._run)
+                return
+            except NoDaemon:
+                attempts += 1
+                if attempts % _RESTART_AFTER == 0:
+                    await self._start_daemon()
+                await trio.sleep(_RECONNECT_SECONDS)
+
+    async def _start_daemon(self) -> None:
+        store = str(self._arguments["store"])
+        with open(self._run / "daemon.log", "ab") as out:
+            await trio.lowlevel.open_process(
+                [sys.executable, "-m", "ctxfs", "--store", store, "daemon", "--until-unmounted"],
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                cwd="/",
+            )
+
+    async def _join(self, started: Callable[[], None]) -> None:
+        """Tell the daemon who we are and learn what the tree is made of."""
+        try:
+            await self._client.call(
+                "mounted", at=self._at, principal=self._arguments["principal"], pid=os.getpid()
+            )
+            shape = await self._client.call("watch")
+        except OSError:
+            return  # it went away again; `run` ends and we start over
+        if self._invalidator is None:
+            self._reshape(shape)
+            started()
+        else:
+            self._loop.run_soon(self._joined, shape)
+
+    async def _call(self, method: str, **arguments: object) -> Any:
+        return await self._client.call(method, **arguments)
+
+    def _pushed(self, topic: str, value: Any) -> None:
+        if topic == "changed":
+            for root, places in value:
+                self._loop.run_soon(self._changed, root, places)
+        elif topic == "tree":
+            self._loop.run_soon(self._reshaped, value)
+
+    # where the handlers run
+
+    def _joined(self, shape: dict[str, Any]) -> None:
+        self._reshape(shape)
+        self._state.set_connected(True)
+        if self._invalidator is not None:
+            self._invalidator.everything()
+
+    def _lost(self) -> None:
+        self._state.set_connected(False)
+        if self._invalidator is not None:
+            self._invalidator.everything()
+
+    def _changed(self, root: str, places: list[list[str]]) -> None:
+        if self._invalidator is not None:
+            self._invalidator.changed(root, places)
+
+    def _reshaped(self, shape: dict[str, Any]) -> None:
+        self._reshape(shape)
+        if self._invalidator is not None:
+            self._invalidator.structure()
+
+    def _reshape(self, shape: dict[str, Any]) -> None:
+        backings = [(Path.parse(path), root, writable) for path, root, writable in shape["backings"]]
+        self._state.reshape(backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"])
+
+
+def main() -> None:
+    """Serve, reporting readiness or the error on the descriptor that was passed."""
+    arguments, descriptor = json.loads(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(descriptor, False)
+    log_to(HostPath(arguments["run"]) / "errors.jsonl")
+
+    def ready(word: bytes) -> None:
+        os.write(descriptor, word)
+        os.close(descriptor)
+
+    try:
+        MountProcess(arguments, ready).serve()
+    except CommandError as error:
+        ready(json.dumps({"message": error.message, "remedy": error.remedy, "code": error.code}).encode())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What the handlers of one mount share: the nodes, the descriptors, the areas on disk, the way to the daemon."""
+
+import os
+import stat as st
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ctxfs.fuse.descriptors import DirectoryDescriptors
+from ctxfs.fuse.inodes import Area, Node, NodeTable
+from ctxfs.fuse.loop import Loop
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path
+from ctxfs.vfs.handles import Handles
+
+# Handles of synthetic files are numbered from here; below are real descriptors.
+SYNTHETIC = 1 << 40
+
+
+@dataclass(slots=True)
+class Shape:
+    """What the daemon says the tree is made of."""
+
+    areas: dict[Path, Area] = field(default_factory=dict)
+    structure: frozenset[Path] = frozenset()
+    views: frozenset[bytes] = frozenset()
+
+
+class State:
+    """Used by the thread that runs the handlers; nothing here waits."""
+
+    def __init__(self, tree: Mount, loop: Loop, store: str, keep_seconds: float) -> None:
+        self.tree = tree
+        self.loop = loop
+        self.store = store
+        self.nodes = NodeTable()
+        self.directories = DirectoryDescriptors()
+        self.handles = Handles(tree)
+        self.files: dict[int, Node] = {}
+        self.shape = Shape()
+        self._wanted_seconds = keep_seconds
+        # No daemon, no word of changes: then nothing may be cached.
+        self.keep_seconds = keep_seconds
+        self._areas_made = 0
+
+    def set_connected(self, connected: bool) -> None:
+        """Cache only while changes are heard of."""
+        self.keep_seconds = self._wanted_seconds if connected else 0.0
+
+    def reshape(self, backings: Iterable[tuple[Path, str, bool]], mountpoints: Iterable[Path], views: Iterable[str]) -> None:
+        """Take over the daemon's mount table; areas that stay keep their numbers."""
+        areas: dict[Path, Area] = {}
+        for path, root, writable in backings:
+            old = self.shape.areas.get(path)
+            if old is None or (old.root, old.writable) != (root, writable):
+                self._areas_made += 1
+                old = Area(self._areas_made, path, root, writable)
+            areas[path] = old
+        structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
+        self.shape = Shape(areas, frozenset(structure), frozenset(os.fsencode(view) for view in views))
+
+    def area_below(self, parent: Node, name: bytes) -> Area | None:
+        """The area that `name` in `parent` is the top of, if any."""
+        if parent.area is not None:
+            return None
+        return self.shape.areas.get(Path((*parent.path.parts, os.fsdecode(name))))
+
+    def is_structure(self, path: Path) -> bool:
+        """True for directories that only mounting and unmounting changes."""
+        return path in self.shape.structure or path == ROOT
+
+    def node_for(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
+        """The node of a host file that was just looked at."""
+        node = self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
+        return node
+
+    def top_node(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
+        """The node of an area's root directory."""
+        node = self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
+        node.top = True
+        return node

@@ -1,0 +1,162 @@
+"""Requests on files that are made when they are read: snapshots through the daemon's tree, edits put back whole.
+
+The kernel is told to keep nothing of them, so that the next operation sees the next state. `flush` is switched off for
+speed, so edits are applied when the handle is released and, at the latest, before anything else here is answered.
+"""
+
+import errno
+import logging
+import os
+
+import pyfuse3
+
+from ctxfs.fuse import attributes
+from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.state import SYNTHETIC, State
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import path_error
+from ctxfs.model.path import Path, check_name
+
+log = logging.getLogger(__name__)
+
+
+class SyntheticFiles:
+    """Handlers for nodes without an area."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """Ask the tree. Absence is not cached: a mount may appear at any time."""
+        path = _below(parent, name)
+        entry = await self._stat(path)
+        node = self._state.nodes.synthetic(parent, name)
+        node.lookups += 1
+        return self.attributes(node, path, entry)
+
+    async def getattr(self, node: Node) -> pyfuse3.EntryAttributes:
+        """The entry as of now."""
+        path = node.path
+        return self.attributes(node, path, await self._stat(path))
+
+    def attributes(self, node: Node, path: Path, entry: Entry) -> pyfuse3.EntryAttributes:
+        """Directories that only lead to mounts are cached; the daemon says when they change."""
+        keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
+        return attributes.synthetic(node, entry, keep)
+
+    async def setattr(
+        self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
+    ) -> pyfuse3.EntryAttributes:
+        """Truncation is an edit; times are not kept; owners and modes are the tree's."""
+        if fields.update_mode or fields.update_uid or fields.update_gid:
+            raise path_error(errno.EPERM, node.path)
+        if fields.update_size:
+            if fh is not None and fh >= SYNTHETIC:
+                self._state.handles.truncate(fh - SYNTHETIC, wanted.st_size)
+            else:
+                path = node.path
+                data = await self._read(path)
+                await self._apply(Put(path, data[: wanted.st_size].ljust(wanted.st_size, b"\0")))
+        return await self.getattr(node)
+
+    async def readlink(self, node: Node) -> bytes:
+        """The text of a link."""
+        return os.fsencode((await self._stat(node.path)).target)
+
+    async def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
+        """Take the snapshot that this handle will read."""
+        path = node.path
+        writing = bool(flags & os.O_ACCMODE)
+        if writing and not (await self._stat(path)).mode & 0o222:
+            raise path_error(errno.EACCES, path)
+        truncated = bool(flags & os.O_TRUNC)
+        data = b"" if truncated else await self._read(path)
+        handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
+        return _info(handle)
+
+    async def create(
+        self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """An empty file, if the mount takes one there."""
+        path = _below(parent, name)
+        await self._apply(Put(path, b""))
+        entry = await self.lookup(parent, name)
+        return _info(self._state.handles.add(path, b"", writable=True)), entry
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        """From the snapshot."""
+        return self._state.handles.read(fh - SYNTHETIC, offset, size)
+
+    def write(self, fh: int, offset: int, data: bytes) -> int:
+        """Into the copy."""
+        return self._state.handles.write(fh - SYNTHETIC, offset, data)
+
+    async def commit(self, fh: int) -> None:
+        """Put the edits into the tree now."""
+        await self._state.loop.call(self._state.handles.commit, fh - SYNTHETIC)
+
+    async def release(self, fh: int) -> None:
+        """Put the edits into the tree; nobody is left to be told of a failure but the log."""
+        await self._settle_one(fh - SYNTHETIC)
+        self._state.handles.close(fh - SYNTHETIC)
+
+    async def mkdir(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """A kept question, a task."""
+        await self._apply(MakeDir(_below(parent, name)))
+        return await self.lookup(parent, name)
+
+    async def remove(self, parent: Node, name: bytes) -> None:
+        """unlink and rmdir: the mount knows what it takes back."""
+        await self._apply(Remove(_below(parent, name)))
+        self._state.nodes.unlinked(parent, name)
+
+    async def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
+        """Within one mount."""
+        if flags:
+            raise path_error(errno.EINVAL, parent.path)
+        await self._apply(Move(_below(parent, name), _below(new_parent, new_name)))
+        # The node's identity is its name: the next lookup makes a new one.
+        self._state.nodes.unlinked(parent, name)
+        self._state.nodes.unlinked(new_parent, new_name)
+
+    async def entries(self, node: Node) -> list[Entry]:
+        """A listing of the directory as of now."""
+        await self.settle()
+        return list(await self._state.loop.call(self._state.tree.list, node.path))
+
+    async def settle(self) -> None:
+        """Apply what was written on handles that are not released yet."""
+        for number in self._state.handles.pending:
+            await self._settle_one(number)
+
+    async def _settle_one(self, number: int) -> None:
+        try:
+            await self._state.loop.call(self._state.handles.commit, number)
+        except OSError as error:
+            path = self._state.handles.path(number)
+            self._state.handles.forget_edits(number)
+            log.warning("what was written to '%s' was refused: %s", path, error.strerror)
+
+    async def _stat(self, path: Path) -> Entry:
+        await self.settle()
+        entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
+        return entry
+
+    async def _read(self, path: Path) -> bytes:
+        await self.settle()
+        data: bytes = await self._state.loop.call(self._state.tree.read, path)
+        return data
+
+    async def _apply(self, change: Change) -> None:
+        await self.settle()
+        await self._state.loop.call(self._state.tree.apply, change)
+
+
+def _below(parent: Node, name: bytes) -> Path:
+    return Path((*parent.path.parts, check_name(os.fsdecode(name))))
+
+
+def _info(handle: int) -> pyfuse3.FileInfo:
+    # direct_io: sizes may change between stat and read, and the snapshot has the last word
+    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(SYNTHETIC + handle), direct_io=True, keep_cache=False)

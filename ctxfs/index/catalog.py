@@ -1,0 +1,359 @@
+"""What has been indexed: files, chunks and vectors in one SQLite file. Written by the indexer, read by search.
+
+files.state: `pending` (chunks stored, not yet committed to the word index), `words` (found by words), `gone` (deleted, to
+be dropped once the word index has forgotten it), `skipped` (listed only; `note` says why). A chunk whose `vector` is
+NULL is not yet found by meaning. Chunk numbers are never used twice.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+from ctxfs.index.chunks import Chunk
+from ctxfs.model.path import encode_name
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE files(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
+  note TEXT NOT NULL DEFAULT '');
+CREATE INDEX files_state ON files(state) WHERE state IN ('pending', 'gone');
+CREATE INDEX files_source ON files(source);
+CREATE TABLE chunks(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
+  first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, vector INTEGER);
+CREATE INDEX chunks_file ON chunks(file);
+CREATE INDEX chunks_vector ON chunks(vector);
+CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
+CREATE TABLE vectors(id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB UNIQUE NOT NULL, vector BLOB NOT NULL);
+CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What the catalog knows of one file."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: bytes | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk with what a hit needs to say about its file."""
+
+    id: int
+    path: str
+    first: int
+    last: int
+    heading: str
+    text: str
+    kind: str
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals for status."""
+
+    files: int
+    searchable: int
+    skipped: int
+    chunks: int
+    waiting: int
+
+
+def _decode(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+class Catalog:
+    """One connection to the catalog. Methods block; a connection is used by one thread at a time."""
+
+    def __init__(self, folder: HostPath, *, read_only: bool = False) -> None:
+        file = folder / "catalog.db"
+        if read_only:
+            self._db = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA query_only=1")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = _open_writable(file)
+        self._db.execute("PRAGMA busy_timeout=10000")
+        self._db.execute("PRAGMA cache_size=-8000")
+
+    @staticmethod
+    def exists(folder: HostPath) -> bool:
+        """True once a catalog with its tables is there."""
+        file = folder / "catalog.db"
+        if not file.exists():
+            return False
+        try:
+            db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+            try:
+                return bool(db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION)
+            finally:
+                db.close()
+        except sqlite3.Error:
+            return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Start a transaction; `end` commits it."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        """Commit the transaction that `begin` started."""
+        self._db.execute("COMMIT")
+
+    def abandon(self) -> None:
+        """Roll the open transaction back, if there is one."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # files
+
+    def files_of(self, source: str) -> dict[str, FileRow]:
+        """Every file of a source that is not gone, by path."""
+        rows = self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE source=? AND state!='gone'", (source,)
+        )
+        return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
+
+    def file(self, path: str) -> FileRow | None:
+        """The file at `path`, unless it is gone."""
+        found = self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE path=? AND state!='gone'",
+            (encode_name(path),),
+        ).fetchone()
+        return FileRow(found[0], _decode(found[1]), *found[2:]) if found else None
+
+    def paths_below(self, path: str) -> list[str]:
+        """Paths of the files below a directory, as far as they are not gone."""
+        start = encode_name(path + "/")
+        rows = self._db.execute(
+            "SELECT path FROM files WHERE path>=? AND path<? AND state!='gone'", (start, start[:-1] + b"0")
+        )
+        return [_decode(row[0]) for row in rows]
+
+    def put_file(
+        self, path: str, source: str, stat: tuple[int, int, int], sha256: bytes | None, kind: str, state: str, note: str
+    ) -> int:
+        """Insert or update a file by path; `stat` is (size, mtime_ns, inode). Returns its number."""
+        row = self._db.execute(
+            "INSERT INTO files(path, source, size, mtime_ns, inode, sha256, kind, state, note) VALUES(?,?,?,?,?,?,?,?,?) "
+            "ON CONFLICT(path) DO UPDATE SET source=excluded.source, size=excluded.size, mtime_ns=excluded.mtime_ns, "
+            "inode=excluded.inode, sha256=excluded.sha256, kind=excluded.kind, state=excluded.state, note=excluded.note "
+            "RETURNING id",
+            (encode_name(path), source, *stat, sha256, kind, state, note),
+        ).fetchone()
+        return int(row[0])
+
+    def touch(self, file: int, stat: tuple[int, int, int]) -> None:
+        """Same content, other stat."""
+        self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=? WHERE id=?", (*stat, file))
+
+    def mark_gone(self, path: str) -> bool:
+        """The file was deleted: search stops finding it at once. False if it was not known."""
+        return (
+            self._db.execute(
+                "UPDATE files SET state='gone' WHERE path=? AND state!='gone'", (encode_name(path),)
+            ).rowcount
+            > 0
+        )
+
+    def mark_source_gone(self, source: str) -> int:
+        """Every file of a source was taken away."""
+        return self._db.execute("UPDATE files SET state='gone' WHERE source=? AND state!='gone'", (source,)).rowcount
+
+    def sources(self) -> set[str]:
+        """Names of the sources that have files here."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT source FROM files")}
+
+    def in_state(self, state: str, limit: int) -> list[tuple[int, str, str, int]]:
+        """(number, path, kind, mtime_ns) of files in `pending` or `gone`."""
+        rows = self._db.execute("SELECT id, path, kind, mtime_ns FROM files WHERE state=? LIMIT ?", (state, limit))
+        return [(row[0], _decode(row[1]), row[2], row[3]) for row in rows]
+
+    def settle(self, words: Sequence[int], gone: Sequence[int]) -> None:
+        """After a commit of the word index: `words` are searchable, `gone` are dropped."""
+        self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
+        self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
+
+    def reset_words(self) -> None:
+        """The word index is empty: everything it held has to be added again."""
+        self._db.execute("UPDATE files SET state='pending' WHERE state='words'")
+
+    # chunks and vectors
+
+    def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> list[int]:
+        """Store the chunks of a file in place of the old ones; returns their numbers."""
+        self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
+        numbers = []
+        for chunk in chunks:
+            cursor = self._db.execute(
+                "INSERT INTO chunks(file, first, last, heading, text) VALUES(?,?,?,?,?)",
+                (file, chunk.first, chunk.last, chunk.heading, chunk.text),
+            )
+            numbers.append(int(cursor.lastrowid or 0))
+        return numbers
+
+    def chunks_of(self, file: int) -> list[tuple[int, str, str]]:
+        """(number, heading, text) of a file's chunks."""
+        return list(self._db.execute("SELECT id, heading, text FROM chunks WHERE file=? ORDER BY id", (file,)))
+
+    def waiting(self, limit: int) -> list[tuple[int, str, str]]:
+        """(number, heading, text) of chunks without a vector, oldest first."""
+        return list(
+            self._db.execute(
+                "SELECT id, heading, text FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,)
+            )
+        )
+
+    def known_vectors(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """Numbers of vectors that exist already, by digest of their text."""
+        wanted = list(digests)
+        marks = ",".join("?" * len(wanted))
+        return dict(self._db.execute(f"SELECT digest, id FROM vectors WHERE digest IN ({marks})", wanted))  # noqa: S608 - only marks
+
+    def add_vector(self, digest: bytes, vector: bytes) -> int:
+        """Store a vector (little-endian float16) and return its number."""
+        return int(
+            self._db.execute("INSERT INTO vectors(digest, vector) VALUES(?,?)", (digest, vector)).lastrowid or 0
+        )
+
+    def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Give chunks their vectors: (vector, chunk)…; chunks that were replaced meanwhile are passed over."""
+        self._db.executemany("UPDATE chunks SET vector=? WHERE id=?", pairs)
+
+    def vectors_after(self, number: int, limit: int) -> list[tuple[int, bytes]]:
+        """Vectors with a higher number, in order."""
+        return list(self._db.execute("SELECT id, vector FROM vectors WHERE id>? ORDER BY id LIMIT ?", (number, limit)))
+
+    def count_vectors(self) -> tuple[int, int]:
+        """(vectors, of these in use)."""
+        total = self._db.execute("SELECT count(*) FROM vectors").fetchone()[0]
+        used = self._db.execute("SELECT count(DISTINCT vector) FROM chunks WHERE vector IS NOT NULL").fetchone()[0]
+        return int(total), int(used)
+
+    def drop_vectors(self) -> None:
+        """Forget every vector, as when the model changes."""
+        self._db.execute("UPDATE chunks SET vector=NULL")
+        self._db.execute("DELETE FROM vectors")
+
+    def drop_unused_vectors(self) -> int:
+        """Forget vectors of texts that no chunk has any more."""
+        return self._db.execute(
+            "DELETE FROM vectors WHERE id NOT IN (SELECT vector FROM chunks WHERE vector IS NOT NULL)"
+        ).rowcount
+
+    def chunks_with(self, vectors: Sequence[int]) -> list[tuple[int, int]]:
+        """(vector, chunk) for chunks of living files that have one of `vectors`."""
+        marks = ",".join("?" * len(vectors))
+        return list(
+            self._db.execute(
+                f"SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "  # noqa: S608 - only marks
+                f"WHERE c.vector IN ({marks}) AND f.state!='gone'",
+                list(vectors),
+            )
+        )
+
+    def vectors_of(self, chunks: Sequence[int]) -> list[tuple[int, int]]:
+        """(chunk, vector) for those of `chunks` that have one."""
+        out: list[tuple[int, int]] = []
+        for start in range(0, len(chunks), 5000):
+            part = list(chunks[start : start + 5000])
+            marks = ",".join("?" * len(part))
+            out.extend(
+                self._db.execute(
+                    f"SELECT id, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL", part  # noqa: S608 - only marks
+                )
+            )
+        return out
+
+    def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
+        """Those of `chunks` whose files are not gone."""
+        marks = ",".join("?" * len(chunks))
+        rows = self._db.execute(
+            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256 "  # noqa: S608 - only marks
+            f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone'",
+            list(chunks),
+        )
+        return {
+            row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], sha256=(row[8] or b"").hex())  # type: ignore[misc]  # mypy cannot see the row's width
+            for row in rows
+        }
+
+    # facts and totals
+
+    def fact(self, name: str) -> str:
+        """A remembered value, or the empty string."""
+        found = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Remember a value."""
+        self._db.execute(
+            "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
+        )
+
+    def counts(self) -> Counts:
+        """Totals; a scan of the indexes, some milliseconds for 100,000 chunks."""
+        states = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
+        chunks = self._db.execute("SELECT count(*) FROM chunks").fetchone()[0]
+        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
+        living = sum(count for state, count in states.items() if state != "gone")
+        return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting)
+
+    def skipped(self) -> dict[str, int]:
+        """Why files are not indexed: note → how many."""
+        rows = self._db.execute("SELECT note, count(*) FROM files WHERE state='skipped' GROUP BY note ORDER BY 2 DESC")
+        return dict(rows.fetchall())
+
+
+class _OtherVersion(Exception):
+    """The catalog was written by another version of ctxfs."""
+
+
+def _open_writable(file: HostPath) -> sqlite3.Connection:
+    try:
+        return _prepared(file)
+    except sqlite3.OperationalError:
+        raise  # busy, full disk, permissions: the file itself may be sound
+    except (sqlite3.DatabaseError, _OtherVersion):
+        # Damaged, or of another version: derived, so it is made again.
+        for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+            file.with_name(name).unlink(missing_ok=True)
+        return _prepared(file)
+
+
+def _prepared(file: HostPath) -> sqlite3.Connection:
+    db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    try:
+        db.execute("PRAGMA busy_timeout=10000")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA foreign_keys=ON")
+        db.execute("BEGIN IMMEDIATE")  # two threads may both find an empty file
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute("COMMIT")
+        if version not in (0, SCHEMA_VERSION):
+            raise _OtherVersion(str(version))
+    except BaseException:
+        db.close()
+        raise
+    return db

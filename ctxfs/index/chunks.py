@@ -1,0 +1,276 @@
+"""Cut a text into the units that are searched and packed: sections, functions, turns, records, paragraphs.
+
+Pure: text in, chunks out. Each chunk is whole lines, about TARGET characters and never over LIMIT by more than one
+line's cut; together the chunks of a file cover every line that is not blank, once.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+TARGET = 700
+LIMIT = 1200
+_STUB = 120
+MAX_LINE = 4000
+
+TextKind = Literal["markdown", "code", "dialogue", "records", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail that leads to them."""
+
+    text: str
+    first: int
+    last: int
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of lines that belong together before sizes are evened out; lines are counted from 0, `end` excluded.
+
+    `members_of` is the class or module whose members may share a chunk; None when they may not.
+    """
+
+    start: int
+    end: int
+    heading: str = ""
+    members_of: str | None = None
+
+
+_CODE = frozenset(
+    "bash c cc cfg clj cpp cs css cts cxx dart ex exs el erl fish fs go gradle groovy h hh hpp hs hxx ini java jl js jsx "
+    "kt kts lisp lua m mjs ml mm mts nim nix php pl pm proto ps1 py pyi pyx r rb rs sass scala scm scss sh sol sql svelte "
+    "swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
+)
+_MARKDOWN = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
+_TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
+_ATX = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
+_UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
+_FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
+_DEFINITION = re.compile(
+    r"^(?:export\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|static\s+|async\s+|abstract\s+|final\s+|"
+    r"default\s+|inline\s+|extern\s+|unsafe\s+|local\s+)*"
+    r"(?:def|class|function|fn|func|struct|enum|trait|impl|interface|type|module|mod|namespace|sub|object|record)"
+    r"\s+([\w:.<>~$]+)|^[A-Za-z_][\w\s*&<>:,]*?\b([A-Za-z_]\w*)\s*\([^;]*\)\s*\{?\s*$"
+)
+
+
+def text_kind(name: str, text: str) -> TextKind:
+    """What a file is, by its name and, for plain text, by whether most of its lines are somebody's turn."""
+    suffix = PurePosixPath(name).suffix.lower().lstrip(".")
+    if suffix in _MARKDOWN:
+        return "markdown"
+    if suffix in ("jsonl", "ndjson"):
+        return "records"
+    if suffix in _CODE or name in ("Makefile", "Dockerfile", "CMakeLists.txt"):
+        return "code"
+    head = [line for line in text[:8000].splitlines() if line.strip()]
+    turns = [found[1] for line in head if (found := _TURN.match(line))]
+    if len(turns) >= 4 and len(turns) >= 0.6 * len(head) and len(set(turns)) <= max(2, len(turns) // 2):
+        return "dialogue"
+    return "text"
+
+
+def cut(name: str, text: str) -> list[Chunk]:
+    """The chunks of a file called `name`, in order of their lines."""
+    kind = text_kind(name, text)
+    lines = text.split("\n")
+    if kind == "code" and name.endswith((".py", ".pyi")):
+        blocks = _python_blocks(text, lines)
+    else:
+        blocks = _BLOCKS[kind](lines)
+    return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines)) is not None]
+
+
+def _chunk(block: Block, lines: list[str]) -> Chunk | None:
+    start, end = block.start, block.end
+    while start < end and not lines[start].strip():
+        start += 1
+    while end > start and not lines[end - 1].strip():
+        end -= 1
+    if start == end:
+        return None
+    # A line of megabytes (minified, base64) is searched by its head; the file itself stays whole.
+    text = "\n".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines[start:end])
+    return Chunk(text, start + 1, end, block.heading)
+
+
+def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
+    """Join small neighbours up to TARGET and split what is over LIMIT.
+
+    Neighbours of one heading are joined; so are small members of one class or module, under the name they share.
+    """
+    held: Block | None = None
+    for block in blocks:
+        if held is not None and (heading := _shared_heading(held, block)) is not None:
+            # A heading or an import alone says nothing: it goes with what follows, whatever its size.
+            if _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB:
+                held = Block(held.start, block.end, heading, held.members_of)
+                continue
+        if held is not None:
+            yield from _split(held, lines)
+        held = block
+    if held is not None:
+        yield from _split(held, lines)
+
+
+def _shared_heading(one: Block, two: Block) -> str | None:
+    if one.heading == two.heading:
+        return one.heading
+    if one.members_of is None or one.members_of != two.members_of:
+        return None
+    return one.members_of
+
+
+def _size(lines: list[str], start: int, end: int) -> int:
+    return sum(len(line) + 1 for line in lines[start:end])
+
+
+def _split(block: Block, lines: list[str]) -> Iterator[Block]:
+    """Cut at the best line once TARGET is reached: a blank line if one comes before LIMIT."""
+    start, size, blank = block.start, 0, -1
+    for number in range(block.start, block.end):
+        length = len(lines[number]) + 1
+        if size + length > LIMIT and number > start:
+            stop = blank if blank > start else number
+            yield Block(start, stop, block.heading)
+            start, size, blank = stop, _size(lines, stop, number), -1
+        size += length
+        if size >= TARGET // 2 and not lines[number].strip():
+            blank = number
+            if size >= TARGET:
+                yield Block(start, number + 1, block.heading)
+                start, size, blank = number + 1, 0, -1
+    if start < block.end:
+        yield Block(start, block.end, block.heading)
+
+
+def _paragraphs(lines: list[str]) -> list[Block]:
+    blocks, start = [], 0
+    for number, line in enumerate(lines):
+        if not line.strip():
+            if number > start:
+                blocks.append(Block(start, number))
+            start = number + 1
+    if start < len(lines):
+        blocks.append(Block(start, len(lines)))
+    return blocks
+
+
+def _each_line(lines: list[str]) -> list[Block]:
+    return [Block(number, number + 1) for number, line in enumerate(lines) if line.strip()]
+
+
+def _turns(lines: list[str]) -> list[Block]:
+    starts = [number for number, line in enumerate(lines) if _TURN.match(line)]
+    edges = [0, *[start for start in starts if start > 0], len(lines)]
+    return [Block(start, end) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+
+
+def _sections(lines: list[str]) -> list[Block]:
+    """Markdown and reStructuredText: a section from its heading to the next, with the trail of headings above."""
+    trail: list[tuple[int, str]] = []
+    marks: list[str] = []  # underline characters in order of appearance: their rank in reStructuredText
+    blocks: list[Block] = []
+    start, fence = 0, ""
+    for number, line in enumerate(lines):
+        if found := _FENCE.match(line):
+            mark = found[1]
+            fence = "" if fence and mark.startswith(fence) else fence or mark
+            continue
+        if fence:
+            continue
+        heading = _heading_at(lines, number, marks)
+        if heading is None:
+            continue
+        level, title = heading
+        if number > start:
+            blocks.append(Block(start, number, _trail(trail)))
+        start = number
+        while trail and trail[-1][0] >= level:
+            trail.pop()
+        trail.append((level, title))
+    blocks.append(Block(start, len(lines), _trail(trail)))
+    return [part for block in blocks for part in _inner_paragraphs(block, lines)]
+
+
+def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, str] | None:
+    line = lines[number]
+    if found := _ATX.match(line):
+        return len(found[1]), found[2]
+    following = lines[number + 1] if number + 1 < len(lines) else ""
+    underline = _UNDERLINE.match(following)
+    if underline and line.strip() and not _UNDERLINE.match(line) and len(following.strip()) >= min(len(line.strip()), 4):
+        if not line.lstrip().startswith(("-", "*", "|", ">")):
+            if underline[1] not in marks:
+                marks.append(underline[1])
+            return marks.index(underline[1]) + 1, line.strip()
+    return None
+
+
+def _trail(trail: list[tuple[int, str]]) -> str:
+    return " > ".join(title for _, title in trail)
+
+
+def _inner_paragraphs(block: Block, lines: list[str]) -> list[Block]:
+    inner = _paragraphs(lines[block.start : block.end])
+    return [Block(block.start + part.start, block.start + part.end, block.heading) for part in inner]
+
+
+def _python_blocks(text: str, lines: list[str]) -> list[Block]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _code_blocks(lines)
+    blocks: list[Block] = []
+    _definitions(tree.body, 0, len(lines), (), blocks)
+    return blocks
+
+
+def _definitions(body: list[ast.stmt], start: int, end: int, trail: tuple[str, ...], out: list[Block]) -> None:
+    """Blocks of `body`, which spans lines `start` to `end`: each function whole, each class by its members."""
+    at = start
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        first = min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
+        last = node.end_lineno or node.lineno
+        if first > at:
+            out.append(Block(at, first, ".".join(trail), ".".join(trail)))
+        inner = (*trail, node.name)
+        if isinstance(node, ast.ClassDef):
+            _definitions(node.body, first, last, inner, out)
+        else:
+            out.append(Block(first, last, ".".join(inner), ".".join(trail)))
+        at = max(at, last)
+    if at < end:
+        out.append(Block(at, end, ".".join(trail), ".".join(trail)))
+
+
+def _code_blocks(lines: list[str]) -> list[Block]:
+    """Code without a parser of its own: a block starts at each definition that is not indented."""
+    blocks: list[Block] = []
+    start, name = 0, ""
+    for number, line in enumerate(lines):
+        if not line or line[0] in " \t#/*}":
+            continue
+        if found := _DEFINITION.match(line):
+            if number > start:
+                blocks.append(Block(start, number, name, ""))
+            start, name = number, found[1] or found[2] or ""
+    blocks.append(Block(start, len(lines), name, ""))
+    return blocks
+
+
+_BLOCKS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
+    "markdown": _sections,
+    "code": _code_blocks,
+    "dialogue": _turns,
+    "records": _each_line,
+    "text": _paragraphs,
+}

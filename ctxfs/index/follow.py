@@ -1,0 +1,213 @@
+"""Keep the catalog and the word index equal to the files: scan sources, take in changes, finish what a crash left."""
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.chunks import cut, text_kind
+from ctxfs.index.ignore import IgnoreRules, walk
+from ctxfs.index.words import WordDocument, Words
+from ctxfs.model.path import printable
+from ctxfs.store import beneath
+
+_BATCH_FILES = 400
+_MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedRoot:
+    """A host folder whose files appear in the tree below `prefix`."""
+
+    prefix: str
+    root: str
+    exclude: tuple[str, ...] = ()
+    gitignore: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    path: str
+    parts: tuple[str, ...]
+    stat: tuple[int, int, int]
+
+
+class Follower:
+    """Brings the catalog up to the files. One thread uses it; `stop` may be set from another."""
+
+    def __init__(self, catalog: Catalog, words: Words, max_file_bytes: int, progress: Callable[[str], None]) -> None:
+        self._catalog = catalog
+        self._words = words
+        self._writer = words.writer()
+        self._max_file_bytes = max_file_bytes
+        self._progress = progress
+        self._roots: dict[str, tuple[IndexedRoot, IgnoreRules]] = {}
+        self._done = self._total = 0
+        self.stop = threading.Event()
+
+    def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
+        """The sources as they are now; files of a source that is gone are dropped."""
+        self._roots = {
+            root.prefix: (root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore)) for root in roots
+        }
+        for source in self._catalog.sources() - set(self._roots):
+            self._catalog.mark_source_gone(source)
+        self.flush()
+
+    def recover(self) -> None:
+        """Finish what the last run began: commit pending files again, or everything if the word index is empty."""
+        if self._words.count == 0:
+            self._catalog.reset_words()
+        self.flush()
+
+    def rebuild(self) -> None:
+        """Empty the word index and read every file again."""
+        self._writer.clear()
+        for prefix in list(self._roots):
+            self._catalog.mark_source_gone(prefix)
+        self.flush()
+        self.scan_all()
+
+    def scan_all(self) -> None:
+        """Compare every source with the catalog."""
+        self._done = self._total = 0
+        for prefix in list(self._roots):
+            self.scan(prefix, ())
+
+    def scan(self, prefix: str, below: tuple[str, ...]) -> None:
+        """Compare one source, or a folder in it, with the catalog; unchanged files are only stat-ed."""
+        root, rules = self._roots[prefix]
+        known = self._catalog.files_of(prefix)
+        if below:
+            start = _join(prefix, below) + "/"
+            known = {path: row for path, row in known.items() if path.startswith(start)}
+        changed: list[_Candidate] = []
+        for parts, found in walk(root.root, below, rules):
+            path = _join(prefix, parts)
+            stat = (found.st_size, found.st_mtime_ns, found.st_ino)
+            row = known.pop(path, None)
+            if row is None or (row.size, row.mtime_ns, row.inode) != stat:
+                changed.append(_Candidate(path, parts, stat))
+        for path in known:
+            self._catalog.mark_gone(path)
+        self._take_in(prefix, changed)
+
+    def changed(self, prefix: str, parts: tuple[str, ...]) -> None:
+        """Something happened at this place of a source: a file, a folder, or one that is no more."""
+        root, rules = self._roots[prefix]
+        path = _join(prefix, parts)
+        if parts and parts[-1] == ".gitignore" and root.gitignore:
+            rules.forget()
+            self.scan(prefix, parts[:-1])
+            return
+        try:
+            with beneath.directory_of(root.root, parts) as (folder, name):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            self._drop(path)
+            self.flush()
+            return
+        if _is_directory(found):
+            if not parts or not rules.ignores_path((*parts, "x")):
+                self.scan(prefix, parts)
+        elif _is_regular(found) and not rules.ignores_path(parts):
+            row = self._catalog.file(path)
+            stat = (found.st_size, found.st_mtime_ns, found.st_ino)
+            if row is None or (row.size, row.mtime_ns, row.inode) != stat:
+                self._take_in(prefix, [_Candidate(path, parts, stat)])
+        else:
+            self._drop(path)
+            self.flush()
+
+    def _drop(self, path: str) -> None:
+        self._catalog.mark_gone(path)
+        for inner in self._catalog.paths_below(path):
+            self._catalog.mark_gone(inner)
+
+    def _take_in(self, prefix: str, candidates: list[_Candidate]) -> None:
+        root, _ = self._roots[prefix]
+        self._total += len(candidates)
+        for start in range(0, len(candidates), _BATCH_FILES):
+            if self.stop.is_set():
+                return
+            self._catalog.begin()
+            try:
+                for candidate in candidates[start : start + _BATCH_FILES]:
+                    self._store(root, candidate)
+                self._catalog.end()
+            except BaseException:
+                self._catalog.abandon()
+                raise
+            self._done += len(candidates[start : start + _BATCH_FILES])
+            self.flush()
+        self.flush()
+
+    def _store(self, root: IndexedRoot, candidate: _Candidate) -> None:
+        """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
+        path = candidate.path
+        if candidate.stat[0] > self._max_file_bytes:
+            self._catalog.put_file(path, root.prefix, candidate.stat, None, "other", "skipped", "too large")
+            return
+        try:
+            data = beneath.read_file(root.root, candidate.parts)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                self._catalog.mark_gone(path)
+            else:
+                note = f"unreadable: {os.strerror(error.errno or errno.EIO)}"
+                self._catalog.put_file(path, root.prefix, candidate.stat, None, "other", "skipped", note)
+            return
+        digest = hashlib.sha256(data).digest()
+        row = self._catalog.file(path)
+        if row is not None and row.sha256 == digest and row.state in ("words", "pending"):
+            self._catalog.touch(row.id, candidate.stat)
+            return
+        if b"\0" in data[:8192]:
+            self._catalog.put_file(path, root.prefix, candidate.stat, digest, "binary", "skipped", "binary")
+            return
+        text = data.decode("utf-8", "replace")
+        name = printable(PurePosixPath(path).name)
+        kind = _kind(path) or text_kind(name, text)
+        file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, kind, "pending", "")
+        self._catalog.replace_chunks(file, cut(name, text))
+
+    def flush(self) -> None:
+        """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""
+        while True:
+            pending = self._catalog.in_state("pending", _BATCH_FILES)
+            gone = self._catalog.in_state("gone", 5 * _BATCH_FILES)
+            if not pending and not gone:
+                break
+            for file, _, _, _ in gone:
+                self._writer.remove_file(file)
+            for file, path, kind, mtime_ns in pending:
+                self._writer.remove_file(file)
+                for chunk, heading, text in self._catalog.chunks_of(file):
+                    self._writer.add(WordDocument(chunk, file, text, heading, path, kind, mtime_ns))
+            self._writer.commit()
+            self._catalog.begin()
+            self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
+            self._catalog.end()
+            self._progress(f"{self._done}/{self._total}" if self._total else "")
+
+
+def _join(prefix: str, parts: tuple[str, ...]) -> str:
+    return "/".join((prefix, *parts))
+
+
+def _kind(path: str) -> str | None:
+    """The kind that a place in memory gives: memory/<agent>/<kind>/…"""
+    parts = path.split("/")
+    return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
+
+
+def _is_directory(found: os.stat_result) -> bool:
+    return (found.st_mode & 0o170000) == 0o040000
+
+
+def _is_regular(found: os.stat_result) -> bool:
+    return (found.st_mode & 0o170000) == 0o100000

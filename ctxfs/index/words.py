@@ -1,0 +1,243 @@
+"""The word index. The only room that knows tantivy.
+
+One document a chunk: its number, its file's number, the words of text, heading and path, and the exact terms that filters
+ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed by tantivy.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+import tantivy
+
+from ctxfs.index.query import Query
+from ctxfs.model.path import Path, printable
+
+_ANALYZER = "ctxfs"
+_WORD = re.compile(r"\w+")
+_INNER = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+_WRITER_BYTES = 30_000_000
+_FIELDS = (("text", 1.0), ("heading", 1.2), ("path", 0.6))
+
+
+@dataclass(frozen=True, slots=True)
+class WordDocument:
+    """What the word index keeps of a chunk."""
+
+    chunk: int
+    file: int
+    text: str
+    heading: str
+    path: str
+    kind: str
+    mtime_ns: int
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
+    builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
+    builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
+    for name, _ in _FIELDS:
+        builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
+    for name in ("under", "kind"):
+        builder.add_text_field(name, stored=False, tokenizer_name="raw", index_option="basic")
+    return builder.build()
+
+
+def _analyzer() -> tantivy.TextAnalyzer:
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.remove_long(80))
+        .filter(tantivy.Filter.stemmer("english"))
+        .build()
+    )
+
+
+def break_up(text: str) -> str:
+    """Words of `text`, space separated; identifiers are followed by their parts, CJK runs become pairs."""
+    out: list[str] = []
+    for word in _WORD.findall(text):
+        if word.isascii():
+            out.append(word)
+            if "_" in word or not (word.islower() or word.isdigit() or word.istitle()):
+                parts = _INNER.findall(word)
+                if len(parts) > 1:
+                    out.extend(parts)
+        elif _CJK.search(word):
+            out.extend(_pairs(word))
+        else:
+            out.append(word)
+    return " ".join(out)
+
+
+def _pairs(word: str) -> list[str]:
+    """Overlapping pairs of a CJK run: words there have no spaces, and most are two characters."""
+    out: list[str] = []
+    at = 0
+    for run in _CJK.finditer(word):
+        out.extend(part for part in (word[at : run.start()],) if part)
+        characters = run[0]
+        out.extend(characters[i : i + 2] for i in range(len(characters) - 1))
+        if len(characters) == 1:
+            out.append(characters)
+        at = run.end()
+    out.extend(part for part in (word[at:],) if part)
+    return out
+
+
+class Words:
+    """Reads the word index; `write` opens the one writer. Methods block: call them in a thread."""
+
+    def __init__(self, folder: HostPath) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._schema = _schema()
+        try:
+            self._index = tantivy.Index(self._schema, path=str(folder))
+        except (ValueError, OSError):
+            # Another schema or a damaged file: the index is derived, so it is made again.
+            shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+            self._index = tantivy.Index(self._schema, path=str(folder))
+        self._terms = _analyzer()
+        self._index.register_tokenizer(_ANALYZER, _analyzer())
+        self._index.config_reader("manual")
+
+    def refresh(self) -> None:
+        """See what has been committed since."""
+        self._index.reload()
+
+    @property
+    def count(self) -> int:
+        """Chunks in the index, as of the last refresh."""
+        return int(self._index.searcher().num_docs)
+
+    def writer(self) -> "WordWriter":
+        """The one writer; ValueError while another process holds it."""
+        return WordWriter(self._index.writer(_WRITER_BYTES, 1))
+
+    def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
+        """(chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
+        asked = self._query(query, below)
+        if asked is None:
+            return []
+        return self._run(asked, limit)
+
+    def allowed(self, query: Query, below: Path, limit: int) -> list[int] | None:
+        """The chunks that pass the filters alone: None when there are none, or more than `limit` pass."""
+        filters = self._filters(query, below)
+        if not filters:
+            return None
+        found = self._run(tantivy.Query.boolean_query(filters), limit + 1)
+        return [chunk for chunk, _ in found] if len(found) <= limit else None
+
+    def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
+        searcher = self._index.searcher()
+        hits = searcher.search(query, limit, count=False).hits
+        chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
+
+    def _tokens(self, text: str) -> list[str]:
+        return list(self._terms.analyze(break_up(text)))
+
+    def _query(self, query: Query, below: Path) -> tantivy.Query | None:
+        should = [self._any_field(term) for word in query.words for term in dict.fromkeys(self._tokens(word))]
+        clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
+        for required in (*query.phrases, *query.must):
+            phrase = self._phrase(required)
+            if phrase is not None:
+                clauses.append((tantivy.Occur.Must, phrase))
+        if not clauses:
+            return None
+        for refused in query.must_not:
+            phrase = self._phrase(refused)
+            if phrase is not None:
+                clauses.append((tantivy.Occur.MustNot, phrase))
+        asked = tantivy.Query.boolean_query(clauses)
+        filters = self._filters(query, below)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, asked), *filters]) if filters else asked
+
+    def _filters(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+        """Clauses that narrow without scoring."""
+        groups: list[list[tantivy.Query]] = []
+        if not below.is_root:
+            groups.append([self._term("under", printable(str(below)))])
+        if query.paths:
+            groups.append([self._path_filter(path) for path in query.paths])
+        if query.kinds:
+            groups.append([self._term("kind", kind) for kind in query.kinds])
+        if query.since is not None or query.until is not None:
+            groups.append(
+                [
+                    tantivy.Query.range_query(
+                        self._schema, "mtime", tantivy.FieldType.Unsigned, query.since or 0, query.until
+                    )
+                ]
+            )
+        return [
+            (tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts
+        ]
+
+    def _path_filter(self, path: str) -> tantivy.Query:
+        """`path:knowledge/handbook` names a place from the root; `path:handbook` words anywhere in the path."""
+        anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self._tokens(path)]
+        exact = self._term("under", path)
+        return _either([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
+
+    def _term(self, field: str, value: str) -> tantivy.Query:
+        return tantivy.Query.term_query(self._schema, field, value)
+
+    def _any_field(self, term: str) -> tantivy.Query:
+        parts = [tantivy.Query.boost_query(self._term(field, term), boost) for field, boost in _FIELDS]
+        return tantivy.Query.disjunction_max_query(parts, 0.2)
+
+    def _phrase(self, text: str) -> tantivy.Query | None:
+        terms = self._tokens(text)
+        if not terms:
+            return None
+        if len(terms) == 1:
+            return self._any_field(terms[0])
+        return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in _FIELDS])
+
+
+def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
+    return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
+
+
+class WordWriter:
+    """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
+
+    def __init__(self, writer: tantivy.IndexWriter) -> None:
+        self._writer = writer
+
+    def remove_file(self, file: int) -> None:
+        """Drop every chunk of a file; harmless if there is none."""
+        self._writer.delete_documents_by_term("file", file)
+
+    def add(self, document: WordDocument) -> None:
+        """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""
+        out = tantivy.Document()
+        out.add_unsigned("chunk", document.chunk)
+        out.add_unsigned("file", document.file)
+        out.add_unsigned("mtime", max(0, document.mtime_ns))
+        out.add_text("text", break_up(document.text))
+        out.add_text("heading", break_up(document.heading))
+        path = printable(document.path)
+        out.add_text("path", break_up(path))
+        out.add_text("kind", document.kind)
+        parts = path.split("/")
+        for depth in range(1, len(parts) + 1):
+            out.add_text("under", "/".join(parts[:depth]))
+        self._writer.add_document(out)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._writer.delete_all_documents()
+
+    def commit(self) -> None:
+        """Make the changes durable and visible to the next refresh."""
+        self._writer.commit()

@@ -1,0 +1,1 @@
+"""The words every room shares. Standard library only; knows nothing of kernels, sockets or indexes."""

@@ -1,0 +1,47 @@
+"""The five things that can be done to a tree. A closed union: a `match` over it ends in assert_never."""
+
+from dataclasses import dataclass
+
+from ctxfs.model.path import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Make `path` a file whose whole content is `data`, atomically; creates or replaces."""
+
+    path: Path
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDir:
+    """Make an empty directory; EEXIST if anything is there."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a file, a link or an empty directory."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rename within one mount, replacing a file at `to`."""
+
+    path: Path
+    to: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SetMeta:
+    """Set the extended attribute `name`, or remove it when `value` is None."""
+
+    path: Path
+    name: str
+    value: bytes | None
+
+
+Change = Put | MakeDir | Remove | Move | SetMeta

@@ -1,0 +1,48 @@
+"""What stat says of a path."""
+
+import stat
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["file", "dir", "link", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory.
+
+    `size` is in bytes and is what a read returns; `times` are nanoseconds since the epoch; `mode` holds the
+    permission bits only; `version` changes whenever the content does; `target` is the text of a link.
+    """
+
+    name: str
+    kind: Kind
+    version: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    mode: int = 0o444
+    target: str = ""
+
+    @property
+    def is_dir(self) -> bool:
+        """True for a directory."""
+        return self.kind == "dir"
+
+
+def directory(name: str, *, mode: int = 0o555, mtime_ns: int = 0, version: str = "") -> Entry:
+    """The entry of a synthetic directory."""
+    return Entry(name, "dir", version=version, mode=mode, mtime_ns=mtime_ns)
+
+
+def snapshot(name: str, data: bytes, *, mtime_ns: int = 0, mode: int = 0o444, version: str = "") -> Entry:
+    """The entry of a synthetic file whose whole content is `data`."""
+    return Entry(name, "file", version=version, size=len(data), mode=mode, mtime_ns=mtime_ns)
+
+
+def kind_of(st_mode: int) -> Kind:
+    """The kind of a host file by its st_mode."""
+    if stat.S_ISREG(st_mode):
+        return "file"
+    if stat.S_ISDIR(st_mode):
+        return "dir"
+    return "link" if stat.S_ISLNK(st_mode) else "other"

@@ -1,0 +1,94 @@
+"""A place in the tree, checked once at the edge and valid from there on."""
+
+import errno
+from dataclasses import dataclass
+
+from ctxfs.model.errors import invalid, path_error
+
+NAME_MAX_BYTES = 255
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be one path component.
+
+    Names are text with surrogateescape, so that any byte string but NUL and `/` round-trips.
+    Raises OSError: EINVAL for an empty name, `.`, `..`, NUL or `/`; ENAMETOOLONG beyond 255 bytes.
+    """
+    if name in ("", ".", ".."):
+        raise invalid(name, "a name cannot be empty, '.' or '..'")
+    if "\0" in name or "/" in name:
+        raise invalid(name.replace("\0", "\\0"), "a name cannot hold NUL or '/'")
+    # len() is a lower bound of the byte length: the encoding is only paid for by long names.
+    if len(name) * 4 > NAME_MAX_BYTES and len(encode_name(name)) > NAME_MAX_BYTES:
+        raise path_error(errno.ENAMETOOLONG, name)
+    return name
+
+
+def encode_name(name: str) -> bytes:
+    """The bytes of a name as the host file system stores them."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def printable(text: str) -> str:
+    """`text` without lone surrogates, for JSON and terminals; not reversible."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Path:
+    """Names from the root of a tree, or of a mount, downwards; the empty path is the root."""
+
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Path":
+        """Read `a/b/c`; leading, trailing and doubled slashes are dropped, `..` is refused."""
+        return cls(tuple(check_name(part) for part in text.split("/") if part not in ("", ".")))
+
+    def __truediv__(self, name: str) -> "Path":
+        return Path((*self.parts, check_name(name)))
+
+    def join(self, other: "Path") -> "Path":
+        """The place `other` names when it is read from here."""
+        return Path(self.parts + other.parts)
+
+    def __str__(self) -> str:
+        return "/".join(self.parts)
+
+    @property
+    def name(self) -> str:
+        """The last component; empty for the root."""
+        return self.parts[-1] if self.parts else ""
+
+    @property
+    def parent(self) -> "Path":
+        """The directory that holds this; the root is its own parent."""
+        return Path(self.parts[:-1])
+
+    @property
+    def is_root(self) -> bool:
+        """True for the empty path."""
+        return not self.parts
+
+    def is_below(self, other: "Path") -> bool:
+        """True when `other` is this path or an ancestor of it, component by component."""
+        return self.parts[: len(other.parts)] == other.parts
+
+    def relative_to(self, other: "Path") -> "Path":
+        """What is left of this path below `other`, which must be an ancestor or the path itself."""
+        if not self.is_below(other):
+            raise ValueError(f"{self} is not below {other}")
+        return Path(self.parts[len(other.parts) :])
+
+    def seen_from(self, directory: "Path") -> str:
+        """The relative link text that leads from `directory` to this path."""
+        shared = 0
+        for mine, theirs in zip(self.parts, directory.parts, strict=False):
+            if mine != theirs:
+                break
+            shared += 1
+        ups = [".."] * (len(directory.parts) - shared)
+        return "/".join([*ups, *self.parts[shared:]]) or "."
+
+
+ROOT = Path()

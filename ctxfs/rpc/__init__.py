@@ -1,0 +1,1 @@
+"""msgpack over a unix socket: how processes of one store talk. Knows no rule of the tree."""

@@ -1,0 +1,127 @@
+"""The daemon's side of the socket: 0600, same user only, many requests at once on a connection."""
+
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+import trio
+
+from ctxfs.rpc.address import socket_path
+from ctxfs.rpc.wire import FrameReader, WireError, error_to_wire, pack_frame
+
+log = logging.getLogger(__name__)
+
+
+class Peer:
+    """One connection. `push` never waits: a peer that does not read is dropped when its backlog is full."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._out, self._backlog = trio.open_memory_channel[bytes](1024)
+        self.scope = trio.CancelScope()
+
+    def push(self, topic: str, value: object) -> None:
+        """Queue a push."""
+        self._queue(pack_frame([0, topic, value]))
+
+    def answer(self, number: int, error: dict[str, Any] | None, value: object) -> None:
+        """Queue an answer."""
+        self._queue(pack_frame([number, error, value]))
+
+    def _queue(self, frame: bytes) -> None:
+        try:
+            self._out.send_nowait(frame)
+        except trio.WouldBlock:
+            log.warning("a client does not read its answers and is dropped")
+            self.scope.cancel()
+        except trio.ClosedResourceError:
+            pass
+
+    async def send_all(self) -> None:
+        """Write what is queued until the connection ends."""
+        async with self._backlog:
+            async for frame in self._backlog:
+                await self._stream.send_all(frame)
+
+
+Handler = Callable[[Peer, Mapping[str, Any]], Awaitable[Any]]
+
+
+class Server:
+    """Serves `handlers` on `<store>/run/socket`."""
+
+    def __init__(self, run: HostPath, handlers: Mapping[str, Handler], left: Callable[[Peer], None]) -> None:
+        self._run = run
+        self._handlers = handlers
+        self._left = left
+        self.peers: set[Peer] = set()
+
+    def listen(self) -> trio.SocketListener:
+        """Bind the socket; the caller holds the store's lock, so an old socket file is nobody's."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        (self._run / "socket").unlink(missing_ok=True)
+        with socket_path(self._run) as path:
+            before = os.umask(0o177)
+            try:
+                listener.bind(path)
+            finally:
+                os.umask(before)
+        listener.listen(64)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Accept until cancelled."""
+        await trio.serve_listeners(self._connection, [listener])
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        if not _is_allowed(stream):
+            log.warning("a connection of another user was refused")
+            return
+        peer = Peer(stream)
+        self.peers.add(peer)
+        try:
+            with peer.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(peer.send_all)
+                    await self._receive(peer, stream, nursery)
+                    nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client went away
+        except* WireError as group:
+            log.warning("a client was dropped: %s", group.exceptions[0])
+        finally:
+            self.peers.discard(peer)
+            self._left(peer)
+
+    async def _receive(self, peer: Peer, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
+        reader = FrameReader()
+        async for data in stream:
+            for message in reader.feed(data):
+                if not (isinstance(message, list) and len(message) == 3 and isinstance(message[0], int)):
+                    raise WireError("not a request")
+                nursery.start_soon(self._answer, peer, *message)
+
+    async def _answer(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
+        try:
+            handler = self._handlers.get(method)
+            if handler is None or not isinstance(arguments, dict):
+                raise WireError(f"no method '{method}'")
+            value = await handler(peer, arguments)
+            peer.answer(number, None, value)
+        except OSError as error:
+            peer.answer(number, error_to_wire(error), None)
+        except Exception as error:
+            if not type(error).__name__ == "CommandError":
+                log.exception("request %s failed", method)
+            peer.answer(number, error_to_wire(error), None)
+
+
+def _is_allowed(stream: trio.SocketStream) -> bool:
+    """Same user as the daemon, or root; the file mode says so too, but the kernel's word is better."""
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)  # type: ignore[arg-type]  # bytes, because a size was given
+    return uid in (os.geteuid(), 0)

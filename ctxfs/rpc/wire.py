@@ -1,0 +1,118 @@
+"""Frames and values on the wire. The only room that knows msgpack.
+
+A frame is a big-endian u32 length and a msgpack array: a request [number, method, {arguments}], an answer
+[number, null, value] or [number, {error}, null], a push [0, topic, value]. Texts may hold surrogateescape bytes.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, assert_never
+
+import msgpack
+
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import Path
+
+MAX_FRAME = 256 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class WireError(Exception):
+    """The other side does not speak this protocol, or went away in the middle of a frame."""
+
+
+def pack_frame(message: object) -> bytes:
+    """One frame, ready to send."""
+    body = msgpack.packb(message, unicode_errors="surrogateescape")
+    if len(body) > MAX_FRAME:
+        raise WireError(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME}")
+    return bytes(_LENGTH.pack(len(body)) + body)
+
+
+class FrameReader:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that `data` completes."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise WireError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            try:
+                yield msgpack.unpackb(body, unicode_errors="surrogateescape", strict_map_key=False)
+            except ValueError as error:
+                raise WireError(f"not msgpack: {error}") from error
+
+
+def error_to_wire(error: Exception) -> dict[str, Any]:
+    """An exception as plain values."""
+    if isinstance(error, OSError):
+        return {"errno": error.errno or 5, "message": error.strerror or str(error), "path": error.filename or ""}
+    if isinstance(error, CommandError):
+        return {"message": error.message, "remedy": error.remedy, "code": error.code}
+    return {"errno": 5, "message": f"internal error: {error}", "path": ""}
+
+
+def error_from_wire(value: dict[str, Any]) -> Exception:
+    """The exception that `error_to_wire` packed."""
+    if "errno" in value:
+        return OSError(value["errno"], value["message"], value["path"])
+    return CommandError(value["message"], value["remedy"], value["code"])
+
+
+def entry_to_wire(entry: Entry) -> list[Any]:
+    """An entry as an array of its fields."""
+    return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target]
+
+
+def entry_from_wire(value: list[Any]) -> Entry:
+    """The entry that `entry_to_wire` packed."""
+    return Entry(*value)
+
+
+def change_to_wire(change: Change) -> list[Any]:
+    """A change as [verb, path, …]."""
+    match change:
+        case Put(path, data):
+            return ["put", str(path), data]
+        case MakeDir(path):
+            return ["mkdir", str(path)]
+        case Remove(path):
+            return ["remove", str(path)]
+        case Move(path, to):
+            return ["move", str(path), str(to)]
+        case SetMeta(path, name, value):
+            return ["meta", str(path), name, value]
+        case _:
+            assert_never(change)
+
+
+def change_from_wire(value: list[Any]) -> Change:
+    """The change that `change_to_wire` packed; WireError if it is none."""
+    try:
+        verb, path = value[0], Path.parse(value[1])
+        match verb:
+            case "put":
+                return Put(path, value[2])
+            case "mkdir":
+                return MakeDir(path)
+            case "remove":
+                return Remove(path)
+            case "move":
+                return Move(path, Path.parse(value[2]))
+            case "meta":
+                return SetMeta(path, value[2], value[3])
+    except (IndexError, TypeError, AttributeError) as error:
+        raise WireError(f"malformed change: {error}") from error
+    raise WireError(f"unknown change '{verb}'")

@@ -1,0 +1,68 @@
+"""Host files reached only by descriptors below a root, so that no symlink leads out of it."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+# Above any descriptor that the kernel hands out.
+MAX_DESCRIPTOR = 1 << 30
+DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_directory(root: str, names: Sequence[str]) -> int:
+    """An O_PATH descriptor of the directory `names` below `root`; the caller closes it.
+
+    The root itself may be a link (the user named it); no component below it may. Raises OSError: ENOENT, ENOTDIR
+    (also for a link in the way).
+    """
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in names:
+        try:
+            deeper = os.open(name, DIRECTORY_FLAGS, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+@contextmanager
+def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The descriptor of the directory that holds `names[-1]`, and that name; `.` for the root itself."""
+    fd = open_directory(root, names[:-1])
+    try:
+        yield fd, names[-1] if names else "."
+    finally:
+        os.close(fd)
+
+
+def read_file(root: str, names: Sequence[str], limit: int | None = None) -> bytes:
+    """The content of a regular file; OSError ELOOP for a link, EISDIR for a directory."""
+    with directory_of(root, names) as (parent, name):
+        # O_NONBLOCK: opening a fifo must not wait for a writer.
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    with open(fd, "rb") as file:
+        return file.read() if limit is None else file.read(limit)
+
+
+def magic_path(directory: int, name: str) -> str:
+    """A path for calls that take no directory descriptor; the last component is not followed by l-calls."""
+    return f"/proc/self/fd/{directory}/{name}"
+
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+
+def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> None:
+    """renameat2(2), which Python lacks: NOREPLACE fails with EEXIST, EXCHANGE swaps two files."""
+    if not flags:
+        os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
+        return
+    if _RENAMEAT2 is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if _RENAMEAT2(source, name, target, new, flags):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

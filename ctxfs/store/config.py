@@ -1,0 +1,214 @@
+"""ctxfs.toml: settings with every default shown as a comment; read with tomllib, edited with tomlkit."""
+
+import dataclasses
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path as HostPath
+from typing import Any
+
+import tomlkit
+import tomlkit.items
+
+from ctxfs.model.errors import EXIT_USAGE, CommandError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A host folder shown as knowledge/<name>; `exclude` are .gitignore patterns that are shown but not indexed."""
+
+    name: str
+    path: str
+    writable: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """What a semantic path answers with."""
+
+    results: int = field(default=20, metadata={"doc": "hits that a question lists"})
+    budget: int = field(default=4000, metadata={"doc": "tokens in a question's context.md"})
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSettings:
+    """What a context request starts from."""
+
+    budget: int = field(default=8000, metadata={"doc": "tokens, for a request that names none"})
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What is indexed, and how."""
+
+    meaning: bool = field(default=True, metadata={"doc": "embed chunks, so that meaning is searched, not only words"})
+    model: str = field(default="", metadata={"doc": "folder of the embedding model; empty: the user's data folder"})
+    threads: int = field(default=2, metadata={"doc": "threads that the embedder may use"})
+    max_file_bytes: int = field(default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"})
+    exact_below: int = field(default=20_000, metadata={"doc": "vectors searched exactly; above, by an HNSW graph"})
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """How a mount point is served."""
+
+    allow_other: bool = field(default=False, metadata={"doc": "let other users of this machine in"})
+    loop: str = field(default="plain", metadata={"doc": "request loop: plain (fast) or trio (pyfuse3's own)"})
+    cache_seconds: float = field(default=3600.0, metadata={"doc": "how long the kernel may keep names and attributes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that ctxfs.toml can say."""
+
+    search: SearchSettings = SearchSettings()
+    context: ContextSettings = ContextSettings()
+    index: IndexSettings = IndexSettings()
+    mount: MountSettings = MountSettings()
+    sources: tuple[Source, ...] = ()
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "search": SearchSettings,
+    "context": ContextSettings,
+    "index": IndexSettings,
+    "mount": MountSettings,
+}
+
+
+def default_text() -> str:
+    """The text of a new ctxfs.toml: each setting commented out with its default and meaning."""
+    lines = ["# Settings of this ctxfs store. Every default is shown; take the '#' away to change one.", ""]
+    for section, settings in _SECTIONS.items():
+        lines.append(f"[{section}]")
+        for item in dataclasses.fields(settings):
+            shown = tomlkit.item(item.default).as_string()
+            lines.append(f"# {item.name} = {shown}".ljust(36) + f"# {item.metadata['doc']}")
+        lines.append("")
+    lines += [
+        "# Folders shown under knowledge/. `ctxfs add DIR` and `ctxfs remove NAME` keep this list.",
+        "# [[source]]",
+        '# name = "handbook"',
+        '# path = "/home/me/handbook"',
+        "# writable = false",
+        '# exclude = ["*.svg"]               # .gitignore patterns: shown, not indexed',
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def read_settings(config: HostPath) -> Settings:
+    """Parse and check ctxfs.toml; CommandError names the file and what is wrong in it."""
+    try:
+        data = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
+    unknown = set(data) - set(_SECTIONS) - {"source"}
+    if unknown:
+        raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
+    sections = {name: _read_section(config, name, kind, data.get(name, {})) for name, kind in _SECTIONS.items()}
+    entries = data.get("source", [])
+    if not isinstance(entries, list):
+        raise CommandError(f"'{config}': write [[source]] with two brackets", "")
+    sources = tuple(_read_source(config, entry) for entry in entries)
+    names = [source.name for source in sources]
+    if len(names) != len(set(names)):
+        raise CommandError(f"'{config}' names a source twice", "give each [[source]] a name of its own")
+    return Settings(**sections, sources=sources)
+
+
+def _read_section(config: HostPath, section: str, kind: type[Any], values: object) -> Any:
+    if not isinstance(values, dict):
+        raise CommandError(f"'{config}': [{section}] is not a table", "")
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    for name, value in values.items():
+        if name not in fields:
+            raise CommandError(
+                f"'{config}': [{section}] has no setting '{name}'", f"known: {', '.join(sorted(fields))}"
+            )
+        _check_value(config, f"{section}.{name}", fields[name].default, value)
+    return kind(**values)
+
+
+def _check_value(config: HostPath, name: str, default: object, value: object) -> None:
+    wanted: type | tuple[type, ...] = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise CommandError(f"'{config}': {name} = {value!r} should look like {default!r}", "")
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < (0 if "seconds" in name else 1):
+        raise CommandError(f"'{config}': {name} = {value} is too small", "")
+    if name == "mount.loop" and value not in ("plain", "trio"):
+        raise CommandError(f"'{config}': mount.loop is 'plain' or 'trio', not {value!r}", "")
+
+
+def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:
+    try:
+        exclude = entry.get("exclude", [])
+        source = Source(
+            check_source_name(entry["name"]), entry["path"], entry.get("writable", False), tuple(map(str, exclude))
+        )
+    except (KeyError, TypeError) as error:
+        raise CommandError(f"'{config}': a [[source]] needs a name and a path ({error})", "") from error
+    if not isinstance(source.path, str) or not os.path.isabs(source.path):
+        raise CommandError(f"'{config}': the path of source '{source.name}' is not absolute", "")
+    return source
+
+
+def check_source_name(name: str) -> str:
+    """A source's name is one plain path component."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise CommandError(
+            f"'{name}' cannot name a source", "use letters, digits, '.', '_', '+' and '-': --name NAME", EXIT_USAGE
+        )
+    return name
+
+
+def add_source(config: HostPath, source: Source) -> None:
+    """Append `source` to ctxfs.toml, keeping what people wrote there."""
+    document = tomlkit.parse(config.read_text(encoding="utf-8"))
+    table = tomlkit.table()
+    table["name"], table["path"] = source.name, source.path
+    if source.writable:
+        table["writable"] = True
+    if source.exclude:
+        table["exclude"] = list(source.exclude)
+    existing = document.get("source")
+    if existing is None:
+        existing = tomlkit.aot()
+        document["source"] = existing
+    existing.append(table)
+    replace_text(config, tomlkit.dumps(document))
+
+
+def remove_source(config: HostPath, name: str) -> bool:
+    """Take the source `name` out of ctxfs.toml; False if it is not there. The folder itself is not touched."""
+    document = tomlkit.parse(config.read_text(encoding="utf-8"))
+    entries = document.get("source")
+    for position, entry in enumerate(entries or ()):
+        if entry.get("name") == name:
+            del entries[position]  # type: ignore[index, union-attr]  # tomlkit types it as a plain Item
+            if not entries:
+                del document["source"]
+            replace_text(config, tomlkit.dumps(document))
+            return True
+    return False
+
+
+def replace_text(file: HostPath, text: str) -> None:
+    """Replace a small file so that a crash leaves the old or the new one, never half."""
+    temporary = file.with_name(f".{file.name}.new")
+    with open(temporary, "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

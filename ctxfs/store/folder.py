@@ -1,0 +1,163 @@
+"""A host folder as a Mount: what memory, pads and knowledge sources are made of."""
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Sequence
+from typing import assert_never
+
+import trio
+
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry, kind_of
+from ctxfs.model.errors import path_error, read_only
+from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.path import Path
+from ctxfs.store import beneath
+from ctxfs.threads import blocking
+
+
+class Folder(Mount):
+    """The files below a host folder, exactly as they are there. Knows nothing of indexes or of the kernel."""
+
+    def __init__(self, root: str, *, writable: bool) -> None:
+        self._root = root
+        self._writable = writable
+
+    def backing(self, path: Path) -> Backing:
+        """Every path here is a real one."""
+        return Backing(self._root, path, self._writable)
+
+    async def stat(self, path: Path) -> Entry:
+        """The host's stat; links are not followed."""
+        return await blocking(self._stat, path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Every entry of the directory, sorted by name."""
+        return await blocking(self._list, path)
+
+    async def read(self, path: Path) -> bytes:
+        """The whole file."""
+        return await blocking(self._read, path)
+
+    async def apply(self, change: Change) -> None:
+        """Change the host folder; a Put is written beside the target and renamed over it."""
+        if not self._writable:
+            raise read_only(change.path)
+        with trio.CancelScope(shield=True):  # a change is made or not made, never left in the middle
+            await blocking(self._apply, change)
+
+    def _stat(self, path: Path) -> Entry:
+        with self._located(path) as (parent, name):
+            return _entry(path.name, parent, name)
+
+    def _list(self, path: Path) -> Sequence[Entry]:
+        try:
+            directory = beneath.open_directory(self._root, path.parts)
+        except OSError as error:
+            raise path_error(error.errno or errno.EIO, path) from error
+        try:
+            found = []
+            for name in sorted(os.listdir(f"/proc/self/fd/{directory}/")):
+                try:
+                    found.append(_entry(name, directory, name))
+                except FileNotFoundError:
+                    continue  # it vanished between the listing and the stat
+            return found
+        except OSError as error:
+            raise path_error(error.errno or errno.EIO, path) from error
+        finally:
+            os.close(directory)
+
+    def _read(self, path: Path) -> bytes:
+        if not path.parts:
+            raise path_error(errno.EISDIR, path)
+        try:
+            return beneath.read_file(self._root, path.parts)
+        except OSError as error:
+            raise path_error(error.errno or errno.EIO, path) from error
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case Put(path, data):
+                self._put(path, data)
+            case MakeDir(path):
+                with self._located(path) as (parent, name):
+                    os.mkdir(name, 0o755, dir_fd=parent)
+            case Remove(path):
+                with self._located(path) as (parent, name):
+                    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+                    (os.rmdir if stat.S_ISDIR(mode) else os.unlink)(name, dir_fd=parent)
+            case Move(path, to):
+                with self._located(path) as (parent, name), self._located(to) as (other, new):
+                    os.rename(name, new, src_dir_fd=parent, dst_dir_fd=other)
+            case SetMeta(path, key, value):
+                with self._located(path) as (parent, name):
+                    place = beneath.magic_path(parent, name)
+                    if value is None:
+                        os.removexattr(place, key, follow_symlinks=False)
+                    else:
+                        os.setxattr(place, key, value, follow_symlinks=False)
+            case _:
+                assert_never(change)
+
+    def _put(self, path: Path, data: bytes) -> None:
+        with self._located(path) as (parent, name):
+            try:
+                old = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISDIR(old.st_mode):
+                    raise path_error(errno.EISDIR, path)
+                mode = stat.S_IMODE(old.st_mode) if stat.S_ISREG(old.st_mode) else 0o644
+            except FileNotFoundError:
+                mode = 0o644
+            temporary = f".ctxfs-{uuid.uuid4().hex}.tmp"
+            fd = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+            )
+            try:
+                with open(fd, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fchmod(file.fileno(), mode)
+                    os.fsync(file.fileno())
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                os.unlink(temporary, dir_fd=parent)
+                raise
+
+    def _located(self, path: Path) -> "_Located":
+        return _Located(self._root, path)
+
+
+class _Located:
+    """`directory_of` whose OSErrors name the path of the tree, not the host's descriptor."""
+
+    def __init__(self, root: str, path: Path) -> None:
+        self._path = path
+        self._manager = beneath.directory_of(root, path.parts)
+
+    def __enter__(self) -> tuple[int, str]:
+        try:
+            return self._manager.__enter__()
+        except OSError as error:
+            raise path_error(error.errno or errno.EIO, self._path) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._manager.__exit__(None, None, None)
+        if isinstance(error, OSError):
+            raise path_error(error.errno or errno.EIO, self._path) from error
+
+
+def _entry(shown: str, directory: int, name: str) -> Entry:
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    kind = kind_of(found.st_mode)
+    return Entry(
+        name=shown,
+        kind=kind,
+        version=f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}",
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        mode=stat.S_IMODE(found.st_mode),
+        target=os.readlink(name, dir_fd=directory) if kind == "link" else "",
+    )

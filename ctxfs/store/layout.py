@@ -1,0 +1,105 @@
+"""Where everything lies inside a store, and how a store is found and made."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import EXIT_NO_STORE, CommandError
+from ctxfs.store.config import default_text
+
+STORE_NAME = ".ctxfs"
+CONFIG_NAME = "ctxfs.toml"
+AREAS = ("memory", "pad", "context", "search")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The host paths of one store."""
+
+    root: HostPath
+
+    @property
+    def config(self) -> HostPath:
+        """Settings, kept by people."""
+        return self.root / CONFIG_NAME
+
+    @property
+    def tree(self) -> HostPath:
+        """The work tree: the only truth about memory, pads, context requests and kept questions."""
+        return self.root / "tree"
+
+    @property
+    def index(self) -> HostPath:
+        """Everything derived; deleting it costs time only."""
+        return self.root / "index"
+
+    @property
+    def run(self) -> HostPath:
+        """Socket, lock and logs of the running processes."""
+        return self.root / "run"
+
+    @property
+    def errors(self) -> HostPath:
+        """What failed, one JSON object a line; bounded."""
+        return self.run / "errors.jsonl"
+
+
+def create_store(root: HostPath) -> Layout:
+    """Make a store at `root`, or complete one that is there; never overwrites anything."""
+    layout = Layout(root.absolute())
+    if root.exists() and not root.is_dir():
+        raise CommandError(f"'{root}' exists and is not a folder", "choose another place with --store DIR")
+    if root.is_dir() and not layout.config.exists() and any(root.iterdir()):
+        raise CommandError(f"'{root}' holds files that are not a ctxfs store", "choose an empty or new folder")
+    try:
+        for folder in (layout.root, layout.tree, layout.index, layout.run, *(layout.tree / a for a in AREAS)):
+            folder.mkdir(parents=True, exist_ok=True)
+        (layout.tree / "memory" / "shared").mkdir(exist_ok=True)
+        for private in (layout.root, layout.run):
+            private.chmod(0o700)
+        _probe_xattrs(layout.tree)
+        if not layout.config.exists():
+            layout.config.write_text(default_text(), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"cannot make a store at '{root}': {error.strerror}", "check the folder's permissions and free space"
+        ) from error
+    return layout
+
+
+def _probe_xattrs(folder: HostPath) -> None:
+    """Refuse a host file system that cannot keep metadata beside the content."""
+    try:
+        os.setxattr(folder, "user.ctx.probe", b"1")
+        os.removexattr(folder, "user.ctx.probe")
+    except OSError as error:
+        raise CommandError(
+            f"the file system under '{folder}' has no user extended attributes ({error.strerror})",
+            "put the store on ext4, xfs, btrfs, zfs or a recent tmpfs: ctxfs init --store DIR",
+        ) from error
+
+
+def default_root() -> HostPath:
+    """The store of a user who named none: $XDG_DATA_HOME/ctxfs/store."""
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return HostPath(data) / "ctxfs" / "store"
+
+
+def choose_root(named: str | None) -> HostPath:
+    """Which store is meant: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default."""
+    chosen = named or os.environ.get("CTXFS_STORE")
+    if chosen:
+        return HostPath(os.path.abspath(os.path.expanduser(chosen)))
+    for folder in (HostPath.cwd(), *HostPath.cwd().parents):
+        # A mounted tree has a `.ctxfs` of its own at its root; only a store has the settings file.
+        if (folder / STORE_NAME / CONFIG_NAME).is_file():
+            return folder / STORE_NAME
+    return default_root()
+
+
+def find_store(named: str | None) -> Layout:
+    """The store that is meant; CommandError with the command that makes one if there is none."""
+    root = choose_root(named)
+    if not (root / CONFIG_NAME).is_file():
+        raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
+    return Layout(root)

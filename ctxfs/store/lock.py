@@ -1,0 +1,38 @@
+"""One daemon a store: an flock that dies with its holder."""
+
+import fcntl
+import os
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import EXIT_BUSY, CommandError
+
+
+class StoreLock:
+    """Holds `<store>/run/lock` for as long as the process lives; its text is the holder's pid."""
+
+    def __init__(self, run: HostPath) -> None:
+        self._file = run / "lock"
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock or raise CommandError naming the process that holds it."""
+        fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(fd, 32).decode().strip() or "unknown"
+            os.close(fd)
+            raise CommandError(
+                f"the store '{self._file.parent.parent}' belongs to another ctxfs daemon (pid {holder})",
+                "use that one, or stop it: ctxfs unmount --all",
+                EXIT_BUSY,
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

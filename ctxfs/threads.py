@@ -1,0 +1,26 @@
+"""The one door to threads: everything that blocks goes through here."""
+
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
+
+_LIMIT = 8  # bounded: a burst of slow reads queues instead of starting a thread each
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs-threads")
+
+
+def _run_limiter() -> trio.CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(_LIMIT)
+        _limiter.set(limiter)
+        return limiter
+
+
+async def blocking(function: Callable[[*Args], Result], *args: *Args) -> Result:
+    """Run `function(*args)` in a worker thread and return what it returns; exceptions pass through."""
+    return await trio.to_thread.run_sync(function, *args, limiter=_run_limiter())

@@ -1,0 +1,97 @@
+"""Open files of synthetic mounts: a reader keeps its snapshot, a writer edits a copy and puts it back whole."""
+
+import errno
+import itertools
+from dataclasses import dataclass
+
+from ctxfs.model.change import Put
+from ctxfs.model.errors import path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+
+
+@dataclass(slots=True)
+class _Handle:
+    path: Path
+    data: bytearray
+    writable: bool
+    dirty: bool = False
+
+
+class Handles:
+    """The open files of one adapter session, by number. Offsets and sizes are in bytes."""
+
+    def __init__(self, tree: Mount) -> None:
+        self._tree = tree
+        self._open: dict[int, _Handle] = {}
+        self._numbers = itertools.count(1)
+
+    def add(self, path: Path, data: bytes, *, writable: bool, dirty: bool = False) -> int:
+        """Open `path` with the content that the caller has just read; `dirty` if it is already an edit."""
+        number = next(self._numbers)
+        self._open[number] = _Handle(path, bytearray(data), writable, dirty)
+        return number
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """A slice of the snapshot; empty at its end."""
+        return bytes(self._open[number].data[offset : offset + size])
+
+    def size(self, number: int) -> int:
+        """The length of what this handle sees."""
+        return len(self._open[number].data)
+
+    def write(self, number: int, offset: int, data: bytes) -> int:
+        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading."""
+        handle = self._writable(number)
+        if offset > len(handle.data):
+            handle.data.extend(bytes(offset - len(handle.data)))
+        handle.data[offset : offset + len(data)] = data
+        handle.dirty = True
+        return len(data)
+
+    def append(self, number: int, data: bytes) -> int:
+        """Write at the end, wherever that is now."""
+        return self.write(number, self.size(number), data)
+
+    def truncate(self, number: int, size: int) -> None:
+        """Cut or extend the copy to `size` bytes."""
+        handle = self._writable(number)
+        if size <= len(handle.data):
+            del handle.data[size:]
+        else:
+            handle.data.extend(bytes(size - len(handle.data)))
+        handle.dirty = True
+
+    async def commit(self, number: int) -> None:
+        """Put the edits into the tree, if there are any; on failure they stay pending and the error is raised."""
+        handle = self._open[number]
+        if handle.dirty:
+            handle.dirty = False
+            try:
+                await self._tree.apply(Put(handle.path, bytes(handle.data)))
+            except BaseException:
+                handle.dirty = True
+                raise
+
+    @property
+    def pending(self) -> list[int]:
+        """Handles whose edits the tree does not have yet."""
+        return [number for number, handle in self._open.items() if handle.dirty]
+
+    def forget_edits(self, number: int) -> None:
+        """Give up edits that the tree refused."""
+        self._open[number].dirty = False
+
+    def path(self, number: int) -> Path:
+        """What the handle was opened on."""
+        return self._open[number].path
+
+    def close(self, number: int) -> None:
+        """Forget the handle; uncommitted edits are lost, so commit first."""
+        self._open.pop(number, None)
+
+    def _writable(self, number: int) -> _Handle:
+        handle = self._open[number]
+        if not handle.writable:
+            raise path_error(errno.EBADF, handle.path)
+        return handle

@@ -1,0 +1,166 @@
+"""The mount table: one tree made of many mounts, itself a Mount."""
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from ctxfs.model.change import Change, Move
+from ctxfs.model.entry import Entry, directory
+from ctxfs.model.errors import not_found, not_permitted, path_error
+from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.path import ROOT, Path
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class View(Protocol):
+    """A mount that exists below every directory, such as `.search`: `at` makes it for one of them."""
+
+    def at(self, below: Path) -> Mount:
+        """The mount as it is seen from the directory `below`."""
+        ...
+
+
+class Namespace(Mount):
+    """Routes a path to the mount with the longest matching mountpoint.
+
+    Directories that only lead to mountpoints exist by themselves. Views are reachable by name in every directory
+    and never listed. A mount that fails in a way it did not foresee answers EIO; the others go on.
+    """
+
+    def __init__(self, views: Mapping[str, View] | None = None) -> None:
+        self._mounts: dict[Path, Mount] = {}
+        self._hidden: set[Path] = set()
+        self._views = dict(views or {})
+
+    def attach(self, at: Path, mount: Mount, *, hidden: bool = False) -> None:
+        """Show `mount` at `at`; replaces a mount that is there. `hidden` keeps it out of listings."""
+        self._mounts[at] = mount
+        if hidden:
+            self._hidden.add(at)
+
+    def detach(self, at: Path) -> None:
+        """Take the mount at `at` away; ENOENT if there is none."""
+        if self._mounts.pop(at, None) is None:
+            raise not_found(at)
+        self._hidden.discard(at)
+
+    @property
+    def mountpoints(self) -> Mapping[Path, Mount]:
+        """A copy of the table."""
+        return dict(self._mounts)
+
+    @property
+    def view_names(self) -> frozenset[str]:
+        """The names that lead to a view in every directory."""
+        return frozenset(self._views)
+
+    async def stat(self, path: Path) -> Entry:
+        """The entry from the mount that owns `path`, or of a directory that leads to one."""
+        if path.is_root or self._leads_to_mounts(path):
+            return directory(path.name)
+        owner, rest = await self._route(path)
+        entry = await self._guarded(path, lambda: owner.stat(rest))
+        return entry if entry.name == path.name else _renamed(entry, path.name)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """The owner's entries and the mountpoints below."""
+        entries: dict[str, Entry] = {}
+        try:
+            owner, rest = await self._route(path)
+        except FileNotFoundError:
+            if not path.is_root and not self._leads_to_mounts(path):
+                raise
+        else:
+            for entry in await self._guarded(path, lambda: owner.list(rest)):
+                entries[entry.name] = entry
+        depth = len(path.parts)
+        for point in list(self._mounts):
+            if len(point.parts) <= depth or not point.is_below(path) or point in self._hidden:
+                continue
+            name = point.parts[depth]
+            try:
+                entries[name] = await self.stat(path / name)
+            except OSError as error:
+                # One bad mount never takes its parent's listing down: it is shown, and opening it says why.
+                log.warning("mount %s is down: %s", point, error)
+                entries[name] = directory(name, mode=0)
+        return sorted(entries.values(), key=lambda entry: entry.name)
+
+    async def read(self, path: Path) -> bytes:
+        """The owner's snapshot; EISDIR for directories that lead to mounts."""
+        if path.is_root or self._leads_to_mounts(path):
+            raise path_error(errno.EISDIR, path)
+        owner, rest = await self._route(path)
+        return await self._guarded(path, lambda: owner.read(rest))
+
+    async def apply(self, change: Change) -> None:
+        """Hand the change to its owner; EXDEV for a move across mounts, EPERM on the tree's own directories."""
+        if change.path.is_root or change.path in self._mounts or self._leads_to_mounts(change.path):
+            raise not_permitted(change.path, "this directory belongs to the tree itself")
+        owner, rest = await self._route(change.path)
+        if isinstance(change, Move):
+            other, to = await self._route(change.to)
+            if other is not owner:
+                raise path_error(errno.EXDEV, change.to)
+            await self._guarded(change.path, lambda: owner.apply(Move(rest, to)))
+            return
+        kind = type(change)
+        values = {name: getattr(change, name) for name in kind.__slots__}
+        local = kind(**{**values, "path": rest})
+        await self._guarded(change.path, lambda: owner.apply(local))
+
+    def backing(self, path: Path) -> Backing | None:
+        """The owner's backing; None below a view."""
+        if self._view_position(path) is not None:
+            return None
+        at = self._owner_of(path)
+        return self._mounts[at].backing(path.relative_to(at)) if at is not None else None
+
+    def _leads_to_mounts(self, path: Path) -> bool:
+        return path not in self._mounts and any(point.is_below(path) for point in self._mounts)
+
+    def _owner_of(self, path: Path) -> Path | None:
+        for depth in range(len(path.parts), -1, -1):
+            candidate = Path(path.parts[:depth])
+            if candidate in self._mounts:
+                return candidate
+        return None
+
+    def _view_position(self, path: Path) -> int | None:
+        for position, name in enumerate(path.parts):
+            if name in self._views:
+                return position
+        return None
+
+    async def _route(self, path: Path) -> tuple[Mount, Path]:
+        position = self._view_position(path)
+        if position is not None:
+            below = Path(path.parts[:position])
+            entry = await self.stat(below)
+            if not entry.is_dir:
+                raise path_error(errno.ENOTDIR, below)
+            return self._views[path.parts[position]].at(below), Path(path.parts[position + 1 :])
+        at = self._owner_of(path)
+        if at is None:
+            raise not_found(path)
+        return self._mounts[at], path.relative_to(at)
+
+    async def _guarded(self, path: Path, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Let OSErrors through with the full path; turn anything else into EIO and a traceback in the log."""
+        try:
+            return await call()
+        except OSError as error:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+        except Exception as error:
+            log.exception("mount failed at %s", path)
+            raise path_error(errno.EIO, path, f"internal error: {error}") from error
+
+
+def _renamed(entry: Entry, name: str) -> Entry:
+    return Entry(name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target)
+
+
+__all__ = ["ROOT", "Namespace", "View"]

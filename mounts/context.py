@@ -1,0 +1,152 @@
+"""context/<task>/: contexts built to a budget.
+
+`mkdir context/<task>` makes `request.toml`; `context.md` and `manifest.json` follow from it and from the index; where a
+build fails `error.txt` says why and the last good context stays.
+"""
+
+import errno
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ctxfs.context.constructor import Context
+from ctxfs.context.request import Request, default_request, parse_request
+from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry, directory, snapshot
+from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path
+
+Build = Callable[[Request], Awaitable[Context]]
+
+REQUEST = "request.toml"
+_BUILT = ("context.md", "manifest.json")
+_MAX_REQUEST_BYTES = 1_000_000
+_FRESH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What a task's request led to."""
+
+    request: bytes
+    generation: int
+    at: float
+    made_ns: int
+    context: Context | None
+    error: str
+
+
+class ContextMount(Mount):
+    """Requests are real files of `requests` (a directory a task); everything else here is made from them."""
+
+    def __init__(self, requests: Mount, build: Build, generation: Callable[[], int], default_budget: int) -> None:
+        self._requests = requests
+        self._build = build
+        self._generation = generation
+        self._default_budget = default_budget
+        self._built: dict[str, _Built] = {}
+
+    async def stat(self, path: Path) -> Entry:
+        """Sizes are those of a read; a derived file exists when it could be made."""
+        if path.is_root:
+            return directory("", mode=0o755)
+        task = await self._task(path)
+        if len(path.parts) == 1:
+            return task
+        if path.name == REQUEST and len(path.parts) == 2:
+            return await self._requests.stat(path)
+        return snapshot(path.name, await self.read(path), mtime_ns=(await self._fresh(path.parts[0])).made_ns)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Tasks at the top; the request and what came of it in a task."""
+        if path.is_root:
+            return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]
+        await self._task(path)
+        if len(path.parts) > 1:
+            raise path_error(errno.ENOTDIR, path)
+        names = [REQUEST]
+        built = await self._fresh(path.name)
+        names += _BUILT if built.context else ()
+        names += ("error.txt",) if built.error else ()
+        return [await self.stat(path / name) for name in sorted(names)]
+
+    async def read(self, path: Path) -> bytes:
+        """The request as it was written, or what was made from it."""
+        if len(path.parts) < 2:
+            raise path_error(errno.EISDIR, path)
+        await self._task(path)
+        if len(path.parts) > 2:
+            raise not_found(path)
+        if path.name == REQUEST:
+            return await self._requests.read(path)
+        if path.name not in (*_BUILT, "error.txt"):
+            raise not_found(path)
+        built = await self._fresh(path.parts[0])
+        if path.name == "error.txt" and built.error:
+            return f"{built.error}\n".encode("utf-8", "replace")
+        if path.name == "context.md" and built.context:
+            return built.context.text.encode("utf-8", "replace")
+        if path.name == "manifest.json" and built.context:
+            return built.context.manifest
+        raise not_found(path)
+
+    async def apply(self, change: Change) -> None:
+        """Tasks are made, renamed and removed whole; in a task only request.toml can be written."""
+        match change:
+            case MakeDir(path) if len(path.parts) == 1:
+                await self._requests.apply(change)
+                text = default_request(path.name.replace("-", " ").replace("_", " "), self._default_budget)
+                await self._requests.apply(Put(path / REQUEST, text.encode("utf-8", "replace")))
+            case Remove(path) if len(path.parts) == 1:
+                for entry in await self._requests.list(path):
+                    await self._requests.apply(Remove(path / entry.name))
+                await self._requests.apply(change)
+                self._built.pop(path.name, None)
+            case Move(path, to) if len(path.parts) == 1 and len(to.parts) == 1:
+                await self._requests.apply(change)
+                self._built.pop(path.name, None)
+            case Put(path, data) if len(path.parts) == 2 and path.name == REQUEST:
+                if len(data) > _MAX_REQUEST_BYTES:
+                    raise path_error(errno.EFBIG, path)
+                await self._task(path)
+                await self._requests.apply(change)
+            case SetMeta(path) if len(path.parts) == 1 or path.name == REQUEST:
+                await self._requests.apply(change)
+            case _:
+                raise not_permitted(
+                    change.path, "here only request.toml can be written, and a task made or removed: mkdir, rmdir"
+                )
+
+    async def _task(self, path: Path) -> Entry:
+        entry = await self._requests.stat(Path(path.parts[:1]))
+        if not entry.is_dir:
+            raise not_found(path)
+        return entry
+
+    async def _fresh(self, task: str) -> _Built:
+        """The state of a task now: built again when the request or the index changed."""
+        try:
+            request = await self._requests.read(Path((task, REQUEST)))
+        except FileNotFoundError:
+            request = b""
+        old = self._built.get(task)
+        generation = self._generation()
+        if old is not None and old.request == request:
+            if old.generation == generation or time.monotonic() - old.at < _FRESH_SECONDS:
+                return old
+        context, error = None, ""
+        try:
+            context = await self._build(self._parsed(request))
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+            context = old.context if old else None  # the last good context stays
+        built = _Built(request, generation, time.monotonic(), time.time_ns(), context, error)
+        self._built[task] = built
+        return built
+
+    def _parsed(self, request: bytes) -> Request:
+        try:
+            return parse_request(request.decode("utf-8"), self._default_budget)
+        except UnicodeDecodeError as error:
+            raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error

@@ -1,0 +1,71 @@
+"""AGENTS.md at the root: how to use this tree, made from what is mounted, short enough to be read every time."""
+
+import errno
+from collections.abc import Callable, Sequence
+
+from ctxfs.model.entry import Entry, directory, snapshot
+from ctxfs.model.errors import not_found, path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path, printable
+
+_NAME = "AGENTS.md"
+_MAX_SOURCES = 12
+
+
+class GuideMount(Mount):
+    """One generated file."""
+
+    def __init__(self, sources: Callable[[], Sequence[tuple[str, bool]]]) -> None:
+        self._sources = sources
+
+    async def stat(self, path: Path) -> Entry:
+        """AGENTS.md, or the directory that holds it."""
+        return directory("") if path.is_root else snapshot(path.name, await self.read(path))
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """AGENTS.md."""
+        if not path.is_root:
+            raise not_found(path)
+        return [await self.stat(ROOT / _NAME)]
+
+    async def read(self, path: Path) -> bytes:
+        """The guide as of now."""
+        if path.is_root:
+            raise path_error(errno.EISDIR, path)
+        if str(path) != _NAME:
+            raise not_found(path)
+        return render_guide(self._sources()).encode()
+
+
+def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
+    """The text, under 600 tokens; `sources` are (name, writable)."""
+    shown = [f"`{printable(name)}`{' (writable)' if writable else ''}" for name, writable in sources[:_MAX_SOURCES]]
+    more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
+    return f"""# How to use this tree
+
+Everything here is a file; ls, cat, grep and your editor work. It is served by ctxfs.
+
+| place | what it is |
+|---|---|
+| `knowledge/<source>/` | folders to read: {", ".join(shown) or "none yet"}{more} |
+| `memory/<you>/<kind>/` | what you keep; kind: fact, episodic, procedural, experiential, user |
+| `memory/shared/` | what everybody keeps |
+| `pad/<task>/` | scratch space |
+| `search/<question>/` | a path that is a question |
+| `context/<task>/` | a context built to a token budget |
+
+## Ask
+- `ls 'search/how do we rotate keys'`: links to the files that answer, best first.
+- `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` for at most 2000 tokens.
+- `results.jsonl` beside it: path, lines, score and why. Its first line says if anything could not be searched.
+- `ls 'knowledge/x/.search/<question>'`: the same, below one directory only.
+- Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `since:7d` `mode:words`. `%2F` stands for a slash.
+
+## Build a context
+`mkdir context/my-task`, edit `request.toml` (query, budget, paths, pins), read `context.md`; `manifest.json` says
+what is in it, what was left out, and why.
+
+## Keep in mind
+Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/status` tells
+what is indexed; `.ctxfs/errors.jsonl` what went wrong.
+"""

@@ -1,0 +1,239 @@
+"""search/<question>: a path that is a question. Also `.search/<question>` in every directory, asked below it only.
+
+A question's directory holds `NN name` links to the files that answer, best first; `results.jsonl`; `context.md` within the
+default budget; and, by name only, `context@TOKENS.md` and a link by its bare rank (`01`).
+"""
+
+import errno
+import json
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from ctxfs.context.constructor import Context
+from ctxfs.context.request import Request, check_budget
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Answer, Hit
+from ctxfs.model.change import Change, MakeDir, Remove
+from ctxfs.model.entry import Entry, directory, snapshot
+from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path, encode_name, printable
+
+Ask = Callable[[str, Path], Awaitable[Answer]]
+Pack = Callable[[Request, Answer], Awaitable[Context]]
+
+_BUDGETED = re.compile(r"context@(\d{1,9})\.md")
+_RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
+# Names that shells, editors and agents look for in any directory: looking for them asks nothing.
+_PROBED = frozenset(
+    "AGENTS.md CLAUDE.md GEMINI.md SKILL.md README README.md LICENSE Makefile Cargo.toml package.json pyproject.toml "
+    "node_modules autorun.inf desktop.ini Thumbs.db HEAD config objects refs".split()
+)
+_KEEP_ANSWERS = 64
+_FRESH_SECONDS = 0.5
+
+
+def is_question(name: str) -> bool:
+    """True unless `name` is something that programs probe for, or has nothing to look for."""
+    if name.startswith((".", "~")) or name.endswith("~") or name in _PROBED:
+        return False
+    return not parse_query(decode_question(name)).is_empty
+
+
+def decode_question(name: str) -> str:
+    """The question that a directory name asks; `%2F` stands for a slash."""
+    return printable(name).replace("%2F", "/").replace("%2f", "/")
+
+
+@dataclass(slots=True)
+class _Page:
+    """An answer, rendered once; contexts by budget are added as they are asked for."""
+
+    answer: Answer
+    links: Sequence[tuple[str, Path]]
+    results: bytes
+    made_ns: int
+    asked_at: float
+    generation: int
+    contexts: dict[int, bytes] = field(default_factory=dict)
+
+
+class SearchView:
+    """Makes the search mount of any directory. Answers are cached while the index stays as it is."""
+
+    def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], int], results: int, budget: int) -> None:
+        self._ask = ask
+        self._pack = pack
+        self._generation = generation
+        self._results = results
+        self._budget = budget
+        self._pages: OrderedDict[tuple[str, Path], _Page] = OrderedDict()
+
+    def at(self, below: Path) -> Mount:
+        """The questions asked below `below`."""
+        return SearchMount(self, below, None)
+
+    def root(self, kept: Mount) -> Mount:
+        """`search/` itself, which lists the questions kept as directories of `kept`."""
+        return SearchMount(self, ROOT, kept)
+
+    @property
+    def budget(self) -> int:
+        """Tokens in a plain context.md."""
+        return self._budget
+
+    async def page(self, question: str, below: Path) -> _Page:
+        """The rendered answer; asked again when the index has moved on."""
+        key = (question, below)
+        page = self._pages.get(key)
+        now = time.monotonic()
+        if page is not None and (page.generation == self._generation() or now - page.asked_at < _FRESH_SECONDS):
+            self._pages.move_to_end(key)
+            return page
+        generation = self._generation()
+        answer = await self._ask(question, below)
+        page = _Page(
+            answer, name_links(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation
+        )
+        self._pages[key] = page
+        while len(self._pages) > _KEEP_ANSWERS:
+            self._pages.popitem(last=False)
+        return page
+
+    async def context(self, page: _Page, budget: int) -> bytes:
+        """The packed answer within `budget` tokens."""
+        if budget not in page.contexts:
+            request = Request(query=page.answer.query.text, budget=check_budget(budget))
+            page.contexts[budget] = (await self._pack(request, page.answer)).text.encode("utf-8", "replace")
+        return page.contexts[budget]
+
+
+class SearchMount(Mount):
+    """The questions of one directory. Looking has no side effects; only `mkdir search/<question>` is remembered."""
+
+    def __init__(self, view: SearchView, below: Path, kept: Mount | None) -> None:
+        self._view = view
+        self._below = below
+        self._kept = kept
+
+    async def stat(self, path: Path) -> Entry:
+        """Every question exists; its files have the size that a read returns."""
+        if path.is_root:
+            return directory("", mode=0o755 if self._kept else 0o555)
+        page = await self._page(path)
+        if len(path.parts) == 1:
+            return directory(path.name, mtime_ns=page.made_ns)
+        return await self._entry(page, path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Kept questions at the top; links, results and context in a question."""
+        if path.is_root:
+            return [entry for entry in await self._kept.list(ROOT) if entry.is_dir] if self._kept else []
+        page = await self._page(path)
+        if len(path.parts) > 1:
+            raise path_error(errno.ENOTDIR, path)
+        place = Path(path.parts)
+        names = [name for name, _ in page.links]
+        return [await self._entry(page, place / name) for name in (*names, "context.md", "results.jsonl")]
+
+    async def read(self, path: Path) -> bytes:
+        """results.jsonl, context.md or context@TOKENS.md."""
+        if len(path.parts) < 2:
+            raise path_error(errno.EISDIR, path)
+        return await self._content(await self._page(path), path)
+
+    async def apply(self, change: Change) -> None:
+        """`mkdir` keeps a question listed, `rmdir` forgets it; answers themselves cannot be changed."""
+        if self._kept is None or len(change.path.parts) != 1 or not isinstance(change, MakeDir | Remove):
+            raise not_permitted(change.path, "answers are made from the index; copy them elsewhere to edit")
+        if isinstance(change, MakeDir) and not is_question(change.path.name):
+            raise invalid(change.path, "this is not a question: it has no words to look for")
+        await self._kept.apply(change)
+
+    async def _page(self, path: Path) -> _Page:
+        name = path.parts[0]
+        if not is_question(name):
+            raise not_found(path)
+        return await self._view.page(decode_question(name), self._below)
+
+    async def _entry(self, page: _Page, path: Path) -> Entry:
+        target = _link_target(page, path.name)
+        if target is not None and len(path.parts) == 2:
+            text = target.seen_from(self._directory(path.parent))
+            return Entry(path.name, "link", size=len(encode_name(text)), mtime_ns=page.made_ns, mode=0o777, target=text)
+        data = await self._content(page, path)
+        return snapshot(path.name, data, mtime_ns=page.made_ns, version=f"{page.made_ns:x}")
+
+    async def _content(self, page: _Page, path: Path) -> bytes:
+        if len(path.parts) == 2:
+            if path.name == "results.jsonl":
+                return page.results
+            if path.name == "context.md":
+                return await self._view.context(page, self._view.budget)
+            if found := _BUDGETED.fullmatch(path.name):
+                return await self._view.context(page, int(found[1]))
+        raise not_found(path)
+
+    def _directory(self, question: Path) -> Path:
+        """Where in the whole tree a question's directory is."""
+        at = Path(("search",)) if self._kept is not None else self._below / ".search"
+        return at.join(question)
+
+
+def _link_target(page: _Page, name: str) -> Path | None:
+    for link, target in page.links:
+        if link == name:
+            return target
+    found = _RANKED.fullmatch(name)
+    if found and name == found[1] and 0 < int(found[1]) <= len(page.links):
+        return page.links[int(found[1]) - 1][1]
+    return None
+
+
+def name_links(hits: Sequence[Hit], limit: int) -> list[tuple[str, Path]]:
+    """`NN name` and target of the best `limit` files, each once, in the order of their best hit."""
+    paths = list(dict.fromkeys(hit.path for hit in hits))[:limit]
+    width = max(2, len(str(len(paths))))
+    return [(_link_name(f"{rank:0{width}} ", path), Path(tuple(path.split("/")))) for rank, path in enumerate(paths, 1)]
+
+
+def _link_name(prefix: str, path: str) -> str:
+    """The rank and the file's name, cut in the middle to 255 bytes so that the extension stays."""
+    name = prefix + path.rsplit("/", 1)[-1]
+    if len(encode_name(name)) <= 255:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    tail = dot + extension if dot and len(encode_name(extension)) < 20 else ""
+    kept = encode_name(stem if tail else name)[: 255 - len(encode_name(tail))]
+    return kept.decode("utf-8", "ignore") + tail
+
+
+def render_results(answer: Answer) -> bytes:
+    """JSON lines: first the status (what could not be looked at, if anything), then one line a hit, best first."""
+    head = {
+        "status": "partial" if answer.notes else "ok",
+        "notes": list(answer.notes),
+        "question": printable(answer.query.text),
+        "hits": len(answer.hits),
+    }
+    lines = [json.dumps(head, ensure_ascii=False)]
+    lines += [json.dumps({"rank": rank, **hit_record(hit)}, ensure_ascii=False) for rank, hit in enumerate(answer.hits, 1)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def hit_record(hit: Hit) -> dict[str, object]:
+    """A hit as plain values."""
+    return {
+        "path": printable(hit.path),
+        "first": hit.first,
+        "last": hit.last,
+        "heading": printable(hit.heading),
+        "kind": hit.kind,
+        "score": round(hit.score, 4),
+        "signals": {name: round(value, 4) for name, value in hit.signals.items()},
+        "why": ", ".join(f"found by {name}" for name in sorted(hit.signals)),
+        "snippet": printable(" ".join(hit.text.split())[:160]),
+    }
