@@ -9,9 +9,8 @@ from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
 from ctxfs.context.request import Request
 from ctxfs.context.tokens import open_tokenizer
-from ctxfs.index.follow import IndexedRoot
-from ctxfs.index.indexer import Indexer, IndexerOptions, Notify
-from ctxfs.index.model_build import default_model_folder, is_installed
+from ctxfs.index.model_files import default_model_folder, is_installed
+from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Answer, Searcher
 from ctxfs.model.mount import Mount
@@ -80,10 +79,6 @@ class App:
         model = self.model
         usable = model if model is not None and is_installed(model) else None
         return IndexerOptions(self.layout.index, usable, index.threads, index.max_file_bytes, index.exact_below)
-
-    def new_indexer(self, notify: Notify) -> Indexer:
-        """An indexer in this process, for commands that run without a daemon."""
-        return Indexer(self.indexer_options(), notify)
 
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody."""

@@ -132,9 +132,9 @@ class ContextMount(Mount):
             request = b""
         old = self._built.get(task)
         generation = self._generation()
-        if old is not None and old.request == request:
-            if old.generation == generation or time.monotonic() - old.at < _FRESH_SECONDS:
-                return old
+        unchanged = old is not None and old.request == request
+        if old and unchanged and (old.generation == generation or time.monotonic() - old.at < _FRESH_SECONDS):
+            return old
         context, error = None, ""
         try:
             context = await self._build(self._parsed(request))

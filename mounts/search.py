@@ -29,8 +29,9 @@ _BUDGETED = re.compile(r"context@(\d{1,9})\.md")
 _RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
 # Names that shells, editors and agents look for in any directory: looking for them asks nothing.
 _PROBED = frozenset(
-    "AGENTS.md CLAUDE.md GEMINI.md SKILL.md README README.md LICENSE Makefile Cargo.toml package.json pyproject.toml "
-    "node_modules autorun.inf desktop.ini Thumbs.db HEAD config objects refs".split()
+    ("AGENTS.md", "CLAUDE.md", "GEMINI.md", "SKILL.md", "README", "README.md", "LICENSE", "Makefile", "Cargo.toml")
+) | frozenset(
+    ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _KEEP_ANSWERS = 64
 _FRESH_SECONDS = 0.5
@@ -220,7 +221,9 @@ def render_results(answer: Answer) -> bytes:
         "hits": len(answer.hits),
     }
     lines = [json.dumps(head, ensure_ascii=False)]
-    lines += [json.dumps({"rank": rank, **hit_record(hit)}, ensure_ascii=False) for rank, hit in enumerate(answer.hits, 1)]
+    lines += [
+        json.dumps({"rank": rank, **hit_record(hit)}, ensure_ascii=False) for rank, hit in enumerate(answer.hits, 1)
+    ]
     return ("\n".join(lines) + "\n").encode()
 
 

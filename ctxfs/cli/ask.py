@@ -1,6 +1,7 @@
 """search, context, tokens: questions from the shell, for people and for scripts."""
 
 import sys
+from typing import BinaryIO
 
 import click
 
@@ -101,12 +102,12 @@ def context(
 @click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"))
 @click.option("--tokenizer", default="bound", show_default=True, help='"bound", or the path of a tokenizer.json.')
-def tokens(files: tuple[click.File, ...], tokenizer: str) -> None:
+def tokens(files: tuple[BinaryIO, ...], tokenizer: str) -> None:
     """Count the tokens of FILES, or of standard input."""
     from ctxfs.context.tokens import open_tokenizer
 
     counter = open_tokenizer(tokenizer)
-    for file in files or (click.get_binary_stream("stdin"),):
-        text = file.read().decode("utf-8", "replace")  # type: ignore[union-attr]  # click.File opens to a binary stream
+    for file in files or (sys.stdin.buffer,):
+        text = file.read().decode("utf-8", "replace")
         name = getattr(file, "name", "-")
         say(f"{counter.count(text)}\t{name}" if files else str(counter.count(text)))

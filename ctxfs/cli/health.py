@@ -18,7 +18,13 @@ from ctxfs.store.layout import find_store
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
-@click.option("--wait", is_flag=False, flag_value="words", type=click.Choice(["words", "meaning"]), help="Wait, with a bar, until it is searchable.")
+@click.option(
+    "--wait",
+    is_flag=False,
+    flag_value="words",
+    type=click.Choice(["words", "meaning"]),
+    help="Wait, with a bar, until it is searchable.",
+)
 @click.pass_obj
 def status(store: str | None, as_json: bool, wait: str | None) -> None:
     """What is mounted, what is indexed, what is wrong."""
@@ -42,7 +48,10 @@ def _show(found: dict[str, Any]) -> None:
         say(f"mounted    {mount['at']}  as {mount['principal']}", fg="green")
     for source in found["sources"]:
         good = source["state"] == "ok"
-        say(f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}", fg=None if good else "red")
+        say(
+            f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}",
+            fg=None if good else "red",
+        )
     say(f"index      {index.get('state', 'no daemon: as of the last run')}")
     embedded = index["chunks"] - index["waiting_for_meaning"]
     say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
@@ -114,7 +123,7 @@ def _check_pyfuse3(store: str | None) -> str:
 
 
 def _check_model(store: str | None) -> str:
-    from ctxfs.index.model_build import default_model_folder, is_installed
+    from ctxfs.index.model_files import default_model_folder, is_installed
 
     folder = default_model_folder()
     if not is_installed(folder):

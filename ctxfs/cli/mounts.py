@@ -49,7 +49,9 @@ def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) 
 @click.command()
 @click.argument("mountpoint", type=click.Path(), required=False)
 @click.option("--all", "everything", is_flag=True, help="Every mount point of the store; its daemon ends too.")
-@click.option("--lazy", is_flag=True, help="Even if it is in use: it disappears now and ends when the last user leaves.")
+@click.option(
+    "--lazy", is_flag=True, help="Even if it is in use: it disappears now and ends when the last user leaves."
+)
 @click.pass_obj
 def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: bool) -> None:
     """Unmount MOUNTPOINT. Nothing that was closed is lost."""

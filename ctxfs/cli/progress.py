@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,12 +24,14 @@ class IndexBar:
         self._terminal = sys.stderr.isatty()
         self._said = 0.0
 
-    def __enter__(self) -> "IndexBar":
+    def __enter__(self) -> Self:
         if self._terminal:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._terminal:
             self._progress.stop()
 
@@ -38,12 +40,15 @@ class IndexBar:
         done, _, total = str(index.get("words", "")).partition("/")
         embedded = index["chunks"] - index["waiting_for_meaning"]
         if self._terminal:
-            self._progress.update(self._words, completed=int(done or index["searchable"]), total=int(total or 0) or None)
+            self._progress.update(
+                self._words, completed=int(done or index["searchable"]), total=int(total or 0) or None
+            )
             self._progress.update(self._meaning, completed=embedded, total=index["chunks"] or None)
         elif time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
-            print(  # noqa: T201 - progress for logs
-                f"{index['searchable']} files by words, {embedded} of {index['chunks']} chunks by meaning", file=sys.stderr
+            print(
+                f"{index['searchable']} files by words, {embedded} of {index['chunks']} chunks by meaning",
+                file=sys.stderr,
             )
 
 

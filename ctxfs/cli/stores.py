@@ -27,7 +27,9 @@ def init(store: str | None) -> None:
 @click.argument("folder", type=click.Path())
 @click.option("--name", default="", help="Its name under knowledge/; the folder's own by default.")
 @click.option("--writable", is_flag=True, help="Let files be changed through the tree.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="A .gitignore pattern: shown, not indexed. Repeatable.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="A .gitignore pattern: shown, not indexed. Repeatable."
+)
 @click.pass_obj
 def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...]) -> None:
     """Show FOLDER as knowledge/NAME and index it. The folder is not copied."""
@@ -91,7 +93,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
     import threading
 
     from ctxfs.cli.progress import IndexBar
-    from ctxfs.index.indexer import Event
+    from ctxfs.index.indexer import Event, Indexer
     from ctxfs.store.lock import StoreLock
 
     lock = StoreLock(opened.app.layout.run)
@@ -106,7 +108,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
         elif event.kind == "idle":
             done.set()
 
-    indexer = opened.app.new_indexer(notify)
+    indexer = Indexer(opened.app.indexer_options(), notify)
     indexer.start()
     indexer.set_roots(opened.app.indexed_roots())
     if full:
@@ -127,5 +129,6 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
 
 def say_summary(index: dict[str, object]) -> None:
     """One line on what can be searched now."""
-    say(f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors")
-
+    say(
+        f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors"
+    )

@@ -46,7 +46,9 @@ class Constructor:
         pins = [await self._read_pin(pin) for pin in request.pins]
         answers = await self._ask(request)
         notes = tuple(dict.fromkeys(note for answer in answers for note in answer.notes))
-        hits = sorted((hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.first))
+        hits = sorted(
+            (hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.first)
+        )
         return await blocking(assemble, request, pins, hits, notes, tokenizer)
 
     async def _ask(self, request: Request) -> list[Answer]:
@@ -60,7 +62,9 @@ class Constructor:
         try:
             data = await self._tree.read(pin.path)
         except FileNotFoundError as error:
-            raise path_error(errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist") from error
+            raise path_error(
+                errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist"
+            ) from error
         lines = data.decode("utf-8", "replace").split("\n")
         last = min(pin.last or len(lines), len(lines))
         text = "\n".join(lines[pin.first - 1 : last]).strip("\n")

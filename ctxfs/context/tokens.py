@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from ctxfs.model.errors import invalid
 
 # Pieces that byte-pair tokenizers cut text into before they merge, in ASCII; the rest is counted by its bytes.
-_PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[ \t]+|[\r\n]+|[!-/:-@\[-`{-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\x00-\x7f]+")
+_PIECE = re.compile(
+    r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[ \t]+|[\r\n]+|[!-/:-@\[-`{-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\x00-\x7f]+"
+)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # Keys, digests, base64: no tokenizer has words for them.
 _OPAQUE = re.compile(r"(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/=]{20,}")

@@ -3,27 +3,11 @@
 import os
 import sys
 import threading
-from pathlib import Path as HostPath
-from typing import Any
 
-from ctxfs.index.follow import IndexedRoot
-from ctxfs.index.indexer import Event, Indexer, IndexerOptions, lower_priority
+from ctxfs.daemon.index_wire import options_from_wire
+from ctxfs.index.indexer import Event, Indexer, lower_priority
+from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, pack_frame
-
-
-def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
-    """Sources as plain values."""
-    return [[root.prefix, root.root, list(root.exclude), root.gitignore] for root in roots]
-
-
-def options_to_wire(options: IndexerOptions) -> list[Any]:
-    """Options as plain values."""
-    model = str(options.model) if options.model else ""
-    return [str(options.folder), model, options.threads, options.max_file_bytes, options.exact_below]
-
-
-def _options_from_wire(value: list[Any]) -> IndexerOptions:
-    return IndexerOptions(HostPath(value[0]), HostPath(value[1]) if value[1] else None, *value[2:])
 
 
 class _Outlet:
@@ -54,7 +38,7 @@ def main() -> None:
     while data := os.read(0, 1 << 20):
         for order, value in reader.feed(data):
             if order == "start":
-                indexer = Indexer(_options_from_wire(value), outlet.send)
+                indexer = Indexer(options_from_wire(value), outlet.send)
                 indexer.start()
             elif indexer is None:
                 continue

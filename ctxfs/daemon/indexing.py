@@ -1,5 +1,6 @@
 """Keeps an indexer process alive and passes on what it says."""
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import trio
 
 from ctxfs.app import App
-from ctxfs.daemon.index_process import options_to_wire, roots_to_wire
+from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
 from ctxfs.rpc.wire import FrameReader, pack_frame
 from ctxfs.threads import blocking
 
@@ -45,10 +46,8 @@ class IndexingService:
         process = self._process
         if process is None or process.stdin is None:
             return
-        try:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await process.stdin.send_all(pack_frame([order, value]))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
 
     async def send_roots(self) -> None:
         """Tell the indexer which sources there are now."""
@@ -93,7 +92,7 @@ class IndexingService:
             self._wanted = trio.Event()
             graph, self._graph = self._graph, False
             try:
-                await blocking(lambda graph=graph: self._app.searcher.refresh(graph=graph))
+                await blocking(self._app.searcher.refresh, graph)
             except Exception:
                 log.exception("search could not take in what was indexed")
             await trio.sleep(_REFRESH_SECONDS)
@@ -111,4 +110,3 @@ async def _end(process: trio.Process) -> None:
         return
     process.kill()
     await process.wait()
-

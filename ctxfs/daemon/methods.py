@@ -53,7 +53,10 @@ async def _search(app: App, args: Mapping[str, Any]) -> Any:
     answer = await app.ask(question, Path.parse(args.get("below", "")))
     if answer.query.is_empty:
         raise invalid(question[:80], "the question has no words to look for")
-    return {"notes": list(answer.notes), "hits": [{**hit_record(hit), "text": printable(hit.text)} for hit in answer.hits[:limit]]}
+    return {
+        "notes": list(answer.notes),
+        "hits": [{**hit_record(hit), "text": printable(hit.text)} for hit in answer.hits[:limit]],
+    }
 
 
 async def _context(app: App, args: Mapping[str, Any]) -> Any:

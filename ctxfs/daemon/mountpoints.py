@@ -5,14 +5,13 @@ import errno
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import trio
 
 from ctxfs.app import App
+from ctxfs.daemon.mount_child import MountChild, Spare, start_child
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
 from ctxfs.threads import blocking
@@ -30,7 +29,7 @@ class _Served:
     at: str
     principal: str
     pid: int
-    process: trio.Process | None
+    process: MountChild | None
     leaving: bool = False
     gone: trio.Event = field(default_factory=trio.Event)
     peer: Peer | None = None
@@ -39,16 +38,15 @@ class _Served:
 class Mountpoints:
     """The table of mount points of this daemon."""
 
-    def __init__(self, app: App, nursery: trio.Nursery) -> None:
+    def __init__(self, app: App, nursery: trio.Nursery, spare: Spare | None) -> None:
         self._app = app
         self._nursery = nursery
+        self._spare = spare
         self._served: dict[str, _Served] = {}
 
     def listing(self) -> list[Mapping[str, object]]:
         """What is mounted, for status."""
-        return [
-            {"at": served.at, "principal": served.principal, "pid": served.pid} for served in self._served.values()
-        ]
+        return [{"at": served.at, "principal": served.principal, "pid": served.pid} for served in self._served.values()]
 
     @property
     def empty(self) -> bool:
@@ -58,7 +56,9 @@ class Mountpoints:
     async def mount(self, at: str, principal: str) -> None:
         """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way."""
         if at in self._served:
-            raise CommandError(f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY)
+            raise CommandError(
+                f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY
+            )
         await self._start(at, principal)
 
     async def unmount(self, at: str, *, lazy: bool) -> None:
@@ -112,24 +112,16 @@ class Mountpoints:
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,
         }
-        read_end, write_end = os.pipe()
+        spare, self._spare = self._spare, None
+        child = spare.start(arguments) if spare is not None else start_child(arguments)
+        served = self._served[at] = _Served(at, principal, child.pid, child)
         try:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "ctxfs.fuse.process", json.dumps(arguments), str(write_end)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(write_end,),
-                start_new_session=True,
-            )
-        finally:
-            os.close(write_end)
-        served = self._served[at] = _Served(at, principal, process.pid, process)
-        try:
-            await _wait_ready(read_end, at)
+            await _wait_ready(child.ready, at)
         except BaseException:
             self._served.pop(at, None)
-            with trio.CancelScope(shield=True):
-                process.kill()
-                await process.wait()
+            with trio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, 9)
+                await child.wait()
             raise
         self._nursery.start_soon(self._attend, served)
 
@@ -164,7 +156,9 @@ async def _wait_ready(read_end: int, at: str) -> None:
         error = json.loads(bytes(said))
         raise CommandError(error["message"], error["remedy"], error["code"])
     except (ValueError, KeyError) as failure:
-        raise CommandError(f"the mount process of '{at}' ended without a word", "see <store>/run/daemon.log") from failure
+        raise CommandError(
+            f"the mount process of '{at}' ended without a word", "see <store>/run/daemon.log"
+        ) from failure
 
 
 def _is_busy(at: str) -> bool:

@@ -13,6 +13,7 @@ import trio
 from ctxfs.app import App
 from ctxfs.daemon.indexing import IndexingService
 from ctxfs.daemon.methods import METHODS, Method, tree_shape
+from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.model.errors import CommandError
@@ -27,14 +28,17 @@ from ctxfs.threads import blocking
 log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
+_FOLLOW_AFTER_SECONDS = 0.3
+_ANSWER_SECONDS = 0.05
 
 
 class Daemon:
     """Owns a store while it runs. With `linger` false it ends soon after the last mount point is gone."""
 
-    def __init__(self, layout: Layout, *, linger: bool) -> None:
+    def __init__(self, layout: Layout, *, linger: bool, spare: Spare | None = None) -> None:
         self._layout = layout
         self._linger = linger
+        self._spare = spare
         self._app = App(layout)
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
@@ -51,13 +55,12 @@ class Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._mountpoints = Mountpoints(self._app, nursery)
+                self._mountpoints = Mountpoints(self._app, nursery, self._spare)
                 self._app.mountpoints = self._mountpoints.listing
                 listener = self._server.listen()
                 nursery.start_soon(self._server.serve, listener)
                 nursery.start_soon(self._watcher.run)
-                nursery.start_soon(self._indexing.run)
-                nursery.start_soon(self._watch_sources)
+                nursery.start_soon(self._follow)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
                 if ready is not None:
@@ -128,8 +131,8 @@ class Daemon:
 
     async def _stop(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         await self._mountpoints.unmount_all()
-        peer.answer(0, None, None)
-        self._end()
+        if self._nursery is not None:
+            self._nursery.start_soon(self._end_after_answering)
 
     # what happens by itself
 
@@ -139,6 +142,14 @@ class Daemon:
             peer.push("tree", tree_shape(self._app))
         await self._watch_sources()
         await self._indexing.send_roots()
+
+    async def _follow(self) -> None:
+        """Watch, then index: what changes in between is found by the scan. The first `ls` goes before both."""
+        await trio.sleep(_FOLLOW_AFTER_SECONDS)
+        await self._watch_sources()
+        for peer in self._watchers:
+            peer.push("refresh", None)  # nobody saw what happened until now
+        await self._indexing.run()
 
     async def _watch_sources(self) -> None:
         await self._watcher.set_roots(
@@ -182,6 +193,10 @@ class Daemon:
             if self._had_mounts and self._mountpoints.empty and not self._server.peers:
                 self._end()
 
+    async def _end_after_answering(self) -> None:
+        await trio.sleep(_ANSWER_SECONDS)
+        self._end()
+
     def _end(self) -> None:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
@@ -209,5 +224,6 @@ def new_source(app: App, path: str, name: str, writable: bool, exclude: list[str
 
 def run_daemon(layout: Layout, *, linger: bool) -> None:
     """Run until stopped; CommandError if another daemon owns the store."""
+    spare = None if linger else fork_spare()
     with contextlib.suppress(KeyboardInterrupt):
-        trio.run(Daemon(layout, linger=linger).run)
+        trio.run(Daemon(layout, linger=linger, spare=spare).run)

@@ -3,6 +3,7 @@
 Says only that something may have changed at a place: whoever cares looks for himself.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -86,10 +87,8 @@ class Watcher:
         parts = () if inside == "." else tuple(inside.split("/"))
         token = self._token
         if token is not None and ".." not in parts:
-            try:
+            with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._add, root, parts)
-            except trio.RunFinishedError:
-                pass
 
     def _add(self, root: str, parts: tuple[str, ...]) -> None:
         self._places.setdefault(root, set()).add(parts)

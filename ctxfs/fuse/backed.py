@@ -92,7 +92,9 @@ class BackedFiles:
         parent, name = self._place(node)
         return os.readlink(name, dir_fd=parent)
 
-    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def mknod(
+        self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._writable(parent)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
@@ -119,9 +121,7 @@ class BackedFiles:
         source, old = self._place(node)
         source = os.dup(source)
         try:
-            os.link(
-                old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False
-            )
+            os.link(old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         finally:
             os.close(source)
         return self.lookup(parent, name)

@@ -6,8 +6,8 @@ Any other exception would end the mount.
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 import pyfuse3
 
@@ -17,7 +17,7 @@ Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 
-def guarded(handler: Callable[Args, Awaitable[Result]]) -> Callable[Args, Awaitable[Result]]:
+def guarded(handler: Callable[Args, Awaitable[Result]]) -> Callable[Args, Coroutine[Any, Any, Result]]:
     """The handler, unable to end the mount."""
 
     @functools.wraps(handler)

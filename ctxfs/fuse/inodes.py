@@ -31,7 +31,7 @@ Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
 class Node:
     """One file that the kernel knows. `told` are the attributes it was told last; `cached` the content it may keep."""
 
-    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "top", "told")
+    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "told", "top")
 
     def __init__(self, number: int, key: Hashable, parent: "Node | None", name: bytes, area: Area | None) -> None:
         self.number = number

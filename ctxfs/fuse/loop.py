@@ -6,6 +6,7 @@ must wait goes to a trio loop in a second thread and comes back through an event
 pyfuse3 uses, as that library's own asyncio support does, and relies on internals of the pinned version.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType, coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pyfuse3
 import trio
@@ -223,10 +224,8 @@ class PlainLoop:
                 ready.append((reader, None, trio.ClosedResourceError()))
 
     def _take_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 8)
-        except BlockingIOError:
-            pass
         while self._done:
             self._ready.append(self._done.popleft())
         while self._soon:
@@ -283,10 +282,8 @@ class PlainLoop:
                 self._nursery.cancel_scope.cancel()
 
         if self._token is not None:
-            try:
+            with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(cancel)
-            except trio.RunFinishedError:
-                pass
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._soon.append((self.stop, ()))
@@ -299,7 +296,7 @@ class _PlainNursery:
     def __init__(self, loop: PlainLoop) -> None:
         self._loop = loop
 
-    async def __aenter__(self) -> "_PlainNursery":
+    async def __aenter__(self) -> Self:
         return self
 
     def start_soon(self, function: Callable[..., Any], *args: object, name: object = None) -> None:

@@ -23,7 +23,8 @@ from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
-from ctxfs.rpc.client import AsyncClient, NoDaemon, RemoteTree
+from ctxfs.rpc.async_client import AsyncClient, RemoteTree
+from ctxfs.rpc.client import NoDaemon
 from ctxfs.store.errors_log import log_to
 
 log = logging.getLogger(__name__)
@@ -113,9 +114,7 @@ class MountProcess:
     async def _join(self, started: Callable[[], None]) -> None:
         """Tell the daemon who we are and learn what the tree is made of."""
         try:
-            await self._client.call(
-                "mounted", at=self._at, principal=self._arguments["principal"], pid=os.getpid()
-            )
+            await self._client.call("mounted", at=self._at, principal=self._arguments["principal"], pid=os.getpid())
             shape = await self._client.call("watch")
         except OSError:
             return  # it went away again; `run` ends and we start over
@@ -132,6 +131,8 @@ class MountProcess:
         if topic == "changed":
             for root, places in value:
                 self._loop.run_soon(self._changed, root, places)
+        elif topic == "refresh":
+            self._loop.run_soon(self._missed)
         elif topic == "tree":
             self._loop.run_soon(self._reshaped, value)
 
@@ -145,6 +146,10 @@ class MountProcess:
 
     def _lost(self) -> None:
         self._state.set_connected(False)
+        if self._invalidator is not None:
+            self._invalidator.everything()
+
+    def _missed(self) -> None:
         if self._invalidator is not None:
             self._invalidator.everything()
 
@@ -162,9 +167,8 @@ class MountProcess:
         self._state.reshape(backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"])
 
 
-def main() -> None:
-    """Serve, reporting readiness or the error on the descriptor that was passed."""
-    arguments, descriptor = json.loads(sys.argv[1]), int(sys.argv[2])
+def serve(arguments: dict[str, Any], descriptor: int) -> int:
+    """Mount and serve; write `ready`, or the error as JSON, to `descriptor`. Returns an exit code."""
     os.set_inheritable(descriptor, False)
     log_to(HostPath(arguments["run"]) / "errors.jsonl")
 
@@ -176,8 +180,9 @@ def main() -> None:
         MountProcess(arguments, ready).serve()
     except CommandError as error:
         ready(json.dumps({"message": error.message, "remedy": error.remedy, "code": error.code}).encode())
-        sys.exit(1)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(serve(json.loads(sys.argv[1]), int(sys.argv[2])))

@@ -46,7 +46,9 @@ class State:
         """Cache only while changes are heard of."""
         self.keep_seconds = self._wanted_seconds if connected else 0.0
 
-    def reshape(self, backings: Iterable[tuple[Path, str, bool]], mountpoints: Iterable[Path], views: Iterable[str]) -> None:
+    def reshape(
+        self, backings: Iterable[tuple[Path, str, bool]], mountpoints: Iterable[Path], views: Iterable[str]
+    ) -> None:
         """Take over the daemon's mount table; areas that stay keep their numbers."""
         areas: dict[Path, Area] = {}
         for path, root, writable in backings:
@@ -70,8 +72,7 @@ class State:
 
     def node_for(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
         """The node of a host file that was just looked at."""
-        node = self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
-        return node
+        return self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
 
     def top_node(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
         """The node of an area's root directory."""

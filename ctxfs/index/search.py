@@ -1,18 +1,24 @@
 """Answer a question: words and meaning side by side, one score, living chunks only."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as HostPath
+from typing import TYPE_CHECKING
 
 from ctxfs.index.catalog import Catalog, ChunkRow, Counts
-from ctxfs.index.embed import Embedder, OnnxEmbedder
 from ctxfs.index.fuse_ranks import Scored, fuse
 from ctxfs.index.query import Query
-from ctxfs.index.vectors import VectorTable
-from ctxfs.index.words import Words
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
+
+if TYPE_CHECKING:
+    # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
+    from ctxfs.index.embed import Embedder
+    from ctxfs.index.vectors import VectorTable
+    from ctxfs.index.words import Words
 
 POOL = 200
 _FILTER_EXACT = 20_000
@@ -53,28 +59,28 @@ class Searcher:
         self._lock = threading.Lock()
         self._catalog: Catalog | None = None
         self._words: Words | None = None
-        self._vectors = VectorTable(folder, _DIMENSIONS)
+        self._table: VectorTable | None = None
         self._embedder: Embedder | None = None
         self._embedder_fault = ""
         self._vector_model = ""
         self._opened_inode = 0
         self.generation = 0
 
-    def refresh(self, *, graph: bool = False) -> None:
+    def refresh(self, graph: bool = False) -> None:
         """See what the indexer has committed since."""
         with self._lock:
             if self._catalog is not None and self._opened_inode != self._catalog_inode():
                 # The indexer had to make it again; the old one is a deleted file that this process still holds.
                 self._catalog.close()
                 self._catalog = self._words = None
-                self._vectors = VectorTable(self._folder, _DIMENSIONS)
+                self._table = None
             catalog = self._opened()
             if catalog is None or self._words is None:
                 return
             self._words.refresh()
             model = catalog.fact("model")
             if model != self._vector_model:
-                self._vectors = VectorTable(self._folder, _DIMENSIONS)
+                self._table = None
                 self._vector_model = model
                 graph = True
             if graph:
@@ -120,6 +126,14 @@ class Searcher:
             self._loaded()
         return self._embedder_fault
 
+    @property
+    def _vectors(self) -> VectorTable:
+        if self._table is None:
+            from ctxfs.index.vectors import VectorTable
+
+            self._table = VectorTable(self._folder, _DIMENSIONS)
+        return self._table
+
     def _catalog_inode(self) -> int:
         try:
             return (self._folder / "catalog.db").stat().st_ino
@@ -129,6 +143,8 @@ class Searcher:
     def _opened(self) -> Catalog | None:
         """The catalog, once the indexer has made it."""
         if self._catalog is None and Catalog.exists(self._folder):
+            from ctxfs.index.words import Words
+
             self._opened_inode = self._catalog_inode()
             self._catalog = Catalog(self._folder, read_only=True)
             self._words = Words(self._folder / "words")
@@ -140,6 +156,8 @@ class Searcher:
 
     def _loaded(self) -> Embedder | None:
         if self._embedder is None and not self._embedder_fault and self._model is not None:
+            from ctxfs.index.embed import OnnxEmbedder
+
             try:
                 self._embedder = OnnxEmbedder(self._model, 1)
             except CommandError as error:

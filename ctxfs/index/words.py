@@ -178,9 +178,7 @@ class Words:
                     )
                 ]
             )
-        return [
-            (tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts
-        ]
+        return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts]
 
     def _path_filter(self, path: str) -> tantivy.Query:
         """`path:knowledge/handbook` names a place from the root; `path:handbook` words anywhere in the path."""

@@ -1,20 +1,13 @@
-"""The clients' side of the socket: a plain blocking one for commands, a trio one for long-lived processes."""
+"""The blocking client of the socket, for commands; imports little, so that they start fast."""
 
 import itertools
 import socket
-from collections.abc import Callable, Sequence
 from pathlib import Path as HostPath
 from typing import Any
 
-import trio
-
-from ctxfs.model.change import Change
-from ctxfs.model.entry import Entry
-from ctxfs.model.errors import CommandError, path_error
-from ctxfs.model.mount import Mount
-from ctxfs.model.path import Path
+from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import socket_path
-from ctxfs.rpc.wire import FrameReader, change_to_wire, entry_from_wire, error_from_wire, pack_frame
+from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
 
 
 class NoDaemon(CommandError):
@@ -57,95 +50,3 @@ class Client:
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
-
-
-class AsyncClient:
-    """Many requests at once under trio; `pushed` is called for each push; `run` ends when the daemon goes away."""
-
-    def __init__(self, pushed: Callable[[str, Any], None]) -> None:
-        self._pushed = pushed
-        self._stream: trio.SocketStream | None = None
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[trio.Event, list[Any]]] = {}
-        self._sending = trio.Lock()
-
-    @property
-    def connected(self) -> bool:
-        """True between `connect` and the loss of the connection."""
-        return self._stream is not None
-
-    async def connect(self, run: HostPath) -> None:
-        """NoDaemon if nobody listens."""
-        with socket_path(run) as path:
-            try:
-                self._stream = await trio.open_unix_socket(path)
-            except OSError as error:
-                raise NoDaemon(run) from error
-
-    async def run(self) -> None:
-        """Receive until the connection ends; whoever still waits gets EIO."""
-        assert self._stream is not None
-        reader = FrameReader()
-        try:
-            async for data in self._stream:
-                for number, error, value in reader.feed(data):
-                    if number == 0:
-                        self._pushed(error, value)
-                    elif number in self._waiting:
-                        event, slot = self._waiting.pop(number)
-                        slot.extend((error, value))
-                        event.set()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self._stream = None
-            for event, _ in self._waiting.values():
-                event.set()
-            self._waiting.clear()
-
-    async def call(self, method: str, **arguments: object) -> Any:
-        """The answer; raises what the daemon raised, EIO if it is gone."""
-        stream = self._stream
-        if stream is None:
-            raise path_error(5, arguments.get("path", ""), "the ctxfs daemon is not running")
-        number = next(self._numbers)
-        event, slot = trio.Event(), list[Any]()
-        self._waiting[number] = (event, slot)
-        try:
-            async with self._sending:
-                await stream.send_all(pack_frame([number, method, arguments]))
-            await event.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            slot.clear()
-        finally:
-            self._waiting.pop(number, None)
-        if not slot:
-            raise path_error(5, arguments.get("path", ""), "the ctxfs daemon went away")
-        if slot[0] is not None:
-            raise error_from_wire(slot[0])
-        return slot[1]
-
-
-class RemoteTree(Mount):
-    """The daemon's tree as a Mount."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    async def stat(self, path: Path) -> Entry:
-        """The daemon's stat."""
-        return entry_from_wire(await self._call("stat", path=str(path)))
-
-    async def list(self, path: Path) -> Sequence[Entry]:
-        """The daemon's listing."""
-        return [entry_from_wire(value) for value in await self._call("list", path=str(path))]
-
-    async def read(self, path: Path) -> bytes:
-        """The daemon's snapshot."""
-        data: bytes = await self._call("read", path=str(path))
-        return data
-
-    async def apply(self, change: Change) -> None:
-        """Hand the change to the daemon."""
-        await self._call("apply", change=change_to_wire(change))
-

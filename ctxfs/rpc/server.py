@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import socket_path
 from ctxfs.rpc.wire import FrameReader, WireError, error_to_wire, pack_frame
 
@@ -115,7 +116,7 @@ class Server:
         except OSError as error:
             peer.answer(number, error_to_wire(error), None)
         except Exception as error:
-            if not type(error).__name__ == "CommandError":
+            if not isinstance(error, CommandError):
                 log.exception("request %s failed", method)
             peer.answer(number, error_to_wire(error), None)
 
@@ -123,5 +124,5 @@ class Server:
 def _is_allowed(stream: trio.SocketStream) -> bool:
     """Same user as the daemon, or root; the file mode says so too, but the kernel's word is better."""
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)  # type: ignore[arg-type]  # bytes, because a size was given
+    _, uid, _ = struct.unpack("3i", credentials)
     return uid in (os.geteuid(), 0)

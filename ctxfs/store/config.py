@@ -1,15 +1,13 @@
 """ctxfs.toml: settings with every default shown as a comment; read with tomllib, edited with tomlkit."""
 
 import dataclasses
+import json
 import os
 import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 from typing import Any
-
-import tomlkit
-import tomlkit.items
 
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 
@@ -48,7 +46,9 @@ class IndexSettings:
     meaning: bool = field(default=True, metadata={"doc": "embed chunks, so that meaning is searched, not only words"})
     model: str = field(default="", metadata={"doc": "folder of the embedding model; empty: the user's data folder"})
     threads: int = field(default=2, metadata={"doc": "threads that the embedder may use"})
-    max_file_bytes: int = field(default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"})
+    max_file_bytes: int = field(
+        default=4_000_000, metadata={"doc": "larger files are listed and readable, not indexed"}
+    )
     exact_below: int = field(default=20_000, metadata={"doc": "vectors searched exactly; above, by an HNSW graph"})
 
 
@@ -86,7 +86,7 @@ def default_text() -> str:
     for section, settings in _SECTIONS.items():
         lines.append(f"[{section}]")
         for item in dataclasses.fields(settings):
-            shown = tomlkit.item(item.default).as_string()
+            shown = json.dumps(item.default)  # the same as TOML for numbers, plain texts and truth values
             lines.append(f"# {item.name} = {shown}".ljust(36) + f"# {item.metadata['doc']}")
         lines.append("")
     lines += [
@@ -170,6 +170,8 @@ def check_source_name(name: str) -> str:
 
 def add_source(config: HostPath, source: Source) -> None:
     """Append `source` to ctxfs.toml, keeping what people wrote there."""
+    import tomlkit
+
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
     table = tomlkit.table()
     table["name"], table["path"] = source.name, source.path
@@ -187,11 +189,13 @@ def add_source(config: HostPath, source: Source) -> None:
 
 def remove_source(config: HostPath, name: str) -> bool:
     """Take the source `name` out of ctxfs.toml; False if it is not there. The folder itself is not touched."""
+    import tomlkit
+
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
     entries = document.get("source")
     for position, entry in enumerate(entries or ()):
         if entry.get("name") == name:
-            del entries[position]  # type: ignore[index, union-attr]  # tomlkit types it as a plain Item
+            del entries[position]  # type: ignore[union-attr]  # tomlkit types it as a plain Item
             if not entries:
                 del document["source"]
             replace_text(config, tomlkit.dumps(document))

@@ -1,0 +1,33 @@
+"""The input of the benchmarks: real files of this machine, copied to tmpfs so that the disk is not measured."""
+
+import itertools
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def real_files() -> Iterator[tuple[str, Path]]:
+    """(place in the corpus, file): Python's library, then /usr/share/doc, then installed packages."""
+    library = Path(os.path.realpath(sysconfig.get_path("stdlib")))
+    packages = library / "site-packages"
+    for folder in (library, Path("/usr/share/doc"), packages, Path("/usr/share"), Path("/usr/lib/python3")):
+        for root, folders, names in os.walk(folder):
+            folders[:] = sorted(f for f in folders if f != "__pycache__" and Path(root, f) != packages)
+            for name in sorted(names):
+                path = Path(root, name)
+                if path.is_file() and not path.is_symlink() and path.stat().st_size < 1_000_000:
+                    yield f"{folder.name}/{path.relative_to(folder)}", path
+
+
+def make_corpus(target: Path, files: int) -> int:
+    """Copy `files` real files below `target`; returns how many there were."""
+    done = 0
+    for place, path in itertools.islice(real_files(), files):
+        into = target / place
+        into.parent.mkdir(parents=True, exist_ok=True)
+        if not into.exists():
+            shutil.copyfile(path, into)
+        done += 1
+    return done

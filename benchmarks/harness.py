@@ -1,0 +1,124 @@
+"""What the benchmarks share: a store of their own on tmpfs, the real command line, medians."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Bench:
+    """A store, its mount point, and the corpus."""
+
+    folder: Path
+    settings: str = ""
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def at(self) -> Path:
+        return self.folder / "mnt"
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus"
+
+    def ctxfs(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode not in (0, 3):
+            raise RuntimeError(f"{arguments}: {done.stderr}")
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ctxfs("status", "--json"))
+        return found
+
+    def wait(self, seconds: float, done: Callable[[dict[str, Any]], bool]) -> float:
+        """Seconds until `done(index)`; a blocking client, so that asking costs little."""
+        from ctxfs.rpc.client import Client
+
+        client = Client(self.store / "run")
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            if done(client.call("status")["index"]):
+                return time.perf_counter() - start
+            time.sleep(0.05)
+        raise TimeoutError(client.call("status")["index"])
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """On tmpfs where there is one; everything is unmounted and removed at the end."""
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    made = Bench(Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base)))
+    try:
+        yield made
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "ctxfs", "--store", str(made.store), "unmount", "--all"], capture_output=True
+        )
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def timed(command: list[str], *, cwd: Path | None = None) -> float:
+    """Seconds of one run; output is thrown away."""
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
+    return time.perf_counter() - start
+
+
+def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, float]:
+    """Medians of alternating runs, so that a slow minute of the machine hits all of them."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            times[name].append(run())
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident and proportional set size of a process in MB."""
+    out = {"rss": 0.0, "pss": 0.0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name.lower() in out:
+            out[name.lower()] = int(rest.split()[0]) / 1024
+    return out
+
+
+def processes_of(store: Path) -> dict[str, int]:
+    """The processes of a store's daemon by role: {daemon, indexer, mount}."""
+    daemon = int((store / "run" / "lock").read_text())
+    found = {"daemon": daemon}
+    for child in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+        if "ctxfs.fuse.process" in words:
+            found["mount"] = int(child)
+        elif "ctxfs.daemon.index_process" in words:
+            found["indexer"] = int(child)
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def report(rows: dict[str, object]) -> None:
+    """A Markdown table on stdout."""
+    print("| measure | value |\n|---|---|")
+    for name, value in rows.items():
+        print(f"| {name} | {value} |")

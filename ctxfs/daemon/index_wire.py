@@ -1,0 +1,22 @@
+"""Orders to the indexer process as plain values."""
+
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.index.options import IndexedRoot, IndexerOptions
+
+
+def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
+    """Sources as plain values."""
+    return [[root.prefix, root.root, list(root.exclude), root.gitignore] for root in roots]
+
+
+def options_to_wire(options: IndexerOptions) -> list[Any]:
+    """Options as plain values."""
+    model = str(options.model) if options.model else ""
+    return [str(options.folder), model, options.threads, options.max_file_bytes, options.exact_below]
+
+
+def options_from_wire(value: list[Any]) -> IndexerOptions:
+    """The options that `options_to_wire` packed."""
+    return IndexerOptions(HostPath(value[0]), HostPath(value[1]) if value[1] else None, *value[2:])

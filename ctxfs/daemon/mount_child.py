@@ -1,0 +1,82 @@
+"""A mount process as the daemon's child: started afresh, or the spare that was forked before the daemon began.
+
+The spare shares what has been imported, so the first mount does not pay for it twice; it is forked while there is one
+thread and nothing is open, and waits for its arguments on a pipe.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import trio
+
+
+class MountChild:
+    """A running child: its pid, the descriptor it reports readiness on, and its end."""
+
+    def __init__(self, pid: int, ready: int) -> None:
+        self.pid = pid
+        self.ready = ready
+        self._pidfd = os.pidfd_open(pid)
+
+    async def wait(self) -> int:
+        """The exit code; negative for a signal. Called by one task."""
+        await trio.lowlevel.wait_readable(self._pidfd)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+        return os.waitstatus_to_exitcode(status)
+
+
+class Spare:
+    """A forked process that becomes the first mount process."""
+
+    def __init__(self, pid: int, orders: int, ready: int) -> None:
+        self._pid = pid
+        self._orders = orders
+        self._ready = ready
+
+    def start(self, arguments: dict[str, Any]) -> MountChild:
+        """Let it serve; to be called once."""
+        os.write(self._orders, json.dumps(arguments).encode())
+        os.close(self._orders)
+        return MountChild(self._pid, self._ready)
+
+
+def fork_spare() -> Spare:
+    """Fork now. The child ends by itself if this process does before it gave it work."""
+    import ctxfs.fuse.process
+
+    orders_in, orders_out = os.pipe()
+    ready_in, ready_out = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(orders_in)
+        os.close(ready_out)
+        return Spare(pid, orders_out, ready_in)
+    os.close(orders_out)
+    os.close(ready_in)
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with open(orders_in, "rb") as orders:
+        said = orders.read()
+    os._exit(ctxfs.fuse.process.serve(json.loads(said), ready_out) if said else 0)
+
+
+def start_child(arguments: dict[str, Any]) -> MountChild:
+    """Start a mount process of its own."""
+    ready_in, ready_out = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ctxfs.fuse.process", json.dumps(arguments), str(ready_out)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(ready_out,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(ready_out)
+    child = MountChild(process.pid, ready_in)
+    process.returncode = 0  # waited for by MountChild, not by this object
+    return child
