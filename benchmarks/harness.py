@@ -54,7 +54,7 @@ class Bench:
         while time.perf_counter() - start < seconds:
             if done(client.call("status")["index"]):
                 return time.perf_counter() - start
-            time.sleep(0.05)
+            time.sleep(0.25)
         raise TimeoutError(client.call("status")["index"])
 
 

@@ -73,9 +73,8 @@ class ContextMount(Mount):
 
     async def read(self, path: Path) -> bytes:
         """The request as it was written, or what was made from it."""
-        if len(path.parts) < 2:
+        if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
-        await self._task(path)
         if len(path.parts) > 2:
             raise not_found(path)
         if path.name == REQUEST:

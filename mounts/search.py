@@ -113,7 +113,7 @@ class SearchView:
 
 
 class SearchMount(Mount):
-    """The questions of one directory. Looking has no side effects; only `mkdir search/<question>` is remembered."""
+    """The questions of one directory. Looking has no side effects; only `touch search/<question>` is remembered."""
 
     def __init__(self, view: SearchView, below: Path, kept: Mount | None) -> None:
         self._view = view
@@ -142,12 +142,15 @@ class SearchMount(Mount):
 
     async def read(self, path: Path) -> bytes:
         """results.jsonl, context.md or context@TOKENS.md."""
-        if len(path.parts) < 2:
+        if path.is_root:
             raise path_error(errno.EISDIR, path)
-        return await self._content(await self._page(path), path)
+        page = await self._page(path)
+        if len(path.parts) == 1:
+            raise path_error(errno.EISDIR, path)
+        return await self._content(page, path)
 
     async def apply(self, change: Change) -> None:
-        """`mkdir` keeps a question listed, `rmdir` forgets it; answers themselves cannot be changed."""
+        """MakeDir keeps a question listed (`touch` or `mkdir`), `rmdir` forgets it; answers cannot be changed."""
         if self._kept is None or len(change.path.parts) != 1 or not isinstance(change, MakeDir | Remove):
             raise not_permitted(change.path, "answers are made from the index; copy them elsewhere to edit")
         if isinstance(change, MakeDir) and not is_question(change.path.name):

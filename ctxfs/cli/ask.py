@@ -6,7 +6,7 @@ from typing import BinaryIO
 import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
-from ctxfs.cli.session import session
+from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 

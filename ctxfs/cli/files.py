@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.output import say, say_json, write_bytes
-from ctxfs.cli.session import Session, session
+from ctxfs.daemon.session import Session, session
 from ctxfs.model.path import printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)

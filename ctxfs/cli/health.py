@@ -11,7 +11,7 @@ import click
 
 from ctxfs import __version__
 from ctxfs.cli.output import say, say_json
-from ctxfs.cli.session import session
+from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
 

@@ -6,7 +6,7 @@ import click
 
 from ctxfs.cli.output import say, warn
 from ctxfs.cli.progress import follow_index
-from ctxfs.cli.session import LocalSession, connect
+from ctxfs.daemon.session import LocalSession, connect
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import choose_root, create_store, find_store
 

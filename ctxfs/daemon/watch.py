@@ -6,6 +6,7 @@ Says only that something may have changed at a place: whoever cares looks for hi
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable
 
 import trio
@@ -53,6 +54,8 @@ class Watcher:
     async def run(self) -> None:
         """Report until cancelled."""
         self._token = trio.lowlevel.current_trio_token()
+        # A new folder is found both by its event and by the walk that follows; watchdog says so each time.
+        warnings.filterwarnings("ignore", message="Callback with id .* already exists", category=RuntimeWarning)
         self._observer.start()
         try:
             while True:

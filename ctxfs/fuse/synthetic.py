@@ -4,6 +4,7 @@ The kernel is told to keep nothing of them, so that the next operation sees the 
 speed, so edits are applied when the handle is released and, at the latest, before anything else here is answered.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -48,7 +49,10 @@ class SyntheticFiles:
     async def setattr(
         self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
     ) -> pyfuse3.EntryAttributes:
-        """Truncation is an edit; times are not kept; owners and modes are the tree's."""
+        """Truncation is an edit; times are not kept; owners and modes are the tree's.
+
+        `touch` on a question keeps it listed: `mkdir` cannot, because the kernel sees that every question exists.
+        """
         if fields.update_mode or fields.update_uid or fields.update_gid:
             raise path_error(errno.EPERM, node.path)
         if fields.update_size:
@@ -58,6 +62,10 @@ class SyntheticFiles:
                 path = node.path
                 data = await self._read(path)
                 await self._apply(Put(path, data[: wanted.st_size].ljust(wanted.st_size, b"\0")))
+        path = node.path
+        if fields.update_mtime and not fields.update_size and (await self._stat(path)).is_dir:
+            with contextlib.suppress(FileExistsError, PermissionError):
+                await self._apply(MakeDir(path))
         return await self.getattr(node)
 
     async def readlink(self, node: Node) -> bytes:
@@ -134,6 +142,8 @@ class SyntheticFiles:
         try:
             await self._state.loop.call(self._state.handles.commit, number)
         except OSError as error:
+            if number not in self._state.handles.pending:
+                return  # whoever committed it first has said so
             path = self._state.handles.path(number)
             self._state.handles.forget_edits(number)
             log.warning("what was written to '%s' was refused: %s", path, error.strerror)

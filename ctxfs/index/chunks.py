@@ -106,8 +106,7 @@ def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
     held: Block | None = None
     for block in blocks:
         if held is not None and _may_join(held, block, lines):
-            heading = held.heading if held.heading == block.heading else held.members_of or ""
-            held = Block(held.start, block.end, heading, held.members_of)
+            held = Block(held.start, block.end, _joint_heading(held, block, lines), held.members_of)
             continue
         if held is not None:
             yield from _split(held, lines)
@@ -121,6 +120,12 @@ def _may_join(held: Block, block: Block, lines: list[str]) -> bool:
         return False
     # A heading or an import alone says nothing: it goes with what follows, whatever its size.
     return _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB
+
+
+def _joint_heading(held: Block, block: Block, lines: list[str]) -> str:
+    if held.heading == block.heading or _size(lines, held.start, held.end) < _STUB:
+        return block.heading
+    return held.members_of or ""
 
 
 def _size(lines: list[str], start: int, end: int) -> int:

@@ -49,6 +49,11 @@ class Follower:
             self._catalog.mark_source_gone(source)
         self.flush()
 
+    def close(self) -> None:
+        """Let another indexer in."""
+        self._writer.close()
+        self._catalog.close()
+
     def recover(self) -> None:
         """Finish what the last run began: commit pending files again, or everything if the word index is empty."""
         if self._words.count == 0:

@@ -210,11 +210,15 @@ class WordWriter:
     """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
 
     def __init__(self, writer: tantivy.IndexWriter) -> None:
-        self._writer = writer
+        self._writer: tantivy.IndexWriter | None = writer
+
+    def close(self) -> None:
+        """Let the next writer in; what was not committed is dropped. Nothing else may be called afterwards."""
+        self._writer = None
 
     def remove_file(self, file: int) -> None:
         """Drop every chunk of a file; harmless if there is none."""
-        self._writer.delete_documents_by_term("file", file)
+        self._open().delete_documents_by_term("file", file)
 
     def add(self, document: WordDocument) -> None:
         """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""
@@ -230,12 +234,16 @@ class WordWriter:
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             out.add_text("under", "/".join(parts[:depth]))
-        self._writer.add_document(out)
+        self._open().add_document(out)
 
     def clear(self) -> None:
         """Drop everything."""
-        self._writer.delete_all_documents()
+        self._open().delete_all_documents()
 
     def commit(self) -> None:
         """Make the changes durable and visible to the next refresh."""
-        self._writer.commit()
+        self._open().commit()
+
+    def _open(self) -> tantivy.IndexWriter:
+        assert self._writer is not None, "the writer was closed"
+        return self._writer

@@ -4,6 +4,8 @@ import errno
 import itertools
 from dataclasses import dataclass
 
+import trio
+
 from ctxfs.model.change import Put
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
@@ -15,7 +17,12 @@ class _Handle:
     path: Path
     data: bytearray
     writable: bool
-    dirty: bool = False
+    edits: int = 0
+    committed: int = 0
+
+    @property
+    def dirty(self) -> bool:
+        return self.edits != self.committed
 
 
 class Handles:
@@ -25,11 +32,12 @@ class Handles:
         self._tree = tree
         self._open: dict[int, _Handle] = {}
         self._numbers = itertools.count(1)
+        self._committing = trio.Lock()
 
     def add(self, path: Path, data: bytes, *, writable: bool, dirty: bool = False) -> int:
         """Open `path` with the content that the caller has just read; `dirty` if it is already an edit."""
         number = next(self._numbers)
-        self._open[number] = _Handle(path, bytearray(data), writable, dirty)
+        self._open[number] = _Handle(path, bytearray(data), writable, int(dirty))
         return number
 
     def read(self, number: int, offset: int, size: int) -> bytes:
@@ -46,7 +54,7 @@ class Handles:
         if offset > len(handle.data):
             handle.data.extend(bytes(offset - len(handle.data)))
         handle.data[offset : offset + len(data)] = data
-        handle.dirty = True
+        handle.edits += 1
         return len(data)
 
     def append(self, number: int, data: bytes) -> int:
@@ -60,27 +68,29 @@ class Handles:
             del handle.data[size:]
         else:
             handle.data.extend(bytes(size - len(handle.data)))
-        handle.dirty = True
+        handle.edits += 1
 
     async def commit(self, number: int) -> None:
-        """Put the edits into the tree, if there are any; on failure they stay pending and the error is raised."""
-        handle = self._open[number]
-        if handle.dirty:
-            handle.dirty = False
-            try:
-                await self._tree.apply(Put(handle.path, bytes(handle.data)))
-            except BaseException:
-                handle.dirty = True
-                raise
+        """Put the edits into the tree, if there are any; on failure they stay pending and the error is raised.
+
+        A second commit waits for the first: when it returns, the tree has what was written before it was called.
+        """
+        async with self._committing:
+            handle = self._open.get(number)
+            if handle is not None and handle.dirty:
+                edits, data = handle.edits, bytes(handle.data)
+                await self._tree.apply(Put(handle.path, data))
+                handle.committed = edits
 
     @property
     def pending(self) -> list[int]:
-        """Handles whose edits the tree does not have yet."""
+        """Handles whose edits the tree does not have yet, those being committed included."""
         return [number for number, handle in self._open.items() if handle.dirty]
 
     def forget_edits(self, number: int) -> None:
         """Give up edits that the tree refused."""
-        self._open[number].dirty = False
+        handle = self._open[number]
+        handle.committed = handle.edits
 
     def path(self, number: int) -> Path:
         """What the handle was opened on."""

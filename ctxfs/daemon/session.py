@@ -1,4 +1,4 @@
-"""How a command reaches the store: through its daemon if one runs, else by opening it in this process."""
+"""How a command or an MCP session reaches the store: through its daemon if one runs, else by opening it itself."""
 
 import contextlib
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class LocalSession:
             follower.recover()
             follower.set_roots(self.app.indexed_roots())
             follower.scan_all()
-            catalog.close()
+            follower.close()
         finally:
             lock.release()
 

@@ -1,0 +1,114 @@
+"""Indexing by meaning, `ls 'search/<question>'`, memory and idleness: `python -m benchmarks.search [--chunks 50000]`.
+
+Embeds for real, so 50,000 chunks take some ten minutes on two cores.
+"""
+
+import argparse
+import statistics
+import subprocess
+import time
+from typing import Any
+
+from benchmarks.corpus import make_corpus
+from benchmarks.harness import Bench, bench, cpu_seconds, memory_mb, processes_of, report
+
+QUESTIONS = (
+    "how is a temporary file created safely", "parse command line arguments", "retry a failed http request",
+    "escape characters in json strings", "where is the license of this package", "walk a directory tree",
+    "compare two version numbers", "open a socket with a timeout", "configure logging handlers",
+    "convert a timestamp to local time", "cancel a running task", "report a bug to the maintainers",
+    "compress a stream with zlib", "read a csv file with a header", "start a child process and wait for it",
+    "encode unicode text as bytes", "cache the result of a function", "sort a list by a key",
+    "verify a certificate chain", "changes in the last release",
+)  # fmt: skip
+
+
+def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
+    """Add files until there are `chunks` chunks; returns (index status, seconds of embedding, chunks embedded in them)."""
+    files = 500
+    while True:
+        make_corpus(made.corpus, files)
+        time.sleep(2)
+        made.wait(600, lambda index: index["state"] in ("embedding", "idle") and "/" in index.get("words", "/"))
+        index = made.status()["index"]
+        if index["chunks"] >= chunks or files > 60_000:
+            break
+        files = min(int(files * max(1.1, chunks / max(index["chunks"], 1) * 1.02)), files * 3)
+    start, waiting = time.perf_counter(), index["waiting_for_meaning"]
+    made.wait(3600, lambda index: index["waiting_for_meaning"] == 0)
+    embedding = time.perf_counter() - start
+    made.wait(600, lambda index: index["state"] == "idle")
+    return made.status()["index"], embedding, waiting
+
+
+def direct_rate(made: Bench) -> float:
+    """Chunks a second of the embedder alone, on chunks of this corpus, with the settings of the indexer."""
+    from ctxfs.index.catalog import Catalog
+    from ctxfs.index.embed import OnnxEmbedder
+    from ctxfs.index.indexer import EMBED_BATCH
+    from ctxfs.index.model_files import default_model_folder
+
+    catalog = Catalog(made.store / "index", read_only=True)
+    rows = catalog._db.execute("SELECT heading, text FROM chunks WHERE id % 25 = 0 ORDER BY id LIMIT 1920").fetchall()
+    texts = [f"{heading}\n{text}" if heading else text for heading, text in rows]
+    embedder = OnnxEmbedder(default_model_folder(), 2)
+    embedder.embed(texts[:32])
+    start = time.perf_counter()
+    for at in range(0, len(texts), EMBED_BATCH):
+        embedder.embed(texts[at : at + EMBED_BATCH])
+    return len(texts) / (time.perf_counter() - start)
+
+
+def ls_times(made: Bench, rounds: int) -> list[float]:
+    """Seconds of `ls 'search/<question>'`, each question new to the cache."""
+    found = []
+    for number in range(rounds):
+        for question in QUESTIONS:
+            start = time.perf_counter()
+            subprocess.run(["ls", f"{made.at}/search/{question} {number}"], stdout=subprocess.DEVNULL, check=True)
+            found.append(time.perf_counter() - start)
+    return found
+
+
+def run(made: Bench, chunks: int) -> dict[str, object]:
+    made.ctxfs("init")
+    made.corpus.mkdir()
+    made.ctxfs("add", str(made.corpus), "--name", "corpus")
+    made.ctxfs("mount", str(made.at))
+    made.wait(60, lambda index: index["state"] == "idle")
+    index, embedding, embedded = grow(made, chunks)
+    rate = embedded / embedding
+    direct = direct_rate(made)
+    ls_times(made, 1)
+    times = ls_times(made, 5)
+    quantiles = statistics.quantiles(times, n=20)
+    time.sleep(5)
+    processes = processes_of(made.store)
+    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    time.sleep(60)
+    idle = sum(cpu_seconds(pid) - before[name] for name, pid in processes.items()) / 60
+    memory = {name: memory_mb(pid) for name, pid in processes.items()}
+    return {
+        "chunks": index["chunks"],
+        "files": index["files"],
+        "meaning, indexer": f"{rate:.0f} chunks/s",
+        "meaning, embedder called directly": f"{direct:.0f} chunks/s (indexer at {rate / direct:.0%})",
+        "ls 'search/<question>' p50": f"{statistics.median(times) * 1000:.1f} ms",
+        "ls 'search/<question>' p95": f"{quantiles[18] * 1000:.1f} ms",
+        "idle CPU, all processes": f"{idle:.2%} of a core",
+        **{f"RSS {name}": f"{found['rss']:.0f} MB (PSS {found['pss']:.0f})" for name, found in memory.items()},
+        "RSS, all processes": f"{sum(found['rss'] for found in memory.values()):.0f} MB",
+        "PSS, all processes": f"{sum(found['pss'] for found in memory.values()):.0f} MB",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=50_000)
+    arguments = parser.parse_args()
+    with bench() as made:
+        report(run(made, arguments.chunks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`ctxfs mcp`: list, read, write, search and build contexts, as tools over stdio.
+
+A translator: every tool is one or two of the methods in `ctxfs.daemon.methods`, so that what an MCP client sees is what
+the mount and the command line show.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import trio
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import ToolAnnotations
+
+from ctxfs import __version__
+from ctxfs.daemon.session import Session, connect
+from ctxfs.model.change import Put
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import Path, printable
+from ctxfs.rpc.wire import change_to_wire
+from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_MAX_READ = 100_000
+_READ = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+
+class TreeTools:
+    """The tools of one session over one store. Errors say what, where, and what to try next."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._turn = trio.Lock()
+
+    async def ctx_list(self, path: str = "") -> str:
+        """List a directory of the tree, one entry a line; `path` is relative to the root, such as `knowledge`."""
+        entries = await self._call("list", path=path)
+        lines = [
+            f"{name}{_MARKS.get(kind, '')}{f' -> {target}' if target else ''}" for name, kind, *_, target in entries
+        ]
+        return printable("\n".join(lines)) or "(empty)"
+
+    async def ctx_read(self, path: str, offset: int = 0, limit: int = _MAX_READ) -> str:
+        """Read a file as text from character `offset`, `limit` characters at most; it says where to continue."""
+        if offset < 0 or not 1 <= limit <= _MAX_READ:
+            raise ToolError(f"offset must be 0 or more and limit between 1 and {_MAX_READ}")
+        data = await self._call("read", path=path)
+        if b"\0" in data[:8192]:
+            raise ToolError(f"{path}: a binary file of {len(data)} bytes; only text can be read here")
+        text = data.decode("utf-8", "replace")
+        rest = len(text) - offset - limit
+        part: str = text[offset : offset + limit]
+        return part + (f"\n[continue at offset {offset + limit}]" if rest > 0 else "")
+
+    async def ctx_write(self, path: str, content: str) -> str:
+        """Make a file's whole content `content`; under memory/, pad/ and context/<task>/request.toml."""
+        data = content.encode("utf-8", "replace")
+        await self._call("apply", change=change_to_wire(Put(_parsed(path), data)))
+        return f"wrote {len(data)} bytes to {path}"
+
+    async def ctx_search(self, question: str, below: str = "", limit: int = 10) -> str:
+        """Ask the tree; best hits first with path and lines. Operators: "a phrase" +must -not kind: path: since:7d."""
+        answer = await self._call("search", question=question, below=below, limit=max(1, min(limit, 100)))
+        lines = [f"note: {note}" for note in answer["notes"]]
+        lines += [f"{hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in answer["hits"]]
+        return "\n".join(lines) or "nothing found"
+
+    async def ctx_context(self, question: str, budget: int = 4000) -> str:
+        """A context for a question, packed to at most `budget` tokens, with sources."""
+        built = await self._call("context", request={"query": question, "budget": budget})
+        return str(built["text"])
+
+    async def _call(self, method: str, **arguments: object) -> Any:
+        async with self._turn:
+            try:
+                return await blocking(lambda: self._session.call(method, **arguments))
+            except CommandError as error:
+                raise ToolError(f"{error.message}. {error.remedy}") from error
+            except OSError as error:
+                where = printable(str(error.filename or ""))
+                raise ToolError(f"{where}: {error.strerror}. List the parent directory with ctx_list.") from error
+
+
+_MARKS = {"dir": "/", "link": "@"}
+
+
+def _parsed(path: str) -> Path:
+    try:
+        return Path.parse(path)
+    except OSError as error:
+        raise ToolError(f"{printable(path)}: {error.strerror}") from error
+
+
+def make_server(session: Session) -> MCPServer:
+    """The server over a session; the order of tools is fixed."""
+    server = MCPServer("ctxfs", version=__version__, instructions="Files of context. Read AGENTS.md first.")
+    tools = TreeTools(session)
+    table: list[tuple[Callable[..., Any], ToolAnnotations]] = [
+        (tools.ctx_list, _READ),
+        (tools.ctx_read, _READ),
+        (tools.ctx_search, _READ),
+        (tools.ctx_context, _READ),
+        (tools.ctx_write, _WRITE),
+    ]
+    for tool, annotations in table:
+        # Without structured output: a text result would be sent twice.
+        server.add_tool(tool, annotations=annotations, structured_output=False)
+    return server
+
+
+def serve_stdio(layout: Layout) -> None:
+    """Serve one client until it hangs up."""
+    session = connect(layout)
+    try:
+        anyio.run(make_server(session).run_stdio_async, backend="trio")
+    finally:
+        session.close()

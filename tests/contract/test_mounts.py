@@ -1,0 +1,194 @@
+"""What every provider owes: run on each of them, and on the namespace that is made of them."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path as HostPath
+
+import pytest
+import trio
+
+from ctxfs.app import App
+from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path
+from ctxfs.store.config import Source, add_source
+from ctxfs.store.layout import Layout
+from mounts import knowledge
+
+SOME_QUESTION = Path.parse("how to rotate keys")
+
+
+@pytest.fixture
+def app(layout: Layout, corpus: HostPath) -> App:
+    """An opened store with one source; nothing is indexed."""
+    add_source(layout.config, Source("handbook", str(corpus)))
+    memory = layout.tree / "memory" / "a" / "fact"
+    memory.mkdir(parents=True)
+    (memory / "one.md").write_text("a fact")
+    made = App(layout)
+    trio.run(made.tree.apply, MakeDir(Path.parse("context/my-task")))
+    return made
+
+
+def at(place: str) -> Callable[[App], Mount]:
+    return lambda app: app.tree.mountpoints[Path.parse(place)]
+
+
+PROVIDERS: dict[str, Callable[[App], Mount]] = {
+    **{place or "root": at(place) for place in ("", "memory", "pad", "search", "context", ".ctxfs", "knowledge/handbook")},
+    "namespace": lambda app: app.tree,
+    "view": lambda app: app._view.at(Path.parse("knowledge/handbook")),
+}
+
+
+@pytest.fixture(params=PROVIDERS)
+def mount(request: pytest.FixtureRequest, app: App) -> Mount:
+    return PROVIDERS[request.param](app)
+
+
+async def every_entry(mount: Mount, below: Path = ROOT, depth: int = 5) -> list[tuple[Path, object]]:
+    found: list[tuple[Path, object]] = []
+    for entry in await mount.list(below):
+        path = below / entry.name
+        found.append((path, entry))
+        if entry.is_dir and depth:
+            found += await every_entry(mount, path, depth - 1)
+    return found
+
+
+async def code_of(call: Callable[[], object]) -> int:
+    try:
+        await call()  # type: ignore[misc]
+    except OSError as error:
+        assert error.strerror
+        return error.errno or 0
+    return 0
+
+
+def test_the_root_is_a_directory(mount: Mount) -> None:
+    assert trio.run(mount.stat, ROOT).is_dir
+
+
+def test_listing_and_stat_say_the_same_and_a_read_has_the_size_they_say(mount: Mount) -> None:
+    async def check() -> None:
+        for path, listed in await every_entry(mount):
+            entry = await mount.stat(path)
+            if path.name == "status":
+                continue  # describes the process itself, which changes while it is looked at
+            assert (entry.name, entry.kind, entry.size) == (path.name, listed.kind, listed.size)  # type: ignore[attr-defined]
+            if entry.kind == "file":
+                assert len(await mount.read(path)) == entry.size
+
+    trio.run(check)
+
+
+def test_names_are_listed_once_and_in_a_stable_order(mount: Mount) -> None:
+    async def names() -> list[str]:
+        return [entry.name for entry in await mount.list(ROOT)]
+
+    first = trio.run(names)
+    assert first == trio.run(names)
+    assert len(set(first)) == len(first)
+
+
+def test_what_does_not_exist_is_enoent(mount: Mount) -> None:
+    async def check() -> None:
+        missing = Path.parse(".no-such-thing")
+        assert await code_of(lambda: mount.stat(missing)) == errno.ENOENT
+        assert await code_of(lambda: mount.read(missing)) == errno.ENOENT
+
+    trio.run(check)
+
+
+def test_a_directory_is_not_read_and_a_file_is_not_listed(mount: Mount) -> None:
+    async def check() -> None:
+        assert await code_of(lambda: mount.read(ROOT)) == errno.EISDIR
+        for path, entry in await every_entry(mount):
+            if entry.kind == "file":  # type: ignore[attr-defined]
+                assert await code_of(lambda path=path: mount.list(path)) in (errno.ENOTDIR, errno.ENOENT)
+
+    trio.run(check)
+
+
+def test_what_was_made_is_there_and_what_was_refused_changed_nothing(mount: Mount) -> None:
+    async def check() -> None:
+        before = {str(path) for path, _ in await every_entry(mount)}
+        for change in (
+            Put(Path.parse("new-file.md"), b"x"), MakeDir(SOME_QUESTION), Move(Path.parse("nope"), Path.parse("nope2")),
+            SetMeta(Path.parse("nope"), "user.x", b"1"), Remove(Path.parse("nope")),
+        ):  # fmt: skip
+            code = await code_of(lambda change=change: mount.apply(change))
+            if code == 0:
+                assert await mount.stat(change.path)
+                await mount.apply(Remove(change.path))
+            assert {str(path) for path, _ in await every_entry(mount)} == before
+
+    trio.run(check)
+
+
+def test_a_backing_is_where_the_bytes_are(mount: Mount) -> None:
+    async def check() -> None:
+        for path, entry in await every_entry(mount):
+            backing = mount.backing(path)
+            if backing is not None and entry.kind == "file":  # type: ignore[attr-defined]
+                assert HostPath(backing.root, *backing.relative.parts).read_bytes() == await mount.read(path)
+
+    trio.run(check)
+
+
+def test_no_link_leads_out_of_a_folder(app: App, corpus: HostPath, tmp_path: HostPath) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "s.txt").write_text("secret")
+    (corpus / "dir-link").symlink_to(tmp_path / "secret")
+    mount = knowledge.provide(Source("x", str(corpus)))
+
+    async def check() -> None:
+        assert await code_of(lambda: mount.read(Path.parse("dir-link/s.txt"))) == errno.ENOTDIR
+        assert await code_of(lambda: mount.read(Path.parse("outside-link"))) == errno.ELOOP
+        assert (await mount.stat(Path.parse("outside-link"))).target == "/etc/hostname"
+
+    trio.run(check)
+
+
+def test_a_mount_that_breaks_answers_eio_and_the_others_go_on(app: App) -> None:
+    class Broken(Mount):
+        async def stat(self, path: Path) -> object:  # type: ignore[override]
+            raise ZeroDivisionError("unforeseen")
+
+        async def list(self, path: Path) -> object:  # type: ignore[override]
+            raise ZeroDivisionError("unforeseen")
+
+        async def read(self, path: Path) -> bytes:
+            raise ZeroDivisionError("unforeseen")
+
+    app.tree.attach(Path.parse("broken"), Broken())
+
+    async def check() -> None:
+        assert await code_of(lambda: app.tree.read(Path.parse("broken/x"))) == errno.EIO
+        assert {"broken", "memory"} <= {entry.name for entry in await app.tree.list(ROOT)}
+        assert await app.tree.read(Path.parse("memory/a/fact/one.md")) == b"a fact"
+
+    trio.run(check)
+
+
+def test_moves_between_mounts_are_exdev_and_mountpoints_stay(app: App) -> None:
+    async def check() -> None:
+        move = Move(Path.parse("memory/a/fact/one.md"), Path.parse("pad/one.md"))
+        assert await code_of(lambda: app.tree.apply(move)) == errno.EXDEV
+        assert await code_of(lambda: app.tree.apply(Remove(Path.parse("memory")))) == errno.EPERM
+        assert await app.tree.read(Path.parse("memory/a/fact/one.md")) == b"a fact"
+
+    trio.run(check)
+
+
+def test_a_source_whose_folder_is_gone_does_not_hide_the_others(app: App, layout: Layout, tmp_path: HostPath) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    add_source(layout.config, Source("gone", str(gone)))
+    app.reload_settings()
+    gone.rmdir()
+
+    async def check() -> None:
+        assert {entry.name for entry in await app.tree.list(Path.parse("knowledge"))} == {"gone", "handbook"}
+
+    trio.run(check)

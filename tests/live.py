@@ -1,0 +1,108 @@
+"""A running ctxfs for tests: the real command line, daemon and kernel mount, each in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ctxfs.rpc.client import Client
+
+Result = TypeVar("Result")
+BOUND = 20.0
+
+
+def make_corpus(folder: Path) -> Path:
+    """Markdown, code, a dialogue, records, a binary, an ignored file, odd names, links."""
+    files = {
+        "rotation.md": "# Keys\n\nIntro.\n\n## Rotating keys\n\nRotate the signing keys every ninety days with `keyctl`.\n",
+        "deploy.md": "# Deploying\n\nPush to main; the pipeline builds an image.\n\n## Rollback\n\nUse the previous tag.\n",
+        "src/retry.py": 'def retry_request(url):\n    """Retry a failed HTTP request with backoff."""\n    return url\n',
+        "chat.txt": "Ada: where is the runbook?\nBob: in the wiki.\nAda: thanks a lot.\nBob: any time.\n",
+        "log.jsonl": '{"event": "login", "user": "ada"}\n{"event": "logout", "user": "bob"}\n',
+        ".gitignore": "ignored.md\nbuild/\n",
+        "ignored.md": "# Ignored\n\nThe zanzibar file is not indexed.\n",
+        "build/out.md": "zanzibar too\n",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)))
+    (folder / os.fsdecode(b"latin-\xe9.txt")).write_text("a name that is not UTF-8: quokka\n")
+    (folder / "inside-link").symlink_to("rotation.md")
+    (folder / "outside-link").symlink_to("/etc/hostname")
+    return folder
+
+
+def eventually(what: str, attempt: Callable[[], Result], bound: float = BOUND) -> Result:
+    """The first true result of `attempt` within `bound` seconds; there is no event to wait for across processes."""
+    end = time.monotonic() + bound
+    while True:
+        result = attempt()
+        if result:
+            return result
+        assert time.monotonic() < end, f"not within {bound} s: {what}"
+        os.sched_yield()
+        time.sleep(0.005)
+
+
+class Live:
+    """One store in `folder`, with `at` as its mount point."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = folder / "store"
+        self.at = folder / "mnt"
+        self.corpus = folder / "corpus"
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of `ctxfs`."""
+        return [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
+
+    def try_run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002 - as in subprocess
+        """Run `ctxfs`; the caller looks at the exit code."""
+        return subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, input=input, timeout=60, errors="surrogateescape"
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run `ctxfs`, which must succeed; its output."""
+        done = self.try_run(*arguments)
+        assert done.returncode == 0, f"ctxfs {arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """The daemon's status."""
+        client = Client(self.store / "run", timeout=10)
+        try:
+            found: dict[str, Any] = client.call("status")
+            return found
+        finally:
+            client.close()
+
+    def wait_idle(self) -> None:
+        """Everything is indexed, by words and by meaning."""
+
+        def idle() -> bool:
+            index = self.status()["index"]
+            return bool(index["state"] == "idle" and not index["waiting_for_meaning"] and index["searchable"])
+
+        eventually("the index is idle", idle, 60)
+
+    def errors(self) -> list[dict[str, Any]]:
+        """Lines of errors.jsonl."""
+        file = self.store / "run" / "errors.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def daemon_pid(self) -> int:
+        """The process that owns the store."""
+        return int((self.store / "run" / "lock").read_text())
+
+    def close(self) -> None:
+        """Unmount and end the daemon, whatever state they are in."""
+        self.try_run("unmount", "--all")
+        for at in self.at.parent.glob("mnt*"):
+            subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True)

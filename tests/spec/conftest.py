@@ -1,0 +1,129 @@
+"""The three shells through which every promise is kept: the daemon's VFS, the kernel mount, MCP."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import anyio
+import pytest
+from mcp.client import Client as McpClient
+
+from ctxfs.daemon.session import connect
+from ctxfs.model.change import MakeDir, Put, Remove
+from ctxfs.model.path import Path
+from ctxfs.rpc.client import Client
+from ctxfs.rpc.wire import change_to_wire
+from ctxfs.store.layout import Layout
+from mcp_server.server import make_server
+from tests.live import Live
+
+
+class Shell(Protocol):
+    """What every way into the tree can do. A failure is an OSError (its errno may be lost on the way, as in MCP)."""
+
+    def names(self, path: str) -> set[str]: ...
+    def read(self, path: str) -> str: ...
+    def write(self, path: str, text: str) -> None: ...
+    def mkdir(self, path: str) -> None: ...
+    def remove(self, path: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class VfsShell:
+    """The namespace itself, over the daemon's socket."""
+
+    def __init__(self, live: Live) -> None:
+        self._client = Client(live.store / "run", timeout=30)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def names(self, path: str) -> set[str]:
+        return {entry[0] for entry in self._client.call("list", path=path)}
+
+    def read(self, path: str) -> str:
+        return str(self._client.call("read", path=path).decode())
+
+    def write(self, path: str, text: str) -> None:
+        self._client.call("apply", change=change_to_wire(Put(Path.parse(path), text.encode())))
+
+    def mkdir(self, path: str) -> None:
+        self._client.call("apply", change=change_to_wire(MakeDir(Path.parse(path))))
+
+    def remove(self, path: str) -> None:
+        self._client.call("apply", change=change_to_wire(Remove(Path.parse(path))))
+
+
+class FuseShell:
+    """System calls on the mount point."""
+
+    def __init__(self, live: Live) -> None:
+        self._at = live.at
+
+    def close(self) -> None:
+        pass
+
+    def names(self, path: str) -> set[str]:
+        return set(os.listdir(self._at / path))
+
+    def read(self, path: str) -> str:
+        return (self._at / path).read_text()
+
+    def write(self, path: str, text: str) -> None:
+        (self._at / path).write_text(text)
+
+    def mkdir(self, path: str) -> None:
+        place = self._at / path
+        # Every question exists, so the kernel refuses mkdir by itself: touch keeps it.
+        place.touch() if path.startswith("search/") else place.mkdir()
+
+    def remove(self, path: str) -> None:
+        place = self._at / path
+        place.rmdir() if place.is_dir() else place.unlink()
+
+
+class McpShell(VfsShell):
+    """A real MCP client; what its tools do not offer goes through the VFS."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(live)
+        self._session = connect(Layout(live.store))
+
+    def close(self) -> None:
+        super().close()
+        self._session.close()
+
+    def _call(self, tool: str, **arguments: object) -> str:
+        async def call() -> Any:
+            async with McpClient(make_server(self._session)) as client:
+                return await client.call_tool(tool, arguments)
+
+        result = anyio.run(call, backend="trio")
+        text = "".join(part.text for part in result.content)
+        if result.is_error:
+            raise OSError(0, text)
+        return text
+
+    def names(self, path: str) -> set[str]:
+        lines = self._call("ctx_list", path=path).splitlines()
+        return {line.split(" -> ")[0].rstrip("/@") for line in lines if line != "(empty)"}
+
+    def read(self, path: str) -> str:
+        return self._call("ctx_read", path=path)
+
+    def write(self, path: str, text: str) -> None:
+        self._call("ctx_write", path=path, content=text)
+
+
+@pytest.fixture(params=[VfsShell, FuseShell, McpShell], ids=["vfs", "fuse", "mcp"])
+def shell(request: pytest.FixtureRequest, live: Live) -> Iterator[Shell]:
+    made = request.param(live)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> str:
+    """A name that only this test uses."""
+    return f"t{hashlib.sha256(request.node.name.encode()).hexdigest()[:20]}"

@@ -1,0 +1,164 @@
+"""What users may rely on, whichever way they come in."""
+
+import contextlib
+import json
+
+import pytest
+
+from tests.live import Live, eventually
+from tests.spec.conftest import FuseShell, Shell, VfsShell
+
+
+def test_the_root_shows_the_areas_and_hides_the_control_files(shell: Shell) -> None:
+    assert shell.names("") == {"AGENTS.md", "context", "knowledge", "memory", "pad", "search"}
+    assert "status" in shell.names(".ctxfs")
+
+
+def test_knowledge_reads_as_the_folder_does(shell: Shell, live: Live) -> None:
+    assert shell.read("knowledge/handbook/rotation.md") == (live.corpus / "rotation.md").read_text()
+    assert {"rotation.md", "src", "image.png", "ignored.md"} <= shell.names("knowledge/handbook")
+
+
+def test_what_was_written_is_there_for_everybody_at_once(shell: Shell, live: Live, place: str) -> None:
+    shell.write(f"memory/shared/{place}.md", "first")
+    shell.write(f"memory/shared/{place}.md", "second, longer")
+    for kind in (VfsShell, FuseShell):
+        with contextlib.closing(kind(live)) as reader:
+            assert reader.read(f"memory/shared/{place}.md") == "second, longer"
+    assert (live.store / "tree" / "memory" / "shared" / f"{place}.md").read_text() == "second, longer"
+
+
+def test_a_read_only_source_refuses_and_stays(shell: Shell, live: Live) -> None:
+    before = sorted(live.corpus.rglob("*"))
+    for attempt in (
+        lambda: shell.write("knowledge/handbook/new.md", "x"),
+        lambda: shell.write("knowledge/handbook/rotation.md", "x"),
+        lambda: shell.remove("knowledge/handbook/rotation.md"),
+        lambda: shell.mkdir("knowledge/handbook/dir"),
+    ):
+        with pytest.raises(OSError):
+            attempt()
+    assert sorted(live.corpus.rglob("*")) == before
+
+
+def test_a_writable_source_takes_changes(shell: Shell, live: Live, place: str) -> None:
+    shell.write(f"knowledge/drafts/{place}.md", "draft")
+    assert (live.corpus.parent / "drafts" / f"{place}.md").read_text() == "draft"
+
+
+def test_a_path_can_be_a_question(shell: Shell) -> None:
+    names = shell.names("search/rotating the signing keys")
+    assert {"results.jsonl", "context.md"} <= names
+    assert any(name.startswith("01 rotation.md") for name in names)
+    lines = [json.loads(line) for line in shell.read("search/rotating the signing keys/results.jsonl").splitlines()]
+    assert lines[0]["status"] == "ok"
+    assert lines[1]["path"].endswith("rotation.md")
+    assert set(lines[1]["signals"]) == {"words", "meaning"}
+    assert "ninety days" in shell.read("search/rotating the signing keys/context.md")
+
+
+def test_a_question_can_be_asked_below_a_directory(shell: Shell) -> None:
+    records = shell.read("knowledge/handbook/src/.search/retry a request/results.jsonl").splitlines()[1:]
+    assert records
+    assert all(json.loads(record)["path"].startswith("knowledge/handbook/src/") for record in records)
+
+
+def test_nothing_found_says_so_and_is_not_an_error(shell: Shell) -> None:
+    head = json.loads(shell.read("search/+xylophonequartet/results.jsonl").splitlines()[0])
+    assert (head["status"], head["hits"]) == ("ok", 0)
+    assert "Nothing found" in shell.read("search/+xylophonequartet/context.md")
+
+
+def test_names_that_programs_probe_for_are_not_questions(shell: Shell) -> None:
+    for name in (".git", "AGENTS.md", "CLAUDE.md", " ", "node_modules"):
+        with pytest.raises(OSError):
+            shell.names(f"search/{name}")
+
+
+def test_a_question_is_listed_once_it_is_kept(shell: Shell, place: str) -> None:
+    question = f"keep {place}"
+    assert question not in shell.names("search")
+    shell.names(f"search/{question}")
+    assert question not in shell.names("search"), "looking must not change anything"
+    shell.mkdir(f"search/{question}")
+    assert question in shell.names("search")
+    shell.remove(f"search/{question}")
+    assert question not in shell.names("search")
+
+
+def test_a_context_is_made_to_a_budget_and_says_what_is_in_it(shell: Shell, place: str) -> None:
+    shell.mkdir(f"context/{place}")
+    shell.write(f"context/{place}/request.toml", 'query = "rotate keys"\nbudget = 120\n')
+    manifest = json.loads(shell.read(f"context/{place}/manifest.json"))
+    assert 0 < manifest["context"]["tokens"] <= 120
+    assert manifest["items"][0]["path"].endswith("rotation.md")
+    assert manifest["excluded"]
+    assert all(out["reason"] in ("budget", "duplicate") for out in manifest["excluded"])
+    assert "ninety days" in shell.read(f"context/{place}/context.md")
+
+
+def test_the_same_request_gives_the_same_bytes(shell: Shell, place: str) -> None:
+    for task in ("one", "two"):
+        shell.mkdir(f"context/{place}-{task}")
+        shell.write(f"context/{place}-{task}/request.toml", 'query = "rotate keys"\nbudget = 300\npaths = ["knowledge/handbook"]\n')
+    for name in ("context.md", "manifest.json"):
+        assert shell.read(f"context/{place}-one/{name}") == shell.read(f"context/{place}-two/{name}")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "said"),
+    [
+        ('query = "x"\nbudget = 0\n', "budget"),
+        ('query = "x"\nbudget = -5\n', "budget"),
+        ("query = \n", "TOML"),
+        ('query = "x"\ntokenizer = "gpt-17"\n', "tokenizer"),
+        ('query = "x"\npins = ["memory/gone.md"]\n', "memory/gone.md"),
+        ('query = "x"\nbudget = 10\npins = ["knowledge/handbook/rotation.md"]\n', "more than the budget"),
+        ('qeury = "x"\n', "qeury"),
+    ],
+)
+def test_a_bad_request_is_explained_and_the_last_good_context_stays(
+    shell: Shell, place: str, request_text: str, said: str
+) -> None:
+    shell.mkdir(f"context/{place}")
+    shell.write(f"context/{place}/request.toml", 'query = "rotate keys"\nbudget = 200\n')
+    good = shell.read(f"context/{place}/context.md")
+    shell.write(f"context/{place}/request.toml", request_text)
+    assert said in shell.read(f"context/{place}/error.txt")
+    assert shell.read(f"context/{place}/context.md") == good
+    shell.write(f"context/{place}/request.toml", 'query = "rotate keys"\nbudget = 200\n')
+    assert "error.txt" not in shell.names(f"context/{place}")
+
+
+def test_a_pin_comes_first_and_may_be_lines_of_a_file(shell: Shell, place: str) -> None:
+    shell.mkdir(f"context/{place}")
+    shell.write(f"context/{place}/request.toml", 'query = "rotate"\nbudget = 400\npins = ["knowledge/handbook/deploy.md:1-3"]\n')
+    items = json.loads(shell.read(f"context/{place}/manifest.json"))["items"]
+    assert (items[0]["path"], items[0]["last"], items[0]["why"]) == ("knowledge/handbook/deploy.md", 3, "pin")
+
+
+def test_what_was_written_is_found_and_what_was_deleted_is_not(shell: Shell, place: str) -> None:
+    word = "w" + place.replace("-", "")[-40:]
+    path = f"memory/shared/{place}.md"
+
+    def found() -> bool:
+        return path in shell.read(f"search/mode:words {word}/results.jsonl")
+
+    shell.write(path, f"a note about {word}")
+    eventually("the new file is found", found)
+    shell.remove(path)
+    eventually("the deleted file is no longer found", lambda: not found())
+
+
+def test_traversal_is_refused(shell: Shell) -> None:
+    for path in ("memory/../../etc/passwd", "../etc/passwd"):
+        with pytest.raises(OSError):
+            VfsShell.read(shell, path) if isinstance(shell, VfsShell) else shell.read("memory/shared/no/../../../../" + path)
+
+
+def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:
+    from ctxfs.context.tokens import upper_bound
+
+    guide = shell.read("AGENTS.md")
+    assert "`handbook`" in guide
+    assert upper_bound(guide) <= 900  # the bound counts half too much; real tokenizers say under 600

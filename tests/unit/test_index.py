@@ -1,0 +1,257 @@
+"""The catalog, the word index and the vectors, over real folders."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.follow import Follower
+from ctxfs.index.ignore import IgnoreRules, walk
+from ctxfs.index.indexer import MeaningIndexer
+from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.options import IndexedRoot, IndexerOptions
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Answer, Searcher
+from ctxfs.index.vectors import VectorTable, build_graph, pack_vector
+from ctxfs.index.words import Words, break_up
+from ctxfs.model.path import ROOT
+from ctxfs.model.path import Path as TreePath
+
+
+class Index:
+    """An index over one folder, driven by hand."""
+
+    def __init__(self, folder: Path, corpus: Path, model: Path | None = None) -> None:
+        self.folder, self.corpus, self.model = folder, corpus, model
+        self.catalog = Catalog(folder)
+        self.words = Words(folder / "words")
+        self.follower = Follower(self.catalog, self.words, 1_000_000, lambda _: None)
+        self.follower.recover()
+        self.follower.set_roots([IndexedRoot("knowledge/c", str(corpus))])
+        self.follower.scan_all()
+        self.searcher = Searcher(folder, model)
+
+    def ask(self, text: str, below: str = "") -> Answer:
+        self.searcher.refresh()
+        return self.searcher.search(parse_query(text), TreePath.parse(below), 20)
+
+    def paths(self, text: str, below: str = "") -> list[str]:
+        return list(dict.fromkeys(hit.path.removeprefix("knowledge/c/") for hit in self.ask(text, below).hits))
+
+
+@pytest.fixture
+def index(tmp_path: Path, corpus: Path) -> Iterator[Index]:
+    made = Index(tmp_path / "index", corpus)
+    yield made
+    made.follower.close()
+
+
+def test_words_find_the_file_with_its_lines(index: Index) -> None:
+    hit = index.ask("rotate signing keys").hits[0]
+    assert (hit.path, hit.heading) == ("knowledge/c/rotation.md", "Keys > Rotating keys")
+    lines = (index.corpus / "rotation.md").read_text().splitlines()
+    assert hit.text == "\n".join(lines[hit.first - 1 : hit.last])
+
+
+@pytest.mark.parametrize("question", ["retryRequest", "retry_request", "retry request", "RETRIES"])
+def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: Index, question: str) -> None:
+    assert index.paths(question)[0] == "src/retry.py"
+
+
+def test_cjk_is_found_without_spaces(index: Index) -> None:
+    (index.corpus / "zh.md").write_text("密钥轮换的方法如下")
+    index.follower.changed("knowledge/c", ("zh.md",))
+    assert index.paths("轮换") == ["zh.md"]
+    assert break_up("轮换密钥") == "轮换 换密 密钥"
+
+
+def test_ignored_and_binary_files_are_not_found_and_the_reason_is_counted(index: Index) -> None:
+    assert index.paths("zanzibar") == []
+    assert index.catalog.skipped() == {"binary": 1}
+
+
+def test_a_changed_gitignore_takes_effect(index: Index) -> None:
+    (index.corpus / ".gitignore").write_text("build/\n")
+    index.follower.changed("knowledge/c", (".gitignore",))
+    assert index.paths("zanzibar") == ["ignored.md"]
+
+
+def test_a_name_that_is_not_utf8_is_found(index: Index) -> None:
+    assert [os.fsencode(path) for path in index.paths("quokka")] == [b"latin-\xe9.txt"]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("keys -rotate", False),
+        ("+runbook rotate", False),
+        ('"signing keys"', True),
+        ('"keys signing"', False),
+        ("kind:markdown rotate", True),
+        ("kind:code rotate", False),
+        ("path:rotation rotate", True),
+        ("path:knowledge/c rotate", True),
+        ("path:elsewhere rotate", False),
+        ("since:1h rotate", True),
+        ("until:2001-01-01 rotate", False),
+    ],
+)
+def test_operators_and_filters_narrow(index: Index, question: str, expected: bool) -> None:
+    assert ("rotation.md" in index.paths(question)) is expected
+
+
+@pytest.mark.parametrize("question", ["C++:", "what is this? (x", '"unclosed', "---", "🦘", "the of and", "a " * 5000])
+def test_no_question_breaks_search(index: Index, question: str) -> None:
+    assert isinstance(index.ask(question), Answer)
+
+
+def test_below_a_directory_only_that_directory_is_asked(index: Index) -> None:
+    assert index.paths("retry", "knowledge/c/src") == ["src/retry.py"]
+    assert index.paths("rotate", "knowledge/c/src") == []
+
+
+def test_deleted_is_gone_and_renamed_is_found_under_its_new_name(index: Index) -> None:
+    (index.corpus / "rotation.md").rename(index.corpus / "renamed.md")
+    index.follower.changed("knowledge/c", ("rotation.md",))
+    index.follower.changed("knowledge/c", ("renamed.md",))
+    (index.corpus / "deploy.md").unlink()
+    index.follower.changed("knowledge/c", ("deploy.md",))
+    assert index.paths("rotate signing keys") == ["renamed.md"]
+    assert index.paths("pipeline image rollback") == []
+
+
+def test_an_unchanged_file_is_not_read_again_and_a_touched_one_keeps_its_chunks(index: Index) -> None:
+    before = index.catalog._db.execute("SELECT id FROM chunks ORDER BY id").fetchall()
+    os.utime(index.corpus / "rotation.md", ns=(1, 1))
+    index.follower.scan_all()
+    assert index.catalog._db.execute("SELECT id FROM chunks ORDER BY id").fetchall() == before
+    row = index.catalog.file("knowledge/c/rotation.md")
+    assert row is not None
+    assert row.mtime_ns == 1
+
+
+def test_what_a_kill_left_pending_is_finished_at_the_next_start(tmp_path: Path, corpus: Path) -> None:
+    made = Index(tmp_path / "index", corpus)
+    # As if killed between the catalog's transaction and the word index's commit.
+    made.catalog._db.execute("UPDATE files SET state='pending'")
+    made.follower._writer.clear()
+    made.follower._writer.commit()
+    made.follower.close()
+    again = Index(tmp_path / "index", corpus)
+    assert again.paths("rotate signing keys") == ["rotation.md"]
+    again.words.refresh()
+    assert again.words.count == len(again.catalog._db.execute("SELECT id FROM chunks").fetchall())
+
+
+@pytest.mark.parametrize("damage", ["catalog.db", "words/meta.json"])
+def test_a_damaged_index_is_made_again(tmp_path: Path, corpus: Path, damage: str) -> None:
+    made = Index(tmp_path / "index", corpus)
+    made.follower.close()
+    (tmp_path / "index" / damage).write_bytes(b"garbage" * 1000)
+    for extra in (tmp_path / "index").glob("catalog.db-*"):
+        extra.unlink()
+    assert Index(tmp_path / "index", corpus).paths("rotate signing keys") == ["rotation.md"]
+
+
+def test_a_deleted_index_comes_back_from_the_files(tmp_path: Path, corpus: Path) -> None:
+    first = Index(tmp_path / "one", corpus).paths("how to rotate keys")
+    assert first == Index(tmp_path / "two", corpus).paths("how to rotate keys")
+
+
+def test_a_source_that_is_removed_is_no_longer_found(index: Index) -> None:
+    index.follower.set_roots([])
+    assert index.paths("rotate") == []
+
+
+def test_an_index_that_does_not_exist_is_not_an_empty_answer(tmp_path: Path) -> None:
+    answer = Searcher(tmp_path, None).search(parse_query("x"), ROOT, 5)
+    assert answer.notes
+    assert "nothing has been indexed" in answer.notes[0]
+
+
+def test_without_a_model_words_answer_and_the_notes_say_so(tmp_path: Path, corpus: Path) -> None:
+    made = Index(tmp_path / "index", corpus, model=tmp_path / "no-model")
+    answer = made.ask("rotate keys")
+    assert answer.hits
+    assert "ctxfs model install" in answer.notes[0]
+
+
+def test_meaning_finds_what_words_do_not(tmp_path: Path, corpus: Path) -> None:
+    model = default_model_folder()
+    assert (model / "model.json").exists(), "install the model first: ctxfs model install"
+    made = Index(tmp_path / "index", corpus, model=model)
+    MeaningIndexer(IndexerOptions(tmp_path / "index", model, 2, 10**6, 20_000), lambda _: None).run_pending()
+    assert made.paths("mode:words changing cryptographic secrets periodically") == []
+    assert made.paths("changing cryptographic secrets periodically")[0] == "rotation.md"
+    assert made.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
+
+
+def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(tmp_path: Path, corpus: Path) -> None:
+    model = default_model_folder()
+    made = Index(tmp_path / "index", corpus, model=model)
+    meaning = MeaningIndexer(IndexerOptions(tmp_path / "index", model, 2, 10**6, 20_000), lambda _: None)
+    meaning.run_pending()
+    before = made.catalog.count_vectors()[0]
+    (corpus / "copy.md").write_text((corpus / "rotation.md").read_text())
+    (corpus / "deploy.md").rename(corpus / "shipping.md")
+    made.follower.scan_all()
+    meaning.run_pending()
+    assert made.catalog.count_vectors()[0] == before
+    assert made.catalog.waiting(10) == []
+
+
+def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    found = np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+class Rows:
+    """Stands for the catalog's vectors; the catalog's own method is tested above."""
+
+    def __init__(self, vectors: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> None:
+        self.rows = [(number, pack_vector(vector)) for number, vector in enumerate(vectors, 1)]
+
+    def __call__(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        return [row for row in self.rows if row[0] > after][:limit]
+
+
+def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
+    vectors = unit_vectors(3000)
+    build_graph(tmp_path, 16, Rows(vectors[:2500]), 2500, 1)
+    table = VectorTable(tmp_path, 16)
+    assert table.load_graph()
+    assert table.load(Rows(vectors)) == 500
+    agree = 0
+    for probe in unit_vectors(20, seed=2):
+        exact = {int(n) + 1 for n in np.argsort(-(vectors @ probe))[:10]}
+        agree += len(exact & {number for number, _ in table.search(probe, 10)})
+    assert agree >= 190
+    wanted = [5, 17, 2600, 2999, 4000]
+    assert {number for number, _ in table.search_among(vectors[16], wanted, 10)} == {5, 17, 2600, 2999}
+    assert table.search_among(vectors[16], wanted, 10)[0][0] == 17
+
+
+def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path) -> None:
+    vectors = unit_vectors(300)
+    build_graph(tmp_path, 16, Rows(vectors), 300, 1)
+    (file,) = tmp_path.glob("graph-*.hnsw")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    table = VectorTable(tmp_path, 16)
+    assert not table.load_graph()
+    table.load(Rows(vectors))
+    assert table.search(vectors[7], 1)[0][0] == 8
+
+
+def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
+    for name in ("a.log", "keep.log", "sub/b.log", "sub/c.txt", ".git/config", "node_modules/x.js"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".gitignore").write_text("*.log\n!keep.log\n")
+    (tmp_path / "sub" / ".gitignore").write_text("!b.log\nc.txt\n")
+    found = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
+    assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}

@@ -1,0 +1,57 @@
+from ctxfs.fuse.inodes import Area, NodeTable
+from ctxfs.model.path import Path
+
+AREA = Area(1, Path(("pad",)), "/host", True)
+
+
+def test_two_names_of_one_file_share_a_number() -> None:
+    table = NodeTable()
+    one = table.on_disk(table.root, b"a", AREA, 5, 77, 0)
+    assert table.on_disk(table.root, b"b", AREA, 5, 77, 0) is one
+
+
+def test_an_inode_that_the_host_uses_again_gets_a_node_of_its_own() -> None:
+    table = NodeTable()
+    old = table.on_disk(table.root, b"a", AREA, 5, 77, 0)
+    old.lookups = 1
+    table.unlinked(table.root, b"a")
+    new = table.on_disk(table.root, b"b", AREA, 5, 77, 0)
+    assert new is not old
+    assert new.number != old.number
+
+
+def test_a_rename_carries_what_is_below() -> None:
+    table = NodeTable()
+    folder = table.on_disk(table.root, b"a", AREA, 5, 1, 0)
+    file = table.on_disk(folder, b"f", AREA, 5, 2, 0)
+    table.renamed(table.root, b"a", table.root, b"b")
+    assert file.path == Path(("b", "f"))
+    assert table.named(table.root, b"a") is None
+
+
+def test_a_node_goes_when_the_kernel_forgets_all_its_lookups() -> None:
+    table = NodeTable()
+    node = table.on_disk(table.root, b"a", AREA, 5, 77, 0)
+    node.lookups = 3
+    table.forget(node.number, 2)
+    assert len(table) == 2
+    table.forget(node.number, 1)
+    assert len(table) == 1
+    assert table.named(table.root, b"a") is None
+
+
+def test_a_forgotten_node_stays_while_a_descriptor_is_open() -> None:
+    table = NodeTable()
+    node = table.on_disk(table.root, b"a", AREA, 5, 77, 0)
+    node.lookups = 1
+    node.descriptors.add(9)
+    table.forget(node.number, 1)
+    assert table[node.number] is node
+
+
+def test_exchanged_files_change_places() -> None:
+    table = NodeTable()
+    one = table.on_disk(table.root, b"a", AREA, 5, 1, 0)
+    two = table.on_disk(table.root, b"b", AREA, 5, 2, 0)
+    table.exchanged(table.root, b"a", table.root, b"b")
+    assert (table.named(table.root, b"a"), table.named(table.root, b"b")) == (two, one)

@@ -1,0 +1,71 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxfs.context.pack import Piece, pack
+from ctxfs.context.render import render_markdown
+from ctxfs.context.tokens import upper_bound
+from ctxfs.index.fuse_ranks import fuse
+
+
+def test_what_both_engines_find_comes_before_what_one_finds() -> None:
+    found = fuse({"words": [(1, 9.0), (2, 8.0), (3, 1.0)], "meaning": [(2, 0.9), (4, 0.8), (1, 0.1)]})
+    assert found[0].chunk == 2
+    assert found[0].signals == {"words": 8.0, "meaning": 0.9}
+
+
+def test_one_engine_alone_keeps_its_order() -> None:
+    assert [scored.chunk for scored in fuse({"words": [(7, 3.0), (1, 2.0), (9, 1.0)], "meaning": []})] == [7, 1, 9]
+
+
+def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
+    assert [scored.chunk for scored in fuse({"words": [(5, 1.0), (2, 1.0), (9, 1.0)]})] == [2, 5, 9]
+
+
+pieces = st.lists(
+    st.builds(
+        Piece,
+        path=st.sampled_from(["a.md", "b.py", "c/d.txt"]),
+        first=st.integers(1, 500),
+        last=st.integers(501, 900),
+        text=st.text(min_size=1, max_size=400),
+        heading=st.text(max_size=20),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pieces, st.integers(40, 3000), st.text(max_size=30))
+def test_a_packed_context_is_never_over_its_budget(candidates: list[Piece], budget: int, query: str) -> None:
+    def render(chosen: object) -> str:
+        return render_markdown(query, (), chosen)  # type: ignore[arg-type]
+
+    plan = pack(candidates, budget, render, upper_bound)
+    if plan.chosen:
+        assert upper_bound(render(plan.chosen)) <= budget
+    assert len(plan.chosen) + len(plan.excluded) == len(candidates)
+
+
+def test_what_does_not_fit_is_skipped_and_smaller_things_behind_it_go_in() -> None:
+    big = Piece("big.md", 1, 2, "word " * 2000)
+    small = Piece("small.md", 1, 2, "a small fact")
+    plan = pack([big, small], 200, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    assert [piece.path for piece in plan.chosen] == ["small.md"]
+    assert [(out.piece.path, out.reason) for out in plan.excluded] == [("big.md", "budget")]
+
+
+def test_the_same_text_goes_in_once() -> None:
+    twin = [Piece("a.md", 1, 2, "the same  text"), Piece("b.md", 1, 2, "the same text")]
+    plan = pack(twin, 500, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    assert [out.reason for out in plan.excluded] == ["duplicate"]
+
+
+def test_a_piece_cannot_end_the_fence_that_holds_it() -> None:
+    text = render_markdown("q", (), [Piece("a.py", 1, 3, "x = '''\n```\n'''")])
+    assert "````\n" in text
+
+
+@pytest.mark.parametrize(("text", "least"), [("", 0), ("hello world", 2), ("你好世界" * 10, 40), ("0123456789abcdef" * 40, 400)])
+def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text: str, least: int) -> None:
+    assert upper_bound(text) >= least

@@ -1,0 +1,69 @@
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import Path
+from ctxfs.rpc.wire import (
+    MAX_FRAME,
+    FrameReader,
+    WireError,
+    change_from_wire,
+    change_to_wire,
+    entry_from_wire,
+    entry_to_wire,
+    error_from_wire,
+    error_to_wire,
+    pack_frame,
+)
+
+
+@given(st.lists(st.one_of(st.integers(-(2**60), 2**60), st.binary(max_size=50), st.text(max_size=20)), max_size=5), st.integers(1, 7))
+def test_messages_arrive_whole_however_the_stream_is_cut(values: list[object], step: int) -> None:
+    stream = pack_frame(values) + pack_frame([1])
+    reader, got = FrameReader(), []
+    for start in range(0, len(stream), step):
+        got.extend(reader.feed(stream[start : start + step]))
+    assert got == [values, [1]]
+
+
+def test_a_name_that_is_not_utf8_crosses_the_wire() -> None:
+    entry = Entry(b"caf\xe9".decode("utf-8", "surrogateescape"), "file", size=3)
+    (got,) = FrameReader().feed(pack_frame(entry_to_wire(entry)))
+    assert entry_from_wire(got) == entry
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Put(Path.parse("a/b"), b"\0\xff"), MakeDir(Path.parse("a")), Remove(Path.parse("a")),
+        Move(Path.parse("a"), Path.parse("b/c")), SetMeta(Path.parse("a"), "user.x", None),
+    ],
+)  # fmt: skip
+def test_every_change_crosses_the_wire(change: Put) -> None:
+    assert change_from_wire(change_to_wire(change)) == change
+
+
+def test_errors_keep_their_errno_path_and_remedy() -> None:
+    error = error_from_wire(error_to_wire(OSError(errno.ENOENT, "gone", "a/b")))
+    assert isinstance(error, FileNotFoundError)
+    assert (error.filename, error.strerror) == ("a/b", "gone")
+    command = error_from_wire(error_to_wire(CommandError("no", "do this", 5)))
+    assert isinstance(command, CommandError)
+    assert (command.message, command.remedy, command.code) == ("no", "do this", 5)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", (5).to_bytes(4, "big") + b"\xc1abcd", (MAX_FRAME + 1).to_bytes(4, "big")])
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(WireError):
+        list(FrameReader().feed(data))
+
+
+@pytest.mark.parametrize("value", [[], ["put"], ["explode", "a"], [1, 2], ["move", "a"]])
+def test_a_malformed_change_is_refused(value: list[object]) -> None:
+    with pytest.raises(WireError):
+        change_from_wire(value)
