@@ -104,10 +104,7 @@ def processes_of(store: Path) -> dict[str, int]:
     found = {"daemon": daemon}
     for child in Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split():
         words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-        if "ctxfs.fuse.process" in words:
-            found["mount"] = int(child)
-        elif "ctxfs.daemon.index_process" in words:
-            found["indexer"] = int(child)
+        found["indexer" if "ctxfs.daemon.index_process" in words else "mount"] = int(child)
     return found
 
 

@@ -137,8 +137,10 @@ class SearchMount(Mount):
         if len(path.parts) > 1:
             raise path_error(errno.ENOTDIR, path)
         place = Path(path.parts)
-        names = [name for name, _ in page.links]
-        return [await self._entry(page, place / name) for name in (*names, "context.md", "results.jsonl")]
+        names = (*(name for name, _ in page.links), "results.jsonl")
+        entries = [await self._entry(page, place / name) for name in names]
+        # Packing a context costs more than finding it; who only lists does not pay for its size.
+        return [*entries, Entry("context.md", "file", version=f"{page.made_ns:x}", size=None, mtime_ns=page.made_ns)]
 
     async def read(self, path: Path) -> bytes:
         """results.jsonl, context.md or context@TOKENS.md."""

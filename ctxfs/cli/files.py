@@ -35,6 +35,11 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
     with session(store) as opened:
         entry = opened.call("stat", path=path)
         entries = opened.call("list", path=path) if entry[_KIND] == "dir" else [[path, *entry[1:]]]
+        if long or as_json:
+            entries = [
+                entry if entry[_SIZE] is not None else opened.call("stat", path=f"{path}/{entry[_NAME]}")
+                for entry in entries
+            ]
     if as_json:
         say_json([_record(entry) for entry in entries])
         return

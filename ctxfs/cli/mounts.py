@@ -1,5 +1,6 @@
 """mount, unmount, daemon: the tree in the kernel, and the process behind it."""
 
+import contextlib
 import os
 import signal
 import time
@@ -21,29 +22,38 @@ def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) 
     """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
     from ctxfs.daemon.launch import connect_or_start
     from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
+    from ctxfs.rpc.client import Client
 
     layout = find_store(store)
     at = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
     check_fuse()
     prepare_mountpoint(at)
     client = connect_or_start(layout)
-    client.call("mount", at=str(at), principal=principal)
-    say(f"mounted at {at}")
     if not foreground:
+        client.call("mount", at=str(at), principal=principal)
         client.close()
+        say(f"mounted at {at}")
         return
-
-    def leave(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, leave)
+    _interrupt_on_terminate()
     try:
+        client.call("mount", at=str(at), principal=principal)
+        say(f"mounted at {at}; Ctrl-C unmounts")
         while is_mounted(at):
             time.sleep(0.5)
     except KeyboardInterrupt:
-        client.call("unmount", at=str(at), lazy=True)
+        client.close()  # an answer may be half read
+        with contextlib.closing(Client(layout.run)) as again:
+            again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
-    client.close()
+
+
+def _interrupt_on_terminate() -> None:
+    """SIGTERM means what Ctrl-C means."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 @click.command()

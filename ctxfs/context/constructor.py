@@ -26,11 +26,22 @@ Search = Callable[[Query, Path, int], Awaitable[Answer]]
 class Context:
     """A context and its account; `tokens` counts the whole of `text` and is never over the budget."""
 
+    request: Request
     text: str
-    manifest: bytes
-    tokens: int
+    plan: Plan
     notes: tuple[str, ...]
     found: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole text by the request's tokenizer."""
+        return self.plan.tokens
+
+    @property
+    def manifest(self) -> bytes:
+        """manifest.json."""
+        digest = hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
+        return render_manifest(self.request, self.plan, self.notes, digest)
 
 
 class Constructor:
@@ -89,8 +100,7 @@ def assemble(
     plan = pack([*pins, *map(_piece, hits)], request.budget, render, tokenizer.count)  # type: ignore[arg-type]  # any sequence of pieces renders
     text = _fitted(render(plan.chosen), plan, request.budget, tokenizer)
     plan.tokens = tokenizer.count(text)
-    manifest = render_manifest(request, plan, notes, hashlib.sha256(text.encode()).hexdigest())
-    return Context(text, manifest, plan.tokens, notes, len(hits))
+    return Context(request, text, plan, notes, len(hits))
 
 
 def _fitted(text: str, plan: Plan, budget: int, tokenizer: Tokenizer) -> str:

@@ -43,6 +43,11 @@ class Plan:
     tokens: int = 0
 
 
+_MOST_TRIES = 4
+_HEADER_TOKENS = 8  # "## [n] " and its blank lines
+_CITATION_TOKENS = 12  # "[n:first-last] " and fences
+_MOST_CHARACTERS = 20  # no tokenizer gets more characters than this out of a token, over a whole piece
+
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
 
@@ -57,18 +62,22 @@ def pack(pieces: Sequence[Piece], budget: int, render: Render, count: Count) -> 
     seen: set[str] = set()
     waiting: list[tuple[Piece, int]] = []
     opened: set[str] = set()
-    spent = count(render(()))
+    left = budget - count(render(()))
     for piece in pieces:
         body = " ".join(piece.text.split())
         if body in seen and not piece.pinned:
             plan.excluded.append(Exclusion(piece, "duplicate"))
             continue
         seen.add(body)
-        cost = count(render((piece,))) - count(render(())) if piece.path not in opened else count(piece.text) + 4
-        if piece.pinned or spent + cost <= budget:
+        if not piece.pinned and len(body) > left * _MOST_CHARACTERS:
+            plan.excluded.append(Exclusion(piece, "budget"))  # hopeless: not worth counting
+            continue
+        header = 0 if piece.path in opened else count(piece.path) + _HEADER_TOKENS
+        cost = count(piece.text) + count(piece.heading) + _CITATION_TOKENS + header
+        if piece.pinned or cost <= left:
             plan.chosen.append(piece)
             opened.add(piece.path)
-            spent += cost
+            left -= cost
         else:
             waiting.append((piece, cost))
     _shrink(plan, budget, render, count)
@@ -92,7 +101,7 @@ def _grow(plan: Plan, waiting: list[tuple[Piece, int]], budget: int, render: Ren
     tries = 0
     for item in list(waiting):
         piece, cost = item
-        if plan.tokens + cost > budget * 1.02 or tries >= 8:
+        if plan.tokens + cost > budget * 1.02 or tries >= _MOST_TRIES:
             continue
         tries += 1
         tokens = count(render([*plan.chosen, piece]))

@@ -16,6 +16,7 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _OPAQUE = re.compile(r"(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/=]{20,}")
 _UNPRONOUNCEABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}", re.IGNORECASE)
 _MARGIN = 1.15
+_SHORT = 4000
 
 
 class Tokenizer(Protocol):
@@ -74,12 +75,21 @@ def upper_bound(text: str) -> int:
     Measured by `benchmarks/tokens.py` on blocks of documents, code and data: the median is half over, and enciphered text
     is the one kind seen to go under (by 3 %). Count whole packs, not lines: the error of parts adds up.
     """
+    return _short_bound(text) if len(text) <= _SHORT else _bound(text)
+
+
+def _bound(text: str) -> int:
     opaque = sum(len(run) for run in _OPAQUE.findall(text))
     pieces = _PIECE.findall(_OPAQUE.sub("", text) if opaque else text)
     total = opaque * 0.8 + sum(map(_cost, pieces))
     return int(total * _MARGIN) + 2 if text else 0
 
 
+# Chunks are counted again for every question that finds them; whole contexts are not worth remembering.
+_short_bound = lru_cache(maxsize=4096)(_bound)
+
+
+@lru_cache(maxsize=1 << 16)  # words repeat: most of a text is looked up, not computed
 def _cost(piece: str) -> float:
     first = piece[0]
     length = len(piece)

@@ -47,9 +47,11 @@ def synthetic(node: Node, entry: Entry, keep_seconds: float) -> pyfuse3.EntryAtt
     out.st_mode = pyfuse3.ModeT(_TYPES[entry.kind] | entry.mode)
     out.st_nlink = 2 if entry.is_dir else 1
     out.st_uid, out.st_gid = _UID, _GID
-    out.st_size = entry.size
+    # An unknown size is only ever part of a listing, which the kernel is told to keep for no time at all:
+    # it asks again before anybody sees it.
+    out.st_size = entry.size or 0
     out.st_blksize = 4096
-    out.st_blocks = (entry.size + 511) // 512
+    out.st_blocks = (out.st_size + 511) // 512
     out.st_atime_ns = out.st_ctime_ns = out.st_mtime_ns = entry.mtime_ns
     return out
 

@@ -57,6 +57,10 @@ class State:
                 self._areas_made += 1
                 old = Area(self._areas_made, path, root, writable)
             areas[path] = old
+        staying = set(areas.values())
+        for node in self.nodes:
+            if node.area is not None and node.area not in staying:
+                self.directories.forget(node)  # the host may want to unmount what was behind it
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
         self.shape = Shape(areas, frozenset(structure), frozenset(os.fsencode(view) for view in views))
 
@@ -70,12 +74,18 @@ class State:
         """True for directories that only mounting and unmounting changes."""
         return path in self.shape.structure or path == ROOT
 
+    def structure_below(self, path: Path) -> list[str]:
+        """Names that lead from a structural directory to mountpoints, hidden ones left out."""
+        depth = len(path.parts)
+        names = {at.parts[depth] for at in self.shape.structure if len(at.parts) > depth and at.is_below(path)}
+        return sorted(name for name in names if not name.startswith("."))
+
     def node_for(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
         """The node of a host file that was just looked at."""
         return self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
 
     def top_node(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
         """The node of an area's root directory."""
-        node = self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
+        node = self.node_for(parent, name, area, found)
         node.top = True
         return node

@@ -15,7 +15,7 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
-from ctxfs.model.entry import Entry
+from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path, check_name
 
@@ -131,7 +131,13 @@ class SyntheticFiles:
     async def entries(self, node: Node) -> list[Entry]:
         """A listing of the directory as of now."""
         await self.settle()
-        return list(await self._state.loop.call(self._state.tree.list, node.path))
+        path = node.path
+        try:
+            return list(await self._state.loop.call(self._state.tree.list, path))
+        except OSError as error:
+            if error.errno != errno.EIO or not self._state.is_structure(path):
+                raise
+            return [directory(name) for name in self._state.structure_below(path)]
 
     async def settle(self) -> None:
         """Apply what was written on handles that are not released yet."""
@@ -150,7 +156,13 @@ class SyntheticFiles:
 
     async def _stat(self, path: Path) -> Entry:
         await self.settle()
-        entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
+        try:
+            entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
+        except OSError as error:
+            # Without a daemon the way to the files on disk stays open.
+            if error.errno != errno.EIO or not self._state.is_structure(path):
+                raise
+            return directory(path.name)
         return entry
 
     async def _read(self, path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """The indexer: words first, then meaning, then a graph over the vectors. Runs in a process of its own, or in a command."""
 
 import contextlib
+import ctypes
 import gc
 import hashlib
 import os
@@ -108,6 +109,7 @@ class MeaningIndexer:
         if self._embedder is not None:
             self._embedder = None
             gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps a batch's memory for the next one, which may never come
 
 
 class Indexer:

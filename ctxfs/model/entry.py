@@ -11,14 +11,15 @@ Kind = Literal["file", "dir", "link", "other"]
 class Entry:
     """One name in a directory.
 
-    `size` is in bytes and is what a read returns; `times` are nanoseconds since the epoch; `mode` holds the
+    `size` is in bytes and is what a read returns; a listing may leave it None where only `stat` pays for knowing it.
+    `mtime_ns` is in nanoseconds since the epoch; `mode` holds the
     permission bits only; `version` changes whenever the content does; `target` is the text of a link.
     """
 
     name: str
     kind: Kind
     version: str = ""
-    size: int = 0
+    size: int | None = 0
     mtime_ns: int = 0
     mode: int = 0o444
     target: str = ""

@@ -100,7 +100,10 @@ def test_a_context_is_made_to_a_budget_and_says_what_is_in_it(shell: Shell, plac
 def test_the_same_request_gives_the_same_bytes(shell: Shell, place: str) -> None:
     for task in ("one", "two"):
         shell.mkdir(f"context/{place}-{task}")
-        shell.write(f"context/{place}-{task}/request.toml", 'query = "rotate keys"\nbudget = 300\npaths = ["knowledge/handbook"]\n')
+        shell.write(
+            f"context/{place}-{task}/request.toml",
+            'query = "rotate keys"\nbudget = 300\npaths = ["knowledge/handbook"]\n',
+        )
     for name in ("context.md", "manifest.json"):
         assert shell.read(f"context/{place}-one/{name}") == shell.read(f"context/{place}-two/{name}")
 
@@ -132,7 +135,9 @@ def test_a_bad_request_is_explained_and_the_last_good_context_stays(
 
 def test_a_pin_comes_first_and_may_be_lines_of_a_file(shell: Shell, place: str) -> None:
     shell.mkdir(f"context/{place}")
-    shell.write(f"context/{place}/request.toml", 'query = "rotate"\nbudget = 400\npins = ["knowledge/handbook/deploy.md:1-3"]\n')
+    shell.write(
+        f"context/{place}/request.toml", 'query = "rotate"\nbudget = 400\npins = ["knowledge/handbook/deploy.md:1-3"]\n'
+    )
     items = json.loads(shell.read(f"context/{place}/manifest.json"))["items"]
     assert (items[0]["path"], items[0]["last"], items[0]["why"]) == ("knowledge/handbook/deploy.md", 3, "pin")
 
@@ -153,7 +158,9 @@ def test_what_was_written_is_found_and_what_was_deleted_is_not(shell: Shell, pla
 def test_traversal_is_refused(shell: Shell) -> None:
     for path in ("memory/../../etc/passwd", "../etc/passwd"):
         with pytest.raises(OSError):
-            VfsShell.read(shell, path) if isinstance(shell, VfsShell) else shell.read("memory/shared/no/../../../../" + path)
+            VfsShell.read(shell, path) if isinstance(shell, VfsShell) else shell.read(
+                "memory/shared/no/../../../../" + path
+            )
 
 
 def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:

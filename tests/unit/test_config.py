@@ -11,8 +11,10 @@ def test_a_new_file_shows_every_default_and_changes_none(tmp_path: Path) -> None
     file = tmp_path / "ctxfs.toml"
     file.write_text(default_text())
     assert read_settings(file) == Settings()
-    uncommented = "\n".join(line[2:] if line.startswith("# ") and " = " in line.split("#")[1] else line for line in
-                            default_text().split("# Folders shown")[0].splitlines())
+    uncommented = "\n".join(
+        line[2:] if line.startswith("# ") and " = " in line.split("#")[1] else line
+        for line in default_text().split("# Folders shown")[0].splitlines()
+    )
     file.write_text(uncommented)
     assert read_settings(file) == Settings()
 

@@ -24,7 +24,9 @@ def test_times_are_ages_or_dates() -> None:
     assert query.until == int(datetime(2026, 11, 20, tzinfo=UTC).timestamp()) * 10**9
 
 
-@pytest.mark.parametrize("text", ["C++:", "what is this? (x", '"unclosed', "---", "since:never", "mode:loud", "🦘", "a" * 9999])
+@pytest.mark.parametrize(
+    "text", ["C++:", "what is this? (x", '"unclosed', "---", "since:never", "mode:loud", "🦘", "a" * 9999]
+)
 def test_what_is_no_operator_is_words(text: str) -> None:
     query = parse_query(text, NOW)
     assert not query.is_empty

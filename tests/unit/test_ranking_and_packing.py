@@ -66,6 +66,8 @@ def test_a_piece_cannot_end_the_fence_that_holds_it() -> None:
     assert "````\n" in text
 
 
-@pytest.mark.parametrize(("text", "least"), [("", 0), ("hello world", 2), ("你好世界" * 10, 40), ("0123456789abcdef" * 40, 400)])
+@pytest.mark.parametrize(
+    ("text", "least"), [("", 0), ("hello world", 2), ("你好世界" * 10, 40), ("0123456789abcdef" * 40, 400)]
+)
 def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text: str, least: int) -> None:
     assert upper_bound(text) >= least

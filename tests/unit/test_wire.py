@@ -22,7 +22,10 @@ from ctxfs.rpc.wire import (
 )
 
 
-@given(st.lists(st.one_of(st.integers(-(2**60), 2**60), st.binary(max_size=50), st.text(max_size=20)), max_size=5), st.integers(1, 7))
+@given(
+    st.lists(st.one_of(st.integers(-(2**60), 2**60), st.binary(max_size=50), st.text(max_size=20)), max_size=5),
+    st.integers(1, 7),
+)
 def test_messages_arrive_whole_however_the_stream_is_cut(values: list[object], step: int) -> None:
     stream = pack_frame(values) + pack_frame([1])
     reader, got = FrameReader(), []
@@ -57,7 +60,9 @@ def test_errors_keep_their_errno_path_and_remedy() -> None:
     assert (command.message, command.remedy, command.code) == ("no", "do this", 5)
 
 
-@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", (5).to_bytes(4, "big") + b"\xc1abcd", (MAX_FRAME + 1).to_bytes(4, "big")])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xff", (5).to_bytes(4, "big") + b"\xc1abcd", (MAX_FRAME + 1).to_bytes(4, "big")]
+)
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):
         list(FrameReader().feed(data))

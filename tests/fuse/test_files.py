@@ -1,0 +1,298 @@
+"""System calls on the kernel mount, in pad/ and memory/, and what they owe on the rest of the tree."""
+
+import ctypes
+import errno
+import mmap
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture
+def pad(live: Live, request: pytest.FixtureRequest) -> Path:
+    """A directory in pad/ for one test."""
+    folder = live.at / "pad" / request.node.name.replace("/", "-")[:120]
+    folder.mkdir()
+    return folder
+
+
+def code_of(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def test_a_file_reads_back_what_was_written(pad: Path) -> None:
+    data = os.urandom(3_000_001)
+    (pad / "f").write_bytes(data)
+    assert (pad / "f").read_bytes() == data
+    assert (pad / "f").stat().st_size == len(data)
+
+
+def test_append_truncate_and_holes(pad: Path) -> None:
+    file = pad / "f"
+    with open(file, "ab") as out:
+        out.write(b"one")
+    with open(file, "ab") as out:
+        out.write(b"two")
+    assert file.read_bytes() == b"onetwo"
+    os.truncate(file, 4)
+    assert file.read_bytes() == b"onet"
+    with open(file, "r+b") as out:
+        out.seek(10)
+        out.write(b"!")
+    assert file.read_bytes() == b"onet" + bytes(6) + b"!"
+    with open(file, "wb"):
+        pass
+    assert file.read_bytes() == b""
+
+
+def test_names_move_link_and_go(pad: Path) -> None:
+    (pad / "a").write_text("a")
+    (pad / "b").write_text("b")
+    os.rename(pad / "a", pad / "b")
+    assert (sorted(os.listdir(pad)), (pad / "b").read_text()) == (["b"], "a")
+    os.link(pad / "b", pad / "hard")
+    assert (pad / "hard").stat().st_ino == (pad / "b").stat().st_ino
+    assert (pad / "b").stat().st_nlink == 2
+    (pad / "b").unlink()
+    assert (pad / "hard").read_text() == "a"
+    assert (pad / "hard").stat().st_nlink == 1
+    os.symlink("hard", pad / "soft")
+    assert (os.readlink(pad / "soft"), (pad / "soft").read_text()) == ("hard", "a")
+    (pad / "d").mkdir()
+    assert code_of(lambda: os.rmdir(pad)) == errno.ENOTEMPTY
+    assert code_of(lambda: os.unlink(pad / "d")) in (errno.EISDIR, errno.EPERM)
+    os.rename(pad / "d", pad / "e")
+    assert (pad / "e").is_dir()
+    assert not (pad / "d").exists()
+
+
+def test_a_directory_moves_with_everything_in_it(pad: Path) -> None:
+    (pad / "a" / "b").mkdir(parents=True)
+    (pad / "a" / "b" / "f").write_text("deep")
+    handle = os.open(pad / "a" / "b" / "f", os.O_RDONLY)
+    os.rename(pad / "a", pad / "z")
+    assert (pad / "z" / "b" / "f").read_text() == "deep"
+    assert os.read(handle, 10) == b"deep"
+    os.close(handle)
+    (pad / "z" / "b" / "g").write_text("new")
+    assert sorted(os.listdir(pad / "z" / "b")) == ["f", "g"]
+
+
+def rename_with_flags(old: Path, new: Path, flags: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags)
+    return ctypes.get_errno() if done else 0
+
+
+def test_rename_can_refuse_to_replace_and_can_exchange(pad: Path) -> None:
+    (pad / "a").write_text("a")
+    (pad / "b").write_text("b")
+    assert rename_with_flags(pad / "a", pad / "b", 1) == errno.EEXIST
+    assert rename_with_flags(pad / "a", pad / "b", 2) == 0
+    assert ((pad / "a").read_text(), (pad / "b").read_text()) == ("b", "a")
+
+
+def test_an_open_file_survives_its_name(pad: Path) -> None:
+    with open(pad / "f", "w+b") as file:
+        file.write(b"still here")
+        file.flush()
+        os.unlink(pad / "f")
+        assert not (pad / "f").exists()
+        assert os.fstat(file.fileno()).st_size == 10
+        os.ftruncate(file.fileno(), 5)
+        file.seek(0)
+        assert file.read() == b"still"
+
+
+def test_modes_times_and_owners(pad: Path) -> None:
+    file = pad / "f"
+    file.write_text("x")
+    os.chmod(file, 0o640)
+    os.utime(file, ns=(1_000_000_001, 2_000_000_002))
+    found = file.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_atime_ns, found.st_mtime_ns) == (0o640, 1_000_000_001, 2_000_000_002)
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 5678)
+        assert (file.stat().st_uid, file.stat().st_gid) == (1234, 5678)
+    old = os.umask(0o027)
+    try:
+        os.close(os.open(pad / "masked", os.O_CREAT | os.O_WRONLY, 0o666))
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((pad / "masked").stat().st_mode) == 0o640
+
+
+def test_exclusive_creation_happens_once(pad: Path) -> None:
+    os.close(os.open(pad / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    assert code_of(lambda: os.open(pad / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY)) == errno.EEXIST
+
+
+def test_special_files_can_be_made(pad: Path) -> None:
+    os.mkfifo(pad / "pipe")
+    assert stat.S_ISFIFO((pad / "pipe").stat().st_mode)
+    os.mknod(pad / "plain", 0o600 | stat.S_IFREG)
+    assert (pad / "plain").read_bytes() == b""
+
+
+def test_extended_attributes_are_kept_and_follow_a_rename(pad: Path, live: Live) -> None:
+    file = pad / "f"
+    file.write_text("x")
+    os.setxattr(file, "user.ctx.kind", b"fact")
+    os.setxattr(file, "user.mine", b"\0\xff")
+    os.rename(file, pad / "g")
+    assert sorted(os.listxattr(pad / "g")) == ["user.ctx.kind", "user.mine"]
+    assert os.getxattr(pad / "g", "user.mine") == b"\0\xff"
+    assert os.getxattr(live.store / "tree" / "pad" / pad.name / "g", "user.ctx.kind") == b"fact"
+    assert code_of(lambda: os.setxattr(pad / "g", "user.mine", b"", os.XATTR_CREATE)) == errno.EEXIST
+    assert code_of(lambda: os.getxattr(pad / "g", "user.none")) == errno.ENODATA
+    os.removexattr(pad / "g", "user.mine")
+    assert os.listxattr(pad / "g") == ["user.ctx.kind"]
+    assert code_of(lambda: os.setxattr(pad / "g", "trusted.x", b"1")) == errno.EOPNOTSUPP
+
+
+def test_memory_mapped_writes_reach_the_file(pad: Path, live: Live) -> None:
+    file = pad / "f"
+    file.write_bytes(b"." * 8192)
+    with open(file, "r+b") as handle, mmap.mmap(handle.fileno(), 8192) as view:
+        view[4096:4101] = b"hello"
+        view.flush()
+    assert (live.store / "tree" / "pad" / pad.name / "f").read_bytes()[4096:4101] == b"hello"
+
+
+def test_fsync_of_files_and_directories(pad: Path) -> None:
+    with open(pad / "f", "wb") as file:
+        file.write(b"x")
+        file.flush()
+        os.fsync(file.fileno())
+        os.fdatasync(file.fileno())
+    directory = os.open(pad, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+    assert (pad / "f").read_bytes() == b"x"
+
+
+def test_a_listing_is_whole_while_names_come_and_go(pad: Path) -> None:
+    for number in range(3000):
+        (pad / f"keep-{number:05}").touch()
+    seen = set()
+    with os.scandir(pad) as entries:
+        for position, entry in enumerate(entries):
+            seen.add(entry.name)
+            if position % 50 == 0:
+                (pad / f"new-{position}").touch()
+                (pad / f"new-{position}").unlink()
+    assert {name for name in seen if name.startswith("keep")} == {f"keep-{number:05}" for number in range(3000)}
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"new\nline", b"-rf", b"a" * 255, "日本".encode(), b" ", b"a\\b"])
+def test_any_name_that_a_file_may_have(pad: Path, name: bytes) -> None:
+    path = os.fsencode(pad) + b"/" + name
+    with open(path, "wb") as file:
+        file.write(name)
+    assert os.listdir(os.fsencode(pad)) == [name]
+    with open(path, "rb") as file:
+        assert file.read() == name
+    os.rename(path, os.fsencode(pad) + b"/x")
+    assert os.listdir(pad) == ["x"]
+
+
+def test_errors_have_the_right_number(pad: Path, live: Live) -> None:
+    (pad / "f").write_text("x")
+    assert code_of(lambda: os.stat(pad / "none")) == errno.ENOENT
+    assert code_of(lambda: os.stat(pad / "f" / "below")) == errno.ENOTDIR
+    assert code_of(lambda: os.mkdir(pad)) == errno.EEXIST
+    assert code_of(lambda: os.stat(pad / ("n" * 256))) == errno.ENAMETOOLONG
+    os.symlink("loop", pad / "loop")
+    assert code_of(lambda: os.stat(pad / "loop")) == errno.ELOOP
+    assert code_of(lambda: os.rename(pad / "f", live.at / "memory" / "f")) == errno.EXDEV
+    assert code_of(lambda: os.link(pad / "f", live.at / "memory" / "f")) == errno.EXDEV
+    for attempt in (
+        lambda: os.open(live.at / "knowledge" / "handbook" / "new", os.O_CREAT | os.O_WRONLY),
+        lambda: os.open(live.at / "knowledge" / "handbook" / "rotation.md", os.O_WRONLY),
+        lambda: os.unlink(live.at / "knowledge" / "handbook" / "rotation.md"),
+        lambda: os.truncate(live.at / "knowledge" / "handbook" / "rotation.md", 0),
+        lambda: os.chmod(live.at / "knowledge" / "handbook" / "rotation.md", 0o777),
+        lambda: os.setxattr(live.at / "knowledge" / "handbook" / "rotation.md", "user.x", b"1"),
+    ):
+        assert code_of(attempt) == errno.EROFS
+    for attempt in (
+        lambda: os.mkdir(live.at / "new"),
+        lambda: os.rmdir(live.at / "memory"),
+        lambda: os.unlink(live.at / "AGENTS.md"),
+        lambda: os.rename(live.at / "pad", live.at / "bad"),
+    ):
+        assert code_of(attempt) in (errno.EPERM, errno.EACCES, errno.EROFS, errno.EBUSY, errno.EXDEV)
+    assert code_of(lambda: os.open(live.at / "AGENTS.md", os.O_WRONLY)) in (errno.EACCES, errno.EROFS)
+
+
+def test_no_link_leads_out_of_a_root_on_the_mounts_side(live: Live, tmp_path: Path) -> None:
+    """The kernel resolves links for the caller, by the caller's own rights; the mount itself follows none."""
+    link = live.at / "knowledge" / "handbook" / "outside-link"
+    assert os.readlink(link) == "/etc/hostname"
+    assert code_of(lambda: os.open(link, os.O_RDONLY | os.O_NOFOLLOW)) == errno.ELOOP
+
+
+def test_statfs_tells_of_the_disk_that_holds_the_store(pad: Path, live: Live) -> None:
+    mine, real = os.statvfs(pad), os.statvfs(live.store)
+    assert (mine.f_bsize, mine.f_blocks, mine.f_namemax) == (real.f_bsize, real.f_blocks, real.f_namemax)
+
+
+def test_sizes_of_synthetic_files_are_those_of_a_read(live: Live) -> None:
+    folder = live.at / "search" / "how are keys rotated"
+    for name in os.listdir(folder):
+        found = os.lstat(folder / name)
+        if stat.S_ISLNK(found.st_mode):
+            assert found.st_size == len(os.fsencode(os.readlink(folder / name)))
+            assert (folder / name).exists()
+        else:
+            assert found.st_size == len((folder / name).read_bytes())
+
+
+def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:
+    done = subprocess.run(
+        "cat 'search/rotate signing keys/01'*", shell=True, cwd=live.at, capture_output=True, text=True, check=True
+    )
+    assert "ninety days" in done.stdout
+    assert "ninety days" in (live.at / "search" / "rotate signing keys" / "01").read_text()
+
+
+@pytest.mark.parametrize("budget", [1, 60, 500])
+def test_context_at_a_budget_is_within_it(live: Live, budget: int) -> None:
+    from ctxfs.context.tokens import upper_bound
+
+    text = (live.at / "search" / "rotate signing keys" / f"context@{budget}.md").read_text()
+    assert upper_bound(text) <= budget
+
+
+def test_questions_that_cannot_be_or_are_odd(live: Live) -> None:
+    search = live.at / "search"
+    assert code_of(lambda: os.listdir(search / " ")) == errno.ENOENT
+    assert code_of(lambda: os.listdir(search / "kind:fact")) == errno.ENOENT
+    assert "results.jsonl" in os.listdir(search / ("why " * 62 + "ab"))
+    assert code_of(lambda: os.listdir(search / ("q" * 256))) == errno.ENAMETOOLONG
+    assert b"results.jsonl" in os.listdir(os.fsencode(search) + b"/caf\xe9 keys")
+    for odd in ("C++:", "what is this? (x", '"unclosed', "---x", "🦘 keys", "a%2Fb keys"):
+        assert "results.jsonl" in os.listdir(search / odd)
+    assert code_of(lambda: (search / "keys" / "context@0.md").read_text()) == errno.EINVAL
+    assert code_of(lambda: (search / "keys" / "99").read_text()) == errno.ENOENT
+    assert code_of(lambda: (search / "keys" / "context.md").write_text("x")) == errno.EACCES
+
+
+def test_views_are_reachable_by_name_and_never_listed(live: Live) -> None:
+    done = subprocess.run(["find", ".", "-name", ".search"], cwd=live.at, capture_output=True, text=True)
+    assert done.stdout == ""
+    assert (live.at / "knowledge" / "handbook" / ".search").is_dir()
+    assert os.listdir(live.at / ".ctxfs")
+    assert ".ctxfs" not in os.listdir(live.at)

@@ -1,0 +1,223 @@
+"""Mounting, unmounting, dying: what is in the way is said, what was closed is kept."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live, eventually
+
+pytestmark = pytest.mark.fuse
+
+
+def is_mounted(at: Path) -> bool:
+    return any(line.split(" ")[4] == str(at) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def mount_pid(live: Live) -> int:
+    return int(next(mount["pid"] for mount in live.status()["mounts"] if mount["at"] == str(live.at)))
+
+
+def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
+    live = own_live
+    written = {}
+    for number in range(50):
+        path = live.at / "memory" / "shared" / f"{number}.md"
+        path.write_text(f"fact {number}\n" * (number + 1))
+        written[path.name] = path.read_text()
+    daemon, mount = live.daemon_pid(), mount_pid(live)
+    os.kill(daemon, signal.SIGKILL)
+    os.kill(mount, signal.SIGKILL)
+    eventually("the dead mount is cleared away", lambda: not is_mounted(live.at))
+    live.run("mount", str(live.at))
+    assert {path.name: path.read_text() for path in (live.at / "memory" / "shared").iterdir()} == written
+    eventually(
+        "search has caught up",
+        lambda: "memory/shared/49.md" in live.try_run("search", "fact 49", "-n", "50").stdout,
+    )
+
+
+def test_files_on_disk_are_served_while_the_daemon_is_dead_and_it_comes_back(own_live: Live) -> None:
+    live = own_live
+    daemon = live.daemon_pid()
+    os.kill(daemon, signal.SIGKILL)
+    assert "Rotate the signing keys" in (live.at / "knowledge" / "handbook" / "rotation.md").read_text()
+    (live.at / "pad" / "meanwhile.txt").write_text("kept")
+    eventually("another daemon", lambda: live.daemon_pid() != daemon and (live.store / "run" / "socket").exists())
+
+    def answers() -> bool:
+        try:
+            return "01 rotation.md" in os.listdir(live.at / "search" / "rotate signing keys")
+        except OSError:
+            return False
+
+    eventually("questions are answered again", answers)
+    assert (live.at / "pad" / "meanwhile.txt").read_text() == "kept"
+    assert any(mount["at"] == str(live.at) for mount in live.status()["mounts"])
+    live.run("unmount", str(live.at))
+    assert not is_mounted(live.at)
+
+
+def test_a_mount_process_that_dies_is_replaced(own_live: Live) -> None:
+    live = own_live
+    pid = mount_pid(live)
+    os.kill(pid, signal.SIGKILL)
+
+    def back() -> bool:
+        try:
+            return "pad" in os.listdir(live.at) and mount_pid(live) != pid
+        except (OSError, StopIteration):
+            return False
+
+    eventually("the tree is back", back)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_daemon_unmounts_cleanly(own_live: Live, number: int) -> None:
+    live = own_live
+    (live.at / "pad" / "x").write_text("x")
+    os.kill(live.daemon_pid(), number)
+    eventually("it is unmounted", lambda: not is_mounted(live.at))
+    assert (live.store / "tree" / "pad" / "x").read_text() == "x"
+    assert os.listdir(live.at) == []
+
+
+def test_the_daemon_ends_after_the_last_unmount(own_live: Live) -> None:
+    live = own_live
+    pid = live.daemon_pid()
+    live.run("unmount", str(live.at))
+    eventually("the daemon is gone", lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
+    live = own_live
+    at = live.at.parent / "mnt-foreground"
+    process = subprocess.Popen(live.command("mount", str(at), "--foreground"), stdout=subprocess.PIPE)
+    try:
+        eventually("it is mounted", lambda: is_mounted(at))
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert not is_mounted(at)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_dead_mount_is_recognised_and_replaced(own_live: Live) -> None:
+    """As an old version without auto_unmount would leave it: the helper that cleans up is killed too."""
+    live = own_live
+    os.kill(live.daemon_pid(), signal.SIGSTOP)
+    daemon, pid = live.daemon_pid(), mount_pid_offline(live)
+    for helper in helpers_of(live.at):
+        os.kill(helper, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    os.kill(daemon, signal.SIGKILL)
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
+        eventually("the mount is dead", lambda: os.listdir(live.at) and False)
+    live.run("mount", str(live.at))
+    assert "pad" in os.listdir(live.at)
+
+
+def mount_pid_offline(live: Live) -> int:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == live.daemon_pid() and "index_process" not in (process / "cmdline").read_text():
+                    return int(process.name)
+            except OSError:
+                continue
+    raise AssertionError("no mount process")
+
+
+def helpers_of(at: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if words[0].endswith("fusermount3") and str(at) in words:
+                found.append(int(process.name))
+    assert found
+    return found
+
+
+def test_what_is_in_the_way_is_said(own_live: Live, tmp_path: Path) -> None:
+    live = own_live
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "x").touch()
+    file = tmp_path / "file"
+    file.touch()
+    for arguments, words, code in (
+        (("mount", str(full)), "not empty", 1),
+        (("mount", str(file)), "not a directory", 1),
+        (("mount", str(live.at)), "already a mount point", 5),
+        (("unmount", str(full)), "not a mount point", 1),
+        (("add", str(tmp_path / "nowhere")), "does not exist", 1),
+        (("add", str(file)), "is not a folder", 1),
+        (("add", str(live.corpus), "--name", "handbook"), "exists already", 1),
+        (("add", str(live.corpus), "--name", "a/b"), "cannot name a source", 2),
+        (("add", str(live.store)), "inside the store", 1),
+        (("remove", "nothing"), "no source is called", 1),
+        (("daemon",), "belongs to another ctxfs daemon", 5),
+    ):
+        done = live.try_run(*arguments)
+        assert done.returncode == code, (arguments, done)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_busy_mount_point_is_not_pulled_away_unless_asked(own_live: Live) -> None:
+    live = own_live
+    with open(live.at / "pad" / "f", "w") as file:
+        done = live.try_run("unmount", str(live.at))
+        assert (done.returncode, "in use" in done.stderr) == (5, True)
+        file.write("still fine")
+    assert (live.at / "pad" / "f").read_text() == "still fine"
+    with open(live.at / "pad" / "f"):
+        live.run("unmount", "--lazy", str(live.at))
+    eventually("it is gone", lambda: not is_mounted(live.at))
+
+
+def test_a_full_disk_is_enospc_and_nothing_else_breaks(own_live: Live, tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "this test mounts a small tmpfs, which needs root; CI runs it as root"
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        live = own_live
+        live.run("add", str(small), "--writable")
+        target = live.at / "knowledge" / "small"
+        eventually("the source", target.exists)
+        (target / "kept").write_text("kept")
+        with pytest.raises(OSError, match="No space left"):
+            (target / "big").write_bytes(b"x" * 3_000_000)
+        assert (target / "kept").read_text() == "kept"
+        (target / "big").unlink()
+        (target / "after").write_text("room again")
+        assert (small / "after").read_text() == "room again"
+        live.run("remove", "small")
+    finally:
+        eventually(
+            "the tmpfs can be unmounted",
+            lambda: subprocess.run(["umount", str(small)], capture_output=True).returncode == 0,
+        )
+
+
+def test_a_folder_that_vanishes_is_reported_and_the_rest_goes_on(own_live: Live) -> None:
+    live = own_live
+    moved = live.corpus.with_name("moved")
+    assert (live.at / "knowledge" / "handbook" / "rotation.md").exists()
+    live.corpus.rename(moved)
+
+    assert {"knowledge", "memory", "pad"} <= set(os.listdir(live.at))
+    assert "down" in live.run("status")
+    assert live.try_run("doctor").returncode == 6
+    moved.rename(live.corpus)
+    eventually("it is back", lambda: (live.at / "knowledge" / "handbook" / "rotation.md").exists())
