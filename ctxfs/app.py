@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
@@ -40,6 +41,7 @@ class App:
         self.searcher = Searcher(layout.index, self.model)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
             self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
         )
@@ -63,15 +65,34 @@ class App:
             if len(at.parts) == 2 and at.parts[0] == "knowledge" and at not in wanted:
                 self.tree.detach(at)
         for at, source in wanted.items():
-            self.tree.attach(at, knowledge.provide(source))
+            self.tree.attach(at, knowledge.provide(source, opaque_below(source.path, self._opaque)))
+
+    @property
+    def opaque(self) -> frozenset[str]:
+        """Host folders that no source shows, indexes or watches, although it may contain them: the store, its mounts.
+
+        A tree that contained itself would have no end, and a mount that asked itself would wait for ever.
+        """
+        return self._opaque
+
+    def set_mountpoints(self, places: Iterable[str]) -> None:
+        """The mount points as they will be; to be called before the kernel knows of a new one."""
+        self._opaque = frozenset({os.path.realpath(self.layout.root), *places})
+        self.reload_settings()
 
     def indexed_roots(self) -> list[IndexedRoot]:
         """Every host folder whose files are searched."""
         tree = self.layout.tree
         own = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
         return own + [
-            IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude) for source in self.settings.sources
+            IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude + self._ignored(source.path))
+            for source in self.settings.sources
         ]
+
+    def _ignored(self, root: str) -> tuple[str, ...]:
+        """.gitignore patterns for the opaque folders below a source."""
+        inside = opaque_below(root, self._opaque)
+        return tuple("/" + "/".join(re.sub(r"([\\*?\[\]!# ])", r"\\\1", part) for part in parts) for parts in inside)
 
     def indexer_options(self) -> IndexerOptions:
         """What the indexer is started with; without an installed model it does words only."""
@@ -158,6 +179,12 @@ class App:
                 return b""
 
         return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+
+
+def opaque_below(root: str, opaque: Iterable[str]) -> frozenset[tuple[str, ...]]:
+    """Those of the opaque folders that are below `root`, as names from there."""
+    start = root.rstrip("/") + "/"
+    return frozenset(tuple(place[len(start) :].split("/")) for place in opaque if place.startswith(start))
 
 
 class _Nothing(ControlMount):

@@ -5,6 +5,6 @@ from ctxfs.store.config import Source
 from ctxfs.store.folder import Folder
 
 
-def provide(source: Source) -> Mount:
-    """The mount of one source."""
-    return Folder(source.path, writable=source.writable)
+def provide(source: Source, hidden: frozenset[tuple[str, ...]] = frozenset()) -> Mount:
+    """The mount of one source; `hidden` are places in it that are not shown."""
+    return Folder(source.path, writable=source.writable, hidden=hidden)

@@ -25,7 +25,7 @@ def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) 
     from ctxfs.rpc.client import Client
 
     layout = find_store(store)
-    at = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
+    at = _real_place(mountpoint)
     check_fuse()
     prepare_mountpoint(at)
     client = connect_or_start(layout)
@@ -45,6 +45,12 @@ def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) 
         with contextlib.closing(Client(layout.run)) as again:
             again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
+
+
+def _real_place(mountpoint: str) -> HostPath:
+    """The absolute path with links resolved, but for the last component: behind a dead mount nothing can be looked at."""
+    place = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
+    return HostPath(os.path.realpath(place.parent)) / place.name
 
 
 def _interrupt_on_terminate() -> None:
@@ -70,7 +76,7 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
 
     if not mountpoint and not everything:
         raise click.UsageError("name a mount point, or use --all")
-    at = HostPath(os.path.abspath(os.path.expanduser(mountpoint or ".")))
+    at = _real_place(mountpoint or ".")
     if mountpoint and is_dead(at):
         clear_dead(at)
         say(f"cleared the dead mount at {at}")

@@ -50,6 +50,9 @@ def _add_here(opened: LocalSession, path: str, name: str, writable: bool, exclud
     from ctxfs.store.config import add_source
 
     source = new_source(opened.app, path, name, writable, exclude)
+    if source in opened.app.settings.sources:
+        say(f"knowledge/{source.name} is there already")
+        return
     add_source(opened.app.layout.config, source)
     say(f"added knowledge/{source.name}; it is indexed at the next mount, or now by: ctxfs reindex")
 

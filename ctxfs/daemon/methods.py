@@ -33,13 +33,13 @@ async def _apply(app: App, args: Mapping[str, Any]) -> Any:
 
 
 def tree_shape(app: App) -> dict[str, Any]:
-    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable]."""
+    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable, hidden places]."""
     table = app.tree.mountpoints
     backings = []
     for at, mount in table.items():
         backing = mount.backing(ROOT)
         if backing is not None and backing.relative.is_root:
-            backings.append([str(at), backing.root, backing.writable])
+            backings.append([str(at), backing.root, backing.writable, [list(parts) for parts in backing.hidden]])
     return {"backings": backings, "mountpoints": [str(at) for at in table], "views": sorted(app.tree.view_names)}
 
 

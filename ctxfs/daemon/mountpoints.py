@@ -5,7 +5,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -38,10 +38,13 @@ class _Served:
 class Mountpoints:
     """The table of mount points of this daemon."""
 
-    def __init__(self, app: App, nursery: trio.Nursery, spare: Spare | None) -> None:
+    def __init__(
+        self, app: App, nursery: trio.Nursery, spare: Spare | None, changed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._app = app
         self._nursery = nursery
         self._spare = spare
+        self._changed = changed
         self._served: dict[str, _Served] = {}
 
     def listing(self) -> list[Mapping[str, object]]:
@@ -59,7 +62,18 @@ class Mountpoints:
             raise CommandError(
                 f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY
             )
+        await self._announce(at)
         await self._start(at, principal)
+
+    async def _announce(self, at: str) -> None:
+        """Hide a mount point from the sources that contain it before the kernel knows of it.
+
+        Places are never shown again while this daemon lives: an unmounted directory is empty anyway.
+        """
+        if at not in self._app.opaque:
+            self._app.set_mountpoints({at, *self._app.opaque})
+            if any(at.startswith(root.root.rstrip("/") + "/") for root in self._app.indexed_roots()):
+                await self._changed()
 
     async def unmount(self, at: str, *, lazy: bool) -> None:
         """Unmount and wait until the mount process has ended."""
@@ -93,6 +107,7 @@ class Mountpoints:
         if served is None:
             served = self._served[at] = _Served(at, principal, pid, None)
         served.peer = peer
+        self._app.set_mountpoints({at, *self._app.opaque})
 
     def left(self, peer: Peer) -> None:
         """A connection ended; if it was an adopted mount process, its mount point is gone."""

@@ -43,6 +43,7 @@ class Daemon:
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._had_mounts = False
+        self._following = False
 
     async def run(self, ready: trio.Event | None = None) -> None:
         """Serve until told to stop."""
@@ -55,7 +56,7 @@ class Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._mountpoints = Mountpoints(self._app, nursery, self._spare)
+                self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.mountpoints = self._mountpoints.listing
                 listener = self._server.listen()
                 nursery.start_soon(self._server.serve, listener)
@@ -116,6 +117,8 @@ class Daemon:
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         source = new_source(self._app, args["path"], args["name"], args["writable"], args["exclude"])
+        if source in self._app.settings.sources:
+            return source.name
         await blocking(add_source, self._layout.config, source)
         await self._sources_changed()
         return source.name
@@ -138,14 +141,20 @@ class Daemon:
 
     async def _sources_changed(self) -> None:
         self._app.reload_settings()
+        await self._tree_changed()
+
+    async def _tree_changed(self) -> None:
+        """Mounts came or went, or what they hide did: tell the adapters, the watcher and the indexer."""
         for peer in self._watchers:
             peer.push("tree", tree_shape(self._app))
-        await self._watch_sources()
-        await self._indexing.send_roots()
+        if self._following:
+            await self._watch_sources()
+            await self._indexing.send_roots()
 
     async def _follow(self) -> None:
         """Watch, then index: what changes in between is found by the scan. The first `ls` goes before both."""
         await trio.sleep(_FOLLOW_AFTER_SECONDS)
+        self._following = True
         await self._watch_sources()
         for peer in self._watchers:
             peer.push("refresh", None)  # nobody saw what happened until now
@@ -153,7 +162,8 @@ class Daemon:
 
     async def _watch_sources(self) -> None:
         await self._watcher.set_roots(
-            [*(root.root for root in self._app.indexed_roots()), str(self._layout.tree / "context")]
+            [*(root.root for root in self._app.indexed_roots()), str(self._layout.tree / "context")],
+            self._app.opaque,
         )
         self._app.progress.pop("watch", None)
         if self._watcher.faults:
@@ -215,7 +225,7 @@ def new_source(app: App, path: str, name: str, writable: bool, exclude: list[str
         raise CommandError(f"'{path}' lies inside the store itself", "choose a folder of your own")
     source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude))
     for other in app.settings.sources:
-        if other.name == source.name:
+        if other.name == source.name and other != source:
             raise CommandError(
                 f"a source called '{source.name}' exists already ({other.path})", "choose another: --name NAME"
             )

@@ -1,102 +1,150 @@
-"""Changes behind the mount's back. The only room that knows watchdog (inotify).
+"""Changes behind the mount's back. The only room that knows inotify.
 
-Says only that something may have changed at a place: whoever cares looks for himself.
+Says only that something may have changed at a place: whoever cares looks for himself. Links are not followed, and what
+`avoid` names (the store itself, mount points inside a source) is not entered.
 """
 
-import contextlib
+import errno
 import logging
 import os
-import warnings
 from collections.abc import Callable, Iterable
 
+import inotify_simple
 import trio
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.03
-_CARED_FOR = frozenset(("created", "deleted", "modified", "moved", "closed"))
+_FLAGS = inotify_simple.flags
+_MASK = (
+    _FLAGS.CREATE
+    | _FLAGS.DELETE
+    | _FLAGS.MODIFY
+    | _FLAGS.ATTRIB
+    | _FLAGS.MOVED_FROM
+    | _FLAGS.MOVED_TO
+    | _FLAGS.ONLYDIR
+    | _FLAGS.DONT_FOLLOW
+    | _FLAGS.EXCL_UNLINK
+)
 
-Places = dict[str, set[tuple[str, ...]]]
-
-
-class _Collector(FileSystemEventHandler):
-    """Runs in watchdog's thread; hands places over to trio."""
-
-    def __init__(self, root: str, found: Callable[[str, str], None]) -> None:
-        self._root = root
-        self._found = found
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type not in _CARED_FOR:
-            return
-        for path in (event.src_path, event.dest_path):
-            if path:
-                self._found(self._root, os.fsdecode(path))
+Parts = tuple[str, ...]
+Places = dict[str, set[Parts]]
 
 
 class Watcher:
-    """Watches folders, recursively, and reports {root: {parts…}} soon after something happened."""
+    """Watches folders, recursively, and reports {root: {parts…}} soon after something happened.
+
+    `()` stands for a whole root: the kernel's queue ran over, so anything in it may have changed.
+    """
 
     def __init__(self, changed: Callable[[Places], None]) -> None:
         self._changed = changed
-        self._observer: BaseObserver = Observer()
-        self._watches: dict[str, ObservedWatch] = {}
-        self._places: Places = {}
-        self._wake = trio.Event()
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._inotify = inotify_simple.INotify(nonblocking=True)
+        # One directory has one descriptor, however many roots it is below.
+        self._watched: dict[int, set[tuple[str, Parts]]] = {}
+        self._numbers: dict[tuple[str, Parts], int] = {}
+        self._roots: set[str] = set()
+        self._avoid: frozenset[str] = frozenset()
+        self._turn = trio.Lock()
         self.faults: dict[str, str] = {}
 
     async def run(self) -> None:
         """Report until cancelled."""
-        self._token = trio.lowlevel.current_trio_token()
-        # A new folder is found both by its event and by the walk that follows; watchdog says so each time.
-        warnings.filterwarnings("ignore", message="Callback with id .* already exists", category=RuntimeWarning)
-        self._observer.start()
         try:
             while True:
-                await self._wake.wait()
+                await trio.lowlevel.wait_readable(self._inotify.fileno())
                 await trio.sleep(_SETTLE_SECONDS)
-                # atomic: nothing is lost between taking the places and the new event
-                places, self._places, self._wake = self._places, {}, trio.Event()
-                self._changed(places)
+                async with self._turn:
+                    places = await blocking(self._take)
+                if places:
+                    self._changed(places)
         finally:
-            self._token = None
-            with trio.CancelScope(shield=True):
-                await blocking(self._stop)
+            self._inotify.close()
 
-    async def set_roots(self, roots: Iterable[str]) -> None:
+    async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
         """Watch exactly these folders. One that cannot be watched is a fault, not an error."""
         wanted = {root for root in roots if os.path.isdir(root)}
-        for root in set(self._watches) - wanted:
-            await blocking(self._observer.unschedule, self._watches.pop(root))
-        for root in wanted - set(self._watches):
-            try:
-                self._watches[root] = await blocking(self._schedule, root)
+        async with self._turn:
+            self._avoid = frozenset(avoid)
+            for root in self._roots - wanted:
+                self._drop(root, ())
+            for root in wanted - self._roots:
                 self.faults.pop(root, None)
+                await blocking(self._add, root, ())
+            self._roots = wanted
+
+    def _take(self) -> Places:
+        """Read what is queued, and follow directories that came and went."""
+        places: Places = {}
+        for event in self._inotify.read(timeout=0):
+            if event.mask & _FLAGS.Q_OVERFLOW:
+                log.warning("more changed at once than the kernel keeps count of; everything is looked at again")
+                places.update({root: {()} for root in self._roots})
+                continue
+            for root, parts in tuple(self._watched.get(event.wd, ())):
+                if event.mask & _FLAGS.IGNORED:
+                    self._forget(event.wd, root, parts)
+                    continue
+                inside = (*parts, event.name) if event.name else parts
+                if self._host(root, inside) in self._avoid:
+                    continue
+                places.setdefault(root, set()).add(inside)
+                if event.mask & _FLAGS.ISDIR and event.name:
+                    self._follow(event.mask, root, inside)
+        return places
+
+    def _follow(self, mask: int, root: str, parts: Parts) -> None:
+        if mask & (_FLAGS.MOVED_FROM | _FLAGS.DELETE):
+            self._drop(root, parts)
+        elif mask & (_FLAGS.CREATE | _FLAGS.MOVED_TO):
+            self._add(root, parts)
+
+    def _add(self, root: str, below: Parts) -> None:
+        """Watch a directory and all below it. Before anybody lists it, so that nothing falls in between."""
+        pending = [below]
+        while pending:
+            parts = pending.pop()
+            host = self._host(root, parts)
+            if host in self._avoid:
+                continue
+            try:
+                number = self._inotify.add_watch(host, _MASK)
             except OSError as error:
-                self.faults[root] = f"changes are not seen: {error.strerror}"
-                log.warning("cannot watch '%s': %s; raise fs.inotify.max_user_watches", root, error)
+                if error.errno == errno.ENOSPC:  # out of watches
+                    self.faults[root] = "changes are not seen everywhere: fs.inotify.max_user_watches is too low"
+                    return
+                continue  # it vanished, or may not be read: then it cannot be shown either
+            self._watched.setdefault(number, set()).add((root, parts))
+            self._numbers[root, parts] = number
+            try:
+                with os.scandir(host) as entries:
+                    pending.extend((*parts, entry.name) for entry in entries if entry.is_dir(follow_symlinks=False))
+            except OSError:
+                continue
 
-    def _schedule(self, root: str) -> ObservedWatch:
-        return self._observer.schedule(_Collector(root, self._found), root, recursive=True)
+    def _drop(self, root: str, below: Parts) -> None:
+        """Stop watching a directory and all below it."""
+        depth = len(below)
+        for key in [key for key in self._numbers if key[0] == root and key[1][:depth] == below]:
+            number = self._numbers[key]
+            self._forget(number, *key)
+            if number not in self._watched:
+                try:
+                    self._inotify.rm_watch(number)
+                except OSError:
+                    continue  # the directory is gone, and its watch with it
 
-    def _found(self, root: str, path: str) -> None:
-        inside = os.path.relpath(path, root)
-        parts = () if inside == "." else tuple(inside.split("/"))
-        token = self._token
-        if token is not None and ".." not in parts:
-            with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(self._add, root, parts)
+    def _forget(self, number: int, root: str, parts: Parts) -> None:
+        self._numbers.pop((root, parts), None)
+        keys = self._watched.get(number)
+        if keys is not None:
+            keys.discard((root, parts))
+            if not keys:
+                del self._watched[number]
 
-    def _add(self, root: str, parts: tuple[str, ...]) -> None:
-        self._places.setdefault(root, set()).add(parts)
-        self._wake.set()
-
-    def _stop(self) -> None:
-        self._observer.stop()
-        self._observer.join()
+    @staticmethod
+    def _host(root: str, parts: Parts) -> str:
+        return os.path.join(root, *parts)

@@ -60,9 +60,8 @@ class Adapter(pyfuse3.Operations):
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         """The kernel's references, handed back."""
-        nodes = self._state.nodes
         for number, lookups in inode_list:
-            nodes.forget(number, lookups)
+            self._state.forget(number, lookups)
 
     @guarded
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:

@@ -27,6 +27,8 @@ class BackedFiles:
     def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
         """A name in a directory on disk."""
         assert parent.area is not None
+        if parent.area.hides(parent, name):
+            return attributes.absent(0)
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         except FileNotFoundError:
@@ -96,25 +98,25 @@ class BackedFiles:
         self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
-        self._writable(parent)
+        self._may_make(parent, name)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
         return self._made(parent, name, ctx)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A directory; the setgid bit of the parent is the host's business."""
-        self._writable(parent)
+        self._may_make(parent, name)
         os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
         return self._made(parent, name, ctx)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A link; its text is not looked at."""
-        self._writable(parent)
+        self._may_make(parent, name)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
         return self._made(parent, name, ctx)
 
     def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
         """Another name for a file in the same area."""
-        self._writable(parent)
+        self._may_make(parent, name)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
         # atomic: the first descriptor stays open until the next call of `of`, so duplicate it
@@ -128,13 +130,13 @@ class BackedFiles:
 
     def unlink(self, parent: Node, name: bytes) -> None:
         """Remove a name; who has the file open keeps it."""
-        self._writable(parent)
+        self._may_make(parent, name)
         os.unlink(name, dir_fd=self._state.directories.of(parent))
         self._state.nodes.unlinked(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
-        self._writable(parent)
+        self._may_make(parent, name)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
         node = self._state.nodes.unlinked(parent, name)
         if node is not None:
@@ -142,7 +144,8 @@ class BackedFiles:
 
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Within an area; EXDEV between areas, as between any two file systems."""
-        self._writable(parent)
+        self._may_make(parent, name)
+        self._may_make(new_parent, new_name)
         if parent.area is not new_parent.area:
             raise path_error(errno.EXDEV, new_parent.path)
         source = os.dup(self._state.directories.of(parent))
@@ -171,7 +174,7 @@ class BackedFiles:
         self, parent: Node, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Create and open in one step."""
-        self._writable(parent)
+        self._may_make(parent, name)
         fd = os.open(
             name,
             (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
@@ -199,7 +202,7 @@ class BackedFiles:
         if node is not None:
             node.descriptors.discard(fd)
             if node.lookups <= 0:
-                self._state.nodes.forget(node.number, 0)
+                self._state.forget(node.number, 0)
         os.close(fd)
 
     async def fsync(self, fd: int, datasync: bool) -> None:
@@ -216,7 +219,9 @@ class BackedFiles:
 
     def names(self, node: Node) -> list[bytes]:
         """The names in a directory, in a stable order."""
-        return sorted(os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), "."))))
+        found = sorted(os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), "."))))
+        area = node.area
+        return [name for name in found if not area.hides(node, name)] if area is not None and area.hidden else found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Any attribute that the host keeps, but for those that only slow `ls -l` down."""
@@ -246,6 +251,11 @@ class BackedFiles:
     def _writable(self, node: Node) -> None:
         if node.area is None or not node.area.writable:
             raise path_error(errno.EROFS, node.path)
+
+    def _may_make(self, parent: Node, name: bytes) -> None:
+        self._writable(parent)
+        if parent.area is not None and parent.area.hides(parent, name):
+            raise path_error(errno.EPERM, parent.path, "the store and its mount points are not part of the tree")
 
     def _place(self, node: Node) -> tuple[int, bytes]:
         """(directory descriptor, name) for calls that are relative to a directory; valid until the next one."""

@@ -23,6 +23,18 @@ class Area:
     path: Path
     root: str
     writable: bool
+    hidden: frozenset[tuple[bytes, ...]] = frozenset()
+
+    def hides(self, parent: "Node", name: bytes) -> bool:
+        """True for a place below the root that does not exist in the tree."""
+        if not self.hidden:
+            return False
+        names = [name]
+        node: Node | None = parent
+        while node is not None and not node.top:
+            names.append(node.name)
+            node = node.parent
+        return tuple(reversed(names)) in self.hidden
 
 
 Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
@@ -131,14 +143,16 @@ class NodeTable:
                 node.parent, node.name = at, called
                 self._by_name[at.number, called] = node
 
-    def forget(self, number: int, lookups: int) -> None:
-        """The kernel dropped `lookups` of its references."""
+    def forget(self, number: int, lookups: int) -> Node | None:
+        """The kernel dropped `lookups` of its references; the node, if those were the last."""
         node = self._by_number.get(number)
         if node is None or node is self.root:
-            return
+            return None
         node.lookups -= lookups
-        if node.lookups <= 0 and not node.descriptors:
-            self._drop(node)
+        if node.lookups > 0 or node.descriptors:
+            return None
+        self._drop(node)
+        return node
 
     def _add(self, node: Node) -> Node:
         self._by_number[node.number] = node

@@ -163,7 +163,10 @@ class MountProcess:
             self._invalidator.structure()
 
     def _reshape(self, shape: dict[str, Any]) -> None:
-        backings = [(Path.parse(path), root, writable) for path, root, writable in shape["backings"]]
+        backings = [
+            (Path.parse(path), root, writable, [tuple(parts) for parts in hidden])
+            for path, root, writable, hidden in shape["backings"]
+        ]
         self._state.reshape(backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"])
 
 

@@ -2,7 +2,7 @@
 
 import os
 import stat as st
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ctxfs.fuse.descriptors import DirectoryDescriptors
@@ -47,15 +47,19 @@ class State:
         self.keep_seconds = self._wanted_seconds if connected else 0.0
 
     def reshape(
-        self, backings: Iterable[tuple[Path, str, bool]], mountpoints: Iterable[Path], views: Iterable[str]
+        self,
+        backings: Iterable[tuple[Path, str, bool, Sequence[tuple[str, ...]]]],
+        mountpoints: Iterable[Path],
+        views: Iterable[str],
     ) -> None:
         """Take over the daemon's mount table; areas that stay keep their numbers."""
         areas: dict[Path, Area] = {}
-        for path, root, writable in backings:
+        for path, root, writable, places in backings:
+            hidden = frozenset(tuple(map(os.fsencode, parts)) for parts in places)
             old = self.shape.areas.get(path)
-            if old is None or (old.root, old.writable) != (root, writable):
+            if old is None or (old.root, old.writable, old.hidden) != (root, writable, hidden):
                 self._areas_made += 1
-                old = Area(self._areas_made, path, root, writable)
+                old = Area(self._areas_made, path, root, writable, hidden)
             areas[path] = old
         staying = set(areas.values())
         for node in self.nodes:
@@ -63,6 +67,12 @@ class State:
                 self.directories.forget(node)  # the host may want to unmount what was behind it
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
         self.shape = Shape(areas, frozenset(structure), frozenset(os.fsencode(view) for view in views))
+
+    def forget(self, number: int, lookups: int) -> None:
+        """The kernel dropped references; with the last one goes everything that was kept for the node."""
+        node = self.nodes.forget(number, lookups)
+        if node is not None:
+            self.directories.forget(node)
 
     def area_below(self, parent: Node, name: bytes) -> Area | None:
         """The area that `name` in `parent` is the top of, if any."""

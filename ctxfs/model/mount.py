@@ -14,12 +14,14 @@ from ctxfs.model.path import Path
 class Backing:
     """Where the bytes of a path really are: `relative` below the host folder `root` (absolute).
 
-    Adapters work on it directly, by descriptors relative to `root`, and never follow a link out of it.
+    Adapters work on it directly, by descriptors relative to `root`, and never follow a link out of it. `hidden` are
+    places below `root` that do not exist in the tree.
     """
 
     root: str
     relative: Path
     writable: bool
+    hidden: frozenset[tuple[str, ...]] = frozenset()
 
 
 class Mount(ABC):

@@ -21,13 +21,14 @@ from ctxfs.threads import blocking
 class Folder(Mount):
     """The files below a host folder, exactly as they are there. Knows nothing of indexes or of the kernel."""
 
-    def __init__(self, root: str, *, writable: bool) -> None:
+    def __init__(self, root: str, *, writable: bool, hidden: frozenset[tuple[str, ...]] = frozenset()) -> None:
         self._root = root
+        self._hidden = hidden
         self._writable = writable
 
     def backing(self, path: Path) -> Backing:
         """Every path here is a real one."""
-        return Backing(self._root, path, self._writable)
+        return Backing(self._root, path, self._writable, self._hidden)
 
     async def stat(self, path: Path) -> Entry:
         """The host's stat; links are not followed."""
@@ -53,6 +54,7 @@ class Folder(Mount):
             return _entry(path.name, parent, name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
+        self._check_shown(path)
         try:
             directory = beneath.open_directory(self._root, path.parts)
         except OSError as error:
@@ -60,6 +62,8 @@ class Folder(Mount):
         try:
             found = []
             for name in sorted(os.listdir(f"/proc/self/fd/{directory}/")):
+                if (*path.parts, name) in self._hidden:
+                    continue
                 try:
                     found.append(_entry(name, directory, name))
                 except FileNotFoundError:
@@ -73,6 +77,7 @@ class Folder(Mount):
     def _read(self, path: Path) -> bytes:
         if not path.parts:
             raise path_error(errno.EISDIR, path)
+        self._check_shown(path)
         try:
             return beneath.read_file(self._root, path.parts)
         except OSError as error:
@@ -126,7 +131,12 @@ class Folder(Mount):
                 os.unlink(temporary, dir_fd=parent)
                 raise
 
+    def _check_shown(self, path: Path) -> None:
+        if self._hidden and any(path.parts[: depth + 1] in self._hidden for depth in range(len(path.parts))):
+            raise path_error(errno.ENOENT, path)
+
     def _located(self, path: Path) -> "_Located":
+        self._check_shown(path)
         return _Located(self._root, path)
 
 

@@ -103,3 +103,30 @@ def test_a_source_that_is_added_appears_and_one_removed_disappears(live: Live, t
     eventually("the source is gone", lambda: not seen.exists(), SOON)
     eventually("its file is no longer found", lambda: "extra/x.md" not in answer.read_text(), 3)
     assert (folder / "x.md").exists()
+
+
+def test_a_source_may_contain_the_store_and_the_mount_point(tmp_path: Path) -> None:
+    """As in `cd project; ctxfs add .; ctxfs mount ./context`: the tree must not contain itself."""
+    live = Live(tmp_path)
+    (tmp_path / "notes.md").write_text("the ocelot note")
+    live.run("init")
+    try:
+        live.run("add", str(tmp_path), "--name", "project", "--writable")
+        live.run("mount", str(live.at))
+        project = live.at / "knowledge" / "project"
+        assert os.listdir(project) == ["notes.md"]
+        for hidden in ("store", "mnt"):
+            assert not (project / hidden).exists()
+            with pytest.raises(PermissionError):
+                (project / hidden).mkdir()
+        answer = live.at / "search" / "ocelot" / "results.jsonl"
+        eventually("the note is found", lambda: "project/notes.md" in answer.read_text())
+        live.wait_idle()
+        assert live.status()["index"]["files"] == 1
+        assert "store" not in live.run("tree", "knowledge/project")
+        second = tmp_path / "mnt-second"
+        live.run("mount", str(second))
+        assert os.listdir(second / "knowledge" / "project") == ["notes.md"]
+        eventually("the first mount hides it too", lambda: not (project / "mnt-second").exists(), SOON)
+    finally:
+        live.close()

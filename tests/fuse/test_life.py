@@ -161,7 +161,7 @@ def test_what_is_in_the_way_is_said(own_live: Live, tmp_path: Path) -> None:
         (("unmount", str(full)), "not a mount point", 1),
         (("add", str(tmp_path / "nowhere")), "does not exist", 1),
         (("add", str(file)), "is not a folder", 1),
-        (("add", str(live.corpus), "--name", "handbook"), "exists already", 1),
+        (("add", str(tmp_path), "--name", "handbook"), "exists already", 1),
         (("add", str(live.corpus), "--name", "a/b"), "cannot name a source", 2),
         (("add", str(live.store)), "inside the store", 1),
         (("remove", "nothing"), "no source is called", 1),

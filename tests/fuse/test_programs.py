@@ -15,7 +15,9 @@ pytestmark = pytest.mark.fuse
 
 def run(*command: str, cwd: Path) -> str:
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "TERM": "dumb"}
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="surrogateescape", timeout=60, env=environment)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, errors="surrogateescape", timeout=60, env=environment
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
