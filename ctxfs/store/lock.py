@@ -27,8 +27,9 @@ class StoreLock:
                 "use that one, or stop it: ctxfs unmount --all",
                 EXIT_BUSY,
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        text = f"{os.getpid()}\n".encode()
+        os.pwrite(fd, text, 0)  # before the cut, so that a reader never finds it empty
+        os.ftruncate(fd, len(text))
         self._fd = fd
 
     def release(self) -> None:

@@ -1,0 +1,83 @@
+# make run · make test · make stop — everything else is a part of these.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CTXFS := $(BIN)/ctxfs --store .ctxfs
+MOUNT := context
+APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
+APT_TEST := ripgrep vim
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop test lint bench system system-test model clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+run: system $(VENV)/.ready model ## Install what is missing, make a store, mount it at ./context
+	@$(CTXFS) init
+	@$(CTXFS) add docs --name ctxfs-docs
+	@$(CTXFS) add "$$($(BIN)/python -c 'import os, sysconfig; print(os.path.realpath(sysconfig.get_path("stdlib")))')" \
+	    --name python --exclude test --exclude tests --exclude site-packages --exclude dist-packages \
+	    --exclude idlelib --exclude lib2to3
+	@mountpoint -q $(MOUNT) && ls $(MOUNT) >/dev/null 2>&1 || $(CTXFS) mount $(MOUNT)
+	@$(CTXFS) status --wait words >/dev/null
+	@echo
+	@echo "Mounted at ./$(MOUNT); words are searchable, meaning follows ($(CTXFS) status). Five commands to try:"
+	@echo
+	@echo "  ls $(MOUNT)/knowledge"
+	@echo "  ls '$(MOUNT)/search/how do I build a context'"
+	@echo "  cat '$(MOUNT)/search/create a temporary file safely/01'*"
+	@echo "  cat '$(MOUNT)/knowledge/python/.search/retry with a timeout/context@500.md'"
+	@echo "  $(CTXFS) context 'parse command line arguments' --budget 1000"
+	@echo
+	@echo "make stop unmounts."
+
+stop: ## Unmount ./context and end the daemon
+	@if [ -x $(BIN)/ctxfs ] && [ -f .ctxfs/ctxfs.toml ]; then $(CTXFS) unmount --all; else echo "nothing is mounted"; fi
+
+test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: system system-test $(VENV)/.ready model ## The mount and search against native, on real files (15 minutes)
+	$(BIN)/python -m benchmarks.mount
+	$(BIN)/python -m benchmarks.search
+
+model: $(VENV)/.ready
+	@$(BIN)/ctxfs model install
+
+# A Debian package is installed only if it is missing; elsewhere the names are shown.
+define install_packages
+	@missing=""; \
+	for name in $(1); do dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ]; then \
+	    if command -v apt-get >/dev/null; then \
+	        echo "installing$$missing"; \
+	        $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	    else echo "please install the equivalents of:$$missing"; fi; \
+	fi
+endef
+
+system:
+	$(call install_packages,$(APT_RUN) $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv) \
+	    $(shell test -e "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || echo python3-dev))
+
+system-test:
+	$(call install_packages,$(APT_TEST))
+
+$(VENV)/.ready: requirements.lock pyproject.toml | system
+	@echo "making $(VENV) (two packages are compiled: about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+clean: stop ## Unmount, then remove the environment and the demonstration store
+	rm -rf $(VENV) .ctxfs

@@ -1,0 +1,76 @@
+"""The shape of the code, as ARCHITECTURE.md says it is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [path for top in ("ctxfs", "mounts", "mcp_server", "tools") for path in sorted((ROOT / top).rglob("*.py"))]
+
+# library → the one room that may import it (a folder or a file)
+ROOMS = {
+    "pyfuse3": "ctxfs/fuse",
+    "tantivy": "ctxfs/index/words.py",
+    "hnswlib": "ctxfs/index/vectors.py",
+    "onnx": "ctxfs/index/model_build.py",
+    "safetensors": "ctxfs/index/model_build.py",
+    "pathspec": "ctxfs/index/ignore.py",
+    "sqlite3": "ctxfs/index/catalog.py",
+    "msgpack": "ctxfs/rpc/wire.py",
+    "inotify_simple": "ctxfs/daemon/watch.py",
+    "rich": "ctxfs/cli/progress.py",
+    "click": "ctxfs/cli",
+    "mcp": "mcp_server",
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_a_library_is_imported_in_one_room(library: str) -> None:
+    users = {str(path.relative_to(ROOT)) for path in SOURCES if library in imports_of(path)}
+    # doctor asks whether pyfuse3 can be imported at all
+    users -= {"ctxfs/cli/health.py"} if library == "pyfuse3" else set()
+    assert users, f"nobody imports {library} any more"
+    assert all(user.startswith(ROOMS[library]) for user in users), users
+
+
+def test_the_model_imports_the_standard_library_only() -> None:
+    for path in (ROOT / "ctxfs" / "model").glob("*.py"):
+        assert imports_of(path) <= set(sys.stdlib_module_names) | {"ctxfs"}, path
+
+
+def test_only_the_composition_root_makes_an_app_s_parts() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        if path.name != "app.py" and "mounts" not in path.parts:
+            assert "from mounts" not in text or "import hit_record" in text, path
+
+
+def test_every_room_is_described() -> None:
+    described = (ROOT / "ARCHITECTURE.md").read_text()
+    for folder in sorted((ROOT / "ctxfs").iterdir()):
+        if folder.is_dir() and (folder / "__init__.py").exists():
+            assert f"`ctxfs/{folder.name}/`" in described, f"ARCHITECTURE.md does not speak of {folder.name}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports", "--no-cache"]],
+    ids=["ruff", "format", "mypy", "layers"],
+)
+def test_the_checkers_have_nothing_to_say(command: list[str]) -> None:
+    program = Path(sys.executable).parent / command[0]
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

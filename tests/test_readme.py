@@ -1,0 +1,64 @@
+"""The README's commands do what the README says: every line of its `sh` blocks is run, top to bottom, in one home."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live import make_corpus
+
+ROOT = Path(__file__).parent.parent
+
+
+def shell_lines() -> list[str]:
+    """The lines of the blocks marked `sh`, without `make`, which calls these tests."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("make ")]
+
+
+@pytest.mark.fuse
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    make_corpus(tmp_path / "handbook")
+    model = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "ctxfs/models"
+    place = tmp_path / ".local/share/ctxfs/models"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(model)
+    environment = {name: value for name, value in os.environ.items() if name not in ("XDG_DATA_HOME", "CTXFS_STORE")}
+    environment |= {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    lines = shell_lines()
+    assert len(lines) > 20
+    # Each line on its own, so that a failure names it; all in one shell would hide all but the last.
+    try:
+        for line in lines:
+            done = subprocess.run(
+                ["bash", "-c", line],
+                env=environment,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=60,
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            assert done.stdout or shlex.split(line)[0] in ("mkdir", "echo", "printf", "rmdir", "touch"), (
+                f"{line}: no output"
+            )
+            if "rotate keys" in line:
+                assert "rotation.md" in done.stdout or "ninety days" in done.stdout, f"{line}\n{done.stdout}"
+    finally:
+        subprocess.run(["bash", "-c", "ctxfs unmount --all"], env=environment, cwd=tmp_path, capture_output=True)
+
+
+def test_every_file_that_the_documents_link_to_exists() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_make_names_what_it_can_make() -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines()} >= {"run", "stop", "test", "bench"}
