@@ -243,5 +243,5 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "score": round(hit.score, 4),
         "signals": {name: round(value, 4) for name, value in hit.signals.items()},
         "why": ", ".join(f"found by {name}" for name in sorted(hit.signals)),
-        "snippet": printable(" ".join(hit.text.split())[:160]),
+        "snippet": printable(" ".join(hit.text[:480].split())[:160]),
     }

@@ -63,7 +63,12 @@ def cli(ctx: click.Context, store: str | None) -> None:
 def main() -> None:
     """Run a command; errors become a line, a remedy and an exit code."""
     try:
-        cli.main(prog_name="ctxfs", standalone_mode=False)
+        if "_CTXFS_COMPLETE" in os.environ:
+            cli.main(prog_name="ctxfs")  # the shell asks for completions
+        # Not through `main`: it would turn a reader that left early into exit code 1.
+        with cli.make_context("ctxfs", sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.Exit as done:

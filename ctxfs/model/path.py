@@ -31,7 +31,7 @@ def encode_name(name: str) -> bytes:
 
 def printable(text: str) -> str:
     """`text` without lone surrogates, for JSON and terminals; not reversible."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -221,3 +221,20 @@ def test_a_folder_that_vanishes_is_reported_and_the_rest_goes_on(own_live: Live)
     assert live.try_run("doctor").returncode == 6
     moved.rename(live.corpus)
     eventually("it is back", lambda: (live.at / "knowledge" / "handbook" / "rotation.md").exists())
+
+
+def test_the_other_request_loop_serves_the_same(tmp_path: Path) -> None:
+    """`mount.loop = "trio"`: pyfuse3's own way, kept as the fallback."""
+    live = Live(tmp_path)
+    live.run("init")
+    config = live.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[mount]", '[mount]\nloop = "trio"'))
+    try:
+        live.run("mount", str(live.at))
+        (live.at / "pad" / "f").write_text("through trio")
+        assert (live.store / "tree" / "pad" / "f").read_text() == "through trio"
+        assert "status" in os.listdir(live.at / ".ctxfs")
+        live.run("unmount", str(live.at))
+        assert not is_mounted(live.at)
+    finally:
+        live.close()

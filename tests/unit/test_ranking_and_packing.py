@@ -71,3 +71,15 @@ def test_a_piece_cannot_end_the_fence_that_holds_it() -> None:
 )
 def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text: str, least: int) -> None:
     assert upper_bound(text) >= least
+
+
+def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
+    from ctxfs.index.search import Hit
+    from mounts.search import name_links
+
+    hit = Hit("memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", 1.0)
+    ((name, target),) = name_links([hit, hit], 20)
+    assert name.startswith("01 ä")
+    assert name.endswith(".md")
+    assert len(name.encode()) <= 255
+    assert str(target) == hit.path

@@ -1,0 +1,85 @@
+"""SIGKILL of the indexer and the daemon in the middle of indexing: nothing is lost, nothing is doubled."""
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.words import Words
+from tests.live import Live, eventually
+
+pytestmark = pytest.mark.fuse
+
+
+def indexer_of(live: Live) -> int | None:
+    for child in Path(f"/proc/{live.daemon_pid()}/task/{live.daemon_pid()}/children").read_text().split():
+        if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    return None
+
+
+def test_indexing_goes_on_where_it_was_killed(own_live: Live) -> None:
+    live, chance = own_live, random.Random(3)
+    for number in range(600):
+        (live.corpus / f"note-{number:04}.md").write_text(
+            f"# Note {number}\n\nThe word of this note is word{number:04}.\n"
+        )
+    for _ in range(3):
+        progress = chance.randrange(50, 500)
+
+        def far_enough(progress: int = progress) -> int | None:
+            found = indexer_of(live)
+            return found if found and live.status()["index"]["searchable"] >= min(progress, 100) else None
+
+        os.kill(eventually("some of it is indexed", far_enough), signal.SIGKILL)
+    files = len(list(live.corpus.glob("note-*.md")))
+
+    def complete() -> bool:
+        index = live.status()["index"]
+        return bool(index["state"] == "idle" and index["waiting_for_meaning"] == 0 and index["searchable"] > files)
+
+    eventually("everything is indexed", complete, 90)
+    for number in (0, 299, 599):
+        assert f"note-{number:04}.md" in live.run("search", f"mode:words word{number:04}", "-n", "1")
+    live.run("unmount", "--all")
+    catalog = Catalog(live.store / "index")
+    words = Words(live.store / "index" / "words")
+    words.refresh()
+    chunks = catalog.counts().chunks
+    catalog.close()
+    assert words.count == chunks
+    errors = live.store / "run" / "errors.jsonl"
+    assert "the indexer process ended" in errors.read_text()
+
+
+def test_a_daemon_killed_again_and_again_keeps_every_closed_file(own_live: Live) -> None:
+    live = own_live
+    expected = {}
+    for round_number in range(4):
+        for number in range(30):
+            name = f"r{round_number}-{number}.md"
+            (live.at / "memory" / "shared" / name).write_text(name * 10)
+            expected[name] = name * 10
+        before = live.daemon_pid()
+        os.kill(before, signal.SIGKILL)
+        eventually("another daemon", lambda before=before: live.daemon_pid() != before)  # type: ignore[misc]
+    assert {p.name: p.read_text() for p in (live.at / "memory" / "shared").iterdir()} == expected
+    eventually("a daemon answers", lambda: live.try_run("status").returncode == 0)
+    live.wait_idle()
+    assert "r3-29.md" in live.run("search", "mode:words", "r3-29r3", "r3", "29", "-n", "50")
+
+
+def test_no_process_is_left_behind(own_live: Live) -> None:
+    live = own_live
+    live.wait_idle()
+    live.run("unmount", "--all")
+
+    def nobody() -> bool:
+        found = subprocess.run(["pgrep", "-f", str(live.store)], capture_output=True, text=True).stdout.split()
+        return not [pid for pid in found if int(pid) != os.getpid()]
+
+    eventually("all processes have ended", nobody)

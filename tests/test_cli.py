@@ -1,0 +1,179 @@
+"""The command line as scripts see it: exit codes, streams, JSON, and the same answers with and without a daemon."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live, eventually, make_corpus
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Live:
+    """A store with a source and no daemon."""
+    made = Live(tmp_path)
+    made.corpus = make_corpus(tmp_path / "corpus")
+    made.run("init")
+    made.run("add", str(made.corpus), "--name", "handbook")
+    return made
+
+
+def test_exit_codes_tell_scripts_what_happened(offline: Live, tmp_path: Path) -> None:
+    for arguments, code in (
+        (("search", "rotate keys"), 0),
+        (("search", "+xylophonequartet"), 3),
+        (("context", "+xylophonequartet"), 3),
+        (("search", "  "), 2),
+        (("search",), 2),
+        (("context", "x", "--budget", "0"), 2),
+        (("explode",), 2),
+        (("cat", "knowledge/none"), 1),
+        (("ls", "knowledge/none"), 1),
+        (("cat", "../etc/passwd"), 1),
+        (("context", "x", "--tokenizer", "gpt-17"), 1),
+        (("unmount", str(tmp_path)), 1),
+    ):
+        done = offline.try_run(*arguments)
+        assert done.returncode == code, (arguments, done)
+        assert "Traceback" not in done.stderr
+        if code:
+            assert done.stderr.strip()
+    missing = Live(tmp_path / "elsewhere").try_run("status")
+    assert missing.returncode == 4
+    assert "ctxfs --store" in missing.stderr
+
+
+def test_without_a_daemon_everything_but_the_mount_works(offline: Live) -> None:
+    assert "handbook/" in offline.run("ls", "knowledge")
+    assert "Rotating keys" in offline.run("cat", "knowledge/handbook/rotation.md")
+    assert "rotation.md" in offline.run("tree", "knowledge")
+    hits = json.loads(offline.run("search", "rotate signing keys", "--json"))["hits"]
+    assert hits[0]["path"] == "knowledge/handbook/rotation.md"
+    (offline.corpus / "new.md").write_text("an okapi")
+    assert "new.md" in offline.run("search", "okapi"), "what changed since must be found"
+    assert "ninety days" in offline.run("context", "rotate signing keys", "--budget", "300")
+    assert "01 rotation.md" in offline.run("ls", "search/rotate signing keys")
+
+
+def test_with_and_without_a_daemon_the_same_question_has_the_same_answer(offline: Live) -> None:
+    offline.run("reindex")
+    before = offline.run("search", "how are keys rotated", "--json")
+    context = offline.run("context", "how are keys rotated", "--budget", "400")
+    offline.run("mount", str(offline.at))
+    try:
+        offline.wait_idle()
+        assert offline.run("search", "how are keys rotated", "--json") == before
+        assert offline.run("context", "how are keys rotated", "--budget", "400") == context
+    finally:
+        offline.close()
+
+
+def test_an_index_that_is_deleted_comes_back(offline: Live) -> None:
+    first = offline.run("reindex")
+    answer = offline.run("search", "rotate keys", "--json")
+    subprocess.run(["rm", "-rf", str(offline.store / "index")], check=True)
+    assert offline.run("reindex") == first
+    assert json.loads(offline.run("search", "rotate keys", "--json"))["hits"] == json.loads(answer)["hits"]
+
+
+def test_contexts_compose_in_a_pipe(live: Live, tmp_path: Path) -> None:
+    (tmp_path / "task.md").write_text("how do we rotate the signing keys?\n")
+    ctxfs = " ".join(live.command())
+    line = f'{{ cat task.md; {ctxfs} context "$(cat task.md)" --budget 4000; }} | cat'
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("how do we rotate")
+    assert "ninety days" in done.stdout
+    assert done.stderr == ""
+    assert "ninety days" in live.try_run("context", "-", "--budget", "300", input="rotate the signing keys").stdout
+
+
+def test_output_for_scripts_has_no_colours_and_json_is_json(live: Live) -> None:
+    for arguments in (("status",), ("search", "keys"), ("ls", "-l", "knowledge"), ("tree",), ("doctor",)):
+        assert "\x1b" not in live.try_run(*arguments).stdout
+    for arguments in (
+        ("status", "--json"),
+        ("search", "keys", "--json"),
+        ("ls", "--json", "knowledge/handbook"),
+        ("tree", "--json"),
+        ("doctor", "--json"),
+        ("context", "keys", "--json"),
+        ("context", "keys", "--manifest"),
+    ):
+        assert json.loads(live.try_run(*arguments).stdout)
+
+
+def test_a_reader_that_leaves_early_is_not_an_error(live: Live) -> None:
+    ctxfs = " ".join(live.command())
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{ctxfs} tree -L 9 | head -1"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_made(live: Live, shell: str) -> None:
+    assert "_CTXFS_COMPLETE" in live.run("completion", shell)
+
+
+def test_what_is_missing_is_named_with_its_remedy(offline: Live, tmp_path: Path) -> None:
+    import sys
+
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    command = offline.command("mount", str(offline.at))
+    done = subprocess.run(
+        [sys.executable, *command[1:]], env={**os.environ, "PATH": str(empty)}, capture_output=True, text=True
+    )
+    assert (done.returncode, "apt-get install fuse3" in done.stderr) == (1, True)
+    nowhere = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    done = subprocess.run(offline.command("search", "rotate keys"), env=nowhere, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "ctxfs model install" in done.stderr
+    done = subprocess.run(offline.command("doctor"), env=nowhere, capture_output=True, text=True)
+    assert (done.returncode, "ctxfs model install" in done.stdout) == (6, True)
+
+
+def test_a_machine_without_dev_fuse_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ctxfs.fuse import mounting
+    from ctxfs.model.errors import CommandError
+
+    monkeypatch.setattr(mounting.os.path, "exists", lambda path: path != "/dev/fuse")
+    with pytest.raises(CommandError) as caught:
+        mounting.check_fuse()
+    assert "/dev/fuse" in caught.value.message
+    monkeypatch.undo()
+    monkeypatch.setattr(mounting.os, "access", lambda path, mode: path != "/dev/fuse")
+    with pytest.raises(CommandError) as caught:
+        mounting.check_fuse()
+    assert "chmod" in caught.value.remedy
+
+
+def test_the_socket_is_for_its_owner_only(live: Live) -> None:
+    assert stat.S_IMODE((live.store / "run" / "socket").stat().st_mode) == 0o600
+    assert stat.S_IMODE((live.store / "run").stat().st_mode) == 0o700
+
+
+def test_garbage_on_the_socket_does_not_end_the_daemon(live: Live) -> None:
+    import socket
+
+    for data in (b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", (3).to_bytes(4, "big") + b"\x93\x01\x02", b""):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(live.store / "run" / "socket"))
+            client.sendall(data)
+    eventually("the daemon still answers", lambda: live.status()["pid"] == live.daemon_pid())
+    for errors in (live.store / "run").glob("errors.jsonl"):
+        lines = errors.read_text().splitlines(keepends=True)
+        assert all("dropped" in line for line in lines)
+        errors.write_text("")
+
+
+def test_broken_settings_are_named_and_nothing_is_lost(offline: Live) -> None:
+    config = offline.store / "ctxfs.toml"
+    text = config.read_text()
+    config.write_text(text + "\n[index]\n")
+    done = offline.try_run("status")
+    assert (done.returncode, "ctxfs.toml" in done.stderr) == (1, True)
+    assert config.read_text() == text + "\n[index]\n"
