@@ -305,11 +305,15 @@ class Catalog:
             "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
         )
 
+    def count_waiting(self) -> tuple[int, int]:
+        """(chunks without a vector, chunks)."""
+        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
+        return int(waiting), int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
     def counts(self) -> Counts:
         """Totals; a scan of the indexes, some milliseconds for 100,000 chunks."""
         states = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
-        chunks = self._db.execute("SELECT count(*) FROM chunks").fetchone()[0]
-        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
+        waiting, chunks = self.count_waiting()
         living = sum(count for state, count in states.items() if state != "gone")
         return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting)
 

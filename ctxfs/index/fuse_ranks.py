@@ -5,7 +5,7 @@ measured ahead of reciprocal rank fusion (nDCG@10 .739 against .717); dense weig
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 WEIGHTS: Mapping[str, float] = {"meaning": 0.6, "words": 0.4}
@@ -29,18 +29,22 @@ def standardise(scores: Sequence[float]) -> list[float]:
     return [(score - mean) / deviation if deviation > 1e-12 else 0.0 for score in scores]
 
 
-def fuse(rankings: Mapping[str, Sequence[tuple[int, float]]], weights: Mapping[str, float] = WEIGHTS) -> list[Scored]:
+def fuse(
+    rankings: Mapping[str, Sequence[tuple[int, float]]],
+    weights: Mapping[str, float] = WEIGHTS,
+    partial: Container[str] = (),
+) -> list[Scored]:
     """Candidates of all `rankings` (name → (chunk, score)…), best first; ties go to the lower chunk number.
 
-    A candidate that a ranking did not find counts there as that ranking's lowest score. With one ranking its order
-    is kept.
+    A candidate that a ranking did not find counts there as that ranking's lowest score; if the ranking is `partial`
+    (it has not seen everything yet) as its mean, since nothing is known. With one ranking its order is kept.
     """
     used = {name: dict(hits) for name, hits in rankings.items() if hits}
     candidates = sorted({chunk for hits in used.values() for chunk in hits})
     totals = dict.fromkeys(candidates, 0.0)
     for name, hits in used.items():
-        floor = min(hits.values())
-        for chunk, z in zip(candidates, standardise([hits.get(c, floor) for c in candidates]), strict=True):
+        absent = math.fsum(hits.values()) / len(hits) if name in partial else min(hits.values())
+        for chunk, z in zip(candidates, standardise([hits.get(c, absent) for c in candidates]), strict=True):
             totals[chunk] += weights.get(name, 1.0) * z
     found = [
         Scored(chunk, totals[chunk], {name: hits[chunk] for name, hits in used.items() if chunk in hits})

@@ -6,6 +6,7 @@ pooling and normalisation inside, and quantised. Needs the `onnx` and `safetenso
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -197,10 +198,14 @@ def _quantise(source: HostPath, target: HostPath) -> None:
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        str(source),
-        str(target),
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        extra_options={"DefaultTensorType": TensorProto.FLOAT},
-    )
+    logging.disable(logging.WARNING)  # it advises a step that this graph does not need
+    try:
+        quantize_dynamic(
+            str(source),
+            str(target),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
+        )
+    finally:
+        logging.disable(logging.NOTSET)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 POOL = 200
 _FILTER_EXACT = 20_000
 _DIMENSIONS = 384
+_FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Searcher:
         self._embedder: Embedder | None = None
         self._embedder_fault = ""
         self._vector_model = ""
+        self._behind = ""
         self._opened_inode = 0
         self.generation = 0
 
@@ -86,6 +88,7 @@ class Searcher:
             if graph:
                 self._vectors.load_graph()
             self._vectors.load(catalog.vectors_after)
+            self._behind = _behind(catalog)
             self.generation += 1
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
@@ -103,7 +106,9 @@ class Searcher:
                 rankings["meaning"] = found
                 if note:
                     notes.append(note)
-            scored = fuse(rankings)
+            if self._behind and rankings.get("meaning"):
+                notes.append(self._behind)
+            scored = fuse(rankings, partial=("meaning",) if self._behind else ())
             if query.must or query.phrases or query.must_not:
                 # Operators are about words: what the word index did not return does not satisfy them.
                 satisfying = {chunk for chunk, _ in self._words.search(query, below, 5000)}
@@ -152,6 +157,7 @@ class Searcher:
             self._vector_model = self._catalog.fact("model")
             self._vectors.load_graph()
             self._vectors.load(self._catalog.vectors_after)
+            self._behind = _behind(self._catalog)
         return self._catalog
 
     def _loaded(self) -> Embedder | None:
@@ -207,6 +213,14 @@ class Searcher:
             for item in scored
             if (row := rows.get(item.chunk)) is not None
         ]
+
+
+def _behind(catalog: Catalog) -> str:
+    """What to say while meaning has not caught up; empty when all but a few chunks are embedded."""
+    waiting, total = catalog.count_waiting()
+    if waiting <= max(_FEW, total // 10):
+        return ""
+    return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
 
 
 def _passes(row: ChunkRow, query: Query, below: Path) -> bool:

@@ -18,6 +18,14 @@ def test_one_engine_alone_keeps_its_order() -> None:
     assert [scored.chunk for scored in fuse({"words": [(7, 3.0), (1, 2.0), (9, 1.0)], "meaning": []})] == [7, 1, 9]
 
 
+def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_missed() -> None:
+    rankings = {"words": [(1, 9.0), (2, 5.0)], "meaning": [(2, 0.9), (3, 0.8), (4, 0.1)]}
+    assert next(scored.chunk for scored in fuse(rankings)) == 2
+    missed = {scored.chunk: scored.score for scored in fuse(rankings)}[1]
+    spared = {scored.chunk: scored.score for scored in fuse(rankings, partial=("meaning",))}[1]
+    assert spared > missed
+
+
 def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
     assert [scored.chunk for scored in fuse({"words": [(5, 1.0), (2, 1.0), (9, 1.0)]})] == [2, 5, 9]
 
