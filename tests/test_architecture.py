@@ -40,8 +40,6 @@ def imports_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("library", ROOMS)
 def test_a_library_is_imported_in_one_room(library: str) -> None:
     users = {str(path.relative_to(ROOT)) for path in SOURCES if library in imports_of(path)}
-    # doctor asks whether pyfuse3 can be imported at all
-    users -= {"ctxfs/cli/health.py"} if library == "pyfuse3" else set()
     assert users, f"nobody imports {library} any more"
     assert all(user.startswith(ROOMS[library]) for user in users), users
 

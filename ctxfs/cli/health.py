@@ -112,14 +112,9 @@ def _check_fuse(store: str | None) -> str:
 
 
 def _check_pyfuse3(store: str | None) -> str:
-    try:
-        import pyfuse3
-    except ImportError as error:
-        raise CommandError(
-            f"pyfuse3 cannot be imported: {error}",
-            "apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev, then pip install --force-reinstall pyfuse3",
-        ) from error
-    return f"pyfuse3 {pyfuse3.__version__}"
+    from ctxfs.fuse.mounting import check_library
+
+    return f"pyfuse3 {check_library()}"
 
 
 def _check_model(store: str | None) -> str:

@@ -25,6 +25,18 @@ def check_fuse() -> None:
         raise CommandError("/dev/fuse may not be opened by this user", "as root: chmod 666 /dev/fuse")
 
 
+def check_library() -> str:
+    """The version of pyfuse3; CommandError with the remedy if it cannot be loaded."""
+    try:
+        import pyfuse3
+    except ImportError as error:
+        raise CommandError(
+            f"pyfuse3 cannot be imported: {error}",
+            "apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev, then pip install --force-reinstall pyfuse3",
+        ) from error
+    return pyfuse3.__version__
+
+
 def prepare_mountpoint(at: HostPath) -> None:
     """Make the directory if it is missing and clear away a dead mount; CommandError says what is in the way."""
     if is_dead(at):
@@ -51,7 +63,7 @@ def is_mounted(at: HostPath) -> bool:
 def is_dead(at: HostPath) -> bool:
     """True when the mount point is there but the process behind it is not."""
     try:
-        os.stat(at)
+        os.statvfs(at)  # always asks the process; stat may be answered from the kernel's cache
     except OSError as error:
         return error.errno in _DEAD and is_mounted(at)
     return False

@@ -109,6 +109,7 @@ def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
 def test_a_dead_mount_is_recognised_and_replaced(own_live: Live) -> None:
     """As an old version without auto_unmount would leave it: the helper that cleans up is killed too."""
     live = own_live
+    assert "pad" in os.listdir(live.at)  # so that the kernel has attributes of the root to answer from
     os.kill(live.daemon_pid(), signal.SIGSTOP)
     daemon, pid = live.daemon_pid(), mount_pid_offline(live)
     for helper in helpers_of(live.at):
