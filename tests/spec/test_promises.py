@@ -46,7 +46,8 @@ def test_a_writable_source_takes_changes(shell: Shell, live: Live, place: str) -
     assert (live.corpus.parent / "drafts" / f"{place}.md").read_text() == "draft"
 
 
-def test_a_path_can_be_a_question(shell: Shell) -> None:
+def test_a_path_can_be_a_question(shell: Shell, live: Live) -> None:
+    live.wait_idle()  # while meaning is behind, the status says so
     names = shell.names("search/rotating the signing keys")
     assert {"results.jsonl", "context.md"} <= names
     assert any(name.startswith("01 rotation.md") for name in names)
@@ -63,7 +64,8 @@ def test_a_question_can_be_asked_below_a_directory(shell: Shell) -> None:
     assert all(json.loads(record)["path"].startswith("knowledge/handbook/src/") for record in records)
 
 
-def test_nothing_found_says_so_and_is_not_an_error(shell: Shell) -> None:
+def test_nothing_found_says_so_and_is_not_an_error(shell: Shell, live: Live) -> None:
+    live.wait_idle()
     head = json.loads(shell.read("search/+xylophonequartet/results.jsonl").splitlines()[0])
     assert (head["status"], head["hits"]) == ("ok", 0)
     assert "Nothing found" in shell.read("search/+xylophonequartet/context.md")
