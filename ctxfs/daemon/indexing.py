@@ -15,7 +15,8 @@ from ctxfs.threads import blocking
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS = 2.0
-_MAX_RESTARTS = 5
+_MAX_QUICK_ENDS = 5
+_HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 
 
@@ -27,16 +28,21 @@ class IndexingService:
         self._process: trio.Process | None = None
         self._wanted = trio.Event()
         self._graph = False
+        self._sent = 0
+        self._writing = trio.Lock()
         self._state("starting")
 
     async def run(self) -> None:
         """Run the indexer; start it again, a few times, if it dies."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
-            for _ in range(_MAX_RESTARTS):
+            quick_ends = 0
+            while quick_ends < _MAX_QUICK_ENDS:
+                started = trio.current_time()
                 await self._run_once()
                 log.error("the indexer process ended; it is started again")
                 self._state("restarting")
+                quick_ends = quick_ends + 1 if trio.current_time() - started < _HEALTHY_SECONDS else 0
                 await trio.sleep(_RESTART_SECONDS)
             log.error("the indexer process keeps ending: nothing new is indexed; see run/daemon.log")
             self._state("down: the indexer keeps ending, see run/daemon.log")
@@ -44,10 +50,16 @@ class IndexingService:
     async def send(self, order: str, value: object = None) -> None:
         """Give an order; lost orders are made up for by the scan at the indexer's start."""
         process = self._process
-        if process is None or process.stdin is None:
+        if process is None:
             return
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await process.stdin.send_all(pack_frame([order, value]))
+        self._sent += 1
+        await self._write(process, order, value)
+
+    async def _write(self, process: trio.Process, order: str, value: object) -> None:
+        assert process.stdin is not None
+        async with self._writing:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await process.stdin.send_all(pack_frame([order, value]))
 
     async def send_roots(self) -> None:
         """Tell the indexer which sources there are now."""
@@ -55,19 +67,20 @@ class IndexingService:
         await self.send("roots", roots_to_wire(self._app.indexed_roots()))
 
     async def _run_once(self) -> None:
-        self._process = await trio.lowlevel.open_process(
+        process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "ctxfs.daemon.index_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         try:
-            await self.send("start", options_to_wire(self._app.indexer_options()))
+            await self._write(process, "start", options_to_wire(self._app.indexer_options()))
+            self._process, self._sent = process, 0
             await self.send_roots()
             reader = FrameReader()
-            assert self._process.stdout is not None
-            async for data in self._process.stdout:
+            assert process.stdout is not None
+            async for data in process.stdout:
                 for kind, detail in reader.feed(data):
                     self._take(kind, detail)
         finally:
-            process, self._process = self._process, None
+            self._process = None
             with trio.CancelScope(shield=True):
                 await _end(process)
 
@@ -76,10 +89,9 @@ class IndexingService:
             log.error("indexer: %s", detail)
             self._state(f"error: {detail.strip().splitlines()[-1]}")
             return
-        if kind == "words-idle":
-            self._state("embedding")
-        elif kind == "idle":
-            self._state("idle")
+        if kind in ("words-idle", "idle"):
+            if detail == str(self._sent):  # else it speaks of before the last order
+                self._state("idle" if kind == "idle" else "embedding")
         elif kind == "words" and detail:
             self._state("indexing words")
             self._app.progress["words"] = detail

@@ -27,7 +27,10 @@ _GRAPH_GROWTH = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something the owner of the indexer may want to pass on: `words`, `meaning`, `graph`, `idle`, `error`."""
+    """Something the owner of the indexer may want to pass on: `words`, `meaning`, `graph`, `error`, `failed`.
+
+    `words-idle` and `idle` say that words, or everything, has caught up with the first `detail` orders.
+    """
 
     kind: str
     detail: str = ""
@@ -122,6 +125,7 @@ class Indexer:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._busy_with_words = threading.Event()
+        self._done = 0
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("words", self._follow_words), ("meaning", self._follow_meaning))
@@ -171,13 +175,14 @@ class Indexer:
         follower.stop = self._stopping
         follower.recover()
         while not self._stopping.is_set():
-            if self._orders.empty():
-                self._busy_with_words.clear()
-                self._wake.set()
-                self._notify(Event("words-idle"))
             order, value = self._orders.get()
             self._busy_with_words.set()
             self._carry_out(follower, order, value)
+            self._done += 1
+            if self._orders.empty():
+                self._busy_with_words.clear()
+                self._wake.set()
+                self._notify(Event("words-idle", str(self._done)))
 
     def _carry_out(self, follower: Follower, order: str, value: object) -> None:
         if order == "roots" and isinstance(value, list):
@@ -202,7 +207,7 @@ class Indexer:
             meaning.run_pending(yield_to=self._busy_with_words.is_set)
             if not self._stopping.is_set() and not self._busy_with_words.is_set():
                 meaning.refresh_graph()
-                self._notify(Event("idle"))
+                self._notify(Event("idle", str(self._done)))
 
 
 def lower_priority() -> None:
