@@ -21,7 +21,8 @@ Build = Callable[[Request], Awaitable[Context]]
 
 REQUEST = "request.toml"
 _BUILT = ("context.md", "manifest.json")
-_MAX_REQUEST_BYTES = 1_000_000
+_ERROR = "error.txt"
+_MAX_BYTES = 16_000_000
 _FRESH_SECONDS = 0.5
 
 
@@ -38,7 +39,7 @@ class _Built:
 
 
 class ContextMount(Mount):
-    """Requests are real files of `requests` (a directory a task); everything else here is made from them."""
+    """Tasks are directories of `requests`, their files real ones; context.md, manifest.json and error.txt are made from them."""
 
     def __init__(self, requests: Mount, build: Build, generation: Callable[[], int], default_budget: int) -> None:
         self._requests = requests
@@ -54,35 +55,31 @@ class ContextMount(Mount):
         task = await self._task(path)
         if len(path.parts) == 1:
             return task
-        if path.name == REQUEST and len(path.parts) == 2:
+        if not _is_derived(path):
             return await self._requests.stat(path)
         return snapshot(path.name, await self.read(path), mtime_ns=(await self._fresh(path.parts[0])).made_ns)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Tasks at the top; the request and what came of it in a task."""
+        """Tasks at the top; in a task its files and what came of the request."""
         if path.is_root:
             return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]
         await self._task(path)
-        if len(path.parts) > 1:
-            raise path_error(errno.ENOTDIR, path)
-        names = [REQUEST]
-        built = await self._fresh(path.name)
-        names += _BUILT if built.context else ()
-        names += ("error.txt",) if built.error else ()
-        return [await self.stat(path / name) for name in sorted(names)]
+        own = {entry.name: entry for entry in await self._requests.list(path)}
+        if len(path.parts) == 1 and REQUEST in own:
+            built = await self._fresh(path.name)
+            made = (*(_BUILT if built.context else ()), *((_ERROR,) if built.error else ()))
+            own |= {name: await self.stat(path / name) for name in made}
+        return [own[name] for name in sorted(own)]
 
     async def read(self, path: Path) -> bytes:
         """The request as it was written, or what was made from it."""
         if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
-        if len(path.parts) > 2:
-            raise not_found(path)
-        if path.name == REQUEST:
+        if not _is_derived(path):
             return await self._requests.read(path)
-        if path.name not in (*_BUILT, "error.txt"):
-            raise not_found(path)
+        await self._requests.stat(Path((path.parts[0], REQUEST)))
         built = await self._fresh(path.parts[0])
-        if path.name == "error.txt" and built.error:
+        if path.name == _ERROR and built.error:
             return f"{built.error}\n".encode("utf-8", "replace")
         if path.name == "context.md" and built.context:
             return built.context.text.encode("utf-8", "replace")
@@ -91,7 +88,10 @@ class ContextMount(Mount):
         raise not_found(path)
 
     async def apply(self, change: Change) -> None:
-        """Tasks are made, renamed and removed whole; in a task only request.toml can be written."""
+        """Tasks are made, renamed and removed whole; in a task everything but what is derived is the user's.
+
+        Removing a derived file does nothing: it is made again at the next look. So `rm -r` works.
+        """
         match change:
             case MakeDir(path) if len(path.parts) == 1:
                 await self._requests.apply(change)
@@ -102,19 +102,21 @@ class ContextMount(Mount):
                     await self._requests.apply(Remove(path / entry.name))
                 await self._requests.apply(change)
                 self._built.pop(path.name, None)
-            case Move(path, to) if len(path.parts) == 1 and len(to.parts) == 1:
+            case Remove(path) if _is_derived(path):
+                await self.stat(path)
+            case Move(path, to) if len(path.parts) == len(to.parts) <= 2 and not (_is_derived(path) or _is_derived(to)):
                 await self._requests.apply(change)
-                self._built.pop(path.name, None)
-            case Put(path, data) if len(path.parts) == 2 and path.name == REQUEST:
-                if len(data) > _MAX_REQUEST_BYTES:
+                self._built.pop(path.parts[0], None)
+            case Put(path, data) if len(path.parts) == 2 and not _is_derived(path):
+                if len(data) > _MAX_BYTES:
                     raise path_error(errno.EFBIG, path)
                 await self._task(path)
                 await self._requests.apply(change)
-            case SetMeta(path) if len(path.parts) == 1 or path.name == REQUEST:
+            case Remove(path) | SetMeta(path) if len(path.parts) == 2 and not _is_derived(path):
                 await self._requests.apply(change)
             case _:
                 raise not_permitted(
-                    change.path, "here only request.toml can be written, and a task made or removed: mkdir, rmdir"
+                    change.path, "a task is a flat directory, and what is derived in it cannot be written"
                 )
 
     async def _task(self, path: Path) -> Entry:
@@ -149,3 +151,7 @@ class ContextMount(Mount):
             return parse_request(request.decode("utf-8"), self._default_budget)
         except UnicodeDecodeError as error:
             raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error
+
+
+def _is_derived(path: Path) -> bool:
+    return len(path.parts) == 2 and path.name in (*_BUILT, _ERROR)

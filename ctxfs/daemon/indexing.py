@@ -29,6 +29,7 @@ class IndexingService:
         self._wanted = trio.Event()
         self._graph = False
         self._sent = 0
+        self._reached = ""
         self._writing = trio.Lock()
         self._state("starting")
 
@@ -91,9 +92,10 @@ class IndexingService:
             return
         if kind in ("words-idle", "idle"):
             if detail == str(self._sent):  # else it speaks of before the last order
-                self._state("idle" if kind == "idle" else "embedding")
+                self._reached = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
             self._state("indexing words")
+            self._reached = ""
             self._app.progress["words"] = detail
         self._graph |= kind == "graph"
         self._wanted.set()
@@ -103,10 +105,14 @@ class IndexingService:
             await self._wanted.wait()
             self._wanted = trio.Event()
             graph, self._graph = self._graph, False
+            reached, self._reached = self._reached, ""
+            sent = self._sent
             try:
                 await blocking(self._app.searcher.refresh, graph)
             except Exception:
                 log.exception("search could not take in what was indexed")
+            if reached and sent == self._sent:
+                self._state(reached)  # only now does search answer from it
             await trio.sleep(_REFRESH_SECONDS)
 
     def _state(self, state: str) -> None:

@@ -224,7 +224,7 @@ class Adapter(pyfuse3.Operations):
     @guarded
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
         """Bytes into the file, or into the copy."""
-        return self._disk.write(fh, off, buf) if fh < SYNTHETIC else self._made.write(fh, off, buf)
+        return self._disk.write(fh, off, buf) if fh < SYNTHETIC else await self._made.write(fh, off, buf)
 
     async def flush(self, fh: FileHandleT) -> None:
         """ENOSYS once and the kernel never asks again: a third less for open and close. See `synthetic`."""

@@ -1,7 +1,8 @@
 """Requests on files that are made when they are read: snapshots through the daemon's tree, edits put back whole.
 
 The kernel is told to keep nothing of them, so that the next operation sees the next state. `flush` is switched off for
-speed, so edits are applied when the handle is released and, at the latest, before anything else here is answered.
+speed, so edits are applied as they are written; what is still held back (a truncation, full pieces of a large file) when
+the handle is released and, at the latest, before anything else here is answered.
 """
 
 import contextlib
@@ -20,6 +21,9 @@ from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path, check_name
 
 log = logging.getLogger(__name__)
+
+_FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter one ends a write
+_SMALL_FILE = 1024 * 1024
 
 
 class SyntheticFiles:
@@ -49,12 +53,12 @@ class SyntheticFiles:
     async def setattr(
         self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
     ) -> pyfuse3.EntryAttributes:
-        """Truncation is an edit; times are not kept; owners and modes are the tree's.
+        """Truncation is an edit; times are not kept; owners and modes are the tree's: they can be set to what they are.
 
         `touch` on a question keeps it listed: `mkdir` cannot, because the kernel sees that every question exists.
         """
         if fields.update_mode or fields.update_uid or fields.update_gid:
-            raise path_error(errno.EPERM, node.path)
+            self._check_unchanged(await self.getattr(node), wanted, fields, node)
         if fields.update_size:
             if fh is not None and fh >= SYNTHETIC:
                 self._state.handles.truncate(fh - SYNTHETIC, wanted.st_size)
@@ -67,6 +71,18 @@ class SyntheticFiles:
             with contextlib.suppress(FileExistsError, PermissionError):
                 await self._apply(MakeDir(path))
         return await self.getattr(node)
+
+    @staticmethod
+    def _check_unchanged(
+        now: pyfuse3.EntryAttributes, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, node: Node
+    ) -> None:
+        """Programs that replace a file give the new one the mode and owner of the old."""
+        if (
+            (fields.update_mode and wanted.st_mode & 0o7777 != now.st_mode & 0o7777)
+            or (fields.update_uid and wanted.st_uid != now.st_uid)
+            or (fields.update_gid and wanted.st_gid != now.st_gid)
+        ):
+            raise path_error(errno.EPERM, node.path)
 
     async def readlink(self, node: Node) -> bytes:
         """The text of a link."""
@@ -96,13 +112,26 @@ class SyntheticFiles:
         """From the snapshot."""
         return self._state.handles.read(fh - SYNTHETIC, offset, size)
 
-    def write(self, fh: int, offset: int, data: bytes) -> int:
-        """Into the copy."""
-        return self._state.handles.write(fh - SYNTHETIC, offset, data)
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        """Into the copy, and into the tree: what was written is there for everybody when the write returns.
+
+        Only the full pieces of a large file wait, for the short one that ends it or for release: each commit sends the
+        whole file.
+        """
+        number = fh - SYNTHETIC
+        written = self._state.handles.write(number, offset, data)
+        if len(data) < _FULL_PIECE or self._state.handles.size(number) <= _SMALL_FILE:
+            await self.commit(fh)
+        return written
 
     async def commit(self, fh: int) -> None:
-        """Put the edits into the tree now."""
-        await self._state.loop.call(self._state.handles.commit, fh - SYNTHETIC)
+        """Put the edits into the tree now; what it refuses is given up and the caller is told."""
+        number = fh - SYNTHETIC
+        try:
+            await self._state.loop.call(self._state.handles.commit, number)
+        except OSError:
+            self._state.handles.forget_edits(number)
+            raise
 
     async def release(self, fh: int) -> None:
         """Put the edits into the tree; nobody is left to be told of a failure but the log."""

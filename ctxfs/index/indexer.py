@@ -37,6 +37,7 @@ class Event:
 
 
 Notify = Callable[[Event], None]
+Order = tuple[str, object]
 
 
 class MeaningIndexer:
@@ -121,7 +122,7 @@ class Indexer:
     def __init__(self, options: IndexerOptions, notify: Notify) -> None:
         self._options = options
         self._notify = notify
-        self._orders: queue.SimpleQueue[tuple[str, object]] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._busy_with_words = threading.Event()
@@ -175,10 +176,13 @@ class Indexer:
         follower.stop = self._stopping
         follower.recover()
         while not self._stopping.is_set():
-            order, value = self._orders.get()
+            orders = [self._orders.get()]
+            while not self._orders.empty():
+                orders.append(self._orders.get())
             self._busy_with_words.set()
-            self._carry_out(follower, order, value)
-            self._done += 1
+            for order, value in merge_changes(orders):
+                self._carry_out(follower, order, value)
+            self._done += len(orders)
             if self._orders.empty():
                 self._busy_with_words.clear()
                 self._wake.set()
@@ -208,6 +212,23 @@ class Indexer:
             if not self._stopping.is_set() and not self._busy_with_words.is_set():
                 meaning.refresh_graph()
                 self._notify(Event("idle", str(self._done)))
+
+
+def merge_changes(orders: Iterable[Order]) -> list[Order]:
+    """The same orders with neighbouring `changed` ones as one, each place in it once.
+
+    A place is looked at as it is when its turn comes, so a file that is written a hundred times while another is being
+    read is read once.
+    """
+    merged: list[Order] = []
+    for order, value in orders:
+        if order == "changed" and merged and merged[-1][0] == "changed":
+            places = merged[-1][1]
+            assert isinstance(places, list) and isinstance(value, list)
+            merged[-1] = ("changed", list(dict.fromkeys([*places, *value])))
+        else:
+            merged.append((order, value))
+    return merged
 
 
 def lower_priority() -> None:

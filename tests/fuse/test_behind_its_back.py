@@ -47,6 +47,18 @@ def test_a_deleted_file_is_gone(live: Live) -> None:
     assert "doomed.md" not in os.listdir(seen.parent)
 
 
+def test_a_file_that_vanishes_while_it_is_read_can_be_read_to_its_end(live: Live) -> None:
+    real, seen = live.corpus / "vanishing.txt", live.at / "knowledge" / "handbook" / "vanishing.txt"
+    real.write_bytes(b"x" * 1_000_000)
+    eventually("the file is there", seen.exists, SOON)
+    with open(seen, "rb", buffering=0) as file:
+        assert file.read(10) == b"x" * 10
+        real.unlink()
+        eventually("the name is gone", lambda: not seen.exists(), SOON)
+        rest = b"".join(iter(lambda: file.read(100_000), b""))
+    assert len(rest) == 999_990
+
+
 def test_a_new_folder_with_files_is_seen_and_searched(live: Live) -> None:
     folder = live.corpus / "fresh" / "deep"
     folder.mkdir(parents=True)

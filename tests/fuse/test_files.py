@@ -296,3 +296,22 @@ def test_views_are_reachable_by_name_and_never_listed(live: Live) -> None:
     assert (live.at / "knowledge" / "handbook" / ".search").is_dir()
     assert os.listdir(live.at / ".ctxfs")
     assert ".ctxfs" not in os.listdir(live.at)
+
+
+def test_what_is_written_to_a_synthetic_file_is_there_when_the_write_returns(live: Live) -> None:
+    task = live.at / "context" / "written-through"
+    task.mkdir()
+    behind = live.store / "tree" / "context" / "written-through"
+    with open(task / "notes.txt", "wb", buffering=0) as file:
+        file.write(b"first")
+        assert (behind / "notes.txt").read_bytes() == b"first"
+        file.write(b" second")
+        assert (behind / "notes.txt").read_bytes() == b"first second"
+    large = os.urandom(3_000_000)
+    (task / "large.bin").write_bytes(large)
+    assert (task / "large.bin").read_bytes() == large
+    with pytest.raises(OSError, match="too large"):
+        (task / "huge.bin").write_bytes(bytes(17_000_000))
+    assert (task / "huge.bin").stat().st_size <= 16_000_000
+    (task / "huge.bin").unlink()
+    assert subprocess.run(["rm", "-r", str(task)]).returncode == 0

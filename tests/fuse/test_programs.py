@@ -87,6 +87,20 @@ def test_vim_edits_a_context_request(live: Live, request: pytest.FixtureRequest)
     task.rmdir()
 
 
+def test_sed_edits_a_context_request_and_rm_takes_the_task_away(live: Live) -> None:
+    task = live.at / "context" / "sed-task"
+    task.mkdir()
+    run("sed", "-i", "s/sed task/rotate keys/", "request.toml", cwd=task)
+    assert sorted(os.listdir(task)) == ["context.md", "manifest.json", "request.toml"]
+    assert "ninety days" in (task / "context.md").read_text()
+    (task / "notes.txt").write_text("mine")
+    assert (live.store / "tree" / "context" / "sed-task" / "notes.txt").read_text() == "mine"
+    with pytest.raises(PermissionError):
+        (task / "context.md").write_text("x")
+    run("rm", "-r", "sed-task", cwd=live.at / "context")
+    assert not task.exists()
+
+
 def test_tar_and_rm_leave_nothing(sources: Path) -> None:
     run("tar", "cf", "a.tar", "json", cwd=sources)
     run("tar", "xf", "a.tar", "--one-top-level=out", cwd=sources)

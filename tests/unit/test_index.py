@@ -10,7 +10,7 @@ import pytest
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.follow import Follower
 from ctxfs.index.ignore import IgnoreRules, walk
-from ctxfs.index.indexer import MeaningIndexer
+from ctxfs.index.indexer import MeaningIndexer, merge_changes
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
@@ -245,6 +245,18 @@ def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path) -> None:
     assert not table.load_graph()
     table.load(Rows(vectors))
     assert table.search(vectors[7], 1)[0][0] == 8
+
+
+def test_a_place_that_changes_again_and_again_is_looked_at_once() -> None:
+    busy, other = ("pad", ("busy.log",)), ("pad", ("other.md",))
+    orders = [
+        ("changed", [busy]),
+        ("changed", [busy, other]),
+        ("rebuild", None),
+        ("changed", [busy]),
+        ("changed", [busy]),
+    ]
+    assert merge_changes(orders) == [("changed", [busy, other]), ("rebuild", None), ("changed", [busy])]
 
 
 def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
