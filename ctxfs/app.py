@@ -170,7 +170,7 @@ class App:
             return f"{self.principal}\n".encode()
 
         async def mounted() -> bytes:
-            return as_json([str(at) for at in sorted(self.tree.mountpoints)])
+            return as_json([f"/{at}" for at in sorted(self.tree.mountpoints)])
 
         async def errors() -> bytes:
             try:

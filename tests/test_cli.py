@@ -156,6 +156,34 @@ def test_the_socket_is_for_its_owner_only(live: Live) -> None:
     assert stat.S_IMODE((live.store / "run").stat().st_mode) == 0o700
 
 
+def test_another_user_is_refused_even_where_the_file_modes_would_let_it_in(tmp_path: Path) -> None:
+    import sys
+
+    assert os.geteuid() == 0, "this test changes its user, which needs root; CI runs it as root"
+    live = Live(tmp_path)
+    live.run("init")
+    daemon = subprocess.Popen(live.command("daemon"))
+    run = live.store / "run"
+    try:
+        eventually("the daemon listens", lambda: (run / "socket").exists() and live.status()["pid"] == daemon.pid)
+        run.chmod(0o711)
+        (run / "socket").chmod(0o666)
+        script = (
+            "import os, socket, sys; os.setgid(65534); os.setuid(int(sys.argv[1])); s = socket.socket(socket.AF_UNIX);"
+            "s.settimeout(10); s.connect('socket');"
+            "s.sendall(bytes.fromhex('0000000893 01 a4 70696e67 80'.replace(' ', ''))); print(s.recv(99).hex())"
+        )
+        answers = {}
+        for uid in (0, 65534):
+            done = subprocess.run([sys.executable, "-c", script, str(uid)], cwd=run, capture_output=True, text=True)
+            answers[uid] = done.stdout.strip() if done.returncode == 0 else "refused"
+        assert "706964" in answers[0], "the owner is answered with a pid"
+        assert answers[65534] in ("", "refused")
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
 def test_garbage_on_the_socket_does_not_end_the_daemon(live: Live) -> None:
     import socket
 

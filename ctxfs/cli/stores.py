@@ -39,8 +39,9 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
         if isinstance(opened, LocalSession):
             _add_here(opened, path, name, writable, list(exclude))
         else:
-            name = opened.call("add", path=path, name=name, writable=writable, exclude=list(exclude))
-            say(f"added knowledge/{name}; it is being indexed (ctxfs status --wait)")
+            added = opened.call("add", path=path, name=name, writable=writable, exclude=list(exclude))
+            news = "is added and being indexed (ctxfs status --wait)" if added["new"] else "is there already"
+            say(f"knowledge/{added['name']} {news}")
     finally:
         opened.close()
 

@@ -118,10 +118,10 @@ class Daemon:
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         source = new_source(self._app, args["path"], args["name"], args["writable"], args["exclude"])
         if source in self._app.settings.sources:
-            return source.name
+            return {"name": source.name, "new": False}
         await blocking(add_source, self._layout.config, source)
         await self._sources_changed()
-        return source.name
+        return {"name": source.name, "new": True}
 
     async def _remove(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         if not await blocking(remove_source, self._layout.config, args["name"]):

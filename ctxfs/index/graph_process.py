@@ -5,6 +5,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.indexer import lower_priority
+from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.vectors import build_graph
 
 
@@ -12,7 +13,7 @@ def main() -> None:
     """Build from the catalog in FOLDER."""
     folder = HostPath(sys.argv[1])
     lower_priority()
-    build_graph(folder, 384, Catalog(folder, read_only=True).vectors_after, int(sys.argv[2]), int(sys.argv[3]))
+    build_graph(folder, DIMENSIONS, Catalog(folder, read_only=True).vectors_after, int(sys.argv[2]), int(sys.argv[3]))
 
 
 if __name__ == "__main__":

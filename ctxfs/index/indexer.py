@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.embed import Embedder, OnnxEmbedder, Vectors
 from ctxfs.index.follow import Follower
+from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.vectors import pack_vector, read_side_car
 from ctxfs.index.words import Words
@@ -65,7 +66,7 @@ class MeaningIndexer:
     def refresh_graph(self) -> None:
         """Build the graph anew, in a process of its own, when enough has been added or is no longer used."""
         total, used = self._catalog.count_vectors()
-        about = read_side_car(self._options.folder, 384)
+        about = read_side_car(self._options.folder, DIMENSIONS)
         covered = about["count"] if about else 0
         if total - used > 0.3 * total and total > 1000:
             self._catalog.drop_unused_vectors()

