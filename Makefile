@@ -27,7 +27,7 @@ run: system $(VENV)/.ready model ## Install what is missing, make a store, mount
 	@echo "Mounted at ./$(MOUNT); words are searchable, meaning follows ($(CTXFS) status). Five commands to try:"
 	@echo
 	@echo "  ls $(MOUNT)/knowledge"
-	@echo "  ls '$(MOUNT)/search/how do I build a context'"
+	@echo "  ls '$(MOUNT)/search/what does ctxfs index'"
 	@echo "  cat '$(MOUNT)/search/create a temporary file safely/01'*"
 	@echo "  cat '$(MOUNT)/knowledge/python/.search/retry with a timeout/context@500.md'"
 	@echo "  $(CTXFS) context 'parse command line arguments' --budget 1000"

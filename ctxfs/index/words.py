@@ -19,6 +19,13 @@ _ANALYZER = "ctxfs"
 _WORD = re.compile(r"\w+")
 _INNER = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+# Words that hold a question together. Common in prose they would weigh nothing, but in headings and paths (`do_get`) they are
+# rare and would weigh most. A question of nothing else keeps them.
+_FUNCTION_WORDS = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
+    "of on or our should so some such than that the their them then there these they this to us was we were what when "
+    "where which who whom whose why will with would you your".split()
+)
 _WRITER_BYTES = 30_000_000
 _FIELDS = (("text", 1.0), ("heading", 1.2), ("path", 0.6))
 
@@ -145,7 +152,9 @@ class Words:
         return list(self._terms.analyze(break_up(text)))
 
     def _query(self, query: Query, below: Path) -> tantivy.Query | None:
-        should = [self._any_field(term) for word in query.words for term in dict.fromkeys(self._tokens(word))]
+        telling = [word for word in query.words if word.lower().strip("?!.,;:") not in _FUNCTION_WORDS]
+        words = telling or query.words
+        should = [self._any_field(term) for word in words for term in dict.fromkeys(self._tokens(word))]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
             phrase = self._phrase(required)

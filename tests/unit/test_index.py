@@ -61,6 +61,13 @@ def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: In
     assert index.paths(question)[0] == "src/retry.py"
 
 
+def test_the_words_that_hold_a_question_together_do_not_decide_it(index: Index) -> None:
+    (index.corpus / "how.py").write_text("def do_how_to_i(a):\n    return where_is_the(a)\n")
+    index.follower.changed("knowledge/c", ("how.py",))
+    assert index.paths("how do I rotate the keys")[0] == "rotation.md"
+    assert index.paths("how to")[0] == "how.py"
+
+
 def test_cjk_is_found_without_spaces(index: Index) -> None:
     (index.corpus / "zh.md").write_text("密钥轮换的方法如下")
     index.follower.changed("knowledge/c", ("zh.md",))
