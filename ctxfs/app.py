@@ -75,10 +75,16 @@ class App:
         """
         return self._opaque
 
-    def set_mountpoints(self, places: Iterable[str]) -> None:
-        """The mount points as they will be; to be called before the kernel knows of a new one."""
-        self._opaque = frozenset({os.path.realpath(self.layout.root), *places})
+    def hide_mountpoint(self, at: str) -> bool:
+        """Make a mount point opaque; to be called before the kernel knows of it. False if it was already.
+
+        It stays so while this process lives: an unmounted directory is empty anyway.
+        """
+        if at in self._opaque:
+            return False
+        self._opaque |= {at}
         self.reload_settings()
+        return True
 
     def indexed_roots(self) -> list[IndexedRoot]:
         """Every host folder whose files are searched."""

@@ -37,25 +37,17 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
     path = os.path.abspath(os.path.expanduser(folder))
     try:
         if isinstance(opened, LocalSession):
-            _add_here(opened, path, name, writable, list(exclude))
+            from ctxfs.daemon.server import register_source
+
+            name, new = register_source(opened.app, path, name, writable, list(exclude))
+            news = "added; it is indexed at the next mount, or now by: ctxfs reindex"
         else:
             added = opened.call("add", path=path, name=name, writable=writable, exclude=list(exclude))
-            news = "is added and being indexed (ctxfs status --wait)" if added["new"] else "is there already"
-            say(f"knowledge/{added['name']} {news}")
+            name, new = added["name"], added["new"]
+            news = "added; it is being indexed (ctxfs status --wait)"
+        say(f"knowledge/{name} is {news if new else 'there already'}")
     finally:
         opened.close()
-
-
-def _add_here(opened: LocalSession, path: str, name: str, writable: bool, exclude: list[str]) -> None:
-    from ctxfs.daemon.server import new_source
-    from ctxfs.store.config import add_source
-
-    source = new_source(opened.app, path, name, writable, exclude)
-    if source in opened.app.settings.sources:
-        say(f"knowledge/{source.name} is there already")
-        return
-    add_source(opened.app.layout.config, source)
-    say(f"added knowledge/{source.name}; it is indexed at the next mount, or now by: ctxfs reindex")
 
 
 @click.command()
@@ -88,7 +80,7 @@ def reindex(store: str | None, full: bool) -> None:
     if isinstance(opened, LocalSession):
         _reindex_here(opened, full)
         return
-    opened.call("reindex")
+    opened.call("reindex", full=full)
     opened.close()
     follow_index(layout, "meaning")
 
@@ -114,9 +106,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
 
     indexer = Indexer(opened.app.indexer_options(), notify)
     indexer.start()
-    indexer.set_roots(opened.app.indexed_roots())
-    if full:
-        indexer.rebuild()
+    (indexer.rebuild if full else indexer.set_roots)(opened.app.indexed_roots())
     with IndexBar() as bar:
         while not done.wait(0.2):
             bar.show(opened.call("status")["index"])

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import tomlkit
@@ -33,10 +33,6 @@ class Request:
     paths: tuple[Path, ...] = ()
     kinds: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
-
-    def with_budget(self, budget: int) -> "Request":
-        """The same request with another ceiling."""
-        return replace(self, budget=check_budget(budget))
 
 
 def check_budget(budget: object) -> int:

@@ -4,9 +4,8 @@ import os
 import sys
 import threading
 
-from ctxfs.daemon.index_wire import options_from_wire
+from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
 from ctxfs.index.indexer import Event, Indexer, lower_priority
-from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, pack_frame
 
 
@@ -42,12 +41,10 @@ def main() -> None:
                 indexer.start()
             elif indexer is None:
                 continue
-            elif order == "roots":
-                indexer.set_roots([IndexedRoot(at, root, tuple(exclude), git) for at, root, exclude, git in value])
+            elif order in ("roots", "rebuild"):
+                (indexer.set_roots if order == "roots" else indexer.rebuild)(roots_from_wire(value))
             elif order == "changed":
                 indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
-            elif order == "rebuild":
-                indexer.rebuild()
     if indexer is not None:
         indexer.stop()
 

@@ -11,6 +11,11 @@ def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
     return [[root.prefix, root.root, list(root.exclude), root.gitignore] for root in roots]
 
 
+def roots_from_wire(value: list[Any]) -> list[IndexedRoot]:
+    """The sources that `roots_to_wire` packed."""
+    return [IndexedRoot(at, root, tuple(exclude), gitignore) for at, root, exclude, gitignore in value]
+
+
 def options_to_wire(options: IndexerOptions) -> list[Any]:
     """Options as plain values."""
     model = str(options.model) if options.model else ""

@@ -62,10 +62,10 @@ class IndexingService:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await process.stdin.send_all(pack_frame([order, value]))
 
-    async def send_roots(self) -> None:
-        """Tell the indexer which sources there are now."""
+    async def send_roots(self, *, rebuild: bool = False) -> None:
+        """Tell the indexer which sources there are now: to look for changes, or to read everything again."""
         self._state("scanning")
-        await self.send("roots", roots_to_wire(self._app.indexed_roots()))
+        await self.send("rebuild" if rebuild else "roots", roots_to_wire(self._app.indexed_roots()))
 
     async def _run_once(self) -> None:
         process = await trio.lowlevel.open_process(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ctxfs.app import App
+from ctxfs.app import App, opaque_below
 from ctxfs.daemon.mount_child import MountChild, Spare, start_child
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
@@ -66,14 +66,9 @@ class Mountpoints:
         await self._start(at, principal)
 
     async def _announce(self, at: str) -> None:
-        """Hide a mount point from the sources that contain it before the kernel knows of it.
-
-        Places are never shown again while this daemon lives: an unmounted directory is empty anyway.
-        """
-        if at not in self._app.opaque:
-            self._app.set_mountpoints({at, *self._app.opaque})
-            if any(at.startswith(root.root.rstrip("/") + "/") for root in self._app.indexed_roots()):
-                await self._changed()
+        """Hide a mount point from the sources that contain it before the kernel knows of it."""
+        if self._app.hide_mountpoint(at) and any(opaque_below(root.root, [at]) for root in self._app.indexed_roots()):
+            await self._changed()
 
     async def unmount(self, at: str, *, lazy: bool) -> None:
         """Unmount and wait until the mount process has ended."""
@@ -107,7 +102,7 @@ class Mountpoints:
         if served is None:
             served = self._served[at] = _Served(at, principal, pid, None)
         served.peer = peer
-        self._app.set_mountpoints({at, *self._app.opaque})
+        self._app.hide_mountpoint(at)
 
     def left(self, peer: Peer) -> None:
         """A connection ended; if it was an adopted mount process, its mount point is gone."""

@@ -45,7 +45,7 @@ class Daemon:
         self._had_mounts = False
         self._following = False
 
-    async def run(self, ready: trio.Event | None = None) -> None:
+    async def run(self) -> None:
         """Serve until told to stop."""
         lock = StoreLock(self._layout.run)
         lock.acquire()
@@ -64,8 +64,6 @@ class Daemon:
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
-                if ready is not None:
-                    ready.set()
         finally:
             (self._layout.run / "socket").unlink(missing_ok=True)
             lock.release()
@@ -116,12 +114,12 @@ class Daemon:
         self._had_mounts = True
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        source = new_source(self._app, args["path"], args["name"], args["writable"], args["exclude"])
-        if source in self._app.settings.sources:
-            return {"name": source.name, "new": False}
-        await blocking(add_source, self._layout.config, source)
-        await self._sources_changed()
-        return {"name": source.name, "new": True}
+        name, new = await blocking(
+            register_source, self._app, args["path"], args["name"], args["writable"], args["exclude"]
+        )
+        if new:
+            await self._sources_changed()
+        return {"name": name, "new": new}
 
     async def _remove(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         if not await blocking(remove_source, self._layout.config, args["name"]):
@@ -129,8 +127,7 @@ class Daemon:
         await self._sources_changed()
 
     async def _reindex(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        self._app.progress["state"] = "scanning"
-        await self._indexing.send("rebuild")
+        await self._indexing.send_roots(rebuild=bool(args.get("full")))
 
     async def _stop(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         await self._mountpoints.unmount_all()
@@ -161,10 +158,7 @@ class Daemon:
         await self._indexing.run()
 
     async def _watch_sources(self) -> None:
-        await self._watcher.set_roots(
-            [*(root.root for root in self._app.indexed_roots()), str(self._layout.tree / "context")],
-            self._app.opaque,
-        )
+        await self._watcher.set_roots([root.root for root in self._app.indexed_roots()], self._app.opaque)
         self._app.progress.pop("watch", None)
         if self._watcher.faults:
             self._app.progress["watch"] = dict(self._watcher.faults)
@@ -212,8 +206,16 @@ class Daemon:
             self._nursery.cancel_scope.cancel()
 
 
-def new_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> Source:
-    """A checked source; CommandError if the folder does not exist or the name is taken."""
+def register_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> tuple[str, bool]:
+    """Write a source into ctxfs.toml; its name, and False if it was there already. CommandError if it cannot be one."""
+    source = _checked_source(app, path, name, writable, exclude)
+    new = source not in app.settings.sources
+    if new:
+        add_source(app.layout.config, source)
+    return source.name, new
+
+
+def _checked_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> Source:
     folder = HostPath(path)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"

@@ -48,7 +48,6 @@ class MountProcess:
         )
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
-        self._ended = False
 
     def serve(self) -> None:
         """Mount, serve until unmounted, clean up."""
@@ -58,7 +57,6 @@ class MountProcess:
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._loop.run(self._background, self._start)
-        self._ended = True
         if self._notifier is not None:
             self._notifier.stop()
         pyfuse3.close(unmount=True)
@@ -83,8 +81,6 @@ class MountProcess:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._client.run)
                 await self._join(started)
-            if self._ended:
-                return
             log.warning("the daemon went away; files on disk are still served")
             self._loop.run_soon(self._lost)
 
@@ -141,13 +137,11 @@ class MountProcess:
     def _joined(self, shape: dict[str, Any]) -> None:
         self._reshape(shape)
         self._state.set_connected(True)
-        if self._invalidator is not None:
-            self._invalidator.everything()
+        self._missed()
 
     def _lost(self) -> None:
         self._state.set_connected(False)
-        if self._invalidator is not None:
-            self._invalidator.everything()
+        self._missed()
 
     def _missed(self) -> None:
         if self._invalidator is not None:

@@ -147,9 +147,9 @@ class Indexer:
         """(prefix, parts)… may have changed."""
         self._orders.put(("changed", places))
 
-    def rebuild(self) -> None:
-        """Read everything again."""
-        self._orders.put(("rebuild", None))
+    def rebuild(self, roots: list[IndexedRoot]) -> None:
+        """These are the sources; read everything in them again."""
+        self._orders.put(("rebuild", roots))
 
     def stop(self) -> None:
         """Finish the current batch and end both threads."""
@@ -190,11 +190,9 @@ class Indexer:
                 self._notify(Event("words-idle", str(self._done)))
 
     def _carry_out(self, follower: Follower, order: str, value: object) -> None:
-        if order == "roots" and isinstance(value, list):
+        if order in ("roots", "rebuild") and isinstance(value, list):
             follower.set_roots(value)
-            follower.scan_all()
-        elif order == "rebuild":
-            follower.rebuild()
+            (follower.rebuild if order == "rebuild" else follower.scan_all)()
         elif order == "changed" and isinstance(value, list):
             for prefix, parts in value:
                 try:

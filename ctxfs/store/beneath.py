@@ -52,7 +52,6 @@ def magic_path(directory: int, name: str) -> str:
     return f"/proc/self/fd/{directory}/{name}"
 
 
-RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 

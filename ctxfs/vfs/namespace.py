@@ -9,7 +9,7 @@ from ctxfs.model.change import Change, Move
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Backing, Mount
-from ctxfs.model.path import ROOT, Path
+from ctxfs.model.path import Path
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -161,6 +161,3 @@ class Namespace(Mount):
 
 def _renamed(entry: Entry, name: str) -> Entry:
     return Entry(name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target)
-
-
-__all__ = ["ROOT", "Namespace", "View"]
