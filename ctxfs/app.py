@@ -1,5 +1,6 @@
 """The composition root: the only place that names concrete types."""
 
+import hashlib
 import logging
 import os
 import re
@@ -9,24 +10,31 @@ from pathlib import Path as HostPath
 from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
 from ctxfs.context.request import Request
-from ctxfs.context.tokens import open_tokenizer
+from ctxfs.context.tokens import open_tokenizer, upper_bound
 from ctxfs.index.model_files import default_model_folder, is_installed
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Answer, Searcher
+from ctxfs.model.entry import Entry
+from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
-from ctxfs.store.layout import Layout
+from ctxfs.store.layout import AREAS, Layout
 from ctxfs.threads import blocking
+from ctxfs.versions.archive import Archive
+from ctxfs.versions.commits import Actor
+from ctxfs.versions.journal import new_session
 from ctxfs.vfs.namespace import Namespace
+from ctxfs.vfs.record import Caller, Recorded
 from mounts import knowledge, memory, pad
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
 from mounts.guide import GuideMount
 from mounts.search import SearchView
+from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +49,12 @@ class App:
         self.searcher = Searcher(layout.index, self.model)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
             self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
         )
-        self.tree = Namespace({".search": self._view})
+        self.tree = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
         self._constructor = Constructor(self.tree, self._search)
         self._attach()
 
@@ -111,9 +120,49 @@ class App:
         """Answer a question typed by somebody."""
         return await self._search(parse_query(question), below, CANDIDATES)
 
+    async def find(self, filters: str, below: Path, limit: int) -> list[str]:
+        """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
+        return await blocking(self.searcher.find, parse_query(filters), below, limit)
+
     async def build(self, request: Request) -> Context:
         """Build a context for a request."""
         return await self._constructor.build(request)
+
+    def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
+        """A session's own view of the store; to be closed with it."""
+        actor = Actor(str(principal), session or new_session("s"), tool, reason)
+        journal = self.archive.writer(actor)
+        return Caller(Recorded(self.tree, principal, journal, is_versioned), actor, journal)
+
+    async def metadata(self, path: Path) -> dict[str, bytes]:
+        """Every attribute of a path: those it was given, and `user.ctx.*` that are computed now."""
+        entry = await self.tree.stat(path)
+        found = dict(await self.tree.metadata(path))
+        if self.tree.is_view(path) or entry.kind not in ("file", "dir"):
+            return found
+        computed: dict[str, str] = {}
+        if is_versioned(path):
+            computed |= await blocking(self._origin, str(path))
+        if entry.kind == "file" and self.tree.backing(path) is not None:
+            computed |= await self._content_facts(path, entry, computed.get("revision", ""))
+        return {**found, **{f"{PREFIX}{name}": value.encode() for name, value in computed.items() if value}}
+
+    def _origin(self, path: str) -> dict[str, str]:
+        last, first = self.archive.last_change(path), self.archive.first_change(path)
+        if last is None:
+            return {}
+        made = {"revision": last.oid, "author": last.actor.principal, "session": last.actor.session}
+        return {**made, "created_at": first.when} if first else made
+
+    async def _content_facts(self, path: Path, entry: Entry, revision: str) -> dict[str, str]:
+        if entry.size is None or entry.size > self.settings.index.max_file_bytes:
+            return {}
+        data = await self.tree.read(path)
+        digest = hashlib.sha256(data).hexdigest()
+        seen, note = await blocking(self.searcher.seen, str(path))
+        indexed = note or ((revision or digest) if seen == digest else "pending")
+        facts = {"sha256": digest, "indexed": indexed}
+        return facts if b"\0" in data[:8192] else {**facts, "tokens": str(upper_bound(data.decode("utf-8", "replace")))}
 
     async def status(self) -> dict[str, object]:
         """Everything `ctxfs status` shows, as plain values."""
@@ -135,7 +184,14 @@ class App:
                 "meaning": await blocking(self.searcher.meaning_fault) or "ok",
                 **self.progress,
             },
+            "versions": await blocking(self._versions_status),
         }
+
+    def _versions_status(self) -> dict[str, object]:
+        try:
+            return self.archive.status()
+        except OSError as error:
+            return {"state": f"down: {error.strerror}"}
 
     def _source_status(self, root: IndexedRoot) -> dict[str, object]:
         there = os.path.isdir(root.root)
@@ -163,6 +219,7 @@ class App:
             ContextMount(self._work_folder("context"), self.build, self._generation, self.settings.context.budget),
         )
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
+        tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)
         self.reload_settings()
 
     def _work_folder(self, area: str) -> Mount:
@@ -185,6 +242,11 @@ class App:
                 return b""
 
         return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+
+
+def is_versioned(path: Path) -> bool:
+    """True for what lies in the work tree; the past itself has no past."""
+    return bool(path.parts) and path.parts[0] in AREAS and not {".versions", ".search"} & set(path.parts)
 
 
 def opaque_below(root: str, opaque: Iterable[str]) -> frozenset[tuple[str, ...]]:

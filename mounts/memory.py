@@ -8,4 +8,4 @@ from ctxfs.store.folder import Folder
 
 def provide(tree: HostPath) -> Mount:
     """The mount of `<store>/tree/memory`."""
-    return Folder(str(tree / "memory"), writable=True)
+    return Folder(str(tree / "memory"), writable=True, versioned=True)

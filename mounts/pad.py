@@ -8,4 +8,4 @@ from ctxfs.store.folder import Folder
 
 def provide(tree: HostPath) -> Mount:
     """The mount of `<store>/tree/pad`."""
-    return Folder(str(tree / "pad"), writable=True)
+    return Folder(str(tree / "pad"), writable=True, versioned=True)

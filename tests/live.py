@@ -50,6 +50,14 @@ def eventually(what: str, attempt: Callable[[], Result], bound: float = BOUND) -
         time.sleep(0.005)
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that any thread of a process has started."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        found.extend(map(int, thread.read_text().split()))
+    return found
+
+
 class Live:
     """One store in `folder`, with `at` as its mount point."""
 

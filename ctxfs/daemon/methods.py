@@ -8,46 +8,57 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.context.request import make_request
+from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.vfs.record import Caller
 from mounts.search import hit_record
 
-Method = Callable[[App, Mapping[str, Any]], Awaitable[Any]]
+Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
 
 
-async def _stat(app: App, args: Mapping[str, Any]) -> Any:
-    return entry_to_wire(await app.tree.stat(Path.parse(args["path"])))
+async def _stat(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return entry_to_wire(await caller.tree.stat(Path.parse(args["path"])))
 
 
-async def _list(app: App, args: Mapping[str, Any]) -> Any:
-    return [entry_to_wire(entry) for entry in await app.tree.list(Path.parse(args["path"]))]
+async def _list(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return [entry_to_wire(entry) for entry in await caller.tree.list(Path.parse(args["path"]))]
 
 
-async def _read(app: App, args: Mapping[str, Any]) -> Any:
-    return await app.tree.read(Path.parse(args["path"]))
+async def _read(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await caller.tree.read(Path.parse(args["path"]))
 
 
-async def _apply(app: App, args: Mapping[str, Any]) -> Any:
-    await app.tree.apply(change_from_wire(args["change"]))
+async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await caller.tree.apply(change_from_wire(args["change"]))
+
+
+async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await app.metadata(Path.parse(args["path"]))
 
 
 def tree_shape(app: App) -> dict[str, Any]:
-    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable, hidden places]."""
+    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable, hidden places, versioned]."""
     table = app.tree.mountpoints
     backings = []
     for at, mount in table.items():
         backing = mount.backing(ROOT)
         if backing is not None and backing.relative.is_root:
-            backings.append([str(at), backing.root, backing.writable, [list(parts) for parts in backing.hidden]])
+            hidden = [list(parts) for parts in backing.hidden]
+            backings.append([str(at), backing.root, backing.writable, hidden, backing.versioned])
     return {"backings": backings, "mountpoints": [str(at) for at in table], "views": sorted(app.tree.view_names)}
 
 
-async def _status(app: App, args: Mapping[str, Any]) -> Any:
+async def _status(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await app.status()
 
 
-async def _search(app: App, args: Mapping[str, Any]) -> Any:
+async def _mountpoints(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return [mounted["at"] for mounted in app.mountpoints()]
+
+
+async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     limit = int(args.get("limit", app.settings.search.results))
     question = str(args["question"])
     answer = await app.ask(question, Path.parse(args.get("below", "")))
@@ -59,7 +70,12 @@ async def _search(app: App, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _context(app: App, args: Mapping[str, Any]) -> Any:
+async def _find(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 100_000))
+    return await app.find(str(args["filters"]), below, limit)
+
+
+async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     context = await app.build(make_request(args["request"], app.settings.context.budget))
     return {
         "text": context.text,
@@ -75,7 +91,11 @@ METHODS: Mapping[str, Method] = {
     "list": _list,
     "read": _read,
     "apply": _apply,
+    "metadata": _metadata,
     "status": _status,
+    "mountpoints": _mountpoints,
     "search": _search,
+    "find": _find,
     "context": _context,
+    **VERSION_METHODS,
 }

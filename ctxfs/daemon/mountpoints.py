@@ -96,6 +96,11 @@ class Mountpoints:
         for at in list(self._served):
             await self.unmount(at, lazy=True)
 
+    @property
+    def peers(self) -> list[Peer]:
+        """The connections of the mount processes that have said they are there."""
+        return [served.peer for served in self._served.values() if served.peer is not None]
+
     def adopt(self, at: str, principal: str, pid: int, peer: Peer) -> None:
         """A mount process says that it is there."""
         served = self._served.get(at)
@@ -107,9 +112,11 @@ class Mountpoints:
     def left(self, peer: Peer) -> None:
         """A connection ended; if it was an adopted mount process, its mount point is gone."""
         for at, served in list(self._served.items()):
-            if served.peer is peer and served.process is None:
-                served.gone.set()
-                del self._served[at]
+            if served.peer is peer:
+                served.peer = None
+                if served.process is None:
+                    served.gone.set()
+                    del self._served[at]
 
     async def _start(self, at: str, principal: str) -> None:
         options = self._app.settings.mount
@@ -118,6 +125,7 @@ class Mountpoints:
             "at": at,
             "principal": principal,
             "store": str(self._app.layout.root),
+            "journal": str(self._app.layout.journal),
             "allow_other": options.allow_other,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,

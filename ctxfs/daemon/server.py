@@ -15,15 +15,18 @@ from ctxfs.daemon.indexing import IndexingService
 from ctxfs.daemon.methods import METHODS, Method, tree_shape
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
+from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import Source, add_source, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
-from ctxfs.store.layout import Layout
+from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.threads import blocking
+from ctxfs.vfs.record import Caller
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +43,10 @@ class Daemon:
         self._linger = linger
         self._spare = spare
         self._app = App(layout)
+        self._app.archive.holds_lock = True
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
+        self._callers: dict[Peer, Caller] = {}
         self._had_mounts = False
         self._following = False
 
@@ -58,28 +63,41 @@ class Daemon:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.mountpoints = self._mountpoints.listing
+                self._versions = VersionService(self._app, self._mountpoints)
                 listener = self._server.listen()
                 nursery.start_soon(self._server.serve, listener)
                 nursery.start_soon(self._watcher.run)
                 nursery.start_soon(self._follow)
+                nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
         finally:
             (self._layout.run / "socket").unlink(missing_ok=True)
+            for caller in self._callers.values():
+                caller.close()
+            self._app.archive.close()
             lock.release()
 
     # requests
 
     def _handlers(self) -> Mapping[str, Handler]:
-        def plain(method: Method) -> Handler:
+        def plain(name: str, method: Method) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
-                return await method(self._app, args)
+                if name in AFTER_SYNC:
+                    await self._versions.sync()
+                    await blocking(self._app.archive.commit)
+                answer = await method(self._app, self._caller(peer), args)
+                if name in ROLLBACKS and not args.get("dry_run"):
+                    await self._tell_of(answer)
+                return answer
 
             return handle
 
         return {
-            **{name: plain(method) for name, method in METHODS.items()},
+            **{name: plain(name, method) for name, method in METHODS.items()},
             "ping": self._ping,
+            "join": self._join,
+            "synced": self._synced,
             "watch": self._watch,
             "mount": self._mount,
             "unmount": self._unmount,
@@ -92,6 +110,37 @@ class Daemon:
 
     async def _ping(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         return {"pid": os.getpid()}
+
+    def _caller(self, peer: Peer) -> Caller:
+        """The session of a connection; one that does not say who it is acts for the store's owner."""
+        caller = self._callers.get(peer)
+        if caller is None:
+            caller = self._callers[peer] = self._app.caller(self._app.principal)
+        return caller
+
+    async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        """Say who acts on this connection, from now on; answers with the session's name."""
+        named = args.get("principal")
+        principal = parse_principal(str(named)) if named else self._app.principal
+        old = self._callers.pop(peer, None)
+        if old is not None:
+            old.close()
+        texts = (str(args.get(name) or "") for name in ("session", "tool", "reason"))
+        caller = self._callers[peer] = self._app.caller(principal, *texts)
+        return {"session": caller.actor.session}
+
+    async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        self._versions.synced(peer, int(args["number"]), list(args["writing"]))
+
+    async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
+        """The work tree was rolled back: the kernel hears of it before the caller does."""
+        places: dict[str, list[list[str]]] = {}
+        for change in outcome["changes"]:
+            area, *parts = change["path"].split("/")
+            places.setdefault(str(self._layout.tree / area), []).append(parts)
+        for peer in self._watchers:
+            peer.push("changed", list(places.items()))
+        await self._versions.sync(record=False)
 
     async def _watch(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         """From now on push `changed` [[host root, [parts…]]…] and `tree` to this peer; answers with the tree's shape."""
@@ -158,7 +207,9 @@ class Daemon:
         await self._indexing.run()
 
     async def _watch_sources(self) -> None:
-        await self._watcher.set_roots([root.root for root in self._app.indexed_roots()], self._app.opaque)
+        areas = [str(self._layout.tree / area) for area in AREAS]
+        roots = [root.root for root in self._app.indexed_roots()]
+        await self._watcher.set_roots([*areas, *roots], self._app.opaque)
         self._app.progress.pop("watch", None)
         if self._watcher.faults:
             self._app.progress["watch"] = dict(self._watcher.faults)
@@ -167,6 +218,8 @@ class Daemon:
         pushed = [[root, [list(parts) for parts in inside]] for root, inside in places.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
+        for area, inside in places.items():
+            self._versions.changed(area, inside)
         prefixes: dict[str, list[str]] = {}
         for root in self._app.indexed_roots():
             prefixes.setdefault(root.root, []).append(root.prefix)
@@ -181,6 +234,10 @@ class Daemon:
 
     def _left(self, peer: Peer) -> None:
         self._watchers.discard(peer)
+        caller = self._callers.pop(peer, None)
+        if caller is not None:
+            caller.close()
+        self._versions.left(peer)
         self._mountpoints.left(peer)
 
     async def _stop_on_signal(self) -> None:

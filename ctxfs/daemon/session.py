@@ -27,19 +27,35 @@ class LocalSession:
         from ctxfs.app import App
 
         self.app = App(layout)
+        self._caller = self.app.caller(self.app.principal)
 
     def call(self, method: str, **arguments: object) -> Any:
         """Run the method under a trio loop of its own."""
         import trio
 
         from ctxfs.daemon.methods import METHODS
+        from ctxfs.daemon.version_methods import AFTER_SYNC
 
+        if method == "join":
+            return self._join(**arguments)
         if method in ("search", "context"):
             self._catch_up()
-        return trio.run(METHODS[method], self.app, arguments)
+        if method in AFTER_SYNC:
+            self.app.archive.commit()
+        return trio.run(METHODS[method], self.app, self._caller, arguments)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """What was changed is committed now if the past was looked at, else by whoever opens it next."""
+        self._caller.close()
+        self.app.archive.close()
+
+    def _join(self, principal: object = "", session: object = "", tool: object = "", reason: object = "") -> Any:
+        from ctxfs.model.principal import parse_principal
+
+        self._caller.close()
+        named = parse_principal(str(principal)) if principal else self.app.principal
+        self._caller = self.app.caller(named, str(session), str(tool), str(reason))
+        return {"session": self._caller.actor.session}
 
     def _catch_up(self) -> None:
         """Nobody followed the files since the last daemon: find what changed, by words."""

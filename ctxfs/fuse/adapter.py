@@ -15,7 +15,7 @@ from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.guard import guarded
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
-from ctxfs.fuse.synthetic import SyntheticFiles
+from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
 
@@ -165,17 +165,24 @@ class Adapter(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
-        """`user.*` of files on disk."""
+        """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree."""
         node = self._state.nodes[inode]
-        if node.area is None:
+        if node.area is not None and not is_computed(name):
+            return self._disk.get_xattr(node, name)
+        if not name.startswith(b"user."):
             raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
-        return self._disk.get_xattr(node, name)
+        found = (await self._made.metadata(node)).get(os.fsdecode(name))
+        if found is None:
+            raise OSError(errno.ENODATA, "")
+        return found
 
     @guarded
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        """Names of `user.*`."""
+        """Names of `user.*`, computed ones included."""
         node = self._state.nodes[inode]
-        return self._disk.list_xattrs(node) if node.area is not None else []
+        if node.area is not None and not node.area.versioned:
+            return self._disk.list_xattrs(node)
+        return [os.fsencode(name) for name in await self._made.metadata(node)]
 
     @guarded
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -10,6 +10,8 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Area, Node
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
+from ctxfs.model.metadata import check_attribute
+from ctxfs.model.path import Path
 from ctxfs.store import beneath
 from ctxfs.threads import blocking
 
@@ -87,6 +89,10 @@ class BackedFiles:
         finally:
             if reopened:
                 os.close(handle)
+        if fields.update_size and fh is not None and fh in self._state.files:
+            self._state.written.add(fh)  # recorded when it is closed
+        elif fields.update_size or fields.update_mode:
+            self._state.record("write", node)
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
@@ -100,18 +106,21 @@ class BackedFiles:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
+        self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A directory; the setgid bit of the parent is the host's business."""
         self._may_make(parent, name)
         os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
+        self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A link; its text is not looked at."""
         self._may_make(parent, name)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
+        self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
@@ -126,18 +135,21 @@ class BackedFiles:
             os.link(old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         finally:
             os.close(source)
+        self._state.record_name("write", parent, name)
         return self.lookup(parent, name)
 
     def unlink(self, parent: Node, name: bytes) -> None:
         """Remove a name; who has the file open keeps it."""
         self._may_make(parent, name)
         os.unlink(name, dir_fd=self._state.directories.of(parent))
+        self._state.record_name("remove", parent, name)
         self._state.nodes.unlinked(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._may_make(parent, name)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
+        self._state.record_name("remove", parent, name)
         node = self._state.nodes.unlinked(parent, name)
         if node is not None:
             self._state.directories.forget(node)
@@ -154,8 +166,12 @@ class BackedFiles:
         finally:
             os.close(source)
         if flags & beneath.RENAME_EXCHANGE:
+            self._state.record_name("tree", parent, name)
+            self._state.record_name("tree", new_parent, new_name)
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
         else:
+            to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
+            self._state.record_name("move", parent, name, to)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
     def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
@@ -168,6 +184,8 @@ class BackedFiles:
         keep = node.cached == version
         node.cached = None if flags & os.O_ACCMODE else version
         self._remember(fd, node)
+        if flags & os.O_TRUNC:
+            self._state.written.add(fd)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=keep)
 
     def create(
@@ -187,10 +205,12 @@ class BackedFiles:
             os.close(fd)
             raise
         self._remember(fd, self._state.nodes[entry.st_ino])
+        self._state.written.add(fd)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=False), entry
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
+        self._state.written.add(fd)
         done = os.pwrite(fd, data, offset)
         while done < len(data):
             done += os.pwrite(fd, data[done:], offset + done)
@@ -200,6 +220,9 @@ class BackedFiles:
         """The last user of a handle has closed it."""
         node = self._state.files.pop(fd, None)
         if node is not None:
+            if fd in self._state.written:
+                self._state.written.discard(fd)
+                self._state.record("write", node)
             node.descriptors.discard(fd)
             if node.lookups <= 0:
                 self._state.forget(node.number, 0)
@@ -208,6 +231,11 @@ class BackedFiles:
     async def fsync(self, fd: int, datasync: bool) -> None:
         """In a thread: the disk may take its time, others go on."""
         await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
+        node = self._state.files.get(fd)
+        if node is not None and fd in self._state.written:
+            self._state.written.discard(fd)
+            self._state.record("write", node)
+            self._state.record("sync", node)
 
     async def fsync_directory(self, node: Node) -> None:
         """Make names durable."""
@@ -235,7 +263,9 @@ class BackedFiles:
         self._writable(node)
         if not name.startswith(b"user."):
             raise path_error(errno.EOPNOTSUPP, node.path)
+        check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
         os.setxattr(self._magic(node), name, value, follow_symlinks=False)
+        self._state.record("write", node)
 
     def list_xattrs(self, node: Node) -> list[bytes]:
         """The names of `user.*`."""
@@ -244,7 +274,9 @@ class BackedFiles:
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """ENODATA if it is not there."""
         self._writable(node)
+        check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
         os.removexattr(self._magic(node), name, follow_symlinks=False)
+        self._state.record("write", node)
 
     # inside
 

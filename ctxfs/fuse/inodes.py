@@ -24,6 +24,7 @@ class Area:
     root: str
     writable: bool
     hidden: frozenset[tuple[bytes, ...]] = frozenset()
+    versioned: bool = False
 
     def hides(self, parent: "Node", name: bytes) -> bool:
         """True for a place below the root that does not exist in the tree."""

@@ -37,6 +37,10 @@ class Notifier:
         """A name in a directory, also one that the kernel knows to be absent."""
         self._queue.put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)))
 
+    def after(self, call: Callable[[], None]) -> None:
+        """Call this once everything sent so far has been taken in by the kernel."""
+        self._queue.put(call)
+
     def stop(self) -> None:
         """End the thread."""
         self._queue.put(None)

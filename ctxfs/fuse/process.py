@@ -4,6 +4,7 @@ Serves files on disk by itself and asks the daemon for the rest. If the daemon d
 joins it.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -23,9 +24,12 @@ from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
+from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.async_client import AsyncClient, RemoteTree
 from ctxfs.rpc.client import NoDaemon
 from ctxfs.store.errors_log import log_to
+from ctxfs.versions.commits import Actor
+from ctxfs.versions.journal import JournalWriter, new_session
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +46,19 @@ class MountProcess:
         self._run = HostPath(arguments["run"])
         self._at = str(arguments["at"])
         self._client = AsyncClient(self._pushed)
+        self._session = new_session("mount")
+        principal = parse_principal(arguments["principal"])
+        self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
         self._loop = make_loop(arguments["loop"])
         self._state = State(
-            RemoteTree(self._call), self._loop, str(arguments["store"]), float(arguments["cache_seconds"])
+            RemoteTree(self._call),
+            self._loop,
+            str(arguments["store"]),
+            float(arguments["cache_seconds"]),
+            principal,
+            self._journal,
         )
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
@@ -57,6 +71,8 @@ class MountProcess:
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._loop.run(self._background, self._start)
+        self._state.record_written()
+        self._journal.close()
         if self._notifier is not None:
             self._notifier.stop()
         pyfuse3.close(unmount=True)
@@ -76,9 +92,11 @@ class MountProcess:
 
     async def _background(self, started: Callable[[], None]) -> None:
         """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
+        self._token = trio.lowlevel.current_trio_token()
         while True:
             await self._connect()
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._client.run)
                 await self._join(started)
             log.warning("the daemon went away; files on disk are still served")
@@ -110,7 +128,9 @@ class MountProcess:
     async def _join(self, started: Callable[[], None]) -> None:
         """Tell the daemon who we are and learn what the tree is made of."""
         try:
-            await self._client.call("mounted", at=self._at, principal=self._arguments["principal"], pid=os.getpid())
+            principal = self._arguments["principal"]
+            await self._client.call("join", principal=principal, session=self._session, tool="mount")
+            await self._client.call("mounted", at=self._at, principal=principal, pid=os.getpid())
             shape = await self._client.call("watch")
         except OSError:
             return  # it went away again; `run` ends and we start over
@@ -131,6 +151,8 @@ class MountProcess:
             self._loop.run_soon(self._missed)
         elif topic == "tree":
             self._loop.run_soon(self._reshaped, value)
+        elif topic == "sync":
+            self._loop.run_soon(self._sync, *value)
 
     # where the handlers run
 
@@ -138,6 +160,29 @@ class MountProcess:
         self._reshape(shape)
         self._state.set_connected(True)
         self._missed()
+
+    def _sync(self, number: int, record: bool) -> None:
+        """Answer once everything before this is done: what was written is in the journal, the kernel's caches are told.
+
+        Without `record` nothing is journalled; the answer names what is being written.
+        """
+        writing = [str(self._state.files[fd].path) for fd in self._state.written]
+        if record:
+            self._state.record_written()
+        if self._notifier is not None:
+            self._notifier.after(lambda: self._answer_soon(number, writing))
+
+    def _answer_soon(self, number: int, writing: list[str]) -> None:
+        def start() -> None:
+            if self._nursery is not None:
+                self._nursery.start_soon(self._answer, number, writing)
+
+        assert self._token is not None
+        self._token.run_sync_soon(start)
+
+    async def _answer(self, number: int, writing: list[str]) -> None:
+        with contextlib.suppress(OSError):
+            await self._client.call("synced", number=number, writing=writing)
 
     def _lost(self) -> None:
         self._state.set_connected(False)
@@ -158,8 +203,8 @@ class MountProcess:
 
     def _reshape(self, shape: dict[str, Any]) -> None:
         backings = [
-            (Path.parse(path), root, writable, [tuple(parts) for parts in hidden])
-            for path, root, writable, hidden in shape["backings"]
+            (Path.parse(path), root, writable, [tuple(parts) for parts in hidden], versioned)
+            for path, root, writable, hidden, versioned in shape["backings"]
         ]
         self._state.reshape(backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"])
 

@@ -10,6 +10,8 @@ from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.loop import Loop
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.model.principal import Principal
+from ctxfs.versions.journal import JournalWriter
 from ctxfs.vfs.handles import Handles
 
 # Handles of synthetic files are numbered from here; below are real descriptors.
@@ -28,14 +30,20 @@ class Shape:
 class State:
     """Used by the thread that runs the handlers; nothing here waits."""
 
-    def __init__(self, tree: Mount, loop: Loop, store: str, keep_seconds: float) -> None:
+    def __init__(
+        self, tree: Mount, loop: Loop, store: str, keep_seconds: float, principal: Principal, journal: JournalWriter
+    ) -> None:
         self.tree = tree
+        self.principal = principal
+        self.journal = journal
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
         self.directories = DirectoryDescriptors()
         self.handles = Handles(tree)
         self.files: dict[int, Node] = {}
+        # Descriptors that were written to since the journal last heard of them.
+        self.written: set[int] = set()
         self.shape = Shape()
         self._wanted_seconds = keep_seconds
         # No daemon, no word of changes: then nothing may be cached.
@@ -48,18 +56,18 @@ class State:
 
     def reshape(
         self,
-        backings: Iterable[tuple[Path, str, bool, Sequence[tuple[str, ...]]]],
+        backings: Iterable[tuple[Path, str, bool, Sequence[tuple[str, ...]], bool]],
         mountpoints: Iterable[Path],
         views: Iterable[str],
     ) -> None:
         """Take over the daemon's mount table; areas that stay keep their numbers."""
         areas: dict[Path, Area] = {}
-        for path, root, writable, places in backings:
+        for path, root, writable, places, versioned in backings:
             hidden = frozenset(tuple(map(os.fsencode, parts)) for parts in places)
             old = self.shape.areas.get(path)
             if old is None or (old.root, old.writable, old.hidden) != (root, writable, hidden):
                 self._areas_made += 1
-                old = Area(self._areas_made, path, root, writable, hidden)
+                old = Area(self._areas_made, path, root, writable, hidden, versioned)
             areas[path] = old
         staying = set(areas.values())
         for node in self.nodes:
@@ -73,6 +81,23 @@ class State:
         node = self.nodes.forget(number, lookups)
         if node is not None:
             self.directories.forget(node)
+
+    def record(self, op: str, node: Node) -> None:
+        """Tell the journal what was done to a file on disk, if its area has a past."""
+        if node.area is not None and node.area.versioned:
+            self.journal.record(op, str(node.path))
+
+    def record_name(self, op: str, parent: Node, name: bytes, to: Path | None = None) -> None:
+        """The same, of a name in a directory; `to` is where it was moved."""
+        if parent.area is not None and parent.area.versioned:
+            path = Path((*parent.path.parts, os.fsdecode(name)))
+            self.journal.record(op, str(path), str(to) if to is not None else None)
+
+    def record_written(self) -> None:
+        """Everything written on handles that are still open: a version of it as it is now."""
+        for fd in list(self.written):
+            self.record("write", self.files[fd])
+        self.written.clear()
 
     def area_below(self, parent: Node, name: bytes) -> Area | None:
         """The area that `name` in `parent` is the top of, if any."""

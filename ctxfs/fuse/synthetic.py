@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Mapping
 
 import pyfuse3
 
@@ -18,11 +19,13 @@ from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import path_error
+from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 
 log = logging.getLogger(__name__)
 
 _FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter one ends a write
+_PREFIX = PREFIX.encode()
 _SMALL_FILE = 1024 * 1024
 
 
@@ -107,6 +110,11 @@ class SyntheticFiles:
         await self._apply(Put(path, b""))
         entry = await self.lookup(parent, name)
         return _info(self._state.handles.add(path, b"", writable=True)), entry
+
+    async def metadata(self, node: Node) -> Mapping[str, bytes]:
+        """What the tree says of a file, on disk or not. Of one on disk it may be a moment behind its last write."""
+        found: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, node.path)
+        return found
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """From the snapshot."""
@@ -202,6 +210,11 @@ class SyntheticFiles:
     async def _apply(self, change: Change) -> None:
         await self.settle()
         await self._state.loop.call(self._state.tree.apply, change)
+
+
+def is_computed(name: bytes) -> bool:
+    """True for an attribute that no file holds: the tree makes it when it is asked."""
+    return name.startswith(_PREFIX) and os.fsdecode(name[len(_PREFIX) :]) in COMPUTED
 
 
 def _below(parent: Node, name: bytes) -> Path:

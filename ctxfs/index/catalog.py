@@ -13,14 +13,17 @@ from pathlib import Path as HostPath
 from ctxfs.index.chunks import Chunk
 from ctxfs.model.path import encode_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
-  mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
+  mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
   note TEXT NOT NULL DEFAULT '');
 CREATE INDEX files_state ON files(state) WHERE state IN ('pending', 'gone');
 CREATE INDEX files_source ON files(source);
+CREATE TABLE attributes(
+  file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX attributes_file ON attributes(file);
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, vector INTEGER);
@@ -32,6 +35,9 @@ CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
+FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (attributes change it)
+
+
 @dataclass(frozen=True, slots=True)
 class FileRow:
     """What the catalog knows of one file."""
@@ -41,8 +47,14 @@ class FileRow:
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
     sha256: bytes | None
     state: str
+
+    @property
+    def stat(self) -> "FileStat":
+        """What the file looked like."""
+        return self.size, self.mtime_ns, self.inode, self.ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,7 @@ class Catalog:
     def files_of(self, source: str) -> dict[str, FileRow]:
         """Every file of a source that is not gone, by path."""
         rows = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE source=? AND state!='gone'",
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE source=? AND state!='gone'",
             (source,),
         )
         return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
@@ -134,10 +146,15 @@ class Catalog:
     def file(self, path: str) -> FileRow | None:
         """The file at `path`, unless it is gone."""
         found = self._db.execute(
-            "SELECT id, path, size, mtime_ns, inode, sha256, state FROM files WHERE path=? AND state!='gone'",
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE path=? AND state!='gone'",
             (encode_name(path),),
         ).fetchone()
         return FileRow(found[0], _decode(found[1]), *found[2:]) if found else None
+
+    def note(self, file: int) -> str:
+        """Why a file is skipped."""
+        found = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
+        return str(found[0]) if found else ""
 
     def paths_below(self, path: str) -> list[str]:
         """Paths of the files below a directory, as far as they are not gone."""
@@ -148,21 +165,54 @@ class Catalog:
         return [_decode(row[0]) for row in rows]
 
     def put_file(
-        self, path: str, source: str, stat: tuple[int, int, int], sha256: bytes | None, kind: str, state: str, note: str
+        self, path: str, source: str, stat: FileStat, sha256: bytes | None, kind: str, state: str, note: str
     ) -> int:
-        """Insert or update a file by path; `stat` is (size, mtime_ns, inode). Returns its number."""
+        """Insert or update a file by path. Returns its number."""
         row = self._db.execute(
-            "INSERT INTO files(path, source, size, mtime_ns, inode, sha256, kind, state, note) VALUES(?,?,?,?,?,?,?,?,?) "
+            "INSERT INTO files(path, source, size, mtime_ns, inode, ctime_ns, sha256, kind, state, note) "
+            "VALUES(?,?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT(path) DO UPDATE SET source=excluded.source, size=excluded.size, mtime_ns=excluded.mtime_ns, "
-            "inode=excluded.inode, sha256=excluded.sha256, kind=excluded.kind, state=excluded.state, note=excluded.note "
+            "inode=excluded.inode, ctime_ns=excluded.ctime_ns, sha256=excluded.sha256, "
+            "kind=excluded.kind, state=excluded.state, note=excluded.note "
             "RETURNING id",
             (encode_name(path), source, *stat, sha256, kind, state, note),
         ).fetchone()
         return int(row[0])
 
-    def touch(self, file: int, stat: tuple[int, int, int]) -> None:
+    def touch(self, file: int, stat: FileStat) -> None:
         """Same content, other stat."""
-        self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=? WHERE id=?", (*stat, file))
+        self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))
+
+    def attributes(self, file: int) -> list[tuple[str, str]]:
+        """(name, value) of a file's attributes, in order; `tags` once for each."""
+        rows = self._db.execute("SELECT name, value FROM attributes WHERE file=? ORDER BY name, value", (file,))
+        return [(row[0], row[1]) for row in rows]
+
+    def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
+        """A file's attributes in place of the old ones."""
+        self._db.execute("DELETE FROM attributes WHERE file=?", (file,))
+        self._db.executemany("INSERT INTO attributes VALUES(?,?,?)", ((file, *pair) for pair in attributes))
+
+    def set_kind(self, file: int, kind: str) -> None:
+        """The kind of a file, and its words are to be committed again."""
+        self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
+
+    def first_chunks(self, chunks: Sequence[int], limit: int) -> list[int]:
+        """The first chunk of each living file that has one of `chunks`, the newest file first."""
+        files: dict[int, tuple[int, int]] = {}
+        for start in range(0, len(chunks), 5000):
+            part = list(chunks[start : start + 5000])
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(
+                f"SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
+                f"WHERE c.id IN ({marks}) AND f.state!='gone' GROUP BY f.id",
+                part,
+            )
+            for file, mtime_ns, first in rows:
+                known = files.get(file)
+                files[file] = (mtime_ns, min(first, known[1]) if known else first)
+        newest = sorted(files.values(), key=lambda item: (-item[0], item[1]))
+        return [first for _, first in newest[:limit]]
 
     def mark_gone(self, path: str) -> bool:
         """The file was deleted: search stops finding it at once. False if it was not known."""

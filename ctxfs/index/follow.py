@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ctxfs.index.catalog import Catalog
+from ctxfs.index.catalog import Catalog, FileStat
 from ctxfs.index.chunks import cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.words import WordDocument, Words
+from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
@@ -24,7 +25,7 @@ _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "us
 class _Candidate:
     path: str
     parts: tuple[str, ...]
-    stat: tuple[int, int, int]
+    stat: FileStat
 
 
 class Follower:
@@ -84,9 +85,9 @@ class Follower:
         changed: list[_Candidate] = []
         for parts, found in walk(root.root, below, rules):
             path = _join(prefix, parts)
-            stat = (found.st_size, found.st_mtime_ns, found.st_ino)
+            stat = _stat(found)
             row = known.pop(path, None)
-            if row is None or (row.size, row.mtime_ns, row.inode) != stat:
+            if row is None or row.stat != stat:
                 changed.append(_Candidate(path, parts, stat))
         for path in known:
             self._catalog.mark_gone(path)
@@ -112,8 +113,8 @@ class Follower:
                 self.scan(prefix, parts)
         elif _is_regular(found) and not rules.ignores_path(parts):
             row = self._catalog.file(path)
-            stat = (found.st_size, found.st_mtime_ns, found.st_ino)
-            if row is None or (row.size, row.mtime_ns, row.inode) != stat:
+            stat = _stat(found)
+            if row is None or row.stat != stat:
                 self._take_in(prefix, [_Candidate(path, parts, stat)])
         else:
             self._drop(path)
@@ -161,15 +162,28 @@ class Follower:
         row = self._catalog.file(path)
         if row is not None and row.sha256 == digest and row.state in ("words", "pending"):
             self._catalog.touch(row.id, candidate.stat)
+            self._store_attributes(root, candidate, row.id, data, row.state)
             return
         if b"\0" in data[:8192]:
             self._catalog.put_file(path, root.prefix, candidate.stat, digest, "binary", "skipped", "binary")
             return
         text = data.decode("utf-8", "replace")
         name = printable(PurePosixPath(path).name)
-        kind = _kind(path) or text_kind(name, text)
-        file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, kind, "pending", "")
+        file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
+        self._store_attributes(root, candidate, file, data, "pending")
         self._catalog.replace_chunks(file, cut(name, text))
+
+    def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
+        """Keep `user.ctx.*`, and the kind that follows from it, the place or the text."""
+        found = _attributes(root.root, candidate.parts)
+        attributes = [(name, tag) for name, value in sorted(found.items()) for tag in _values(name, value)]
+        if state == "words" and attributes == self._catalog.attributes(file):
+            return
+        self._catalog.set_attributes(file, attributes)
+        name = printable(PurePosixPath(candidate.path).name)
+        told = printable(os.fsdecode(found.get("kind", b"")))
+        kind = told or _kind(candidate.path) or text_kind(name, data.decode("utf-8", "replace"))
+        self._catalog.set_kind(file, kind)
 
     def flush(self) -> None:
         """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""
@@ -182,13 +196,40 @@ class Follower:
                 self._writer.remove_file(file)
             for file, path, kind, mtime_ns in pending:
                 self._writer.remove_file(file)
+                attributes = self._catalog.attributes(file)
+                confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
                 for chunk, heading, text in self._catalog.chunks_of(file):
-                    self._writer.add(WordDocument(chunk, file, text, heading, path, kind, mtime_ns))
+                    self._writer.add(
+                        WordDocument(chunk, file, text, heading, path, kind, mtime_ns, attributes, confidence)
+                    )
             self._writer.commit()
             self._catalog.begin()
             self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
             self._catalog.end()
             self._progress(f"{self._done}/{self._total}" if self._total else "")
+
+
+def _stat(found: os.stat_result) -> FileStat:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+
+
+def _attributes(root: str, parts: tuple[str, ...]) -> dict[str, bytes]:
+    """The sound `user.ctx.*` attributes of a file, without the prefix; nobody checked what was set behind our back."""
+    found = {}
+    try:
+        with beneath.directory_of(root, parts) as (folder, name):
+            place = beneath.magic_path(folder, name)
+            for key in os.listxattr(place, follow_symlinks=False):
+                short = key.removeprefix(PREFIX)
+                if key.startswith(PREFIX) and short in SETTABLE:
+                    found[short] = os.getxattr(place, key, follow_symlinks=False)
+    except OSError:
+        return {}  # no attributes on this file system, or the file has just gone
+    return {name: value for name, value in found.items() if is_sound(name, value)}
+
+
+def _values(name: str, value: bytes) -> list[str]:
+    return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
 
 
 def _join(prefix: str, parts: tuple[str, ...]) -> str:

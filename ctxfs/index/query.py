@@ -1,7 +1,8 @@
 """A question as people type it, parsed once into what the engines ask for.
 
-Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `since:`, `until:`, `mode:words|meaning|hybrid`.
-Anything that does not parse as one of these is plain words: no input is an error but one without any words.
+Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `since:`, `until:`, `mode:words|meaning|hybrid`, and the
+attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`, `quarantined:`. Anything that does not parse as one of these
+is plain words. A question of filters alone asks for every file that passes them.
 """
 
 import re
@@ -12,7 +13,9 @@ from typing import Literal
 Mode = Literal["hybrid", "words", "meaning"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning")
 _PIECE = re.compile(r'([+-]?)"([^"]*)"|(\S+)')
-_FILTER = re.compile(r"(kind|path|since|until|mode):(\S+)")
+_FILTER = re.compile(r"(kind|path|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
+_SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
+_LEAST = 1e-9
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -31,11 +34,24 @@ class Query:
     since: int | None = None
     until: int | None = None
     mode: Mode = "hybrid"
+    attributes: tuple[tuple[str, str], ...] = ()
+    confidence: tuple[float, float] | None = None
+
+    @property
+    def has_words(self) -> bool:
+        """True when there is something to look for in texts."""
+        return bool(self.words or self.phrases or self.must)
+
+    @property
+    def has_filters(self) -> bool:
+        """True when not every file may answer."""
+        chosen = self.kinds or self.paths or self.attributes
+        return bool(chosen or self.confidence or self.since is not None or self.until is not None)
 
     @property
     def is_empty(self) -> bool:
         """True when there is nothing to look for."""
-        return not (self.words or self.phrases or self.must)
+        return not (self.has_words or self.has_filters)
 
     @property
     def plain(self) -> str:
@@ -48,6 +64,8 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     words: list[str] = []
     lists: dict[str, list[str]] = {name: [] for name in ("phrase", "must", "not", "kind", "path")}
     times: dict[str, int] = {}
+    attributes: list[tuple[str, str]] = []
+    confidence: tuple[float, float] | None = None
     mode: Mode = "hybrid"
     for sign, phrase, word in _PIECE.findall(text):
         if not word:
@@ -66,6 +84,10 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
             mode = next(known for known in _MODES if known == value)
         elif name in ("kind", "path"):
             lists[name].append(value.strip("/"))
+        elif name == "confidence" and (share := _parse_share(value)) is not None:
+            confidence = share
+        elif name in ("tag", "trust", "pinned", "frozen", "quarantined"):
+            attributes.append(("tags" if name == "tag" else name, value))
         else:
             words.append(word)
     return Query(
@@ -79,7 +101,23 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         since=times.get("since"),
         until=times.get("until"),
         mode=mode,
+        attributes=tuple(attributes),
+        confidence=confidence,
     )
+
+
+def _parse_share(text: str) -> tuple[float, float] | None:
+    """(least, most) that `>0.8`, `<=0.5`, `0.8` (at least) or `=0.8` mean; None for anything else."""
+    found = _SHARE.fullmatch(text)
+    if found is None:
+        return None
+    value = float(found[2])
+    return {
+        ">": (value + _LEAST, 1.0),
+        "<": (0.0, value - _LEAST),
+        "<=": (0.0, value),
+        "=": (value, value),
+    }.get(found[1], (value, 1.0))
 
 
 def _place_word(word: str, words: list[str], lists: dict[str, list[str]]) -> None:

@@ -12,7 +12,7 @@ from ctxfs.index.catalog import Catalog, ChunkRow, Counts
 from ctxfs.index.fuse_ranks import Scored, fuse
 from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.query import Query
-from ctxfs.model.errors import CommandError
+from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 POOL = 200
 _FILTER_EXACT = 20_000
 _FEW = 50
+_MATCHING = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,10 @@ class Searcher:
             catalog = self._opened()
             if catalog is None or self._words is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
+            if not query.has_words:
+                chunks = catalog.first_chunks(self._words.matching(query, below, _MATCHING), limit)
+                passing = [Scored(chunk, 1.0, {"filter": 1.0}) for chunk in chunks]
+                return Answer(query, self._hits(catalog, passing))
             rankings: dict[str, Sequence[tuple[int, float]]] = {}
             if query.mode != "meaning":
                 rankings["words"] = self._words.search(query, below, POOL)
@@ -115,6 +120,13 @@ class Searcher:
                 scored = [item for item in scored if item.chunk in satisfying]
             return Answer(query, self._hits(catalog, scored[:limit]), tuple(notes))
 
+    def find(self, query: Query, below: Path, limit: int) -> list[str]:
+        """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
+        if query.has_words or not query.has_filters:
+            wanted = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
+            raise invalid(query.text[:80], f"only filters can be asked for here: {wanted}")
+        return [hit.path for hit in self.search(query, below, limit).hits]
+
     def counts(self) -> tuple[Counts | None, dict[str, int], int]:
         """(catalog totals or None without an index, why files are skipped, vectors loaded)."""
         with self._lock:
@@ -122,6 +134,17 @@ class Searcher:
             if catalog is None:
                 return None, {}, 0
             return catalog.counts(), catalog.skipped(), self._vectors.count
+
+    def seen(self, path: str) -> tuple[str, str]:
+        """(hexadecimal sha256 of the content that words are found in, why the file is not indexed); both may be empty."""
+        with self._lock:
+            catalog = self._opened()
+            row = catalog.file(path) if catalog is not None else None
+            if row is None or catalog is None:
+                return "", ""
+            if row.state == "skipped":
+                return "", f"skipped: {catalog.note(row.id)}"
+            return (row.sha256.hex() if row.sha256 and row.state == "words" else ""), ""
 
     def meaning_fault(self) -> str:
         """Why meaning cannot be searched; empty if it can."""
@@ -181,7 +204,7 @@ class Searcher:
         if not query.plain:
             return [], ""
         vector = embedder.embed([query.plain])[0]
-        filtered = bool(query.kinds or query.paths or query.since is not None or query.until is not None or below.parts)
+        filtered = query.has_filters or bool(below.parts)
         allowed = self._words.allowed(query, below, _FILTER_EXACT) if filtered and self._words is not None else None
         if allowed is not None:
             pairs = catalog.vectors_of(allowed)
@@ -193,6 +216,9 @@ class Searcher:
         if filtered:
             rows = catalog.chunk_rows([chunk for chunk, _ in scored])
             scored = [pair for pair in scored if pair[0] in rows and _passes(rows[pair[0]], query, below)]
+            if query.attributes or query.confidence:
+                passing = set(self._words.matching(query, below, _MATCHING)) if self._words is not None else set()
+                scored = [pair for pair in scored if pair[0] in passing]
         return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:POOL], ""
 
     def _hits(self, catalog: Catalog, scored: Sequence[Scored]) -> list[Hit]:

@@ -41,6 +41,8 @@ class WordDocument:
     path: str
     kind: str
     mtime_ns: int
+    attributes: Sequence[tuple[str, str]] = ()
+    confidence: float | None = None
 
 
 def _schema() -> tantivy.Schema:
@@ -50,7 +52,8 @@ def _schema() -> tantivy.Schema:
     builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
     for name, _ in _FIELDS:
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
-    for name in ("under", "kind"):
+    builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
+    for name in ("under", "kind", "attribute"):
         builder.add_text_field(name, stored=False, tokenizer_name="raw", index_option="basic")
     return builder.build()
 
@@ -142,6 +145,11 @@ class Words:
         found = self._run(tantivy.Query.boolean_query(filters), limit + 1)
         return [chunk for chunk, _ in found] if len(found) <= limit else None
 
+    def matching(self, query: Query, below: Path, limit: int) -> list[int]:
+        """Chunks that pass the filters, whatever they say; in no order."""
+        filters = self._filters(query, below)
+        return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
+
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
         searcher = self._index.searcher()
         hits = searcher.search(query, limit, count=False).hits
@@ -179,6 +187,10 @@ class Words:
             groups.append([self._path_filter(path) for path in query.paths])
         if query.kinds:
             groups.append([self._term("kind", kind) for kind in query.kinds])
+        groups.extend([self._term("attribute", f"{name}={value}")] for name, value in query.attributes)
+        if query.confidence is not None:
+            low, high = query.confidence
+            groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
         if query.since is not None or query.until is not None:
             groups.append(
                 [
@@ -240,6 +252,10 @@ class WordWriter:
         path = printable(document.path)
         out.add_text("path", break_up(path))
         out.add_text("kind", document.kind)
+        for name, value in document.attributes:
+            out.add_text("attribute", f"{name}={printable(value)}")
+        if document.confidence is not None:
+            out.add_float("confidence", document.confidence)
         parts = path.split("/")
         for depth in range(1, len(parts) + 1):
             out.add_text("under", "/".join(parts[:depth]))

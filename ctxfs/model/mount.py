@@ -1,7 +1,7 @@
 """The one interface a provider of files implements."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ctxfs.model.change import Change
@@ -15,13 +15,14 @@ class Backing:
     """Where the bytes of a path really are: `relative` below the host folder `root` (absolute).
 
     Adapters work on it directly, by descriptors relative to `root`, and never follow a link out of it. `hidden` are
-    places below `root` that do not exist in the tree.
+    places below `root` that do not exist in the tree; `versioned` says that every change is to be journalled.
     """
 
     root: str
     relative: Path
     writable: bool
     hidden: frozenset[tuple[str, ...]] = frozenset()
+    versioned: bool = False
 
 
 class Mount(ABC):
@@ -43,6 +44,11 @@ class Mount(ABC):
     @abstractmethod
     async def read(self, path: Path) -> bytes:
         """The whole content as of one moment: never half of a change."""
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """Every extended attribute of a path, computed ones included. The default is none."""
+        await self.stat(path)
+        return {}
 
     async def apply(self, change: Change) -> None:
         """Make one change, or raise and leave everything as it was. The default is EROFS."""

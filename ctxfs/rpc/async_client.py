@@ -1,7 +1,7 @@
 """The trio client of the socket, for long-lived processes, and the daemon's tree as a Mount."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -102,6 +102,11 @@ class RemoteTree(Mount):
         """The daemon's snapshot."""
         data: bytes = await self._call("read", path=str(path))
         return data
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """The daemon's attributes of a path."""
+        found: Mapping[str, bytes] = await self._call("metadata", path=str(path))
+        return found
 
     async def apply(self, change: Change) -> None:
         """Hand the change to the daemon."""

@@ -62,6 +62,15 @@ class MountSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionSettings:
+    """How the past of memory, pads and requests is kept."""
+
+    window_ms: int = field(default=150, metadata={"doc": "changes within this time share a version"})
+    large_bytes: int = field(default=1_000_000, metadata={"doc": "larger files are kept beside git, by their sha256"})
+    upkeep: bool = field(default=True, metadata={"doc": "pack the repository in the background"})
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that ctxfs.toml can say."""
 
@@ -69,6 +78,7 @@ class Settings:
     context: ContextSettings = ContextSettings()
     index: IndexSettings = IndexSettings()
     mount: MountSettings = MountSettings()
+    versions: VersionSettings = VersionSettings()
     sources: tuple[Source, ...] = ()
 
 
@@ -77,6 +87,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "context": ContextSettings,
     "index": IndexSettings,
     "mount": MountSettings,
+    "versions": VersionSettings,
 }
 
 

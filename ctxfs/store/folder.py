@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 import trio
@@ -21,14 +21,22 @@ from ctxfs.threads import blocking
 class Folder(Mount):
     """The files below a host folder, exactly as they are there. Knows nothing of indexes or of the kernel."""
 
-    def __init__(self, root: str, *, writable: bool, hidden: frozenset[tuple[str, ...]] = frozenset()) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        writable: bool,
+        hidden: frozenset[tuple[str, ...]] = frozenset(),
+        versioned: bool = False,
+    ) -> None:
+        self._versioned = versioned
         self._root = root
         self._hidden = hidden
         self._writable = writable
 
     def backing(self, path: Path) -> Backing:
         """Every path here is a real one."""
-        return Backing(self._root, path, self._writable, self._hidden)
+        return Backing(self._root, path, self._writable, self._hidden, self._versioned)
 
     async def stat(self, path: Path) -> Entry:
         """The host's stat; links are not followed."""
@@ -41,6 +49,10 @@ class Folder(Mount):
     async def read(self, path: Path) -> bytes:
         """The whole file."""
         return await blocking(self._read, path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """The host's `user.*` attributes; links have none."""
+        return await blocking(self._metadata, path)
 
     async def apply(self, change: Change) -> None:
         """Change the host folder; a Put is written beside the target and renamed over it."""
@@ -82,6 +94,14 @@ class Folder(Mount):
             return beneath.read_file(self._root, path.parts)
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
+
+    def _metadata(self, path: Path) -> Mapping[str, bytes]:
+        with self._located(path) as (parent, name):
+            if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                return {}
+            place = beneath.magic_path(parent, name)
+            names = [key for key in os.listxattr(place, follow_symlinks=False) if key.startswith("user.")]
+            return {key: os.getxattr(place, key, follow_symlinks=False) for key in names}
 
     def _apply(self, change: Change) -> None:
         match change:

@@ -29,6 +29,21 @@ class Layout:
         return self.root / "tree"
 
     @property
+    def repo(self) -> HostPath:
+        """The history of the work tree: a bare git repository."""
+        return self.root / "repo.git"
+
+    @property
+    def large(self) -> HostPath:
+        """Contents too large for git, by their sha256."""
+        return self.root / "large"
+
+    @property
+    def journal(self) -> HostPath:
+        """Who touched what, until it is committed."""
+        return self.root / "journal"
+
+    @property
     def index(self) -> HostPath:
         """Everything derived; deleting it costs time only."""
         return self.root / "index"
@@ -52,10 +67,17 @@ def create_store(root: HostPath) -> Layout:
     if root.is_dir() and not layout.config.exists() and any(root.iterdir()):
         raise CommandError(f"'{root}' holds files that are not a ctxfs store", "choose an empty or new folder")
     try:
-        for folder in (layout.root, layout.tree, layout.index, layout.run, *(layout.tree / a for a in AREAS)):
+        for folder in (
+            layout.root,
+            layout.tree,
+            layout.index,
+            layout.run,
+            layout.journal,
+            *(layout.tree / a for a in AREAS),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
         (layout.tree / "memory" / "shared").mkdir(exist_ok=True)
-        for private in (layout.root, layout.run):
+        for private in (layout.root, layout.run, layout.journal):
             private.chmod(0o700)
         _probe_xattrs(layout.tree)
         if not layout.config.exists():

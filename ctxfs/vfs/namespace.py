@@ -57,6 +57,10 @@ class Namespace(Mount):
         """The names that lead to a view in every directory."""
         return frozenset(self._views)
 
+    def is_view(self, path: Path) -> bool:
+        """True for what a view shows."""
+        return self._view_position(path) is not None
+
     async def stat(self, path: Path) -> Entry:
         """The entry from the mount that owns `path`, or of a directory that leads to one."""
         if path.is_root or self._leads_to_mounts(path):
@@ -95,6 +99,13 @@ class Namespace(Mount):
             raise path_error(errno.EISDIR, path)
         owner, rest = await self._route(path)
         return await self._guarded(path, lambda: owner.read(rest))
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """The owner's attributes; none for directories that lead to mounts."""
+        if path.is_root or self._leads_to_mounts(path):
+            return {}
+        owner, rest = await self._route(path)
+        return await self._guarded(path, lambda: owner.metadata(rest))
 
     async def apply(self, change: Change) -> None:
         """Hand the change to its owner; EXDEV for a move across mounts, EPERM on the tree's own directories."""

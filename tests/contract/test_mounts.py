@@ -1,7 +1,7 @@
 """What every provider owes: run on each of them, and on the namespace that is made of them."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path as HostPath
 
 import pytest
@@ -19,7 +19,7 @@ SOME_QUESTION = Path.parse("how to rotate keys")
 
 
 @pytest.fixture
-def app(layout: Layout, corpus: HostPath) -> App:
+def app(layout: Layout, corpus: HostPath) -> Iterator[App]:
     """An opened store with one source; nothing is indexed."""
     add_source(layout.config, Source("handbook", str(corpus)))
     memory = layout.tree / "memory" / "a" / "fact"
@@ -27,7 +27,8 @@ def app(layout: Layout, corpus: HostPath) -> App:
     (memory / "one.md").write_text("a fact")
     made = App(layout)
     trio.run(made.tree.apply, MakeDir(Path.parse("context/my-task")))
-    return made
+    yield made
+    made.archive.close()
 
 
 def at(place: str) -> Callable[[App], Mount]:
@@ -41,7 +42,15 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
     },
     "namespace": lambda app: app.tree,
     "view": lambda app: app._view.at(Path.parse("knowledge/handbook")),
+    "versions": lambda app: app.tree._views[".versions"].at(Path.parse("memory/a/fact")),
+    "past": lambda app: committed(app).tree._views[".versions"].at(Path.parse("memory/a/fact")),
+    "snapshots": lambda app: committed(app).tree.mountpoints[Path.parse(".snapshots")],
 }
+
+
+def committed(app: App) -> App:
+    app.archive.snapshot("first")
+    return app
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -11,13 +11,13 @@ import pytest
 
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.words import Words
-from tests.live import Live, eventually
+from tests.live import Live, children_of, eventually
 
 pytestmark = pytest.mark.fuse
 
 
 def indexer_of(live: Live) -> int | None:
-    for child in Path(f"/proc/{live.daemon_pid()}/task/{live.daemon_pid()}/children").read_text().split():
+    for child in children_of(live.daemon_pid()):
         if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
             return int(child)
     return None

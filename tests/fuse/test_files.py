@@ -152,13 +152,13 @@ def test_extended_attributes_are_kept_and_follow_a_rename(pad: Path, live: Live)
     os.setxattr(file, "user.ctx.kind", b"fact")
     os.setxattr(file, "user.mine", b"\0\xff")
     os.rename(file, pad / "g")
-    assert sorted(os.listxattr(pad / "g")) == ["user.ctx.kind", "user.mine"]
+    assert set(os.listxattr(pad / "g")) >= {"user.ctx.kind", "user.mine", "user.ctx.sha256"}
     assert os.getxattr(pad / "g", "user.mine") == b"\0\xff"
     assert os.getxattr(live.store / "tree" / "pad" / pad.name / "g", "user.ctx.kind") == b"fact"
     assert code_of(lambda: os.setxattr(pad / "g", "user.mine", b"", os.XATTR_CREATE)) == errno.EEXIST
     assert code_of(lambda: os.getxattr(pad / "g", "user.none")) == errno.ENODATA
     os.removexattr(pad / "g", "user.mine")
-    assert os.listxattr(pad / "g") == ["user.ctx.kind"]
+    assert "user.mine" not in os.listxattr(pad / "g")
     assert code_of(lambda: os.setxattr(pad / "g", "trusted.x", b"1")) == errno.EOPNOTSUPP
 
 
@@ -279,7 +279,7 @@ def test_context_at_a_budget_is_within_it(live: Live, budget: int) -> None:
 def test_questions_that_cannot_be_or_are_odd(live: Live) -> None:
     search = live.at / "search"
     assert code_of(lambda: os.listdir(search / " ")) == errno.ENOENT
-    assert code_of(lambda: os.listdir(search / "kind:fact")) == errno.ENOENT
+    assert code_of(lambda: os.listdir(search / "mode:words")) == errno.ENOENT
     assert "results.jsonl" in os.listdir(search / ("why " * 62 + "ab"))
     assert code_of(lambda: os.listdir(search / ("q" * 256))) == errno.ENAMETOOLONG
     assert b"results.jsonl" in os.listdir(os.fsencode(search) + b"/caf\xe9 keys")

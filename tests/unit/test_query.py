@@ -39,6 +39,6 @@ def test_no_text_makes_the_parser_fail(text: str) -> None:
     assert query.is_empty or query.plain.strip()
 
 
-@pytest.mark.parametrize("text", ["", "   ", "kind:fact", '""'])
+@pytest.mark.parametrize("text", ["", "   ", "mode:words", '""'])
 def test_a_question_without_words_is_empty(text: str) -> None:
     assert parse_query(text, NOW).is_empty

@@ -1,0 +1,82 @@
+"""meta: the attributes of files, as `getfattr` and `setfattr` have them, with and without a mount."""
+
+import os
+
+import click
+
+from ctxfs.cli.output import say, say_json
+from ctxfs.cli.paths import tree_path
+from ctxfs.daemon.session import session
+from ctxfs.model.change import SetMeta
+from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
+from ctxfs.model.metadata import COMPUTED, PREFIX, SETTABLE
+from ctxfs.model.path import Path
+from ctxfs.rpc.wire import change_to_wire
+
+_NAMES = f"""\b
+Set by whoever may write: {", ".join(SETTABLE)}.
+Computed: {", ".join(COMPUTED)}."""
+
+
+@click.group()
+def meta() -> None:
+    """Read, set and find by the attributes of files (user.ctx.*)."""
+
+
+@meta.command(epilog=_NAMES)
+@click.argument("path")
+@click.argument("name", default="")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object.")
+@click.pass_obj
+def get(store: str | None, path: str, name: str, as_json: bool) -> None:
+    """Show the attributes of PATH, or the value of NAME."""
+    with session(store) as opened:
+        found: dict[str, bytes] = opened.call("metadata", path=tree_path(opened, path))
+    shown = {key.removeprefix(PREFIX): value.decode("utf-8", "replace") for key, value in sorted(found.items())}
+    if name:
+        if name not in shown:
+            raise CommandError(f"'{path}' has no attribute '{name}'", "", EXIT_NOTHING_FOUND)
+        say_json(shown[name]) if as_json else say(shown[name])
+    elif as_json:
+        say_json(shown)
+    else:
+        for key, value in shown.items():
+            click.secho(f"{key}", fg="cyan", nl=False)
+            say(f" = {value}")
+
+
+@meta.command("set", epilog=_NAMES)
+@click.argument("path")
+@click.argument("assignments", metavar="NAME=VALUE…", nargs=-1, required=True)
+@click.option("-m", "--reason", default="", help="Why; recorded with the version.")
+@click.pass_obj
+def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str) -> None:
+    """Set attributes of PATH; an empty VALUE removes one. A name with a dot (user.mine) is taken as it is."""
+    with session(store) as opened:
+        opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
+        place = Path.parse(tree_path(opened, path))
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                raise CommandError(f"'{text}' is not NAME=VALUE", "such as: kind=fact", 2)
+            full = name if name.startswith("user.") else PREFIX + name
+            opened.call("apply", change=change_to_wire(SetMeta(place, full, value.encode() if value else None)))
+
+
+@meta.command()
+@click.argument("filters", nargs=-1, required=True)
+@click.option("--below", default="", metavar="PATH", help="Only below this directory.")
+@click.option("-n", "--number", default=1000, show_default=True, type=click.IntRange(1), help="How many files at most.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of paths.")
+@click.pass_obj
+def find(store: str | None, filters: tuple[str, ...], below: str, number: int, as_json: bool) -> None:
+    """List files by attributes: kind:fact tag:deploy 'confidence:>0.8' pinned:true, newest first."""
+    with session(store) as opened:
+        found = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=number)
+    if as_json:
+        say_json(found)
+    else:
+        for path in found:
+            say(path)
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)

@@ -1,0 +1,239 @@
+"""log, show, diff, blame, restore, undo, redo, snapshot, commit: the past of memory, pads and requests."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.paths import tree_path
+from ctxfs.daemon.session import Session, session
+from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
+
+_json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+_reason = click.option("-m", "--reason", default="", help="Why; recorded with the version.")
+_dry = click.option("-n", "--dry-run", is_flag=True, help="Show the diff and change nothing.")
+_principal = click.option("--principal", metavar="NAME", help="Only what this principal did, such as agent:alice.")
+_session = click.option("--session", "session_name", metavar="ID", help="Only what was done in this session.")
+_SHORT = 8
+
+
+@contextlib.contextmanager
+def _joined(store: str | None, reason: str = "") -> Iterator[Session]:
+    with session(store) as opened:
+        opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
+        yield opened
+
+
+@click.command()
+@click.argument("path", default="")
+@click.option(
+    "-n", "--number", default=50, show_default=True, type=click.IntRange(1), help="How many versions at most."
+)
+@_principal
+@_session
+@click.option("--since", metavar="TIME", help="2h, yesterday, 2026-11-20T10:00.")
+@click.option("--until", metavar="TIME", help="The same, as an upper bound.")
+@click.option("--stat", is_flag=True, help="The paths that each version changed, too.")
+@_json
+@click.pass_obj
+def log(
+    store: str | None,
+    path: str,
+    number: int,
+    principal: str | None,
+    session_name: str | None,
+    since: str | None,
+    until: str | None,
+    stat: bool,
+    as_json: bool,
+) -> None:
+    """The versions in which PATH changed (a directory: anything below it), newest first, through renames."""
+    with _joined(store) as opened:
+        asked = {"principal": principal, "session": session_name, "since": since, "until": until}
+        found = opened.call("log", path=tree_path(opened, path), limit=number, changes=stat, **asked)
+    if as_json:
+        say_json(found)
+    else:
+        for version in found:
+            _say_version(version)
+            for change in version.get("changes", ()):
+                say(f"    {change['what']:<7}{change['path']}")
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+def _say_version(version: dict[str, Any]) -> None:
+    click.secho(version["revision"][:_SHORT], fg="yellow", nl=False)
+    click.secho(f"  {version['time']}  ", nl=False)
+    click.secho(f"{version['principal']:<16}", fg="cyan", nl=False)
+    reason = f"  ({version['reason']})" if version["reason"] else ""
+    session_name = f"  [{version['session']}]" if version["session"] else ""
+    say(f"  {version['subject']}{reason}{session_name}")
+
+
+@click.command()
+@click.argument("path")
+@click.option(
+    "--at", default="latest", show_default=True, metavar="WHEN", help="A revision, a snapshot's name or a time."
+)
+@click.pass_obj
+def show(store: str | None, path: str, at: str) -> None:
+    """Print PATH as it was, as bytes."""
+    with _joined(store) as opened:
+        write_bytes(opened.call("show", path=tree_path(opened, path), at=at))
+
+
+@click.command()
+@click.argument("path", default="")
+@click.option(
+    "--from", "old", default="1d-ago", show_default=True, metavar="WHEN", help="A revision, snapshot or time."
+)
+@click.option("--to", "new", default="latest", show_default=True, metavar="WHEN", help="The same.")
+@click.pass_obj
+def diff(store: str | None, path: str, old: str, new: str) -> None:
+    """What changed at PATH between two versions, attributes included, as a unified diff."""
+    with _joined(store) as opened:
+        _say_diff(opened.call("diff", path=tree_path(opened, path), old=old, new=new))
+
+
+def _say_diff(data: bytes) -> None:
+    if not sys.stdout.isatty():
+        write_bytes(data)
+        return
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for line in data.decode("utf-8", "replace").splitlines():
+        head = line.startswith(("+++", "---", "diff ", "index "))
+        say(line, fg=None if head else colours.get(line[:1]), bold=head)
+
+
+@click.command()
+@click.argument("path")
+@click.option(
+    "--at", default="latest", show_default=True, metavar="WHEN", help="A revision, a snapshot's name or a time."
+)
+@_json
+@click.pass_obj
+def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
+    """Who wrote each line of PATH, and in which version."""
+    with _joined(store) as opened:
+        lines = opened.call("blame", path=tree_path(opened, path), at=at)
+    if as_json:
+        say_json(lines)
+        return
+    width = max((len(line["principal"]) for line in lines), default=0)
+    for line in lines:
+        click.secho(line["revision"][:_SHORT], fg="yellow", nl=False)
+        click.secho(f" {line['principal']:<{width}} ", fg="cyan", nl=False)
+        say(f"{line['line']:>5}  {line['text'].decode('utf-8', 'replace')}")
+
+
+@click.command()
+@click.argument("path", default="")
+@click.option("--to", "to", required=True, metavar="WHEN", help="A revision, snapshot, time, or prev.")
+@_dry
+@_reason
+@_json
+@click.pass_obj
+def restore(store: str | None, path: str, to: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Bring PATH (a file, a directory, or everything) back to a version. It is a new version, and can be undone."""
+    with _joined(store, reason) as opened:
+        done = opened.call("restore", path=tree_path(opened, path), to=to, dry_run=dry_run)
+    _say_outcome(done, dry_run, as_json, "restored")
+
+
+@click.command()
+@click.argument("path", default="")
+@_principal
+@_session
+@_dry
+@_reason
+@_json
+@click.pass_obj
+def undo(
+    store: str | None,
+    path: str,
+    principal: str | None,
+    session_name: str | None,
+    dry_run: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Take back the newest change of PATH; again for the one before it. With --principal or --session: all of theirs."""
+    with _joined(store, reason) as opened:
+        asked = {"principal": principal, "session": session_name, "dry_run": dry_run}
+        done = opened.call("undo", path=tree_path(opened, path), **asked)
+    _say_outcome(done, dry_run, as_json, "undone")
+
+
+@click.command()
+@click.argument("path", default="")
+@_dry
+@_reason
+@_json
+@click.pass_obj
+def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Take back the last undo of PATH."""
+    with _joined(store, reason) as opened:
+        done = opened.call("redo", path=tree_path(opened, path), dry_run=dry_run)
+    _say_outcome(done, dry_run, as_json, "redone")
+
+
+def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:
+    if as_json:
+        say_json(done)
+    elif dry_run:
+        _say_diff(done["diff"])
+        say(f"{len(done['changes'])} paths would change")
+    elif done["version"] is None:
+        say("nothing to do: it is like that already")
+    else:
+        say(
+            f"{verb} {len(done['changes'])} paths: {done['version']['subject']} ({done['version']['revision'][:_SHORT]})"
+        )
+    for path in done["kept"]:
+        warn(f"{path} was written meanwhile and is left as it is")
+
+
+@click.command()
+@click.argument("name", default="")
+@click.option("--delete", is_flag=True, help="Forget the name; the version stays.")
+@_json
+@click.pass_obj
+def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
+    """Name the present version, reachable as .snapshots/NAME; without NAME list them."""
+    with _joined(store) as opened:
+        if not name:
+            if delete:
+                raise CommandError("which snapshot?", "ctxfs snapshot --delete NAME", 2)
+            found = opened.call("snapshots")
+            if as_json:
+                say_json(found)
+                return
+            for version in found:
+                click.secho(f"{version['name']:<20}", bold=True, nl=False)
+                _say_version(version)
+        elif delete:
+            opened.call("delete_snapshot", name=name)
+            say(f"the name '{name}' is forgotten; its version stays")
+        else:
+            made = opened.call("snapshot", name=name)
+            say_json(made) if as_json else say(f"{name} is {made['revision'][:_SHORT]}; see .snapshots/{name}/")
+
+
+@click.command()
+@_json
+@click.pass_obj
+def commit(store: str | None, as_json: bool) -> None:
+    """Make versions of everything that was written until now, without waiting for the commit window."""
+    with _joined(store) as opened:
+        made = opened.call("commit")
+        head = opened.call("log", path="", limit=1)
+    if as_json:
+        say_json(made or head)
+        return
+    for version in head:
+        _say_version(version)

@@ -1,0 +1,19 @@
+"""Paths as people type them: from the root of the tree, or as they are on a mount point."""
+
+import os
+
+from ctxfs.daemon.session import Session
+
+
+def tree_path(opened: Session, text: str) -> str:
+    """The path in the tree that `text` means: relative to the working directory where that is on a mount, else to the root.
+
+    `~/ctx/memory/a/x.md`, `x.md` typed in `~/ctx/memory/a`, and `memory/a/x.md` typed anywhere else are the same.
+    """
+    if not text:
+        return ""
+    host = os.path.abspath(os.path.expanduser(text))
+    for at in opened.call("mountpoints"):
+        if host == at or host.startswith(at + "/"):
+            return host[len(at) :].strip("/")
+    return text.strip("/")

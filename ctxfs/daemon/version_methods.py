@@ -1,0 +1,162 @@
+"""What can be asked of a store's past, by name: plain values in, plain values out."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ctxfs.app import App, is_versioned
+from ctxfs.model.errors import CommandError, invalid
+from ctxfs.model.path import Path, printable
+from ctxfs.threads import blocking
+from ctxfs.versions.commits import Actor, Commit
+from ctxfs.versions.history import parse_moment
+from ctxfs.versions.pathindex import Filter, PathChange
+from ctxfs.versions.rollback import Outcome
+from ctxfs.vfs.record import Caller
+
+_MAX_LOG = 1_000_000
+
+
+def commit_record(commit: Commit) -> dict[str, Any]:
+    """A version as plain values."""
+    return {
+        "revision": commit.oid,
+        "time": commit.when,
+        "time_ns": commit.time_ns,
+        "principal": commit.actor.principal,
+        "session": commit.actor.session,
+        "tool": commit.actor.tool,
+        "reason": commit.actor.reason,
+        "op": commit.op,
+        "subject": printable(commit.subject),
+    }
+
+
+def _change_record(change: PathChange) -> dict[str, Any]:
+    return {"path": printable(change.path.decode("utf-8", "surrogateescape")), "what": change.what, "size": change.size}
+
+
+def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
+    return {
+        "version": commit_record(outcome.commit) if outcome.commit else None,
+        "changes": [_change_record(change) for change in outcome.changes],
+        "kept": [printable(path.decode("utf-8", "surrogateescape")) for path in outcome.kept],
+        "diff": diff,
+    }
+
+
+def _path(args: Mapping[str, Any]) -> str:
+    """The path that is asked about; EINVAL for one that has no past."""
+    path = Path.parse(str(args.get("path", "")))
+    if not path.is_root and not is_versioned(path):
+        raise invalid(path, "only memory, pad, context and search are versioned")
+    return str(path)
+
+
+def _filter(args: Mapping[str, Any]) -> Filter:
+    now = datetime.now(UTC)
+    times = {}
+    for name in ("since", "until"):
+        if args.get(name):
+            moment = parse_moment(str(args[name]), now)
+            if moment is None:
+                raise CommandError(f"'{args[name]}' is not a time", "write 2h, yesterday or 2026-11-20T10:00", 2)
+            times[f"{name}_ns"] = moment
+    return Filter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
+
+
+def _actor(caller: Caller, args: Mapping[str, Any]) -> Actor:
+    """The caller, with the reason that this request gives."""
+    actor = caller.actor
+    return Actor(actor.principal, actor.session, actor.tool, str(args.get("reason") or actor.reason))
+
+
+async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return [commit_record(commit) for commit in await blocking(app.archive.commit)]
+
+
+async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
+    path, wanted = _path(args), _filter(args)
+    steps = await blocking(app.archive.log, path, wanted, limit)
+    found = [commit_record(step.commit) for step in steps]
+    if args.get("changes"):
+        changes: Sequence[Sequence[PathChange]] = await blocking(
+            app.archive.changes_of, [step.seq for step in steps], path
+        )
+        for record, part in zip(found, changes, strict=True):
+            record["changes"] = [_change_record(change) for change in part]
+    return found
+
+
+async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.archive.show, _path(args), str(args["at"]))
+
+
+async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.archive.diff, _path(args), str(args["old"]), str(args["new"]))
+
+
+async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    lines = await blocking(app.archive.blame, _path(args), str(args.get("at", "latest")))
+    return [
+        {
+            "revision": line.commit,
+            "principal": line.principal,
+            "time_ns": line.time_ns,
+            "line": line.number,
+            "text": line.text,
+        }
+        for line in lines
+    ]
+
+
+async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    return _outcome_record(*await blocking(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
+
+
+async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
+    return _outcome_record(*await blocking(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
+
+
+async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    return _outcome_record(*await blocking(lambda: app.archive.redo(path, actor, dry_run=dry)))
+
+
+async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return commit_record(await blocking(app.archive.snapshot, str(args["name"])))
+
+
+async def _delete_snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(app.archive.delete_snapshot, str(args["name"]))
+
+
+async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    found = await blocking(app.archive.snapshots)
+    out = []
+    for name in sorted(found):
+        step = await blocking(app.archive.resolve, name)
+        out.append({"name": name, **commit_record(step.commit)})
+    return out
+
+
+VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "commit": _commit,
+    "log": _log,
+    "show": _show,
+    "diff": _diff,
+    "blame": _blame,
+    "restore": _restore,
+    "undo": _undo,
+    "redo": _redo,
+    "snapshot": _snapshot,
+    "delete_snapshot": _delete_snapshot,
+    "snapshots": _snapshots,
+}
+# These speak of everything that was written before they were asked, so what is still being noted comes first.
+AFTER_SYNC = frozenset(VERSION_METHODS)
+# These change the work tree: the kernel's caches are told before the answer goes out.
+ROLLBACKS = frozenset(("restore", "undo", "redo"))

@@ -1,0 +1,156 @@
+"""When versions are made: soon after something was noted in the journal, at once if somebody asks, and for nobody's account
+what changed in the work tree without a word.
+"""
+
+import itertools
+import logging
+
+import trio
+
+from ctxfs.app import App
+from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.watch import Parts, Places, Watcher
+from ctxfs.model.path import encode_name
+from ctxfs.rpc.server import Peer
+from ctxfs.store.layout import AREAS
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_SYNC_SECONDS = 3.0
+_QUIET_SECONDS = 2.0
+_RETRY_SECONDS = 2.0
+_CHECKPOINT_SECONDS = 5.0
+_OPEN_AFTER_SECONDS = 0.2
+
+
+class VersionService:
+    """The daemon's committer."""
+
+    def __init__(self, app: App, mountpoints: Mountpoints) -> None:
+        self._app = app
+        self._mountpoints = mountpoints
+        self._wanted = trio.Event()
+        self._unsaid: dict[bytes, None] = {}
+        self._unsaid_wanted = trio.Event()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[trio.Event, set[Peer], list[str]]] = {}
+        self._areas = {str(app.layout.tree / area): area for area in AREAS}
+        self._failing = False
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        await trio.sleep(_OPEN_AFTER_SECONDS)  # the first `ls` goes first
+        await self._attempt(self._app.archive.open)
+        watcher = Watcher(self._noted)
+        await watcher.set_roots([str(self._app.layout.journal)], ())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watcher.run)
+            nursery.start_soon(self._commit_loop)
+            nursery.start_soon(self._unsaid_loop)
+            nursery.start_soon(self._checkpoint_loop)
+            self._wanted.set()
+
+    def close(self) -> None:
+        """Commit what is left. Blocks."""
+        self._app.archive.close()
+
+    # the way to the mount processes
+
+    async def sync(self, *, record: bool = True) -> list[str]:
+        """Wait until every mount process has noted what it wrote, and has told the kernel of what it heard.
+
+        Returns the paths that were being written. A mount process that does not answer is not waited for long.
+        """
+        peers = set(self._mountpoints.peers)
+        if not peers:
+            return []
+        number, event, writing = next(self._numbers), trio.Event(), list[str]()
+        self._waiting[number] = (event, peers, writing)
+        for peer in peers:
+            peer.push("sync", [number, record])
+        with trio.move_on_after(_SYNC_SECONDS):
+            await event.wait()
+        del self._waiting[number]
+        return writing
+
+    def synced(self, peer: Peer, number: int, writing: list[str]) -> None:
+        """A mount process has answered."""
+        if number in self._waiting:
+            event, peers, found = self._waiting[number]
+            found.extend(writing)
+            peers.discard(peer)
+            if not peers:
+                event.set()
+
+    def left(self, peer: Peer) -> None:
+        """A mount process is gone and will not answer."""
+        for number in list(self._waiting):
+            self.synced(peer, number, [])
+
+    # what happens by itself
+
+    def changed(self, root: str, inside: set[Parts]) -> None:
+        """Something happened below a watched folder; most of it will be in the journal."""
+        area = self._areas.get(root)
+        if area is None:
+            return
+        for parts in inside:
+            self._unsaid[b"/".join((area.encode(), *(encode_name(part) for part in parts)))] = None
+        self._unsaid_wanted.set()
+
+    def _noted(self, places: Places) -> None:
+        self._wanted.set()
+
+    async def _commit_loop(self) -> None:
+        window = self._app.settings.versions.window_ms / 1000
+        while True:
+            await self._wanted.wait()
+            end = trio.current_time() + window
+            while trio.current_time() < end:
+                self._wanted = trio.Event()
+                if await self._attempt(self._app.archive.is_urgent):
+                    break
+                with trio.move_on_at(end):
+                    await self._wanted.wait()
+            self._wanted = trio.Event()
+            if not await self._attempt(self._app.archive.commit, ok=True):
+                await trio.sleep(_RETRY_SECONDS)
+                self._wanted.set()
+
+    async def _unsaid_loop(self) -> None:
+        """Somebody edits the work tree itself: committed once it is quiet, for the store's owner."""
+        while True:
+            await self._unsaid_wanted.wait()
+            self._unsaid_wanted = trio.Event()
+            with trio.move_on_after(_QUIET_SECONDS) as waited:
+                await self._unsaid_wanted.wait()
+            if not waited.cancelled_caught:
+                continue
+            paths, self._unsaid = self._unsaid, {}
+            writing = {encode_name(path) for path in await self.sync(record=False)}
+            await self._attempt(self._app.archive.commit, [path for path in paths if path not in writing])
+
+    async def _checkpoint_loop(self) -> None:
+        while True:
+            await trio.sleep(_CHECKPOINT_SECONDS)
+            await self._attempt(self._app.archive.checkpoint)
+
+    async def _attempt(self, call, *args, ok: bool = False):  # type: ignore[no-untyped-def]
+        """The result, or None after a failure, which is said once until something succeeds again."""
+        try:
+            result = await blocking(call, *args)
+        except OSError as error:
+            if not self._failing:
+                log.error(
+                    "versions cannot be made: %s: %s; tried again, nothing is lost", error.filename, error.strerror
+                )
+            self._failing = True
+            return None
+        except Exception:
+            if not self._failing:
+                log.exception("versions cannot be made; tried again, nothing is lost")
+            self._failing = True
+            return None
+        self._failing = False
+        return True if ok else result

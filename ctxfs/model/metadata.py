@@ -1,0 +1,108 @@
+"""The attributes `user.ctx.*`: which there are, who may set them, and what they may say.
+
+Computed ones are read-only; any other `user.*` attribute is kept as it is.
+"""
+
+import errno
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from ctxfs.model.errors import invalid, not_permitted, path_error
+from ctxfs.model.principal import Principal
+
+PREFIX = "user.ctx."
+COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed")
+COMPUTED_OF_DIRECTORIES = ("revision", "author", "session", "created_at")
+MAX_BYTES = 2048
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_TAG = re.compile(r"[^\s,:=\x00-\x1f]{1,64}")
+
+
+def _is_kind(text: str) -> bool:
+    return bool(_WORD.fullmatch(text))
+
+
+def _is_line(text: str) -> bool:
+    return bool(text.strip()) and all(ord(character) >= 32 for character in text)
+
+
+def _is_text(text: str) -> bool:
+    return bool(text.strip()) and all(ord(character) >= 32 or character in "\n\t" for character in text)
+
+
+def _is_share(text: str) -> bool:
+    return bool(re.fullmatch(r"[01]|[01]?\.\d{1,17}", text)) and 0 <= float(text) <= 1
+
+
+def _is_tags(text: str) -> bool:
+    return all(_TAG.fullmatch(tag.strip()) for tag in text.split(","))
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_truth(text: str) -> bool:
+    return text in ("true", "false")
+
+
+def _is_trust(text: str) -> bool:
+    return text in ("untrusted", "normal", "trusted")
+
+
+SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
+    "kind": (_is_kind, "a word in lower case, such as fact"),
+    "source": (_is_line, "one line: a path, message id, span or URL"),
+    "confidence": (_is_share, "a number from 0 to 1"),
+    "description": (_is_text, "text"),
+    "tags": (_is_tags, "words separated by commas"),
+    "expires_at": (_is_time, "an ISO 8601 date or time"),
+    "pinned": (_is_truth, "true or false"),
+    "supersedes": (_is_line, "one line: a path or a revision"),
+    "trust": (_is_trust, "untrusted, normal or trusted"),
+    "frozen": (_is_truth, "true or false"),
+    "quarantined": (_is_truth, "true or false"),
+}
+BY_PEOPLE_ONLY = frozenset(("trust", "frozen", "quarantined"))
+
+
+def check_attribute(path: object, name: str, value: bytes | None, by: Principal | None) -> None:
+    """Refuse what may not be set (`value` None: removed) by the principal `by` (None: not known, so not a person).
+
+    OSError: EPERM for computed attributes and for those that only people set, EINVAL for unknown names and malformed
+    values, E2BIG beyond 2048 bytes. Names outside `user.ctx.` are not judged.
+    """
+    if not name.startswith(PREFIX):
+        return
+    short = name.removeprefix(PREFIX)
+    if short in COMPUTED:
+        raise not_permitted(path, f"{name} is computed")
+    if short not in SETTABLE:
+        raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
+    if short in BY_PEOPLE_ONLY and (by is None or by.kind != "human"):
+        raise not_permitted(path, f"only people set {name}")
+    if value is None:
+        return
+    if len(value) > MAX_BYTES:
+        raise path_error(errno.E2BIG, path, f"{name} holds {MAX_BYTES} bytes at most")
+    if not is_sound(short, value):
+        raise invalid(path, f"{name} should be {SETTABLE[short][1]}")
+
+
+def is_sound(short: str, value: bytes) -> bool:
+    """True if `value` is well-formed for the settable attribute `short`."""
+    try:
+        return SETTABLE[short][0](value.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
+def tags_of(value: bytes) -> list[str]:
+    """The single tags in a value of `user.ctx.tags`."""
+    return [tag.strip() for tag in value.decode("utf-8", "replace").split(",") if tag.strip()]

@@ -1,0 +1,121 @@
+"""Turn paths of the work tree into git entries, reading only what is not known to be unchanged."""
+
+import errno
+import os
+import stat as st
+import time
+
+from ctxfs.versions.large import pointer_text
+from ctxfs.versions.ledger import ABSENT, Ledger, State
+from ctxfs.versions.pathindex import Seen
+from ctxfs.versions.sidecar import SideCar, usual_mode
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
+from ctxfs.versions.worktree import git_mode, read_xattrs
+
+_RACY_NS = 20_000_000
+_TRIES = 3
+
+
+class Capture:
+    """One look at the work tree; `remembered` and `gone` are for the path index once the commit is made."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.remembered: list[tuple[bytes, Seen]] = []
+        self.gone: list[bytes] = []
+        self.sizes: dict[str, int] = {}
+
+    def state(self, parts: Parts, found: os.stat_result | None, head: State) -> State:
+        """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty."""
+        path = b"/".join(parts)
+        if found is None:
+            self.gone.append(path)
+            return ABSENT
+        kind = git_mode(found)
+        try:
+            if kind == MODE_DIR:
+                # A directory's times change with what is in it, so they do not say whether its attributes did.
+                side = SideCar(self._ledger.work.xattrs(parts), _unusual(found, MODE_DIR))
+                return State(_directory(head), self._ledger.write_side(side))
+            seen = self._ledger.index.seen(path)
+            if seen is not None and seen[:5] == _look(found):
+                self.sizes[seen.oid] = seen.size
+                return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
+            return self._fresh(path, parts, found, kind, moved=seen is None)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return self.state(parts, None, head)  # it went away, or became something else: another record says so
+            raise
+
+    def settle(self) -> None:
+        """The commit is made: remember what everything looked like."""
+        index = self._ledger.index
+        index.begin()
+        try:
+            if self.gone:
+                index.forget_seen(self.gone)
+            index.remember(self.remembered)
+            index.end()
+        except BaseException:
+            index.abandon()
+            raise
+
+    def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
+        ledger = self._ledger
+        if kind == MODE_LINK:
+            entry, side = TreeEntry(MODE_LINK, ledger.repo.write("blob", ledger.work.target(parts))), ""
+        else:
+            found, entry, side = self._file(parts, moved)
+        self.remember(path, found, entry, side)
+        return State(entry, side)
+
+    def remember(self, path: bytes, found: os.stat_result, entry: TreeEntry, side: str) -> None:
+        """A file or link that looks like `found` is this entry."""
+        self.sizes[entry.oid] = found.st_size
+        look = _look(found)
+        if max(found.st_mtime_ns, found.st_ctime_ns) > time.time_ns() - _RACY_NS:
+            # Another write within the clock's grain would look the same: do not trust this next time.
+            look = (*look[:3], 0, look[4])
+        self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
+
+    def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+        ledger = self._ledger
+        for attempt in range(_TRIES):
+            with ledger.work.opened(parts) as fd:
+                found = os.fstat(fd)
+                if not st.S_ISREG(found.st_mode):
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                mode = git_mode(found)
+                xattrs = read_xattrs(fd)
+                large = None
+                # Under a new name the same inode with the same times is the file that was moved there.
+                known = ledger.index.seen_inode(found.st_ino, found.st_size, found.st_mtime_ns) if moved else None
+                if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
+                    oid = known.oid
+                    large = ledger.side(known.side).large if known.side else None
+                elif found.st_size >= ledger.large_from:
+                    large = ledger.large.add(fd)
+                    oid = ledger.repo.write("blob", pointer_text(large))
+                else:
+                    with open(fd, "rb", closefd=False) as file:
+                        oid = ledger.repo.write("blob", file.read())
+                after = os.fstat(fd)
+            if _look(after) == _look(found) or attempt + 1 == _TRIES:
+                break  # written while it was read: whoever writes it will close it, and that is another version
+        side = ledger.write_side(SideCar(xattrs, _unusual(found, mode), large))
+        return found, TreeEntry(mode, oid), side
+
+
+def _directory(head: State) -> TreeEntry:
+    if head.entry is not None and head.entry.mode == MODE_DIR:
+        return head.entry
+    return TreeEntry(MODE_DIR, EMPTY_TREE)
+
+
+def _look(found: os.stat_result) -> tuple[int, int, int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode
+
+
+def _unusual(found: os.stat_result, mode: int) -> int | None:
+    bits = st.S_IMODE(found.st_mode)
+    return None if bits == usual_mode(mode) else bits

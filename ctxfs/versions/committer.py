@@ -1,0 +1,186 @@
+"""Make commits of what changed in the work tree: one for each principal and session that touched it."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from ctxfs.versions.capture import Capture
+from ctxfs.versions.commits import Actor, Commit, describe_paths
+from ctxfs.versions.journal import Record
+from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.trees import MODE_DIR, Parts
+from ctxfs.versions.worktree import git_mode
+
+
+class Committer:
+    """Turns records, or a whole scan, into commits. Used under the archive's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def commit_records(self, records: Iterable[Record]) -> list[Commit]:
+        """A commit for each actor, in the order in which they were last at work. A path belongs to who touched it last."""
+        last: dict[bytes, tuple[Actor, bool]] = {}
+        order: dict[Actor, None] = {}
+        moves: dict[bytes, bytes] = {}  # where it is now → where it was before this batch
+        for record in records:
+            if record.op in ("sync", "end"):
+                continue
+            order.pop(record.actor, None)
+            order[record.actor] = None
+            if record.op == "move":
+                last[record.path], last[record.to] = (record.actor, False), (record.actor, True)
+                moves[record.to] = moves.pop(record.path, record.path)
+            else:
+                whole = record.op == "tree" or (record.path in last and last[record.path][1])
+                last[record.path] = (record.actor, whole)
+        made = []
+        for actor in order:
+            paths = {path: whole for path, (who, whole) in last.items() if who == actor}
+            mine = {target: source for target, source in moves.items() if target in paths}
+            commit = self.commit_paths(actor, "write", paths, mine)
+            if commit is not None:
+                made.append(commit)
+        return made
+
+    def commit_paths(
+        self, actor: Actor, op: str, paths: Mapping[bytes, bool], moves: Mapping[bytes, bytes] | None = None
+    ) -> Commit | None:
+        """Commit what these paths are now (True: with everything below); None if nothing differs from the last version."""
+        look = _Look(self._ledger)
+        for path, whole in paths.items():
+            look.at(tuple(path.split(b"/")) if path else (), whole)
+        return self._make(look.capture, actor, op, look.states, moves or {})
+
+    def commit_everything(self, actor: Actor, op: str) -> Commit | None:
+        """Commit the whole work tree as it is; files that look as they did are not read."""
+        ledger, capture = self._ledger, Capture(self._ledger)
+        states: dict[Parts, State] = {}
+        known = dict(ledger.walk(ledger.tree, ()))
+        for parts, found in ledger.work.walk():
+            head = known.pop(parts, State(None))
+            state = capture.state(parts, found, head)
+            if state != head:
+                states[parts] = state
+        for parts in known:
+            if not any(
+                parts[:depth] in states and states[parts[:depth]].entry is None for depth in range(1, len(parts))
+            ):
+                states[parts] = capture.state(parts, None, known[parts])
+        return self._make(capture, actor, op, states, _moved_whole(known, states))
+
+    def _make(
+        self, capture: Capture, actor: Actor, op: str, states: dict[Parts, State], moves: Mapping[bytes, bytes]
+    ) -> Commit | None:
+        ledger = self._ledger
+        # Parents first: a directory's own entry must not come after what is in it.
+        ordered = {parts: states[parts] for parts in sorted(states)}
+        tree = ledger.edited(ledger.tree, ordered)
+        commit = None
+        if tree != ledger.tree:
+            before = ledger.tree
+            kept = [
+                move
+                for move in ((source, target) for target, source in moves.items())
+                if self._is_move(before, tree, *move)
+            ]
+            subject = self._subject(op, ordered, kept)
+            commit = ledger.advance(tree, actor, op, subject, moves=kept, sizes=capture.sizes)
+        capture.settle()
+        return commit
+
+    def _is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
+        """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
+        old, new = tuple(source.split(b"/")), tuple(target.split(b"/"))
+        state = self._ledger.state
+        return (
+            state(before, old).entry is not None
+            and state(after, old).entry is None
+            and state(before, new).entry is None
+            and state(after, new).entry is not None
+        )
+
+    @staticmethod
+    def _subject(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:
+        if len(moves) == 1 and all(b"/".join(parts).startswith(moves[0]) for parts in states):
+            source, target = moves[0]
+            return describe_paths("move", [source]) + describe_paths(" to", [target])
+        removed = [b"/".join(parts) for parts, state in states.items() if state.entry is None]
+        if len(removed) == len(states):
+            return describe_paths("remove" if op == "write" else f"{op}: remove", removed)
+        files = [b"/".join(p) for p, state in states.items() if state.entry and state.entry.mode != MODE_DIR]
+        return describe_paths(op, files or [b"/".join(parts) for parts in states])
+
+
+class _Look:
+    """Paths of the work tree compared with the last version: `states` are those that differ."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.capture = Capture(ledger)
+        self.states: dict[Parts, State] = {}
+        self._directories: dict[Parts, bool] = {}
+
+    def at(self, parts: Parts, whole: bool) -> None:
+        """Look at a path, and at directories above it that the last version lacks or that are gone."""
+        for depth in range(1, len(parts)):
+            above = parts[:depth]
+            if not self._is_directory(above):
+                self._take(above)
+                return
+            if above not in self.states and self._head(above).entry is None:
+                self._take(above)
+        found = self._take(parts) if parts else self._ledger.work.look(())
+        if found is None:
+            return
+        if whole and git_mode(found) == MODE_DIR:
+            self._below(parts)
+        elif found.st_nlink > 1 and git_mode(found) != MODE_DIR:
+            self._other_names(parts, found)
+
+    def _head(self, parts: Parts) -> State:
+        return self._ledger.state(self._ledger.tree, parts)
+
+    def _take(self, parts: Parts) -> os.stat_result | None:
+        found = self._ledger.work.look(parts)
+        self._compare(parts, found)
+        return found
+
+    def _compare(self, parts: Parts, found: os.stat_result | None) -> None:
+        head = self._head(parts)
+        state = self.capture.state(parts, found, head)
+        if state != head:
+            self.states[parts] = state
+
+    def _below(self, parts: Parts) -> None:
+        missing = {inner for inner, _ in self._ledger.walk(self._ledger.tree, parts) if inner != parts}
+        for inner, found in self._ledger.work.walk(parts):
+            missing.discard(inner)
+            self._compare(inner, found)
+        for inner in missing:
+            self._compare(inner, None)
+
+    def _other_names(self, parts: Parts, found: os.stat_result) -> None:
+        """A hard link: what was written under one name is to be read under the others."""
+        for path in self._ledger.index.paths_of_inode(found.st_ino):
+            other = tuple(path.split(b"/"))
+            if other != parts and other not in self.states:
+                self._take(other)
+
+    def _is_directory(self, parts: Parts) -> bool:
+        if parts not in self._directories:
+            found = self._ledger.work.look(parts)
+            self._directories[parts] = found is not None and git_mode(found) == MODE_DIR
+        return self._directories[parts]
+
+
+def _moved_whole(gone: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:
+    """Files that are gone here and there elsewhere, alike: nobody said so, but they were moved."""
+    by_content: dict[State, list[Parts]] = {}
+    for parts, state in gone.items():
+        if state.entry is not None and state.entry.mode != MODE_DIR:
+            by_content.setdefault(state, []).append(parts)
+    moves = {}
+    for parts, state in states.items():
+        if by_content.get(state):
+            moves[b"/".join(parts)] = b"/".join(by_content[state].pop())
+    return moves

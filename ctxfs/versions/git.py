@@ -1,0 +1,231 @@
+"""The only file that knows git: one bare repository, read through a long-lived `cat-file`, written as loose objects.
+
+Neither git's index nor a fork a commit: both cost a hundred times the commit itself in a large tree. An instance is
+used by one thread at a time; a second instance on the same repository is fine.
+"""
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import path_error
+
+log = logging.getLogger(__name__)
+
+BRANCH = "refs/heads/main"
+_OID = re.compile(r"[0-9a-f]{40}")
+_LAYOUT = 1
+_MARK = "ctxfs-layout"
+_CONFIG = {
+    "gc.auto": "0",  # upkeep decides
+    "core.logAllRefUpdates": "false",
+    "core.fsync": "all",
+    "receive.hideRefs": BRANCH,  # a push from outside would move it behind the work tree's back
+    "transfer.fsckObjects": "true",
+    "user.name": "ctxfs",
+    "user.email": "ctxfs@localhost",
+}
+
+
+def create_repository(folder: HostPath) -> None:
+    """Make the bare repository, or complete one that is there."""
+    import git  # a tenth of a second: a daemon mounts first
+
+    if (folder / _MARK).exists():
+        return
+    repo = git.Repo.init(folder, bare=True, initial_branch="main")
+    with repo.config_writer() as config:
+        for name, value in _CONFIG.items():
+            section, _, key = name.partition(".")
+            config.set_value(section, key, value)
+    repo.close()
+    (folder / _MARK).write_text(f"{_LAYOUT}\n")
+
+
+class Repository:
+    """Objects and refs of a bare repository."""
+
+    def __init__(self, folder: HostPath) -> None:
+        import git
+        import gitdb
+        from git.exc import GitError
+
+        self.folder = folder
+        self._errors = (ValueError, GitError, OSError)
+        self._stream = gitdb.IStream
+        self._repo = git.Repo(folder)
+        self._loose = gitdb.LooseObjectDB(str(folder / "objects"))
+        self._refs: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """End the helper processes."""
+        self._repo.git.clear_cache()
+        self._repo.close()
+        self._stop_refs()
+
+    # objects
+
+    def read(self, oid: str) -> bytes:
+        """The content of an object. OSError EIO if it is missing or cannot be read."""
+        return self.read_kind(oid)[1]
+
+    def read_kind(self, oid: str) -> tuple[str, bytes]:
+        """(`blob` | `tree` | `commit` | `tag`, content)."""
+        if not is_oid(oid):
+            raise path_error(errno.EIO, oid, "not the id of an object")
+        try:
+            _, kind, _, data = self._repo.git.get_object_data(oid)
+        except self._errors as error:
+            self._repo.git.clear_cache()  # the helper may have died or lost its place
+            raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
+        return kind, data
+
+    def size(self, oid: str) -> int:
+        """Bytes of an object's content."""
+        try:
+            return int(self._repo.git.get_object_header(oid)[2])
+        except self._errors as error:
+            self._repo.git.clear_cache()
+            raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
+
+    def has(self, oid: str) -> bool:
+        """True if the object can be found."""
+        try:
+            self.size(oid)
+        except OSError:
+            return False
+        return True
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Store an object; its id. OSError if the disk refuses; nothing half-written has a name."""
+        stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
+        oid: str = self._loose.store(stream).hexsha.decode()
+        return oid
+
+    # refs
+
+    def ref(self, name: str) -> str | None:
+        """The commit a ref names; None if there is no such ref, or it is damaged."""
+        with contextlib.suppress(OSError):
+            text = (self.folder / name).read_text(errors="replace").strip()
+            if is_oid(text):
+                return text
+        with contextlib.suppress(OSError):
+            for line in (self.folder / "packed-refs").read_text().splitlines():
+                oid, _, known = line.partition(" ")
+                if known == name and is_oid(oid):
+                    return oid
+        return None
+
+    def refs(self, below: str) -> dict[str, str]:
+        """Refs below `below` (such as `refs/tags/`): name without that prefix → commit id."""
+        form = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
+        lines = self.run("for-each-ref", form, below).decode("utf-8", "replace").splitlines()
+        return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
+
+    def update(self, name: str, new: str, old: str | None) -> None:
+        """Move a ref from `old` (None: it must not exist) to `new`; OSError EBUSY if it is elsewhere now."""
+        # An empty new value would delete the branch: a helper that died must never lead there.
+        if not is_oid(new) or not (old is None or is_oid(old)):
+            raise path_error(errno.EIO, name, f"not the id of a commit: {new!r}")
+        self._transaction(f"update {name} {new} {old or '0' * 40}", name)
+
+    def delete(self, name: str, old: str) -> None:
+        """Remove a ref that is at `old`."""
+        if not is_oid(old):
+            raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
+        self._transaction(f"delete {name} {old}", name)
+
+    def _transaction(self, order: str, name: str) -> None:
+        for attempt in (1, 2):
+            helper = self._ref_helper()
+            assert helper.stdin is not None and helper.stdout is not None
+            try:
+                helper.stdin.write(f"start\n{order}\ncommit\n".encode())
+                helper.stdin.flush()
+                answers = [helper.stdout.readline(), helper.stdout.readline()]
+            except BrokenPipeError:
+                answers = []
+            if answers == [b"start: ok\n", b"commit: ok\n"]:
+                return
+            said = self._stop_refs()
+            # A helper that was killed says nothing: try another one, once.
+            if said or attempt == 2:
+                raise path_error(errno.EBUSY if "expected" in said else errno.EIO, name, f"git update-ref: {said}")
+
+    def _ref_helper(self) -> "subprocess.Popen[bytes]":
+        if self._refs is None or self._refs.poll() is not None:
+            self._stop_refs()
+            self._refs = subprocess.Popen(
+                ["git", f"--git-dir={self.folder}", "update-ref", "--stdin"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+            )
+        return self._refs
+
+    def _stop_refs(self) -> str:
+        """End the helper; what it said last."""
+        helper, self._refs = self._refs, None
+        if helper is None:
+            return ""
+        try:
+            _, said = helper.communicate(timeout=10)
+        except (subprocess.TimeoutExpired, ValueError, OSError):
+            helper.kill()
+            _, said = helper.communicate()
+        return said.decode(errors="replace").strip()
+
+    # rare work, a process each
+
+    def run(self, *arguments: str | bytes, data: bytes | None = None, nice: bool = False) -> bytes:
+        """Run a git command; its output. OSError EIO with what git said if it fails."""
+        command: list[str | bytes] = ["nice", "-n", "10"] if nice else []
+        command += ["git", f"--git-dir={self.folder}", *arguments]
+        done = subprocess.run(command, input=data, capture_output=True, env=_environment())
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+            raise path_error(errno.EIO, str(self.folder), f"git {os.fsdecode(arguments[0])}: {said}")
+        return done.stdout
+
+    def forget_helpers(self) -> None:
+        """Let go of helpers that may hold packs which are no longer there."""
+        self._repo.git.clear_cache()
+
+    def loose_objects(self) -> Iterator[os.DirEntry[str]]:
+        """The files of loose objects."""
+        for number in range(256):
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / "objects" / f"{number:02x}") as found:
+                yield from found
+
+
+def is_oid(text: str) -> bool:
+    """True for 40 hexadecimal digits."""
+    return bool(_OID.fullmatch(text))
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment without anything that redirects git, and without questions on a terminal."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name == "GIT_SSH_COMMAND"
+    }
+    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def check_url(url: str) -> str:
+    """A remote's place as git may be given it: never an option, never a helper program."""
+    if not url or url.startswith("-") or "::" in url.split("/")[0] or any(ord(c) < 32 for c in url):
+        raise path_error(errno.EINVAL, url, "not the place of a repository: a path, or an ssh, https or file URL")
+    return url
+
+
+def argument_list(items: Sequence[str]) -> bytes:
+    """Lines for a command's standard input."""
+    return "".join(f"{item}\n" for item in items).encode()

@@ -1,0 +1,136 @@
+"""Questions about the past: what a revision or a time means, what changed a path, what it looked like then."""
+
+import errno
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+
+from ctxfs.model.errors import path_error
+from ctxfs.versions.commits import Commit
+from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.pathindex import EVERYTHING, Filter, Version
+from ctxfs.versions.trees import EMPTY_TREE, Parts
+
+_AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_EVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A commit in the history of a path, with its number in the order of all commits."""
+
+    seq: int
+    commit: Commit
+
+
+def parse_moment(text: str, now: datetime) -> int | None:
+    """`1h-ago`, `yesterday`, `today`, an ISO date (the end of that day) or time; UTC unless it says otherwise.
+
+    Nanoseconds since the epoch: the last one that is meant. None if it is no time.
+    """
+    text = text.strip()
+    if found := _AGE.fullmatch(text):
+        try:
+            return _ns(now - timedelta(seconds=int(found[1]) * _SECONDS[found[2]]))
+        except OverflowError:
+            return None
+    if text in ("now", "today"):
+        return _ns(now)
+    if text == "yesterday":
+        return _ns(datetime.combine(now.date(), time(), UTC)) - 1
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
+        return _ns(moment + timedelta(days=1)) - 1
+    # What is not said is not meant: 10:00 includes the whole of that minute's or second's versions.
+    grain = 1_000_000_000 if re.search(r":\d{2}:\d{2}", text) else 60_000_000_000
+    return _ns(moment) + (0 if moment.microsecond else grain - 1)
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000) * 1000
+
+
+class History:
+    """Reads the ledger. Used under the archive's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def resolve(self, text: str) -> Step:
+        """The commit that a revision, a prefix of one, a tag, `latest` or a time (at or before) names.
+
+        OSError ENOENT if there is none, EINVAL if a prefix fits several.
+        """
+        index = self._ledger.index
+        found = None
+        if text in ("latest", "HEAD", ""):
+            found = index.last()
+        elif text in self._ledger.tags:
+            found = index.by_oid(self._ledger.tags[text])
+        elif re.fullmatch(r"[0-9a-f]{4,40}", text):
+            fitting = index.by_prefix(text)
+            if len(fitting) > 1:
+                raise path_error(errno.EINVAL, text, "several revisions begin like this: give more digits")
+            found = fitting[0] if fitting else None
+        if found is None:
+            moment = parse_moment(text, datetime.now(UTC))
+            found = index.at(moment) if moment is not None else None
+        if found is None:
+            raise path_error(
+                errno.ENOENT, text, "no version: give a revision, a snapshot's name or a time such as 1h-ago"
+            )
+        return Step(*found)
+
+    def log(self, path: bytes, wanted: Filter = EVERYTHING, limit: int = 1 << 31, before: int = _EVER) -> list[Step]:
+        """The commits that changed a path (of a directory: anything below it), newest first, through renames."""
+        index = self._ledger.index
+        found = dict(index.below(path, wanted, before, limit))
+        if path and len(found) < limit:
+            # A file's earlier names; a directory's are found through any of its files' own histories.
+            missing = {version.seq for version in index.versions(path, before)} - found.keys()
+            for seq in sorted(missing, reverse=True)[: limit - len(found)]:
+                commit = index.commit(seq)
+                if _fits(commit, wanted):
+                    found[seq] = commit
+        return [Step(seq, found[seq]) for seq in sorted(found, reverse=True)]
+
+    def versions(self, path: bytes) -> list[tuple[int, Step, Version]]:
+        """(number from 1, commit, change) of every change of exactly this path, oldest first, removals included."""
+        index = self._ledger.index
+        return [
+            (number, Step(version.seq, index.commit(version.seq)), version)
+            for number, version in enumerate(index.versions(path), 1)
+        ]
+
+    def state(self, commit: Commit, parts: Parts) -> State:
+        """A path as it was in a commit."""
+        return self._ledger.state(commit.tree, parts)
+
+    def name_at(self, path: bytes, seq: int) -> bytes:
+        """What a path was called in the commit number `seq`, if it was renamed since."""
+        index, before = self._ledger.index, _EVER
+        while (move := index.arrival(path, before)) is not None and move[0] > seq:
+            before, path = move
+        return path
+
+    def before(self, step: Step) -> str:
+        """The tree before a commit: that of its first parent."""
+        if not step.commit.parents:
+            return EMPTY_TREE
+        known = self._ledger.index.by_oid(step.commit.parents[0])
+        if known is None:
+            raise path_error(errno.EIO, step.commit.parents[0], "the path index does not know this commit: ctxfs check")
+        return known[1].tree
+
+
+def _fits(commit: Commit, wanted: Filter) -> bool:
+    return (
+        wanted.principal in ("", commit.actor.principal)
+        and wanted.session in ("", commit.actor.session)
+        and wanted.since_ns <= commit.time_ns <= wanted.until_ns
+    )

@@ -1,0 +1,107 @@
+"""Content too large for git: files named by their sha256, written once, shared by every version that holds them."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import path_error
+from ctxfs.versions.sidecar import Large
+
+_PIECE = 1 << 20
+_POINTER = re.compile(rb"ctxfs large file\nsha256 ([0-9a-f]{64})\nsize (\d+)\n")
+
+
+def pointer_text(large: Large) -> bytes:
+    """What git holds in place of the content."""
+    return f"ctxfs large file\nsha256 {large.sha256}\nsize {large.size}\n".encode()
+
+
+def parse_pointer(data: bytes) -> Large | None:
+    """What a pointer says; None for any other text. Only the side-car decides whether a text is meant as one."""
+    found = _POINTER.fullmatch(data)
+    return Large(found[1].decode(), int(found[2])) if found else None
+
+
+class LargeStore:
+    """`<folder>/ab/<sha256>`; a file there is complete, or it is not there."""
+
+    def __init__(self, folder: HostPath) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> HostPath:
+        """Where the content lies."""
+        return self._folder / sha256[:2] / sha256
+
+    def add(self, source: int) -> Large:
+        """Copy what the open file `source` holds now, from its start."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(temporary, "xb") as out:
+                while piece := os.pread(source, _PIECE, size):
+                    digest.update(piece)
+                    out.write(piece)
+                    size += len(piece)
+                out.flush()
+                os.fchmod(out.fileno(), 0o444)
+            large = Large(digest.hexdigest(), size)
+            target = self.path(large.sha256)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return large
+
+    def add_bytes(self, data: bytes) -> Large:
+        """Keep `data`."""
+        fd = os.memfd_create("ctxfs-large")
+        try:
+            with open(fd, "wb", closefd=False) as out:
+                out.write(data)
+            return self.add(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, large: Large) -> bytes:
+        """The whole content. OSError EIO if it is missing or has another length."""
+        try:
+            data = self.path(large.sha256).read_bytes()
+        except OSError as error:
+            raise path_error(
+                errno.EIO, large.sha256, f"the large file is not in the store: {error.strerror}"
+            ) from error
+        if len(data) != large.size:
+            raise path_error(errno.EIO, large.sha256, "the large file in the store is damaged")
+        return data
+
+    def names(self) -> Iterator[str]:
+        """Every sha256 that is here."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+            yield from os.listdir(folder)
+
+    def verify(self, sha256: str) -> bool:
+        """True if the content is what its name says."""
+        with contextlib.suppress(OSError), open(self.path(sha256), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return False
+
+    def remove(self, sha256: Iterable[str]) -> int:
+        """Drop contents; how many there were."""
+        count = 0
+        for name in sha256:
+            with contextlib.suppress(FileNotFoundError):
+                self.path(name).unlink()
+                count += 1
+        return count
+
+    def clear_temporaries(self) -> None:
+        """Drop what a kill left half-written."""
+        for path in self._folder.glob("tmp-*"):
+            path.unlink(missing_ok=True)

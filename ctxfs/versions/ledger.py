@@ -1,0 +1,258 @@
+"""The newest version and how the next one follows: write the commit, move the branch, keep the path index beside it."""
+
+import errno
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ctxfs.model.errors import path_error
+from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit, now_ns
+from ctxfs.versions.git import BRANCH, Repository
+from ctxfs.versions.large import LargeStore
+from ctxfs.versions.names import SIDE, real_name, side_name, stored_name
+from ctxfs.versions.pathindex import PathChange, PathIndex
+from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Parts, TreeEntry, Trees
+from ctxfs.versions.worktree import WorkTree
+
+log = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """A path in one version: its git entry and the id of its side-car blob (empty: none)."""
+
+    entry: TreeEntry | None
+    side: str = ""
+
+
+ABSENT = State(None)
+
+
+class Ledger:
+    """Everything that the operations on one store's versions share. Used under the archive's lock."""
+
+    def __init__(self, repo: Repository, index: PathIndex, work: WorkTree, large: LargeStore, large_from: int) -> None:
+        self.repo = repo
+        self.index = index
+        self.work = work
+        self.large = large
+        self.large_from = large_from
+        self.trees = Trees(repo)
+        self.head: Commit | None = None
+        self.seq = 0
+        self.tags: dict[str, str] = {}
+
+    @property
+    def tree(self) -> str:
+        """The tree of the newest version."""
+        return self.head.tree if self.head else EMPTY_TREE
+
+    # reading one version
+
+    def state(self, root: str, parts: Parts) -> State:
+        """A real path in the tree `root`."""
+        if not parts:
+            return State(TreeEntry(MODE_DIR, root))
+        above = self.trees.find(root, tuple(stored_name(name) for name in parts[:-1]))
+        if above is None or above.mode != MODE_DIR:
+            return ABSENT
+        listing = self.trees.listing(above.oid)
+        side = listing.get(side_name(parts[-1]))
+        return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
+
+    def children(self, tree: str) -> dict[bytes, State]:
+        """The real names in a tree object."""
+        listing = self.trees.listing(tree)
+        found = {}
+        for stored, entry in listing.items():
+            name = real_name(stored)
+            if name is not None:
+                side = listing.get(side_name(name))
+                found[name] = State(entry, side.oid if side else "")
+        return found
+
+    def walk(self, root: str, parts: Parts) -> Iterable[tuple[Parts, State]]:
+        """A path of a version and everything below it, parents first; nothing if it is not there."""
+        state = self.state(root, parts)
+        if state.entry is None:
+            return
+        if parts:
+            yield parts, state
+        if state.entry.mode == MODE_DIR:
+            pending = [(parts, state.entry.oid)]
+            while pending:
+                at, tree = pending.pop()
+                for name, inner in sorted(self.children(tree).items()):
+                    yield (*at, name), inner
+                    if inner.entry is not None and inner.entry.mode == MODE_DIR:
+                        pending.append(((*at, name), inner.entry.oid))
+
+    def side(self, oid: str) -> SideCar:
+        """A side-car by the id of its blob. OSError EIO if it is damaged."""
+        if not oid:
+            return EMPTY
+        try:
+            return decode_sidecar(self.repo.read(oid))
+        except ValueError as error:
+            raise path_error(errno.EIO, oid, str(error)) from error
+
+    def content(self, state: State) -> bytes:
+        """The bytes of a file, or the text of a link."""
+        assert state.entry is not None
+        large = self.side(state.side).large if state.side else None
+        return self.large.read(large) if large else self.repo.read(state.entry.oid)
+
+    def size(self, state: State) -> int:
+        """Bytes of the content."""
+        assert state.entry is not None
+        large = self.side(state.side).large if state.side else None
+        return large.size if large else self.repo.size(state.entry.oid)
+
+    # writing the next one
+
+    def write_side(self, side: SideCar) -> str:
+        """Store a side-car; its id, or the empty text if there is nothing to keep."""
+        return "" if side.is_empty else self.repo.write("blob", encode_sidecar(side))
+
+    def edited(self, root: str, states: dict[Parts, State]) -> str:
+        """The tree `root` with real paths as given."""
+        changes: dict[Parts, TreeEntry | None] = {}
+        for parts, state in states.items():
+            stored = tuple(stored_name(name) for name in parts)
+            changes[stored] = state.entry
+            if parts:
+                side = TreeEntry(MODE_FILE, state.side) if state.side and state.entry else None
+                changes[*stored[:-1], side_name(parts[-1])] = side
+        return self.trees.edit(root, changes)
+
+    def changes(self, old: str, new: str, sizes: dict[str, int] | None = None) -> list[PathChange]:
+        """What differs between two trees, by real path; `sizes` are known sizes by blob id."""
+        touched: dict[Parts, set[str]] = {}
+        for change in self.trees.compare(old, new):
+            above = tuple(_real(name) for name in change.parts[:-1])
+            stored = change.parts[-1]
+            if stored.startswith(SIDE):
+                touched.setdefault((*above, stored[len(SIDE) :]), set()).add("side")
+            elif not (change.old and change.new and change.old.mode == change.new.mode == MODE_DIR):
+                touched.setdefault((*above, _real(stored)), set()).add("entry")
+        return [
+            found for parts in sorted(touched) if (found := self._change(old, new, parts, touched[parts], sizes or {}))
+        ]
+
+    def _change(self, old: str, new: str, parts: Parts, what: set[str], sizes: dict[str, int]) -> PathChange | None:
+        before, after = self.state(old, parts), self.state(new, parts)
+        path = b"/".join(parts)
+        if after.entry is None:
+            return PathChange(path, "remove", 0, "", "", 0) if before.entry is not None else None
+        mode, oid = after.entry
+        if mode == MODE_DIR:
+            size, oid = 0, ""
+        else:
+            size = self.size(after) if after.side or oid not in sizes else sizes[oid]
+        edited = "edit" if "entry" in what and before.entry != after.entry else "meta"
+        verb = "add" if before.entry is None else edited
+        return PathChange(path, verb, mode, oid, after.side, size)
+
+    def advance(
+        self,
+        tree: str,
+        actor: Actor,
+        op: str,
+        subject: str,
+        *,
+        moves: Sequence[tuple[bytes, bytes]] = (),
+        scope: bytes | None = None,
+        undoes: str = "",
+        parents: tuple[str, ...] | None = None,
+        sizes: dict[str, int] | None = None,
+    ) -> Commit:
+        """Make `tree` the newest version. When it returns the branch is there; OSError leaves everything as it was."""
+        if parents is None:
+            parents = (self.head.oid,) if self.head else ()
+        time_ns = now_ns(self.head.time_ns if self.head else 0)
+        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
+        oid = self.repo.write("commit", encode_commit(draft))
+        rows = self.changes(self.tree, tree, sizes)
+        self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
+        commit = Commit(oid, tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
+        self.head = commit
+        self._index(commit, rows)
+        return commit
+
+    def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
+        try:
+            self.index.begin()
+            self.seq = self.index.add(commit, rows)
+            self.index.end()
+        except Exception:
+            # Derived: what is missing is made up for at the next start, or by `catch_up`.
+            self.index.abandon()
+            log.exception("the path index could not take in %s", commit.oid)
+
+    def open_head(self) -> None:
+        """Read the branch and bring the path index up to it."""
+        oid = self.repo.ref(BRANCH)
+        self.head = decode_commit(oid, self.repo.read(oid)) if oid else None
+        self.read_tags()
+        self.catch_up()
+
+    def read_tags(self) -> None:
+        """Snapshots by name: the commits that they name."""
+        self.tags = self.repo.refs("refs/tags/")
+
+    def catch_up(self) -> int:
+        """Index the commits that the path index lacks; all of them if it knows of another history. How many were added."""
+        last = self.index.last()
+        if self.head is None:
+            if last is not None:
+                self._reset_index()
+            return 0
+        if last is not None and last[1].oid == self.head.oid:
+            self.seq = last[0]
+            return 0
+        known = last[1].oid if last is not None else ""
+        listed = self._missing(known)
+        if listed is None:
+            self._reset_index()
+            listed = self._missing("") or []
+        self.index.begin()
+        try:
+            for oid in listed:
+                commit = decode_commit(oid, self.repo.read(oid))
+                if self.index.by_oid(oid) is None:
+                    self.seq = self.index.add(commit, self.changes_of(commit))
+            self.index.end()
+        except BaseException:
+            self.index.abandon()
+            raise
+        return len(listed)
+
+    def changes_of(self, commit: Commit) -> list[PathChange]:
+        """What a commit changed; of a merge, what is like none of its parents."""
+        trees = [decode_commit(parent, self.repo.read(parent)).tree for parent in commit.parents] or [EMPTY_TREE]
+        rows = self.changes(trees[0], commit.tree)
+        for other in trees[1:]:
+            differing = {row.path for row in self.changes(other, commit.tree)}
+            rows = [row for row in rows if row.path in differing]
+        return rows
+
+    def _missing(self, known: str) -> list[str] | None:
+        """Commits from `known` (excluded) to the head, oldest first; None if the head does not descend from it."""
+        assert self.head is not None
+        if known:
+            try:
+                self.repo.run("merge-base", "--is-ancestor", known, self.head.oid)
+            except OSError:
+                return None
+        span = f"{known}..{self.head.oid}" if known else self.head.oid
+        return self.repo.run("rev-list", "--topo-order", "--reverse", span).decode().split()
+
+    def _reset_index(self) -> None:
+        self.index.begin()
+        self.index.clear()
+        self.index.end()
+
+
+def _real(stored: bytes) -> bytes:
+    name = real_name(stored)
+    return stored if name is None else name

@@ -1,0 +1,40 @@
+"""How names of the work tree are spelled in git trees.
+
+Beside a file or directory `name` with attributes that git cannot hold lies the blob `.x~name` (see `sidecar`). A real name
+that starts like one of ours, or that git refuses in trees, is stored behind `.n~`. Every name can be stored and comes back.
+"""
+
+SIDE = b".x~"
+_ESCAPE = b".n~"
+# Names that git's own checks refuse or read as configuration, however they are spelled on other systems.
+_REFUSED = frozenset((b".git", b"git~1", b".gitmodules", b"gitmod~1"))
+
+
+def stored_name(name: bytes) -> bytes:
+    """The tree entry of the real name `name`."""
+    if name.startswith((SIDE, _ESCAPE)) or _plain(name) in _REFUSED:
+        return _ESCAPE + name
+    return name
+
+
+def side_name(name: bytes) -> bytes:
+    """The tree entry that holds the attributes of the real name `name`."""
+    return SIDE + name
+
+
+def real_name(stored: bytes) -> bytes | None:
+    """The real name of a tree entry; None for a side-car."""
+    if stored.startswith(SIDE):
+        return None
+    return stored[len(_ESCAPE) :] if stored.startswith(_ESCAPE) else stored
+
+
+def stored_path(path: bytes) -> bytes:
+    """A slash-separated real path as git spells it."""
+    return b"/".join(stored_name(name) for name in path.split(b"/")) if path else b""
+
+
+def _plain(name: bytes) -> bytes:
+    """`name` as a careless file system would compare it: no case, no stream suffix, no trailing dots, ASCII only."""
+    ascii_only = bytes(byte for byte in name if byte < 0x80)
+    return ascii_only.partition(b":")[0].rstrip(b". ").lower()

@@ -1,0 +1,349 @@
+"""Go back: restore, undo, redo. A rollback is a new commit; content, attributes, modes and links go back together.
+
+The work tree is changed first, file by file, then the commit is made. An intent written before says what was meant, so
+that a kill in between is finished at the next start, except where somebody has written since.
+"""
+
+import errno
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.path import printable
+from ctxfs.versions.capture import Capture
+from ctxfs.versions.commits import Actor, Commit
+from ctxfs.versions.committer import Committer
+from ctxfs.versions.history import History, Step
+from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange
+from ctxfs.versions.sidecar import usual_mode
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
+
+log = logging.getLogger(__name__)
+
+_PAGE = 100
+_EVER = 1 << 62
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A tree that a rollback leads to, and how it will be recorded."""
+
+    tree: str
+    op: str
+    subject: str
+    scope: bytes
+    undoes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rollback did: the commit (None: there was nothing to do), and paths that somebody wrote meanwhile."""
+
+    commit: Commit | None
+    changes: Sequence[PathChange]
+    kept: Sequence[bytes] = ()
+
+
+class Rollback:
+    """Plans and carries out. Used under the archive's lock, after everything journalled has been committed."""
+
+    def __init__(self, ledger: Ledger, history: History, committer: Committer, intent: HostPath) -> None:
+        self._ledger = ledger
+        self._history = history
+        self._committer = committer
+        self._intent = intent
+
+    # plans
+
+    def plan_restore(self, path: bytes, to: Step) -> Plan:
+        """`path` as it was in the version `to`, under the name that it has now. OSError ENOENT if it was not there."""
+        ledger = self._ledger
+        then = self._history.name_at(path, to.seq)
+        state = ledger.state(to.commit.tree, _parts(then))
+        if state.entry is None:
+            raise path_error(errno.ENOENT, _shown(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm")
+        tree = self._with({_parts(path): state}, to.commit.tree)
+        return Plan(tree, "restore", f"restore {_shown(path)} to {to.commit.oid[:8]}", path)
+
+    def plan_undo(self, path: bytes) -> Plan:
+        """`path` as it was before its newest change that is not undone already."""
+        step = self._undoable(path)
+        if step is None:
+            raise CommandError(f"nothing is left to undo at '{_shown(path)}'", f"see: ctxfs log '{_shown(path)}'")
+        tree = self._at(path, self._history.before(step), step)
+        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {_shown(path)}", path, step.commit.oid)
+
+    def plan_redo(self, path: bytes) -> Plan:
+        """`path` as it was before the last undo."""
+        step = self._redoable(path)
+        if step is None:
+            raise CommandError(
+                f"nothing is left to redo at '{_shown(path)}'", "redo follows undo, before other changes"
+            )
+        tree = self._at(path, step.commit.tree, step)
+        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {_shown(path)}", path, step.commit.oid)
+
+    def plan_undo_of(self, path: bytes, wanted: Filter) -> Plan:
+        """Everything below `path` without what a principal or session did; CommandError where later edits overlap."""
+        ledger = self._ledger
+        theirs = {step.seq: step for step in self._history.log(path, wanted)}
+        who = " ".join(part for part in (wanted.principal, wanted.session) if part)
+        if not theirs:
+            raise CommandError(f"{who} has changed nothing at '{_shown(path)}'", "see: ctxfs log", 3)
+        touched: dict[bytes, int] = {}
+        for seq in sorted(theirs, reverse=True):
+            for change in ledger.index.changes_of(seq, path):
+                touched[change.path] = seq
+        overlapping, states = [], dict[Parts, State]()
+        for changed, first in sorted(touched.items()):
+            later = [seq for seq in ledger.index.changed_since(changed, first) if seq not in theirs]
+            if later:
+                overlapping.append((changed, ledger.index.commit(later[-1])))
+                continue
+            states[_parts(changed)] = ledger.state(self._history.before(theirs[first]), _parts(changed))
+        if overlapping:
+            raise CommandError(_overlap(who, overlapping), "undo those first, or restore single files: ctxfs restore")
+        # A directory that they made, and others filled since, stays.
+        for parts, state in list(states.items()):
+            if state.entry is None and any(
+                inner not in states for inner, _ in ledger.walk(ledger.tree, parts) if inner != parts
+            ):
+                del states[parts]
+            elif state.entry is not None and state.entry.mode == MODE_DIR:
+                states[parts] = State(self._now_directory(parts), state.side)
+        return Plan(self._with(states, ledger.tree), "undo", f"undo what {who} did at {_shown(path)}", path)
+
+    # carrying out
+
+    def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
+        """Change the work tree and commit. OSError leaves the work tree as it was, as far as the disk lets it."""
+        ledger = self._ledger
+        base = ledger.tree
+        changes = ledger.changes(base, plan.tree)
+        if plan.tree == base:
+            return Outcome(None, ())
+        self._write_intent(plan, actor, base)
+        try:
+            kept = self._apply(base, plan.tree, changes)
+        except OSError as error:
+            self._take_back(base, plan.tree)
+            raise path_error(
+                error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
+            ) from error
+        tree = (
+            plan.tree if not kept else ledger.edited(plan.tree, {p: ledger.state(base, p) for p in map(_parts, kept)})
+        )
+        commit = None
+        if tree != base:
+            commit = ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes)
+            self._remember(changes, kept)
+        self._intent.unlink(missing_ok=True)
+        return Outcome(commit, [change for change in changes if change.path not in kept], kept)
+
+    def finish(self) -> Commit | None:
+        """Complete a rollback that was interrupted; paths that are neither as before nor as meant stay as they are."""
+        try:
+            found = json.loads(self._intent.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("an interrupted rollback cannot be read and is given up: %s", error)
+            self._intent.unlink(missing_ok=True)
+            return None
+        commit = None
+        ledger = self._ledger
+        base, tree = found["base"], found["tree"]
+        if ledger.tree == base and ledger.repo.has(tree):
+            changes = ledger.changes(base, tree)
+            kept = self._apply(base, tree, changes)
+            paths = {change.path: False for change in changes if change.path not in kept}
+            actor = Actor(**found["actor"])
+            states = {_parts(path): ledger.state(tree, _parts(path)) for path in paths}
+            new = ledger.edited(base, dict(sorted(states.items())))
+            if new != base:
+                scope = found["scope"].encode("utf-8", "surrogateescape")
+                commit = ledger.advance(new, actor, found["op"], found["subject"], scope=scope, undoes=found["undoes"])
+        self._intent.unlink(missing_ok=True)
+        return commit
+
+    # inside: which tree
+
+    def _with(self, states: dict[Parts, State], source: str) -> str:
+        """The newest tree with `states`; directories above that are missing now come from the tree `source`."""
+        ledger = self._ledger
+        needed: dict[Parts, State] = {}
+        for parts, state in states.items():
+            for depth in range(1, len(parts)):
+                above = parts[:depth]
+                now = ledger.state(ledger.tree, above).entry
+                if state.entry is not None and (now is None or now.mode != MODE_DIR) and above not in states:
+                    needed[above] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, above).side)
+            needed[parts] = state
+        tree = ledger.edited(ledger.tree, dict(sorted(needed.items())))
+        # The areas at the top are what the mounts stand on: they may become empty, they do not go.
+        tops = ledger.children(ledger.tree)
+        lost: dict[Parts, State] = {
+            (name,): State(TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
+            for name, state in tops.items()
+            if ledger.state(tree, (name,)).entry is None and state.entry is not None and state.entry.mode == MODE_DIR
+        }
+        return ledger.edited(tree, lost) if lost else tree
+
+    def _at(self, path: bytes, source: str, step: Step) -> str:
+        """`path` as in the tree `source`; what the step moved here or away goes along."""
+        ledger = self._ledger
+        paths = {path}.union(*(pair for pair in ledger.index.moves_of(step.seq) if path in pair))
+        states = {_parts(each): ledger.state(source, _parts(each)) for each in paths}
+        return self._with(states, source)
+
+    def _now_directory(self, parts: Parts) -> TreeEntry:
+        now = self._ledger.state(self._ledger.tree, parts).entry
+        return now if now is not None and now.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
+
+    def _steps(self, path: bytes) -> Iterator[Step]:
+        """The commits that changed a path under its present name, newest first."""
+        before = _EVER
+        while page := self._ledger.index.below(path, EVERYTHING, before, _PAGE):
+            for seq, commit in page:
+                yield Step(seq, commit)
+            before = page[-1][0]
+
+    def _undoable(self, path: bytes) -> Step | None:
+        undone: dict[str, int] = {}  # how many undos of a commit are still in force, seen from here back
+        for step in self._steps(path):
+            commit = step.commit
+            if commit.scope == path and commit.undoes and commit.op in ("undo", "redo"):
+                undone[commit.undoes] = undone.get(commit.undoes, 0) + (1 if commit.op == "undo" else -1)
+            elif undone.get(commit.oid, 0) <= 0:
+                return step if commit.parents else None
+        return None
+
+    def _redoable(self, path: bytes) -> Step | None:
+        recent = []
+        for step in self._steps(path):
+            if step.commit.scope != path or not step.commit.undoes or step.commit.op not in ("undo", "redo"):
+                break
+            recent.append(step.commit)
+        stack: list[str] = []
+        for commit in reversed(recent):
+            if commit.op == "undo":
+                stack.append(commit.undoes)
+            elif commit.undoes in stack:
+                stack.remove(commit.undoes)
+        found = self._ledger.index.by_oid(stack[-1]) if stack else None
+        return Step(*found) if found else None
+
+    # inside: the work tree
+
+    def _apply(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
+        """Bring the work tree from `base` to `tree`; paths that are neither are left, and returned."""
+        ledger, kept = self._ledger, list[bytes]()
+        capture = Capture(ledger)
+        removed = [change for change in changes if change.what == "remove"]
+        made = [change for change in changes if change.what != "remove"]
+        for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *made):
+            parts = _parts(change.path)
+            before, after = ledger.state(base, parts), ledger.state(tree, parts)
+            now = capture.state(parts, ledger.work.look(parts), before)
+            if _alike(now, after):
+                continue
+            if not _alike(now, before):
+                kept.append(change.path)
+                continue
+            self._place(parts, before, after)
+        for change in reversed(made):
+            if change.mode == MODE_DIR and change.path not in kept:
+                side = ledger.side(change.side)
+                mode = side.mode if side.mode is not None else 0o755
+                ledger.work.set_attributes(_parts(change.path), mode, side.xattrs)
+        return kept
+
+    def _place(self, parts: Parts, before: State, after: State) -> None:
+        ledger = self._ledger
+        if after.entry is None:
+            ledger.work.remove(parts)
+            return
+        side = ledger.side(after.side)
+        mode = side.mode if side.mode is not None else usual_mode(after.entry.mode)
+        if after.entry.mode == MODE_DIR:
+            ledger.work.put_directory(parts, mode | 0o700, side.xattrs)
+        elif after.entry.mode == MODE_LINK:
+            ledger.work.put_link(parts, ledger.repo.read(after.entry.oid))
+        elif before.entry is not None and before.entry.oid == after.entry.oid and before.entry.mode != MODE_LINK:
+            ledger.work.set_attributes(parts, mode, side.xattrs)
+        elif side.large is not None:
+            fd = os.open(ledger.large.path(side.large.sha256), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                ledger.work.put_file(parts, fd, mode, side.xattrs)
+            finally:
+                os.close(fd)
+        else:
+            ledger.work.put_file(parts, ledger.repo.read(after.entry.oid), mode, side.xattrs)
+
+    def _take_back(self, base: str, tree: str) -> None:
+        """After a failure: what was already changed goes back; if that fails too, the next start finishes the rollback."""
+        try:
+            self._apply(tree, base, self._ledger.changes(tree, base))
+            self._intent.unlink(missing_ok=True)
+        except OSError:
+            log.exception("a rollback failed half-way; it is finished at the next start")
+
+    def _remember(self, changes: Sequence[PathChange], kept: Sequence[bytes]) -> None:
+        """What the files look like now, so that nobody reads them again to see that they are what was just written."""
+        capture = Capture(self._ledger)
+        for change in changes:
+            if change.path in kept:
+                continue
+            if change.what == "remove":
+                capture.gone.append(change.path)
+            elif change.mode != MODE_DIR:
+                found = self._ledger.work.look(_parts(change.path))
+                if found is not None:
+                    capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
+        capture.settle()
+
+    def _write_intent(self, plan: Plan, actor: Actor, base: str) -> None:
+        value = {
+            "base": base,
+            "tree": plan.tree,
+            "op": plan.op,
+            "subject": plan.subject,
+            "scope": plan.scope.decode("utf-8", "surrogateescape"),
+            "undoes": plan.undoes,
+            "actor": {
+                "principal": actor.principal,
+                "session": actor.session,
+                "tool": actor.tool,
+                "reason": actor.reason,
+            },
+        }
+        temporary = self._intent.with_suffix(".new")
+        temporary.write_text(json.dumps(value))
+        os.replace(temporary, self._intent)
+
+
+def _parts(path: bytes) -> Parts:
+    return tuple(path.split(b"/")) if path else ()
+
+
+def _alike(one: State, two: State) -> bool:
+    """The same, where directories are the same whatever is in them."""
+    if one.entry is not None and two.entry is not None and one.entry.mode == two.entry.mode == MODE_DIR:
+        return one.side == two.side
+    return one == two
+
+
+def _shown(path: bytes) -> str:
+    return printable(path.decode("utf-8", "surrogateescape")) or "/"
+
+
+def _overlap(who: str, found: Sequence[tuple[bytes, Commit]]) -> str:
+    lines = [f"{_shown(path)} (then {commit.actor.principal}, {commit.oid[:8]})" for path, commit in found[:_LISTED]]
+    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    return f"others have changed since what {who} did:\n  " + "\n  ".join(lines) + more

@@ -1,0 +1,164 @@
+"""Git trees as values: parse, edit only what changed, compare. Knows no files and no processes."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+MODE_DIR = 0o040000
+MODE_FILE = 0o100644
+MODE_PROGRAM = 0o100755
+MODE_LINK = 0o120000
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+Parts = tuple[bytes, ...]
+
+
+class TreeEntry(NamedTuple):
+    """What a name in a tree leads to: a git mode and the hexadecimal id of a blob or tree."""
+
+    mode: int
+    oid: str
+
+
+Listing = Mapping[bytes, TreeEntry]
+
+
+class Objects(Protocol):
+    """Where objects are kept."""
+
+    def read(self, oid: str) -> bytes:
+        """The content of an object; OSError EIO if it is not there."""
+        ...
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Store an object of the kind `blob`, `tree` or `commit` and return its id."""
+        ...
+
+
+class Change(NamedTuple):
+    """A path whose entry differs: None stands for absence."""
+
+    parts: Parts
+    old: TreeEntry | None
+    new: TreeEntry | None
+
+
+def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
+    """The entries of a tree object."""
+    found: dict[bytes, TreeEntry] = {}
+    at = 0
+    while at < len(data):
+        space = data.index(b" ", at)
+        end = data.index(b"\0", space)
+        found[data[space + 1 : end]] = TreeEntry(int(data[at:space], 8), data[end + 1 : end + 21].hex())
+        at = end + 21
+    return found
+
+
+def encode_tree(listing: Listing) -> bytes:
+    """The tree object of a listing, in git's order: directories sort as if their name ended in a slash."""
+    ordered = sorted(listing.items(), key=lambda item: item[0] + b"/" if item[1].mode == MODE_DIR else item[0])
+    return b"".join(b"%o %b\0" % (entry.mode, name) + bytes.fromhex(entry.oid) for name, entry in ordered)
+
+
+class Trees:
+    """Trees of one repository, the most recently used kept in memory. Used by one thread at a time."""
+
+    def __init__(self, objects: Objects, keep_entries: int = 200_000) -> None:
+        self._objects = objects
+        self._cache: OrderedDict[str, dict[bytes, TreeEntry]] = OrderedDict()
+        self._keep = keep_entries
+        self._held = 0
+
+    def listing(self, oid: str) -> Listing:
+        """The entries of the tree `oid`; not to be changed by the caller."""
+        found = self._cache.get(oid)
+        if found is not None:
+            self._cache.move_to_end(oid)
+            return found
+        found = {} if oid == EMPTY_TREE else parse_tree(self._objects.read(oid))
+        self._remember(oid, found)
+        return found
+
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        self._cache.clear()
+        self._held = 0
+
+    def find(self, root: str, parts: Parts) -> TreeEntry | None:
+        """The entry at `parts` below the tree `root`, or None."""
+        entry = TreeEntry(MODE_DIR, root)
+        for name in parts:
+            if entry.mode != MODE_DIR:
+                return None
+            deeper = self.listing(entry.oid).get(name)
+            if deeper is None:
+                return None
+            entry = deeper
+        return entry
+
+    def edit(self, root: str, changes: Mapping[Parts, TreeEntry | None]) -> str:
+        """The tree `root` with `changes` made, each path last; only trees on changed paths are written.
+
+        Directories that a new entry needs are made; a removal below what is not there is nothing. A path and a
+        path below it may both be given: the upper one is made first.
+        """
+        if () in changes:
+            top = changes[()]
+            rest = {parts: entry for parts, entry in changes.items() if parts}
+            return self.edit(top.oid if top else EMPTY_TREE, rest) if rest else (top.oid if top else EMPTY_TREE)
+        return self._edit(root, changes, 0)
+
+    def _edit(self, root: str, changes: Mapping[Parts, TreeEntry | None], depth: int) -> str:
+        listing = dict(self.listing(root))
+        deeper: dict[bytes, dict[Parts, TreeEntry | None]] = {}
+        for parts, entry in changes.items():
+            name = parts[depth]
+            if len(parts) > depth + 1:
+                deeper.setdefault(name, {})[parts] = entry
+            elif entry is None:
+                listing.pop(name, None)
+            else:
+                listing[name] = entry
+        for name, inner in deeper.items():
+            old = listing.get(name)
+            if (old is None or old.mode != MODE_DIR) and all(entry is None for entry in inner.values()):
+                continue
+            start = old.oid if old is not None and old.mode == MODE_DIR else EMPTY_TREE
+            listing[name] = TreeEntry(MODE_DIR, self._edit(start, inner, depth + 1))
+        return self.write(listing)
+
+    def write(self, listing: Listing) -> str:
+        """Store a tree; its id."""
+        oid = self._objects.write("tree", encode_tree(listing))
+        if oid not in self._cache:
+            self._remember(oid, dict(listing))
+        return oid
+
+    def compare(self, old: str | None, new: str | None, below: Parts = ()) -> Iterator[Change]:
+        """Every path, files and directories, whose entry differs between two trees; parents before what is in them."""
+        if old == new:
+            return
+        before = self.listing(old) if old else {}
+        after = self.listing(new) if new else {}
+        for name in sorted({name for name, _ in before.items() ^ after.items()}):
+            one, two = before.get(name), after.get(name)
+            yield Change((*below, name), one, two)
+            was = one.oid if one and one.mode == MODE_DIR else None
+            now = two.oid if two and two.mode == MODE_DIR else None
+            if was or now:
+                yield from self.compare(was, now, (*below, name))
+
+    def walk(self, root: str, below: Parts = ()) -> Iterator[tuple[Parts, TreeEntry]]:
+        """Every entry below a tree, parents first."""
+        for name, entry in sorted(self.listing(root).items()):
+            yield (*below, name), entry
+            if entry.mode == MODE_DIR:
+                yield from self.walk(entry.oid, (*below, name))
+
+    def _remember(self, oid: str, listing: dict[bytes, TreeEntry]) -> None:
+        self._cache[oid] = listing
+        self._held += len(listing) + 1
+        while self._held > self._keep and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._held -= len(dropped) + 1

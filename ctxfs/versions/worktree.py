@@ -1,0 +1,247 @@
+"""The work tree as versions see it: look at a path, walk, and make a path be what a version says.
+
+Paths are tuples of bytes below the root; no link is followed. What is neither file, directory nor link is not seen.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat as st
+from collections.abc import Iterator, Mapping
+
+from ctxfs.store import beneath
+from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
+
+_TEMPORARY = (b".ctxfs-", b".tmp")
+
+
+def git_mode(found: os.stat_result) -> int:
+    """The git mode of a host file; 0 for what is not versioned."""
+    if st.S_ISDIR(found.st_mode):
+        return MODE_DIR
+    if st.S_ISLNK(found.st_mode):
+        return MODE_LINK
+    if st.S_ISREG(found.st_mode):
+        return MODE_PROGRAM if found.st_mode & 0o100 else MODE_FILE
+    return 0
+
+
+def is_temporary(name: bytes) -> bool:
+    """True for a file that is about to be renamed over another one."""
+    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+
+
+class WorkTree:
+    """The files below `root`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def look(self, parts: Parts) -> os.stat_result | None:
+        """The attributes of a path; None if nothing versioned is there."""
+        try:
+            with self._at(parts) as (parent, name):
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        return found if git_mode(found) else None
+
+    def names(self, parts: Parts) -> list[bytes]:
+        """The names in a directory, sorted; temporary files are left out."""
+        fd = beneath.open_directory(self.root, _text(parts))
+        try:
+            found = os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))
+        finally:
+            os.close(fd)
+        return sorted(name for name in found if not is_temporary(name))
+
+    def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
+        """Every path below a directory, parents first. What vanishes meanwhile is left out."""
+        pending = [below]
+        while pending:
+            directory = pending.pop()
+            try:
+                fd = beneath.open_directory(self.root, _text(directory))
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue
+                raise
+            try:
+                for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
+                    if is_temporary(name):
+                        continue
+                    try:
+                        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    kind = git_mode(found)
+                    if kind:
+                        yield (*directory, name), found
+                    if kind == MODE_DIR:
+                        pending.append((*directory, name))
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def opened(self, parts: Parts) -> Iterator[int]:
+        """A descriptor for reading a regular file."""
+        with self._at(parts) as (parent, name):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def target(self, parts: Parts) -> bytes:
+        """The text of a link."""
+        with self._at(parts) as (parent, name):
+            return os.readlink(name, dir_fd=parent)
+
+    def xattrs(self, parts: Parts) -> dict[str, bytes]:
+        """The `user.*` attributes of a file or directory."""
+        with self._at(parts) as (parent, name):
+            return read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
+
+    # making
+
+    def put_file(self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]) -> os.stat_result:
+        """Make `parts` a file: written beside it and renamed over it, so that open readers keep what they have.
+
+        `data` is the content, or a descriptor to copy it from. Returns the new file's attributes.
+        """
+        with self._at(parts) as (parent, name):
+            self._clear_directory(parent, name, parts)
+            temporary = b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(temporary, flags, 0o600, dir_fd=parent)
+            try:
+                with open(fd, "wb") as file:
+                    if isinstance(data, int):
+                        _copy(data, file.fileno())
+                    else:
+                        file.write(data)
+                        file.flush()
+                    for key, value in xattrs.items():
+                        os.setxattr(fd, key, value)
+                    os.fchmod(fd, mode)
+                    found = os.fstat(fd)
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                return found
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=parent)
+                raise
+
+    def put_link(self, parts: Parts, target: bytes) -> None:
+        """Make `parts` a link."""
+        with self._at(parts) as (parent, name):
+            self._clear_directory(parent, name, parts)
+            temporary = b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
+            os.symlink(target, temporary, dir_fd=parent)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
+        """Make `parts` a directory; one that is there keeps what is in it."""
+        with self._at(parts) as (parent, name):
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+            except FileExistsError:
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISDIR(found.st_mode):
+                    os.unlink(name, dir_fd=parent)
+                    os.mkdir(name, 0o700, dir_fd=parent)
+            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(place, xattrs)
+            os.chmod(place, mode)
+
+    def set_attributes(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
+        """Only the attributes of what is there; links have none."""
+        with self._at(parts) as (parent, name):
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if st.S_ISLNK(found.st_mode):
+                return
+            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(place, xattrs)
+            if st.S_IMODE(found.st_mode) != mode:
+                os.chmod(place, mode)
+
+    def remove(self, parts: Parts) -> bool:
+        """Remove a file, a link or an empty directory; False if it stays because something unversioned is in it."""
+        try:
+            with self._at(parts) as (parent, name):
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                (os.rmdir if st.S_ISDIR(found.st_mode) else os.unlink)(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return True
+            if error.errno == errno.ENOTEMPTY:
+                return False
+            raise
+        return True
+
+    def clear_temporaries(self, older_than: float) -> None:
+        """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch)."""
+        for folder, _, names in os.walk(os.fsencode(self.root)):
+            for name in names:
+                if is_temporary(name):
+                    path = os.path.join(folder, name)
+                    with contextlib.suppress(OSError):
+                        if os.lstat(path).st_ctime < older_than:
+                            os.unlink(path)
+
+    def _clear_directory(self, parent: int, name: bytes, parts: Parts) -> None:
+        """A directory in the way of a file is removed with what is in it: the caller has recorded all of it."""
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if st.S_ISDIR(found.st_mode):
+            for inner, _ in sorted(self.walk(parts), key=lambda item: len(item[0]), reverse=True):
+                self.remove(inner)
+            os.rmdir(name, dir_fd=parent)
+
+    @contextlib.contextmanager
+    def _at(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
+        fd = beneath.open_directory(self.root, _text(parts[:-1]))
+        try:
+            yield fd, parts[-1] if parts else b"."
+        finally:
+            os.close(fd)
+
+
+def read_xattrs(place: bytes | int) -> dict[str, bytes]:
+    """The `user.*` attributes of a path (not followed) or a descriptor."""
+    follow = isinstance(place, int)
+    try:
+        names = [name for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+            return {}  # a link
+        raise
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):  # removed meanwhile
+            found[name] = os.getxattr(place, name, follow_symlinks=follow)
+    return found
+
+
+def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:
+    now = read_xattrs(place)
+    for name in now.keys() - wanted.keys():
+        os.removexattr(place, name, follow_symlinks=False)
+    for name, value in wanted.items():
+        if now.get(name) != value:
+            os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def _copy(source: int, target: int) -> None:
+    at = 0
+    while count := os.sendfile(target, source, at, 1 << 24):
+        at += count
+
+
+def _text(parts: Parts) -> list[str]:
+    return [os.fsdecode(name) for name in parts]
