@@ -102,7 +102,9 @@ def processes_of(store: Path) -> dict[str, int]:
     """The processes of a store's daemon by role: {daemon, indexer, mount}."""
     daemon = int((store / "run" / "lock").read_text())
     found = {"daemon": daemon}
-    children = [int(c) for thread in Path(f"/proc/{daemon}/task").glob("*/children") for c in thread.read_text().split()]
+    children = [
+        int(c) for thread in Path(f"/proc/{daemon}/task").glob("*/children") for c in thread.read_text().split()
+    ]
     for child in children:
         words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
         if words[0] != "git":

@@ -21,6 +21,7 @@ _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
+_UPKEEP_SECONDS = 10.0
 _OPEN_AFTER_SECONDS = 0.2
 
 
@@ -49,6 +50,8 @@ class VersionService:
             nursery.start_soon(self._commit_loop)
             nursery.start_soon(self._unsaid_loop)
             nursery.start_soon(self._checkpoint_loop)
+            if self._app.settings.versions.upkeep:
+                nursery.start_soon(self._upkeep_loop)
             self._wanted.set()
 
     def close(self) -> None:
@@ -135,6 +138,11 @@ class VersionService:
         while True:
             await trio.sleep(_CHECKPOINT_SECONDS)
             await self._attempt(self._app.archive.checkpoint)
+
+    async def _upkeep_loop(self) -> None:
+        while True:
+            await trio.sleep(_UPKEEP_SECONDS)
+            await self._attempt(self._app.archive.upkeep)
 
     async def _attempt(self, call, *args, ok: bool = False):  # type: ignore[no-untyped-def]
         """The result, or None after a failure, which is said once until something succeeds again."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 
+MIN_LARGE_BYTES = 65_536
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -153,6 +154,8 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': {name} = {value!r} should look like {default!r}", "")
     if isinstance(value, int | float) and not isinstance(value, bool) and value < (0 if "seconds" in name else 1):
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
+    if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
+        raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")
     if name == "mount.loop" and value not in ("plain", "trio"):
         raise CommandError(f"'{config}': mount.loop is 'plain' or 'trio', not {value!r}", "")
 

@@ -19,9 +19,10 @@ from pathlib import Path as HostPath
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import printable
+from ctxfs.store.config import MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
-from ctxfs.versions import recover
+from ctxfs.versions import recover, upkeep
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.git import Repository, create_repository
@@ -198,6 +199,29 @@ class Archive:
             raise
         self._journal.settle()
         return made
+
+    def upkeep(self, *, full: bool = False, always: bool = False) -> bool:
+        """Pack the repository if it is time to; True if it was. Commits go on meanwhile."""
+        with self._ready():
+            repo = self.ledger.repo
+        full = full or (upkeep.is_needed(repo) and upkeep.is_full_due(repo.folder))
+        if not (full or always or upkeep.is_needed(repo)):
+            return False
+        (upkeep.pack_fully if full else upkeep.pack)(repo)
+        with self._lock:
+            repo.forget_helpers()
+            if full:
+                self._collect_large()
+        return True
+
+    def _collect_large(self) -> None:
+        """Drop large contents that no version names any more."""
+        self.ledger.large.remove(set(self.ledger.large.names()) - self._large_named())
+
+    def _large_named(self) -> set[str]:
+        """Large contents that some version names."""
+        sides = map(self.ledger.side, self.index.sides_of(MIN_LARGE_BYTES))
+        return {side.large.sha256 for side in sides if side.large is not None}
 
     def status(self) -> dict[str, object]:
         """Totals for `ctxfs status`."""

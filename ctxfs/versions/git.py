@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
@@ -19,6 +19,7 @@ from ctxfs.model.errors import path_error
 log = logging.getLogger(__name__)
 
 BRANCH = "refs/heads/main"
+_FEW = 8  # above, one process that streams is quicker than as many questions
 _OID = re.compile(r"[0-9a-f]{40}")
 _LAYOUT = 1
 _MARK = "ctxfs-layout"
@@ -93,6 +94,36 @@ class Repository:
         except self._errors as error:
             self._repo.git.clear_cache()
             raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
+
+    def sizes(self, oids: Iterable[str]) -> dict[str, int]:
+        """Bytes of many objects. OSError EIO if one is missing."""
+        wanted = list(dict.fromkeys(oids))
+        if len(wanted) <= _FEW:
+            return {oid: self.size(oid) for oid in wanted}
+        out = self.run("cat-file", "--batch-check=%(objectname) %(objectsize)", data=argument_list(wanted))
+        found = {}
+        for line in out.decode().splitlines():
+            oid, _, size = line.partition(" ")
+            if not size.isdigit():
+                raise path_error(errno.EIO, oid, "the object is not in the repository")
+            found[oid] = int(size)
+        return found
+
+    def read_many(self, oids: Iterable[str]) -> dict[str, bytes]:
+        """The contents of many objects, all in memory. OSError EIO if one is missing."""
+        wanted = list(dict.fromkeys(oids))
+        if len(wanted) <= _FEW:
+            return {oid: self.read(oid) for oid in wanted}
+        out = self.run("cat-file", "--batch", "--buffer", data=argument_list(wanted))
+        found, at = {}, 0
+        for oid in wanted:
+            end = out.index(b"\n", at)
+            head = out[at:end].split()
+            if len(head) != 3:
+                raise path_error(errno.EIO, oid, "the object is not in the repository")
+            at = end + 1 + int(head[2]) + 1
+            found[oid] = out[end + 1 : at - 1]
+        return found
 
     def has(self, oid: str) -> bool:
         """True if the object can be found."""

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path as HostPath
@@ -13,18 +12,11 @@ from ctxfs.model.errors import path_error
 from ctxfs.versions.sidecar import Large
 
 _PIECE = 1 << 20
-_POINTER = re.compile(rb"ctxfs large file\nsha256 ([0-9a-f]{64})\nsize (\d+)\n")
 
 
 def pointer_text(large: Large) -> bytes:
-    """What git holds in place of the content."""
+    """What git holds in place of the content. Only the side-car decides whether such a text is meant as one."""
     return f"ctxfs large file\nsha256 {large.sha256}\nsize {large.size}\n".encode()
-
-
-def parse_pointer(data: bytes) -> Large | None:
-    """What a pointer says; None for any other text. Only the side-car decides whether a text is meant as one."""
-    found = _POINTER.fullmatch(data)
-    return Large(found[1].decode(), int(found[2])) if found else None
 
 
 class LargeStore:

@@ -12,10 +12,13 @@ from ctxfs.versions.large import LargeStore
 from ctxfs.versions.names import SIDE, real_name, side_name, stored_name
 from ctxfs.versions.pathindex import PathChange, PathIndex
 from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Parts, TreeEntry, Trees
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
+
+_KEEP_SIDES = 20_000
+_KEEP_DIRECTORIES = 500
 
 
 class State(NamedTuple):
@@ -41,6 +44,8 @@ class Ledger:
         self.head: Commit | None = None
         self.seq = 0
         self.tags: dict[str, str] = {}
+        self._sides: dict[str, SideCar] = {}
+        self._directories: dict[tuple[str, Parts], Listing | None] = {}
 
     @property
     def tree(self) -> str:
@@ -53,12 +58,23 @@ class Ledger:
         """A real path in the tree `root`."""
         if not parts:
             return State(TreeEntry(MODE_DIR, root))
-        above = self.trees.find(root, tuple(stored_name(name) for name in parts[:-1]))
-        if above is None or above.mode != MODE_DIR:
+        listing = self._directory(root, parts[:-1])
+        if listing is None:
             return ABSENT
-        listing = self.trees.listing(above.oid)
         side = listing.get(side_name(parts[-1]))
         return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
+
+    def _directory(self, root: str, parts: Parts) -> Listing | None:
+        """The tree of a real directory in the tree `root`. Neighbours are asked for one after the other: remembered."""
+        key = (root, parts)
+        if key in self._directories:
+            return self._directories[key]
+        found = self.trees.find(root, tuple(stored_name(name) for name in parts))
+        listing = self.trees.listing(found.oid) if found is not None and found.mode == MODE_DIR else None
+        if len(self._directories) > _KEEP_DIRECTORIES:
+            self._directories.clear()
+        self._directories[key] = listing
+        return listing
 
     def children(self, tree: str) -> dict[bytes, State]:
         """The real names in a tree object."""
@@ -91,10 +107,22 @@ class Ledger:
         """A side-car by the id of its blob. OSError EIO if it is damaged."""
         if not oid:
             return EMPTY
-        try:
-            return decode_sidecar(self.repo.read(oid))
-        except ValueError as error:
-            raise path_error(errno.EIO, oid, str(error)) from error
+        found = self._sides.get(oid)
+        if found is None:
+            self.fetch_sides([oid])
+            found = self._sides[oid]
+        return found
+
+    def fetch_sides(self, oids: Iterable[str]) -> None:
+        """Read many side-cars at once; `side` finds them in memory."""
+        missing = {oid for oid in oids if oid} - self._sides.keys()
+        if len(self._sides) + len(missing) > _KEEP_SIDES:
+            self._sides.clear()
+        for oid, data in self.repo.read_many(missing).items():
+            try:
+                self._sides[oid] = decode_sidecar(data)
+            except ValueError as error:
+                raise path_error(errno.EIO, oid, str(error)) from error
 
     def content(self, state: State) -> bytes:
         """The bytes of a file, or the text of a link."""
@@ -135,12 +163,17 @@ class Ledger:
                 touched.setdefault((*above, stored[len(SIDE) :]), set()).add("side")
             elif not (change.old and change.new and change.old.mode == change.new.mode == MODE_DIR):
                 touched.setdefault((*above, _real(stored)), set()).add("entry")
-        return [
-            found for parts in sorted(touched) if (found := self._change(old, new, parts, touched[parts], sizes or {}))
-        ]
+        found = [(parts, self.state(old, parts), self.state(new, parts)) for parts in sorted(touched)]
+        self.fetch_sides(after.side for _, _, after in found)
+        known = dict(sizes or {})
+        unknown = {after.entry.oid for _, _, after in found if _is_blob(after) and after.entry} - known.keys()
+        known |= self.repo.sizes(unknown)
+        rows = (self._change(parts, before, after, touched[parts], known) for parts, before, after in found)
+        return [row for row in rows if row is not None]
 
-    def _change(self, old: str, new: str, parts: Parts, what: set[str], sizes: dict[str, int]) -> PathChange | None:
-        before, after = self.state(old, parts), self.state(new, parts)
+    def _change(
+        self, parts: Parts, before: State, after: State, what: set[str], sizes: dict[str, int]
+    ) -> PathChange | None:
         path = b"/".join(parts)
         if after.entry is None:
             return PathChange(path, "remove", 0, "", "", 0) if before.entry is not None else None
@@ -148,10 +181,10 @@ class Ledger:
         if mode == MODE_DIR:
             size, oid = 0, ""
         else:
-            size = self.size(after) if after.side or oid not in sizes else sizes[oid]
+            large = self.side(after.side).large
+            size = large.size if large else sizes[oid]
         edited = "edit" if "entry" in what and before.entry != after.entry else "meta"
-        verb = "add" if before.entry is None else edited
-        return PathChange(path, verb, mode, oid, after.side, size)
+        return PathChange(path, "add" if before.entry is None else edited, mode, oid, after.side, size)
 
     def advance(
         self,
@@ -165,14 +198,18 @@ class Ledger:
         undoes: str = "",
         parents: tuple[str, ...] | None = None,
         sizes: dict[str, int] | None = None,
+        changes: Sequence[PathChange] | None = None,
     ) -> Commit:
-        """Make `tree` the newest version. When it returns the branch is there; OSError leaves everything as it was."""
+        """Make `tree` the newest version. When it returns the branch is there; OSError leaves everything as it was.
+
+        `changes` are what differs, if the caller knows already.
+        """
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
         time_ns = now_ns(self.head.time_ns if self.head else 0)
         draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
         oid = self.repo.write("commit", encode_commit(draft))
-        rows = self.changes(self.tree, tree, sizes)
+        rows = self.changes(self.tree, tree, sizes) if changes is None else changes
         self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
         commit = Commit(oid, tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
         self.head = commit
@@ -251,6 +288,10 @@ class Ledger:
         self.index.begin()
         self.index.clear()
         self.index.end()
+
+
+def _is_blob(state: State) -> bool:
+    return state.entry is not None and state.entry.mode != MODE_DIR
 
 
 def _real(stored: bytes) -> bytes:

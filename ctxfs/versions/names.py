@@ -12,9 +12,11 @@ _REFUSED = frozenset((b".git", b"git~1", b".gitmodules", b"gitmod~1"))
 
 def stored_name(name: bytes) -> bytes:
     """The tree entry of the real name `name`."""
-    if name.startswith((SIDE, _ESCAPE)) or _plain(name) in _REFUSED:
+    if name.startswith((SIDE, _ESCAPE)):
         return _ESCAPE + name
-    return name
+    if name.isascii() and b"git" not in name.lower():
+        return name
+    return _ESCAPE + name if _plain(name) in _REFUSED else name
 
 
 def side_name(name: bytes) -> bytes:

@@ -230,6 +230,12 @@ class PathIndex:
         ).fetchone()
         return Version(row[6], PathChange(*row[:6])) if row else None
 
+    def sides_of(self, least: int) -> list[str]:
+        """Ids of the side-cars of every file that ever had `least` bytes or more."""
+        return [
+            row[0] for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (least,))
+        ]
+
     def changed_since(self, path: bytes, seq: int) -> list[int]:
         """Numbers of the commits after `seq` that changed exactly this path, oldest first."""
         rows = self._db.execute("SELECT seq FROM changes WHERE path=? AND seq>? ORDER BY seq", (path, seq))

@@ -26,6 +26,7 @@ from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEnt
 log = logging.getLogger(__name__)
 
 _PAGE = 100
+_AT_ONCE_BYTES = 16_000_000
 _EVER = 1 << 62
 _LISTED = 20
 
@@ -141,7 +142,10 @@ class Rollback:
         )
         commit = None
         if tree != base:
-            commit = ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes)
+            known = None if kept else changes
+            commit = ledger.advance(
+                tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known
+            )
             self._remember(changes, kept)
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in kept], kept)
@@ -247,6 +251,8 @@ class Rollback:
         capture = Capture(ledger)
         removed = [change for change in changes if change.what == "remove"]
         made = [change for change in changes if change.what != "remove"]
+        ledger.fetch_sides(change.side for change in made)
+        contents = _Contents(ledger, made)
         for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *made):
             parts = _parts(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
@@ -256,7 +262,7 @@ class Rollback:
             if not _alike(now, before):
                 kept.append(change.path)
                 continue
-            self._place(parts, before, after)
+            self._place(parts, before, after, contents)
         for change in reversed(made):
             if change.mode == MODE_DIR and change.path not in kept:
                 side = ledger.side(change.side)
@@ -264,7 +270,7 @@ class Rollback:
                 ledger.work.set_attributes(_parts(change.path), mode, side.xattrs)
         return kept
 
-    def _place(self, parts: Parts, before: State, after: State) -> None:
+    def _place(self, parts: Parts, before: State, after: State, contents: "_Contents") -> None:
         ledger = self._ledger
         if after.entry is None:
             ledger.work.remove(parts)
@@ -284,7 +290,7 @@ class Rollback:
             finally:
                 os.close(fd)
         else:
-            ledger.work.put_file(parts, ledger.repo.read(after.entry.oid), mode, side.xattrs)
+            ledger.work.put_file(parts, contents.of(after.entry.oid), mode, side.xattrs)
 
     def _take_back(self, base: str, tree: str) -> None:
         """After a failure: what was already changed goes back; if that fails too, the next start finishes the rollback."""
@@ -326,6 +332,28 @@ class Rollback:
         temporary = self._intent.with_suffix(".new")
         temporary.write_text(json.dumps(value))
         os.replace(temporary, self._intent)
+
+
+class _Contents:
+    """Blobs in the order in which they will be asked for, read many at a time."""
+
+    def __init__(self, ledger: Ledger, made: Sequence[PathChange]) -> None:
+        self._repo = ledger.repo
+        self._coming = [(c.oid, c.size) for c in made if c.oid and (not c.side or ledger.side(c.side).large is None)]
+        self._at = 0
+        self._held: dict[str, bytes] = {}
+
+    def of(self, oid: str) -> bytes:
+        """One of them."""
+        while oid not in self._held and self._at < len(self._coming):
+            self._held, total = {}, 0
+            part: list[str] = []
+            while self._at < len(self._coming) and (not part or total + self._coming[self._at][1] <= _AT_ONCE_BYTES):
+                part.append(self._coming[self._at][0])
+                total += self._coming[self._at][1]
+                self._at += 1
+            self._held = self._repo.read_many(part)
+        return self._held[oid] if oid in self._held else self._repo.read(oid)
 
 
 def _parts(path: bytes) -> Parts:
