@@ -182,6 +182,46 @@ def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool
     _say_outcome(done, dry_run, as_json, "redone")
 
 
+@click.command()
+@click.argument("path", default="")
+@click.option("--principal", metavar="NAME", help="Everything that this principal ever wrote, instead of a path.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_dry
+@_reason
+@_json
+@click.pass_obj
+def forget(
+    store: str | None, path: str, principal: str | None, yes: bool, dry_run: bool, reason: str, as_json: bool
+) -> None:
+    """Erase PATH, or all that a principal wrote, from every version, index and cache. It cannot be undone.
+
+    A link that leads nowhere stays in its place. Remotes that it was pushed to still have it.
+    """
+    if bool(path) == bool(principal):
+        raise CommandError("name either a PATH or --principal", "ctxfs forget --help", 2)
+    with _joined(store, reason) as opened:
+        asked = {"path": tree_path(opened, path), "principal": principal}
+        found = opened.call("forget", dry_run=True, **asked)
+        if not dry_run:
+            places = "\n  ".join(change["path"] for change in found["changes"][:20])
+            what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
+            if not yes:
+                click.confirm(f"Erase from every version, for good, {what}\n?", abort=True, err=True)
+            found = opened.call("forget", **asked)
+    if as_json:
+        say_json(found)
+        return
+    for change in found["changes"] if dry_run else ():
+        say(change["path"])
+    verb = "would be" if dry_run else "are"
+    say(
+        f"{found['blobs']} contents {verb} erased"
+        + ("" if dry_run else f"; {found['versions']} versions written again")
+    )
+    for place in found["elsewhere"]:
+        warn(f"the same content is still kept at {place}; forget it there too if it is meant")
+
+
 def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:
     if as_json:
         say_json(done)

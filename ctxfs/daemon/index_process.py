@@ -43,6 +43,8 @@ def main() -> None:
                 continue
             elif order in ("roots", "rebuild"):
                 (indexer.set_roots if order == "roots" else indexer.rebuild)(roots_from_wire(value))
+            elif order == "purge":
+                indexer.purge()
             elif order == "changed":
                 indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
     if indexer is not None:

@@ -90,6 +90,8 @@ class IndexingService:
             log.error("indexer: %s", detail)
             self._state(f"error: {detail.strip().splitlines()[-1]}")
             return
+        if kind == "purged":
+            self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
             if detail == str(self._sent):  # else it speaks of before the last order
                 self._reached = "idle" if kind == "idle" else "embedding"

@@ -89,6 +89,8 @@ class Daemon:
                 answer = await method(self._app, self._caller(peer), args)
                 if name in ROLLBACKS and not args.get("dry_run"):
                     await self._tell_of(answer)
+                    if name == "forget":
+                        await self._indexing.send("purge")
                 return answer
 
             return handle

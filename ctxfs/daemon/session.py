@@ -42,7 +42,10 @@ class LocalSession:
             self._catch_up()
         if method in AFTER_SYNC:
             self.app.archive.commit()
-        return trio.run(METHODS[method], self.app, self._caller, arguments)
+        answer = trio.run(METHODS[method], self.app, self._caller, arguments)
+        if method == "forget" and not arguments.get("dry_run"):
+            self._catch_up(purge=True)
+        return answer
 
     def close(self) -> None:
         """What was changed is committed now if the past was looked at, else by whoever opens it next."""
@@ -57,13 +60,15 @@ class LocalSession:
         self._caller = self.app.caller(named, str(session), str(tool), str(reason))
         return {"session": self._caller.actor.session}
 
-    def _catch_up(self) -> None:
-        """Nobody followed the files since the last daemon: find what changed, by words."""
+    def _catch_up(self, *, purge: bool = False) -> None:
+        """Nobody followed the files since the last daemon: find what changed, by words; or keep no trace of what is gone."""
         from ctxfs.index.catalog import Catalog
         from ctxfs.index.follow import Follower
+        from ctxfs.index.vectors import drop_graph
         from ctxfs.index.words import Words
         from ctxfs.store.lock import StoreLock
 
+        self.app.archive.close()  # it holds the same lock
         lock = StoreLock(self.app.layout.run)
         try:
             lock.acquire()
@@ -75,7 +80,11 @@ class LocalSession:
             follower = Follower(catalog, Words(options.folder / "words"), options.max_file_bytes, lambda _: None)
             follower.recover()
             follower.set_roots(self.app.indexed_roots())
-            follower.scan_all()
+            if purge:
+                follower.purge()
+                drop_graph(options.folder)
+            else:
+                follower.scan_all()
             follower.close()
         finally:
             lock.release()

@@ -32,15 +32,19 @@ def commit_record(commit: Commit) -> dict[str, Any]:
     }
 
 
+def _shown(path: bytes) -> str:
+    return printable(path.decode("utf-8", "surrogateescape"))
+
+
 def _change_record(change: PathChange) -> dict[str, Any]:
-    return {"path": printable(change.path.decode("utf-8", "surrogateescape")), "what": change.what, "size": change.size}
+    return {"path": _shown(change.path), "what": change.what, "size": change.size}
 
 
 def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
     return {
         "version": commit_record(outcome.commit) if outcome.commit else None,
         "changes": [_change_record(change) for change in outcome.changes],
-        "kept": [printable(path.decode("utf-8", "surrogateescape")) for path in outcome.kept],
+        "kept": [_shown(path) for path in outcome.kept],
         "diff": diff,
     }
 
@@ -126,6 +130,21 @@ async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return _outcome_record(*await blocking(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 
+async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    named = args.get("principal")
+    path = None if named else _path(args)
+    if path is not None and len(Path.parse(path).parts) < 2:
+        raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
+    dry, actor = bool(args.get("dry_run")), _actor(caller, args)
+    erased = await blocking(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
+    return {
+        "versions": erased.versions,
+        "blobs": erased.blobs,
+        "changes": [{"path": _shown(path)} for path in erased.paths],
+        "elsewhere": [_shown(path) for path in erased.elsewhere],
+    }
+
+
 async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return commit_record(await blocking(app.archive.snapshot, str(args["name"])))
 
@@ -143,6 +162,37 @@ async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return out
 
 
+async def _remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.archive.remotes)
+
+
+async def _add_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(app.archive.add_remote, str(args["name"]), str(args["url"]))
+
+
+async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(app.archive.remove_remote, str(args["name"]))
+
+
+async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.archive.push, str(args["name"]))
+
+
+async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
+    return {
+        "state": pulled.state,
+        "versions": pulled.commits,
+        "conflicts": [_shown(path) for path in pulled.conflicts],
+        "kept": [_shown(path) for path in pulled.kept],
+        "changes": [_change_record(change) for change in changes],
+    }
+
+
+async def _upkeep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(lambda: app.archive.upkeep(full=True))
+
+
 VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
     "commit": _commit,
     "log": _log,
@@ -152,11 +202,18 @@ VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitab
     "restore": _restore,
     "undo": _undo,
     "redo": _redo,
+    "forget": _forget,
     "snapshot": _snapshot,
     "delete_snapshot": _delete_snapshot,
     "snapshots": _snapshots,
+    "remotes": _remotes,
+    "add_remote": _add_remote,
+    "remove_remote": _remove_remote,
+    "push": _push,
+    "pull": _pull,
+    "upkeep": _upkeep,
 }
 # These speak of everything that was written before they were asked, so what is still being noted comes first.
 AFTER_SYNC = frozenset(VERSION_METHODS)
 # These change the work tree: the kernel's caches are told before the answer goes out.
-ROLLBACKS = frozenset(("restore", "undo", "redo"))
+ROLLBACKS = frozenset(("restore", "undo", "redo", "forget", "pull"))

@@ -254,7 +254,8 @@ class BackedFiles:
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Any attribute that the host keeps, but for those that only slow `ls -l` down."""
         if name.startswith(b"user."):
-            return os.getxattr(self._magic(node), name, follow_symlinks=False)
+            place, follow = self._xattr_place(node)
+            return os.getxattr(place, name, follow_symlinks=follow)
         # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
         raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
 
@@ -264,18 +265,21 @@ class BackedFiles:
         if not name.startswith(b"user."):
             raise path_error(errno.EOPNOTSUPP, node.path)
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
-        os.setxattr(self._magic(node), name, value, follow_symlinks=False)
+        place, follow = self._xattr_place(node)
+        os.setxattr(place, name, value, follow_symlinks=follow)
         self._state.record("write", node)
 
     def list_xattrs(self, node: Node) -> list[bytes]:
         """The names of `user.*`."""
-        return [os.fsencode(n) for n in os.listxattr(self._magic(node), follow_symlinks=False) if n.startswith("user.")]
+        place, follow = self._xattr_place(node)
+        return [os.fsencode(name) for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """ENODATA if it is not there."""
         self._writable(node)
         check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
-        os.removexattr(self._magic(node), name, follow_symlinks=False)
+        place, follow = self._xattr_place(node)
+        os.removexattr(place, name, follow_symlinks=follow)
         self._state.record("write", node)
 
     # inside
@@ -295,11 +299,12 @@ class BackedFiles:
             return self._state.directories.of(node), b"."
         return self._state.directories.of(node.parent), node.name
 
-    def _magic(self, node: Node) -> bytes:
+    def _xattr_place(self, node: Node) -> tuple[int | bytes, bool]:
+        """(descriptor or path, whether links are followed): an open file by its descriptor, it may have no name any more."""
         if node.descriptors:
-            return b"/proc/self/fd/%d" % next(iter(node.descriptors))
+            return next(iter(node.descriptors)), True
         parent, name = self._place(node)
-        return b"/proc/self/fd/%d/%b" % (parent, name)
+        return b"/proc/self/fd/%d/%b" % (parent, name), False
 
     def _open_again(self, node: Node, flags: int) -> int:
         try:

@@ -304,6 +304,11 @@ class Catalog:
             "DELETE FROM vectors WHERE id NOT IN (SELECT vector FROM chunks WHERE vector IS NOT NULL)"
         ).rowcount
 
+    def compact(self) -> None:
+        """Write the file anew, so that nothing deleted can be read from it."""
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def chunks_with(self, vectors: Sequence[int]) -> list[tuple[int, int]]:
         """(vector, chunk) for chunks of living files that have one of `vectors`."""
         marks = ",".join("?" * len(vectors))

@@ -69,6 +69,16 @@ class Follower:
         self.flush()
         self.scan_all()
 
+    def purge(self) -> None:
+        """After an erasure: keep no trace of what is gone, in the catalog, its vectors or the word index."""
+        self.scan_all()
+        self._catalog.drop_unused_vectors()
+        self._writer.clear()
+        self._writer.commit()
+        self._catalog.reset_words()
+        self.flush()
+        self._catalog.compact()
+
     def scan_all(self) -> None:
         """Compare every source with the catalog."""
         self._done = self._total = 0

@@ -18,7 +18,7 @@ from ctxfs.index.embed import Embedder, OnnxEmbedder, Vectors
 from ctxfs.index.follow import Follower
 from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.options import IndexedRoot, IndexerOptions
-from ctxfs.index.vectors import pack_vector, read_side_car
+from ctxfs.index.vectors import drop_graph, pack_vector, read_side_car
 from ctxfs.index.words import Words
 from ctxfs.model.errors import CommandError
 
@@ -28,7 +28,7 @@ _GRAPH_GROWTH = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something the owner of the indexer may want to pass on: `words`, `meaning`, `graph`, `error`, `failed`.
+    """Something the owner of the indexer may want to pass on: `words`, `meaning`, `graph`, `purged`, `error`, `failed`.
 
     `words-idle` and `idle` say that words, or everything, has caught up with the first `detail` orders.
     """
@@ -151,6 +151,10 @@ class Indexer:
         """These are the sources; read everything in them again."""
         self._orders.put(("rebuild", roots))
 
+    def purge(self) -> None:
+        """Keep no trace of files that are gone."""
+        self._orders.put(("purge", None))
+
     def stop(self) -> None:
         """Finish the current batch and end both threads."""
         self._stopping.set()
@@ -190,7 +194,11 @@ class Indexer:
                 self._notify(Event("words-idle", str(self._done)))
 
     def _carry_out(self, follower: Follower, order: str, value: object) -> None:
-        if order in ("roots", "rebuild") and isinstance(value, list):
+        if order == "purge":
+            follower.purge()
+            drop_graph(self._options.folder)
+            self._notify(Event("purged"))
+        elif order in ("roots", "rebuild") and isinstance(value, list):
             follower.set_roots(value)
             (follower.rebuild if order == "rebuild" else follower.scan_all)()
         elif order == "changed" and isinstance(value, list):

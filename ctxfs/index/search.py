@@ -92,6 +92,12 @@ class Searcher:
             self._behind = _behind(catalog)
             self.generation += 1
 
+    def forget(self) -> None:
+        """Drop what is in memory: something was erased."""
+        with self._lock:
+            self._table = None
+            self.generation += 1
+
     def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
         notes = []

@@ -147,6 +147,12 @@ def read_side_car(folder: HostPath, dimensions: int) -> dict[str, Any] | None:
     return None
 
 
+def drop_graph(folder: HostPath) -> None:
+    """Delete the graph: it is built again when it is worth it."""
+    for file in (folder / "graph.json", *folder.glob("graph-*.hnsw")):
+        file.unlink(missing_ok=True)
+
+
 def _read_graph(folder: HostPath, about: dict[str, Any], dimensions: int) -> Any:
     """The graph, or None: a file of another dimension loads as garbage and a flipped bit crashes, so check first."""
     import hnswlib

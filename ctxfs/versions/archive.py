@@ -25,6 +25,7 @@ from ctxfs.store.lock import StoreLock
 from ctxfs.versions import recover, upkeep
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.committer import Committer
+from ctxfs.versions.erase import Erased, Eraser
 from ctxfs.versions.git import Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
@@ -32,6 +33,7 @@ from ctxfs.versions.large import LargeStore
 from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.names import stored_path
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
+from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.sidecar import usual_mode
 from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
@@ -78,6 +80,7 @@ class Archive:
         self._principal = principal
         self._large_from = large_from
         self._lock = threading.RLock()
+        self._upkeep = threading.Lock()  # taken before the other one
         self._journal = JournalReader(layout.journal)
         self._opened = False
         self.session = new_session("d")
@@ -116,11 +119,15 @@ class Archive:
             self.history = History(self.ledger)
             self._committer = Committer(self.ledger)
             self._rollback = Rollback(self.ledger, self.history, self._committer, layout.journal / "rollback.json")
+            self._remotes = Remotes(self.ledger, self._rollback)
+            self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
+            if self._eraser.finish() is not None:
+                log.warning("an erasure that was interrupted has been finished")
             finished = self._rollback.finish()
             self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS)
             made = [finished] if finished else []
             if self.ledger.head is None:
-                areas = {area.encode(): False for area in AREAS}
+                areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
                 first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
                 made += [first] if first else []
             made += self._commit_journal()
@@ -207,7 +214,8 @@ class Archive:
         full = full or (upkeep.is_needed(repo) and upkeep.is_full_due(repo.folder))
         if not (full or always or upkeep.is_needed(repo)):
             return False
-        (upkeep.pack_fully if full else upkeep.pack)(repo)
+        with self._upkeep:
+            (upkeep.pack_fully if full else upkeep.pack)(repo)
         with self._lock:
             repo.forget_helpers()
             if full:
@@ -452,6 +460,50 @@ class Archive:
                 raise CommandError(f"no snapshot is called '{printable(name)}'", "see: ctxfs snapshot")
             self.ledger.repo.delete(f"refs/tags/{name}", known)
             self.ledger.read_tags()
+
+    def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> Erased:
+        """Erase a path, or everything that a principal wrote, from every version."""
+        with self._upkeep, self._ready():
+            self.commit()
+            doomed = self._eraser.of_path(_bytes(path)) if path is not None else self._eraser.of_principal(principal)
+            if dry_run:
+                places = sorted(doomed.places | doomed.contents.keys())
+                return Erased(0, len(doomed.blobs), tuple(places), ())
+            erased = self._eraser.erase(doomed, actor)
+            self._journal.settle()
+        self.checkpoint()
+        return erased
+
+    # elsewhere
+
+    def remotes(self) -> dict[str, str]:
+        """Names of remotes and where they are."""
+        with self._ready():
+            return self._remotes.places()
+
+    def add_remote(self, name: str, url: str) -> None:
+        """Remember a place to push to and pull from."""
+        with self._ready():
+            self._remotes.add(name, url)
+
+    def remove_remote(self, name: str) -> None:
+        """Forget a place."""
+        with self._ready():
+            self._remotes.remove(name)
+
+    def push(self, name: str) -> str:
+        """Send every version to a remote; the revision that it has now."""
+        with self._ready():
+            self.commit()
+            return self._remotes.push(name)
+
+    def pull(self, name: str, actor: Actor) -> tuple[Pulled, list[PathChange]]:
+        """Take in what a remote has; what came of it, and what changed here."""
+        with self._upkeep, self._ready():
+            self.commit()
+            before = self.ledger.tree
+            pulled = self._remotes.pull(name, actor)
+            return pulled, self.ledger.changes(before, self.ledger.tree)
 
     def _target(self, path: str, to: str) -> Step:
         if to != "prev":

@@ -52,6 +52,12 @@ class Ledger:
         """The tree of the newest version."""
         return self.head.tree if self.head else EMPTY_TREE
 
+    def forget_memory(self) -> None:
+        """Keep nothing of objects that may be gone."""
+        self._sides.clear()
+        self._directories.clear()
+        self.trees.clear()
+
     # reading one version
 
     def state(self, root: str, parts: Parts) -> State:
@@ -216,6 +222,32 @@ class Ledger:
         self._index(commit, rows)
         return commit
 
+    def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
+        """Make `tree` the newest version, with `theirs` as its second parent; the index has their commits already."""
+        assert self.head is not None
+        differing = {row.path for row in self.changes(theirs.tree, tree)}
+        rows = [row for row in self.changes(self.tree, tree) if row.path in differing]
+        return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
+
+    def adopt(self, theirs: Commit) -> None:
+        """Another history goes on from ours: it is ours now."""
+        self.repo.update(BRANCH, theirs.oid, self.head.oid if self.head else None)
+        self.head = theirs
+        self.catch_up()
+
+    def index_more(self, oids: Iterable[str]) -> None:
+        """Take commits of another line into the path index, oldest first."""
+        self.index.begin()
+        try:
+            for oid in oids:
+                if self.index.by_oid(oid) is None:
+                    commit = decode_commit(oid, self.repo.read(oid))
+                    self.index.add(commit, self.changes_of(commit), mainline=False)
+            self.index.end()
+        except BaseException:
+            self.index.abandon()
+            raise
+
     def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
         try:
             self.index.begin()
@@ -252,12 +284,13 @@ class Ledger:
         if listed is None:
             self._reset_index()
             listed = self._missing("") or []
+        mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         self.index.begin()
         try:
             for oid in listed:
                 commit = decode_commit(oid, self.repo.read(oid))
                 if self.index.by_oid(oid) is None:
-                    self.seq = self.index.add(commit, self.changes_of(commit))
+                    self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
             self.index.end()
         except BaseException:
             self.index.abandon()

@@ -18,8 +18,8 @@ _SCHEMA = """
 CREATE TABLE commits(
   seq INTEGER PRIMARY KEY, oid TEXT UNIQUE NOT NULL, tree TEXT NOT NULL, parents TEXT NOT NULL, time_ns INTEGER NOT NULL,
   principal TEXT NOT NULL, session TEXT NOT NULL, tool TEXT NOT NULL, reason TEXT NOT NULL, op TEXT NOT NULL,
-  subject TEXT NOT NULL, scope BLOB, undoes TEXT NOT NULL);
-CREATE INDEX commits_time ON commits(time_ns);
+  subject TEXT NOT NULL, scope BLOB, undoes TEXT NOT NULL, mainline INTEGER NOT NULL);
+CREATE INDEX commits_time ON commits(time_ns) WHERE mainline;
 CREATE INDEX commits_session ON commits(session);
 CREATE INDEX commits_principal ON commits(principal);
 CREATE TABLE changes(
@@ -121,10 +121,10 @@ class PathIndex:
 
     # commits
 
-    def add(self, commit: Commit, changes: Iterable[PathChange]) -> int:
-        """Append a commit; its number."""
+    def add(self, commit: Commit, changes: Iterable[PathChange], *, mainline: bool = True) -> int:
+        """Append a commit; its number. One that is not `mainline` came with a merge: the work tree never was like it."""
         row = self._db.execute(
-            f"INSERT INTO commits({_COMMIT[5:]}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO commits({_COMMIT[5:]}, mainline) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 commit.oid,
                 commit.tree,
@@ -138,6 +138,7 @@ class PathIndex:
                 commit.subject,
                 commit.scope,
                 commit.undoes,
+                mainline,
             ),
         )
         seq = int(row.lastrowid or 0)
@@ -161,9 +162,10 @@ class PathIndex:
         return [_commit(row) for row in rows]
 
     def at(self, time_ns: int) -> tuple[int, Commit] | None:
-        """The newest commit at or before a time."""
+        """What was the newest version at a time."""
         return self._one(
-            f"SELECT {_COMMIT} FROM commits WHERE time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1", time_ns
+            f"SELECT {_COMMIT} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
+            time_ns,
         )
 
     def commit(self, seq: int) -> Commit:
@@ -229,6 +231,40 @@ class PathIndex:
             (path, before),
         ).fetchone()
         return Version(row[6], PathChange(*row[:6])) if row else None
+
+    def rows_below(self, path: bytes) -> list[PathChange]:
+        """Every change of a path and below it."""
+        rows = self._db.execute(f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW}", _range(path))
+        return [PathChange(*row) for row in rows]
+
+    def commits_of(self, places: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
+        """Ids of the commits that changed one of `paths`, or something at or below one of `places`."""
+        found: set[str] = set()
+        for place in places:
+            rows = self._db.execute(
+                f"SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW})", _range(place)
+            )
+            found |= {row[0] for row in rows}
+        for path in paths:
+            rows = self._db.execute(
+                "SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE path=?)", (path,)
+            )
+            found |= {row[0] for row in rows}
+        return found
+
+    def rows_by(self, principal: str) -> list[PathChange]:
+        """Every change that a principal made."""
+        rows = self._db.execute(
+            "SELECT path, what, mode, oid, side, size FROM changes WHERE seq IN (SELECT seq FROM commits WHERE principal=?)",
+            (principal,),
+        )
+        return [PathChange(*row) for row in rows]
+
+    def places_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
+        """(path, blob, commit) wherever one of these contents ever was. Reads every change."""
+        wanted = set(oids)
+        rows = self._db.execute("SELECT path, oid, seq FROM changes WHERE oid!=''")
+        return [(path, oid, seq) for path, oid, seq in rows if oid in wanted]
 
     def sides_of(self, least: int) -> list[str]:
         """Ids of the side-cars of every file that ever had `least` bytes or more."""

@@ -150,6 +150,18 @@ class Rollback:
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in kept], kept)
 
+    def follow(self, tree: str) -> list[bytes]:
+        """Bring the work tree to `tree`, which the caller then makes the newest version; paths that were left."""
+        base = self._ledger.tree
+        changes = self._ledger.changes(base, tree)
+        try:
+            kept = self._apply(base, tree, changes)
+        except OSError:
+            self._take_back(base, tree)
+            raise
+        self._remember(changes, kept)
+        return kept
+
     def finish(self) -> Commit | None:
         """Complete a rollback that was interrupted; paths that are neither as before nor as meant stay as they are."""
         try:

@@ -1,0 +1,77 @@
+"""remote: copies of the history elsewhere, for backup and for sharing one memory between machines."""
+
+import os
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn
+from ctxfs.daemon.session import session
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+@click.pass_context
+def remote(ctx: click.Context, as_json: bool) -> None:
+    """Push the history to another place and pull from it; without a command list the places."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with session(ctx.obj) as opened:
+        found = opened.call("remotes")
+    if as_json:
+        say_json(found)
+        return
+    for name, url in sorted(found.items()):
+        click.secho(f"{name:<16}", bold=True, nl=False)
+        say(url)
+
+
+@remote.command()
+@click.argument("name")
+@click.argument("url", metavar="PLACE")
+@click.pass_obj
+def add(store: str | None, name: str, url: str) -> None:
+    """Remember PLACE as NAME: a folder or any URL that git can push to (git init --bare makes one)."""
+    place = os.path.abspath(url) if os.path.isdir(url) else url
+    with session(store) as opened:
+        opened.call("add_remote", name=name, url=place)
+    say(f"{name} is {place}; next: ctxfs remote push {name}")
+
+
+@remote.command()
+@click.argument("name")
+@click.pass_obj
+def remove(store: str | None, name: str) -> None:
+    """Forget NAME; what is there stays there."""
+    with session(store) as opened:
+        opened.call("remove_remote", name=name)
+    say(f"{name} is forgotten")
+
+
+@remote.command()
+@click.argument("name")
+@click.pass_obj
+def push(store: str | None, name: str) -> None:
+    """Send every version, snapshot and large file to NAME."""
+    with session(store) as opened:
+        revision = opened.call("push", name=name)
+    say(f"{name} is at {revision[:8]}")
+
+
+@remote.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+@click.pass_obj
+def pull(store: str | None, name: str, as_json: bool) -> None:
+    """Take in what NAME has. Where both sides changed a file, lines are merged if they do not touch, else both are kept."""
+    with session(store) as opened:
+        opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli")
+        pulled = opened.call("pull", name=name)
+    if as_json:
+        say_json(pulled)
+        return
+    words = {"current": "nothing new", "forward": "followed", "merged": "merged"}
+    say(f"{words[pulled['state']]}: {pulled['versions']} versions, {len(pulled['changes'])} paths changed here")
+    for path in pulled["conflicts"]:
+        warn(f"both sides changed {path}: theirs is beside it as *.conflict-*")
+    for path in pulled["kept"]:
+        warn(f"{path} was written meanwhile and is left as it is")

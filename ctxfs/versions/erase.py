@@ -1,0 +1,316 @@
+"""Erasure: take content out of every version, and see that it is gone.
+
+Every commit from the first that held it is written again without it, the old ones and their objects are deleted, and the
+repository is asked for each erased blob by its id. What is to go is written down first, so that a kill in between is
+finished at the next start.
+"""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import path_error
+from ctxfs.store.config import replace_text
+from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
+from ctxfs.versions.committer import Committer
+from ctxfs.versions.git import BRANCH
+from ctxfs.versions.ledger import Ledger
+from ctxfs.versions.names import real_name, side_name
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
+
+log = logging.getLogger(__name__)
+
+_EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+_FORGOTTEN = "forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What is to be erased: whole places, contents at places (path → blob ids), the name of a principal, large contents."""
+
+    places: frozenset[bytes] = frozenset()
+    contents: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    principal: str = ""
+    large: frozenset[str] = frozenset()
+    blobs: frozenset[str] = frozenset()
+
+    @property
+    def is_empty(self) -> bool:
+        """True when no version holds anything of it."""
+        return not (self.places or self.contents or self.principal)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was done: versions written again, blobs that are gone, and paths where the same content is still kept."""
+
+    versions: int
+    blobs: int
+    paths: tuple[bytes, ...]
+    elsewhere: tuple[bytes, ...]
+
+
+class Eraser:
+    """Used under the archive's lock, with nothing packing meanwhile."""
+
+    def __init__(self, ledger: Ledger, committer: Committer, intent: HostPath) -> None:
+        self._ledger = ledger
+        self._committer = committer
+        self._intent = intent
+
+    # what
+
+    def of_path(self, path: bytes) -> Doomed:
+        """Everything that ever was at a path and below it, also under the names it had before."""
+        index = self._ledger.index
+        contents: dict[bytes, set[str]] = {}
+        rows = index.rows_below(path)
+        for name in {row.path for row in rows}:
+            for version in index.versions(name):
+                if version.change.oid:
+                    contents.setdefault(version.change.path, set()).add(version.change.oid)
+        sides = [row.side for row in rows if row.side]
+        if not rows:
+            raise path_error(errno.ENOENT, path.decode("utf-8", "surrogateescape"), "no version knows this path")
+        return self._doomed(frozenset((path,)), contents, sides, "")
+
+    def of_principal(self, principal: str) -> Doomed:
+        """Every content that a principal wrote, where it was written and where it was moved to; and the name itself."""
+        index = self._ledger.index
+        contents: dict[bytes, set[str]] = {}
+        sides = []
+        for row in index.rows_by(principal):
+            if row.oid:
+                contents.setdefault(row.path, set()).add(row.oid)
+                sides.append(row.side)
+        written = {oid for found in contents.values() for oid in found}
+        for path, oid, seq in index.places_of(written):
+            if any(path == target or path.startswith(target + b"/") for _, target in index.moves_of(seq)):
+                contents.setdefault(path, set()).add(oid)
+        return self._doomed(frozenset(), contents, [side for side in sides if side], principal)
+
+    def _doomed(
+        self, places: frozenset[bytes], contents: Mapping[bytes, set[str]], sides: Iterable[str], principal: str
+    ) -> Doomed:
+        large = {side.large.sha256 for oid in set(sides) if (side := self._ledger.side(oid)).large is not None}
+        blobs = {oid for found in contents.values() for oid in found} | set(sides)
+        kept = {path: frozenset(found) for path, found in contents.items()}
+        return Doomed(places, kept, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
+
+    # how
+
+    def erase(self, doomed: Doomed, actor: Actor) -> Erased:
+        """Carry it out. OSError if something of it is left; calling again goes on."""
+        self._write_intent(doomed, actor)
+        paths = self._bury(doomed, actor)
+        versions = self._rewrite(doomed)
+        left, elsewhere = self._sweep(doomed)
+        self._intent.unlink(missing_ok=True)
+        if left:
+            raise path_error(
+                errno.EIO, left[0], f"{len(left)} erased objects are still in the repository: run it again"
+            )
+        return Erased(versions, len(doomed.blobs), paths, elsewhere)
+
+    def finish(self) -> Erased | None:
+        """Go on with an erasure that was interrupted."""
+        try:
+            found = json.loads(self._intent.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.error("an interrupted erasure cannot be read: repeat it (%s)", error)
+            self._intent.unlink(missing_ok=True)
+            return None
+        doomed = Doomed(
+            frozenset(map(_bytes, found["places"])),
+            {_bytes(path): frozenset(oids) for path, oids in found["contents"].items()},
+            found["principal"],
+            frozenset(found["large"]),
+            frozenset(found["blobs"]),
+        )
+        return self.erase(doomed, Actor(**found["actor"]))
+
+    def _bury(self, doomed: Doomed, actor: Actor) -> tuple[bytes, ...]:
+        """Take it out of the work tree; a link that leads nowhere, and says why, stays in its place."""
+        ledger = self._ledger
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        note = f"(forgotten {when} by {actor.principal})".encode()
+        paths = []
+        for path in sorted(doomed.places | doomed.contents.keys()):
+            parts = tuple(path.split(b"/"))
+            state = ledger.state(ledger.tree, parts)
+            here = path in doomed.places or (state.entry is not None and state.entry.oid in doomed.contents[path])
+            if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
+                continue
+            ledger.work.put_link(parts, note)
+            paths.append(path)
+        if paths:
+            self._committer.commit_paths(actor, "forget", dict.fromkeys(paths, True))
+        return tuple(paths)
+
+    def _rewrite(self, doomed: Doomed) -> int:
+        """Write again every commit that holds, or follows one that holds, something of it; how many."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        old_head = ledger.head.oid
+        new: dict[str, str] = {}
+        telling = ledger.index.commits_of(doomed.places, doomed.contents.keys())
+        filtered = _Filter(ledger, doomed)
+        listed = ledger.repo.run("rev-list", "--topo-order", "--reverse", "--all").decode().split()
+        for oid in listed:
+            commit = decode_commit(oid, ledger.repo.read(oid))
+            new[oid] = self._again(commit, doomed, filtered, new, oid in telling)
+        changed = sum(1 for old, replacement in new.items() if old != replacement)
+        if changed:
+            for name, oid in ledger.repo.refs("refs/tags/").items():
+                self._point(f"refs/tags/{name}", new.get(oid, oid))
+            for name, oid in ledger.repo.refs("refs/remotes/").items():
+                ledger.repo.delete(f"refs/remotes/{name}", oid)
+            ledger.repo.update(BRANCH, new[old_head], old_head)
+        return changed
+
+    def _point(self, name: str, oid: str) -> None:
+        now = self._ledger.repo.ref(name)
+        if now is not None and now != oid:
+            self._ledger.repo.update(name, oid, now)
+
+    def _again(self, commit: Commit, doomed: Doomed, filtered: "_Filter", new: Mapping[str, str], telling: bool) -> str:
+        """The id of the commit without what is doomed: the old one if nothing of it changes. `telling`: it names a path."""
+        tree = filtered.tree(commit.tree)
+        parents = tuple(dict.fromkeys(new[parent] for parent in commit.parents))
+        if len(parents) == 1 and tree != commit.tree and self._tree_of(parents[0]) == tree:
+            return parents[0]  # it did nothing else
+        moves = tuple(move for move in commit.moves if not any(map(filtered.is_place, move)))
+        named = commit.actor.principal == doomed.principal != ""
+        actor = replace(commit.actor, principal=_FORGOTTEN, session="", reason="", tool="") if named else commit.actor
+        told = replace(
+            commit,
+            tree=tree,
+            parents=parents,
+            moves=moves,
+            actor=actor,
+            subject=f"{commit.op} (something was forgotten)" if named or telling else commit.subject,
+            scope=None if commit.scope is not None and filtered.is_place(commit.scope) else commit.scope,
+            undoes=new.get(commit.undoes, commit.undoes),
+        )
+        if told == commit:
+            return commit.oid
+        return self._ledger.repo.write("commit", encode_commit(told))
+
+    def _tree_of(self, oid: str) -> str:
+        return decode_commit(oid, self._ledger.repo.read(oid)).tree
+
+    def _sweep(self, doomed: Doomed) -> tuple[list[str], tuple[bytes, ...]]:
+        """Delete what no version needs now; the erased blobs that are left without reason, and where others are kept."""
+        ledger = self._ledger
+        repo = ledger.repo
+        repo.forget_helpers()
+        info = repo.folder / "objects" / "info"
+        (info / "commit-graph").unlink(missing_ok=True)
+        shutil.rmtree(info / "commit-graphs", ignore_errors=True)
+        repo.run("pack-refs", "--all")
+        repo.run("repack", "-a", "-d", "-l", "-q")
+        repo.run("prune", "--expire=now")
+        repo.forget_helpers()
+        ledger.trees.clear()
+        ledger.forget_memory()
+        ledger.index.begin()
+        ledger.index.clear()
+        ledger.index.forget_seen(doomed.places | doomed.contents.keys())
+        ledger.index.end()
+        ledger.index.compact()
+        ledger.open_head()
+        elsewhere = {path: oid for path, oid, _ in ledger.index.places_of(doomed.blobs)}
+        kept = set(elsewhere.values())
+        sides = set(ledger.index.sides_of(0))  # one says the same of many files: others may need it
+        named = {side.large.sha256 for oid in sides if (side := ledger.side(oid)).large is not None}
+        ledger.large.remove(doomed.large - named)
+        left = [oid for oid in doomed.blobs - kept - sides if repo.has(oid)]
+        return left, tuple(sorted(elsewhere))
+
+    def _write_intent(self, doomed: Doomed, actor: Actor) -> None:
+        value = {
+            "places": sorted(map(_text, doomed.places)),
+            "contents": {_text(path): sorted(oids) for path, oids in doomed.contents.items()},
+            "principal": doomed.principal,
+            "large": sorted(doomed.large),
+            "blobs": sorted(doomed.blobs),
+            "actor": {
+                "principal": actor.principal,
+                "session": actor.session,
+                "tool": actor.tool,
+                "reason": actor.reason,
+            },
+        }
+        replace_text(self._intent, json.dumps(value))
+
+
+class _Filter:
+    """Trees without what is doomed; each tree at each place is filtered once."""
+
+    def __init__(self, ledger: Ledger, doomed: Doomed) -> None:
+        self._ledger = ledger
+        self._doomed = doomed
+        self._above = {
+            tuple(path.split(b"/"))[:depth]
+            for path in doomed.places | doomed.contents.keys()
+            for depth in range(path.count(b"/") + 1)
+        }
+        self._done: dict[tuple[str, Parts], str] = {}
+
+    def is_place(self, path: bytes) -> bool:
+        """True for a path that is erased whole, or lies below one."""
+        return any(path == place or path.startswith(place + b"/") for place in self._doomed.places)
+
+    def tree(self, oid: str, at: Parts = ()) -> str:
+        """The id of the tree without it."""
+        key = (oid, at)
+        if key not in self._done:
+            self._done[key] = self._filter(oid, at)
+        return self._done[key]
+
+    def _filter(self, oid: str, at: Parts) -> str:
+        listing = dict(self._ledger.trees.listing(oid))
+        changed = False
+        for stored, entry in list(listing.items()):
+            name = real_name(stored)
+            if name is None or stored not in listing:
+                continue
+            parts = (*at, name)
+            path = b"/".join(parts)
+            if self._goes(path, entry):
+                del listing[stored]
+                listing.pop(side_name(name), None)
+                changed = True
+            elif entry.mode == MODE_DIR and parts in self._above:
+                inner = self.tree(entry.oid, parts)
+                if inner != entry.oid:
+                    listing[stored] = TreeEntry(MODE_DIR, inner)
+                    changed = True
+        if not changed:
+            return oid
+        return self._ledger.trees.write(listing) if listing else EMPTY_TREE
+
+    def _goes(self, path: bytes, entry: TreeEntry) -> bool:
+        """Doomed, unless it is the tombstone that has just been put there."""
+        if path in self._doomed.places:
+            return not self._is_tombstone(entry)
+        return entry.oid in self._doomed.contents.get(path, ())
+
+    def _is_tombstone(self, entry: TreeEntry) -> bool:
+        return entry.mode == 0o120000 and self._ledger.repo.read(entry.oid).startswith(b"(forgotten ")
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return os.fsencode(text)
