@@ -16,7 +16,7 @@ from ctxfs.daemon.methods import METHODS, Method, tree_shape
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
-from ctxfs.daemon.versioning import VersionService
+from ctxfs.daemon.versioning import PATIENCE_NS, VersionService
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import parse_principal
@@ -44,6 +44,7 @@ class Daemon:
         self._spare = spare
         self._app = App(layout)
         self._app.archive.holds_lock = True
+        self._app.archive.patience_ns = PATIENCE_NS
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Caller] = {}
@@ -204,6 +205,7 @@ class Daemon:
         await trio.sleep(_FOLLOW_AFTER_SECONDS)
         self._following = True
         await self._watch_sources()
+        self._versions.look_at_everything()
         for peer in self._watchers:
             peer.push("refresh", None)  # nobody saw what happened until now
         await self._indexing.run()

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
+_PATIENT_SECONDS = 20.0  # somebody may be at work all the time
+PATIENCE_NS = 2_000_000_000
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
 _UPKEEP_SECONDS = 10.0
@@ -42,6 +44,7 @@ class VersionService:
     async def run(self) -> None:
         """Commit until cancelled."""
         await trio.sleep(_OPEN_AFTER_SECONDS)  # the first `ls` goes first
+        await self.sync()
         await self._attempt(self._app.archive.open)
         watcher = Watcher(self._noted)
         await watcher.set_roots([str(self._app.layout.journal)], ())
@@ -102,6 +105,11 @@ class VersionService:
             self._unsaid[b"/".join((area.encode(), *(encode_name(part) for part in parts)))] = None
         self._unsaid_wanted.set()
 
+    def look_at_everything(self) -> None:
+        """Nobody saw what happened until now."""
+        for root in self._areas:
+            self.changed(root, {()})
+
     def _noted(self, places: Places) -> None:
         self._wanted.set()
 
@@ -125,14 +133,20 @@ class VersionService:
         """Somebody edits the work tree itself: committed once it is quiet, for the store's owner."""
         while True:
             await self._unsaid_wanted.wait()
+            with trio.move_on_after(_PATIENT_SECONDS):
+                await self._wait_quiet()
             self._unsaid_wanted = trio.Event()
-            with trio.move_on_after(_QUIET_SECONDS) as waited:
-                await self._unsaid_wanted.wait()
-            if not waited.cancelled_caught:
-                continue
             paths, self._unsaid = self._unsaid, {}
             writing = {encode_name(path) for path in await self.sync(record=False)}
             await self._attempt(self._app.archive.commit, [path for path in paths if path not in writing])
+
+    async def _wait_quiet(self) -> None:
+        quiet = False
+        while not quiet:
+            self._unsaid_wanted = trio.Event()
+            with trio.move_on_after(_QUIET_SECONDS) as waiting:
+                await self._unsaid_wanted.wait()
+            quiet = waiting.cancelled_caught
 
     async def _checkpoint_loop(self) -> None:
         while True:

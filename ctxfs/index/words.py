@@ -128,7 +128,7 @@ class Words:
 
     def writer(self) -> "WordWriter":
         """The one writer; ValueError while another process holds it."""
-        return WordWriter(self._index.writer(_WRITER_BYTES, 1))
+        return WordWriter(self._index.writer(_WRITER_BYTES, 1), self._schema)
 
     def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """(chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
@@ -230,8 +230,9 @@ def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
 class WordWriter:
     """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
 
-    def __init__(self, writer: tantivy.IndexWriter) -> None:
+    def __init__(self, writer: tantivy.IndexWriter, schema: tantivy.Schema) -> None:
         self._writer: tantivy.IndexWriter | None = writer
+        self._schema = schema
 
     def close(self) -> None:
         """Let the next writer in; what was not committed is dropped. Nothing else may be called afterwards."""
@@ -239,7 +240,8 @@ class WordWriter:
 
     def remove_file(self, file: int) -> None:
         """Drop every chunk of a file; harmless if there is none."""
-        self._open().delete_documents_by_term("file", file)
+        # Not by term: a bare number is taken for a signed one, which no document has.
+        self._open().delete_documents_by_query(tantivy.Query.term_query(self._schema, "file", file))
 
     def add(self, document: WordDocument) -> None:
         """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""

@@ -75,6 +75,9 @@ class Archive:
 
     def __init__(self, layout: Layout, principal: str, large_from: int) -> None:
         self.holds_lock = False
+        # How long ago a change must have been to be taken for nobody's at the start: a daemon has mount processes that
+        # may be about to note whose it is.
+        self.patience_ns = 0
         self._store_lock = StoreLock(layout.run)
         self._layout = layout
         self._principal = principal
@@ -103,6 +106,7 @@ class Archive:
             return made
 
     def _open(self) -> list[Commit]:
+        started = time.time_ns()
         layout = self._layout
         layout.journal.mkdir(mode=0o700, exist_ok=True)
         create_repository(layout.repo)
@@ -130,8 +134,9 @@ class Archive:
                 areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
                 first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
                 made += [first] if first else []
-            made += self._commit_journal()
-            rest = self._committer.commit_everything(self._actor("recovered"), "recovered")
+            made += self._commit_journal(old=True)
+            before = started - self.patience_ns if self.patience_ns else 1 << 62
+            rest = self._committer.commit_everything(self._actor("recovered"), "recovered", before)
             made += [rest] if rest else []
         except BaseException:
             repo.close()
@@ -197,10 +202,10 @@ class Archive:
                 made += [rest] if rest else []
             return made
 
-    def _commit_journal(self) -> list[Commit]:
+    def _commit_journal(self, *, old: bool = False) -> list[Commit]:
         records = self._journal.take()
         try:
-            made = self._committer.commit_records(records) if records else []
+            made = self._committer.commit_records(records, old=old) if records else []
         except OSError:
             self._journal.give_back(records)
             raise

@@ -5,10 +5,11 @@ import os
 import stat as st
 import time
 
+from ctxfs.versions.git import object_id
 from ctxfs.versions.large import pointer_text
 from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.pathindex import Seen
-from ctxfs.versions.sidecar import SideCar, usual_mode
+from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.worktree import git_mode, read_xattrs
 
@@ -17,10 +18,14 @@ _TRIES = 3
 
 
 class Capture:
-    """One look at the work tree; `remembered` and `gone` are for the path index once the commit is made."""
+    """One look at the work tree; `remembered` and `gone` are for the path index once the commit is made.
 
-    def __init__(self, ledger: Ledger) -> None:
+    With `keep` false nothing is stored: it only says what the entries would be.
+    """
+
+    def __init__(self, ledger: Ledger, *, keep: bool = True) -> None:
         self._ledger = ledger
+        self._keep = keep
         self.remembered: list[tuple[bytes, Seen]] = []
         self.gone: list[bytes] = []
         self.sizes: dict[str, int] = {}
@@ -36,7 +41,7 @@ class Capture:
             if kind == MODE_DIR:
                 # A directory's times change with what is in it, so they do not say whether its attributes did.
                 side = SideCar(self._ledger.work.xattrs(parts), _unusual(found, MODE_DIR))
-                return State(_directory(head), self._ledger.write_side(side))
+                return State(_directory(head), self._side(side))
             seen = self._ledger.index.seen(path)
             if seen is not None and seen[:5] == _look(found):
                 self.sizes[seen.oid] = seen.size
@@ -63,7 +68,7 @@ class Capture:
     def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
         ledger = self._ledger
         if kind == MODE_LINK:
-            entry, side = TreeEntry(MODE_LINK, ledger.repo.write("blob", ledger.work.target(parts))), ""
+            entry, side = TreeEntry(MODE_LINK, self._blob(ledger.work.target(parts))), ""
         else:
             found, entry, side = self._file(parts, moved)
         self.remember(path, found, entry, side)
@@ -77,6 +82,12 @@ class Capture:
             # Another write within the clock's grain would look the same: do not trust this next time.
             look = (*look[:3], 0, look[4])
         self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
+
+    def _blob(self, data: bytes) -> str:
+        return self._ledger.repo.write("blob", data) if self._keep else object_id("blob", data)
+
+    def _side(self, side: SideCar) -> str:
+        return "" if side.is_empty else self._blob(encode_sidecar(side))
 
     def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         ledger = self._ledger
@@ -94,15 +105,15 @@ class Capture:
                     oid = known.oid
                     large = ledger.side(known.side).large if known.side else None
                 elif found.st_size >= ledger.large_from:
-                    large = ledger.large.add(fd)
-                    oid = ledger.repo.write("blob", pointer_text(large))
+                    large = ledger.large.add(fd) if self._keep else ledger.large.describe(fd)
+                    oid = self._blob(pointer_text(large))
                 else:
                     with open(fd, "rb", closefd=False) as file:
-                        oid = ledger.repo.write("blob", file.read())
+                        oid = self._blob(file.read())
                 after = os.fstat(fd)
             if _look(after) == _look(found) or attempt + 1 == _TRIES:
                 break  # written while it was read: whoever writes it will close it, and that is another version
-        side = ledger.write_side(SideCar(xattrs, _unusual(found, mode), large))
+        side = self._side(SideCar(xattrs, _unusual(found, mode), large))
         return found, TreeEntry(mode, oid), side
 
 

@@ -1,6 +1,7 @@
 """Make commits of what changed in the work tree: one for each principal and session that touched it."""
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 
 from ctxfs.versions.capture import Capture
@@ -17,13 +18,16 @@ class Committer:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def commit_records(self, records: Iterable[Record]) -> list[Commit]:
-        """A commit for each actor, in the order in which they were last at work. A path belongs to who touched it last."""
+    def commit_records(self, records: Iterable[Record], *, old: bool = False) -> list[Commit]:
+        """A commit for each actor, in the order in which they were last at work. A path belongs to who touched it last.
+
+        Records that are `old` may have been committed before, and say nothing of what changed after them.
+        """
         last: dict[bytes, tuple[Actor, bool]] = {}
         order: dict[Actor, None] = {}
         moves: dict[bytes, bytes] = {}  # where it is now → where it was before this batch
         for record in records:
-            if record.op in ("sync", "end"):
+            if record.op in ("sync", "end") or (old and self._changed_after(record)):
                 continue
             order.pop(record.actor, None)
             order[record.actor] = None
@@ -42,6 +46,19 @@ class Committer:
                 made.append(commit)
         return made
 
+    def _is_recent(self, parts: Parts, before_ns: int) -> bool:
+        """True if a path may have gone after `before_ns`: the directory that held it has changed since."""
+        for depth in range(len(parts) - 1, -1, -1):
+            found = self._ledger.work.look(parts[:depth])
+            if found is not None:
+                return found.st_ctime_ns >= before_ns
+        return False
+
+    def _changed_after(self, record: Record) -> bool:
+        path = record.to or record.path
+        found = self._ledger.work.look(tuple(path.split(b"/"))) if path else None
+        return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
+
     def commit_paths(
         self, actor: Actor, op: str, paths: Mapping[bytes, bool], moves: Mapping[bytes, bytes] | None = None
     ) -> Commit | None:
@@ -51,17 +68,22 @@ class Committer:
             look.at(tuple(path.split(b"/")) if path else (), whole)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
-    def commit_everything(self, actor: Actor, op: str) -> Commit | None:
-        """Commit the whole work tree as it is; files that look as they did are not read."""
+    def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
+        """Commit the whole work tree as it is; files that look as they did are not read.
+
+        What changed at or after `before_ns` is left: whoever is at work there will say so.
+        """
         ledger, capture = self._ledger, Capture(self._ledger)
         states: dict[Parts, State] = {}
         known = dict(ledger.walk(ledger.tree, ()))
         for parts, found in ledger.work.walk():
             head = known.pop(parts, State(None))
+            if found.st_ctime_ns >= before_ns and not stat.S_ISDIR(found.st_mode):
+                continue
             state = capture.state(parts, found, head)
             if state != head:
                 states[parts] = state
-        for parts in known:
+        for parts in [parts for parts in known if not self._is_recent(parts, before_ns)]:
             if not any(
                 parts[:depth] in states and states[parts[:depth]].entry is None for depth in range(1, len(parts))
             ):

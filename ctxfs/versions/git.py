@@ -6,6 +6,7 @@ used by one thread at a time; a second instance on the same repository is fine.
 
 import contextlib
 import errno
+import hashlib
 import io
 import logging
 import os
@@ -136,7 +137,11 @@ class Repository:
     def write(self, kind: str, data: bytes) -> str:
         """Store an object; its id. OSError if the disk refuses; nothing half-written has a name."""
         stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
-        oid: str = self._loose.store(stream).hexsha.decode()
+        try:
+            oid: str = self._loose.store(stream).hexsha.decode()
+        except OSError as error:
+            why = f"cannot write to the repository: {error.strerror or error}"
+            raise path_error(error.errno or errno.EIO, str(self.folder), why) from error
         return oid
 
     # refs
@@ -235,6 +240,11 @@ class Repository:
         for number in range(256):
             with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / "objects" / f"{number:02x}") as found:
                 yield from found
+
+
+def object_id(kind: str, data: bytes) -> str:
+    """The id that an object would have."""
+    return hashlib.sha1(b"%b %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
 
 
 def is_oid(text: str) -> bool:

@@ -14,6 +14,7 @@ from ctxfs.versions.trees import EMPTY_TREE, Parts
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _EVER = 1 << 62
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ def parse_moment(text: str, now: datetime) -> int | None:
         return _ns(moment + timedelta(days=1)) - 1
     # What is not said is not meant: 10:00 includes the whole of that minute's or second's versions.
     grain = 1_000_000_000 if re.search(r":\d{2}:\d{2}", text) else 60_000_000_000
-    return _ns(moment) + (0 if moment.microsecond else grain - 1)
+    return _ns(moment) + (1_000 if moment.microsecond else grain) - 1
 
 
 def _ns(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000) * 1000
+    found = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    return max(-_EVER, min(found, _EVER))  # SQLite's integers end in the year 2262
 
 
 class History:

@@ -260,7 +260,7 @@ class Rollback:
     def _apply(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
         """Bring the work tree from `base` to `tree`; paths that are neither are left, and returned."""
         ledger, kept = self._ledger, list[bytes]()
-        capture = Capture(ledger)
+        capture = Capture(ledger, keep=False)
         removed = [change for change in changes if change.what == "remove"]
         made = [change for change in changes if change.what != "remove"]
         ledger.fetch_sides(change.side for change in made)

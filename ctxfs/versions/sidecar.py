@@ -66,7 +66,7 @@ def decode_sidecar(data: bytes) -> SideCar:
         return SideCar(
             {name: _bytes(value) for name, value in found.get("xattrs", {}).items()},
             int(found["mode"], 8) if "mode" in found else None,
-            Large(large["sha256"], int(large["size"])) if large else None,
+            Large(large["sha256"], int(large["size"])) if large is not None else None,
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not a side-car: {error!r}") from error

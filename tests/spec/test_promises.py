@@ -157,6 +157,42 @@ def test_what_was_written_is_found_and_what_was_deleted_is_not(shell: Shell, pla
     eventually("the deleted file is no longer found", lambda: not found())
 
 
+def test_every_write_is_a_version_whichever_way_it_came(shell: Shell, live: Live, place: str) -> None:
+    path = f"memory/shared/{place}.md"
+    for text in ("one", "two"):
+        shell.write(path, text)
+        live.run("commit")
+    past = f"memory/shared/.versions/{place}.md"
+    assert {"latest", "prev", "log"} <= shell.names(past)
+    newest, older = sorted((name for name in shell.names(past) if name[0] == "0"), reverse=True)
+    assert (shell.read(f"{past}/{newest}"), shell.read(f"{past}/{older}")) == ("two", "one")
+    assert shell.read(f".snapshots/latest/{path}") == "two"
+    live.run("undo", path)
+    assert shell.read(path) == "one"
+    live.run("redo", path)
+    assert shell.read(path) == "two"
+    shell.remove(path)
+    live.run("commit")
+    assert path.split("/")[-1] not in shell.names(".snapshots/latest/memory/shared")
+    assert shell.read(f"{past}/{newest}") == "two"
+
+
+def test_the_past_refuses_to_be_changed(shell: Shell, live: Live, place: str) -> None:
+    path = f"memory/shared/{place}.md"
+    shell.write(path, "one")
+    live.run("commit")
+    (name,) = (name for name in shell.names(f"memory/shared/.versions/{place}.md") if name[0] == "0")
+    for attempt in (
+        lambda: shell.write(f"memory/shared/.versions/{place}.md/{name}", "forged"),
+        lambda: shell.remove(f"memory/shared/.versions/{place}.md/{name}"),
+        lambda: shell.write(f".snapshots/latest/{path}", "forged"),
+        lambda: shell.mkdir(".snapshots/latest/memory/new"),
+    ):
+        with pytest.raises(OSError):
+            attempt()
+    assert shell.read(f"memory/shared/.versions/{place}.md/{name}") == "one"
+
+
 def test_traversal_is_refused(shell: Shell) -> None:
     for path in ("memory/../../etc/passwd", "../etc/passwd"):
         with pytest.raises(OSError):

@@ -56,6 +56,46 @@ def test_words_find_the_file_with_its_lines(index: Index) -> None:
     assert hit.text == "\n".join(lines[hit.first - 1 : hit.last])
 
 
+def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index) -> None:
+    file = index.corpus / "rotation.md"
+    for attempt in range(3):
+        file.write_text(f"# Keys\n\nchanged {attempt}\n")
+        index.follower.changed("knowledge/c", ("rotation.md",))
+    (index.corpus / "deploy.md").unlink()
+    index.follower.changed("knowledge/c", ("deploy.md",))
+    index.words.refresh()
+    assert index.words.count == index.catalog.counts().chunks
+
+
+def test_attributes_filter_and_follow_their_changes(index: Index) -> None:
+    file = index.corpus / "deploy.md"
+
+    def found(text: str) -> list[str]:
+        index.follower.changed("knowledge/c", ("deploy.md",))
+        return index.paths(text)
+
+    os.setxattr(file, "user.ctx.confidence", b"0.9")
+    os.setxattr(file, "user.ctx.tags", b"ops, release")
+    os.setxattr(file, "user.ctx.kind", b"procedural")
+    for text in (
+        "confidence:>0.8",
+        "tag:ops",
+        "tag:release confidence:0.9",
+        "kind:procedural",
+        "kind:procedural rollback",
+    ):
+        assert found(text) == ["deploy.md"], text
+    for text in ("confidence:<0.9", "tag:op", "kind:fact", "pinned:true"):
+        assert found(text) == [], text
+    os.setxattr(file, "user.ctx.confidence", b"0.1")
+    os.removexattr(file, "user.ctx.kind")
+    assert found("confidence:>0.8") == []
+    assert found("confidence:<0.9 tag:ops") == ["deploy.md"]
+    assert found("kind:procedural") == []
+    os.setxattr(file, "user.ctx.confidence", b"not a number, set behind our back")
+    assert found("confidence:>0") == []
+
+
 @pytest.mark.parametrize("question", ["retryRequest", "retry_request", "retry request", "RETRIES"])
 def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: Index, question: str) -> None:
     assert index.paths(question)[0] == "src/retry.py"

@@ -1,0 +1,136 @@
+"""A store's past driven without a daemon: changes are made in the work tree and noted in a journal, as the mount does."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.store.layout import Layout, create_store
+from ctxfs.versions.archive import Archive
+from ctxfs.versions.commits import Actor, Commit
+from ctxfs.versions.journal import JournalWriter
+from ctxfs.versions.pathindex import EVERYTHING
+
+ALICE = Actor("agent:alice", "s-alice", "test", "")
+BOB = Actor("agent:bob", "s-bob", "test", "")
+LARGE = 100_000
+
+
+class Past:
+    """One store and its archive; `reopen` is what a crash and a new start are."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout: Layout = create_store(folder)
+        self.tree = self.layout.tree
+        self.archive = self._archive()
+        self._writers: dict[Actor, JournalWriter] = {}
+
+    def _archive(self) -> Archive:
+        made = Archive(self.layout, "human:owner", LARGE)
+        made.open()
+        return made
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        self.archive.close()
+
+    def crash(self) -> None:
+        """Let go of everything without the clean end."""
+        self.archive.index.close()
+        self.archive.ledger.repo.close()
+        self.archive._store_lock.release()
+
+    def reopen(self) -> list[Commit]:
+        """A new archive; the commits that its recovery made."""
+        self.archive = Archive(self.layout, "human:owner", LARGE)
+        return self.archive.open()
+
+    def note(self, op: str, path: str, to: str | None = None, who: Actor = ALICE) -> None:
+        if who not in self._writers:
+            self._writers[who] = self.archive.writer(who)
+        self._writers[who].record(op, path, to)
+
+    def write(self, path: str, data: str | bytes, who: Actor = ALICE) -> None:
+        file = self.tree / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data if isinstance(data, bytes) else data.encode())
+        self.note("write", path, who=who)
+
+    def version(self, path: str, data: str | bytes, who: Actor = ALICE) -> Commit:
+        """Write and commit."""
+        self.write(path, data, who)
+        (made,) = self.archive.commit()
+        return made
+
+    def move(self, path: str, to: str, who: Actor = ALICE) -> None:
+        (self.tree / to).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(self.tree / path, self.tree / to)
+        self.note("move", path, to, who)
+
+    def remove(self, path: str, who: Actor = ALICE) -> None:
+        place = self.tree / path
+        place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+        self.note("remove", path, who=who)
+
+    def label(self, path: str, name: str, value: str, who: Actor = ALICE) -> None:
+        os.setxattr(self.tree / path, f"user.ctx.{name}", value.encode())
+        self.note("write", path, who=who)
+
+    def subjects(self, path: str = "") -> list[str]:
+        """Oldest first."""
+        return [step.commit.subject for step in reversed(self.archive.log(path, EVERYTHING, 1000))]
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", f"--git-dir={self.layout.repo}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, errors="surrogateescape").stdout
+
+    def picture(self) -> dict[str, object]:
+        """Everything below the work tree that versions keep."""
+        found: dict[str, object] = {}
+        for folder, names, files in os.walk(self.tree):
+            for name in names + files:
+                path = os.path.join(folder, name)
+                stat = os.lstat(path)
+                shown = os.path.relpath(path, self.tree)
+                if os.path.islink(path):
+                    found[shown] = ("link", os.readlink(path))
+                    continue
+                xattrs = {key: os.getxattr(path, key) for key in sorted(os.listxattr(path)) if key.startswith("user.")}
+                data = None if os.path.isdir(path) else Path(path).read_bytes()
+                found[shown] = (stat.st_mode, data, xattrs)
+        return found
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Iterator[Past]:
+    made = Past(tmp_path / "store")
+    yield made
+    made.close()
+
+
+def check_sound(past: Past) -> None:
+    """git is content, the newest version is the work tree, and the path index is what git says."""
+    assert past.git("fsck", "--full", "--no-dangling") == ""
+    archive = past.archive
+    assert archive._committer.commit_everything(BOB, "check") is None, "the newest version is not the work tree"
+    rows = {
+        (step.commit.oid, change.path, change.what, change.oid, change.side)
+        for step in archive.log("", EVERYTHING, 10**6)
+        for (changes,) in [archive.changes_of([step.seq], "")]
+        for change in changes
+    }
+    archive.index.begin()
+    archive.index.clear()
+    archive.index.end()
+    archive.ledger.open_head()
+    again = {
+        (step.commit.oid, change.path, change.what, change.oid, change.side)
+        for step in archive.log("", EVERYTHING, 10**6)
+        for (changes,) in [archive.changes_of([step.seq], "")]
+        for change in changes
+    }
+    assert again == rows, "the path index is not what git says"

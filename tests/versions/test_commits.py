@@ -1,0 +1,202 @@
+"""What becomes a version, and whose it is."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ctxfs.versions.commits import Actor
+from ctxfs.versions.pathindex import EVERYTHING, Filter
+from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
+
+
+def test_a_version_says_who_when_why_and_plain_git_shows_it(past: Past) -> None:
+    who = Actor("agent:alice", "s1", "mcp", "because of\nlines <b>")
+    past.version("memory/a/x.md", "one", who)
+    shown = past.git("log", "-1", "--format=%an%n%s%n%(trailers:only,unfold)")
+    assert shown.splitlines()[:2] == ["agent:alice", "write memory/a/x.md"]
+    for line in ("Ctxfs-Principal: agent:alice", "Ctxfs-Session: s1", "Ctxfs-Tool: mcp", "Ctxfs-Op: write"):
+        assert line in shown
+    assert "Ctxfs-Reason: because of lines" in shown
+    assert past.git("show", "HEAD:memory/a/x.md") == "one"
+
+
+def test_changes_of_each_session_are_versions_of_their_own(past: Past) -> None:
+    past.write("memory/a/x.md", "alice")
+    past.write("memory/b/y.md", "bob", BOB)
+    past.write("memory/a/z.md", "alice again")
+    made = past.archive.commit()
+    assert [(commit.actor.principal, commit.subject) for commit in made] == [
+        ("agent:bob", "write memory/b/y.md"),
+        ("agent:alice", "write 2 paths: memory/a/x.md, memory/a/z.md"),
+    ]
+
+
+def test_what_did_not_change_makes_no_version(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.write("memory/a/x.md", "one")
+    past.write("memory/a/new.md", "x")
+    past.remove("memory/a/new.md")
+    assert past.archive.commit() == []
+
+
+def test_a_rename_keeps_the_history_of_a_file(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.move("memory/a/x.md", "memory/b/y.md")
+    past.write("memory/b/y.md", "two")
+    past.archive.commit()
+    past.version("memory/b/y.md", "three")
+    contents = [past.archive.content_of(shown) for shown in past.archive.versions("memory/b/y.md")]
+    assert contents == [b"one", b"two", b"three"]
+    assert len(past.archive.log("memory/b/y.md", EVERYTHING, 10)) == 3
+
+
+def test_a_renamed_directory_takes_the_history_of_its_files_along(past: Past) -> None:
+    past.version("pad/t/deep/x.md", "one")
+    past.move("pad/t", "pad/u")
+    past.archive.commit()
+    past.version("pad/u/deep/x.md", "two")
+    contents = [past.archive.content_of(shown) for shown in past.archive.versions("pad/u/deep/x.md")]
+    assert contents == [b"one", b"one", b"two"]
+
+
+def test_a_file_written_beside_and_renamed_over_goes_on_with_its_own_past(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.version("memory/a/.x.md.swp", "two")
+    past.move("memory/a/.x.md.swp", "memory/a/x.md")
+    past.archive.commit()
+    contents = [past.archive.content_of(shown) for shown in past.archive.versions("memory/a/x.md")]
+    assert contents == [b"one", b"two"]
+
+
+def test_names_that_git_would_refuse_or_take_for_its_own_are_kept(past: Past) -> None:
+    names = [
+        b".x~note.md", b".n~note.md", b".n~.x~", b".git", b".GIT", b".git ", b"git~1", b".gitmodules", b".gitignore",
+        b"caf\xe9.md", "日本.md".encode(), b"a\nb", b"a\tb", b'quo"te', b"back\\slash", b"-dash", b"~", b"n" * 250,
+    ]  # fmt: skip
+    folder = os.fsencode(past.tree / "pad" / "odd")
+    os.mkdir(folder)
+    for name in names:
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"content of " + name)
+        past.note("write", "pad/odd/" + os.fsdecode(name))
+    past.archive.commit()
+    before = past.picture()
+    for name in names:
+        os.unlink(os.path.join(folder, name))
+        past.note("remove", "pad/odd/" + os.fsdecode(name))
+    past.archive.commit()
+    past.archive.undo("pad/odd", ALICE)
+    assert past.picture() == before
+    check_sound(past)
+
+
+def test_a_repository_in_a_pad_comes_back_whole(past: Past) -> None:
+    work = past.tree / "pad" / "code"
+    subprocess.run(["git", "init", "-q", str(work)], check=True)
+    (work / "main.py").write_text("print(1)\n")
+    command = ["git", "-C", str(work), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*command, "add", "-A"], check=True)
+    subprocess.run([*command, "commit", "-qm", "first"], check=True)
+    past.archive.commit([b"pad/code"])
+    head = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, check=True).stdout
+    subprocess.run(["rm", "-rf", str(work)], check=True)
+    past.archive.commit([b"pad/code"])
+    past.archive.undo("pad/code", ALICE)
+    assert subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, check=True).stdout == head
+    assert subprocess.run([*command, "fsck", "--full"], capture_output=True).returncode == 0
+    check_sound(past)
+
+
+def test_a_clone_with_plain_git_has_the_files(past: Past, tmp_path: Path) -> None:
+    past.version("memory/a/x.md", "one")
+    past.label("memory/a/x.md", "kind", "fact")
+    past.archive.commit()
+    subprocess.run(["git", "clone", "-q", str(past.layout.repo), str(tmp_path / "clone")], check=True)
+    assert (tmp_path / "clone" / "memory" / "a" / "x.md").read_text() == "one"
+    assert (tmp_path / "clone" / "memory" / "a" / ".x~x.md").read_text() == '{"xattrs": {"user.ctx.kind": "fact"}}\n'
+
+
+def test_a_large_file_lies_beside_git_and_reads_the_same(past: Past) -> None:
+    data = os.urandom(LARGE * 2)
+    past.version("pad/big.bin", data)
+    past.version("pad/big.bin", b"small")
+    shown = past.archive.versions("pad/big.bin")
+    assert [past.archive.content_of(version) for version in shown] == [data, b"small"]
+    assert [version.change.size for version in shown] == [len(data), 5]
+    assert len(past.git("cat-file", "-p", f"{shown[0].commit.oid}:pad/big.bin")) < 200
+    past.archive.restore("pad/big.bin", "prev", ALICE)
+    assert (past.tree / "pad/big.bin").read_bytes() == data
+
+
+def test_a_text_that_looks_like_a_pointer_is_a_text(past: Past) -> None:
+    past.version("pad/big.bin", os.urandom(LARGE))
+    pointer = past.git("cat-file", "-p", "HEAD:pad/big.bin")
+    past.version("pad/text", pointer)
+    assert past.archive.content_of(past.archive.versions("pad/text")[0]) == pointer.encode()
+
+
+def test_what_is_written_under_one_name_of_a_hard_link_is_a_version_of_the_other(past: Past) -> None:
+    past.version("pad/one", "first")
+    os.link(past.tree / "pad/one", past.tree / "pad/two")
+    past.note("write", "pad/two")
+    past.archive.commit()
+    past.version("pad/two", "second")
+    assert past.archive.show("pad/one", "latest") == b"second"
+    check_sound(past)
+
+
+def test_fifos_and_sockets_are_left_alone(past: Past) -> None:
+    os.mkfifo(past.tree / "pad" / "pipe")
+    past.note("write", "pad/pipe")
+    past.write("pad/x", "1")
+    past.archive.commit()
+    past.archive.undo("pad", ALICE)
+    assert (past.tree / "pad" / "pipe").is_fifo()
+
+
+def test_the_log_is_asked_by_principal_session_and_time(past: Past) -> None:
+    first = past.version("memory/a/x.md", "1")
+    past.version("memory/a/x.md", "2", BOB)
+    third = past.version("memory/a/y.md", "3")
+
+    def found(path: str = "", **wanted: object) -> list[str]:
+        return [step.commit.oid for step in past.archive.log(path, Filter(**wanted), 10)]  # type: ignore[arg-type]
+
+    assert found(principal="agent:alice") == [third.oid, first.oid]
+    assert found("memory/a/x.md", session="s-alice") == [first.oid]
+    assert found(since_ns=third.time_ns) == [third.oid]
+    assert third.oid not in found(until_ns=third.time_ns - 1)
+
+
+def test_a_path_that_never_was_is_not_one_without_changes(past: Past) -> None:
+    with pytest.raises(FileNotFoundError):
+        past.archive.log("memory/mispelt.md", EVERYTHING, 10)
+    with pytest.raises(FileNotFoundError):
+        past.archive.undo("memory/mispelt.md", ALICE)
+
+
+def test_revisions_are_named_by_prefix_snapshot_and_time(past: Past) -> None:
+    commit = past.version("memory/a/x.md", "one")
+    past.archive.snapshot("release-1")
+    past.version("memory/a/x.md", "two")
+    for name in (commit.oid, commit.oid[:8], "release-1"):
+        assert past.archive.show("memory/a/x.md", name) == b"one"
+    for name in ("latest", "now", "0s-ago", "2999-01-01", "2999-01-01T10:00"):
+        assert past.archive.show("memory/a/x.md", name) == b"two"
+    for name in ("yesterday", "1999-01-01", "no-such", "ffffffff", "--help", ""):
+        if name:
+            with pytest.raises(FileNotFoundError):
+                past.archive.resolve(name)
+
+
+def test_blame_names_who_wrote_each_line(past: Past) -> None:
+    past.version("memory/a/x.md", "one\ntwo\n")
+    past.version("memory/a/x.md", "one\nTWO\nthree\n", BOB)
+    lines = past.archive.blame("memory/a/x.md", "latest")
+    assert [(line.principal, line.text) for line in lines] == [
+        ("agent:alice", b"one"),
+        ("agent:bob", b"TWO"),
+        ("agent:bob", b"three"),
+    ]

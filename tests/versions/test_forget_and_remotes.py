@@ -1,0 +1,217 @@
+"""Erasure, and histories shared between stores."""
+
+import os
+import subprocess
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.model.errors import CommandError
+from ctxfs.versions.pathindex import EVERYTHING
+from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
+
+SECRET = b"the zanzibar password is hunter2"
+
+
+def traces(past: Past, secret: bytes) -> list[str]:
+    """Every file of the store that holds `secret`, compressed objects and packs included."""
+    found = []
+    for path in past.layout.root.rglob("*"):
+        if not path.is_file():
+            continue
+        data = path.read_bytes()
+        if path.parent.parent.name == "objects" and len(path.parent.name) == 2:
+            data = zlib.decompress(data)
+        if secret in data:
+            found.append(str(path))
+    listed = past.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()
+    return found + [oid for oid in listed if secret in past.archive.ledger.repo.read(oid)]
+
+
+def test_a_forgotten_file_is_in_no_version_under_any_name(past: Past) -> None:
+    past.version("memory/a/first.md", SECRET)
+    past.archive.snapshot("early")
+    past.version("memory/a/first.md", SECRET + b", still")
+    past.move("memory/a/first.md", "memory/a/second.md")
+    past.archive.commit()
+    past.version("memory/b/other.md", "kept", BOB)
+    past.archive.upkeep(always=True)
+    erased = past.archive.forget("memory/a/second.md", "", ALICE)
+    assert traces(past, b"zanzibar") == []
+    assert erased.elsewhere == ()
+    assert os.readlink(past.tree / "memory/a/second.md").startswith("(forgotten ")
+    with pytest.raises(FileNotFoundError):
+        (past.tree / "memory/a/second.md").read_bytes()
+    assert past.archive.show("memory/b/other.md", "latest") == b"kept"
+    assert past.archive.resolve("early").commit.oid in past.git("rev-list", "--all")
+    check_sound(past)
+
+
+def test_a_forgotten_directory_takes_large_files_and_attributes_along(past: Past) -> None:
+    past.write("pad/t/big.bin", SECRET + os.urandom(LARGE))
+    past.write("pad/t/x.md", "x")
+    past.label("pad/t/x.md", "source", SECRET.decode())
+    past.write("pad/u/big.bin", b"other" + os.urandom(LARGE))
+    past.archive.commit()
+    past.archive.forget("pad/t", "", ALICE)
+    assert traces(past, b"zanzibar") == []
+    assert len(list(past.archive.ledger.large.names())) == 1
+    check_sound(past)
+
+
+def test_the_same_content_elsewhere_is_named_not_taken(past: Past) -> None:
+    past.version("memory/a/x.md", SECRET)
+    past.version("memory/b/copy.md", SECRET, BOB)
+    erased = past.archive.forget("memory/a/x.md", "", ALICE)
+    assert erased.elsewhere == (b"memory/b/copy.md",)
+    assert past.archive.show("memory/b/copy.md", "latest") == SECRET
+    past.archive.forget("memory/b/copy.md", "", ALICE)
+    assert traces(past, b"zanzibar") == []
+
+
+def test_what_a_principal_wrote_goes_and_what_others_wrote_stays(past: Past) -> None:
+    past.version("memory/a/x.md", SECRET + b" 1", BOB)
+    past.version("memory/a/x.md", "alice's own text")
+    past.version("memory/a/y.md", SECRET + b" 2", BOB)
+    past.archive.forget(None, "agent:bob", ALICE)
+    assert traces(past, b"zanzibar") == []
+    assert (past.tree / "memory/a/x.md").read_text() == "alice's own text"
+    assert (past.tree / "memory/a/y.md").is_symlink()
+    assert "agent:bob" not in past.git("log", "--format=%an %B")
+    assert "forgotten" in past.git("log", "--format=%an")
+    check_sound(past)
+
+
+def test_an_erasure_that_was_killed_is_finished_at_the_next_start(past: Past) -> None:
+    past.version("memory/a/x.md", SECRET)
+    past.version("memory/a/y.md", "kept")
+    doomed = past.archive._eraser.of_path(b"memory/a/x.md")
+    past.archive._eraser._write_intent(doomed, ALICE)
+    past.crash()
+    past.reopen()
+    assert traces(past, b"zanzibar") == []
+    assert past.archive.show("memory/a/y.md", "latest") == b"kept"
+    check_sound(past)
+
+
+def test_a_dry_run_names_the_places_and_erases_nothing(past: Past) -> None:
+    past.version("memory/a/x.md", SECRET)
+    found = past.archive.forget("memory/a/x.md", "", ALICE, dry_run=True)
+    assert (found.blobs, found.paths) == (1, (b"memory/a/x.md",))
+    assert past.archive.show("memory/a/x.md", "latest") == SECRET
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
+    """Two stores and a bare repository between them, called hub."""
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "hub.git")], check=True)
+    stores = Past(tmp_path / "one"), Past(tmp_path / "two")
+    for store in stores:
+        store.archive.add_remote("hub", str(tmp_path / "hub.git"))
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def share(one: Past, two: Past) -> None:
+    """Until both have everything."""
+    one.archive.push("hub")
+    two.archive.pull("hub", BOB)
+    two.archive.push("hub")
+    one.archive.pull("hub", ALICE)
+
+
+def test_two_stores_that_never_met_share_their_memories(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    big = os.urandom(LARGE)
+    one.write("memory/a/x.md", "from one")
+    one.label("memory/a/x.md", "kind", "fact")
+    one.write("pad/big.bin", big)
+    (one.tree / "memory/a/empty").mkdir()
+    one.note("write", "memory/a/empty")
+    one.archive.commit()
+    two.version("memory/b/y.md", "from two", BOB)
+    share(one, two)
+    assert one.picture() == two.picture()
+    assert (two.tree / "pad/big.bin").read_bytes() == big
+    assert os.getxattr(two.tree / "memory/a/x.md", "user.ctx.kind") == b"fact"
+    authors = {step.commit.actor.principal for step in two.archive.log("memory", EVERYTHING, 100)}
+    assert {"agent:alice", "agent:bob"} <= authors
+    for store in pair:
+        check_sound(store)
+
+
+def test_changes_on_both_sides_are_merged_and_where_they_touch_both_are_kept(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.write("memory/a/lines.md", "".join(f"{n}\n" for n in range(20)))
+    one.write("memory/a/clash.md", "base\n")
+    one.write("memory/a/removed-here.md", "base\n")
+    one.write("memory/a/removed-there.md", "base\n")
+    one.archive.commit()
+    share(one, two)
+    one.write("memory/a/lines.md", "top\n" + "".join(f"{n}\n" for n in range(1, 20)))
+    one.write("memory/a/clash.md", "one's\n")
+    one.remove("memory/a/removed-here.md")
+    one.label("memory/a/lines.md", "kind", "fact")
+    one.write("memory/a/removed-there.md", "edited here\n")
+    one.archive.commit()
+    two.write("memory/a/lines.md", "".join(f"{n}\n" for n in range(19)) + "bottom\n", BOB)
+    two.write("memory/a/clash.md", "two's\n", BOB)
+    two.remove("memory/a/removed-there.md", BOB)
+    two.label("memory/a/lines.md", "tags", "t", BOB)
+    two.archive.commit()
+    share(one, two)
+    assert one.picture() == two.picture()
+    text = (one.tree / "memory/a/lines.md").read_text()
+    assert text.startswith("top\n1\n")
+    assert text.endswith("18\nbottom\n")
+    assert set(os.listxattr(one.tree / "memory/a/lines.md")) == {"user.ctx.kind", "user.ctx.tags"}
+    clashes = sorted(path.name for path in (one.tree / "memory/a").glob("clash.md*"))
+    assert len(clashes) == 2
+    assert clashes[1].startswith("clash.md.conflict-agent-alice-")
+    assert {(one.tree / "memory/a" / name).read_text() for name in clashes} == {"one's\n", "two's\n"}
+    assert not (one.tree / "memory/a/removed-here.md").exists()
+    assert (one.tree / "memory/a/removed-there.md").read_text() == "edited here\n"
+    two.archive.undo("", BOB)
+    assert not list((two.tree / "memory/a").glob("*.conflict-*")), "a merge is undone like anything else"
+    for store in pair:
+        check_sound(store)
+
+
+def test_a_push_over_what_is_not_here_is_refused(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.version("memory/a/x.md", "one")
+    one.archive.push("hub")
+    with pytest.raises(CommandError, match="versions that are not here"):
+        two.archive.push("hub")
+
+
+def test_nobody_pushes_into_a_store(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.archive.add_remote("direct", str(two.layout.repo))
+    with pytest.raises(CommandError):
+        one.archive.push("direct")
+    assert two.archive.resolve("latest").commit.oid == two.git("rev-parse", "HEAD").strip()
+
+
+@pytest.mark.parametrize("url", ["--upload-pack=touch /tmp/x", "ext::sh -c touch", "", "a\nb"])
+def test_a_place_is_never_an_option_or_a_program(past: Past, url: str) -> None:
+    with pytest.raises(OSError):
+        past.archive.add_remote("evil", url)
+    assert past.archive.remotes() == {}
+
+
+def test_a_repository_of_something_else_is_refused(past: Past, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", "-b", "main", str(other)], check=True)
+    (other / "setup.py").write_text("x")
+    command = ["git", "-C", str(other), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*command, "add", "-A"], check=True)
+    subprocess.run([*command, "commit", "-qm", "x"], check=True)
+    past.archive.add_remote("other", str(other))
+    before = past.picture()
+    with pytest.raises(CommandError, match="not the history of a ctxfs store"):
+        past.archive.pull("other", ALICE)
+    assert past.picture() == before

@@ -1,0 +1,268 @@
+"""After a crash, a power cut, damage, a full disk."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.versions.git import BRANCH, Repository
+from ctxfs.versions.journal import JournalReader
+from ctxfs.versions.pathindex import EVERYTHING
+from tests.versions.conftest import ALICE, BOB, Past, check_sound
+
+
+def test_what_changed_while_nobody_looked_is_recovered_with_renames(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.close()
+    (past.tree / "memory/a/x.md").rename(past.tree / "memory/a/y.md")
+    (past.tree / "memory/a/new.md").write_text("new")
+    (commit,) = past.reopen()
+    assert (commit.op, commit.actor.principal) == ("recovered", "human:owner")
+    assert [past.archive.content_of(v) for v in past.archive.versions("memory/a/y.md")] == [b"one", b"one"]
+    check_sound(past)
+
+
+def test_recovering_twice_is_recovering_once(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.write("memory/a/x.md", "two", BOB)
+    past.write("memory/a/z.md", "three")
+    past.crash()
+    made = past.reopen()
+    assert {(c.actor.principal, c.subject) for c in made} == {
+        ("agent:bob", "write memory/a/x.md"),
+        ("agent:alice", "write memory/a/z.md"),
+    }
+    past.crash()
+    assert past.reopen() == []
+    check_sound(past)
+
+
+def test_a_later_change_that_nobody_noted_is_not_put_down_to_the_last_author(past: Past) -> None:
+    past.version("memory/a/x.md", "alice's")
+    past.crash()
+    (past.tree / "memory/a/x.md").write_text("edited by hand, with no daemon")
+    (commit,) = past.reopen()
+    assert (commit.op, commit.actor.principal) == ("recovered", "human:owner")
+
+
+def test_a_torn_journal_costs_a_name_not_a_change(past: Past) -> None:
+    past.write("memory/a/x.md", "one")
+    past.write("memory/a/y.md", "two")
+    (journal,) = past.layout.journal.glob("*.jsonl")
+    past.crash()
+    journal.write_bytes(journal.read_bytes()[:-20] + b"\0\0\0\n" + b'{"broken')
+    made = past.reopen()
+    assert [commit.op for commit in made] == ["write", "recovered"]
+    assert past.archive.show("memory/a/y.md", "latest") == b"two"
+
+
+def test_a_journal_is_deleted_once_its_writer_is_gone_and_everything_in_it_is_committed(past: Past) -> None:
+    past.write("memory/a/x.md", "one")
+    past.archive.commit()
+    assert len(list(past.layout.journal.glob("*.jsonl"))) == 1
+    for writer in past._writers.values():
+        writer.close()
+    past._writers.clear()
+    past.archive.commit()
+    assert list(past.layout.journal.glob("*.jsonl")) == []
+    assert JournalReader(past.layout.journal).take() == []
+
+
+def test_locks_and_half_written_files_of_a_killed_process_are_cleared(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.crash()
+    repo = past.layout.repo
+    for name in (f"{BRANCH}.lock", "packed-refs.lock", "config.lock", "HEAD.lock"):
+        (repo / name).write_text("")
+    (repo / "objects" / "objabc123").write_bytes(b"half")
+    (repo / "objects" / "pack" / "tmp_pack_x").write_bytes(b"half")
+    past.reopen()
+    past.version("memory/a/x.md", "two")
+    check_sound(past)
+
+
+def test_an_empty_object_does_not_poison_its_content(past: Past) -> None:
+    """After a power cut an object may be an empty file; later writes of the same content would be taken for done."""
+    past.version("memory/a/x.md", "one")
+    oid = past.git("rev-parse", "HEAD:memory/a/x.md").strip()
+    past.crash()
+    file = past.layout.repo / "objects" / oid[:2] / oid[2:]
+    file.chmod(0o644)
+    file.write_bytes(b"")
+    past.reopen()
+    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    check_sound(past)
+
+
+def damage_newest(past: Past) -> None:
+    """What a power cut leaves: the branch moved, and what it leads to is not there."""
+    head = past.git("rev-parse", "HEAD").strip()
+    past.crash()
+    (past.layout.repo / "objects" / head[:2] / head[2:]).unlink()
+
+
+def test_after_a_power_cut_history_goes_on_from_the_last_whole_version(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.archive.checkpoint()
+    kept = past.archive.head
+    past.version("memory/a/x.md", "two", BOB)
+    damage_newest(past)
+    made = past.reopen()
+    assert kept is not None
+    assert made[0].parents == (kept.oid,)
+    assert past.archive.show("memory/a/x.md", "latest") == b"two"
+    assert (past.tree / "memory/a/x.md").read_text() == "two"
+    check_sound(past)
+
+
+@pytest.mark.parametrize("content", ["", "not a revision\n", "0" * 40 + "\n"])
+def test_a_damaged_branch_is_found_again(past: Past, content: str) -> None:
+    past.version("memory/a/x.md", "one")
+    past.archive.checkpoint()
+    head = past.archive.head
+    past.crash()
+    (past.layout.repo / BRANCH).write_text(content)
+    past.reopen()
+    assert past.archive.head == head
+    check_sound(past)
+
+
+def test_without_any_whole_version_history_starts_anew_and_the_files_stay(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.crash()
+    shutil.rmtree(past.layout.repo / "objects")
+    (past.layout.repo / "objects").mkdir()
+    past.reopen()
+    assert (past.tree / "memory/a/x.md").read_text() == "one"
+    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    check_sound(past)
+
+
+def test_everything_derived_can_be_deleted(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.version("memory/a/x.md", "two", BOB)
+    before = [step.commit.oid for step in past.archive.log("", EVERYTHING, 100)]
+    past.close()
+    shutil.rmtree(past.layout.index)
+    assert past.reopen() == []
+    assert [step.commit.oid for step in past.archive.log("", EVERYTHING, 100)] == before
+    check_sound(past)
+
+
+def test_without_the_repository_the_files_are_kept_and_history_begins(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.close()
+    shutil.rmtree(past.layout.repo)
+    past.reopen()
+    assert past.archive.show("memory/a/x.md", "latest") == b"one"
+    check_sound(past)
+
+
+def test_a_helper_that_dies_costs_nothing(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    subprocess.run(["pkill", "-9", "-f", f"{past.layout.repo} update-ref"], check=True)
+    subprocess.run(["pkill", "-9", "-f", "cat-file"], check=False)
+    past.version("memory/a/x.md", "two")
+    assert past.archive.show("memory/a/x.md", "latest") == b"two"
+    check_sound(past)
+
+
+def test_the_branch_is_never_moved_to_nothing(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    repo = past.archive.ledger.repo
+    head = repo.ref(BRANCH)
+    for nothing in ("", "0" * 39, "HEAD"):
+        with pytest.raises(OSError):
+            repo.update(BRANCH, nothing, head)
+    with pytest.raises(OSError) as refused:
+        repo.update(BRANCH, head or "", "1" * 40)
+    assert refused.value.errno == errno.EBUSY
+    assert repo.ref(BRANCH) == head
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Past]:
+    """A store on a file system that is soon full."""
+    at = tmp_path / "small"
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,nr_inodes=4000", "tmpfs", str(at)], check=True)
+    past = Past(at / "store")
+    try:
+        yield past
+    finally:
+        past.close()
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_the_version_is_made_once_there_is_room(small: Past) -> None:
+    small.version("memory/a/x.md", "one")
+    filler = small.layout.root / "filler"
+    small.write("memory/a/x.md", os.urandom(40_000))
+    with open(filler, "wb") as file, pytest.raises(OSError):
+        while True:
+            os.write(file.fileno(), bytes(1024))
+    with pytest.raises(OSError) as full:
+        small.archive.commit()
+    assert full.value.errno in (errno.ENOSPC, errno.EIO)
+    filler.unlink()
+    (commit,) = small.archive.commit()
+    assert commit.actor == ALICE
+    check_sound(small)
+
+
+def test_a_rollback_on_a_full_disk_changes_nothing(small: Past) -> None:
+    for number in range(10):
+        small.write(f"memory/a/{number}", os.urandom(30_000))
+    first = small.archive.commit()[0]
+    for number in range(10):
+        small.write(f"memory/a/{number}", f"small {number}")
+    small.archive.commit()
+    before = small.picture()
+    filler = small.layout.root / "filler"
+    with open(filler, "wb") as file, pytest.raises(OSError):
+        while True:
+            os.write(file.fileno(), bytes(1024))
+    os.truncate(filler, filler.stat().st_size - 100_000)
+    with pytest.raises(OSError):
+        small.archive.restore("memory/a", first.oid, ALICE)
+    assert small.picture() == before
+    filler.unlink()
+    small.archive.restore("memory/a", first.oid, ALICE)
+    assert (small.tree / "memory/a/3").stat().st_size == 30_000
+    check_sound(small)
+
+
+def test_a_disk_that_fails_under_git_is_an_error_and_nothing_is_lost(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past.version("memory/a/x.md", "one")
+    for kind in ("blob", "tree", "commit"):
+        past.write("memory/a/x.md", f"while {kind}s cannot be written")
+        write = Repository.write
+
+        def failing(self: Repository, what: str, data: bytes, kind: str = kind, write=write) -> str:  # type: ignore[no-untyped-def]
+            if what == kind:
+                raise OSError(errno.EIO, "Input/output error", "disk")
+            return str(write(self, what, data))
+
+        monkeypatch.setattr(Repository, "write", failing)
+        with pytest.raises(OSError):
+            past.archive.commit()
+        monkeypatch.undo()
+        (commit,) = past.archive.commit()
+        assert commit.actor == ALICE
+    check_sound(past)
+
+
+def test_an_unreadable_intent_is_given_up_not_the_store(past: Past) -> None:
+    past.version("memory/a/x.md", "one")
+    past.crash()
+    (past.layout.journal / "rollback.json").write_text("{")
+    (past.layout.journal / "forget.json").write_text(json.dumps({"places": 1})[:-3])
+    assert past.reopen() == []
+    assert past.archive.show("memory/a/x.md", "latest") == b"one"
