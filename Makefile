@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 CTXFS := $(BIN)/ctxfs --store .ctxfs
 MOUNT := context
 APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
-APT_TEST := ripgrep vim
+APT_TEST := ripgrep vim attr
+CRASH_ROUNDS ?= 200
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test lint bench system system-test model clean
+.PHONY: help run stop test test-crash lint bench system system-test model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,15 +41,20 @@ stop: ## Unmount ./context and end the daemon
 test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all tests
 	$(BIN)/python -m pytest
 
+test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (15 minutes)
+	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
+	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
+
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: system system-test $(VENV)/.ready model ## The mount and search against native, on real files (15 minutes)
+bench: system system-test $(VENV)/.ready model ## The mount, search and versions against native, on real files (20 minutes)
 	$(BIN)/python -m benchmarks.mount
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.versions
 
 model: $(VENV)/.ready
 	@$(BIN)/ctxfs model install

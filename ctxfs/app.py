@@ -23,7 +23,7 @@ from ctxfs.model.principal import Principal, current_person
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
@@ -142,7 +142,7 @@ class App:
             return found
         computed: dict[str, str] = {}
         if is_versioned(path):
-            computed |= await blocking(self._origin, str(path))
+            computed |= await in_turn(self._origin, str(path))
         if entry.kind == "file" and self.tree.backing(path) is not None:
             computed |= await self._content_facts(path, entry, computed.get("revision", ""))
         return {**found, **{f"{PREFIX}{name}": value.encode() for name, value in computed.items() if value}}

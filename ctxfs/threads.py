@@ -21,6 +21,19 @@ def _run_limiter() -> trio.CapacityLimiter:
         return limiter
 
 
+_turns: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs-turns")
+
+
+async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
+    """`blocking` for what goes one at a time anyway: while it waits for its turn it takes no thread from others."""
+    try:
+        limiter = _turns.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(1)
+        _turns.set(limiter)
+    return await trio.to_thread.run_sync(function, *args, limiter=limiter)
+
+
 async def blocking(function: Callable[[*Args], Result], *args: *Args) -> Result:
     """Run `function(*args)` in a worker thread and return what it returns; exceptions pass through."""
     return await trio.to_thread.run_sync(function, *args, limiter=_run_limiter())

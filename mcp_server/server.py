@@ -116,6 +116,7 @@ def make_server(session: Session) -> MCPServer:
 def serve_stdio(layout: Layout) -> None:
     """Serve one client until it hangs up."""
     session = connect(layout)
+    session.call("join", tool="mcp")
     try:
         anyio.run(make_server(session).run_stdio_async, backend="trio")
     finally:

@@ -61,6 +61,14 @@ Everything here is a file; ls, cat, grep and your editor work. It is served by c
 - `ls 'knowledge/x/.search/<question>'`: the same, below one directory only.
 - Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `since:7d` `mode:words`. `%2F` stands for a slash.
 
+## Go back
+Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/`, `cat …/prev`, restore with `cp`.
+`ls '.snapshots/1h-ago/memory'` is the whole tree then. `ctxfs log|diff|undo|restore PATH` where there is a shell.
+
+## Label
+`setfattr -n user.ctx.kind -v fact FILE` (or `ctxfs meta set FILE kind=fact`): kind, source, confidence (0 to 1), tags,
+description, expires_at, pinned. Ask by them: `kind:fact tag:deploy confidence:>0.8`.
+
 ## Build a context
 `mkdir context/my-task`, edit `request.toml` (query, budget, paths, pins), read `context.md`; `manifest.json` says
 what is in it, what was left out, and why.

@@ -65,6 +65,8 @@ class _Page:
 class SearchView:
     """Makes the search mount of any directory. Answers are cached while the index stays as it is."""
 
+    sealed = False
+
     def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], int], results: int, budget: int) -> None:
         self._ask = ask
         self._pack = pack

@@ -15,7 +15,7 @@ from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
-from ctxfs.threads import blocking
+from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
 from ctxfs.versions.trees import MODE_LINK
 
@@ -23,13 +23,15 @@ from ctxfs.versions.trees import MODE_LINK
 class VersionsView:
     """Makes the `.versions` of any directory."""
 
+    sealed = True
+
     def __init__(self, archive: Archive, is_versioned: Callable[[Path], bool]) -> None:
         self._archive = archive
         self._is_versioned = is_versioned
 
     def at(self, below: Path) -> Mount:
         """The past of the directory `below`; ENOENT inside where there is none."""
-        return _Versions(self._archive, below, self._is_versioned(below))
+        return _Versions(self._archive, below, below.is_root or self._is_versioned(below))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class _Named:
 class _Versions(Mount):
     """Directories that hold what was ever in them; files are directories of their versions."""
 
+    sealed = True
+
     def __init__(self, archive: Archive, below: Path, known: bool) -> None:
         self._archive = archive
         self._below = below
@@ -50,19 +54,19 @@ class _Versions(Mount):
 
     async def stat(self, path: Path) -> Entry:
         """Sizes and times are those of the versions."""
-        return await blocking(self._stat, path)
+        return await in_turn(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Names that ever were here, or the versions of a file, oldest first."""
-        return await blocking(self._list, path)
+        return await in_turn(self._list, path)
 
     async def read(self, path: Path) -> bytes:
         """The content of a version, or the log."""
-        return await blocking(self._read, path)
+        return await in_turn(self._read, path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """The attributes that the file had then, and which version it is."""
-        return await blocking(self._metadata, path)
+        return await in_turn(self._metadata, path)
 
     def _stat(self, path: Path) -> Entry:
         if path.is_root:
@@ -122,7 +126,7 @@ class _Versions(Mount):
         ]
 
     def _has_inside(self, path: Path) -> bool:
-        return self._known and bool(self._archive.names_below(str(self._below.join(path))))
+        return self._known and self._archive.was_directory(str(self._below.join(path)))
 
     def _special(self, path: Path) -> "_Named | Entry":
         """A version by its name, or `latest`, `prev` or `log` as an entry."""
@@ -147,7 +151,7 @@ class _Versions(Mount):
             version=shown.change.oid,
             size=shown.change.size,
             mtime_ns=shown.commit.time_ns,
-            mode=mode & 0o555,
+            mode=mode,
         )
 
     @staticmethod
@@ -190,24 +194,26 @@ def _render_log(named: Sequence[_Named]) -> bytes:
 class SnapshotsMount(Mount):
     """`.snapshots/`: lists named snapshots; any revision, prefix or time is reachable by name."""
 
+    sealed = True
+
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
     async def stat(self, path: Path) -> Entry:
         """The entry as it was, read-only."""
-        return await blocking(self._stat, path)
+        return await in_turn(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Snapshots by name, or a directory as it was; sizes are left to stat."""
-        return await blocking(self._list, path)
+        return await in_turn(self._list, path)
 
     async def read(self, path: Path) -> bytes:
         """The content as it was."""
-        return await blocking(self._read, path)
+        return await in_turn(self._read, path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """The attributes as they were."""
-        return await blocking(self._metadata, path)
+        return await in_turn(self._metadata, path)
 
     def _stat(self, path: Path) -> Entry:
         if path.is_root:

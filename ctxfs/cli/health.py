@@ -58,6 +58,13 @@ def _show(found: dict[str, Any]) -> None:
     say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
     if index["meaning"] != "ok":
         say(f"           {index['meaning']}", fg="yellow")
+    past = found["versions"]
+    if past["state"] == "ok":
+        say(
+            f"versions   {past['commits']}, the newest {past['newest'][:8]} of {past['at']}; {past['snapshots']} snapshots"
+        )
+    elif past["state"] != "closed":
+        say(f"versions   {past['state']}", fg="yellow")
     for note, count in index["skipped"].items():
         say(f"skipped    {count} files: {note}")
     for root, fault in index.get("watch", {}).items():
@@ -175,12 +182,32 @@ def _check_watches(store: str | None) -> str:
     return f"{allowed} folders can be watched"
 
 
+def _check_versions(store: str | None) -> str:
+    """git is there, and the newest version can be read with everything in it."""
+    if shutil.which("git") is None:
+        raise CommandError("git is not installed: it keeps the versions", "apt-get install git")
+    repo = find_store(store).repo
+    if not repo.is_dir():
+        return "none yet"
+    import subprocess
+
+    command = ["git", f"--git-dir={repo}", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise CommandError(
+            f"the repository is damaged: {(done.stderr or done.stdout).strip().splitlines()[0]}",
+            "restart the daemon: it goes back to the last whole version and keeps the files",
+        )
+    return f"{repo} is whole"
+
+
 _CHECKS: dict[str, Callable[[str | None], str]] = {
     "python": _check_python,
     "fuse": _check_fuse,
     "pyfuse3": _check_pyfuse3,
     "model": _check_model,
     "store": _check_store,
+    "versions": _check_versions,
     "disk": _check_disk,
     "mounts": _check_mounts,
     "watches": _check_watches,

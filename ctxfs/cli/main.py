@@ -34,6 +34,7 @@ _COMMANDS = {
     "forget": "past",
     "snapshot": "past",
     "commit": "past",
+    "gc": "past",
     "remote": "remotes",
     "meta": "meta",
     "search": "ask",

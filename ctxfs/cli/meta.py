@@ -61,6 +61,7 @@ def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str
                 raise CommandError(f"'{text}' is not NAME=VALUE", "such as: kind=fact", 2)
             full = name if name.startswith("user.") else PREFIX + name
             opened.call("apply", change=change_to_wire(SetMeta(place, full, value.encode() if value else None)))
+            say(f"{place}: {name} = {value}" if value else f"{place}: {name} removed")
 
 
 @meta.command()

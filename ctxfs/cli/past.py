@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import Session, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
+from ctxfs.store.layout import find_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 _reason = click.option("-m", "--reason", default="", help="Why; recorded with the version.")
@@ -262,6 +264,21 @@ def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
         else:
             made = opened.call("snapshot", name=name)
             say_json(made) if as_json else say(f"{name} is {made['revision'][:_SHORT]}; see .snapshots/{name}/")
+
+
+@click.command()
+@click.pass_obj
+def gc(store: str | None) -> None:
+    """Pack the repository as small as it gets, and drop what no version needs. It happens by itself, weekly."""
+    layout = find_store(store)
+    before = _disk_use(layout.repo)
+    with session(store) as opened:
+        opened.call("upkeep")
+    say(f"{before / 1e6:.1f} MB before, {_disk_use(layout.repo) / 1e6:.1f} MB now")
+
+
+def _disk_use(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 @click.command()

@@ -39,7 +39,10 @@ async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 def tree_shape(app: App) -> dict[str, Any]:
-    """What an adapter needs to know of the mount table: `backings` are [path, host root, writable, hidden places, versioned]."""
+    """What an adapter needs to know of the mount table.
+
+    `backings` are [path, host root, writable, hidden places, versioned]; `sealed` mountpoints and views take no change.
+    """
     table = app.tree.mountpoints
     backings = []
     for at, mount in table.items():
@@ -47,7 +50,13 @@ def tree_shape(app: App) -> dict[str, Any]:
         if backing is not None and backing.relative.is_root:
             hidden = [list(parts) for parts in backing.hidden]
             backings.append([str(at), backing.root, backing.writable, hidden, backing.versioned])
-    return {"backings": backings, "mountpoints": [str(at) for at in table], "views": sorted(app.tree.view_names)}
+    sealed = [str(at) for at, mount in table.items() if mount.sealed]
+    return {
+        "sealed": [*sealed, *app.tree.sealed_views],
+        "backings": backings,
+        "mountpoints": [str(at) for at in table],
+        "views": sorted(app.tree.view_names),
+    }
 
 
 async def _status(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from ctxfs.store.config import Source, add_source, check_source_name, remove_sou
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.vfs.record import Caller
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Daemon:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
                 if name in AFTER_SYNC:
                     await self._versions.sync()
-                    await blocking(self._app.archive.commit)
+                    await in_turn(self._app.archive.commit)
                 answer = await method(self._app, self._caller(peer), args)
                 if name in ROLLBACKS and not args.get("dry_run"):
                     await self._tell_of(answer)

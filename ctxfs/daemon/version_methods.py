@@ -7,7 +7,7 @@ from typing import Any
 from ctxfs.app import App, is_versioned
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path, printable
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.pathindex import Filter, PathChange
@@ -76,16 +76,16 @@ def _actor(caller: Caller, args: Mapping[str, Any]) -> Actor:
 
 
 async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return [commit_record(commit) for commit in await blocking(app.archive.commit)]
+    return [commit_record(commit) for commit in await in_turn(app.archive.commit)]
 
 
 async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
     path, wanted = _path(args), _filter(args)
-    steps = await blocking(app.archive.log, path, wanted, limit)
+    steps = await in_turn(app.archive.log, path, wanted, limit)
     found = [commit_record(step.commit) for step in steps]
     if args.get("changes"):
-        changes: Sequence[Sequence[PathChange]] = await blocking(
+        changes: Sequence[Sequence[PathChange]] = await in_turn(
             app.archive.changes_of, [step.seq for step in steps], path
         )
         for record, part in zip(found, changes, strict=True):
@@ -94,15 +94,15 @@ async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.archive.show, _path(args), str(args["at"]))
+    return await in_turn(app.archive.show, _path(args), str(args["at"]))
 
 
 async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.archive.diff, _path(args), str(args["old"]), str(args["new"]))
+    return await in_turn(app.archive.diff, _path(args), str(args["old"]), str(args["new"]))
 
 
 async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    lines = await blocking(app.archive.blame, _path(args), str(args.get("at", "latest")))
+    lines = await in_turn(app.archive.blame, _path(args), str(args.get("at", "latest")))
     return [
         {
             "revision": line.commit,
@@ -117,17 +117,17 @@ async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
-    return _outcome_record(*await blocking(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
+    return _outcome_record(*await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
 
 
 async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
-    return _outcome_record(*await blocking(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
+    return _outcome_record(*await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
 
 
 async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
-    return _outcome_record(*await blocking(lambda: app.archive.redo(path, actor, dry_run=dry)))
+    return _outcome_record(*await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 
 async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -136,7 +136,7 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     if path is not None and len(Path.parse(path).parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
     dry, actor = bool(args.get("dry_run")), _actor(caller, args)
-    erased = await blocking(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
+    erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,
@@ -146,40 +146,40 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return commit_record(await blocking(app.archive.snapshot, str(args["name"])))
+    return commit_record(await in_turn(app.archive.snapshot, str(args["name"])))
 
 
 async def _delete_snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await blocking(app.archive.delete_snapshot, str(args["name"]))
+    await in_turn(app.archive.delete_snapshot, str(args["name"]))
 
 
 async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    found = await blocking(app.archive.snapshots)
+    found = await in_turn(app.archive.snapshots)
     out = []
     for name in sorted(found):
-        step = await blocking(app.archive.resolve, name)
+        step = await in_turn(app.archive.resolve, name)
         out.append({"name": name, **commit_record(step.commit)})
     return out
 
 
 async def _remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.archive.remotes)
+    return await in_turn(app.archive.remotes)
 
 
 async def _add_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await blocking(app.archive.add_remote, str(args["name"]), str(args["url"]))
+    await in_turn(app.archive.add_remote, str(args["name"]), str(args["url"]))
 
 
 async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await blocking(app.archive.remove_remote, str(args["name"]))
+    await in_turn(app.archive.remove_remote, str(args["name"]))
 
 
 async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.archive.push, str(args["name"]))
+    return await in_turn(app.archive.push, str(args["name"]))
 
 
 async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
+    pulled, changes = await in_turn(app.archive.pull, str(args["name"]), _actor(caller, args))
     return {
         "state": pulled.state,
         "versions": pulled.commits,

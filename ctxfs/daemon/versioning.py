@@ -2,8 +2,11 @@
 what changed in the work tree without a word.
 """
 
+import functools
 import itertools
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import trio
 
@@ -13,9 +16,10 @@ from ctxfs.daemon.watch import Parts, Places, Watcher
 from ctxfs.model.path import encode_name
 from ctxfs.rpc.server import Peer
 from ctxfs.store.layout import AREAS
-from ctxfs.threads import blocking
+from ctxfs.threads import blocking, in_turn
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
@@ -120,12 +124,14 @@ class VersionService:
             end = trio.current_time() + window
             while trio.current_time() < end:
                 self._wanted = trio.Event()
-                if await self._attempt(self._app.archive.is_urgent):
+                looked, urgent = await self._attempt(self._app.archive.is_urgent)
+                if urgent or not looked:
                     break
                 with trio.move_on_at(end):
                     await self._wanted.wait()
             self._wanted = trio.Event()
-            if not await self._attempt(self._app.archive.commit, ok=True):
+            done, _ = await self._attempt(self._app.archive.commit)
+            if not done:
                 await trio.sleep(_RETRY_SECONDS)
                 self._wanted.set()
 
@@ -138,7 +144,8 @@ class VersionService:
             self._unsaid_wanted = trio.Event()
             paths, self._unsaid = self._unsaid, {}
             writing = {encode_name(path) for path in await self.sync(record=False)}
-            await self._attempt(self._app.archive.commit, [path for path in paths if path not in writing])
+            unsaid = [path for path in paths if path not in writing]
+            await self._attempt(functools.partial(self._app.archive.commit, unsaid))
 
     async def _wait_quiet(self) -> None:
         quiet = False
@@ -151,28 +158,31 @@ class VersionService:
     async def _checkpoint_loop(self) -> None:
         while True:
             await trio.sleep(_CHECKPOINT_SECONDS)
-            await self._attempt(self._app.archive.checkpoint)
+            await self._attempt(self._app.archive.checkpoint, apart=True)
 
     async def _upkeep_loop(self) -> None:
         while True:
             await trio.sleep(_UPKEEP_SECONDS)
-            await self._attempt(self._app.archive.upkeep)
+            await self._attempt(self._app.archive.upkeep, apart=True)
 
-    async def _attempt(self, call, *args, ok: bool = False):  # type: ignore[no-untyped-def]
-        """The result, or None after a failure, which is said once until something succeeds again."""
+    async def _attempt(self, call: Callable[[], Result], *, apart: bool = False) -> tuple[bool, Result | None]:
+        """(True, the result) or (False, None) after a failure, which is said once until something succeeds again.
+
+        What is `apart` takes long and does not hold the archive meanwhile.
+        """
         try:
-            result = await blocking(call, *args)
+            result = await (blocking(call) if apart else in_turn(call))
         except OSError as error:
             if not self._failing:
                 log.error(
                     "versions cannot be made: %s: %s; tried again, nothing is lost", error.filename, error.strerror
                 )
             self._failing = True
-            return None
+            return False, None
         except Exception:
             if not self._failing:
                 log.exception("versions cannot be made; tried again, nothing is lost")
             self._failing = True
-            return None
+            return False, None
         self._failing = False
-        return True if ok else result
+        return True, result

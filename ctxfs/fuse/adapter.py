@@ -178,11 +178,12 @@ class Adapter(pyfuse3.Operations):
 
     @guarded
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        """Names of `user.*`, computed ones included."""
+        """Names of `user.*`; computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them."""
         node = self._state.nodes[inode]
-        if node.area is not None and not node.area.versioned:
+        if node.area is not None:
             return self._disk.list_xattrs(node)
-        return [os.fsencode(name) for name in await self._made.metadata(node)]
+        names = [os.fsencode(name) for name in await self._made.metadata(node)]
+        return [name for name in names if not is_computed(name)]
 
     @guarded
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -166,6 +166,7 @@ class MountProcess:
 
         Without `record` nothing is journalled; the answer names what is being written.
         """
+        self._state.described = None
         writing = [str(self._state.files[fd].path) for fd in self._state.written]
         if record:
             self._state.record_written()
@@ -193,6 +194,7 @@ class MountProcess:
             self._invalidator.everything()
 
     def _changed(self, root: str, places: list[list[str]]) -> None:
+        self._state.described = None
         if self._invalidator is not None:
             self._invalidator.changed(root, places)
 
@@ -206,7 +208,9 @@ class MountProcess:
             (Path.parse(path), root, writable, [tuple(parts) for parts in hidden], versioned)
             for path, root, writable, hidden, versioned in shape["backings"]
         ]
-        self._state.reshape(backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"])
+        self._state.reshape(
+            backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
+        )
 
 
 def serve(arguments: dict[str, Any], descriptor: int) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import stat as st
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ctxfs.fuse.descriptors import DirectoryDescriptors
@@ -25,6 +25,7 @@ class Shape:
     areas: dict[Path, Area] = field(default_factory=dict)
     structure: frozenset[Path] = frozenset()
     views: frozenset[bytes] = frozenset()
+    sealed: frozenset[str] = frozenset()
 
 
 class State:
@@ -44,6 +45,8 @@ class State:
         self.files: dict[int, Node] = {}
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()
+        # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
+        self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
         self.shape = Shape()
         self._wanted_seconds = keep_seconds
         # No daemon, no word of changes: then nothing may be cached.
@@ -59,6 +62,7 @@ class State:
         backings: Iterable[tuple[Path, str, bool, Sequence[tuple[str, ...]], bool]],
         mountpoints: Iterable[Path],
         views: Iterable[str],
+        sealed: Iterable[str] = (),
     ) -> None:
         """Take over the daemon's mount table; areas that stay keep their numbers."""
         areas: dict[Path, Area] = {}
@@ -74,7 +78,9 @@ class State:
             if node.area is not None and node.area not in staying:
                 self.directories.forget(node)  # the host may want to unmount what was behind it
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
-        self.shape = Shape(areas, frozenset(structure), frozenset(os.fsencode(view) for view in views))
+        self.shape = Shape(
+            areas, frozenset(structure), frozenset(os.fsencode(view) for view in views), frozenset(sealed)
+        )
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel dropped references; with the last one goes everything that was kept for the node."""
@@ -84,11 +90,13 @@ class State:
 
     def record(self, op: str, node: Node) -> None:
         """Tell the journal what was done to a file on disk, if its area has a past."""
+        self.described = None
         if node.area is not None and node.area.versioned:
             self.journal.record(op, str(node.path))
 
     def record_name(self, op: str, parent: Node, name: bytes, to: Path | None = None) -> None:
         """The same, of a name in a directory; `to` is where it was moved."""
+        self.described = None
         if parent.area is not None and parent.area.versioned:
             path = Path((*parent.path.parts, os.fsdecode(name)))
             self.journal.record(op, str(path), str(to) if to is not None else None)
@@ -104,6 +112,10 @@ class State:
         if parent.area is not None:
             return None
         return self.shape.areas.get(Path((*parent.path.parts, os.fsdecode(name))))
+
+    def is_sealed(self, path: Path) -> bool:
+        """True below a mountpoint or view in which nothing can be changed, whatever the modes say."""
+        return not self.shape.sealed.isdisjoint(path.parts)
 
     def is_structure(self, path: Path) -> bool:
         """True for directories that only mounting and unmounting changes."""

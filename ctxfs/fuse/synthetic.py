@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from collections.abc import Mapping
 
 import pyfuse3
@@ -18,7 +19,7 @@ from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
-from ctxfs.model.errors import path_error
+from ctxfs.model.errors import path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter one ends a write
 _PREFIX = PREFIX.encode()
+_DESCRIBED_SECONDS = 0.2
 _SMALL_FILE = 1024 * 1024
 
 
@@ -95,6 +97,8 @@ class SyntheticFiles:
         """Take the snapshot that this handle will read."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
+        if writing and self._state.is_sealed(path):
+            raise read_only(path)
         if writing and not (await self._stat(path)).mode & 0o222:
             raise path_error(errno.EACCES, path)
         truncated = bool(flags & os.O_TRUNC)
@@ -113,7 +117,12 @@ class SyntheticFiles:
 
     async def metadata(self, node: Node) -> Mapping[str, bytes]:
         """What the tree says of a file, on disk or not. Of one on disk it may be a moment behind its last write."""
-        found: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, node.path)
+        path, now = node.path, time.monotonic()
+        described = self._state.described
+        if described is not None and described[0] == path and now < described[1]:
+            return described[2]
+        found: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
+        self._state.described = (path, now + _DESCRIBED_SECONDS, found)
         return found
 
     def read(self, fh: int, offset: int, size: int) -> bytes:

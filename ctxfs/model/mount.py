@@ -31,7 +31,11 @@ class Mount(ABC):
     Errors are OSErrors: ENOENT (no such path), ENOTDIR and EISDIR (the wrong kind), EROFS (no changes here),
     EINVAL (malformed), EIO (it could not be done; never used for "does not exist"). Every method may be called
     at the same time as any other. A wrapper around a Mount is a Mount.
+
+    In a `sealed` mount nothing can ever be changed, whatever the modes of its files say.
     """
+
+    sealed = False
 
     @abstractmethod
     async def stat(self, path: Path) -> Entry:

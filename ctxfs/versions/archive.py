@@ -36,13 +36,14 @@ from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.sidecar import usual_mode
-from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
 
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEMPORARY_SECONDS = 60.0
+_GLANCE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,9 @@ class Archive:
 
     def status(self) -> dict[str, object]:
         """Totals for `ctxfs status`."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_GLANCE_SECONDS):
+            return {"state": "busy"}
+        try:
             if not self._opened:
                 return {"state": "closed"}  # looking at the status is no reason to open it
             head = self.ledger.head
@@ -249,6 +252,8 @@ class Archive:
                 "at": head.when if head else "",
                 "snapshots": len(self.ledger.tags),
             }
+        finally:
+            self._lock.release()
 
     # questions
 
@@ -288,6 +293,11 @@ class Archive:
         """(name, is a directory) of everything that was ever in a directory."""
         with self._ready():
             return [(_text(name), inside) for name, inside in self.index.names_below(_bytes(path))]
+
+    def was_directory(self, path: str) -> bool:
+        """True if a path ever was a directory."""
+        with self._ready():
+            return self.index.was_directory(_bytes(path))
 
     def last_change(self, path: str) -> Commit | None:
         """The newest commit that changed exactly this path (of a directory: anything below it)."""
@@ -356,7 +366,7 @@ class Archive:
     def _entry_then(self, state: State, commit: Commit, name: str, sized: bool) -> Entry:
         assert state.entry is not None
         mode, oid = state.entry
-        bits = (self._attributes(state)[0] if state.side else usual_mode(mode)) & 0o555
+        bits = self._attributes(state)[0] if state.side else usual_mode(mode)
         if mode == MODE_DIR:
             return directory(name, mode=bits | 0o555, mtime_ns=commit.time_ns, version=oid)
         if mode == MODE_LINK:
@@ -385,8 +395,17 @@ class Archive:
     def diff(self, path: str, old: str, new: str) -> bytes:
         """A unified diff of a path between two versions, attributes included."""
         with self._ready():
-            trees = [self.history.resolve(name).commit.tree for name in (old, new)]
+            trees = [self._tree_at(name) for name in (old, new)]
             return self._diff_trees(trees[0], trees[1], _bytes(path))
+
+    def _tree_at(self, name: str) -> str:
+        """The tree of a version; a time before the first one had an empty tree."""
+        try:
+            return self.history.resolve(name).commit.tree
+        except FileNotFoundError:
+            if parse_moment(name, datetime.now(UTC)) is None:
+                raise
+            return EMPTY_TREE
 
     def blame(self, path: str, at: str) -> list[Line]:
         """Every line of a file with the version it came with."""

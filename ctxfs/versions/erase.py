@@ -215,9 +215,9 @@ class Eraser:
         info = repo.folder / "objects" / "info"
         (info / "commit-graph").unlink(missing_ok=True)
         shutil.rmtree(info / "commit-graphs", ignore_errors=True)
-        repo.run("pack-refs", "--all")
-        repo.run("repack", "-a", "-d", "-l", "-q")
-        repo.run("prune", "--expire=now")
+        repo.run_upkeep("pack-refs", "--all")
+        repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
+        repo.run_upkeep("prune", "--expire=now")
         repo.forget_helpers()
         ledger.trees.clear()
         ledger.forget_memory()

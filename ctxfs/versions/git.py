@@ -5,14 +5,16 @@ used by one thread at a time; a second instance on the same repository is fine.
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import io
 import logging
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
@@ -37,10 +39,12 @@ _CONFIG = {
 
 def create_repository(folder: HostPath) -> None:
     """Make the bare repository, or complete one that is there."""
-    import git  # a tenth of a second: a daemon mounts first
-
+    if shutil.which("git") is None:
+        raise path_error(errno.ENOENT, "git", "git is not installed; it keeps the versions (apt-get install git)")
     if (folder / _MARK).exists():
         return
+    import git  # a tenth of a second: a daemon mounts first
+
     repo = git.Repo.init(folder, bare=True, initial_branch="main")
     with repo.config_writer() as config:
         for name, value in _CONFIG.items():
@@ -221,14 +225,22 @@ class Repository:
 
     # rare work, a process each
 
-    def run(self, *arguments: str | bytes, data: bytes | None = None, nice: bool = False) -> bytes:
+    def run(self, *arguments: str | bytes, data: bytes | None = None) -> bytes:
         """Run a git command; its output. OSError EIO with what git said if it fails."""
-        command: list[str | bytes] = ["nice", "-n", "10"] if nice else []
-        command += ["git", f"--git-dir={self.folder}", *arguments]
-        done = subprocess.run(command, input=data, capture_output=True, env=_environment())
+        return self._run(["git", f"--git-dir={self.folder}", *arguments], data, None)
+
+    def run_upkeep(self, *arguments: str) -> None:
+        """Run a git command that deletes or moves objects, at low priority.
+
+        It does not outlive this process: whoever opens the store next must not find objects vanish.
+        """
+        self._run(["nice", "-n", "10", "git", f"--git-dir={self.folder}", *arguments], None, _end_with_parent)
+
+    def _run(self, command: Sequence[str | bytes], data: bytes | None, before: Callable[[], None] | None) -> bytes:
+        done = subprocess.run(command, input=data, capture_output=True, env=_environment(), preexec_fn=before)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-            raise path_error(errno.EIO, str(self.folder), f"git {os.fsdecode(arguments[0])}: {said}")
+            raise path_error(errno.EIO, str(self.folder), f"git: {said}")
         return done.stdout
 
     def forget_helpers(self) -> None:
@@ -250,6 +262,14 @@ def object_id(kind: str, data: bytes) -> str:
 def is_oid(text: str) -> bool:
     """True for 40 hexadecimal digits."""
     return bool(_OID.fullmatch(text))
+
+
+def _end_with_parent() -> None:
+    if _PRCTL is not None:
+        _PRCTL(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def _environment() -> dict[str, str]:

@@ -73,6 +73,7 @@ class JournalWriter:
     def _open(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         name = self._folder / f"{time.time_ns():020}-{secrets.token_hex(4)}.jsonl"
         self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -20,14 +20,14 @@ def pointer_text(large: Large) -> bytes:
 
 
 class LargeStore:
-    """`<folder>/ab/<sha256>`; a file there is complete, or it is not there."""
+    """`<folder>/ab/cd/<sha256>`; a file there is complete, or it is not there."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
 
     def path(self, sha256: str) -> HostPath:
         """Where the content lies."""
-        return self._folder / sha256[:2] / sha256
+        return self._folder / sha256[:2] / sha256[2:4] / sha256
 
     def add(self, source: int) -> Large:
         """Copy what the open file `source` holds now, from its start."""
@@ -44,7 +44,7 @@ class LargeStore:
                 os.fchmod(out.fileno(), 0o444)
             large = Large(digest.hexdigest(), size)
             target = self.path(large.sha256)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, target)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -84,7 +84,7 @@ class LargeStore:
 
     def names(self) -> Iterator[str]:
         """Every sha256 that is here."""
-        for folder in self._folder.glob("[0-9a-f][0-9a-f]"):
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]"):
             yield from os.listdir(folder)
 
     def verify(self, sha256: str) -> bool:

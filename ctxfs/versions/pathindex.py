@@ -298,6 +298,13 @@ class PathIndex:
                 ).fetchone()
                 names[name] = inner is not None or self._was_directory(start + name)
 
+    def was_directory(self, path: bytes) -> bool:
+        """True if a path was a directory when it was last there, or had something in it."""
+        if not path:
+            return True
+        inner = self._db.execute("SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", _range(path)[1:]).fetchone()
+        return inner is not None or self._was_directory(path)
+
     def _was_directory(self, path: bytes) -> bool:
         row = self._db.execute("SELECT mode FROM changes WHERE path=? AND mode!=0 ORDER BY seq DESC LIMIT 1", (path,))
         found = row.fetchone()

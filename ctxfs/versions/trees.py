@@ -64,7 +64,7 @@ def encode_tree(listing: Listing) -> bytes:
 class Trees:
     """Trees of one repository, the most recently used kept in memory. Used by one thread at a time."""
 
-    def __init__(self, objects: Objects, keep_entries: int = 200_000) -> None:
+    def __init__(self, objects: Objects, keep_entries: int = 100_000) -> None:
         self._objects = objects
         self._cache: OrderedDict[str, dict[bytes, TreeEntry]] = OrderedDict()
         self._keep = keep_entries

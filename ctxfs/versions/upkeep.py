@@ -36,15 +36,15 @@ def is_needed(repo: Repository) -> bool:
 
 def pack(repo: Repository) -> None:
     """Roll loose objects and small packs into larger ones; each object is moved a logarithmic number of times."""
-    repo.run("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index", nice=True)
-    repo.run("commit-graph", "write", "--reachable", "--changed-paths", "--split", nice=True)
+    repo.run_upkeep("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index")
+    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths", "--split")
 
 
 def pack_fully(repo: Repository) -> None:
     """One pack, with deltas found anew, and nothing that no version needs; objects younger than two weeks are kept."""
-    repo.run("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100", nice=True)
-    repo.run("prune", "--expire=2.weeks.ago", nice=True)
-    repo.run("commit-graph", "write", "--reachable", "--changed-paths", nice=True)
+    repo.run_upkeep("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
+    repo.run_upkeep("prune", "--expire=2.weeks.ago")
+    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths")
     (repo.folder / _STAMP).write_text(f"{time.time()}\n")
 
 

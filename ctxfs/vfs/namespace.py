@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 class View(Protocol):
     """A mount that exists below every directory, such as `.search`: `at` makes it for one of them."""
 
+    sealed: bool
+
     def at(self, below: Path) -> Mount:
         """The mount as it is seen from the directory `below`."""
         ...
@@ -60,6 +62,11 @@ class Namespace(Mount):
     def is_view(self, path: Path) -> bool:
         """True for what a view shows."""
         return self._view_position(path) is not None
+
+    @property
+    def sealed_views(self) -> list[str]:
+        """The names of views in which nothing can be changed."""
+        return sorted(name for name, view in self._views.items() if view.sealed)
 
     async def stat(self, path: Path) -> Entry:
         """The entry from the mount that owns `path`, or of a directory that leads to one."""

@@ -89,6 +89,7 @@ def test_an_old_version_is_restored_with_cp(live: Live, place: Path) -> None:
     assert versions(file)
     subprocess.run(["cp", str(place / ".versions" / "x.md" / versions(file)[1]), str(file)], check=True)
     assert file.read_text() == "two"
+    assert file.stat().st_mode & 0o777 == 0o644, "a restored file can be written again"
 
 
 def test_the_past_of_a_directory_that_is_gone_is_reached_from_above(live: Live, place: Path) -> None:
@@ -132,7 +133,7 @@ def test_the_whole_tree_as_it_was(live: Live, place: Path) -> None:
         assert (then / "x.md").read_text() == text
         assert (then / "x.md").stat().st_size == len(text)
         assert os.readlink(then / "link") == "x.md"
-    assert (live.at / ".snapshots" / name / in_tree(live, place) / "x.md").stat().st_mode & 0o777 == 0o440
+    assert (live.at / ".snapshots" / name / in_tree(live, place) / "x.md").stat().st_mode & 0o777 == 0o640
     assert name in os.listdir(live.at / ".snapshots")
     run(live, "snapshot", "--delete", name)
     assert name not in os.listdir(live.at / ".snapshots")
