@@ -221,7 +221,7 @@ class SnapshotsMount(Mount):
         then = self._archive.resolve(path.parts[0]).commit
         if len(path.parts) == 1:
             return directory(path.name, mtime_ns=then.time_ns, version=then.oid)
-        return self._archive.entry_then(then, str(Path(path.parts[1:])), path.name, sized=True)
+        return self._archive.entry_then(then, str(Path(path.parts[1:])), path.name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
         if path.is_root:

@@ -10,6 +10,7 @@ from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.history import parse_moment
+from ctxfs.versions.names import shown_path
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.record import Caller
@@ -32,19 +33,15 @@ def commit_record(commit: Commit) -> dict[str, Any]:
     }
 
 
-def _shown(path: bytes) -> str:
-    return printable(path.decode("utf-8", "surrogateescape"))
-
-
 def _change_record(change: PathChange) -> dict[str, Any]:
-    return {"path": _shown(change.path), "what": change.what, "size": change.size}
+    return {"path": shown_path(change.path), "what": change.what, "size": change.size}
 
 
 def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
     return {
         "version": commit_record(outcome.commit) if outcome.commit else None,
         "changes": [_change_record(change) for change in outcome.changes],
-        "kept": [_shown(path) for path in outcome.kept],
+        "kept": [shown_path(path) for path in outcome.kept],
         "diff": diff,
     }
 
@@ -140,8 +137,8 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,
-        "changes": [{"path": _shown(path)} for path in erased.paths],
-        "elsewhere": [_shown(path) for path in erased.elsewhere],
+        "changes": [{"path": shown_path(path)} for path in erased.paths],
+        "elsewhere": [shown_path(path) for path in erased.elsewhere],
     }
 
 
@@ -175,16 +172,16 @@ async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> A
 
 
 async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await in_turn(app.archive.push, str(args["name"]))
+    return await blocking(app.archive.push, str(args["name"]))
 
 
 async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    pulled, changes = await in_turn(app.archive.pull, str(args["name"]), _actor(caller, args))
+    pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
     return {
         "state": pulled.state,
         "versions": pulled.commits,
-        "conflicts": [_shown(path) for path in pulled.conflicts],
-        "kept": [_shown(path) for path in pulled.kept],
+        "conflicts": [shown_path(path) for path in pulled.conflicts],
+        "kept": [shown_path(path) for path in pulled.kept],
         "changes": [_change_record(change) for change in changes],
     }
 

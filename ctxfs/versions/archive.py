@@ -7,36 +7,36 @@ Methods block and may be called from any thread; one is carried out at a time. P
 import contextlib
 import errno
 import logging
-import os
 import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
-from ctxfs.model.entry import Entry, directory
+from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import printable
 from ctxfs.store.config import MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.versions import recover, upkeep
-from ctxfs.versions.commits import Actor, Commit, decode_commit
+from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
+from ctxfs.versions.compare import Line, blame_lines, diff_trees
 from ctxfs.versions.erase import Erased, Eraser
 from ctxfs.versions.git import Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.large import LargeStore
 from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import stored_path
+from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
-from ctxfs.versions.sidecar import usual_mode
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
+from ctxfs.versions.then import Then
+from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
@@ -58,17 +58,6 @@ class Shown:
     def is_file(self) -> bool:
         """True if there is content to show."""
         return self.change.mode in (MODE_FILE, MODE_PROGRAM, MODE_LINK)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a file and the version that it came with."""
-
-    commit: str
-    principal: str
-    time_ns: int
-    number: int
-    text: bytes
 
 
 class Archive:
@@ -114,20 +103,24 @@ class Archive:
         large = LargeStore(layout.large)
         large.clear_temporaries()
         repo = Repository(layout.repo)
+        self.index = PathIndex(layout.index)
         try:
-            repo.write("tree", b"")  # the empty directory
-            self.index = PathIndex(layout.index)
             self.ledger = Ledger(repo, self.index, WorkTree(str(layout.tree)), large, self._large_from)
-            if recover.repair(self.ledger, recover.read_checkpoint(self._checkpoint_file)):
+            checkpoint = recover.read_checkpoint(self._checkpoint_file)
+            if recover.repair(self.ledger, checkpoint):
                 self.index.clear_seen()
+            if checkpoint is not None and checkpoint.clean:
+                # From the first write on a power cut may leave something half-done.
+                recover.note_checkpoint(self._checkpoint_file, replace(checkpoint, clean=False))
+            repo.write("tree", b"")  # the empty directory
             self.ledger.open_head()
             self.history = History(self.ledger)
+            self._then = Then(self.ledger)
             self._committer = Committer(self.ledger)
             self._rollback = Rollback(self.ledger, self.history, self._committer, layout.journal / "rollback.json")
             self._remotes = Remotes(self.ledger, self._rollback)
             self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
-            if self._eraser.finish() is not None:
-                log.warning("an erasure that was interrupted has been finished")
+            self._finish_erasure()
             finished = self._rollback.finish()
             self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS)
             made = [finished] if finished else []
@@ -140,9 +133,20 @@ class Archive:
             rest = self._committer.commit_everything(self._actor("recovered"), "recovered", before)
             made += [rest] if rest else []
         except BaseException:
+            self.index.close()
             repo.close()
             raise
         return made
+
+    def _finish_erasure(self) -> None:
+        try:
+            if self._eraser.finish() is not None:
+                log.warning("an erasure that was interrupted has been finished")
+        except OSError as error:
+            # It stays noted and is tried again at the next start; until then the store must be usable.
+            log.error("an interrupted erasure could not be finished yet: %s", error.strerror)
+            self.ledger.forget_memory()
+            self.ledger.open_head()
 
     def is_urgent(self) -> bool:
         """True if somebody does not want to wait for the commit window: an fsync, or a session's end."""
@@ -174,12 +178,6 @@ class Archive:
         recover.write_checkpoint(self._checkpoint_file, head.oid, time.time(), clean=clean)
         return True
 
-    def mark_unclean(self) -> None:
-        """Before the first write after a clean end: from now on a power cut may lose something."""
-        last = recover.read_checkpoint(self._checkpoint_file)
-        if last is not None and last.clean:
-            recover.write_checkpoint(self._checkpoint_file, last.commit, last.time, clean=False)
-
     @property
     def _checkpoint_file(self) -> HostPath:
         return self._layout.repo / "ctxfs-checkpoint"
@@ -207,7 +205,7 @@ class Archive:
         records = self._journal.take()
         try:
             made = self._committer.commit_records(records, old=old) if records else []
-        except OSError:
+        except BaseException:
             self._journal.give_back(records)
             raise
         self._journal.settle()
@@ -271,7 +269,7 @@ class Archive:
     def log(self, path: str, wanted: Filter, limit: int) -> list[Step]:
         """The newest `limit` commits that changed a path."""
         with self._ready():
-            found = self.history.log(_bytes(path), wanted, limit)
+            found = self.history.log(path_bytes(path), wanted, limit)
             if not found and wanted == EVERYTHING:
                 self._check_known(path)
             return found
@@ -279,36 +277,36 @@ class Archive:
     def changes_of(self, numbers: Iterable[int], path: str) -> list[list[PathChange]]:
         """What each of these commits changed at a path and below it."""
         with self._ready():
-            return [self.index.changes_of(number, _bytes(path)) for number in numbers]
+            return [self.index.changes_of(number, path_bytes(path)) for number in numbers]
 
     def versions(self, path: str) -> list["Shown"]:
         """Every change of exactly this path, oldest first, numbered from 1, removals included."""
         with self._ready():
             return [
                 Shown(number, step.commit, version.change)
-                for number, step, version in self.history.versions(_bytes(path))
+                for number, step, version in self.history.versions(path_bytes(path))
             ]
 
     def names_below(self, path: str) -> list[tuple[str, bool]]:
         """(name, is a directory) of everything that was ever in a directory."""
         with self._ready():
-            return [(_text(name), inside) for name, inside in self.index.names_below(_bytes(path))]
+            return [(path_text(name), inside) for name, inside in self.index.names_below(path_bytes(path))]
 
     def was_directory(self, path: str) -> bool:
         """True if a path ever was a directory."""
         with self._ready():
-            return self.index.was_directory(_bytes(path))
+            return self.index.was_directory(path_bytes(path))
 
     def last_change(self, path: str) -> Commit | None:
         """The newest commit that changed exactly this path (of a directory: anything below it)."""
         with self._ready():
-            found = self.index.below(_bytes(path), EVERYTHING, 1 << 62, 1)
+            found = self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1)
             return found[0][1] if found else None
 
     def first_change(self, path: str) -> Commit | None:
         """The commit that made this path, through renames."""
         with self._ready():
-            found = self.index.versions(_bytes(path))
+            found = self.index.versions(path_bytes(path))
             return self.index.commit(found[0].seq) if found else None
 
     def content_of(self, shown: "Shown") -> bytes:
@@ -319,73 +317,35 @@ class Archive:
     def attributes(self, shown: "Shown") -> tuple[int, dict[str, bytes]]:
         """(permission bits, extended attributes) of a file as a change left it."""
         with self._ready():
-            return self._attributes(_state(shown.change))
-
-    def _attributes(self, state: State) -> tuple[int, dict[str, bytes]]:
-        assert state.entry is not None
-        side = self.ledger.side(state.side)
-        return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
+            return self._then.attributes_of(_state(shown.change))
 
     # the tree as it was
 
-    def entry_then(self, commit: Commit, path: str, name: str, *, sized: bool) -> Entry:
-        """A path in a version, read-only; without `sized` the size of a file is left open."""
+    def entry_then(self, commit: Commit, path: str, name: str) -> Entry:
+        """A path in a version."""
         with self._ready():
-            return self._entry_then(self._there(commit, path), commit, name, sized)
+            return self._then.entry(commit, path, name)
 
     def list_then(self, commit: Commit, path: str) -> list[Entry]:
-        """A directory in a version, sorted. OSError ENOENT, ENOTDIR."""
+        """A directory in a version, sorted; sizes of files are left open. OSError ENOENT, ENOTDIR."""
         with self._ready():
-            state = self._there(commit, path)
-            assert state.entry is not None
-            if state.entry.mode != MODE_DIR:
-                raise path_error(errno.ENOTDIR, path)
-            children = sorted(self.ledger.children(state.entry.oid).items())
-            return [self._entry_then(inner, commit, _text(name), False) for name, inner in children]
+            return self._then.entries(commit, path)
 
     def read_then(self, commit: Commit, path: str) -> bytes:
         """A file in a version. OSError ENOENT, EISDIR."""
         with self._ready():
-            state = self._there(commit, path)
-            assert state.entry is not None
-            if state.entry.mode == MODE_DIR:
-                raise path_error(errno.EISDIR, path)
-            return self.ledger.content(state)
+            return self._then.read(commit, path)
 
     def attributes_then(self, commit: Commit, path: str) -> dict[str, bytes]:
         """The extended attributes of a path in a version."""
         with self._ready():
-            return self._attributes(self._there(commit, path))[1]
-
-    def _there(self, commit: Commit, path: str) -> State:
-        state = self.ledger.state(commit.tree, _parts(path))
-        if state.entry is None:
-            raise path_error(errno.ENOENT, path)
-        return state
-
-    def _entry_then(self, state: State, commit: Commit, name: str, sized: bool) -> Entry:
-        assert state.entry is not None
-        mode, oid = state.entry
-        bits = self._attributes(state)[0] if state.side else usual_mode(mode)
-        if mode == MODE_DIR:
-            return directory(name, mode=bits | 0o555, mtime_ns=commit.time_ns, version=oid)
-        if mode == MODE_LINK:
-            target = self.ledger.repo.read(oid)
-            return Entry(name, "link", oid, len(target), commit.time_ns, 0o777, _text(target))
-        size = self.ledger.size(state) if sized else None
-        return Entry(name, "file", version=oid + state.side, size=size, mtime_ns=commit.time_ns, mode=bits)
+            return self._then.attributes(commit, path)
 
     def show(self, path: str, at: str) -> bytes:
         """A file's content in a version, under the name it had then. OSError ENOENT, EISDIR."""
         with self._ready():
             step = self.history.resolve(at)
-            then = self.history.name_at(_bytes(path), step.seq)
-            state = self.ledger.state(step.commit.tree, tuple(then.split(b"/")) if then else ())
-            if state.entry is None:
-                raise path_error(errno.ENOENT, path, f"it did not exist in {step.commit.oid[:8]}")
-            if state.entry.mode == MODE_DIR:
-                raise path_error(errno.EISDIR, path)
-            return self.ledger.content(state)
+            return self._then.read(step.commit, path_text(self.history.name_at(path_bytes(path), step.seq)))
 
     def snapshots(self) -> dict[str, str]:
         """Names of snapshots and the commits that they name."""
@@ -396,7 +356,7 @@ class Archive:
         """A unified diff of a path between two versions, attributes included."""
         with self._ready():
             trees = [self._tree_at(name) for name in (old, new)]
-            return self._diff_trees(trees[0], trees[1], _bytes(path))
+            return diff_trees(self.ledger, trees[0], trees[1], path_bytes(path))
 
     def _tree_at(self, name: str) -> str:
         """The tree of a version; a time before the first one had an empty tree."""
@@ -411,22 +371,9 @@ class Archive:
         """Every line of a file with the version it came with."""
         with self._ready():
             step = self.history.resolve(at)
-            then = self.history.name_at(_bytes(path), step.seq)
-            self.show(_text(then), step.commit.oid)  # its errors say more than git's
-            out = self.ledger.repo.run("blame", "--line-porcelain", step.commit.oid, "--", stored_path(then))
-            return list(self._lines(out))
-
-    def _lines(self, out: bytes) -> Iterable[Line]:
-        oid, number = "", 0
-        known: dict[str, Commit] = {}
-        for line in out.split(b"\n"):
-            if line.startswith(b"\t"):
-                if oid not in known:
-                    known[oid] = decode_commit(oid, self.ledger.repo.read(oid))
-                commit = known[oid]
-                yield Line(oid, commit.actor.principal, commit.time_ns, number, line[1:])
-            elif header := re.match(rb"([0-9a-f]{40}) \d+ (\d+)", line):
-                oid, number = header[1].decode(), int(header[2])
+            then = self.history.name_at(path_bytes(path), step.seq)
+            self._then.read(step.commit, path_text(then))  # its errors say more than git's
+            return blame_lines(self.ledger, step.commit.oid, then)
 
     # going back
 
@@ -434,7 +381,9 @@ class Archive:
         """Bring a path back to a version; the outcome and its diff."""
         with self._ready():
             self.commit()
-            return self._carry_out(self._rollback.plan_restore(_bytes(path), self._target(path, to)), actor, dry_run)
+            return self._carry_out(
+                self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
+            )
 
     def undo(
         self, path: str, actor: Actor, wanted: Filter = EVERYTHING, *, dry_run: bool = False
@@ -444,9 +393,9 @@ class Archive:
             self.commit()
             if wanted == EVERYTHING:
                 self._check_known(path)
-                plan = self._rollback.plan_undo(_bytes(path))
+                plan = self._rollback.plan_undo(path_bytes(path))
             else:
-                plan = self._rollback.plan_undo_of(_bytes(path), wanted)
+                plan = self._rollback.plan_undo_of(path_bytes(path), wanted)
             return self._carry_out(plan, actor, dry_run)
 
     def redo(self, path: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
@@ -454,7 +403,7 @@ class Archive:
         with self._ready():
             self.commit()
             self._check_known(path)
-            return self._carry_out(self._rollback.plan_redo(_bytes(path)), actor, dry_run)
+            return self._carry_out(self._rollback.plan_redo(path_bytes(path)), actor, dry_run)
 
     def snapshot(self, name: str) -> Commit:
         """Name the newest version."""
@@ -489,7 +438,9 @@ class Archive:
         """Erase a path, or everything that a principal wrote, from every version."""
         with self._upkeep, self._ready():
             self.commit()
-            doomed = self._eraser.of_path(_bytes(path)) if path is not None else self._eraser.of_principal(principal)
+            doomed = (
+                self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
+            )
             if dry_run:
                 places = sorted(doomed.places | doomed.contents.keys())
                 return Erased(0, len(doomed.blobs), tuple(places), ())
@@ -516,23 +467,34 @@ class Archive:
             self._remotes.remove(name)
 
     def push(self, name: str) -> str:
-        """Send every version to a remote; the revision that it has now."""
-        with self._ready():
-            self.commit()
-            return self._remotes.push(name)
+        """Send every version to a remote; the revision that it has now. Commits go on meanwhile."""
+        with self._upkeep:
+            with self._ready():
+                self.commit()
+                pushing = self._remotes.ready_to_push(name)
+            try:
+                self._remotes.push(pushing)
+            finally:
+                with self._lock:
+                    self._remotes.pushed(pushing)
+        return pushing.head
 
     def pull(self, name: str, actor: Actor) -> tuple[Pulled, list[PathChange]]:
-        """Take in what a remote has; what came of it, and what changed here."""
-        with self._upkeep, self._ready():
-            self.commit()
-            before = self.ledger.tree
-            pulled = self._remotes.pull(name, actor)
-            return pulled, self.ledger.changes(before, self.ledger.tree)
+        """Take in what a remote has; what came of it, and what changed here. Commits go on while it is fetched."""
+        with self._ready():
+            remotes = self._remotes
+        with self._upkeep:
+            remotes.fetch(name)
+            with self._ready():
+                self.commit()
+                before = self.ledger.tree
+                pulled = remotes.take_in(name, actor)
+                return pulled, self.ledger.changes(before, self.ledger.tree)
 
     def _target(self, path: str, to: str) -> Step:
         if to != "prev":
             return self.history.resolve(to)
-        steps = self.history.log(_bytes(path), limit=2)
+        steps = self.history.log(path_bytes(path), limit=2)
         if len(steps) < 2:
             raise CommandError(f"'{printable(path)}' has no earlier version", f"see: ctxfs log '{printable(path)}'")
         return steps[1]
@@ -540,42 +502,12 @@ class Archive:
     def _carry_out(self, plan: Plan, actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
         base = self.ledger.tree
         if dry_run:
-            return Outcome(None, self.ledger.changes(base, plan.tree)), self._diff_trees(base, plan.tree, b"")
+            return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(self.ledger, base, plan.tree, b"")
         return self._rollback.carry_out(plan, actor), b""
-
-    def _diff_trees(self, old: str, new: str, path: bytes) -> bytes:
-        """What git says of the contents, and a line for each attribute that differs."""
-        where = b":(top,literal)" + stored_path(path) if path else b"."
-        out = self.ledger.repo.run(
-            "diff-tree",
-            "-p",
-            "-r",
-            "--no-ext-diff",
-            "--no-textconv",
-            "-M",
-            old,
-            new,
-            "--",
-            where,
-            ":(top,exclude,glob)**/.x~*",
-        )
-        lines = []
-        for change in self.ledger.changes(old, new):
-            if path and change.path != path and not change.path.startswith(path + b"/"):
-                continue
-            parts = tuple(change.path.split(b"/"))
-            before, after = (self.ledger.side(self.ledger.state(tree, parts).side) for tree in (old, new))
-            for name in sorted(before.xattrs.keys() | after.xattrs.keys()):
-                one, two = before.xattrs.get(name), after.xattrs.get(name)
-                if one != two:
-                    lines.append(f"{_text(change.path)}: {name}: {_value(one)} → {_value(two)}")
-            if before.mode != after.mode:
-                lines.append(f"{_text(change.path)}: mode: {_octal(before.mode)} → {_octal(after.mode)}")
-        return out + "".join(f"{printable(line)}\n" for line in lines).encode()
 
     def _check_known(self, path: str) -> None:
         """ENOENT for a path that never was: otherwise a misspelt one would look like one without changes."""
-        if path and not self.index.below(_bytes(path), EVERYTHING, 1 << 62, 1):
+        if path and not self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1):
             raise path_error(errno.ENOENT, path, "no version knows this path")
 
     @contextlib.contextmanager
@@ -586,25 +518,5 @@ class Archive:
             yield
 
 
-def _bytes(path: str) -> bytes:
-    return os.fsencode(path.strip("/"))
-
-
-def _parts(path: str) -> tuple[bytes, ...]:
-    return tuple(_bytes(path).split(b"/")) if path.strip("/") else ()
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
-
-
 def _state(change: PathChange) -> State:
     return State(TreeEntry(change.mode, change.oid), change.side)
-
-
-def _value(value: bytes | None) -> str:
-    return "(none)" if value is None else value.decode("utf-8", "replace")
-
-
-def _octal(mode: int | None) -> str:
-    return "usual" if mode is None else f"{mode:04o}"

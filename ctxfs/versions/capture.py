@@ -1,6 +1,7 @@
 """Turn paths of the work tree into git entries, reading only what is not known to be unchanged."""
 
 import errno
+import logging
 import os
 import stat as st
 import time
@@ -12,6 +13,8 @@ from ctxfs.versions.pathindex import Seen
 from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.worktree import git_mode, read_xattrs
+
+log = logging.getLogger(__name__)
 
 _RACY_NS = 20_000_000
 _TRIES = 3
@@ -55,15 +58,15 @@ class Capture:
     def settle(self) -> None:
         """The commit is made: remember what everything looked like."""
         index = self._ledger.index
-        index.begin()
         try:
+            index.begin()
             if self.gone:
                 index.forget_seen(self.gone)
             index.remember(self.remembered)
             index.end()
-        except BaseException:
+        except Exception:
             index.abandon()
-            raise
+            log.exception("the path index could not be written; files will be read again")
 
     def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
         ledger = self._ledger

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ctxfs.model.path import printable
+from ctxfs.versions.names import path_bytes, path_text
 
 _SHOWN_PATHS = 3
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f<>]+")
@@ -100,7 +101,7 @@ def decode_commit(oid: str, data: bytes) -> Commit:
 
 def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
     """A subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
-    shown = ", ".join(printable(path.decode("utf-8", "surrogateescape")) for path in paths[:_SHOWN_PATHS])
+    shown = ", ".join(printable(path_text(path)) for path in paths[:_SHOWN_PATHS])
     if len(paths) == 1:
         return f"{verb} {shown}"
     return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _SHOWN_PATHS else ''}"
@@ -121,12 +122,12 @@ def _moves(message: str) -> list[tuple[bytes, bytes]]:
         except ValueError:
             continue
         if isinstance(source, str) and isinstance(target, str):
-            found.append((_encoded(source), _encoded(target)))
+            found.append((path_bytes(source), path_bytes(target)))
     return found
 
 
 def _json(path: bytes) -> str:
-    return json.dumps(path.decode("utf-8", "surrogateescape"), ensure_ascii=True)
+    return json.dumps(path_text(path), ensure_ascii=True)
 
 
 def _path(text: str) -> bytes | None:
@@ -134,11 +135,7 @@ def _path(text: str) -> bytes | None:
         found = json.loads(text)
     except ValueError:
         return None
-    return _encoded(found) if isinstance(found, str) else None
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return path_bytes(found) if isinstance(found, str) else None
 
 
 def _number(text: str | None) -> int:

@@ -8,6 +8,7 @@ from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, describe_paths
 from ctxfs.versions.journal import Record
 from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.names import split_path
 from ctxfs.versions.trees import MODE_DIR, Parts
 from ctxfs.versions.worktree import git_mode
 
@@ -56,7 +57,7 @@ class Committer:
 
     def _changed_after(self, record: Record) -> bool:
         path = record.to or record.path
-        found = self._ledger.work.look(tuple(path.split(b"/"))) if path else None
+        found = self._ledger.work.look(split_path(path)) if path else None
         return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
 
     def commit_paths(
@@ -65,7 +66,7 @@ class Committer:
         """Commit what these paths are now (True: with everything below); None if nothing differs from the last version."""
         look = _Look(self._ledger)
         for path, whole in paths.items():
-            look.at(tuple(path.split(b"/")) if path else (), whole)
+            look.at(split_path(path), whole)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
     def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
@@ -112,7 +113,7 @@ class Committer:
 
     def _is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
         """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
-        old, new = tuple(source.split(b"/")), tuple(target.split(b"/"))
+        old, new = split_path(source), split_path(target)
         state = self._ledger.state
         return (
             state(before, old).entry is not None
@@ -184,7 +185,7 @@ class _Look:
     def _other_names(self, parts: Parts, found: os.stat_result) -> None:
         """A hard link: what was written under one name is to be read under the others."""
         for path in self._ledger.index.paths_of_inode(found.st_ino):
-            other = tuple(path.split(b"/"))
+            other = split_path(path)
             if other != parts and other not in self.states:
                 self._take(other)
 

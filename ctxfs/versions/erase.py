@@ -8,7 +8,6 @@ finished at the next start.
 import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.git import BRANCH
 from ctxfs.versions.ledger import Ledger
-from ctxfs.versions.names import real_name, side_name
+from ctxfs.versions.names import path_bytes, path_text, real_name, side_name, split_path
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ class Eraser:
                     contents.setdefault(version.change.path, set()).add(version.change.oid)
         sides = [row.side for row in rows if row.side]
         if not rows:
-            raise path_error(errno.ENOENT, path.decode("utf-8", "surrogateescape"), "no version knows this path")
+            raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
         return self._doomed(frozenset((path,)), contents, sides, "")
 
     def of_principal(self, principal: str) -> Doomed:
@@ -129,8 +128,8 @@ class Eraser:
             self._intent.unlink(missing_ok=True)
             return None
         doomed = Doomed(
-            frozenset(map(_bytes, found["places"])),
-            {_bytes(path): frozenset(oids) for path, oids in found["contents"].items()},
+            frozenset(map(path_bytes, found["places"])),
+            {path_bytes(path): frozenset(oids) for path, oids in found["contents"].items()},
             found["principal"],
             frozenset(found["large"]),
             frozenset(found["blobs"]),
@@ -144,7 +143,7 @@ class Eraser:
         note = f"(forgotten {when} by {actor.principal})".encode()
         paths = []
         for path in sorted(doomed.places | doomed.contents.keys()):
-            parts = tuple(path.split(b"/"))
+            parts = split_path(path)
             state = ledger.state(ledger.tree, parts)
             here = path in doomed.places or (state.entry is not None and state.entry.oid in doomed.contents[path])
             if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
@@ -237,8 +236,8 @@ class Eraser:
 
     def _write_intent(self, doomed: Doomed, actor: Actor) -> None:
         value = {
-            "places": sorted(map(_text, doomed.places)),
-            "contents": {_text(path): sorted(oids) for path, oids in doomed.contents.items()},
+            "places": sorted(map(path_text, doomed.places)),
+            "contents": {path_text(path): sorted(oids) for path, oids in doomed.contents.items()},
             "principal": doomed.principal,
             "large": sorted(doomed.large),
             "blobs": sorted(doomed.blobs),
@@ -259,7 +258,7 @@ class _Filter:
         self._ledger = ledger
         self._doomed = doomed
         self._above = {
-            tuple(path.split(b"/"))[:depth]
+            split_path(path)[:depth]
             for path in doomed.places | doomed.contents.keys()
             for depth in range(path.count(b"/") + 1)
         }
@@ -306,11 +305,3 @@ class _Filter:
 
     def _is_tombstone(self, entry: TreeEntry) -> bool:
         return entry.mode == 0o120000 and self._ledger.repo.read(entry.oid).startswith(b"(forgotten ")
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return os.fsencode(text)

@@ -30,6 +30,8 @@ _CONFIG = {
     "gc.auto": "0",  # upkeep decides
     "core.logAllRefUpdates": "false",
     "core.fsync": "all",
+    "pack.threads": "1",  # the other processor is somebody else's
+    "pack.windowMemory": "100m",
     "receive.hideRefs": BRANCH,  # a push from outside would move it behind the work tree's back
     "transfer.fsckObjects": "true",
     "user.name": "ctxfs",

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 
 from ctxfs.versions.commits import Actor
+from ctxfs.versions.names import path_bytes
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +152,7 @@ class JournalReader:
                     state.actor = Actor(value["principal"], value["session"], value["tool"], value["reason"])
                 elif state.actor is not None:
                     at, op, path, *to = value
-                    yield Record(int(at), state.actor, str(op), _bytes(path), _bytes(to[0]) if to else b"")
+                    yield Record(int(at), state.actor, str(op), path_bytes(path), path_bytes(to[0]) if to else b"")
             except (ValueError, KeyError, TypeError):
                 # A power cut may leave anything here; the work tree still has the change.
                 log.warning("a line of the journal '%s' cannot be read", name)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -1,8 +1,10 @@
-"""How names of the work tree are spelled in git trees.
+"""Paths of the work tree as bytes, and how their names are spelled in git trees.
 
 Beside a file or directory `name` with attributes that git cannot hold lies the blob `.x~name` (see `sidecar`). A real name
 that starts like one of ours, or that git refuses in trees, is stored behind `.n~`. Every name can be stored and comes back.
 """
+
+from ctxfs.model.path import printable
 
 SIDE = b".x~"
 _ESCAPE = b".n~"
@@ -29,6 +31,26 @@ def real_name(stored: bytes) -> bytes | None:
     if stored.startswith(SIDE):
         return None
     return stored[len(_ESCAPE) :] if stored.startswith(_ESCAPE) else stored
+
+
+def path_bytes(text: str) -> bytes:
+    """A path as the host has it; texts carry what is not UTF-8 as surrogates."""
+    return text.strip("/").encode("utf-8", "surrogateescape")
+
+
+def path_text(path: bytes) -> str:
+    """The text that `path_bytes` takes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def split_path(path: bytes) -> tuple[bytes, ...]:
+    """The names in a path; none for the root."""
+    return tuple(path.split(b"/")) if path else ()
+
+
+def shown_path(path: bytes) -> str:
+    """For people: without surrogates, `/` for the root."""
+    return printable(path_text(path)) or "/"
 
 
 def stored_path(path: bytes) -> bytes:

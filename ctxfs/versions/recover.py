@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.store.config import replace_text
@@ -49,7 +49,12 @@ def read_checkpoint(file: HostPath) -> Checkpoint | None:
 def write_checkpoint(file: HostPath, commit: str, started: float, *, clean: bool) -> None:
     """Make everything on the store's file system durable, then say so. `started` is when `commit` was the newest."""
     sync_file_system(file.parent)
-    replace_text(file, json.dumps({"commit": commit, "time": started, "clean": clean}))
+    note_checkpoint(file, Checkpoint(commit, started, clean))
+
+
+def note_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint down."""
+    replace_text(file, json.dumps(asdict(checkpoint)))
 
 
 def sync_file_system(folder: HostPath) -> None:
@@ -95,7 +100,16 @@ def clear_leftovers(folder: HostPath) -> None:
     """Locks and temporary files of processes that are no more: whoever calls this owns the store."""
     for path in (*folder.glob("*.lock"), *(folder / "refs").rglob("*.lock"), *(folder / "objects").rglob("*.lock")):
         path.unlink(missing_ok=True)
-    for pattern in ("tmp_obj*", "obj*", "??/tmp_obj*", "pack/tmp_*", "pack/.tmp-*"):
+    (folder / "packed-refs.new").unlink(missing_ok=True)
+    for pattern in (
+        "tmp_*",
+        "obj*",
+        "??/tmp_obj*",
+        "pack/tmp_*",
+        "pack/.tmp-*",
+        "info/tmp_*",
+        "info/commit-graphs/tmp_*",
+    ):
         for path in (folder / "objects").glob(pattern):
             if path.is_file():
                 path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from ctxfs.model.errors import CommandError, path_error
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.git import BRANCH, Repository, check_url
 from ctxfs.versions.ledger import ABSENT, Ledger, State
+from ctxfs.versions.names import split_path
 from ctxfs.versions.rollback import Rollback
 from ctxfs.versions.sidecar import SideCar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_PROGRAM, Parts, TreeEntry
@@ -37,8 +38,18 @@ class Pulled:
     kept: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """A push: where to, the newest revision, git's orders, and the commit made for large contents (empty: none)."""
+
+    name: str
+    head: str
+    orders: tuple[str, ...]
+    large: str
+
+
 class Remotes:
-    """The remotes of one repository. Used under the archive's lock."""
+    """The remotes of one repository. Used under the archive's lock, but for `push` and `fetch`."""
 
     def __init__(self, ledger: Ledger, rollback: Rollback) -> None:
         self._ledger = ledger
@@ -75,8 +86,8 @@ class Remotes:
         for ref, oid in self._repo.refs(f"refs/remotes/{name}/").items():
             self._repo.delete(f"refs/remotes/{name}/{ref}", oid)
 
-    def push(self, name: str) -> str:
-        """Send every version, snapshot and large content; the newest revision there now."""
+    def ready_to_push(self, name: str) -> Pushing:
+        """What there is to send; to be ended with `pushed`."""
         self._known(name)
         head = self._ledger.head
         assert head is not None
@@ -84,36 +95,45 @@ class Remotes:
         large = self._pack_large()
         if large:
             orders.append(f"+{_LARGE}:{_LARGE}")
+        return Pushing(name, head.oid, tuple(orders), large)
+
+    def push(self, pushing: Pushing) -> None:
+        """Send it. Needs no lock: it reads objects that stay. CommandError says what is in the way."""
         try:
-            self._repo.run("push", "--quiet", "--", name, *orders)
+            self._repo.run("push", "--quiet", "--", pushing.name, *pushing.orders)
         except OSError as error:
             said = error.strerror or ""
             if "non-fast-forward" in said or "fetch first" in said:
                 raise CommandError(
-                    f"'{name}' has versions that are not here", f"ctxfs remote pull {name}, then push"
+                    f"'{pushing.name}' has versions that are not here", f"ctxfs remote pull {pushing.name}, then push"
                 ) from error
             if "hidden ref" in said:
                 raise CommandError(
-                    f"'{name}' is a ctxfs store: nobody may change its history behind its files",
+                    f"'{pushing.name}' is a ctxfs store: nobody may change its history behind its files",
                     "push to a bare repository between the two, or pull from the other side",
                 ) from error
-            raise CommandError(f"cannot push to '{name}': {said}", "check its place: ctxfs remote") from error
-        finally:
-            if large:
-                self._repo.delete(_LARGE, large)
-        return head.oid
+            raise CommandError(f"cannot push to '{pushing.name}': {said}", "check its place: ctxfs remote") from error
 
-    def pull(self, name: str, actor: Actor) -> Pulled:
-        """Take in what is there. The work tree follows; both sides' changes are kept."""
+    def pushed(self, pushing: Pushing) -> None:
+        """Let go of what was only there to be sent."""
+        if pushing.large:
+            self._repo.delete(_LARGE, pushing.large)
+
+    def fetch(self, name: str) -> None:
+        """Bring what is there into the repository, beside our own. Needs no lock."""
         self._known(name)
         place = f"refs/remotes/{name}"
-        orders = [f"+refs/heads/main:{place}/main", "refs/tags/*:refs/tags/*", f"+{_LARGE}*:{place}-large*"]
+        orders = [f"+{BRANCH}:{place}/main", "refs/tags/*:refs/tags/*", f"+{_LARGE}*:{place}-large*"]
         try:
             self._repo.run("fetch", "--quiet", "--no-tags", "--no-auto-gc", "--", name, *orders)
         except OSError as error:
             raise CommandError(
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
             ) from error
+
+    def take_in(self, name: str, actor: Actor) -> Pulled:
+        """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept."""
+        place = f"refs/remotes/{name}"
         self._repo.forget_helpers()
         self._unpack_large(f"{place}-large")
         self._ledger.read_tags()
@@ -166,7 +186,7 @@ class Remotes:
         states: dict[Parts, State] = {}
         conflicts: dict[Parts, None] = {}
         for change in ledger.changes(base_tree, theirs.tree):
-            parts = tuple(change.path.split(b"/"))
+            parts = split_path(change.path)
             if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
                 continue  # it lies in a directory that is kept beside, whole
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))

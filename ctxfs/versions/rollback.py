@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
-from ctxfs.model.path import printable
 from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange
 from ctxfs.versions.sidecar import usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
@@ -66,29 +66,33 @@ class Rollback:
         """`path` as it was in the version `to`, under the name that it has now. OSError ENOENT if it was not there."""
         ledger = self._ledger
         then = self._history.name_at(path, to.seq)
-        state = ledger.state(to.commit.tree, _parts(then))
+        state = ledger.state(to.commit.tree, split_path(then))
         if state.entry is None:
-            raise path_error(errno.ENOENT, _shown(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm")
-        tree = self._with({_parts(path): state}, to.commit.tree)
-        return Plan(tree, "restore", f"restore {_shown(path)} to {to.commit.oid[:8]}", path)
+            raise path_error(
+                errno.ENOENT, shown_path(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm"
+            )
+        tree = self._with({split_path(path): state}, to.commit.tree)
+        return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
 
     def plan_undo(self, path: bytes) -> Plan:
         """`path` as it was before its newest change that is not undone already."""
         step = self._undoable(path)
         if step is None:
-            raise CommandError(f"nothing is left to undo at '{_shown(path)}'", f"see: ctxfs log '{_shown(path)}'")
+            raise CommandError(
+                f"nothing is left to undo at '{shown_path(path)}'", f"see: ctxfs log '{shown_path(path)}'"
+            )
         tree = self._at(path, self._history.before(step), step)
-        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {_shown(path)}", path, step.commit.oid)
+        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
     def plan_redo(self, path: bytes) -> Plan:
         """`path` as it was before the last undo."""
         step = self._redoable(path)
         if step is None:
             raise CommandError(
-                f"nothing is left to redo at '{_shown(path)}'", "redo follows undo, before other changes"
+                f"nothing is left to redo at '{shown_path(path)}'", "redo follows undo, before other changes"
             )
         tree = self._at(path, step.commit.tree, step)
-        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {_shown(path)}", path, step.commit.oid)
+        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
     def plan_undo_of(self, path: bytes, wanted: Filter) -> Plan:
         """Everything below `path` without what a principal or session did; CommandError where later edits overlap."""
@@ -96,7 +100,7 @@ class Rollback:
         theirs = {step.seq: step for step in self._history.log(path, wanted)}
         who = " ".join(part for part in (wanted.principal, wanted.session) if part)
         if not theirs:
-            raise CommandError(f"{who} has changed nothing at '{_shown(path)}'", "see: ctxfs log", 3)
+            raise CommandError(f"{who} has changed nothing at '{shown_path(path)}'", "see: ctxfs log", 3)
         touched: dict[bytes, int] = {}
         for seq in sorted(theirs, reverse=True):
             for change in ledger.index.changes_of(seq, path):
@@ -107,7 +111,7 @@ class Rollback:
             if later:
                 overlapping.append((changed, ledger.index.commit(later[-1])))
                 continue
-            states[_parts(changed)] = ledger.state(self._history.before(theirs[first]), _parts(changed))
+            states[split_path(changed)] = ledger.state(self._history.before(theirs[first]), split_path(changed))
         if overlapping:
             raise CommandError(_overlap(who, overlapping), "undo those first, or restore single files: ctxfs restore")
         # A directory that they made, and others filled since, stays.
@@ -118,7 +122,7 @@ class Rollback:
                 del states[parts]
             elif state.entry is not None and state.entry.mode == MODE_DIR:
                 states[parts] = State(self._now_directory(parts), state.side)
-        return Plan(self._with(states, ledger.tree), "undo", f"undo what {who} did at {_shown(path)}", path)
+        return Plan(self._with(states, ledger.tree), "undo", f"undo what {who} did at {shown_path(path)}", path)
 
     # carrying out
 
@@ -138,7 +142,9 @@ class Rollback:
                 error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
             ) from error
         tree = (
-            plan.tree if not kept else ledger.edited(plan.tree, {p: ledger.state(base, p) for p in map(_parts, kept)})
+            plan.tree
+            if not kept
+            else ledger.edited(plan.tree, {p: ledger.state(base, p) for p in map(split_path, kept)})
         )
         commit = None
         if tree != base:
@@ -180,10 +186,10 @@ class Rollback:
             kept = self._apply(base, tree, changes)
             paths = {change.path: False for change in changes if change.path not in kept}
             actor = Actor(**found["actor"])
-            states = {_parts(path): ledger.state(tree, _parts(path)) for path in paths}
+            states = {split_path(path): ledger.state(tree, split_path(path)) for path in paths}
             new = ledger.edited(base, dict(sorted(states.items())))
             if new != base:
-                scope = found["scope"].encode("utf-8", "surrogateescape")
+                scope = path_bytes(found["scope"])
                 commit = ledger.advance(new, actor, found["op"], found["subject"], scope=scope, undoes=found["undoes"])
         self._intent.unlink(missing_ok=True)
         return commit
@@ -215,7 +221,7 @@ class Rollback:
         """`path` as in the tree `source`; what the step moved here or away goes along."""
         ledger = self._ledger
         paths = {path}.union(*(pair for pair in ledger.index.moves_of(step.seq) if path in pair))
-        states = {_parts(each): ledger.state(source, _parts(each)) for each in paths}
+        states = {split_path(each): ledger.state(source, split_path(each)) for each in paths}
         return self._with(states, source)
 
     def _now_directory(self, parts: Parts) -> TreeEntry:
@@ -266,7 +272,7 @@ class Rollback:
         ledger.fetch_sides(change.side for change in made)
         contents = _Contents(ledger, made)
         for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *made):
-            parts = _parts(change.path)
+            parts = split_path(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
             now = capture.state(parts, ledger.work.look(parts), before)
             if _alike(now, after):
@@ -279,7 +285,7 @@ class Rollback:
             if change.mode == MODE_DIR and change.path not in kept:
                 side = ledger.side(change.side)
                 mode = side.mode if side.mode is not None else 0o755
-                ledger.work.set_attributes(_parts(change.path), mode, side.xattrs)
+                ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
         return kept
 
     def _place(self, parts: Parts, before: State, after: State, contents: "_Contents") -> None:
@@ -321,7 +327,7 @@ class Rollback:
             if change.what == "remove":
                 capture.gone.append(change.path)
             elif change.mode != MODE_DIR:
-                found = self._ledger.work.look(_parts(change.path))
+                found = self._ledger.work.look(split_path(change.path))
                 if found is not None:
                     capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
@@ -332,7 +338,7 @@ class Rollback:
             "tree": plan.tree,
             "op": plan.op,
             "subject": plan.subject,
-            "scope": plan.scope.decode("utf-8", "surrogateescape"),
+            "scope": path_text(plan.scope),
             "undoes": plan.undoes,
             "actor": {
                 "principal": actor.principal,
@@ -368,10 +374,6 @@ class _Contents:
         return self._held[oid] if oid in self._held else self._repo.read(oid)
 
 
-def _parts(path: bytes) -> Parts:
-    return tuple(path.split(b"/")) if path else ()
-
-
 def _alike(one: State, two: State) -> bool:
     """The same, where directories are the same whatever is in them."""
     if one.entry is not None and two.entry is not None and one.entry.mode == two.entry.mode == MODE_DIR:
@@ -379,11 +381,9 @@ def _alike(one: State, two: State) -> bool:
     return one == two
 
 
-def _shown(path: bytes) -> str:
-    return printable(path.decode("utf-8", "surrogateescape")) or "/"
-
-
 def _overlap(who: str, found: Sequence[tuple[bytes, Commit]]) -> str:
-    lines = [f"{_shown(path)} (then {commit.actor.principal}, {commit.oid[:8]})" for path, commit in found[:_LISTED]]
+    lines = [
+        f"{shown_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})" for path, commit in found[:_LISTED]
+    ]
     more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     return f"others have changed since what {who} did:\n  " + "\n  ".join(lines) + more

@@ -77,7 +77,7 @@ def test_locks_and_half_written_files_of_a_killed_process_are_cleared(past: Past
     past.version("memory/a/x.md", "one")
     past.crash()
     repo = past.layout.repo
-    for name in (f"{BRANCH}.lock", "packed-refs.lock", "config.lock", "HEAD.lock"):
+    for name in (f"{BRANCH}.lock", "packed-refs.lock", "packed-refs.new", "config.lock", "HEAD.lock"):
         (repo / name).write_text("")
     (repo / "objects" / "objabc123").write_bytes(b"half")
     (repo / "objects" / "pack" / "tmp_pack_x").write_bytes(b"half")

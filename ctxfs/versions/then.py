@@ -1,0 +1,67 @@
+"""The tree as it was in one version: entries, contents, attributes."""
+
+import errno
+
+from ctxfs.model.entry import Entry, directory
+from ctxfs.model.errors import path_error
+from ctxfs.versions.commits import Commit
+from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.names import path_bytes, path_text, split_path
+from ctxfs.versions.sidecar import usual_mode
+from ctxfs.versions.trees import MODE_DIR, MODE_LINK
+
+
+class Then:
+    """Reads the ledger; paths are texts, from the root of the tree. Used under the archive's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def entry(self, commit: Commit, path: str, name: str) -> Entry:
+        """What stat said. OSError ENOENT."""
+        return self._entry(self._state(commit, path), commit, name, sized=True)
+
+    def entries(self, commit: Commit, path: str) -> list[Entry]:
+        """A directory, sorted; sizes are left open, each would be a question of its own. OSError ENOENT, ENOTDIR."""
+        state = self._state(commit, path)
+        assert state.entry is not None
+        if state.entry.mode != MODE_DIR:
+            raise path_error(errno.ENOTDIR, path)
+        children = sorted(self._ledger.children(state.entry.oid).items())
+        return [self._entry(inner, commit, path_text(name), sized=False) for name, inner in children]
+
+    def read(self, commit: Commit, path: str) -> bytes:
+        """A file's content. OSError ENOENT, EISDIR."""
+        state = self._state(commit, path)
+        assert state.entry is not None
+        if state.entry.mode == MODE_DIR:
+            raise path_error(errno.EISDIR, path)
+        return self._ledger.content(state)
+
+    def attributes(self, commit: Commit, path: str) -> dict[str, bytes]:
+        """The extended attributes. OSError ENOENT."""
+        return self.attributes_of(self._state(commit, path))[1]
+
+    def attributes_of(self, state: State) -> tuple[int, dict[str, bytes]]:
+        """(permission bits, extended attributes)."""
+        assert state.entry is not None
+        side = self._ledger.side(state.side)
+        return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
+
+    def _state(self, commit: Commit, path: str) -> State:
+        state = self._ledger.state(commit.tree, split_path(path_bytes(path)))
+        if state.entry is None:
+            raise path_error(errno.ENOENT, path, f"it did not exist in {commit.oid[:8]}")
+        return state
+
+    def _entry(self, state: State, commit: Commit, name: str, *, sized: bool) -> Entry:
+        assert state.entry is not None
+        mode, oid = state.entry
+        bits, _ = self.attributes_of(state)
+        if mode == MODE_DIR:
+            return directory(name, mode=bits | 0o555, mtime_ns=commit.time_ns, version=oid)
+        if mode == MODE_LINK:
+            target = self._ledger.repo.read(oid)
+            return Entry(name, "link", oid, len(target), commit.time_ns, 0o777, path_text(target))
+        size = self._ledger.size(state) if sized else None
+        return Entry(name, "file", version=oid + state.side, size=size, mtime_ns=commit.time_ns, mode=bits)
