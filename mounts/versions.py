@@ -7,6 +7,7 @@ A file's versions are those in which it changed, numbered from its first, throug
 
 import errno
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
 from ctxfs.versions.trees import MODE_LINK
 
+_KEEP_LISTS = 64
+
 
 class VersionsView:
     """Makes the `.versions` of any directory."""
@@ -28,10 +31,23 @@ class VersionsView:
     def __init__(self, archive: Archive, is_versioned: Callable[[Path], bool]) -> None:
         self._archive = archive
         self._is_versioned = is_versioned
+        self._lists: OrderedDict[str, tuple[str, list[_Named]]] = OrderedDict()
+
+    def versions_of(self, path: Path) -> Sequence["_Named"]:
+        """The versions of a file under their names; remembered until something is committed."""
+        key, newest = str(path), self._archive.newest
+        known = self._lists.get(key)
+        if known is None or known[0] != newest:
+            found = self._archive.versions(key)
+            known = (newest, [_Named(_version_name(path.name, shown), shown) for shown in found if shown.is_file])
+            self._lists[key] = known
+            while len(self._lists) > _KEEP_LISTS:
+                self._lists.popitem(last=False)
+        return known[1]
 
     def at(self, below: Path) -> Mount:
         """The past of the directory `below`; ENOENT inside where there is none."""
-        return _Versions(self._archive, below, below.is_root or self._is_versioned(below))
+        return _Versions(self, self._archive, below, below.is_root or self._is_versioned(below))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,8 @@ class _Versions(Mount):
 
     sealed = True
 
-    def __init__(self, archive: Archive, below: Path, known: bool) -> None:
+    def __init__(self, view: VersionsView, archive: Archive, below: Path, known: bool) -> None:
+        self._view = view
         self._archive = archive
         self._below = below
         self._known = known
@@ -118,12 +135,7 @@ class _Versions(Mount):
     def _versions_of(self, path: Path) -> Sequence[_Named]:
         if not self._known or path.is_root:
             return []
-        full = self._below.join(path)
-        return [
-            _Named(_version_name(path.name, shown), shown)
-            for shown in self._archive.versions(str(full))
-            if shown.is_file
-        ]
+        return self._view.versions_of(self._below.join(path))
 
     def _has_inside(self, path: Path) -> bool:
         return self._known and self._archive.was_directory(str(self._below.join(path)))

@@ -22,7 +22,8 @@ def warn(text: str) -> None:
 
 def say_json(value: object) -> None:
     """One JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace")))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace"))
+    click.echo(printable(text))
 
 
 def write_bytes(data: bytes) -> None:

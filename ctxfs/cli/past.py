@@ -13,6 +13,7 @@ from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import Session, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
+from ctxfs.model.path import printable
 from ctxfs.store.layout import find_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
@@ -208,7 +209,7 @@ def forget(
             places = "\n  ".join(change["path"] for change in found["changes"][:20])
             what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
             if not yes:
-                click.confirm(f"Erase from every version, for good, {what}\n?", abort=True, err=True)
+                click.confirm(printable(f"Erase from every version, for good, {what}\n?"), abort=True, err=True)
             found = opened.call("forget", **asked)
     if as_json:
         say_json(found)

@@ -10,7 +10,7 @@ from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.history import parse_moment
-from ctxfs.versions.names import shown_path
+from ctxfs.versions.names import path_text
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.record import Caller
@@ -34,14 +34,14 @@ def commit_record(commit: Commit) -> dict[str, Any]:
 
 
 def _change_record(change: PathChange) -> dict[str, Any]:
-    return {"path": shown_path(change.path), "what": change.what, "size": change.size}
+    return {"path": path_text(change.path), "what": change.what, "size": change.size}
 
 
 def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
     return {
         "version": commit_record(outcome.commit) if outcome.commit else None,
         "changes": [_change_record(change) for change in outcome.changes],
-        "kept": [shown_path(path) for path in outcome.kept],
+        "kept": [path_text(path) for path in outcome.kept],
         "diff": diff,
     }
 
@@ -137,8 +137,8 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,
-        "changes": [{"path": shown_path(path)} for path in erased.paths],
-        "elsewhere": [shown_path(path) for path in erased.elsewhere],
+        "changes": [{"path": path_text(path)} for path in erased.paths],
+        "elsewhere": [path_text(path) for path in erased.elsewhere],
     }
 
 
@@ -180,8 +180,8 @@ async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {
         "state": pulled.state,
         "versions": pulled.commits,
-        "conflicts": [shown_path(path) for path in pulled.conflicts],
-        "kept": [shown_path(path) for path in pulled.kept],
+        "conflicts": [path_text(path) for path in pulled.conflicts],
+        "kept": [path_text(path) for path in pulled.kept],
         "changes": [_change_record(change) for change in changes],
     }
 

@@ -256,6 +256,12 @@ class Archive:
     # questions
 
     @property
+    def newest(self) -> str:
+        """The newest revision, without waiting for anybody; empty before the archive is open."""
+        head = self.ledger.head if self._opened else None
+        return head.oid if head else ""
+
+    @property
     def head(self) -> Commit | None:
         """The newest version."""
         with self._ready():

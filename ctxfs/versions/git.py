@@ -43,7 +43,8 @@ def create_repository(folder: HostPath) -> None:
     """Make the bare repository, or complete one that is there."""
     if shutil.which("git") is None:
         raise path_error(errno.ENOENT, "git", "git is not installed; it keeps the versions (apt-get install git)")
-    if (folder / _MARK).exists():
+    mark = folder / _MARK
+    if mark.exists() and mark.read_text().strip() == str(_LAYOUT):
         return
     import git  # a tenth of a second: a daemon mounts first
 
@@ -53,7 +54,7 @@ def create_repository(folder: HostPath) -> None:
             section, _, key = name.partition(".")
             config.set_value(section, key, value)
     repo.close()
-    (folder / _MARK).write_text(f"{_LAYOUT}\n")
+    mark.write_text(f"{_LAYOUT}\n")
 
 
 class Repository:
