@@ -156,7 +156,28 @@ def soak(folder: Path, commits: int) -> dict[str, object]:
     store.archive.upkeep(full=True)
     rows |= size(store, folder)
     store.archive.close()
-    return rows
+    return rows | on_a_mount(Bench(folder), commits)
+
+
+def on_a_mount(made: Bench, commits: int) -> dict[str, object]:
+    """The same questions through the kernel, as `ls -l` and `cat` ask them."""
+    config = made.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+    made.ctxfs("mount", str(made.at))
+    try:
+        made.wait(120, lambda index: index["state"] == "idle")
+        past = made.at / "memory" / "a" / "07" / ".versions" / "note-007.md"
+        names = [name for name in os.listdir(past) if name[0].isdigit()]
+        listing = milliseconds(lambda: [entry.stat() for entry in os.scandir(past)], 20)
+        reading = [t for name in names for t in milliseconds(lambda name=name: (past / name).read_bytes(), 1)]  # type: ignore[misc]
+        plain = milliseconds(lambda: os.listdir(past), 20)
+    finally:
+        made.ctxfs("unmount", "--all")
+    return {
+        f"mount: names in .versions/<file> ({len(names)} of {commits} commits)": shown(plain),
+        "mount: names and attributes of each": shown(listing),
+        "mount: one old revision, open, read, close": shown(reading),
+    }
 
 
 def the_past(store: Store, commits: int) -> dict[str, object]:

@@ -66,6 +66,7 @@ class SearchView:
     """Makes the search mount of any directory. Answers are cached while the index stays as it is."""
 
     sealed = False
+    of_directories = True
 
     def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], int], results: int, budget: int) -> None:
         self._ask = ask

@@ -9,7 +9,7 @@ import errno
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, path_error
@@ -20,42 +20,81 @@ from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
 from ctxfs.versions.trees import MODE_LINK
 
-_KEEP_LISTS = 64
+_KEEP_PAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What was ever at one place: the versions of a file under their names, or the names in a directory, or neither."""
+
+    newest: str
+    made_ns: int = 0
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    shown: Mapping[str, Shown] = field(default_factory=dict)
+    log: bytes = b""
+    names: Sequence[str] | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """True if there are versions to show."""
+        return bool(self.shown)
 
 
 class VersionsView:
-    """Makes the `.versions` of any directory."""
+    """Makes the `.versions` of any directory. Pages are remembered until something is committed."""
 
     sealed = True
+    of_directories = False  # what is gone has a past too
 
     def __init__(self, archive: Archive, is_versioned: Callable[[Path], bool]) -> None:
         self._archive = archive
         self._is_versioned = is_versioned
-        self._lists: OrderedDict[str, tuple[str, list[_Named]]] = OrderedDict()
-
-    def versions_of(self, path: Path) -> Sequence["_Named"]:
-        """The versions of a file under their names; remembered until something is committed."""
-        key, newest = str(path), self._archive.newest
-        known = self._lists.get(key)
-        if known is None or known[0] != newest:
-            found = self._archive.versions(key)
-            known = (newest, [_Named(_version_name(path.name, shown), shown) for shown in found if shown.is_file])
-            self._lists[key] = known
-            while len(self._lists) > _KEEP_LISTS:
-                self._lists.popitem(last=False)
-        return known[1]
+        self._pages: OrderedDict[Path, _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
-        """The past of the directory `below`; ENOENT inside where there is none."""
-        return _Versions(self, self._archive, below, below.is_root or self._is_versioned(below))
+        """The past of the directory `below`."""
+        return _Versions(self, self._archive, below)
 
+    def known(self, place: Path) -> _Page | None:
+        """The page of a place, if it is remembered and nothing was committed since."""
+        page = self._pages.get(place)
+        return page if page is not None and page.newest == self._archive.newest else None
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A version under the name that it is listed by."""
+    async def page(self, place: Path) -> _Page:
+        """The page of a place; empty where there is no past."""
+        page = self.known(place)
+        if page is None:
+            page = await in_turn(self._make, place)
+            self._pages[place] = page
+            while len(self._pages) > _KEEP_PAGES:
+                self._pages.popitem(last=False)
+        return page
 
-    name: str
-    shown: Shown
+    def _make(self, place: Path) -> _Page:
+        newest = self._archive.newest
+        if not (place.is_root or self._is_versioned(place)):
+            return _Page(newest)
+        versions = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
+        if not versions:
+            inside = self._archive.was_directory(str(place))
+            names = [name for name, _ in self._archive.names_below(str(place))] if inside else None
+            return _Page(newest, names=names)
+        named = [(_version_name(place.name, shown), shown) for shown in versions]
+        entries = {name: self._entry(name, shown) for name, shown in named}
+        when, log = versions[-1].commit.time_ns, _render_log(named)
+        entries["latest"] = _link("latest", named[-1][0], when)
+        if len(named) > 1:
+            entries["prev"] = _link("prev", named[-2][0], when)
+        entries["log"] = Entry("log", "file", version=f"{when:x}", size=len(log), mtime_ns=when)
+        return _Page(newest, when, entries, dict(named), log)
+
+    def _entry(self, name: str, shown: Shown) -> Entry:
+        change, when = shown.change, shown.commit.time_ns
+        if change.mode == MODE_LINK:
+            target = self._archive.content_of(shown).decode("utf-8", "surrogateescape")
+            return Entry(name, "link", change.oid, change.size, when, 0o777, target)
+        mode, _ = self._archive.attributes(shown)
+        return Entry(name, "file", version=change.oid, size=change.size, mtime_ns=when, mode=mode)
 
 
 class _Versions(Mount):
@@ -63,125 +102,74 @@ class _Versions(Mount):
 
     sealed = True
 
-    def __init__(self, view: VersionsView, archive: Archive, below: Path, known: bool) -> None:
+    def __init__(self, view: VersionsView, archive: Archive, below: Path) -> None:
         self._view = view
         self._archive = archive
         self._below = below
-        self._known = known
 
     async def stat(self, path: Path) -> Entry:
         """Sizes and times are those of the versions."""
-        return await in_turn(self._stat, path)
+        if path.is_root:
+            return directory("")
+        above = self._view.known(self._below.join(path.parent))
+        if above is not None and path.name in above.entries:
+            return above.entries[path.name]
+        page = await self._view.page(self._below.join(path))
+        if page.is_file or page.names is not None:
+            return directory(path.name, mtime_ns=page.made_ns)
+        return (await self._file(path)).entries[path.name]
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Names that ever were here, or the versions of a file, oldest first."""
-        return await in_turn(self._list, path)
+        page = await self._view.page(self._below.join(path))
+        if page.is_file:
+            return list(page.entries.values())
+        if page.names is not None:
+            return [directory(name) for name in page.names]
+        if path.is_root:
+            return []
+        await self._file(path)
+        raise path_error(errno.ENOTDIR, path)
 
     async def read(self, path: Path) -> bytes:
         """The content of a version, or the log."""
-        return await in_turn(self._read, path)
+        page = await self._file(path)
+        if path.name == "log":
+            return page.log
+        if path.name not in page.shown:
+            raise path_error(errno.EINVAL, path)  # a link
+        return await in_turn(self._archive.content_of, page.shown[path.name])
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The attributes that the file had then, and which version it is."""
-        return await in_turn(self._metadata, path)
-
-    def _stat(self, path: Path) -> Entry:
-        if path.is_root:
-            return directory("")
-        named = self._versions_of(path)
-        if named:
-            return directory(path.name, mtime_ns=named[-1].shown.commit.time_ns)
-        if self._has_inside(path):
-            return directory(path.name)
-        found = self._special(path)
-        return found if isinstance(found, Entry) else self._entry(found)
-
-    def _list(self, path: Path) -> Sequence[Entry]:
-        named: Sequence[_Named] = [] if path.is_root else self._versions_of(path)
-        if named:
-            return [*(self._entry(version) for version in named), *self._beside(named)]
-        if path.is_root or self._has_inside(path):
-            if not self._known:
-                return []
-            return [directory(name) for name, _ in self._archive.names_below(str(self._below.join(path)))]
-        self._special(path)
-        raise path_error(errno.ENOTDIR, path)
-
-    def _read(self, path: Path) -> bytes:
-        if path.is_root or self._versions_of(path) or self._has_inside(path):
-            raise path_error(errno.EISDIR, path)
-        found = self._special(path)
-        if isinstance(found, Entry):
-            if found.kind == "link":
-                raise path_error(errno.EINVAL, path)
-            return _render_log(self._versions_of(path.parent))
-        return self._archive.content_of(found.shown)
-
-    def _metadata(self, path: Path) -> Mapping[str, bytes]:
-        if path.is_root or self._versions_of(path) or self._has_inside(path):
+        """The attributes that a file had then, and which version it is."""
+        if (await self.stat(path)).is_dir:
             return {}
-        found = self._special(path)
-        if isinstance(found, Entry):
+        page = await self._file(path)
+        if path.name not in page.shown:
             return {}
-        _, attributes = self._archive.attributes(found.shown)
-        commit = found.shown.commit
+        shown = page.shown[path.name]
+        _, attributes = await in_turn(self._archive.attributes, shown)
         return {
             **attributes,
-            f"{PREFIX}revision": commit.oid.encode(),
-            f"{PREFIX}author": commit.actor.principal.encode(),
-            f"{PREFIX}session": commit.actor.session.encode(),
+            f"{PREFIX}revision": shown.commit.oid.encode(),
+            f"{PREFIX}author": shown.commit.actor.principal.encode(),
+            f"{PREFIX}session": shown.commit.actor.session.encode(),
         }
 
-    def _versions_of(self, path: Path) -> Sequence[_Named]:
-        if not self._known or path.is_root:
-            return []
-        return self._view.versions_of(self._below.join(path))
-
-    def _has_inside(self, path: Path) -> bool:
-        return self._known and self._archive.was_directory(str(self._below.join(path)))
-
-    def _special(self, path: Path) -> "_Named | Entry":
-        """A version by its name, or `latest`, `prev` or `log` as an entry."""
-        named = self._versions_of(path.parent)
-        for version in named:
-            if version.name == path.name:
-                return version
-        for entry in self._beside(named):
-            if entry.name == path.name:
-                return entry
+    async def _file(self, path: Path) -> _Page:
+        """The page that `path` is a name in. ENOENT if it is in none, EISDIR if it is a directory."""
+        page = await self._view.page(self._below.join(path.parent)) if not path.is_root else None
+        if page is not None and path.name in page.entries:
+            return page
+        own = await self._view.page(self._below.join(path))
+        if path.is_root or own.is_file or own.names is not None:
+            raise path_error(errno.EISDIR, path)
         raise not_found(path)
 
-    def _entry(self, version: _Named) -> Entry:
-        shown = version.shown
-        if shown.change.mode == MODE_LINK:
-            target = self._archive.content_of(shown).decode("utf-8", "surrogateescape")
-            return Entry(version.name, "link", shown.change.oid, shown.change.size, shown.commit.time_ns, 0o777, target)
-        mode, _ = self._archive.attributes(shown)
-        return Entry(
-            version.name,
-            "file",
-            version=shown.change.oid,
-            size=shown.change.size,
-            mtime_ns=shown.commit.time_ns,
-            mode=mode,
-        )
 
-    @staticmethod
-    def _beside(named: Sequence[_Named]) -> Sequence[Entry]:
-        if not named:
-            return []
-        when = named[-1].shown.commit.time_ns
-        log = _render_log(named)
-        entries = [_link("latest", named[-1])]
-        if len(named) > 1:
-            entries.append(_link("prev", named[-2]))
-        return [*entries, Entry("log", "file", version=f"{when:x}", size=len(log), mtime_ns=when)]
-
-
-def _link(name: str, version: _Named) -> Entry:
-    target = version.name
+def _link(name: str, target: str, mtime_ns: int) -> Entry:
     size = len(target.encode("utf-8", "surrogateescape"))
-    return Entry(name, "link", size=size, mtime_ns=version.shown.commit.time_ns, mode=0o777, target=target)
+    return Entry(name, "link", size=size, mtime_ns=mtime_ns, mode=0o777, target=target)
 
 
 def _version_name(name: str, shown: Shown) -> str:
@@ -193,13 +181,12 @@ def _version_name(name: str, shown: Shown) -> str:
     return f"{shown.number:04}_{when}_{author}_{shown.commit.oid[:8]}{suffix}"
 
 
-def _render_log(named: Sequence[_Named]) -> bytes:
+def _render_log(named: Sequence[tuple[str, Shown]]) -> bytes:
     """One line a version, newest first: name, what, subject, reason."""
     lines = []
-    for version in reversed(named):
-        commit = version.shown.commit
-        reason = f"  ({commit.actor.reason})" if commit.actor.reason else ""
-        lines.append(f"{version.name}  {version.shown.change.what}  {printable(commit.subject)}{reason}\n")
+    for name, shown in reversed(named):
+        reason = f"  ({shown.commit.actor.reason})" if shown.commit.actor.reason else ""
+        lines.append(f"{name}  {shown.change.what}  {printable(shown.commit.subject)}{reason}\n")
     return "".join(lines).encode("utf-8", "replace")
 
 

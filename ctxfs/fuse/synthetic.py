@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter one ends a write
 _PREFIX = PREFIX.encode()
 _DESCRIBED_SECONDS = 0.2
+_SEALED_SECONDS = 1.0
 _SMALL_FILE = 1024 * 1024
 
 
@@ -51,8 +52,12 @@ class SyntheticFiles:
         return self.attributes(node, path, await self._stat(path))
 
     def attributes(self, node: Node, path: Path, entry: Entry) -> pyfuse3.EntryAttributes:
-        """Directories that only lead to mounts are cached; the daemon says when they change."""
+        """Directories that only lead to mounts are cached: the daemon says when they change. So are those of the past,
+        for a moment: on the way to an old version each would be a question of its own.
+        """
         keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
+        if entry.is_dir and self._state.is_sealed(path):
+            keep = _SEALED_SECONDS
         return attributes.synthetic(node, entry, keep)
 
     async def setattr(

@@ -19,6 +19,7 @@ class View(Protocol):
     """A mount that exists below every directory, such as `.search`: `at` makes it for one of them."""
 
     sealed: bool
+    of_directories: bool  # False: it is also reachable below what is no directory now
 
     def at(self, below: Path) -> Mount:
         """The mount as it is seen from the directory `below`."""
@@ -156,11 +157,10 @@ class Namespace(Mount):
     async def _route(self, path: Path) -> tuple[Mount, Path]:
         position = self._view_position(path)
         if position is not None:
-            below = Path(path.parts[:position])
-            entry = await self.stat(below)
-            if not entry.is_dir:
+            below, view = Path(path.parts[:position]), self._views[path.parts[position]]
+            if view.of_directories and not (await self.stat(below)).is_dir:
                 raise path_error(errno.ENOTDIR, below)
-            return self._views[path.parts[position]].at(below), Path(path.parts[position + 1 :])
+            return view.at(below), Path(path.parts[position + 1 :])
         at = self._owner_of(path)
         if at is None:
             raise not_found(path)
