@@ -49,11 +49,12 @@ def remove(store: str | None, name: str) -> None:
 
 @remote.command()
 @click.argument("name")
+@click.option("--replace", is_flag=True, help="Drop what is only there, as after forget.")
 @click.pass_obj
-def push(store: str | None, name: str) -> None:
+def push(store: str | None, name: str, replace: bool) -> None:
     """Send every version, snapshot and large file to NAME."""
     with session(store) as opened:
-        revision = opened.call("push", name=name)
+        revision = opened.call("push", name=name, replace=replace)
     say(f"{name} is at {revision[:8]}")
 
 

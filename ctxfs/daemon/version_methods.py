@@ -172,7 +172,7 @@ async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> A
 
 
 async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.archive.push, str(args["name"]))
+    return await blocking(lambda: app.archive.push(str(args["name"]), replace=bool(args.get("replace"))))
 
 
 async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

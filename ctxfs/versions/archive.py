@@ -472,12 +472,12 @@ class Archive:
         with self._ready():
             self._remotes.remove(name)
 
-    def push(self, name: str) -> str:
+    def push(self, name: str, *, replace: bool = False) -> str:
         """Send every version to a remote; the revision that it has now. Commits go on meanwhile."""
         with self._upkeep:
             with self._ready():
                 self.commit()
-                pushing = self._remotes.ready_to_push(name)
+                pushing = self._remotes.ready_to_push(name, replace=replace)
             try:
                 self._remotes.push(pushing)
             finally:
@@ -490,11 +490,13 @@ class Archive:
         with self._ready():
             remotes = self._remotes
         with self._upkeep:
+            with self._lock:
+                forgotten = remotes.forgotten_here()
             remotes.fetch(name)
             with self._ready():
                 self.commit()
                 before = self.ledger.tree
-                pulled = remotes.take_in(name, actor)
+                pulled = remotes.take_in(name, actor, forgotten)
                 return pulled, self.ledger.changes(before, self.ledger.tree)
 
     def _target(self, path: str, to: str) -> Step:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 _FORGOTTEN = "forgotten"
+FORGOTTEN = "ctxfs-forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,19 @@ class Eraser:
         paths = self._bury(doomed, actor)
         versions = self._rewrite(doomed)
         left, elsewhere = self._sweep(doomed)
+        self._remember(doomed)
         self._intent.unlink(missing_ok=True)
         if left:
             raise path_error(
                 errno.EIO, left[0], f"{len(left)} erased objects are still in the repository: run it again"
             )
         return Erased(versions, len(doomed.blobs), paths, elsewhere)
+
+    def _remember(self, doomed: Doomed) -> None:
+        """Keep the ids of what was erased, so that a pull does not bring it back."""
+        file = self._ledger.repo.folder / FORGOTTEN
+        known = set(file.read_text().split()) if file.exists() else set()
+        replace_text(file, "".join(f"{oid}\n" for oid in sorted(known | doomed.blobs)))
 
     def finish(self) -> Erased | None:
         """Go on with an erasure that was interrupted."""

@@ -197,6 +197,15 @@ class PathIndex:
         )
         return [_commit(row) for row in rows]
 
+    def mainline(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
+        """Like `below`, without what came with merges, and with every merge."""
+        where = f"(seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) OR op='merge')" if path else "?=?"
+        rows = self._db.execute(
+            f"SELECT {_COMMIT} FROM commits WHERE {where} AND mainline AND seq<? ORDER BY seq DESC LIMIT ?",
+            (*((*_range(path), before) if path else (0, 0)), before, limit),
+        )
+        return [_commit(row) for row in rows]
+
     def changes_of(self, seq: int, below: bytes = b"") -> list[PathChange]:
         """What a commit changed."""
         rows = self._db.execute(

@@ -16,6 +16,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.versions.commits import Actor, Commit, decode_commit
+from ctxfs.versions.erase import FORGOTTEN
 from ctxfs.versions.git import BRANCH, Repository, check_url
 from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.names import split_path
@@ -86,12 +87,13 @@ class Remotes:
         for ref, oid in self._repo.refs(f"refs/remotes/{name}/").items():
             self._repo.delete(f"refs/remotes/{name}/{ref}", oid)
 
-    def ready_to_push(self, name: str) -> Pushing:
-        """What there is to send; to be ended with `pushed`."""
+    def ready_to_push(self, name: str, *, replace: bool = False) -> Pushing:
+        """What there is to send; to be ended with `pushed`. `replace` drops what is only there."""
         self._known(name)
         head = self._ledger.head
         assert head is not None
-        orders = [f"{BRANCH}:{BRANCH}", "refs/tags/*:refs/tags/*"]
+        force = "+" if replace else ""
+        orders = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
         large = self._pack_large()
         if large:
             orders.append(f"+{_LARGE}:{_LARGE}")
@@ -131,10 +133,24 @@ class Remotes:
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
             ) from error
 
-    def take_in(self, name: str, actor: Actor) -> Pulled:
-        """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept."""
+    def forgotten_here(self) -> set[str]:
+        """Blobs that were erased and are not here now."""
+        file = self._repo.folder / FORGOTTEN
+        return {oid for oid in file.read_text().split() if not self._repo.has(oid)} if file.exists() else set()
+
+    def take_in(self, name: str, actor: Actor, forgotten: set[str]) -> Pulled:
+        """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept.
+
+        `forgotten` are blobs that must not have come along: then nothing is taken in.
+        """
         place = f"refs/remotes/{name}"
         self._repo.forget_helpers()
+        if any(self._repo.has(oid) for oid in forgotten):
+            self._drop_fetched(name)
+            raise CommandError(
+                f"'{name}' still holds what was forgotten here: nothing was pulled",
+                f"forget it on the other machines too, then: ctxfs remote push --replace {name}",
+            )
         self._unpack_large(f"{place}-large")
         self._ledger.read_tags()
         oid = self._repo.ref(f"{place}/main")
@@ -155,6 +171,13 @@ class Remotes:
         return self._merge(theirs, base, news, actor, name)
 
     # inside
+
+    def _drop_fetched(self, name: str) -> None:
+        for ref, oid in self._repo.refs(f"refs/remotes/{name}").items():
+            self._repo.delete(f"refs/remotes/{name}{ref}", oid)
+        self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
+        self._repo.run_upkeep("prune", "--expire=now")
+        self._repo.forget_helpers()
 
     def _known(self, name: str) -> None:
         if name not in self.places():

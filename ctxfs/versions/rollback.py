@@ -19,7 +19,7 @@ from ctxfs.versions.committer import Committer
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
-from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange
+from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.sidecar import usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 
@@ -107,11 +107,14 @@ class Rollback:
                 touched[change.path] = seq
         overlapping, states = [], dict[Parts, State]()
         for changed, first in sorted(touched.items()):
-            later = [seq for seq in ledger.index.changed_since(changed, first) if seq not in theirs]
-            if later:
-                overlapping.append((changed, ledger.index.commit(later[-1])))
+            parts = split_path(changed)
+            since = [first, *ledger.index.changed_since(changed, first)]
+            mine = [seq for seq in since if seq in theirs]
+            left = ledger.state(theirs[mine[-1]].commit.tree, parts)
+            if since != mine or not _alike(left, ledger.state(ledger.tree, parts)):
+                overlapping.append((changed, ledger.index.commit(since[-1])))
                 continue
-            states[split_path(changed)] = ledger.state(self._history.before(theirs[first]), split_path(changed))
+            states[parts] = ledger.state(self._history.before(theirs[first]), parts)
         if overlapping:
             raise CommandError(_overlap(who, overlapping), "undo those first, or restore single files: ctxfs restore")
         # A directory that they made, and others filled since, stays.
@@ -136,25 +139,27 @@ class Rollback:
         self._write_intent(plan, actor, base)
         try:
             kept = self._apply(base, plan.tree, changes)
+            commit = self._commit(plan, actor, base, changes, kept)
         except OSError as error:
             self._take_back(base, plan.tree)
             raise path_error(
                 error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
             ) from error
-        tree = (
-            plan.tree
-            if not kept
-            else ledger.edited(plan.tree, {p: ledger.state(base, p) for p in map(split_path, kept)})
-        )
-        commit = None
-        if tree != base:
-            known = None if kept else changes
-            commit = ledger.advance(
-                tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known
-            )
-            self._remember(changes, kept)
+        self._remember(changes, kept)
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in kept], kept)
+
+    def _commit(
+        self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], kept: Sequence[bytes]
+    ) -> Commit | None:
+        """The version that a rollback makes; paths that were kept are in it as they were."""
+        ledger = self._ledger
+        tree, known = plan.tree, changes if not kept else None
+        if kept:
+            tree = ledger.edited(plan.tree, {parts: ledger.state(base, parts) for parts in map(split_path, kept)})
+        if tree == base:
+            return None
+        return ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known)
 
     def follow(self, tree: str) -> list[bytes]:
         """Bring the work tree to `tree`, which the caller then makes the newest version; paths that were left."""
@@ -179,18 +184,15 @@ class Rollback:
             self._intent.unlink(missing_ok=True)
             return None
         commit = None
-        ledger = self._ledger
-        base, tree = found["base"], found["tree"]
-        if ledger.tree == base and ledger.repo.has(tree):
-            changes = ledger.changes(base, tree)
-            kept = self._apply(base, tree, changes)
-            paths = {change.path: False for change in changes if change.path not in kept}
-            actor = Actor(**found["actor"])
-            states = {split_path(path): ledger.state(tree, split_path(path)) for path in paths}
-            new = ledger.edited(base, dict(sorted(states.items())))
-            if new != base:
-                scope = path_bytes(found["scope"])
-                commit = ledger.advance(new, actor, found["op"], found["subject"], scope=scope, undoes=found["undoes"])
+        ledger, base = self._ledger, found["base"]
+        plan = Plan(found["tree"], found["op"], found["subject"], path_bytes(found["scope"]), found["undoes"])
+        try:
+            if ledger.tree == base and ledger.repo.has(plan.tree):
+                changes = ledger.changes(base, plan.tree)
+                kept = self._apply(base, plan.tree, changes)
+                commit = self._commit(plan, Actor(**found["actor"]), base, changes, kept)
+        except OSError as error:
+            log.error("an interrupted rollback could not be finished; the files stay as they are: %s", error)
         self._intent.unlink(missing_ok=True)
         return commit
 
@@ -229,11 +231,17 @@ class Rollback:
         return now if now is not None and now.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
 
     def _steps(self, path: bytes) -> Iterator[Step]:
-        """The commits that changed a path under its present name, newest first."""
-        before = _EVER
-        while page := self._ledger.index.below(path, EVERYTHING, before, _PAGE):
+        """The versions in which a path changed under its present name, newest first.
+
+        What came with a merge is one step: on its own it was never the state of this work tree.
+        """
+        before, parts = _EVER, split_path(path)
+        while page := self._ledger.index.mainline(path, before, _PAGE):
             for seq, commit in page:
-                yield Step(seq, commit)
+                step = Step(seq, commit)
+                state = self._ledger.state
+                if commit.op != "merge" or state(self._history.before(step), parts) != state(commit.tree, parts):
+                    yield step
             before = page[-1][0]
 
     def _undoable(self, path: bytes) -> Step | None:

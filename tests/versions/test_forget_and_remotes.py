@@ -180,6 +180,37 @@ def test_changes_on_both_sides_are_merged_and_where_they_touch_both_are_kept(pai
         check_sound(store)
 
 
+def test_what_came_with_a_merge_is_undone_in_one_step_and_takes_nothing_of_ours_along(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.version("memory/a/x.md", "base")
+    share(one, two)
+    one.version("memory/a/x.md", "one's")
+    one.archive.push("hub")
+    two.version("memory/a/y.md", "two's own", BOB)
+    two.archive.pull("hub", BOB)
+    two.archive.undo("memory/a", BOB)
+    assert (two.tree / "memory/a/x.md").read_text() == "base"
+    assert (two.tree / "memory/a/y.md").read_text() == "two's own"
+    two.archive.redo("memory/a", BOB)
+    assert (two.tree / "memory/a/x.md").read_text() == "one's"
+    two.archive.undo("memory/a/y.md", BOB)
+    assert not (two.tree / "memory/a/y.md").exists()
+    check_sound(two)
+
+
+def test_what_was_forgotten_does_not_come_back_with_a_pull(pair: tuple[Past, Past]) -> None:
+    one, two = pair
+    one.version("memory/a/x.md", SECRET)
+    share(one, two)
+    one.archive.forget("memory/a/x.md", "", ALICE)
+    with pytest.raises(CommandError, match="still holds what was forgotten"):
+        one.archive.pull("hub", ALICE)
+    assert traces(one, b"zanzibar") == []
+    one.archive.push("hub", replace=True)
+    assert one.archive.pull("hub", ALICE)[0].state == "current"
+    check_sound(one)
+
+
 def test_a_push_over_what_is_not_here_is_refused(pair: tuple[Past, Past]) -> None:
     one, two = pair
     one.version("memory/a/x.md", "one")
