@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path as HostPath
 from typing import Any
@@ -16,7 +17,7 @@ from ctxfs.daemon.methods import METHODS, Method, tree_shape
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
-from ctxfs.daemon.versioning import PATIENCE_NS, VersionService
+from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import parse_principal
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _LINGER_SECONDS = 2.0
 _FOLLOW_AFTER_SECONDS = 0.3
 _ANSWER_SECONDS = 0.05
+_NOTED_WITHIN_NS = 50_000_000
 
 
 class Daemon:
@@ -44,7 +46,6 @@ class Daemon:
         self._spare = spare
         self._app = App(layout)
         self._app.archive.holds_lock = True
-        self._app.archive.patience_ns = PATIENCE_NS
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Caller] = {}
@@ -55,6 +56,8 @@ class Daemon:
         """Serve until told to stop."""
         lock = StoreLock(self._layout.run)
         lock.acquire()
+        # A mount process that outlived the last daemon may not have noted its last moments yet.
+        self._app.archive.served_since_ns = time.time_ns() - _NOTED_WITHIN_NS
         log_to(self._layout.errors)
         self._server = Server(self._layout.run, self._handlers(), self._left)
         self._indexing = IndexingService(self._app)

@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
 _PATIENT_SECONDS = 20.0  # somebody may be at work all the time
-PATIENCE_NS = 2_000_000_000
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
 _UPKEEP_SECONDS = 10.0

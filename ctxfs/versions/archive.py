@@ -65,9 +65,9 @@ class Archive:
 
     def __init__(self, layout: Layout, principal: str, large_from: int) -> None:
         self.holds_lock = False
-        # How long ago a change must have been to be taken for nobody's at the start: a daemon has mount processes that
-        # may be about to note whose it is.
-        self.patience_ns = 0
+        # What changed from then on is not taken for nobody's at the start: a daemon has mount processes, which may be
+        # about to note whose it is.
+        self.served_since_ns = 1 << 62
         self._store_lock = StoreLock(layout.run)
         self._layout = layout
         self._principal = principal
@@ -96,7 +96,6 @@ class Archive:
             return made
 
     def _open(self) -> list[Commit]:
-        started = time.time_ns()
         layout = self._layout
         layout.journal.mkdir(mode=0o700, exist_ok=True)
         create_repository(layout.repo)
@@ -129,8 +128,7 @@ class Archive:
                 first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
                 made += [first] if first else []
             made += self._commit_journal(old=True)
-            before = started - self.patience_ns if self.patience_ns else 1 << 62
-            rest = self._committer.commit_everything(self._actor("recovered"), "recovered", before)
+            rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
             made += [rest] if rest else []
         except BaseException:
             self.index.close()

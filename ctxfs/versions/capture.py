@@ -33,8 +33,11 @@ class Capture:
         self.gone: list[bytes] = []
         self.sizes: dict[str, int] = {}
 
-    def state(self, parts: Parts, found: os.stat_result | None, head: State) -> State:
-        """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty."""
+    def state(self, parts: Parts, found: os.stat_result | None, head: State, *, moved: bool = True) -> State:
+        """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty.
+
+        `moved` files may be known under another name: then their content need not be read.
+        """
         path = b"/".join(parts)
         if found is None:
             self.gone.append(path)
@@ -49,7 +52,7 @@ class Capture:
             if seen is not None and seen[:5] == _look(found):
                 self.sizes[seen.oid] = seen.size
                 return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
-            return self._fresh(path, parts, found, kind, moved=seen is None)
+            return self._fresh(path, parts, found, kind, moved=moved and seen is None)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return self.state(parts, None, head)  # it went away, or became something else: another record says so

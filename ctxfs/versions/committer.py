@@ -152,7 +152,7 @@ class _Look:
                 return
             if above not in self.states and self._head(above).entry is None:
                 self._take(above)
-        found = self._take(parts) if parts else self._ledger.work.look(())
+        found = self._take(parts, moved=whole) if parts else self._ledger.work.look(())
         if found is None:
             return
         if whole and git_mode(found) == MODE_DIR:
@@ -163,14 +163,14 @@ class _Look:
     def _head(self, parts: Parts) -> State:
         return self._ledger.state(self._ledger.tree, parts)
 
-    def _take(self, parts: Parts) -> os.stat_result | None:
+    def _take(self, parts: Parts, *, moved: bool = False) -> os.stat_result | None:
         found = self._ledger.work.look(parts)
-        self._compare(parts, found)
+        self._compare(parts, found, moved=moved)
         return found
 
-    def _compare(self, parts: Parts, found: os.stat_result | None) -> None:
+    def _compare(self, parts: Parts, found: os.stat_result | None, *, moved: bool = True) -> None:
         head = self._head(parts)
-        state = self.capture.state(parts, found, head)
+        state = self.capture.state(parts, found, head, moved=moved)
         if state != head:
             self.states[parts] = state
 

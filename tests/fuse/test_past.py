@@ -245,6 +245,17 @@ def test_what_is_edited_behind_the_mount_is_a_version_too(live: Live, place: Pat
     assert (record["op"], record["principal"]) == ("outside", "human:root")
 
 
+def test_what_was_edited_while_no_daemon_ran_is_recovered_at_the_start(own_live: Live) -> None:
+    live = own_live
+    (live.at / "memory" / "shared" / "x.md").write_text("before")
+    live.run("unmount", "--all")
+    (live.store / "tree" / "memory" / "shared" / "x.md").write_text("edited meanwhile")
+    live.run("mount", str(live.at))
+    newest = json.loads(live.run("log", "memory/shared/x.md", "--json"))[0]
+    assert (newest["op"], newest["principal"]) == ("recovered", "human:root")
+    assert live.run("show", "memory/shared/x.md") == "edited meanwhile"
+
+
 def test_versions_say_whose_they_are(own_live: Live) -> None:
     live = own_live
     live.run("mount", str(live.at.parent / "mnt-alice"), "--as", "agent:alice")
