@@ -210,7 +210,8 @@ def forget(
             what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
             if not yes:
                 click.confirm(printable(f"Erase from every version, for good, {what}\n?"), abort=True, err=True)
-            found = opened.call("forget", **asked)
+            with _working("writing history again"):
+                found = opened.call("forget", **asked)
     if as_json:
         say_json(found)
         return
@@ -273,7 +274,7 @@ def gc(store: str | None) -> None:
     """Pack the repository as small as it gets, and drop what no version needs. It happens by itself, weekly."""
     layout = find_store(store)
     before = _disk_use(layout.repo)
-    with session(store) as opened:
+    with session(store) as opened, _working("packing"):
         opened.call("upkeep")
     say(f"{before / 1e6:.1f} MB before, {_disk_use(layout.repo) / 1e6:.1f} MB now")
 

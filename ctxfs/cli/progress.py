@@ -1,7 +1,9 @@
 """Progress bars for long work; on a pipe a line now and then. The only room that knows rich."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ctxfs.store.layout import Layout
 
 _LINE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal that something goes on whose end nobody knows."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(f"{what} …"):
+        yield
 
 
 class IndexBar:

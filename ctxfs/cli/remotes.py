@@ -5,6 +5,7 @@ import os
 import click
 
 from ctxfs.cli.output import say, say_json, warn
+from ctxfs.cli.progress import working
 from ctxfs.daemon.session import session
 
 
@@ -53,7 +54,7 @@ def remove(store: str | None, name: str) -> None:
 @click.pass_obj
 def push(store: str | None, name: str, replace: bool) -> None:
     """Send every version, snapshot and large file to NAME."""
-    with session(store) as opened:
+    with session(store) as opened, working(f"sending to {name}"):
         revision = opened.call("push", name=name, replace=replace)
     say(f"{name} is at {revision[:8]}")
 
@@ -66,7 +67,8 @@ def pull(store: str | None, name: str, as_json: bool) -> None:
     """Take in what NAME has. Where both sides changed a file, lines are merged if they do not touch, else both are kept."""
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli")
-        pulled = opened.call("pull", name=name)
+        with working(f"fetching from {name}"):
+            pulled = opened.call("pull", name=name)
     if as_json:
         say_json(pulled)
         return

@@ -1,14 +1,17 @@
 """Turn paths of the work tree into git entries, reading only what is not known to be unchanged."""
 
+import contextlib
 import errno
 import logging
 import os
 import stat as st
 import time
+from collections.abc import Iterator
 
 from ctxfs.versions.git import object_id
 from ctxfs.versions.large import pointer_text
 from ctxfs.versions.ledger import ABSENT, Ledger, State
+from ctxfs.versions.names import shown_path
 from ctxfs.versions.pathindex import Seen
 from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
@@ -18,6 +21,21 @@ log = logging.getLogger(__name__)
 
 _RACY_NS = 20_000_000
 _TRIES = 3
+
+
+class _Unreadable(Exception):
+    """A file of the work tree cannot be read, as opposed to a repository that cannot be written."""
+
+    def __init__(self, code: int) -> None:
+        self.errno = code
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Unreadable(error.errno or errno.EIO) from error
 
 
 class Capture:
@@ -46,17 +64,22 @@ class Capture:
         try:
             if kind == MODE_DIR:
                 # A directory's times change with what is in it, so they do not say whether its attributes did.
-                side = SideCar(self._ledger.work.xattrs(parts), _unusual(found, MODE_DIR))
-                return State(_directory(head), self._side(side))
+                with _reading():
+                    xattrs = self._ledger.work.xattrs(parts)
+                return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
             seen = self._ledger.index.seen(path)
             if seen is not None and seen[:5] == _look(found):
                 self.sizes[seen.oid] = seen.size
                 return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
             return self._fresh(path, parts, found, kind, moved=moved and seen is None)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        except _Unreadable as unreadable:
+            if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return self.state(parts, None, head)  # it went away, or became something else: another record says so
-            raise
+            # One bad file must not keep the others from having versions.
+            log.error(
+                "'%s' cannot be read; its last version stays: %s", shown_path(path), os.strerror(unreadable.errno)
+            )
+            return head
 
     def settle(self) -> None:
         """The commit is made: remember what everything looked like."""
@@ -74,7 +97,9 @@ class Capture:
     def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
         ledger = self._ledger
         if kind == MODE_LINK:
-            entry, side = TreeEntry(MODE_LINK, self._blob(ledger.work.target(parts))), ""
+            with _reading():
+                target = ledger.work.target(parts)
+            entry, side = TreeEntry(MODE_LINK, self._blob(target)), ""
         else:
             found, entry, side = self._file(parts, moved)
         self.remember(path, found, entry, side)
@@ -98,13 +123,14 @@ class Capture:
     def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         ledger = self._ledger
         for attempt in range(_TRIES):
-            with ledger.work.opened(parts) as fd:
-                found = os.fstat(fd)
-                if not st.S_ISREG(found.st_mode):
-                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-                mode = git_mode(found)
-                xattrs = read_xattrs(fd)
-                large = None
+            with contextlib.ExitStack() as stack:
+                with _reading():
+                    fd = stack.enter_context(ledger.work.opened(parts))
+                    found = os.fstat(fd)
+                    if not st.S_ISREG(found.st_mode):
+                        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                    xattrs = read_xattrs(fd)
+                mode, large = git_mode(found), None
                 # Under a new name the same inode with the same times is the file that was moved there.
                 known = ledger.index.seen_inode(found.st_ino, found.st_size, found.st_mtime_ns) if moved else None
                 if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
@@ -114,8 +140,9 @@ class Capture:
                     large = ledger.large.add(fd) if self._keep else ledger.large.describe(fd)
                     oid = self._blob(pointer_text(large))
                 else:
-                    with open(fd, "rb", closefd=False) as file:
-                        oid = self._blob(file.read())
+                    with _reading(), open(fd, "rb", closefd=False) as file:
+                        data = file.read()
+                    oid = self._blob(data)
                 after = os.fstat(fd)
             if _look(after) == _look(found) or attempt + 1 == _TRIES:
                 break  # written while it was read: whoever writes it will close it, and that is another version

@@ -1,5 +1,6 @@
 """Make commits of what changed in the work tree: one for each principal and session that touched it."""
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -8,9 +9,11 @@ from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, describe_paths
 from ctxfs.versions.journal import Record
 from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import split_path
+from ctxfs.versions.names import shown_path, split_path
 from ctxfs.versions.trees import MODE_DIR, Parts
 from ctxfs.versions.worktree import git_mode
+
+log = logging.getLogger(__name__)
 
 
 class Committer:
@@ -57,7 +60,10 @@ class Committer:
 
     def _changed_after(self, record: Record) -> bool:
         path = record.to or record.path
-        found = self._ledger.work.look(split_path(path)) if path else None
+        try:
+            found = self._ledger.work.look(split_path(path)) if path else None
+        except OSError:
+            return True  # nobody can say; the scan that follows looks at everything
         return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
 
     def commit_paths(
@@ -84,10 +90,11 @@ class Committer:
             state = capture.state(parts, found, head)
             if state != head:
                 states[parts] = state
-        for parts in [parts for parts in known if not self._is_recent(parts, before_ns)]:
-            if not any(
-                parts[:depth] in states and states[parts[:depth]].entry is None for depth in range(1, len(parts))
-            ):
+        for parts in known:
+            above = (states.get(parts[:depth]) for depth in range(1, len(parts)))
+            if any(state is not None and state.entry is None for state in above):
+                continue
+            if ledger.work.is_gone(parts) and not self._is_recent(parts, before_ns):
                 states[parts] = capture.state(parts, None, known[parts])
         return self._make(capture, actor, op, states, _moved_whole(known, states))
 
@@ -164,7 +171,11 @@ class _Look:
         return self._ledger.state(self._ledger.tree, parts)
 
     def _take(self, parts: Parts, *, moved: bool = False) -> os.stat_result | None:
-        found = self._ledger.work.look(parts)
+        try:
+            found = self._ledger.work.look(parts)
+        except OSError as error:
+            log.error("'%s' cannot be looked at; it stays as it was: %s", shown_path(b"/".join(parts)), error.strerror)
+            return None
         self._compare(parts, found, moved=moved)
         return found
 
@@ -180,7 +191,8 @@ class _Look:
             missing.discard(inner)
             self._compare(inner, found)
         for inner in missing:
-            self._compare(inner, None)
+            if self._ledger.work.is_gone(inner):
+                self._compare(inner, None)
 
     def _other_names(self, parts: Parts, found: os.stat_result) -> None:
         """A hard link: what was written under one name is to be read under the others."""

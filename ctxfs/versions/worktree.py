@@ -5,13 +5,17 @@ Paths are tuples of bytes below the root; no link is followed. What is neither f
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import stat as st
 from collections.abc import Iterator, Mapping
 
 from ctxfs.store import beneath
+from ctxfs.versions.names import shown_path
 from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
+
+log = logging.getLogger(__name__)
 
 _TEMPORARY = (b".ctxfs-", b".tmp")
 
@@ -49,41 +53,45 @@ class WorkTree:
             raise
         return found if git_mode(found) else None
 
-    def names(self, parts: Parts) -> list[bytes]:
-        """The names in a directory, sorted; temporary files are left out."""
-        fd = beneath.open_directory(self.root, _text(parts))
-        try:
-            found = os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))
-        finally:
-            os.close(fd)
-        return sorted(name for name in found if not is_temporary(name))
-
     def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
-        """Every path below a directory, parents first. What vanishes meanwhile is left out."""
+        """Every path below a directory, parents first. What vanishes meanwhile, or cannot be read, is left out."""
         pending = [below]
         while pending:
             directory = pending.pop()
             try:
-                fd = beneath.open_directory(self.root, _text(directory))
+                entries = self._entries(directory)
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    where = shown_path(b"/".join(directory))
+                    log.error("'%s' cannot be read; what is in it stays as it was: %s", where, error.strerror)
+                continue
+            for name, found in entries:
+                kind = git_mode(found)
+                if kind:
+                    yield (*directory, name), found
+                if kind == MODE_DIR:
+                    pending.append((*directory, name))
+
+    def _entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
+        """The names in a directory, sorted, without temporary files."""
+        found = []
+        fd = beneath.open_directory(self.root, _text(directory))
+        try:
+            for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
+                if is_temporary(name):
                     continue
-                raise
-            try:
-                for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
-                    if is_temporary(name):
-                        continue
-                    try:
-                        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                    kind = git_mode(found)
-                    if kind:
-                        yield (*directory, name), found
-                    if kind == MODE_DIR:
-                        pending.append((*directory, name))
-            finally:
-                os.close(fd)
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
+        finally:
+            os.close(fd)
+        return found
+
+    def is_gone(self, parts: Parts) -> bool:
+        """True if nothing is at a path that a walk did not come across; what cannot be looked at is not gone."""
+        try:
+            return self.look(parts) is None
+        except OSError:
+            return False
 
     @contextlib.contextmanager
     def opened(self, parts: Parts) -> Iterator[int]:

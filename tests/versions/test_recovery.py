@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from ctxfs.versions.git import BRANCH, Repository
 from ctxfs.versions.journal import JournalReader
 from ctxfs.versions.pathindex import EVERYTHING
+from ctxfs.versions.worktree import WorkTree
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 
@@ -257,6 +260,72 @@ def test_a_disk_that_fails_under_git_is_an_error_and_nothing_is_lost(
         (commit,) = past.archive.commit()
         assert commit.actor == ALICE
     check_sound(past)
+
+
+def test_a_file_that_cannot_be_read_keeps_its_last_version_and_holds_up_nobody(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past.version("memory/a/bad.md", "one")
+    past.version("memory/a/good.md", "one")
+    past.write("memory/a/bad.md", "two")
+    past.write("memory/a/good.md", "two")
+    opened = WorkTree.opened
+
+    def failing(self: WorkTree, parts: tuple[bytes, ...]):  # type: ignore[no-untyped-def]
+        if parts[-1] == b"bad.md":
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(self, parts)
+
+    monkeypatch.setattr(WorkTree, "opened", failing)
+    past.archive.commit()
+    assert past.archive.show("memory/a/good.md", "latest") == b"two"
+    assert past.archive.show("memory/a/bad.md", "latest") == b"one"
+    monkeypatch.undo()
+    past.crash()
+    past.reopen()
+    assert past.archive.show("memory/a/bad.md", "latest") == b"two"
+    check_sound(past)
+
+
+def test_what_its_owner_may_not_read_is_not_taken_for_removed() -> None:
+    """As an ordinary user, whom modes bind; in a child, for there is no way back to root."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming an ordinary user needs root")
+    with tempfile.TemporaryDirectory(prefix="ctxfs-test-", dir="/tmp") as folder:
+        os.chmod(folder, 0o777)
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                Past(Path(folder) / "warm").close()  # whatever is imported late comes from places of root's
+                os.setgid(65534)
+                os.setuid(65534)
+                os.write(write_end, shut_out(Path(folder) / "store"))
+            except BaseException:
+                os.write(write_end, traceback.format_exc().encode())
+            finally:
+                os._exit(0)
+        os.close(write_end)
+        with open(read_end, "rb") as said:
+            assert said.read().decode() == "one one one"
+        os.waitpid(child, 0)
+
+
+def shut_out(store: Path) -> bytes:
+    """Versions of a file in a closed directory, of a closed file, and of one that is open to all."""
+    past = Past(store)
+    past.version("pad/closed/x.md", "one")
+    past.version("pad/secret.md", "one")
+    os.chmod(past.tree / "pad/closed", 0)
+    os.chmod(past.tree / "pad/secret.md", 0)
+    past.version("pad/open.md", "one")
+    past.archive.commit([b"pad"])
+    past.crash()
+    past.reopen()
+    found = [past.archive.show(f"pad/{path}", "latest") for path in ("closed/x.md", "secret.md", "open.md")]
+    os.chmod(past.tree / "pad/closed", 0o755)
+    past.close()
+    return b" ".join(found)
 
 
 def test_an_unreadable_intent_is_given_up_not_the_store(past: Past) -> None:
