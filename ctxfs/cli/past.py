@@ -24,6 +24,12 @@ _session = click.option("--session", "session_name", metavar="ID", help="Only wh
 _SHORT = 8
 
 
+def _working(what: str) -> contextlib.AbstractContextManager[None]:
+    from ctxfs.cli.progress import working  # rich takes a twentieth of a second to import
+
+    return working(what)
+
+
 @contextlib.contextmanager
 def _joined(store: str | None, reason: str = "") -> Iterator[Session]:
     with session(store) as opened:

@@ -6,7 +6,7 @@ import logging
 import os
 import stat as st
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ctxfs.versions.git import object_id
 from ctxfs.versions.large import pointer_text
@@ -47,9 +47,15 @@ class Capture:
     def __init__(self, ledger: Ledger, *, keep: bool = True) -> None:
         self._ledger = ledger
         self._keep = keep
+        self._expected: dict[bytes, Seen | None] = {}
         self.remembered: list[tuple[bytes, Seen]] = []
         self.gone: list[bytes] = []
         self.sizes: dict[str, int] = {}
+
+    def expect(self, paths: Sequence[bytes]) -> None:
+        """These will be asked for: what is remembered of them is fetched at once."""
+        found = self._ledger.index.seen_many(paths)
+        self._expected = {path: found.get(path) for path in paths}
 
     def state(self, parts: Parts, found: os.stat_result | None, head: State, *, moved: bool = True) -> State:
         """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty.
@@ -67,7 +73,7 @@ class Capture:
                 with _reading():
                     xattrs = self._ledger.work.xattrs(parts)
                 return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
-            seen = self._ledger.index.seen(path)
+            seen = self._expected[path] if path in self._expected else self._ledger.index.seen(path)
             if seen is not None and seen[:5] == _look(found):
                 self.sizes[seen.oid] = seen.size
                 return State(TreeEntry(seen.git_mode, seen.oid), seen.side)

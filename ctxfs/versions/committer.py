@@ -71,8 +71,10 @@ class Committer:
     ) -> Commit | None:
         """Commit what these paths are now (True: with everything below); None if nothing differs from the last version."""
         look = _Look(self._ledger)
-        for path, whole in paths.items():
-            look.at(split_path(path), whole)
+        look.capture.expect(list(paths))
+        with self._ledger.work.keeping():
+            for path, whole in sorted(paths.items()):
+                look.at(split_path(path), whole)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
     def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:

@@ -342,6 +342,16 @@ class PathIndex:
         row = self._db.execute(f"SELECT {_SEEN} FROM seen WHERE path=?", (path,)).fetchone()
         return Seen(*row) if row else None
 
+    def seen_many(self, paths: Sequence[bytes]) -> dict[bytes, Seen]:
+        """What was remembered of many paths."""
+        found = {}
+        for start in range(0, len(paths), 500):
+            part = paths[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for row in self._db.execute(f"SELECT path, {_SEEN} FROM seen WHERE path IN ({marks})", part):
+                found[row[0]] = Seen(*row[1:])
+        return found
+
     def seen_inode(self, inode: int, size: int, mtime_ns: int) -> Seen | None:
         """The same file under whatever name: its content is what it was."""
         row = self._db.execute(

@@ -41,6 +41,8 @@ class WorkTree:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._keeping = False
+        self._kept: tuple[Parts, int] | None = None
 
     def look(self, parts: Parts) -> os.stat_result | None:
         """The attributes of a path; None if nothing versioned is there."""
@@ -212,10 +214,33 @@ class WorkTree:
             os.rmdir(name, dir_fd=parent)
 
     @contextlib.contextmanager
-    def _at(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
-        fd = beneath.open_directory(self.root, _text(parts[:-1]))
+    def keeping(self) -> Iterator[None]:
+        """While many neighbours are looked at, keep the last directory open. Not for changing anything: it may be moved."""
+        self._keeping = True
         try:
-            yield fd, parts[-1] if parts else b"."
+            yield
+        finally:
+            self._keeping = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            os.close(self._kept[1])
+            self._kept = None
+
+    @contextlib.contextmanager
+    def _at(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
+        above, name = parts[:-1], parts[-1] if parts else b"."
+        if self._keeping:
+            if self._kept is None or self._kept[0] != above:
+                fd = beneath.open_directory(self.root, _text(above))
+                self._let_go()
+                self._kept = (above, fd)
+            yield self._kept[1], name
+            return
+        fd = beneath.open_directory(self.root, _text(above))
+        try:
+            yield fd, name
         finally:
             os.close(fd)
 
