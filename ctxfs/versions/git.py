@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
 
@@ -108,7 +109,7 @@ class Repository:
         wanted = list(dict.fromkeys(oids))
         if len(wanted) <= _FEW:
             return {oid: self.size(oid) for oid in wanted}
-        out = self.run("cat-file", "--batch-check=%(objectname) %(objectsize)", data=argument_list(wanted))
+        out = self.run("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", data=argument_list(wanted))
         found = {}
         for line in out.decode().splitlines():
             oid, _, size = line.partition(" ")
@@ -240,11 +241,25 @@ class Repository:
         self._run(["nice", "-n", "10", "git", f"--git-dir={self.folder}", *arguments], None, _end_with_parent)
 
     def _run(self, command: Sequence[str | bytes], data: bytes | None, before: Callable[[], None] | None) -> bytes:
-        done = subprocess.run(command, input=data, capture_output=True, env=_environment(), preexec_fn=before)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-            raise path_error(errno.EIO, str(self.folder), f"git: {said}")
-        return done.stdout
+        # Files, not pipes, for what goes in and for complaints: only one pipe is left, which is simply read to its end.
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
+            given.write(data or b"")
+            given.seek(0)
+            with subprocess.Popen(
+                command,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=_environment(),
+                preexec_fn=before,
+            ) as process:
+                assert process.stdout is not None
+                out = process.stdout.read()
+            if process.returncode:
+                complaints.seek(0)
+                said = complaints.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
+                raise path_error(errno.EIO, str(self.folder), f"git: {said}")
+        return out
 
     def forget_helpers(self) -> None:
         """Let go of helpers that may hold packs which are no longer there."""

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _KEEP_SIDES = 20_000
 _KEEP_DIRECTORIES = 500
+_MANY = 20
 
 
 class State(NamedTuple):
@@ -173,7 +174,9 @@ class Ledger:
         self.fetch_sides(after.side for _, _, after in found)
         known = dict(sizes or {})
         unknown = {after.entry.oid for _, _, after in found if _is_blob(after) and after.entry} - known.keys()
-        known |= self.repo.sizes(unknown)
+        if len(unknown) > _MANY:  # most were there before, and the index is quicker to ask than git
+            known |= self.index.sizes_of([b"/".join(parts) for parts, _, _ in found])
+        known |= self.repo.sizes(unknown - known.keys())
         rows = (self._change(parts, before, after, touched[parts], known) for parts, before, after in found)
         return [row for row in rows if row is not None]
 

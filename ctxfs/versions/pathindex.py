@@ -206,6 +206,15 @@ class PathIndex:
         )
         return [_commit(row) for row in rows]
 
+    def sizes_of(self, paths: Sequence[bytes]) -> dict[str, int]:
+        """Sizes of everything that these paths ever held, by blob id."""
+        found: dict[str, int] = {}
+        for start in range(0, len(paths), 500):
+            part = paths[start : start + 500]
+            marks = ",".join("?" * len(part))
+            found.update(self._db.execute(f"SELECT oid, size FROM changes WHERE oid!='' AND path IN ({marks})", part))
+        return found
+
     def changes_of(self, seq: int, below: bytes = b"") -> list[PathChange]:
         """What a commit changed."""
         rows = self._db.execute(

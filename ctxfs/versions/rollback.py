@@ -273,8 +273,13 @@ class Rollback:
 
     def _apply(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
         """Bring the work tree from `base` to `tree`; paths that are neither are left, and returned."""
+        with self._ledger.work.keeping():
+            return self._apply_each(base, tree, changes)
+
+    def _apply_each(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
         ledger, kept = self._ledger, list[bytes]()
         capture = Capture(ledger, keep=False)
+        capture.expect([change.path for change in changes])
         removed = [change for change in changes if change.what == "remove"]
         made = [change for change in changes if change.what != "remove"]
         ledger.fetch_sides(change.side for change in made)
@@ -328,16 +333,17 @@ class Rollback:
 
     def _remember(self, changes: Sequence[PathChange], kept: Sequence[bytes]) -> None:
         """What the files look like now, so that nobody reads them again to see that they are what was just written."""
-        capture = Capture(self._ledger)
-        for change in changes:
-            if change.path in kept:
-                continue
-            if change.what == "remove":
-                capture.gone.append(change.path)
-            elif change.mode != MODE_DIR:
-                found = self._ledger.work.look(split_path(change.path))
-                if found is not None:
-                    capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
+        capture, left = Capture(self._ledger), set(kept)
+        with self._ledger.work.keeping():
+            for change in changes:
+                if change.path in left:
+                    continue
+                if change.what == "remove":
+                    capture.gone.append(change.path)
+                elif change.mode != MODE_DIR:
+                    found = self._ledger.work.look(split_path(change.path))
+                    if found is not None:
+                        capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
 
     def _write_intent(self, plan: Plan, actor: Actor, base: str) -> None:

@@ -215,7 +215,7 @@ class WorkTree:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """While many neighbours are looked at, keep the last directory open. Not for changing anything: it may be moved."""
+        """While many neighbours are worked on, keep the last directory open; if it is moved, the work goes with it."""
         self._keeping = True
         try:
             yield
