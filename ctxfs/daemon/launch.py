@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import time
+from pathlib import Path as HostPath
 
-from ctxfs.model.errors import CommandError
+from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.client import Client, NoDaemon
 from ctxfs.store.layout import Layout
 
 _START_SECONDS = 30.0
+_BUSY_SECONDS = 0.3
 
 
 def connect_or_start(layout: Layout, *, linger: bool = False) -> Client:
@@ -21,23 +23,26 @@ def connect_or_start(layout: Layout, *, linger: bool = False) -> Client:
     log = layout.run / "daemon.log"
     if log.exists() and log.stat().st_size > 1_000_000:
         log.replace(log.with_suffix(".log.1"))
-    with open(log, "ab") as out:
-        process = subprocess.Popen(
-            command + ([] if linger else ["--until-unmounted"]),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            cwd="/",
-        )
+    command += [] if linger else ["--until-unmounted"]
+    process = _spawn(command, log)
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         try:
             return Client(layout.run)
         except NoDaemon:
-            # Lost a race against another starter: its daemon will answer.
-            if process.poll() not in (None, 0, 5):
+            if process.poll() not in (None, 0, EXIT_BUSY):
                 break
+            if process.poll() is not None:
+                # Another starter was quicker, and its daemon will answer; or one that is ending still has the store.
+                time.sleep(_BUSY_SECONDS)
+                process = _spawn(command, log)
             time.sleep(0.01)
     lines = log.read_text(errors="replace").strip().splitlines()
     raise CommandError(f"the daemon did not start: {lines[-1] if lines else 'no output'}", f"see {log}")
+
+
+def _spawn(command: list[str], log: HostPath) -> "subprocess.Popen[bytes]":
+    with open(log, "ab") as out:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
+        )

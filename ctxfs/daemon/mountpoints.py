@@ -140,6 +140,7 @@ class Mountpoints:
             with trio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, 9)
                 await child.wait()
+            served.gone.set()  # somebody may have asked to unmount it before it was there
             raise
         self._nursery.start_soon(self._attend, served)
 

@@ -26,6 +26,7 @@ _QUIET_SECONDS = 2.0
 _PATIENT_SECONDS = 20.0  # somebody may be at work all the time
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
+_CHECKPOINT_SHARE = 20
 _UPKEEP_SECONDS = 10.0
 _OPEN_AFTER_SECONDS = 0.2
 
@@ -155,9 +156,13 @@ class VersionService:
             quiet = waiting.cancelled_caught
 
     async def _checkpoint_loop(self) -> None:
+        pause = _CHECKPOINT_SECONDS
         while True:
-            await trio.sleep(_CHECKPOINT_SECONDS)
+            await trio.sleep(pause)
+            started = trio.current_time()
             await self._attempt(self._app.archive.checkpoint, apart=True)
+            # Everything on the disk is flushed, whoever wrote it: not to be asked for all the time where that takes long.
+            pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (trio.current_time() - started))
 
     async def _upkeep_loop(self) -> None:
         while True:

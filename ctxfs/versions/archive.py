@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEMPORARY_SECONDS = 60.0
 _GLANCE_SECONDS = 0.1
+_VERIFIED_COMMITS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Archive:
         self._upkeep = threading.Lock()  # taken before the other one
         self._journal = JournalReader(layout.journal)
         self._opened = False
+        self._checkpointed = 0
         self.session = new_session("d")
 
     # life
@@ -108,11 +110,10 @@ class Archive:
             checkpoint = recover.read_checkpoint(self._checkpoint_file)
             if recover.repair(self.ledger, checkpoint):
                 self.index.clear_seen()
-            if checkpoint is not None and checkpoint.clean:
-                # From the first write on a power cut may leave something half-done.
-                recover.note_checkpoint(self._checkpoint_file, replace(checkpoint, clean=False))
             repo.write("tree", b"")  # the empty directory
             self.ledger.open_head()
+            known = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
+            self._checkpointed = known[0] if known is not None else 0
             self.history = History(self.ledger)
             self._then = Then(self.ledger)
             self._committer = Committer(self.ledger)
@@ -152,29 +153,37 @@ class Archive:
             return self._journal.is_urgent()
 
     def close(self) -> None:
-        """Commit what is left and say that everything is on the disk."""
+        """Commit what is left. It is not waited for the disk: the next start verifies what is newer than the checkpoint."""
         with self._lock:
             if not self._opened:
                 return
             try:
                 self.commit()
-                self.checkpoint(clean=True)
+                if self._since_checkpoint > _VERIFIED_COMMITS:
+                    self.checkpoint()
             except OSError as error:
-                log.error("the last versions could not be made durable: %s", error)
+                log.error("the last changes have no version yet; the next start makes it: %s", error)
             self._opened = False
             self.index.close()
             self.ledger.repo.close()
             self._store_lock.release()
 
-    def checkpoint(self, *, clean: bool = False) -> bool:
-        """Make the newest version survive a power cut; False if it does already."""
+    def checkpoint(self) -> bool:
+        """Make the newest version survive a power cut; False if it does already. It may take as long as the disk likes."""
         with self._lock:
-            head = self.ledger.head
-            last = recover.read_checkpoint(self._checkpoint_file)
-        if head is None or (last is not None and last.commit == head.oid and last.clean == clean):
+            head, newest = self.ledger.head, self.ledger.seq
+            started = time.time()
+        last = recover.read_checkpoint(self._checkpoint_file)
+        if head is None or (last is not None and last.commit == head.oid):
             return False
-        recover.write_checkpoint(self._checkpoint_file, head.oid, time.time(), clean=clean)
+        recover.write_checkpoint(self._checkpoint_file, recover.Checkpoint(head.oid, started))
+        self._checkpointed = newest
         return True
+
+    @property
+    def _since_checkpoint(self) -> int:
+        """How many commits the next start has to verify."""
+        return self.ledger.seq - self._checkpointed
 
     @property
     def _checkpoint_file(self) -> HostPath:

@@ -28,32 +28,24 @@ _CANDIDATES = 200
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`commit` was durable at `time` (seconds since the epoch); `clean` if nothing was written afterwards."""
+    """`commit` was the newest, and what is durable now, at `time` (seconds since the epoch)."""
 
     commit: str
     time: float
-    clean: bool
 
 
 def read_checkpoint(file: HostPath) -> Checkpoint | None:
     """The last checkpoint; None if there is none or it is damaged."""
     try:
         found = json.loads(file.read_text())
-        return (
-            Checkpoint(found["commit"], float(found["time"]), bool(found["clean"])) if is_oid(found["commit"]) else None
-        )
+        return Checkpoint(found["commit"], float(found["time"])) if is_oid(found["commit"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_checkpoint(file: HostPath, commit: str, started: float, *, clean: bool) -> None:
-    """Make everything on the store's file system durable, then say so. `started` is when `commit` was the newest."""
+def write_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
+    """Make everything on the store's file system durable, then say so."""
     sync_file_system(file.parent)
-    note_checkpoint(file, Checkpoint(commit, started, clean))
-
-
-def note_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint down."""
     replace_text(file, json.dumps(asdict(checkpoint)))
 
 
@@ -73,8 +65,6 @@ def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
     repo = ledger.repo
     clear_leftovers(repo.folder)
     head = repo.ref(BRANCH)
-    if checkpoint is not None and checkpoint.clean and head == checkpoint.commit:
-        return False
     since = checkpoint.time - _SLACK_SECONDS if checkpoint else 0.0
     dropped = drop_damaged(repo, since)
     if head is None and checkpoint is None and ledger.index.last() is None and not (repo.folder / BRANCH).exists():

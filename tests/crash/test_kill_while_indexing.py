@@ -18,8 +18,9 @@ pytestmark = pytest.mark.fuse
 
 def indexer_of(live: Live) -> int | None:
     for child in children_of(live.daemon_pid()):
-        if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
-            return int(child)
+        with contextlib.suppress(FileNotFoundError):  # git's processes come and go
+            if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
     return None
 
 
