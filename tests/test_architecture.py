@@ -18,7 +18,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "onnx": "ctxfs/index/model_build.py",
     "safetensors": "ctxfs/index/model_build.py",
     "pathspec": "ctxfs/index/ignore.py",
-    "sqlite3": ("ctxfs/index/catalog.py", "ctxfs/versions/pathindex.py"),
+    "sqlite3": ("ctxfs/store/derived.py", "ctxfs/index/catalog.py"),
     "git": "ctxfs/versions/git.py",
     "gitdb": "ctxfs/versions/git.py",
     "msgpack": "ctxfs/rpc/wire.py",

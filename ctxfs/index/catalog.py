@@ -12,6 +12,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.index.chunks import Chunk
 from ctxfs.model.path import encode_name
+from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -87,7 +88,7 @@ def _decode(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-class Catalog:
+class Catalog(Derived):
     """One connection to the catalog. Methods block; a connection is used by one thread at a time."""
 
     def __init__(self, folder: HostPath, *, read_only: bool = False) -> None:
@@ -96,9 +97,8 @@ class Catalog:
             self._db = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA query_only=1")
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = _open_writable(file)
-        self._db.execute("PRAGMA busy_timeout=10000")
+            self._db = open_derived(file, _SCHEMA, SCHEMA_VERSION, foreign_keys="ON")
+        self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         self._db.execute("PRAGMA cache_size=-8000")
 
     @staticmethod
@@ -115,23 +115,6 @@ class Catalog:
                 db.close()
         except sqlite3.Error:
             return False
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
-
-    def begin(self) -> None:
-        """Start a transaction; `end` commits it."""
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def end(self) -> None:
-        """Commit the transaction that `begin` started."""
-        self._db.execute("COMMIT")
-
-    def abandon(self) -> None:
-        """Roll the open transaction back, if there is one."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
     # files
 
@@ -376,41 +359,3 @@ class Catalog:
         """Why files are not indexed: note → how many."""
         rows = self._db.execute("SELECT note, count(*) FROM files WHERE state='skipped' GROUP BY note ORDER BY 2 DESC")
         return dict(rows.fetchall())
-
-
-class _OtherVersion(Exception):
-    """The catalog was written by another version of ctxfs."""
-
-
-def _open_writable(file: HostPath) -> sqlite3.Connection:
-    try:
-        return _prepared(file)
-    except sqlite3.OperationalError:
-        raise  # busy, full disk, permissions: the file itself may be sound
-    except (sqlite3.DatabaseError, _OtherVersion):
-        # Damaged, or of another version: derived, so it is made again.
-        for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
-            file.with_name(name).unlink(missing_ok=True)
-        return _prepared(file)
-
-
-def _prepared(file: HostPath) -> sqlite3.Connection:
-    db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-    try:
-        db.execute("PRAGMA busy_timeout=10000")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA foreign_keys=ON")
-        db.execute("BEGIN IMMEDIATE")  # two threads may both find an empty file
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        db.execute("COMMIT")
-        if version not in (0, SCHEMA_VERSION):
-            raise _OtherVersion(str(version))
-    except BaseException:
-        db.close()
-        raise
-    return db

@@ -4,13 +4,12 @@ Also remembers what every file of the work tree looked like when its content was
 recognised without reading it. Paths are real ones, as bytes, slash-separated.
 """
 
-import contextlib
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any, NamedTuple
 
+from ctxfs.store.derived import Derived, open_derived
 from ctxfs.versions.commits import Actor, Commit
 
 _VERSION = 1
@@ -85,30 +84,11 @@ class Filter:
 EVERYTHING = Filter()
 
 
-class PathIndex:
+class PathIndex(Derived):
     """One connection; used by one thread at a time. Writers call `begin` and `end`."""
 
     def __init__(self, folder: HostPath) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "history.db"
-        self._db = self._open()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
-
-    def begin(self) -> None:
-        """Start a transaction."""
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def end(self) -> None:
-        """Commit it."""
-        self._db.execute("COMMIT")
-
-    def abandon(self) -> None:
-        """Roll back what is open."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        self._db = open_derived(folder / "history.db", _SCHEMA, _VERSION, secure_delete="ON")
 
     def clear(self) -> None:
         """Forget the history (not what files looked like)."""
@@ -393,16 +373,6 @@ class PathIndex:
         row = self._db.execute(sql, values).fetchone()
         return _commit(row) if row else None
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return _prepared(self._file)
-        except sqlite3.OperationalError:
-            raise  # busy, full disk, permissions: the file itself may be sound
-        except sqlite3.DatabaseError:
-            for suffix in ("", "-wal", "-shm"):
-                self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
-            return _prepared(self._file)
-
 
 _SEEN = "inode, size, mtime_ns, ctime_ns, mode, git_mode, oid, side"
 _BELOW = "(path=? OR (path>=? AND path<?))"
@@ -421,27 +391,3 @@ def _commit(row: tuple[Any, ...]) -> tuple[int, Commit]:
     seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes = row
     actor = Actor(str(principal), str(session), str(tool), str(reason))
     return int(seq), Commit(oid, tree, tuple(str(parents).split()), time_ns, actor, op, subject, (), scope, undoes)
-
-
-def _prepared(file: HostPath) -> sqlite3.Connection:
-    db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
-    try:
-        db.execute("PRAGMA busy_timeout=10000")
-        db.execute("PRAGMA journal_mode=WAL")
-        # Derived data: a commit need not wait for the disk, but a power cut must not leave a file that lies.
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("PRAGMA secure_delete=ON")
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version={_VERSION}")
-        db.execute("COMMIT")
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version}")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            db.close()
-        raise
-    return db

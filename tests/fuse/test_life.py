@@ -94,7 +94,9 @@ def test_the_daemon_ends_after_the_last_unmount(own_live: Live) -> None:
 def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
     live = own_live
     at = live.at.parent / "mnt-foreground"
-    process = subprocess.Popen(live.command("mount", str(at), "--foreground"), stdout=subprocess.PIPE)
+    # A shell's background jobs, as this test may be part of one, are deaf to SIGINT.
+    command = ["env", "--default-signal=INT", *live.command("mount", str(at), "--foreground")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         eventually("it is mounted", lambda: is_mounted(at))
         assert process.poll() is None

@@ -1,0 +1,71 @@
+"""SQLite files that hold only what can be derived: one that is damaged, or of another version, is made again."""
+
+import contextlib
+import sqlite3
+from pathlib import Path as HostPath
+
+BUSY_MS = 10_000
+
+
+class Derived:
+    """A connection to such a file, and its transactions. Methods block; one thread at a time."""
+
+    _db: sqlite3.Connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Start a transaction; `end` commits it."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        """Commit the transaction that `begin` started."""
+        self._db.execute("COMMIT")
+
+    def abandon(self) -> None:
+        """Roll the open transaction back, if there is one."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+class _OtherVersion(Exception):
+    """The file was written by another version of ctxfs."""
+
+
+def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> sqlite3.Connection:
+    """Open `file` for writing, with the tables of `schema`.
+
+    A commit need not wait for the disk, but a power cut does not leave a file that lies.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _prepared(file, schema, version, pragmas)
+    except sqlite3.OperationalError:
+        raise  # busy, full disk, permissions: the file itself may be sound
+    except (sqlite3.DatabaseError, _OtherVersion):
+        for suffix in ("", "-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        return _prepared(file, schema, version, pragmas)
+
+
+def _prepared(file: HostPath, schema: str, version: int, pragmas: dict[str, str]) -> sqlite3.Connection:
+    db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    try:
+        for name, value in {"busy_timeout": BUSY_MS, "journal_mode": "WAL", "synchronous": "NORMAL", **pragmas}.items():
+            db.execute(f"PRAGMA {name}={value}")
+        db.execute("BEGIN IMMEDIATE")  # two threads may both find an empty file
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            for statement in schema.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={version}")
+        db.execute("COMMIT")
+        if found not in (0, version):
+            raise _OtherVersion(str(found))
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.close()
+        raise
+    return db
