@@ -2,9 +2,11 @@
 
 import contextlib
 import sqlite3
+import time
 from pathlib import Path as HostPath
 
 BUSY_MS = 10_000
+_AGAIN_SECONDS = 0.01
 
 
 class Derived:
@@ -40,6 +42,18 @@ def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> s
     A commit need not wait for the disk, but a power cut does not leave a file that lies.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            return _open(file, schema, version, pragmas)
+        except sqlite3.OperationalError as error:
+            # Two that make the same file at once: SQLite does not wait by itself while it changes to a write-ahead log.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
+
+
+def _open(file: HostPath, schema: str, version: int, pragmas: dict[str, str]) -> sqlite3.Connection:
     try:
         return _prepared(file, schema, version, pragmas)
     except sqlite3.OperationalError:

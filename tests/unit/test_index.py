@@ -1,6 +1,7 @@
 """The catalog, the word index and the vectors, over real folders."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,27 @@ def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index
     index.follower.changed("knowledge/c", ("deploy.md",))
     index.words.refresh()
     assert index.words.count == index.catalog.counts().chunks
+
+
+def test_two_that_make_the_catalog_at_once_both_get_it(tmp_path: Path) -> None:
+    """As the indexer's two threads do at the first start; SQLite itself says `locked` at once in one case of thirty."""
+    faults: list[Exception] = []
+
+    def make(folder: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            Catalog(folder).close()
+        except Exception as error:
+            faults.append(error)
+
+    for attempt in range(100):
+        together = threading.Barrier(2)
+        threads = [threading.Thread(target=make, args=(tmp_path / str(attempt), together)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert faults == []
 
 
 def test_attributes_filter_and_follow_their_changes(index: Index) -> None:
