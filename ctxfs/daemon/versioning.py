@@ -61,10 +61,6 @@ class VersionService:
                 nursery.start_soon(self._upkeep_loop)
             self._wanted.set()
 
-    def close(self) -> None:
-        """Commit what is left. Blocks."""
-        self._app.archive.close()
-
     # the way to the mount processes
 
     async def sync(self, *, record: bool = True) -> list[str]:

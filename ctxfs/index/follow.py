@@ -225,17 +225,13 @@ def _stat(found: os.stat_result) -> FileStat:
 
 def _attributes(root: str, parts: tuple[str, ...]) -> dict[str, bytes]:
     """The sound `user.ctx.*` attributes of a file, without the prefix; nobody checked what was set behind our back."""
-    found = {}
     try:
         with beneath.directory_of(root, parts) as (folder, name):
-            place = beneath.magic_path(folder, name)
-            for key in os.listxattr(place, follow_symlinks=False):
-                short = key.removeprefix(PREFIX)
-                if key.startswith(PREFIX) and short in SETTABLE:
-                    found[short] = os.getxattr(place, key, follow_symlinks=False)
+            found = beneath.read_xattrs(beneath.magic_path(folder, name))
     except OSError:
         return {}  # no attributes on this file system, or the file has just gone
-    return {name: value for name, value in found.items() if is_sound(name, value)}
+    ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
+    return {name: value for name, value in ours.items() if name in SETTABLE and is_sound(name, value)}
 
 
 def _values(name: str, value: bytes) -> list[str]:

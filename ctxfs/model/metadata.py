@@ -13,7 +13,6 @@ from ctxfs.model.principal import Principal
 
 PREFIX = "user.ctx."
 COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed")
-COMPUTED_OF_DIRECTORIES = ("revision", "author", "session", "created_at")
 MAX_BYTES = 2048
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")

@@ -3,8 +3,9 @@
 import ctypes
 import errno
 import os
+import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 # Above any descriptor that the kernel hands out.
@@ -50,6 +51,32 @@ def read_file(root: str, names: Sequence[str], limit: int | None = None) -> byte
 def magic_path(directory: int, name: str) -> str:
     """A path for calls that take no directory descriptor; the last component is not followed by l-calls."""
     return f"/proc/self/fd/{directory}/{name}"
+
+
+def temporary_name() -> bytes:
+    """A name for a file that is about to be renamed over another one."""
+    return b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
+
+
+def is_temporary(name: bytes) -> bool:
+    """True for a name that `temporary_name` made."""
+    return name.startswith(b".ctxfs-") and name.endswith(b".tmp")
+
+
+def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
+    """The `user.*` attributes of a path (not followed) or a descriptor; none for a link."""
+    follow = isinstance(place, int)
+    try:
+        names = [name for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+            return {}
+        raise
+    found = {}
+    for name in names:
+        with suppress(OSError):  # removed meanwhile
+            found[name] = os.getxattr(place, name, follow_symlinks=follow)
+    return found
 
 
 RENAME_EXCHANGE = 2

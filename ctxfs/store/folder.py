@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
@@ -97,11 +96,7 @@ class Folder(Mount):
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         with self._located(path) as (parent, name):
-            if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                return {}
-            place = beneath.magic_path(parent, name)
-            names = [key for key in os.listxattr(place, follow_symlinks=False) if key.startswith("user.")]
-            return {key: os.getxattr(place, key, follow_symlinks=False) for key in names}
+            return beneath.read_xattrs(beneath.magic_path(parent, name))
 
     def _apply(self, change: Change) -> None:
         match change:
@@ -136,7 +131,7 @@ class Folder(Mount):
                 mode = stat.S_IMODE(old.st_mode) if stat.S_ISREG(old.st_mode) else 0o644
             except FileNotFoundError:
                 mode = 0o644
-            temporary = f".ctxfs-{uuid.uuid4().hex}.tmp"
+            temporary = beneath.temporary_name()
             fd = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
             )

@@ -8,6 +8,7 @@ import stat as st
 import time
 from collections.abc import Iterator, Sequence
 
+from ctxfs.store import beneath
 from ctxfs.versions.git import object_id
 from ctxfs.versions.large import pointer_text
 from ctxfs.versions.ledger import ABSENT, Ledger, State
@@ -15,7 +16,7 @@ from ctxfs.versions.names import shown_path
 from ctxfs.versions.pathindex import Seen
 from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
-from ctxfs.versions.worktree import git_mode, read_xattrs
+from ctxfs.versions.worktree import git_mode
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Capture:
                     found = os.fstat(fd)
                     if not st.S_ISREG(found.st_mode):
                         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-                    xattrs = read_xattrs(fd)
+                    xattrs = beneath.read_xattrs(fd)
                 mode, large = git_mode(found), None
                 # Under a new name the same inode with the same times is the file that was moved there.
                 known = ledger.index.seen_inode(found.st_ino, found.st_size, found.st_mtime_ns) if moved else None

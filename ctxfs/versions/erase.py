@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
@@ -70,12 +70,15 @@ class Eraser:
         """Everything that ever was at a path and below it, also under the names it had before."""
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
+        sides = set()
         rows = index.rows_below(path)
         for name in {row.path for row in rows}:
-            for version in index.versions(name):
-                if version.change.oid:
-                    contents.setdefault(version.change.path, set()).add(version.change.oid)
-        sides = [row.side for row in rows if row.side]
+            for _, change in index.versions(name):
+                if change.oid:
+                    contents.setdefault(change.path, set()).add(change.oid)
+                if change.side:
+                    sides.add(change.side)
+        sides |= {row.side for row in rows if row.side}
         if not rows:
             raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
         return self._doomed(frozenset((path,)), contents, sides, "")
@@ -249,12 +252,7 @@ class Eraser:
             "principal": doomed.principal,
             "large": sorted(doomed.large),
             "blobs": sorted(doomed.blobs),
-            "actor": {
-                "principal": actor.principal,
-                "session": actor.session,
-                "tool": actor.tool,
-                "reason": actor.reason,
-            },
+            "actor": asdict(actor),
         }
         replace_text(self._intent, json.dumps(value))
 

@@ -16,7 +16,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path as HostPath
 
 from ctxfs.versions.commits import Actor
@@ -78,9 +78,7 @@ class JournalWriter:
         name = self._folder / f"{time.time_ns():020}-{secrets.token_hex(4)}.jsonl"
         self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        actor = self.actor
-        head = {"principal": actor.principal, "session": actor.session, "tool": actor.tool, "reason": actor.reason}
-        os.write(self._fd, json.dumps(head).encode() + b"\n")
+        os.write(self._fd, json.dumps(asdict(self.actor)).encode() + b"\n")
         self._size = 0
 
 
@@ -149,7 +147,7 @@ class JournalReader:
             try:
                 value = json.loads(line)
                 if isinstance(value, dict):
-                    state.actor = Actor(value["principal"], value["session"], value["tool"], value["reason"])
+                    state.actor = Actor(**value)
                 elif state.actor is not None:
                     at, op, path, *to = value
                     yield Record(int(at), state.actor, str(op), path_bytes(path), path_bytes(to[0]) if to else b"")

@@ -4,7 +4,7 @@ Also remembers what every file of the work tree looked like when its content was
 recognised without reading it. Paths are real ones, as bytes, slash-separated.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any, NamedTuple
@@ -291,10 +291,7 @@ class PathIndex(Derived):
             names[name] = names.get(name, False) or bool(slash)
             at = start + name + (b"0" if slash else b"\0")
             if not slash:
-                inner = self._db.execute(
-                    "SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", (start + name + b"/", start + name + b"0")
-                ).fetchone()
-                names[name] = inner is not None or self._was_directory(start + name)
+                names[name] = self.was_directory(start + name)
 
     def was_directory(self, path: bytes) -> bool:
         """True if a path was a directory when it was last there, or had something in it."""
@@ -361,11 +358,6 @@ class PathIndex(Derived):
     def clear_seen(self) -> None:
         """Trust nothing: every file is read again."""
         self._db.execute("DELETE FROM seen")
-
-    def all_seen(self) -> Iterator[tuple[bytes, Seen]]:
-        """Everything that was remembered."""
-        for row in self._db.execute(f"SELECT path, {_SEEN} FROM seen"):
-            yield row[0], Seen(*row[1:])
 
     # inside
 

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
@@ -354,12 +354,7 @@ class Rollback:
             "subject": plan.subject,
             "scope": path_text(plan.scope),
             "undoes": plan.undoes,
-            "actor": {
-                "principal": actor.principal,
-                "session": actor.session,
-                "tool": actor.tool,
-                "reason": actor.reason,
-            },
+            "actor": asdict(actor),
         }
         temporary = self._intent.with_suffix(".new")
         temporary.write_text(json.dumps(value))

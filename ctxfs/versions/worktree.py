@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import os
-import secrets
 import stat as st
 from collections.abc import Iterator, Mapping
 
@@ -16,8 +15,6 @@ from ctxfs.versions.names import shown_path
 from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 
 log = logging.getLogger(__name__)
-
-_TEMPORARY = (b".ctxfs-", b".tmp")
 
 
 def git_mode(found: os.stat_result) -> int:
@@ -29,11 +26,6 @@ def git_mode(found: os.stat_result) -> int:
     if st.S_ISREG(found.st_mode):
         return MODE_PROGRAM if found.st_mode & 0o100 else MODE_FILE
     return 0
-
-
-def is_temporary(name: bytes) -> bool:
-    """True for a file that is about to be renamed over another one."""
-    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
 class WorkTree:
@@ -80,7 +72,7 @@ class WorkTree:
         fd = beneath.open_directory(self.root, _text(directory))
         try:
             for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
-                if is_temporary(name):
+                if beneath.is_temporary(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
@@ -113,7 +105,7 @@ class WorkTree:
     def xattrs(self, parts: Parts) -> dict[str, bytes]:
         """The `user.*` attributes of a file or directory."""
         with self._at(parts) as (parent, name):
-            return read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
+            return beneath.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
 
     # making
 
@@ -124,7 +116,7 @@ class WorkTree:
         """
         with self._at(parts) as (parent, name):
             self._clear_directory(parent, name, parts)
-            temporary = b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
+            temporary = beneath.temporary_name()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(temporary, flags, 0o600, dir_fd=parent)
             try:
@@ -149,7 +141,7 @@ class WorkTree:
         """Make `parts` a link."""
         with self._at(parts) as (parent, name):
             self._clear_directory(parent, name, parts)
-            temporary = b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
+            temporary = beneath.temporary_name()
             os.symlink(target, temporary, dir_fd=parent)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
@@ -196,7 +188,7 @@ class WorkTree:
         """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch)."""
         for folder, _, names in os.walk(os.fsencode(self.root)):
             for name in names:
-                if is_temporary(name):
+                if beneath.is_temporary(name):
                     path = os.path.join(folder, name)
                     with contextlib.suppress(OSError):
                         if os.lstat(path).st_ctime < older_than:
@@ -245,24 +237,8 @@ class WorkTree:
             os.close(fd)
 
 
-def read_xattrs(place: bytes | int) -> dict[str, bytes]:
-    """The `user.*` attributes of a path (not followed) or a descriptor."""
-    follow = isinstance(place, int)
-    try:
-        names = [name for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
-    except OSError as error:
-        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
-            return {}  # a link
-        raise
-    found = {}
-    for name in names:
-        with contextlib.suppress(OSError):  # removed meanwhile
-            found[name] = os.getxattr(place, name, follow_symlinks=follow)
-    return found
-
-
 def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:
-    now = read_xattrs(place)
+    now = beneath.read_xattrs(place)
     for name in now.keys() - wanted.keys():
         os.removexattr(place, name, follow_symlinks=False)
     for name, value in wanted.items():

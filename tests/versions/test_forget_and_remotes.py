@@ -61,6 +61,27 @@ def test_a_forgotten_directory_takes_large_files_and_attributes_along(past: Past
     check_sound(past)
 
 
+def test_a_large_file_is_forgotten_under_its_earlier_name_too(past: Past) -> None:
+    past.version("pad/first.bin", SECRET + os.urandom(LARGE))
+    past.move("pad/first.bin", "pad/second.bin")
+    past.archive.commit()
+    past.version("pad/second.bin", "small now")
+    past.archive.forget("pad/second.bin", "", ALICE)
+    assert list(past.archive.ledger.large.names()) == []
+    assert traces(past, b"zanzibar") == []
+    check_sound(past)
+
+
+def test_a_large_file_edited_only_before_its_rename_is_forgotten(past: Past) -> None:
+    past.version("pad/first.bin", SECRET + os.urandom(LARGE))
+    past.version("pad/first.bin", "small now")
+    past.move("pad/first.bin", "pad/second.bin")
+    past.archive.commit()
+    past.archive.forget("pad/second.bin", "", ALICE)
+    assert list(past.archive.ledger.large.names()) == []
+    assert traces(past, b"zanzibar") == []
+
+
 def test_the_same_content_elsewhere_is_named_not_taken(past: Past) -> None:
     past.version("memory/a/x.md", SECRET)
     past.version("memory/b/copy.md", SECRET, BOB)
