@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 from ctxfs.context.constructor import Context
 from ctxfs.context.request import Request, check_budget
@@ -236,15 +237,25 @@ def render_results(answer: Answer) -> bytes:
 
 
 def hit_record(hit: Hit) -> dict[str, object]:
-    """A hit as plain values."""
+    """A hit as plain values; `shares` add up to the score."""
+    chunk = hit.chunk
     return {
-        "path": printable(hit.path),
-        "first": hit.first,
-        "last": hit.last,
-        "heading": printable(hit.heading),
-        "kind": hit.kind,
+        "path": printable(chunk.path),
+        "first": chunk.first,
+        "last": chunk.last,
+        "heading": printable(chunk.heading),
+        "kind": chunk.kind,
+        "author": printable(chunk.author),
+        "date": date.fromordinal(chunk.day).isoformat() if chunk.day else "",
         "score": round(hit.score, 4),
         "signals": {name: round(value, 4) for name, value in hit.signals.items()},
-        "why": ", ".join(f"found by {name}" for name in sorted(hit.signals)),
-        "snippet": printable(" ".join(hit.text[:480].split())[:160]),
+        "shares": {name: round(value, 4) for name, value in hit.shares.items()},
+        "why": _why(hit),
+        "snippet": printable(" ".join(chunk.text[:480].split())[:160]),
     }
+
+
+def _why(hit: Hit) -> str:
+    """The signals that speak for a hit, the strongest first."""
+    for_it = sorted((name for name, share in hit.shares.items() if share > 0), key=lambda name: -hit.shares[name])
+    return ", ".join(for_it or sorted(hit.signals))

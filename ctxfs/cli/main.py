@@ -40,6 +40,7 @@ _COMMANDS = {
     "search": "ask",
     "context": "ask",
     "tokens": "ask",
+    "eval": "evaluation",
     "model": "models",
     "mcp": "agents",
     "completion": "shells",
@@ -60,7 +61,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"ctxfs.cli.{_COMMANDS[cmd_name]}")
-        found: click.Command = getattr(module, cmd_name)
+        found: click.Command = getattr(module, {"eval": "evaluate"}.get(cmd_name, cmd_name))
         return found
 
 

@@ -3,9 +3,9 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ctxfs.store.layout import Layout
 
 _LINE_SECONDS = 5.0
+
+Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
@@ -23,6 +25,16 @@ def working(what: str) -> Iterator[None]:
         return
     with Console(stderr=True).status(f"{what} …"):
         yield
+
+
+def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, one after another, with a bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, description=what)
 
 
 class IndexBar:

@@ -17,7 +17,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
-CANDIDATES = 200
+CANDIDATES = 400
 
 Search = Callable[[Query, Path, int], Awaitable[Answer]]
 
@@ -58,7 +58,7 @@ class Constructor:
         answers = await self._ask(request)
         notes = tuple(dict.fromkeys(note for answer in answers for note in answer.notes))
         hits = sorted(
-            (hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.first)
+            (hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.chunk.first)
         )
         return await blocking(assemble, request, pins, hits, notes, tokenizer)
 
@@ -122,13 +122,15 @@ def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
 
 
 def _piece(hit: Hit) -> Piece:
+    chunk = hit.chunk
     return Piece(
-        hit.path,
-        hit.first,
-        hit.last,
-        hit.text,
-        heading=hit.heading,
+        chunk.path,
+        chunk.first,
+        chunk.last,
+        chunk.text,
+        heading=chunk.heading,
         score=hit.score,
         signals=tuple((name, round(value, 4)) for name, value in sorted(hit.signals.items())),
-        sha256=hit.sha256,
+        sha256=chunk.sha256,
+        day=chunk.day,
     )

@@ -24,6 +24,7 @@ class Piece:
     signals: tuple[tuple[str, float], ...] = ()
     sha256: str = ""
     pinned: bool = False
+    day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class Plan:
     tokens: int = 0
 
 
-_MOST_TRIES = 4
+_ROUNDS = 6
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
-_CITATION_TOKENS = 12  # "[n:first-last] " and fences
+_CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _MOST_CHARACTERS = 20  # no tokenizer gets more characters than this out of a token, over a whole piece
 
 Render = Callable[[Sequence[Piece]], str]
@@ -73,7 +74,7 @@ def pack(pieces: Sequence[Piece], budget: int, render: Render, count: Count) -> 
             plan.excluded.append(Exclusion(piece, "budget"))  # hopeless: not worth counting
             continue
         header = 0 if piece.path in opened else count(piece.path) + _HEADER_TOKENS
-        cost = count(piece.text) + count(piece.heading) + _CITATION_TOKENS + header
+        cost = _body_cost(piece, count) + header
         if piece.pinned or cost <= left:
             plan.chosen.append(piece)
             opened.add(piece.path)
@@ -97,15 +98,32 @@ def _shrink(plan: Plan, budget: int, render: Render, count: Count) -> None:
 
 
 def _grow(plan: Plan, waiting: list[tuple[Piece, int]], budget: int, render: Render, count: Count) -> None:
-    """Estimates add up to more than the whole costs; use the difference, with few counts of the whole."""
-    tries = 0
-    for item in list(waiting):
-        piece, cost = item
-        if plan.tokens + cost > budget * 1.02 or tries >= _MOST_TRIES:
-            continue
-        tries += 1
-        tokens = count(render([*plan.chosen, piece]))
-        if tokens <= budget:
-            plan.chosen.append(piece)
-            plan.tokens = tokens
-            waiting.remove(item)
+    """Estimates add up to more than the whole costs: use the difference, best first, with few counts of the whole."""
+    estimated = max(1, sum(_body_cost(piece, count) for piece in plan.chosen))
+    for _ in range(_ROUNDS):
+        scale = min(1.0, plan.tokens / estimated)
+        left = budget - plan.tokens
+        added: list[tuple[Piece, int]] = []
+        for item in waiting:
+            if item[1] * scale <= left:
+                added.append(item)
+                left -= int(item[1] * scale)
+        if not added:
+            return
+        tokens = plan.tokens
+        while added:
+            tokens = count(render([*plan.chosen, *(piece for piece, _ in added)]))
+            if tokens <= budget:
+                break
+            del added[-max(1, len(added) // 4) :]
+        if not added:
+            return
+        plan.chosen.extend(piece for piece, _ in added)
+        plan.tokens = tokens
+        estimated += sum(cost for _, cost in added)
+        taken = {id(piece) for piece, _ in added}
+        waiting[:] = [item for item in waiting if id(item[0]) not in taken]
+
+
+def _body_cost(piece: Piece, count: Count) -> int:
+    return count(piece.text) + count(piece.heading) + _CITATION_TOKENS

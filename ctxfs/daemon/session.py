@@ -28,6 +28,12 @@ class LocalSession:
 
         self.app = App(layout)
         self._caller = self.app.caller(self.app.principal)
+        self._follows = True
+
+    def catch_up_once(self) -> None:
+        """Find what changed now, and take the files as they are for the rest of the session."""
+        self._catch_up()
+        self._follows = False
 
     def call(self, method: str, **arguments: object) -> Any:
         """Run the method under a trio loop of its own."""
@@ -38,7 +44,7 @@ class LocalSession:
 
         if method == "join":
             return self._join(**arguments)
-        if method in ("search", "context"):
+        if method in ("search", "context") and self._follows:
             self._catch_up()
         if method in AFTER_SYNC:
             self.app.archive.commit()

@@ -9,12 +9,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
+from typing import NamedTuple
 
 from ctxfs.index.chunks import Chunk
+from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import encode_name
 from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -27,7 +29,9 @@ CREATE TABLE attributes(
 CREATE INDEX attributes_file ON attributes(file);
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
-  first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, vector INTEGER);
+  first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
+  traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER);
+CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
 CREATE INDEX chunks_file ON chunks(file);
 CREATE INDEX chunks_vector ON chunks(vector);
 CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
@@ -71,6 +75,21 @@ class ChunkRow:
     kind: str
     mtime_ns: int
     sha256: str
+    author: str
+    day: int | None
+
+
+class Candidate(NamedTuple):
+    """What ranking needs to know of a chunk of a living file; `vector` is None while it waits for one."""
+
+    chunk: int
+    file: int
+    kind: str
+    author: str
+    day: int | None
+    traits: int
+    words: int
+    vector: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,20 +255,33 @@ class Catalog(Derived):
         numbers = []
         for chunk in chunks:
             cursor = self._db.execute(
-                "INSERT INTO chunks(file, first, last, heading, text) VALUES(?,?,?,?,?)",
-                (file, chunk.first, chunk.last, chunk.heading, chunk.text),
+                "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) "
+                "VALUES(?,?,?,?,?,?,?,?,?)",
+                (
+                    file,
+                    chunk.first,
+                    chunk.last,
+                    chunk.heading,
+                    chunk.text,
+                    chunk.author,
+                    chunk.day,
+                    int(traits(chunk.text)),
+                    word_count(chunk.text),
+                ),
             )
             numbers.append(int(cursor.lastrowid or 0))
         return numbers
 
-    def chunks_of(self, file: int) -> list[tuple[int, str, str]]:
-        """(number, heading, text) of a file's chunks."""
-        return list(self._db.execute("SELECT id, heading, text FROM chunks WHERE file=? ORDER BY id", (file,)))
+    def chunks_of(self, file: int) -> list[tuple[int, str, str, str]]:
+        """(number, heading, text, author) of a file's chunks, in the order of their lines."""
+        return list(self._db.execute("SELECT id, heading, text, author FROM chunks WHERE file=? ORDER BY id", (file,)))
 
-    def waiting(self, limit: int) -> list[tuple[int, str, str]]:
-        """(number, heading, text) of chunks without a vector, oldest first."""
+    def waiting(self, limit: int) -> list[tuple[int, str, str, str]]:
+        """(number, heading, text, author) of chunks without a vector, oldest first."""
         return list(
-            self._db.execute("SELECT id, heading, text FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,))
+            self._db.execute(
+                "SELECT id, heading, text, author FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,)
+            )
         )
 
     def known_vectors(self, digests: Iterable[bytes]) -> dict[bytes, int]:
@@ -321,14 +353,48 @@ class Catalog(Derived):
         """Those of `chunks` whose files are not gone."""
         marks = ",".join("?" * len(chunks))
         rows = self._db.execute(
-            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256 "
+            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
             f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone'",
             list(chunks),
         )
         return {
-            row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], sha256=(row[8] or b"").hex())  # type: ignore[misc]  # mypy cannot see the row's width
+            row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:])  # type: ignore[call-arg]  # mypy cannot see the row's width
             for row in rows
         }
+
+    def candidates(self, chunks: Sequence[int]) -> list[Candidate]:
+        """What ranking needs of those of `chunks` whose files are not gone, in the order of their numbers."""
+        out: list[Candidate] = []
+        for start in range(0, len(chunks), 5000):
+            part = list(chunks[start : start + 5000])
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(
+                f"SELECT c.id, c.file, f.kind, c.author, c.day, c.traits, c.words, c.vector "
+                f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone' ORDER BY c.id",
+                part,
+            )
+            out.extend(map(Candidate._make, rows))
+        return out
+
+    def vectors_near(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(chunk, file, vector) of those of `chunks` that have one, in the order of their numbers."""
+        out: list[tuple[int, int, int]] = []
+        for start in range(0, len(chunks), 5000):
+            part = list(chunks[start : start + 5000])
+            marks = ",".join("?" * len(part))
+            out.extend(
+                self._db.execute(
+                    f"SELECT id, file, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL ORDER BY id",
+                    part,
+                )
+            )
+        return out
+
+    def authors(self, limit: int = 20_000) -> list[str]:
+        """Everybody who says something in the files, as written there."""
+        return [
+            row[0] for row in self._db.execute("SELECT DISTINCT author FROM chunks WHERE author!='' LIMIT ?", (limit,))
+        ]
 
     # facts and totals
 

@@ -6,41 +6,56 @@ line's cut; together the chunks of a file cover every line that is not blank, on
 
 import ast
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
+
+from ctxfs.index.dates import day_of_value, first_day
 
 TARGET = 700
 LIMIT = 1200
 _STUB = 120
 MAX_LINE = 4000
+_MANY = 5000
+_HEAD = 4000
+NEIGHBOURS = 2  # units before and after a small one that are read with it when it is ranked
 
 TextKind = Literal["markdown", "code", "dialogue", "records", "text"]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail that leads to them."""
+    """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail that leads to them.
+
+    `author` is who says it and `day` when, as a proleptic day number, where the text or the file's name tells.
+    """
 
     text: str
     first: int
     last: int
     heading: str = ""
+    author: str = ""
+    day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A run of lines that belong together before sizes are evened out; lines are counted from 0, `end` excluded.
 
-    `members_of` is the class or module whose members may share a chunk; None when they may not.
+    `members_of` is the class or module whose members may share a chunk; None when they may not. A `whole` block is a unit
+    of its own, however small: a turn, a record.
     """
 
     start: int
     end: int
     heading: str = ""
     members_of: str | None = None
+    whole: bool = False
+    author: str = ""
+    day: int | None = None
 
 
 _CODE = frozenset(
@@ -49,7 +64,11 @@ _CODE = frozenset(
     "svelte swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
 )
 _MARKDOWN = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
+_FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
+_SAYER = ("speaker", "author", "from", "user", "sender", "role", "name")
+_WHEN = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
 _TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
+_SENTENCE = re.compile(r"[a-z]{3,}\s+[a-z]{2,}\s+[a-z]{2,}")
 _ATX = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
@@ -82,10 +101,27 @@ def cut(name: str, text: str) -> list[Chunk]:
     kind = text_kind(name, text)
     lines = text.split("\n")
     blocks = _python_blocks(text, lines) if kind == "code" and name.endswith((".py", ".pyi")) else _BLOCKS[kind](lines)
-    return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines)) is not None]
+    if len(blocks) > _MANY:
+        # A log of a hundred thousand records is searched by the screenful: a vector a line would take hours.
+        blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
+    author, day = _of_file(name, text, kind)
+    return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines, author, day)) is not None]
 
 
-def _chunk(block: Block, lines: list[str]) -> Chunk | None:
+def _of_file(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
+    """(author, day) of everything in a file: what its front matter says, else a date in its name."""
+    author, day = "", None
+    if kind == "markdown" and text.startswith("---\n"):
+        front = text[4 : max(text.find("\n---", 4), 4)][:_HEAD]
+        fields = {found[1].lower(): found[2] for found in _FIELD.finditer(front)}
+        author = next((fields[key].strip("\"' ") for key in ("author", "from") if fields.get(key)), "")
+        day = next(
+            (found for key in ("date", "created") if (found := first_day(fields.get(key, ""))) is not None), None
+        )
+    return author[:80], day if day is not None else first_day(name)
+
+
+def _chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chunk | None:
     start, end = block.start, block.end
     while start < end and not lines[start].strip():
         start += 1
@@ -95,7 +131,9 @@ def _chunk(block: Block, lines: list[str]) -> Chunk | None:
         return None
     # A line of megabytes (minified, base64) is searched by its head; the file itself stays whole.
     text = "\n".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines[start:end])
-    return Chunk(text, start + 1, end, block.heading)
+    return Chunk(
+        text, start + 1, end, block.heading, block.author or author, block.day if block.day is not None else day
+    )
 
 
 def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
@@ -116,6 +154,8 @@ def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
 
 
 def _may_join(held: Block, block: Block, lines: list[str]) -> bool:
+    if held.whole or block.whole:
+        return False
     if held.heading != block.heading and (held.members_of is None or held.members_of != block.members_of):
         return False
     # A heading or an import alone says nothing: it goes with what follows, whatever its size.
@@ -139,16 +179,16 @@ def _split(block: Block, lines: list[str]) -> Iterator[Block]:
         length = len(lines[number]) + 1
         if size + length > LIMIT and number > start:
             stop = blank if blank > start else number
-            yield Block(start, stop, block.heading)
+            yield replace(block, start=start, end=stop)
             start, size, blank = stop, _size(lines, stop, number), -1
         size += length
         if size >= TARGET // 2 and not lines[number].strip():
             blank = number
             if size >= TARGET:
-                yield Block(start, number + 1, block.heading)
+                yield replace(block, start=start, end=number + 1)
                 start, size, blank = number + 1, 0, -1
     if start < block.end:
-        yield Block(start, block.end, block.heading)
+        yield replace(block, start=start)
 
 
 def _paragraphs(lines: list[str]) -> list[Block]:
@@ -163,14 +203,47 @@ def _paragraphs(lines: list[str]) -> list[Block]:
     return blocks
 
 
-def _each_line(lines: list[str]) -> list[Block]:
-    return [Block(number, number + 1) for number, line in enumerate(lines) if line.strip()]
+def _records(lines: list[str]) -> list[Block]:
+    return [
+        Block(number, number + 1, "", None, True, *_of_record(line))
+        for number, line in enumerate(lines)
+        if line.strip()
+    ]
+
+
+def _of_record(line: str) -> tuple[str, int | None]:
+    """(author, day) that the fields of a JSON record tell."""
+    try:
+        record = json.loads(line) if len(line) <= MAX_LINE else None
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        return "", None
+    author = next((said for key in _SAYER if isinstance(said := record.get(key), str) and said), "")
+    day = next((found for key in _WHEN if (found := day_of_value(record.get(key))) is not None), None)
+    return author[:80], day
 
 
 def _turns(lines: list[str]) -> list[Block]:
-    starts = [number for number, line in enumerate(lines) if _TURN.match(line)]
-    edges = [0, *[start for start in starts if start > 0], len(lines)]
-    return [Block(start, end) for start, end in itertools.pairwise(edges) if end > start]
+    """A dialogue by turn; a date that stands between turns, or in brackets before one, holds for what follows."""
+    found = [(number, turn) for number, line in enumerate(lines) if (turn := _TURN.match(line))]
+    edges = [(0, ""), *[(number, turn[1]) for number, turn in found]]
+    if found and found[0][0] == 0:
+        edges = edges[1:]
+    blocks: list[Block] = []
+    day: int | None = None
+    for (start, author), (end, _) in itertools.pairwise([*edges, (len(lines), "")]):
+        opening = lines[start].split(":", 1)[0] if author else ""
+        stamped = first_day(opening)
+        if not author:
+            stamped = first_day("\n".join(lines[start:end])[:_HEAD])
+        day = stamped if stamped is not None else day
+        blocks.append(Block(start, end, "", None, True, author, day))
+        for line in lines[start + 1 : end] if author else ():
+            # A line of its own below a turn that is nothing but a date belongs to the turns after it.
+            if len(line) <= 60 and (standing := first_day(line)) is not None and not _SENTENCE.search(line):
+                day = standing
+    return blocks
 
 
 def _sections(lines: list[str]) -> list[Block]:
@@ -276,6 +349,6 @@ _BLOCKS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
     "markdown": _sections,
     "code": _code_blocks,
     "dialogue": _turns,
-    "records": _each_line,
+    "records": _records,
     "text": _paragraphs,
 }

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
-from ctxfs.index.chunks import cut, text_kind
+from ctxfs.index.chunks import NEIGHBOURS, cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.words import WordDocument, Words
+from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _BATCH_FILES = 400
+_SMALL_UNIT = 400  # characters
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 
 
@@ -208,9 +209,23 @@ class Follower:
                 self._writer.remove_file(file)
                 attributes = self._catalog.attributes(file)
                 confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
-                for chunk, heading, text in self._catalog.chunks_of(file):
+                chunks = self._catalog.chunks_of(file)
+                texts = [break_up(text) for _, _, text, _ in chunks]
+                for at, (chunk, heading, _, author) in enumerate(chunks):
                     self._writer.add(
-                        WordDocument(chunk, file, text, heading, path, kind, mtime_ns, attributes, confidence)
+                        WordDocument(
+                            chunk,
+                            file,
+                            texts[at],
+                            heading,
+                            path,
+                            kind,
+                            mtime_ns,
+                            attributes,
+                            confidence,
+                            _around(texts, at),
+                            author,
+                        )
                     )
             self._writer.commit()
             self._catalog.begin()
@@ -236,6 +251,14 @@ def _attributes(root: str, parts: tuple[str, ...]) -> dict[str, bytes]:
 
 def _values(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
+
+
+def _around(texts: list[str], at: int) -> str:
+    """A small unit with its neighbours; a large one says enough by itself."""
+    if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
+        return ""
+    near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
+    return " ".join(text if len(text) <= _SMALL_UNIT else text[:_SMALL_UNIT] for text in near)
 
 
 def _join(prefix: str, parts: tuple[str, ...]) -> str:

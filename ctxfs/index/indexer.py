@@ -18,6 +18,7 @@ from ctxfs.index.embed import Embedder, OnnxEmbedder, Vectors
 from ctxfs.index.follow import Follower
 from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.options import IndexedRoot, IndexerOptions
+from ctxfs.index.traits import essence
 from ctxfs.index.vectors import drop_graph, pack_vector, read_side_car
 from ctxfs.index.words import Words
 from ctxfs.model.errors import CommandError
@@ -81,9 +82,9 @@ class MeaningIndexer:
         else:
             self._notify(Event("graph"))
 
-    def _embed(self, waiting: list[tuple[int, str, str]]) -> None:
+    def _embed(self, waiting: list[tuple[int, str, str, str]]) -> None:
         embedder = self._loaded()
-        texts = [f"{heading}\n{text}" if heading else text for _, heading, text in waiting]
+        texts = [essence(text, heading, author) for _, heading, text, author in waiting]
         digests = [hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in texts]
         known = self._catalog.known_vectors(dict.fromkeys(digests))
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
@@ -92,7 +93,7 @@ class MeaningIndexer:
         try:
             for digest, vector in zip(new, found, strict=True):
                 known[digest] = self._catalog.add_vector(digest, pack_vector(vector))
-            self._catalog.assign((known[digest], chunk) for digest, (chunk, _, _) in zip(digests, waiting, strict=True))
+            self._catalog.assign((known[digest], chunk) for digest, (chunk, *_) in zip(digests, waiting, strict=True))
             self._catalog.end()
         except BaseException:
             self._catalog.abandon()

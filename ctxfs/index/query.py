@@ -1,8 +1,8 @@
 """A question as people type it, parsed once into what the engines ask for.
 
-Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `since:`, `until:`, `mode:words|meaning|hybrid`, and the
-attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`, `quarantined:`. Anything that does not parse as one of these
-is plain words. A question of filters alone asks for every file that passes them.
+Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
+`mode:words|meaning|hybrid`, and the attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`, `quarantined:`. Anything
+that does not parse as one of these is plain words. A question of filters alone asks for every file that passes them.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Literal
 Mode = Literal["hybrid", "words", "meaning"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning")
 _PIECE = re.compile(r'([+-]?)"([^"]*)"|(\S+)')
-_FILTER = re.compile(r"(kind|path|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
+_FILTER = re.compile(r"(kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
 _SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
 _LEAST = 1e-9
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
@@ -36,6 +36,7 @@ class Query:
     mode: Mode = "hybrid"
     attributes: tuple[tuple[str, str], ...] = ()
     confidence: tuple[float, float] | None = None
+    authors: tuple[str, ...] = ()
 
     @property
     def has_words(self) -> bool:
@@ -45,7 +46,7 @@ class Query:
     @property
     def has_filters(self) -> bool:
         """True when not every file may answer."""
-        chosen = self.kinds or self.paths or self.attributes
+        chosen = self.kinds or self.paths or self.attributes or self.authors
         return bool(chosen or self.confidence or self.since is not None or self.until is not None)
 
     @property
@@ -62,7 +63,7 @@ class Query:
 def parse_query(text: str, now: datetime | None = None) -> Query:
     """Parse a question; never raises. Unknown filters and broken operators are read as words."""
     words: list[str] = []
-    lists: dict[str, list[str]] = {name: [] for name in ("phrase", "must", "not", "kind", "path")}
+    lists: dict[str, list[str]] = {name: [] for name in ("phrase", "must", "not", "kind", "path", "author")}
     times: dict[str, int] = {}
     attributes: list[tuple[str, str]] = []
     confidence: tuple[float, float] | None = None
@@ -82,7 +83,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
             times[name] = when
         elif name == "mode" and value in _MODES:
             mode = next(known for known in _MODES if known == value)
-        elif name in ("kind", "path"):
+        elif name in ("kind", "path", "author"):
             lists[name].append(value.strip("/"))
         elif name == "confidence" and (share := _parse_share(value)) is not None:
             confidence = share
@@ -103,6 +104,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
         mode=mode,
         attributes=tuple(attributes),
         confidence=confidence,
+        authors=tuple(lists["author"]),
     )
 
 

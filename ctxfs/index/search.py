@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
-from ctxfs.index.catalog import Catalog, ChunkRow, Counts
-from ctxfs.index.fuse_ranks import Scored, fuse
+from ctxfs.index.catalog import Candidate, Catalog, ChunkRow, Counts
+from ctxfs.index.chunks import NEIGHBOURS
+from ctxfs.index.hints import Hints, known_names, read_hints
 from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
@@ -17,30 +18,31 @@ from ctxfs.model.path import Path
 
 if TYPE_CHECKING:
     # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
-    from ctxfs.index.embed import Embedder
+    from ctxfs.index.embed import Embedder, Vectors
+    from ctxfs.index.fuse_ranks import Column, Scored
     from ctxfs.index.vectors import VectorTable
     from ctxfs.index.words import Words
 
-POOL = 200
+POOL = 400
 _FILTER_EXACT = 20_000
 _FEW = 50
 _MATCHING = 1_000_000
+_SATISFYING = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers, with the score of every signal that found it."""
+    """A chunk that answers: its score, what each signal measured, and how much of the score each one made."""
 
-    path: str
-    first: int
-    last: int
-    heading: str
-    text: str
-    kind: str
-    mtime_ns: int
-    sha256: str
+    chunk: ChunkRow
     score: float
     signals: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The file it is in."""
+        return self.chunk.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Searcher:
         self._embedder_fault = ""
         self._vector_model = ""
         self._behind = ""
+        self._names: dict[str, list[str]] = {}
         self._opened_inode = 0
         self.generation = 0
 
@@ -90,6 +93,7 @@ class Searcher:
                 self._vectors.load_graph()
             self._vectors.load(catalog.vectors_after)
             self._behind = _behind(catalog)
+            self._names = known_names(catalog.authors())
             self.generation += 1
 
     def forget(self) -> None:
@@ -100,31 +104,15 @@ class Searcher:
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
-        notes = []
         with self._lock:
             catalog = self._opened()
             if catalog is None or self._words is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
             if not query.has_words:
-                chunks = catalog.first_chunks(self._words.matching(query, below, _MATCHING), limit)
-                passing = [Scored(chunk, 1.0, {"filter": 1.0}) for chunk in chunks]
-                return Answer(query, self._hits(catalog, passing))
-            rankings: dict[str, Sequence[tuple[int, float]]] = {}
-            if query.mode != "meaning":
-                rankings["words"] = self._words.search(query, below, POOL)
-            if query.mode != "words":
-                found, note = self._by_meaning(catalog, query, below)
-                rankings["meaning"] = found
-                if note:
-                    notes.append(note)
-            if self._behind and rankings.get("meaning"):
-                notes.append(self._behind)
-            scored = fuse(rankings, partial=("meaning",) if self._behind else ())
-            if query.must or query.phrases or query.must_not:
-                # Operators are about words: what the word index did not return does not satisfy them.
-                satisfying = {chunk for chunk, _ in self._words.search(query, below, 5000)}
-                scored = [item for item in scored if item.chunk in satisfying]
-            return Answer(query, self._hits(catalog, scored[:limit]), tuple(notes))
+                return Answer(query, self._passing(catalog, query, below, limit))
+            hints = read_hints(query, self._names)
+            scored, notes = self._ranked(catalog, hints, below, limit)
+            return Answer(query, self._hits(catalog, scored), tuple(notes))
 
     def find(self, query: Query, below: Path, limit: int) -> list[str]:
         """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
@@ -187,6 +175,7 @@ class Searcher:
             self._vectors.load_graph()
             self._vectors.load(self._catalog.vectors_after)
             self._behind = _behind(self._catalog)
+            self._names = known_names(self._catalog.authors())
         return self._catalog
 
     def _loaded(self) -> Embedder | None:
@@ -199,52 +188,101 @@ class Searcher:
                 self._embedder_fault = f"{error.message}: words only. {error.remedy}"
         return self._embedder
 
-    def _by_meaning(self, catalog: Catalog, query: Query, below: Path) -> tuple[list[tuple[int, float]], str]:
+    def _passing(self, catalog: Catalog, query: Query, below: Path, limit: int) -> list[Hit]:
+        """A question of filters alone: the files that pass, newest first."""
+        assert self._words is not None
+        chunks = catalog.first_chunks(self._words.matching(query, below, _MATCHING), limit)
+        rows = catalog.chunk_rows(chunks)
+        return [Hit(rows[chunk], 1.0, {"filter": 1.0}) for chunk in chunks if chunk in rows]
+
+    def _ranked(self, catalog: Catalog, hints: Hints, below: Path, limit: int) -> tuple[list[Scored], list[str]]:
+        """The best `limit` candidates of all engines, and what could not be looked at."""
+        from ctxfs.index.features import columns, profile_of
+        from ctxfs.index.fuse_ranks import fuse, mixed_weights
+
+        assert self._words is not None
+        query, notes = hints.query, []
+        found: dict[str, dict[int, float]] = {}
+        # Who is named in a question is one among many: what they say has places of its own among the candidates.
+        questions = (
+            [query, replace(query, authors=tuple(hints.authors))] if hints.authors and not query.authors else [query]
+        )
+        if query.mode != "meaning":
+            found["words"] = {k: v for asked in questions for k, v in self._words.search(asked, below, POOL)}
+            found["around"] = {k: v for asked in questions for k, v in self._words.search_around(asked, below, POOL)}
+        vector = None
+        if query.mode != "words":
+            vector, note = self._vector(query)
+            found["meaning"] = {}
+            if vector is not None:
+                for asked in questions:
+                    found["meaning"].update(self._nearest(catalog, vector, asked, below))
+            notes += [note] if note else []
+            if self._behind and found["meaning"]:
+                notes.append(self._behind)
+        candidates = catalog.candidates(sorted({chunk for scores in found.values() for chunk in scores}))
+        if query.must or query.phrases or query.must_not:
+            # Operators are about words: what the word index did not return does not satisfy them.
+            satisfying = {chunk for chunk, _ in self._words.search(query, below, _SATISFYING)}
+            candidates = [candidate for candidate in candidates if candidate.chunk in satisfying]
+        signals = columns(candidates, found, hints)
+        if vector is not None and found["meaning"]:
+            signals |= self._cosines(catalog, vector, candidates)
+        return fuse(
+            [candidate.chunk for candidate in candidates],
+            signals,
+            mixed_weights([profile_of(candidate) for candidate in candidates]),
+            ("meaning", "nearby") if self._behind else (),
+            limit,
+        ), notes
+
+    def _vector(self, query: Query) -> tuple[Vectors | None, str]:
+        """(the question as a vector, why there is none)."""
         if self._model is None:
-            return [], "" if query.mode == "hybrid" else "search by meaning is switched off (index.meaning = false)"
+            return None, "" if query.mode == "hybrid" else "search by meaning is switched off (index.meaning = false)"
         embedder = self._loaded()
         if embedder is None:
-            return [], self._embedder_fault
+            return None, self._embedder_fault
         if not self._vectors.count:
-            return [], "nothing has been embedded yet: words only for now"
-        if not query.plain:
-            return [], ""
-        vector = embedder.embed([query.plain])[0]
+            return None, "nothing has been embedded yet: words only for now"
+        return (embedder.embed([query.plain])[0], "") if query.plain else (None, "")
+
+    def _nearest(self, catalog: Catalog, vector: Vectors, query: Query, below: Path) -> list[tuple[int, float]]:
+        """(chunk, cosine) of the nearest that pass the filters."""
+        assert self._words is not None
         filtered = query.has_filters or bool(below.parts)
-        allowed = self._words.allowed(query, below, _FILTER_EXACT) if filtered and self._words is not None else None
+        allowed = self._words.allowed(query, below, _FILTER_EXACT) if filtered else None
         if allowed is not None:
             pairs = catalog.vectors_of(allowed)
             nearest = dict(self._vectors.search_among(vector, [number for _, number in pairs], POOL))
             scored = [(chunk, nearest[number]) for chunk, number in pairs if number in nearest]
-            return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:POOL], ""
-        nearest = dict(self._vectors.search(vector, POOL * (4 if filtered else 1)))
-        scored = [(chunk, nearest[number]) for number, chunk in catalog.chunks_with(list(nearest))]
-        if filtered:
-            rows = catalog.chunk_rows([chunk for chunk, _ in scored])
-            scored = [pair for pair in scored if pair[0] in rows and _passes(rows[pair[0]], query, below)]
-            if query.attributes or query.confidence:
-                passing = set(self._words.matching(query, below, _MATCHING)) if self._words is not None else set()
+        else:
+            nearest = dict(self._vectors.search(vector, POOL * (4 if filtered else 1)))
+            scored = [(chunk, nearest[number]) for number, chunk in catalog.chunks_with(list(nearest))]
+            if filtered:
+                passing = set(self._words.matching(query, below, _MATCHING))
                 scored = [pair for pair in scored if pair[0] in passing]
-        return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:POOL], ""
+        return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:POOL]
+
+    def _cosines(self, catalog: Catalog, vector: Vectors, candidates: Sequence[Candidate]) -> dict[str, Column]:
+        """How near each candidate is, whoever found it, and how near a turn is together with its neighbours."""
+        import numpy as np
+
+        from ctxfs.index.features import is_turn, nearby_means
+
+        own = np.array([item.vector if item.vector is not None else -1 for item in candidates], dtype=np.int64)
+        reach = range(-NEIGHBOURS, NEIGHBOURS + 1)
+        turns = {item.chunk + step for item in candidates if is_turn(item) for step in reach}
+        near = np.array(catalog.vectors_near(sorted(turns)), dtype=np.int64).reshape(-1, 3)
+        cosines = self._vectors.cosines(vector, np.concatenate([own, near[:, 2]]))
+        out = {"meaning": cosines[: len(own)]}
+        if turns:
+            out["nearby"] = nearby_means(candidates, near[:, :2], cosines[len(own) :], NEIGHBOURS)
+        return out
 
     def _hits(self, catalog: Catalog, scored: Sequence[Scored]) -> list[Hit]:
         rows = catalog.chunk_rows([item.chunk for item in scored])
-        return [
-            Hit(
-                row.path,
-                row.first,
-                row.last,
-                row.heading,
-                row.text,
-                row.kind,
-                row.mtime_ns,
-                row.sha256,
-                item.score,
-                item.signals,
-            )
-            for item in scored
-            if (row := rows.get(item.chunk)) is not None
-        ]
+        return [Hit(rows[item.chunk], item.score, item.signals, item.shares) for item in scored if item.chunk in rows]
 
 
 def _behind(catalog: Catalog) -> str:
@@ -253,17 +291,3 @@ def _behind(catalog: Catalog) -> str:
     if waiting <= max(_FEW, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
-
-
-def _passes(row: ChunkRow, query: Query, below: Path) -> bool:
-    """The filters again, for a broad filter that was not resolved to a list of chunks."""
-    path = Path(tuple(row.path.split("/")))
-    if not path.is_below(below):
-        return False
-    if query.kinds and row.kind not in query.kinds:
-        return False
-    if query.paths and not any(wanted.lower() in row.path.lower() for wanted in query.paths):
-        return False
-    if query.since is not None and row.mtime_ns < query.since:
-        return False
-    return query.until is None or row.mtime_ns <= query.until

@@ -44,6 +44,7 @@ class VectorTable:
         self._graph: Any = None
         self._graph_last = 0
         self._graph_count = 0
+        self._graph_numbers = np.empty(0, dtype=np.int64)
         self._numbers = np.empty(_GROW, dtype=np.int64)
         self._matrix = np.empty((_GROW, dimensions), dtype=np.float32)
         self._rows = 0
@@ -83,6 +84,7 @@ class VectorTable:
             keep = self._numbers[: self._rows] > about["last"]
             numbers, matrix = self._numbers[: self._rows][keep], self._matrix[: self._rows][keep]
             self._graph, self._graph_last, self._graph_count = graph, int(about["last"]), int(about["count"])
+            self._graph_numbers = np.sort(np.asarray(graph.get_ids_list(), dtype=np.int64))
             self._rows = len(numbers)
             self._numbers = np.empty(self._rows + _GROW, dtype=np.int64)
             self._matrix = np.empty((self._rows + _GROW, self._dimensions), dtype=np.float32)
@@ -105,19 +107,26 @@ class VectorTable:
     def search_among(self, vector: Vectors, numbers: Sequence[int], limit: int) -> list[tuple[int, float]]:
         """Like `search`, but only `numbers`, exactly."""
         wanted = np.unique(np.asarray(numbers, dtype=np.int64))
+        cosines = self.cosines(vector, wanted)
+        known = ~np.isnan(cosines)
+        return sorted(_best(wanted[known], cosines[known], limit), key=lambda pair: (-pair[1], pair[0]))
+
+    def cosines(self, vector: Vectors, numbers: Any) -> Any:
+        """float64 [len(numbers)]: the cosine of each of `numbers` (int64, any order); NaN for those not loaded."""
+        out = np.full(len(numbers), np.nan)
         with self._lock:
             loaded = self._numbers[: self._rows]
-            places = np.searchsorted(loaded, wanted)
-            inside = places < self._rows
-            inside[inside] = loaded[places[inside]] == wanted[inside]
-            found = _best(wanted[inside], self._matrix[places[inside]] @ vector, limit)
-            covered = wanted[wanted <= self._graph_last] if self._graph is not None else wanted[:0]
-            if len(covered):
-                known = covered[np.isin(covered, np.asarray(self._graph.get_ids_list(), dtype=np.int64))]
+            if self._rows:
+                places = np.minimum(np.searchsorted(loaded, numbers), self._rows - 1)
+                inside = loaded[places] == numbers
+                out[inside] = self._matrix[places[inside]] @ vector
+            if self._graph is not None:
+                covered = np.flatnonzero(np.isnan(out) & (numbers <= self._graph_last))
+                known = covered[np.isin(numbers[covered], self._graph_numbers)]
                 if len(known):
-                    rows = np.asarray(self._graph.get_items(known, return_type="numpy"), dtype=np.float32)
-                    found += _best(known, rows @ vector, limit)
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:limit]
+                    rows = np.asarray(self._graph.get_items(numbers[known], return_type="numpy"), dtype=np.float32)
+                    out[known] = rows @ vector
+        return out
 
     def _reserve(self, more: int) -> None:
         needed = self._rows + more

@@ -28,11 +28,15 @@ _FUNCTION_WORDS = frozenset(
 )
 _WRITER_BYTES = 30_000_000
 _FIELDS = (("text", 1.0), ("heading", 1.2), ("path", 0.6))
+_AROUND = "around"
 
 
 @dataclass(frozen=True, slots=True)
 class WordDocument:
-    """What the word index keeps of a chunk."""
+    """What the word index keeps of a chunk; `around` is a small unit with its neighbours, empty for one that stands alone.
+
+    Both texts are broken up already (`break_up`).
+    """
 
     chunk: int
     file: int
@@ -43,6 +47,8 @@ class WordDocument:
     mtime_ns: int
     attributes: Sequence[tuple[str, str]] = ()
     confidence: float | None = None
+    around: str = ""
+    author: str = ""
 
 
 def _schema() -> tantivy.Schema:
@@ -50,10 +56,10 @@ def _schema() -> tantivy.Schema:
     builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
-    for name, _ in _FIELDS:
+    for name in (*(name for name, _ in _FIELDS), _AROUND):
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
     builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
-    for name in ("under", "kind", "attribute"):
+    for name in ("under", "kind", "attribute", "author"):
         builder.add_text_field(name, stored=False, tokenizer_name="raw", index_option="basic")
     return builder.build()
 
@@ -83,6 +89,12 @@ def break_up(text: str) -> str:
         else:
             out.append(word)
     return " ".join(out)
+
+
+def author_terms(name: str) -> list[str]:
+    """What `author:` finds somebody by: the whole name and each of its words, in small letters."""
+    whole = printable(name).lower()
+    return list(dict.fromkeys((whole, *_WORD.findall(whole))))
 
 
 def _pairs(word: str) -> list[str]:
@@ -137,6 +149,11 @@ class Words:
             return []
         return self._run(asked, limit)
 
+    def search_around(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
+        """Like `search`, by the words of a small unit and its neighbours (a turn in its dialogue)."""
+        asked = self._query(query, below, around=True)
+        return [] if asked is None else self._run(asked, limit)
+
     def allowed(self, query: Query, below: Path, limit: int) -> list[int] | None:
         """The chunks that pass the filters alone: None when there are none, or more than `limit` pass."""
         filters = self._filters(query, below)
@@ -159,10 +176,10 @@ class Words:
     def _tokens(self, text: str) -> list[str]:
         return list(self._terms.analyze(break_up(text)))
 
-    def _query(self, query: Query, below: Path) -> tantivy.Query | None:
-        telling = [word for word in query.words if word.lower().strip("?!.,;:") not in _FUNCTION_WORDS]
-        words = telling or query.words
-        should = [self._any_field(term) for word in words for term in dict.fromkeys(self._tokens(word))]
+    def _query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
+        words = telling_words(query.words)
+        terms = list(dict.fromkeys(term for word in words for term in self._tokens(word)))
+        should = [self._term(_AROUND, term) if around else self._any_field(term) for term in terms]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
             phrase = self._phrase(required)
@@ -187,6 +204,8 @@ class Words:
             groups.append([self._path_filter(path) for path in query.paths])
         if query.kinds:
             groups.append([self._term("kind", kind) for kind in query.kinds])
+        if query.authors:
+            groups.append([self._term("author", name.lower()) for name in query.authors])
         groups.extend([self._term("attribute", f"{name}={value}")] for name, value in query.attributes)
         if query.confidence is not None:
             low, high = query.confidence
@@ -223,6 +242,15 @@ class Words:
         return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in _FIELDS])
 
 
+def telling_words(words: Sequence[str]) -> Sequence[str]:
+    """`words` without those that only hold a question together; all of them if there are no others."""
+    return [word for word in words if _bare(word) not in _FUNCTION_WORDS] or words
+
+
+def _bare(word: str) -> str:
+    return word.lower().strip("?!.,;:\"'()").removesuffix("'s").removesuffix("\u2019s")
+
+
 def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
     return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
 
@@ -249,7 +277,12 @@ class WordWriter:
         out.add_unsigned("chunk", document.chunk)
         out.add_unsigned("file", document.file)
         out.add_unsigned("mtime", max(0, document.mtime_ns))
-        out.add_text("text", break_up(document.text))
+        out.add_text("text", document.text)
+        if document.around:
+            out.add_text(_AROUND, document.around)
+        if document.author:
+            for name in author_terms(document.author):
+                out.add_text("author", name)
         out.add_text("heading", break_up(document.heading))
         path = printable(document.path)
         out.add_text("path", break_up(path))

@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 import ctxfs
 from ctxfs.index.chunks import LIMIT, MAX_LINE, cut, text_kind
+from ctxfs.index.dates import find_dates
 
 REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__file__).parent.parent.glob("*.md"))
 
@@ -60,6 +62,54 @@ def test_a_dialogue_is_recognised_and_cut_between_turns() -> None:
     text = "\n".join(f"{who}: {'words ' * 30}" for who in ("Ada", "Bob") * 8)
     assert text_kind("chat.txt", text) == "dialogue"
     assert all(chunk.text.startswith(("Ada:", "Bob:")) for chunk in cut("chat.txt", text))
+
+
+def test_each_turn_is_a_unit_with_its_author_and_the_date_above_it() -> None:
+    text = "1:56 pm on 8 May, 2023\n\nAda: hi\nBob Lee: where?\nin the shed\nAda: ok\n9 May 2023\nBob Lee: done\nAda: thanks\n"
+    found = [(chunk.author, chunk.first, date.fromordinal(chunk.day or 1).isoformat()) for chunk in cut("a.txt", text)]
+    assert found == [
+        ("", 1, "2023-05-08"), ("Ada", 3, "2023-05-08"), ("Bob Lee", 4, "2023-05-08"), ("Ada", 6, "2023-05-08"),
+        ("Bob Lee", 8, "2023-05-09"), ("Ada", 9, "2023-05-09"),
+    ]  # fmt: skip
+
+
+def test_a_record_says_who_and_when_in_its_fields() -> None:
+    lines = [
+        '{"speaker": "Ada", "ts": 1683504000, "text": "hi"}',
+        '{"from": "Bob", "date": "2024-01-02", "n": [1]}',
+        "[1, 2]",
+    ]
+    found = [(chunk.author, chunk.day) for chunk in cut("a.jsonl", "\n".join(lines))]
+    assert found == [("Ada", date(2023, 5, 8).toordinal()), ("Bob", date(2024, 1, 2).toordinal()), ("", None)]
+
+
+def test_front_matter_and_the_name_of_a_file_say_who_and_when() -> None:
+    noted = cut("2024-02-03 notes.md", "# A\n\nB.\n")[0]
+    assert noted.day == date(2024, 2, 3).toordinal()
+    signed = cut("a.md", '---\nauthor: "Ada"\ndate: 2023-05-08\n---\n\n# A\n\nB.\n')[-1]
+    assert (signed.author, signed.day) == ("Ada", date(2023, 5, 8).toordinal())
+
+
+def test_a_log_of_very_many_records_is_searched_by_the_screenful() -> None:
+    few, many = '{"a": "some words in a record"}\n' * 100, '{"a": "some words in a record"}\n' * 20_000
+    assert len(cut("a.jsonl", few)) == 100
+    assert len(cut("a.jsonl", many)) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("7 May 2023", [(2023, 5, 7)]),
+        ("on May 7th, 2023 and 2023-05-08", [(2023, 5, 7), (2023, 5, 8)]),
+        ("in July", [(None, 7, None)]),
+        ("July 2022", [(2022, 7, None)]),
+        ("3 March", [(None, 3, 3)]),
+        ("log-20230508.txt", [(2023, 5, 8)]),
+        ("may I march there in 2023, version 1.2.3, 5-6 people", []),
+    ],
+)
+def test_dates_are_read_as_people_write_them(text: str, wanted: list[tuple[int | None, int, int | None]]) -> None:
+    assert [(found.year, found.month, found.day) for found in find_dates(text)] == wanted
 
 
 def test_one_line_of_megabytes_is_bounded() -> None:

@@ -52,9 +52,9 @@ def index(tmp_path: Path, corpus: Path) -> Iterator[Index]:
 
 def test_words_find_the_file_with_its_lines(index: Index) -> None:
     hit = index.ask("rotate signing keys").hits[0]
-    assert (hit.path, hit.heading) == ("knowledge/c/rotation.md", "Keys > Rotating keys")
+    assert (hit.path, hit.chunk.heading) == ("knowledge/c/rotation.md", "Keys > Rotating keys")
     lines = (index.corpus / "rotation.md").read_text().splitlines()
-    assert hit.text == "\n".join(lines[hit.first - 1 : hit.last])
+    assert hit.chunk.text == "\n".join(lines[hit.chunk.first - 1 : hit.chunk.last])
 
 
 def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index) -> None:
@@ -256,6 +256,27 @@ def test_meaning_finds_what_words_do_not(tmp_path: Path, corpus: Path) -> None:
     assert made.paths("mode:words changing cryptographic secrets periodically") == []
     assert made.paths("changing cryptographic secrets periodically")[0] == "rotation.md"
     assert made.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
+
+
+DIALOGUE = """8 May 2023
+
+Ada: I bought a red bicycle yesterday.
+Bob: Nice! Where will you ride it?
+Ada: Along the canal, every morning.
+Bob: I sold my old bicycle in March.
+Ada: How was the choir?
+Bob: We sang for two hours.
+"""
+
+
+def test_in_a_dialogue_who_is_named_and_what_stands_beside_a_turn_decide(index: Index) -> None:
+    (index.corpus / "talk.txt").write_text(DIALOGUE)
+    (index.corpus / "later.txt").write_text(DIALOGUE.replace("8 May", "9 June").replace("red bicycle", "blue kite"))
+    index.follower.scan_all()
+    assert index.ask("What did Bob do with the bicycle").hits[0].chunk.text == "Bob: I sold my old bicycle in March."
+    assert index.ask("what did Ada buy on 9 June 2023").hits[0].chunk.text == "Ada: I bought a blue kite yesterday."
+    assert {hit.chunk.author for hit in index.ask("author:Bob bicycle").hits} == {"Bob"}
+    assert "Ada: Along the canal, every morning." in [hit.chunk.text for hit in index.ask("ride").hits]
 
 
 def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(tmp_path: Path, corpus: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxfs.index.hints import known_names, read_hints
 from ctxfs.index.query import parse_query
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,3 +43,30 @@ def test_no_text_makes_the_parser_fail(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "   ", "mode:words", '""'])
 def test_a_question_without_words_is_empty(text: str) -> None:
     assert parse_query(text, NOW).is_empty
+
+
+@pytest.mark.parametrize(
+    ("question", "authors", "words"),
+    [
+        ("What did Caroline research?", {"Caroline"}, "What did research?"),
+        ("What is Caroline's identity?", {"Caroline"}, "What is identity?"),
+        ("Where does Bob live", {"Bob Lee"}, "Where does live"),
+        ("will it rain", set(), "will it rain"),
+        ("Will it rain", set(), "Will it rain"),
+        ("Where is Will?", {"Will"}, "Where is"),
+        ("Caroline", {"Caroline"}, "Caroline"),
+    ],
+)
+def test_who_is_named_is_looked_for_among_those_who_speak(question: str, authors: set[str], words: str) -> None:
+    names = known_names(["Caroline", "Bob Lee", "Will", "user"])
+    hints = read_hints(parse_query(question), names)
+    assert hints.authors == authors
+    assert " ".join(hints.query.words) == words
+
+
+def test_a_question_that_asks_for_a_time_is_known_as_one() -> None:
+    asks = {
+        text: read_hints(parse_query(text), {}).asks_when
+        for text in ("when was it?", "how long ago", "what is it", "whenever")
+    }
+    assert asks == {"when was it?": True, "how long ago": True, "what is it": False, "whenever": False}

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,29 +6,44 @@ from hypothesis import strategies as st
 from ctxfs.context.pack import Piece, pack
 from ctxfs.context.render import render_markdown
 from ctxfs.context.tokens import upper_bound
-from ctxfs.index.fuse_ranks import fuse
+from ctxfs.index.fuse_ranks import WEIGHTS, fuse, mixed_weights
+
+
+def columns(
+    **signals: dict[int, float],
+) -> tuple[list[int], dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"]]:
+    """(chunks, signals) as `fuse` takes them, from what each signal found."""
+    chunks = sorted({chunk for found in signals.values() for chunk in found})
+    return chunks, {name: np.array([found.get(c, np.nan) for c in chunks]) for name, found in signals.items()}
 
 
 def test_what_both_engines_find_comes_before_what_one_finds() -> None:
-    found = fuse({"words": [(1, 9.0), (2, 8.0), (3, 1.0)], "meaning": [(2, 0.9), (4, 0.8), (1, 0.1)]})
+    found = fuse(*columns(words={1: 9.0, 2: 8.0, 3: 1.0}, meaning={2: 0.9, 4: 0.8, 1: 0.1}))
     assert found[0].chunk == 2
     assert found[0].signals == {"words": 8.0, "meaning": 0.9}
+    assert sum(found[0].shares.values()) == pytest.approx(found[0].score)
 
 
 def test_one_engine_alone_keeps_its_order() -> None:
-    assert [scored.chunk for scored in fuse({"words": [(7, 3.0), (1, 2.0), (9, 1.0)], "meaning": []})] == [7, 1, 9]
+    assert [scored.chunk for scored in fuse(*columns(words={7: 3.0, 1: 2.0, 9: 1.0}, meaning={}))] == [7, 1, 9]
 
 
 def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_missed() -> None:
-    rankings = {"words": [(1, 9.0), (2, 5.0)], "meaning": [(2, 0.9), (3, 0.8), (4, 0.1)]}
-    assert next(scored.chunk for scored in fuse(rankings)) == 2
-    missed = {scored.chunk: scored.score for scored in fuse(rankings)}[1]
-    spared = {scored.chunk: scored.score for scored in fuse(rankings, partial=("meaning",))}[1]
+    chunks, signals = columns(words={1: 9.0, 2: 5.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
+    assert fuse(chunks, signals)[0].chunk == 2
+    missed = {scored.chunk: scored.score for scored in fuse(chunks, signals)}[1]
+    spared = {scored.chunk: scored.score for scored in fuse(chunks, signals, partial=("meaning",))}[1]
     assert spared > missed
 
 
 def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
-    assert [scored.chunk for scored in fuse({"words": [(5, 1.0), (2, 1.0), (9, 1.0)]})] == [2, 5, 9]
+    assert [scored.chunk for scored in fuse(*columns(words={5: 1.0, 2: 1.0, 9: 1.0}))] == [2, 5, 9]
+
+
+def test_weights_follow_what_the_candidates_are() -> None:
+    assert mixed_weights(["prose"] * 4) == dict(WEIGHTS["prose"])
+    half = mixed_weights(["prose", "dialogue"])
+    assert half["author"] == pytest.approx(WEIGHTS["dialogue"]["author"] / 2)
 
 
 pieces = st.lists(
@@ -82,10 +98,11 @@ def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text:
 
 
 def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
+    from ctxfs.index.catalog import ChunkRow
     from ctxfs.index.search import Hit
     from mounts.search import name_links
 
-    hit = Hit("memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", 1.0)
+    hit = Hit(ChunkRow(1, "memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", "", None), 1.0)
     ((name, target),) = name_links([hit, hit], 20)
     assert name.startswith("01 ä")
     assert name.endswith(".md")

@@ -1,0 +1,69 @@
+"""Fit the weights of dialogues: the order of evidence among candidates, by gradient descent on numpy. Used by `locomo --fit`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxfs.context.quality import Gold, Place
+from ctxfs.index.fuse_ranks import WEIGHTS, prepare
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Searcher
+from ctxfs.model.path import Path
+
+NAMES = tuple(WEIGHTS["dialogue"])
+_DEEP = 15.0  # ranks far below it gain as much from moving up as ranks far above
+_STEPS = 250
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Case:
+    """A question's candidates as columns of prepared signals [n, signals], and which rows hold evidence."""
+
+    signals: Matrix
+    evidence: list[int]
+
+
+def collect(searcher: Searcher, gold: list[Gold]) -> list[Case]:
+    """Ask each question and keep every candidate with its signals."""
+    out = []
+    for asked in gold:
+        hits = searcher.search(parse_query(asked.question), Path.parse(asked.below), 10_000).hits
+        raw = {name: np.array([hit.signals.get(name, np.nan) for hit in hits]) for name in NAMES}
+        columns = prepare(raw)
+        matrix = np.stack([columns.get(name, np.zeros(len(hits))) for name in NAMES], axis=1)
+        places = [Place(hit.chunk.path, hit.chunk.first, hit.chunk.last) for hit in hits]
+        evidence = [n for n, place in enumerate(places) if any(item.touches(place) for item in asked.relevant)]
+        if evidence:
+            out.append(Case(matrix, evidence))
+    return out
+
+
+def fit(cases: list[Case], start: Matrix, steps: int = _STEPS, rate: float = 0.05) -> Matrix:
+    """Weights that lower the mean of log(depth + rank of evidence), with the rank made smooth by a sigmoid (Adam)."""
+    weights, mean, square = start.copy(), np.zeros(len(start)), np.zeros(len(start))
+    for step in range(1, steps + 1):
+        slope = np.zeros(len(start))
+        for case in cases:
+            scores = case.signals @ weights
+            above = 1 / (1 + np.exp(-np.clip(scores[None] - scores[case.evidence][:, None], -30, 30)))
+            ranks = above.sum(axis=1)
+            # All evidence is needed, so the one that ranks last counts most.
+            push = (ranks / ranks.sum() / (_DEEP + ranks))[:, None] * above * (1 - above)
+            slope += push.sum(axis=0) @ case.signals - push.sum(axis=1) @ case.signals[case.evidence]
+        slope = slope / len(cases) + 2e-5 * weights
+        mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2
+        fall = rate / (4 if step > steps * 2 // 3 else 1)
+        weights -= fall * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.99**step)) + 1e-9)
+    return weights
+
+
+def fit_dialogue(conversations: list[tuple[Searcher, list[Gold]]]) -> None:
+    """Fit on the conversations with an even position and print the table."""
+    even = [case for searcher, gold in conversations[0::2] for case in collect(searcher, gold)]
+    start = np.array([WEIGHTS["dialogue"][name] for name in NAMES])
+    weights = fit(even, start)
+    weights /= np.abs(weights).mean()
+    for name, weight in zip(NAMES, weights, strict=True):
+        print(f'"{name}": {weight:.2f},')

@@ -1,0 +1,124 @@
+"""Long dialogues: LoCoMo (Maharana et al. 2024), `python -m benchmarks.locomo --data DIR [--one] [--repaired] [--fit]`.
+
+DIR holds locomo10.json and, for --repaired, errors.json (corrected citations). Each session of a conversation becomes an ordinary text
+file, one turn a line under its date, in a folder that is added as a source like any other; questions of categories 1 to 4 are asked
+through the same session as `ctxfs search` and `ctxfs context`. One store a conversation, or one over all with --one.
+
+The weights of dialogues were fitted (--fit) on the conversations with an even position, so look at `odd` for what is unseen.
+Tokens are WordPiece (the embedding model's tokenizer.json), headers and citations counted.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ctxfs.cli.evaluation import BUDGETS, measure
+from ctxfs.context.quality import Gold, Outcome, parse_place, summarise
+from ctxfs.daemon.session import LocalSession
+from ctxfs.index.model_files import default_model_folder
+from ctxfs.store.layout import find_store
+
+CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
+_CITED = re.compile(r"D:?(\d+):0*(\d+)")
+
+
+def write_conversation(sample: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Write the sessions as text files; turn id → path:line below `folder`."""
+    conversation, places = sample["conversation"], {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 100):
+        turns = conversation.get(f"session_{number}")
+        if not turns:
+            continue
+        lines = [conversation[f"session_{number}_date_time"], ""]
+        for turn in turns:
+            shared = f" [shares {turn['blip_caption']}]" if turn.get("blip_caption") else ""
+            lines.append(f"{turn['speaker']}: {' '.join(turn['text'].split())}{shared}")
+            places[turn["dia_id"]] = f"session-{number:02}.txt:{len(lines)}"
+        (folder / f"session-{number:02}.txt").write_text("\n".join(lines) + "\n")
+    return places
+
+
+def questions_of(
+    sample: dict[str, Any], at: int, places: dict[str, str], source: str, errors: dict[str, Any]
+) -> list[Gold]:
+    """Questions of categories 1 to 4 whose cited turns exist, as published or with corrected citations."""
+    out = []
+    for number, asked in enumerate(sample["qa"]):
+        cited = [f"D{a}:{b}" for text in asked["evidence"] for a, b in _CITED.findall(text)]
+        mended = errors.get(f"locomo_{at}_qa{number}", {}).get("correct_evidence") or ()
+        evidence = [turn for turn in mended if turn in places] or [turn for turn in cited if turn in places]
+        if asked["category"] in CATEGORIES and evidence:
+            relevant = tuple(parse_place(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
+            out.append(Gold(asked["question"], relevant, CATEGORIES[asked["category"]], source))
+    return out
+
+
+def make_store(folder: Path, sources: dict[str, Path]) -> Path:
+    """A store with these sources, indexed by words and meaning; as it is if it is there already."""
+    store = folder / "store"
+    if not store.exists():
+        run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
+        subprocess.run([*run, "init"], check=True, stdout=subprocess.DEVNULL)
+        for name, source in sources.items():
+            subprocess.run([*run, "add", str(source), "--name", name], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)
+    return store
+
+
+def show(title: str, outcomes: list[Outcome]) -> None:
+    """A row of figures."""
+    figures = summarise(outcomes)
+    print(f"{title:<14}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--one", action="store_true", help="one index over all conversations")
+    parser.add_argument("--repaired", action="store_true", help="citations as errors.json corrects them")
+    parser.add_argument("--keep", type=Path, help="keep the stores here, and use those that are there")
+    parser.add_argument("--fit", action="store_true", help="fit the weights of dialogues and print them")
+    parser.add_argument("--budget", type=int, action="append", help="tokens of a context; 0: only search")
+    arguments = parser.parse_args()
+    samples = json.loads((arguments.data / "locomo10.json").read_text())
+    errors: dict[str, Any] = {}
+    if arguments.repaired:
+        errors = {item["question_id"]: item for item in json.loads((arguments.data / "errors.json").read_text())}
+    with tempfile.TemporaryDirectory(prefix="ctxfs-locomo-") as scratch:
+        root = arguments.keep or Path(scratch)
+        sources, gold = {}, []
+        for at, sample in enumerate(samples):
+            name = sample["sample_id"]
+            places = write_conversation(sample, root / "corpus" / name)
+            sources[name] = root / "corpus" / name
+            gold.append(questions_of(sample, at, places, f"knowledge/{name}", errors))
+        groups = [(root / "one", sources)] if arguments.one else [(root / n, {n: s}) for n, s in sources.items()]
+        sessions = [LocalSession(find_store(str(make_store(folder, inside)))) for folder, inside in groups]
+        if arguments.one:
+            # Over all conversations, and nobody says which one is meant.
+            sessions *= len(samples)
+            gold = [[Gold(g.question, g.relevant, g.category) for g in group] for group in gold]
+        if arguments.fit:
+            from benchmarks.fitting import fit_dialogue
+
+            fit_dialogue([(opened.app.searcher, group) for opened, group in zip(sessions, gold, strict=True)])
+            return
+        tokenizer = str(default_model_folder() / "tokenizer.json")
+        budgets = tuple(filter(None, arguments.budget or BUDGETS))
+        found = [measure(s, group, budgets, tokenizer)[0] for s, group in zip(sessions, gold, strict=True)]
+        flat = [outcome for group in found for outcome in group]
+        show("all", flat)
+        show("even (fitted)", [outcome for group in found[0::2] for outcome in group])
+        show("odd (unseen)", [outcome for group in found[1::2] for outcome in group])
+        for category in CATEGORIES.values():
+            show(category, [outcome for outcome in flat if outcome.gold.category == category])
+
+
+if __name__ == "__main__":
+    main()

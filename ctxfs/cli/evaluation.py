@@ -1,0 +1,126 @@
+"""eval: measure search and contexts against questions whose answers are known."""
+
+import json
+import time
+from pathlib import Path as HostPath
+from typing import Any
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn
+from ctxfs.cli.progress import counted
+from ctxfs.context.quality import (
+    Gold,
+    Outcome,
+    Place,
+    by_category,
+    parse_gold,
+    regressions,
+    score_context,
+    score_hits,
+    summarise,
+)
+from ctxfs.daemon.session import LocalSession, Session, session
+from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+
+BUDGETS = (500, 1000, 2000, 4000)
+
+
+@click.command(name="eval")
+@click.argument("gold", type=click.Path(exists=True, dir_okay=False, path_type=HostPath))
+@click.option("--below", default="", metavar="PATH", help="Ask below this directory, where a question names none.")
+@click.option("--budget", "budgets", multiple=True, type=click.IntRange(1), help="Tokens of a context. Repeatable.")
+@click.option("--tokenizer", default="bound", show_default=True, help='"bound", or the path of a tokenizer.json.')
+@click.option("--baseline", type=click.Path(path_type=HostPath), help="Compare with this file; exit code 6 if worse.")
+@click.option("--save", is_flag=True, help="Write the figures to --baseline instead of comparing.")
+@click.option("--tolerance", default=0.005, show_default=True, help="How much worse than the baseline is not worse.")
+@click.option("--json", "as_json", is_flag=True, help="Figures as JSON, by category too.")
+@click.pass_obj
+def evaluate(
+    store: str | None,
+    gold: HostPath,
+    below: str,
+    budgets: tuple[int, ...],
+    tokenizer: str,
+    baseline: HostPath | None,
+    save: bool,
+    tolerance: float,
+    as_json: bool,
+) -> None:
+    """Measure search against GOLD, JSON lines of questions whose answers are known.
+
+    \b
+    {"question": "how often are keys rotated?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
+
+    A relevant place is a path, a path:line or a path:first-last; "category" and "below" may be added. Figures: recall@1, @5 and @10,
+    nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and 4000 tokens, and the time to find.
+    Exit code 6 when a figure is worse than --baseline says.
+    """
+    if save and baseline is None:
+        raise CommandError("--save needs a place", "name the file: --baseline FILE --save")
+    questions = parse_gold(gold.read_text(encoding="utf-8"))
+    before = _read_baseline(baseline) if baseline is not None and not save else {}
+    with session(store) as opened:
+        outcomes, notes = measure(opened, questions, budgets or BUDGETS, tokenizer, below)
+    for note in notes:
+        warn(note)
+    summary, categories = summarise(outcomes), by_category(outcomes)
+    worse = regressions(summary, before, tolerance)
+    if as_json:
+        say_json({**summary, "categories": categories, "notes": notes, "worse": worse})
+    else:
+        _show({"all": summary, **categories})
+    if save and baseline is not None:
+        baseline.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    for line in worse:
+        warn(f"worse than {baseline}: {line}")
+    if worse:
+        raise click.exceptions.Exit(EXIT_UNHEALTHY)
+
+
+def measure(
+    opened: Session, questions: list[Gold], budgets: tuple[int, ...], tokenizer: str, below: str = ""
+) -> tuple[list[Outcome], list[str]]:
+    """(an outcome for each question, what could not be looked at)."""
+    outcomes, notes = [], dict[str, None]()
+    if isinstance(opened, LocalSession):
+        opened.catch_up_once()
+    for gold in counted(questions, "questions"):
+        outcome = Outcome(gold)
+        at = gold.below or below
+        start = time.perf_counter()
+        answer = opened.call("search", question=gold.question, below=at, limit=10)
+        outcome.seconds = time.perf_counter() - start
+        notes.update(dict.fromkeys(answer["notes"]))
+        score_hits(outcome, [_place(hit) for hit in answer["hits"]])
+        for budget in budgets:
+            request = {"query": gold.question, "budget": budget, "tokenizer": tokenizer, "paths": [at] if at else []}
+            manifest = json.loads(opened.call("context", request=request)["manifest"])
+            score_context(outcome, budget, map(_place, manifest["items"]))
+        outcomes.append(outcome)
+    return outcomes, list(notes)
+
+
+def _place(item: dict[str, Any]) -> Place:
+    return Place(item["path"], item["first"], item["last"])
+
+
+def _read_baseline(file: HostPath) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            f"cannot read the baseline '{file}': {error}", "write one: --baseline FILE --save"
+        ) from error
+    if not isinstance(found, dict):
+        raise CommandError(f"'{file}' is no baseline", "write one: --baseline FILE --save")
+    return found
+
+
+def _show(rows: dict[str, dict[str, float]]) -> None:
+    width = max(map(len, rows))
+    names = list(rows["all"])
+    say(" " * width + "  " + "  ".join(f"{name:>9}" for name in names))
+    for row, figures in rows.items():
+        cells = [f"{figures[name]:9.0f}" if name == "questions" else f"{figures[name]:9.3f}" for name in names]
+        say(f"{row:<{width}}  " + "  ".join(cells))

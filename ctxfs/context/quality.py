@@ -1,0 +1,158 @@
+"""How good answers are, against questions whose answers are known. Pure: gold and answers in, numbers out.
+
+Gold is JSON lines: {"question": "…", "relevant": ["path", "path:12", "path:3-9"]}, with "category" and "below" if wanted.
+`recall@k`: the share of a question's relevant places that the first k hits touch. `ndcg@10` (Järvelin and Kekäläinen 2002): a
+hit gains 1 if it touches a relevant place that no earlier hit touched. `whole@B`: 1 if every line of every relevant place is in
+the context of B tokens.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from ctxfs.model.errors import invalid
+
+CUTS = (1, 5, 10)
+_LINES = re.compile(r"(.+):(\d{1,9})(?:-(\d{1,9}))?")
+_END = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Lines of a file; the whole of it when nothing else was said."""
+
+    path: str
+    first: int = 1
+    last: int = _END
+
+    def touches(self, other: "Place") -> bool:
+        """True if the two share a line."""
+        return self.path == other.path and self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """A question and where its answer is."""
+
+    question: str
+    relevant: tuple[Place, ...]
+    category: str = ""
+    below: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one question got; `whole` by budget in tokens, `seconds` for finding alone."""
+
+    gold: Gold
+    recall: dict[int, float] = field(default_factory=dict)
+    ndcg: float = 0.0
+    whole: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def parse_gold(text: str) -> list[Gold]:
+    """Read JSON lines; EINVAL names the first line that is wrong."""
+    out = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            out.append(_gold(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            wanted = '{"question": "…", "relevant": ["path:3-9", …]}'
+            raise invalid("gold", f"line {number}: {error or 'not a record'}; wanted: {wanted}") from error
+    if not out:
+        raise invalid("gold", "there is no question in it")
+    return out
+
+
+def _gold(record: Any) -> Gold:
+    if not isinstance(record, dict) or not isinstance(record.get("question"), str):
+        raise ValueError("'question' is missing")
+    relevant = record.get("relevant")
+    if not isinstance(relevant, list) or not relevant or not all(isinstance(item, str) for item in relevant):
+        raise ValueError("'relevant' is a list of one or more paths")
+    places = tuple(map(parse_place, relevant))
+    return Gold(record["question"], places, str(record.get("category", "")), str(record.get("below", "")))
+
+
+def parse_place(text: str) -> Place:
+    """`path`, `path:12` or `path:3-9`."""
+    found = _LINES.fullmatch(text)
+    if found is None:
+        return Place(text)
+    return Place(found[1], int(found[2]), int(found[3] or found[2]))
+
+
+def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
+    """Fill in recall and nDCG; `hits` best first."""
+    relevant = outcome.gold.relevant
+    left = set(range(len(relevant)))
+    gains = []
+    for hit in hits[: max(CUTS)]:
+        new = {number for number in left if relevant[number].touches(hit)}
+        left -= new
+        gains.append(1.0 if new else 0.0)
+        if len(gains) in CUTS:
+            outcome.recall[len(gains)] = 1 - len(left) / len(relevant)
+    for cut in CUTS:
+        outcome.recall.setdefault(cut, 1 - len(left) / len(relevant))
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(relevant), 10) + 1))
+    outcome.ndcg = sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:10], 1)) / ideal
+
+
+def score_context(outcome: Outcome, budget: int, pieces: Iterable[Place]) -> None:
+    """Fill in whether all evidence is inside a context."""
+    lines: dict[str, list[tuple[int, int]]] = {}
+    for piece in pieces:
+        lines.setdefault(piece.path, []).append((piece.first, piece.last))
+    outcome.whole[budget] = float(all(_covered(place, lines.get(place.path, ())) for place in outcome.gold.relevant))
+
+
+def _covered(place: Place, ranges: Iterable[tuple[int, int]]) -> bool:
+    at = place.first
+    for first, last in sorted(ranges):
+        if first > at:
+            break
+        at = max(at, last + 1)
+    # A whole file is there when any of it is: which of its lines matter was not said.
+    return at > place.last or (place.last == _END and at > place.first)
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Means over questions, and the median and 95th percentile of seconds in milliseconds."""
+    times = sorted(outcome.seconds * 1000 for outcome in outcomes)
+    summary: dict[str, float] = {"questions": len(outcomes)}
+    for cut in CUTS:
+        summary[f"recall@{cut}"] = fmean(outcome.recall[cut] for outcome in outcomes)
+    summary["ndcg@10"] = fmean(outcome.ndcg for outcome in outcomes)
+    for budget in sorted({budget for outcome in outcomes for budget in outcome.whole}):
+        summary[f"whole@{budget}"] = fmean(outcome.whole.get(budget, 0.0) for outcome in outcomes)
+    summary["p50_ms"] = times[len(times) // 2]
+    summary["p95_ms"] = times[min(len(times) - 1, int(len(times) * 0.95))]
+    return {name: round(value, 4) for name, value in summary.items()}
+
+
+def by_category(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """The same for each category that was named."""
+    categories = sorted({outcome.gold.category for outcome in outcomes} - {""})
+    return {name: summarise([item for item in outcomes if item.gold.category == name]) for name in categories}
+
+
+def regressions(summary: Mapping[str, float], baseline: Mapping[str, Any], tolerance: float) -> list[str]:
+    """What is worse than the baseline by more than `tolerance`; times are not compared."""
+    out = []
+    for name, before in baseline.items():
+        if name.endswith("_ms") or name == "questions" or not isinstance(before, int | float):
+            continue
+        now = summary.get(name)
+        if now is None:
+            out.append(f"{name}: {before:.4f} before, not measured now")
+        elif now < before - tolerance:
+            out.append(f"{name}: {before:.4f} before, {now:.4f} now")
+    return out

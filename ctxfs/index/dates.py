@@ -1,0 +1,84 @@
+"""Dates as people write them. Pure; years outside 1900 to 2199 are taken for other numbers."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+_MONTHS = tuple("january february march april may june july august september october november december".split())
+_NAMES = {form: number for number, name in enumerate(_MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
+_MONTH = "|".join(sorted(_NAMES, key=len, reverse=True))
+_YEAR = r"(?:19|20|21)\d\d"
+_ISO = re.compile(rf"(?<![\d-])({_YEAR})[-/.](0[1-9]|1[0-2])(?:[-/.](0[1-9]|[12]\d|3[01]))?(?!\d)")
+_COMPACT = re.compile(rf"(?<!\d)({_YEAR})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d)")
+_DAY_FIRST = re.compile(
+    rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?[\s-]+({_MONTH})\.?\b(?:[\s,-]+({_YEAR})\b)?", re.IGNORECASE
+)
+_MONTH_FIRST = re.compile(
+    rf"\b({_MONTH})\.?\s+(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:\s*,?\s*({_YEAR})\b)?", re.IGNORECASE
+)
+_MONTH_ALONE = re.compile(rf"\b({'|'.join(name.title() for name in _MONTHS if name != 'may')})\b")
+_LATEST_MS = 10**11  # a count of seconds above this is one of milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Mentioned:
+    """A date, as far as it was said: `None` is what was left open."""
+
+    year: int | None
+    month: int
+    day: int | None
+
+    def fits(self, when: date) -> int:
+        """2: the very day; 1: the month; 0: another time."""
+        if self.month != when.month or self.year not in (None, when.year):
+            return 0
+        return 2 if self.day == when.day else 1
+
+    @property
+    def ordinal(self) -> int | None:
+        """The day's proleptic number, if all of it was said and there is such a day."""
+        if self.year is None or self.day is None:
+            return None
+        try:
+            return date(self.year, self.month, self.day).toordinal()
+        except ValueError:
+            return None
+
+
+def find_dates(text: str) -> list[Mentioned]:
+    """Every date in a text: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`."""
+    found: dict[tuple[int, int], Mentioned] = {}
+
+    def take(span: tuple[int, int], year: str | None, month: str, day: str | None) -> None:
+        if all(span[1] <= start or span[0] >= end for start, end in found):
+            number = _NAMES.get(month.lower()) or int(month)
+            said = int(day) if day and 1 <= int(day) <= 31 else None
+            found[span] = Mentioned(int(year) if year else None, number, said)
+
+    for match in _ISO.finditer(text):
+        take(match.span(), match[1], match[2], match[3])
+    for match in _COMPACT.finditer(text):
+        take(match.span(), match[1], match[2], match[3])
+    for match in _DAY_FIRST.finditer(text):
+        take(match.span(), match[3], match[2], match[1])
+    for match in _MONTH_FIRST.finditer(text):
+        if match[2] or match[3]:
+            take(match.span(), match[3], match[1], match[2])
+    for match in _MONTH_ALONE.finditer(text):
+        take(match.span(), None, match[1], None)
+    return [found[span] for span in sorted(found)]
+
+
+def first_day(text: str) -> int | None:
+    """The first complete date in a text, as a proleptic day number."""
+    return next((day for mentioned in find_dates(text) if (day := mentioned.ordinal) is not None), None)
+
+
+def day_of_value(value: object) -> int | None:
+    """The day that a field of a record means: seconds or milliseconds since the epoch, or text with a date."""
+    if isinstance(value, str):
+        return first_day(value[:80])
+    if isinstance(value, int | float) and not isinstance(value, bool) and 10**8 < value < 10**13:
+        seconds = value / 1000 if value > _LATEST_MS else value
+        return datetime.fromtimestamp(seconds, UTC).date().toordinal()
+    return None

@@ -1,0 +1,72 @@
+"""The figures of `ctxfs eval`, on cases small enough to count by hand."""
+
+import math
+
+import pytest
+
+from ctxfs.context.quality import (
+    Gold,
+    Outcome,
+    Place,
+    by_category,
+    parse_gold,
+    regressions,
+    score_context,
+    score_hits,
+    summarise,
+)
+
+TWO = Gold("q", (Place("a.md", 3, 5), Place("b.md", 1, 1)))
+
+
+def test_gold_names_files_lines_and_ranges() -> None:
+    (found,) = parse_gold('{"question": "q", "relevant": ["a.md", "b.md:7", "c:d.md:2-4"], "category": "x"}\n\n')
+    assert [(p.path, p.first, min(p.last, 99)) for p in found.relevant] == [
+        ("a.md", 1, 99),
+        ("b.md", 7, 7),
+        ("c:d.md", 2, 4),
+    ]
+    assert found.category == "x"
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"question": 1, "relevant": ["a"]}', '{"question": "q", "relevant": []}', ""]
+)
+def test_gold_that_cannot_be_read_says_which_line(line: str) -> None:
+    with pytest.raises(OSError, match=r"line 2|no question"):
+        parse_gold(f'{{"question": "q", "relevant": ["a"]}}\n{line}' if line else "\n")
+
+
+def test_a_place_counts_once_and_a_hit_that_finds_nothing_new_gains_nothing() -> None:
+    outcome = Outcome(TWO)
+    score_hits(outcome, [Place("a.md", 1, 3), Place("a.md", 4, 9), Place("x", 1, 1), Place("b.md", 1, 2)])
+    assert outcome.recall == {1: 0.5, 5: 1.0, 10: 1.0}
+    assert outcome.ndcg == pytest.approx((1 + 1 / math.log2(5)) / (1 + 1 / math.log2(3)))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        ([Place("a.md", 3, 4), Place("a.md", 5, 5), Place("b.md", 1, 9)], 1.0),
+        ([Place("a.md", 3, 3), Place("a.md", 5, 5), Place("b.md", 1, 9)], 0.0),
+        ([Place("a.md", 1, 9)], 0.0),
+    ],
+)
+def test_evidence_is_whole_only_with_every_line_of_every_place(pieces: list[Place], whole: float) -> None:
+    outcome = Outcome(TWO)
+    score_context(outcome, 500, pieces)
+    assert outcome.whole == {500: whole}
+
+
+def test_figures_are_means_and_a_worse_one_is_named() -> None:
+    good, bad = Outcome(TWO), Outcome(Gold("r", (Place("z"),), "other"))
+    score_hits(good, [Place("a.md", 3, 5), Place("b.md", 1, 1)])
+    score_hits(bad, [])
+    summary = summarise([good, bad])
+    assert (summary["recall@5"], summary["ndcg@10"], summary["questions"]) == (0.5, 0.5, 2)
+    assert list(by_category([good, bad])) == ["other"]
+    assert regressions(summary, {"recall@5": 0.5, "p50_ms": 0.0}, 0.0) == []
+    assert regressions(summary, {"recall@5": 0.6, "whole@500": 0.1}, 0.05) == [
+        "recall@5: 0.6000 before, 0.5000 now",
+        "whole@500: 0.1000 before, not measured now",
+    ]
