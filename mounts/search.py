@@ -226,6 +226,7 @@ def render_results(answer: Answer) -> bytes:
     head = {
         "status": "partial" if answer.notes else "ok",
         "notes": list(answer.notes),
+        "remarks": list(answer.remarks),
         "question": printable(answer.query.text),
         "hits": len(answer.hits),
     }

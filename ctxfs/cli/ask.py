@@ -1,13 +1,15 @@
 """search, context, tokens: questions from the shell, for people and for scripts."""
 
 import sys
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+
+_GROUPS = ("kind", "author", "dir")
 
 
 def _question(words: tuple[str, ...]) -> str:
@@ -23,31 +25,65 @@ def _question(words: tuple[str, ...]) -> str:
 @click.argument("words", nargs=-1, required=True)
 @click.option("--below", default="", metavar="PATH", help="Only below this directory of the tree.")
 @click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(1, 200), help="How many hits.")
+@click.option("--explain", is_flag=True, help="Show what each signal measured and added to the score.")
+@click.option(
+    "--group-by", type=click.Choice(_GROUPS), help="Put hits together; groups in the order of their best hit."
+)
 @click.option("--json", "as_json", is_flag=True, help="Hits with text, lines, score and signals.")
 @click.pass_obj
-def search(store: str | None, words: tuple[str, ...], below: str, limit: int, as_json: bool) -> None:
+def search(
+    store: str | None,
+    words: tuple[str, ...],
+    below: str,
+    limit: int,
+    explain: bool,
+    group_by: str | None,
+    as_json: bool,
+) -> None:
     """Ask the tree; hits come best first. `-` reads the question from standard input.
 
-    Operators: "a phrase", +must, -not, kind:code, path:docs, since:7d, mode:words|meaning. Put `--` before a question
-    that begins with a dash. Exit code 3 when nothing was found.
+    Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--` before a
+    question that begins with a dash. Exit code 3 when nothing was found.
     """
     with session(store) as opened:
         answer = opened.call("search", question=_question(words), below=below, limit=limit)
-    for note in answer["notes"]:
+    for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
+    groups = _grouped(answer["hits"], group_by)
     if as_json:
-        say_json(answer)
+        say_json({**answer, "groups": groups} if group_by else answer)
     else:
-        for rank, hit in enumerate(answer["hits"], 1):
-            trail = f"  {hit['heading']}" if hit["heading"] else ""
-            click.echo(f"{rank:2} ", nl=False)
-            say(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
-            say(f"  {hit['score']:.2f}{trail}")
-            say(f"     {hit['snippet']}", dim=True)
+        for name, ranks in groups.items():
+            if group_by:
+                say(f"{name or '(none)'}  {len(ranks)}", bold=True)
+            for rank in ranks:
+                _show_hit(rank, answer["hits"][rank - 1], explain)
     if not answer["hits"]:
         if not as_json:
             warn("nothing found")
         sys.exit(EXIT_NOTHING_FOUND)
+
+
+def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
+    """Group → ranks of its hits, in order; all in one group when nothing was asked."""
+    groups: dict[str, list[int]] = {}
+    for rank, hit in enumerate(hits, 1):
+        name = "" if by is None else hit["path"].rpartition("/")[0] if by == "dir" else hit[by]
+        groups.setdefault(name, []).append(rank)
+    return groups
+
+
+def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
+    said = f"  {hit['heading']}" if hit["heading"] else ""
+    said += f"  {hit['date']}" if hit["date"] else ""
+    click.echo(f"{rank:2} ", nl=False)
+    say(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
+    say(f"  {hit['score']:.2f}{said}")
+    say(f"     {hit['snippet']}", dim=True)
+    if explain:
+        for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
+            measured = hit["signals"].get(name)
+            say(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, write_bytes
 from ctxfs.daemon.session import Session, session
-from ctxfs.model.path import printable
+from ctxfs.model.path import encode_name, printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
 _COLOURS = {"dir": "blue", "link": "cyan"}
@@ -54,14 +54,18 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
+@click.option("--join", is_flag=True, help="A line with its path before each file, and a new line after it.")
 @click.pass_obj
-def cat(store: str | None, paths: tuple[str, ...]) -> None:
+def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     """Print files of the tree, as bytes; links are followed."""
     failed = False
     with session(store) as opened:
         for path in paths:
             try:
-                write_bytes(_read(opened, path))
+                data = _read(opened, path)
+                if join:
+                    data = b"==> " + encode_name(path) + b" <==\n" + data + (b"" if data.endswith(b"\n") else b"\n")
+                write_bytes(data)
             except BrokenPipeError:
                 raise
             except OSError as error:

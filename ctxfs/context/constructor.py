@@ -56,7 +56,7 @@ class Constructor:
         tokenizer = await blocking(open_tokenizer, request.tokenizer)
         pins = [await self._read_pin(pin) for pin in request.pins]
         answers = await self._ask(request)
-        notes = tuple(dict.fromkeys(note for answer in answers for note in answer.notes))
+        notes = tuple(dict.fromkeys(note for answer in answers for note in (*answer.notes, *answer.remarks)))
         hits = sorted(
             (hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.chunk.first)
         )

@@ -52,9 +52,14 @@ class FileTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.name = str(file)
+        # Candidates are counted again for every question that finds them.
+        self._remembered = lru_cache(maxsize=16384)(self._count)
 
     def count(self, text: str) -> int:
         """Tokens without the special ones that a model adds around a text."""
+        return self._remembered(text) if len(text) <= _SHORT else self._count(text)
+
+    def _count(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 

@@ -75,6 +75,7 @@ async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         raise invalid(question[:80], "the question has no words to look for")
     return {
         "notes": list(answer.notes),
+        "remarks": list(answer.remarks),
         "hits": [{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in answer.hits[:limit]],
     }
 

@@ -158,6 +158,13 @@ class Catalog(Derived):
         found = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
         return str(found[0]) if found else ""
 
+    def paths_of(self, files: Iterable[int]) -> dict[int, str]:
+        """Paths of files by number."""
+        wanted = list(files)
+        marks = ",".join("?" * len(wanted))
+        rows = self._db.execute(f"SELECT id, path FROM files WHERE id IN ({marks})", wanted)
+        return {row[0]: _decode(row[1]) for row in rows}
+
     def paths_below(self, path: str) -> list[str]:
         """Paths of the files below a directory, as far as they are not gone."""
         start = encode_name(path + "/")

@@ -12,14 +12,13 @@ from ctxfs.index.catalog import Catalog, FileStat
 from ctxfs.index.chunks import NEIGHBOURS, cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
+from ctxfs.index.reading import kind_of_place, read_attributes, stat_of, values_of
 from ctxfs.index.words import WordDocument, Words, break_up
-from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _BATCH_FILES = 400
 _SMALL_UNIT = 400  # characters
-_MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Follower:
         changed: list[_Candidate] = []
         for parts, found in walk(root.root, below, rules):
             path = _join(prefix, parts)
-            stat = _stat(found)
+            stat = stat_of(found)
             row = known.pop(path, None)
             if row is None or row.stat != stat:
                 changed.append(_Candidate(path, parts, stat))
@@ -124,7 +123,7 @@ class Follower:
                 self.scan(prefix, parts)
         elif _is_regular(found) and not rules.ignores_path(parts):
             row = self._catalog.file(path)
-            stat = _stat(found)
+            stat = stat_of(found)
             if row is None or row.stat != stat:
                 self._take_in(prefix, [_Candidate(path, parts, stat)])
         else:
@@ -186,14 +185,14 @@ class Follower:
 
     def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
         """Keep `user.ctx.*`, and the kind that follows from it, the place or the text."""
-        found = _attributes(root.root, candidate.parts)
-        attributes = [(name, tag) for name, value in sorted(found.items()) for tag in _values(name, value)]
+        found = read_attributes(root.root, candidate.parts)
+        attributes = [(name, tag) for name, value in sorted(found.items()) for tag in values_of(name, value)]
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
         name = printable(PurePosixPath(candidate.path).name)
         told = printable(os.fsdecode(found.get("kind", b"")))
-        kind = told or _kind(candidate.path) or text_kind(name, data.decode("utf-8", "replace"))
+        kind = told or kind_of_place(candidate.path) or text_kind(name, data.decode("utf-8", "replace"))
         self._catalog.set_kind(file, kind)
 
     def flush(self) -> None:
@@ -234,25 +233,6 @@ class Follower:
             self._progress(f"{self._done}/{self._total}" if self._total else "")
 
 
-def _stat(found: os.stat_result) -> FileStat:
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
-
-
-def _attributes(root: str, parts: tuple[str, ...]) -> dict[str, bytes]:
-    """The sound `user.ctx.*` attributes of a file, without the prefix; nobody checked what was set behind our back."""
-    try:
-        with beneath.directory_of(root, parts) as (folder, name):
-            found = beneath.read_xattrs(beneath.magic_path(folder, name))
-    except OSError:
-        return {}  # no attributes on this file system, or the file has just gone
-    ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
-    return {name: value for name, value in ours.items() if name in SETTABLE and is_sound(name, value)}
-
-
-def _values(name: str, value: bytes) -> list[str]:
-    return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
-
-
 def _around(texts: list[str], at: int) -> str:
     """A small unit with its neighbours; a large one says enough by itself."""
     if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
@@ -263,12 +243,6 @@ def _around(texts: list[str], at: int) -> str:
 
 def _join(prefix: str, parts: tuple[str, ...]) -> str:
     return "/".join((prefix, *parts))
-
-
-def _kind(path: str) -> str | None:
-    """The kind that a place in memory gives: memory/<agent>/<kind>/…"""
-    parts = path.split("/")
-    return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
 
 
 def _is_directory(found: os.stat_result) -> bool:

@@ -47,11 +47,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could)."""
+    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read."""
 
     query: Query
     hits: Sequence[Hit]
     notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
 
 
 class Searcher:
@@ -112,7 +113,13 @@ class Searcher:
                 return Answer(query, self._passing(catalog, query, below, limit))
             hints = read_hints(query, self._names)
             scored, notes = self._ranked(catalog, hints, below, limit)
-            return Answer(query, self._hits(catalog, scored), tuple(notes))
+            remarks = []
+            if not scored and query.phrases and query.words:
+                # A title in a question is quoted because it is one, not because it must be found.
+                remarks.append(f"nothing contains {_quoted(query.phrases)} as it stands: its words were looked for")
+                loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
+                scored, notes = self._ranked(catalog, read_hints(loose, self._names), below, limit)
+            return Answer(query, self._hits(catalog, scored), tuple(notes), tuple(remarks if scored else ()))
 
     def find(self, query: Query, below: Path, limit: int) -> list[str]:
         """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
@@ -234,6 +241,7 @@ class Searcher:
             mixed_weights([profile_of(candidate) for candidate in candidates]),
             ("meaning", "nearby") if self._behind else (),
             limit,
+            _folder_numbers(catalog, candidates) if "file" in signals else None,
         ), notes
 
     def _vector(self, query: Query) -> tuple[Vectors | None, str]:
@@ -283,6 +291,18 @@ class Searcher:
     def _hits(self, catalog: Catalog, scored: Sequence[Scored]) -> list[Hit]:
         rows = catalog.chunk_rows([item.chunk for item in scored])
         return [Hit(rows[item.chunk], item.score, item.signals, item.shares) for item in scored if item.chunk in rows]
+
+
+def _quoted(phrases: Sequence[str]) -> str:
+    return ", ".join(f'"{phrase}"' for phrase in phrases)
+
+
+def _folder_numbers(catalog: Catalog, candidates: Sequence[Candidate]) -> list[int]:
+    """A number for the folder of each candidate, equal for those in the same one."""
+    paths = catalog.paths_of({candidate.file for candidate in candidates})
+    numbers: dict[str, int] = {}
+    folder_of = {file: numbers.setdefault(path.rpartition("/")[0], len(numbers)) for file, path in paths.items()}
+    return [folder_of.get(candidate.file, -1) for candidate in candidates]
 
 
 def _behind(catalog: Catalog) -> str:
