@@ -14,7 +14,7 @@ from ctxfs.context.tokens import open_tokenizer, upper_bound
 from ctxfs.index.model_files import default_model_folder, is_installed
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
-from ctxfs.index.search import Answer, Searcher
+from ctxfs.index.search import Answer, Generation, Searcher
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
@@ -197,7 +197,7 @@ class App:
         there = os.path.isdir(root.root)
         return {"at": root.prefix, "path": root.root, "state": "ok" if there else "down: the folder does not exist"}
 
-    def _generation(self) -> int:
+    def _generation(self) -> Generation:
         return self.searcher.generation
 
     async def _search(self, query: Query, below: Path, limit: int) -> Answer:

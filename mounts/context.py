@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ctxfs.context.constructor import Context
 from ctxfs.context.request import Request, default_request, parse_request
+from ctxfs.index.search import Generation
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -23,7 +24,6 @@ REQUEST = "request.toml"
 _BUILT = ("context.md", "manifest.json")
 _ERROR = "error.txt"
 _MAX_BYTES = 16_000_000
-_FRESH_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class _Built:
     """What a task's request led to."""
 
     request: bytes
-    generation: int
+    generation: Generation
     at: float
     made_ns: int
     context: Context | None
@@ -41,7 +41,9 @@ class _Built:
 class ContextMount(Mount):
     """Tasks are directories of `requests`, their files real ones; context.md, manifest.json and error.txt are made from them."""
 
-    def __init__(self, requests: Mount, build: Build, generation: Callable[[], int], default_budget: int) -> None:
+    def __init__(
+        self, requests: Mount, build: Build, generation: Callable[[], Generation], default_budget: int
+    ) -> None:
         self._requests = requests
         self._build = build
         self._generation = generation
@@ -134,7 +136,7 @@ class ContextMount(Mount):
         old = self._built.get(task)
         generation = self._generation()
         unchanged = old is not None and old.request == request
-        if old and unchanged and (old.generation == generation or time.monotonic() - old.at < _FRESH_SECONDS):
+        if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
             return old
         context, error = None, ""
         try:

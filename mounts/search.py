@@ -16,7 +16,7 @@ from datetime import date
 from ctxfs.context.constructor import Context
 from ctxfs.context.request import Request, check_budget
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Answer, Hit
+from ctxfs.index.search import Answer, Generation, Hit
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -35,7 +35,6 @@ _PROBED = frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _KEEP_ANSWERS = 64
-_FRESH_SECONDS = 0.5
 
 
 def is_question(name: str) -> bool:
@@ -59,7 +58,7 @@ class _Page:
     results: bytes
     made_ns: int
     asked_at: float
-    generation: int
+    generation: Generation
     contexts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -69,7 +68,7 @@ class SearchView:
     sealed = False
     of_directories = True
 
-    def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], int], results: int, budget: int) -> None:
+    def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], Generation], results: int, budget: int) -> None:
         self._ask = ask
         self._pack = pack
         self._generation = generation
@@ -91,14 +90,14 @@ class SearchView:
         return self._budget
 
     async def page(self, question: str, below: Path) -> _Page:
-        """The rendered answer; asked again when the index has moved on."""
+        """The rendered answer; asked again when there is something new."""
         key = (question, below)
         page = self._pages.get(key)
         now = time.monotonic()
-        if page is not None and (page.generation == self._generation() or now - page.asked_at < _FRESH_SECONDS):
+        generation = self._generation()
+        if page is not None and generation.allows(page.generation, now - page.asked_at):
             self._pages.move_to_end(key)
             return page
-        generation = self._generation()
         answer = await self._ask(question, below)
         page = _Page(
             answer, name_links(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation

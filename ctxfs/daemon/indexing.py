@@ -4,11 +4,13 @@ import contextlib
 import logging
 import subprocess
 import sys
+from collections.abc import Collection, Sequence
 
 import trio
 
 from ctxfs.app import App
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
+from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, pack_frame
 from ctxfs.threads import blocking
 
@@ -18,6 +20,9 @@ _RESTART_SECONDS = 2.0
 _MAX_QUICK_ENDS = 5
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
+_AT_ONCE = 50
+
+Parts = tuple[str, ...]
 
 
 class IndexingService:
@@ -55,6 +60,16 @@ class IndexingService:
             return
         self._sent += 1
         await self._write(process, order, value)
+
+    async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
+        """Something happened there: search sees few changes at once, and the indexer takes in all of them."""
+        await self.send("changed", [[root.prefix, list(parts)] for root, inside in places for parts in inside])
+        for root, inside in places:
+            if len(inside) <= _AT_ONCE:
+                try:
+                    await blocking(self._app.searcher.changed, root, list(inside))
+                except Exception:
+                    log.exception("a change is found later, with the index")
 
     async def _write(self, process: trio.Process, order: str, value: object) -> None:
         assert process.stdin is not None

@@ -227,17 +227,9 @@ class Daemon:
             peer.push("changed", pushed)
         for area, inside in places.items():
             self._versions.changed(area, inside)
-        prefixes: dict[str, list[str]] = {}
-        for root in self._app.indexed_roots():
-            prefixes.setdefault(root.root, []).append(root.prefix)
-        orders = [
-            [prefix, list(parts)]
-            for root, inside in places.items()
-            for prefix in prefixes.get(root, ())
-            for parts in inside
-        ]
-        if orders and self._nursery is not None:
-            self._nursery.start_soon(self._indexing.send, "changed", orders)
+        indexed = [(root, places[root.root]) for root in self._app.indexed_roots() if root.root in places]
+        if indexed and self._nursery is not None:
+            self._nursery.start_soon(self._indexing.changed, indexed)
 
     def _left(self, peer: Peer) -> None:
         self._watchers.discard(peer)

@@ -16,7 +16,8 @@ from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-_SETTLE_SECONDS = 0.03
+_SETTLE_SECONDS = 0.003
+_BUSY_SECONDS = 0.03  # between reports while much is going on
 _FLAGS = inotify_simple.flags
 _MASK = (
     _FLAGS.CREATE
@@ -53,12 +54,14 @@ class Watcher:
 
     async def run(self) -> None:
         """Report until cancelled."""
+        reported = 0.0
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._inotify.fileno())
-                await trio.sleep(_SETTLE_SECONDS)
+                await trio.sleep(max(_SETTLE_SECONDS, reported + _BUSY_SECONDS - trio.current_time()))
                 async with self._turn:
                     places = await blocking(self._take)
+                reported = trio.current_time()
                 if places:
                     self._changed(places)
         finally:

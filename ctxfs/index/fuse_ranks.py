@@ -87,12 +87,15 @@ def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
     return out
 
 
-def prepare(signals: Mapping[str, Column], partial: Container[str] = ()) -> dict[str, Column]:
+def prepare(
+    signals: Mapping[str, Column], partial: Container[str] = (), unseen: npt.NDArray[np.bool_] | None = None
+) -> dict[str, Column]:
     """Columns as they are weighted: gaps filled, those without a natural size standardised; what found nothing is left out."""
     out = {}
     for name, column in signals.items():
         if len(column) and not np.isnan(column).all():
-            absent = np.nanmean(column) if name in partial else np.nanmin(column)
+            mean, least = np.nanmean(column), np.nanmin(column)
+            absent = mean if name in partial else least if unseen is None else np.where(unseen, mean, least)
             filled = np.where(np.isnan(column), absent, column)
             out[name] = standardise(filled) if name in _STANDARDISED else filled
     return out
@@ -109,19 +112,20 @@ def fuse(
     """The best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 
     `signals`: name → one value a candidate, NaN where it was not found. What a signal did not find counts there as its lowest value;
-    if the signal is `partial` (it has not seen everything yet) as its mean, since nothing is known. `folders` numbers the folder
+    if the signal is `partial` (it has not seen everything yet) as its mean, since nothing is known; so it does for
+    chunks below zero, which no engine has seen yet (`overlay`). `folders` numbers the folder
     of each candidate, for the signal `folder`, which looks at what the others have made of it.
     """
     totals = np.zeros(len(chunks))
     shares: dict[str, Column] = {}
-    for name, column in prepare(signals, partial).items():
+    numbers = np.asarray(chunks, dtype=np.int64)
+    for name, column in prepare(signals, partial, numbers < 0).items():
         if weights.get(name):
             shares[name] = weights[name] * column
             totals += shares[name]
     if folders is not None and weights.get("folder") and len(chunks):
         shares["folder"] = weights["folder"] * standardise(_folder_means(totals, np.asarray(folders)))
         totals = totals + shares["folder"]
-    numbers = np.asarray(chunks, dtype=np.int64)
     order = np.lexsort((numbers, -totals))[:limit]
     return [
         Scored(

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as HostPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ctxfs.index.catalog import Candidate, Catalog, ChunkRow, Counts
+from ctxfs.index.catalog import Candidate, Catalog, ChunkRow, Counts, FileStat
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.hints import Hints, known_names, read_hints
 from ctxfs.index.model_files import DIMENSIONS
+from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
     from ctxfs.index.embed import Embedder, Vectors
     from ctxfs.index.fuse_ranks import Column, Scored
+    from ctxfs.index.overlay import Overlay
     from ctxfs.index.vectors import VectorTable
     from ctxfs.index.words import Words
 
@@ -28,6 +30,7 @@ _FILTER_EXACT = 20_000
 _FEW = 50
 _MATCHING = 1_000_000
 _SATISFYING = 5000
+_STEADY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,21 @@ class Answer:
     remarks: Sequence[str] = ()
 
 
+class Generation(NamedTuple):
+    """What answers were made of: how often somebody has written, and how often the index has moved on."""
+
+    written: int
+    indexed: int
+
+    def allows(self, made: Generation, age: float) -> bool:
+        """True if an answer of generation `made`, `age` seconds old, may be given again.
+
+        Not once somebody has written. But a listing looks at each of its links, and while much is being indexed they must not change
+        under it.
+        """
+        return made == self or (made.written == self.written and age < _STEADY_SECONDS)
+
+
 class Searcher:
     """Reads the index while the indexer writes it. Methods block; they may be called from several threads."""
 
@@ -69,9 +87,12 @@ class Searcher:
         self._embedder_fault = ""
         self._vector_model = ""
         self._behind = ""
+        self._authors: list[str] = []
         self._names: dict[str, list[str]] = {}
         self._opened_inode = 0
-        self.generation = 0
+        self._overlay: Overlay | None = None
+        self._hidden: frozenset[int] = frozenset()
+        self.generation = Generation(0, 0)
 
     def refresh(self, graph: bool = False) -> None:
         """See what the indexer has committed since."""
@@ -94,14 +115,47 @@ class Searcher:
                 self._vectors.load_graph()
             self._vectors.load(catalog.vectors_after)
             self._behind = _behind(catalog)
-            self._names = known_names(catalog.authors())
-            self.generation += 1
+            self._authors = catalog.authors()
+            self._names = known_names(self._authors)
+            if self._overlay:
+                self._overlay.caught_up(lambda path: _settled_stat(catalog, path))
+                self._hide(catalog)
+            self.generation = Generation(self.generation.written, self.generation.indexed + 1)
+
+    def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
+        """Something was written or deleted at these places: from now on search says what is there, before the index does."""
+        with self._lock:
+            catalog = self._opened()
+            if catalog is None or self._words is None:
+                return
+            if self._overlay is None:
+                from ctxfs.index.overlay import Overlay
+                from ctxfs.index.words import author_terms
+
+                self._overlay = Overlay(self._words.terms, author_terms)
+            for parts in places:
+                path = "/".join((root.prefix, *parts))
+                if not self._overlay.take_in(root, parts):
+                    self._overlay.drop(path)
+                elif self._overlay.is_gone(path):
+                    self._overlay.gone_below(path, catalog.paths_below(path))
+                elif _settled_stat(catalog, path) == self._overlay.stat(path):
+                    self._overlay.drop(path)
+            self._hide(catalog)
+            self._names = known_names([*self._authors, *self._overlay.authors()])
+            self.generation = Generation(self.generation.written + 1, self.generation.indexed)
+
+    def _hide(self, catalog: Catalog) -> None:
+        """What the index still says of these files is no longer so."""
+        assert self._overlay is not None
+        rows = [catalog.file(path) for path in self._overlay.paths]
+        self._hidden = frozenset(row.id for row in rows if row is not None)
 
     def forget(self) -> None:
         """Drop what is in memory: something was erased."""
         with self._lock:
             self._table = None
-            self.generation += 1
+            self.generation = Generation(self.generation.written, self.generation.indexed + 1)
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
@@ -140,6 +194,8 @@ class Searcher:
         """(hexadecimal sha256 of the content that words are found in, why the file is not indexed); both may be empty."""
         with self._lock:
             catalog = self._opened()
+            if self._overlay and (digest := self._overlay.digest(path)):
+                return digest, ""
             row = catalog.file(path) if catalog is not None else None
             if row is None or catalog is None:
                 return "", ""
@@ -182,7 +238,8 @@ class Searcher:
             self._vectors.load_graph()
             self._vectors.load(self._catalog.vectors_after)
             self._behind = _behind(self._catalog)
-            self._names = known_names(self._catalog.authors())
+            self._authors = self._catalog.authors()
+            self._names = known_names(self._authors)
         return self._catalog
 
     def _loaded(self) -> Embedder | None:
@@ -198,8 +255,12 @@ class Searcher:
     def _passing(self, catalog: Catalog, query: Query, below: Path, limit: int) -> list[Hit]:
         """A question of filters alone: the files that pass, newest first."""
         assert self._words is not None
-        chunks = catalog.first_chunks(self._words.matching(query, below, _MATCHING), limit)
-        rows = catalog.chunk_rows(chunks)
+        # What has just been written is newer than what the index knows.
+        fresh = self._overlay.first_passing(query, below) if self._overlay else []
+        chunks = [*fresh, *catalog.first_chunks(self._words.matching(query, below, _MATCHING), limit, self._hidden)][
+            :limit
+        ]
+        rows = self._rows(catalog, chunks)
         return [Hit(rows[chunk], 1.0, {"filter": 1.0}) for chunk in chunks if chunk in rows]
 
     def _ranked(self, catalog: Catalog, hints: Hints, below: Path, limit: int) -> tuple[list[Scored], list[str]]:
@@ -228,10 +289,16 @@ class Searcher:
             if self._behind and found["meaning"]:
                 notes.append(self._behind)
         candidates = catalog.candidates(sorted({chunk for scores in found.values() for chunk in scores}))
+        if self._hidden:
+            candidates = [candidate for candidate in candidates if candidate.file not in self._hidden]
         if query.must or query.phrases or query.must_not:
             # Operators are about words: what the word index did not return does not satisfy them.
             satisfying = {chunk for chunk, _ in self._words.search(query, below, _SATISFYING)}
             candidates = [candidate for candidate in candidates if candidate.chunk in satisfying]
+        if self._overlay and query.mode != "meaning":
+            fresh = self._overlay.search(query, below, self._words.question_terms(query), self._words.rarity)
+            found["words"].update(fresh)
+            candidates += self._overlay.candidates(fresh)
         signals = columns(candidates, found, hints)
         if vector is not None and found["meaning"]:
             signals |= self._cosines(catalog, vector, candidates)
@@ -288,8 +355,12 @@ class Searcher:
             out["nearby"] = nearby_means(candidates, near[:, :2], cosines[len(own) :], NEIGHBOURS)
         return out
 
+    def _rows(self, catalog: Catalog, chunks: Sequence[int]) -> dict[int, ChunkRow]:
+        rows = catalog.chunk_rows([chunk for chunk in chunks if chunk > 0])
+        return {**rows, **self._overlay.rows()} if self._overlay else rows
+
     def _hits(self, catalog: Catalog, scored: Sequence[Scored]) -> list[Hit]:
-        rows = catalog.chunk_rows([item.chunk for item in scored])
+        rows = self._rows(catalog, [item.chunk for item in scored])
         return [Hit(rows[item.chunk], item.score, item.signals, item.shares) for item in scored if item.chunk in rows]
 
 
@@ -303,6 +374,12 @@ def _folder_numbers(catalog: Catalog, candidates: Sequence[Candidate]) -> list[i
     numbers: dict[str, int] = {}
     folder_of = {file: numbers.setdefault(path.rpartition("/")[0], len(numbers)) for file, path in paths.items()}
     return [folder_of.get(candidate.file, -1) for candidate in candidates]
+
+
+def _settled_stat(catalog: Catalog, path: str) -> FileStat | None:
+    """How the index knows a file whose words are committed; an impossible value while they are not."""
+    row = catalog.file(path)
+    return None if row is None else row.stat if row.state != "pending" else (-1, -1, -1, -1)
 
 
 def _behind(catalog: Catalog) -> str:

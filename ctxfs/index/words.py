@@ -4,6 +4,7 @@ One document a chunk: its number, its file's number, the words of text, heading 
 ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed by tantivy.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Sequence
@@ -167,19 +168,28 @@ class Words:
         filters = self._filters(query, below)
         return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
 
+    def terms(self, text: str) -> list[str]:
+        """`text` as the terms that are searched."""
+        return list(self._terms.analyze(break_up(text)))
+
+    def question_terms(self, query: Query) -> list[str]:
+        """The terms of a question's words, each once, without those that only hold it together."""
+        return list(dict.fromkeys(term for word in telling_words(query.words) for term in self.terms(word)))
+
+    def rarity(self, term: str) -> float:
+        """The inverse document frequency that BM25 gives a term, as of the last refresh."""
+        searcher = self._index.searcher()
+        total, having = searcher.num_docs, searcher.doc_freq("text", term)
+        return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
         searcher = self._index.searcher()
         hits = searcher.search(query, limit, count=False).hits
         chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
 
-    def _tokens(self, text: str) -> list[str]:
-        return list(self._terms.analyze(break_up(text)))
-
     def _query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
-        words = telling_words(query.words)
-        terms = list(dict.fromkeys(term for word in words for term in self._tokens(word)))
-        should = [self._term(_AROUND, term) if around else self._any_field(term) for term in terms]
+        should = [self._term(_AROUND, term) if around else self._any_field(term) for term in self.question_terms(query)]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
             phrase = self._phrase(required)
@@ -222,7 +232,7 @@ class Words:
 
     def _path_filter(self, path: str) -> tantivy.Query:
         """`path:knowledge/handbook` names a place from the root; `path:handbook` words anywhere in the path."""
-        anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self._tokens(path)]
+        anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self.terms(path)]
         exact = self._term("under", path)
         return _either([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
 
@@ -234,7 +244,7 @@ class Words:
         return tantivy.Query.disjunction_max_query(parts, 0.2)
 
     def _phrase(self, text: str) -> tantivy.Query | None:
-        terms = self._tokens(text)
+        terms = self.terms(text)
         if not terms:
             return None
         if len(terms) == 1:

@@ -1,0 +1,248 @@
+"""What has changed since the word index last committed: read at once, kept in memory, searched beside it until it has caught up.
+
+So what was closed is found at once, and what was deleted is gone at once. Small files only, and not many: a large change waits
+for the index like everything else.
+"""
+
+import errno
+import hashlib
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from stat import S_ISREG
+
+from ctxfs.index.catalog import Candidate, ChunkRow, FileStat
+from ctxfs.index.chunks import cut, text_kind
+from ctxfs.index.ignore import IgnoreRules
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.query import Query
+from ctxfs.index.reading import kind_of_place, read_attributes, stat_of, values_of
+from ctxfs.index.traits import traits, word_count
+from ctxfs.model.path import Path, printable
+from ctxfs.store import beneath
+
+LARGEST = 65_536  # bytes
+MOST = 200  # files
+_K1 = 1.2
+
+Analyse = Callable[[str], Sequence[str]]  # words.Words.terms
+Rarity = Callable[[str], float]  # words.Words.rarity
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshChunk:
+    row: ChunkRow
+    candidate: Candidate
+    fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
+    counts: Mapping[str, int]
+    authors: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshFile:
+    """`stat` is None for one that is gone."""
+
+    stat: FileStat | None
+    sha256: str = ""
+    kind: str = ""
+    mtime_ns: int = 0
+    attributes: Sequence[tuple[str, str]] = ()
+    chunks: Sequence[_FreshChunk] = ()
+
+
+class Overlay:
+    """The latest state of files that the index has not taken in yet. One thread at a time uses it.
+
+    Chunks have numbers below zero, so that they are never taken for those of the catalog.
+    """
+
+    def __init__(self, analyse: Analyse, author_terms: Callable[[str], Sequence[str]]) -> None:
+        self._analyse = analyse
+        self._author_terms = author_terms
+        self._files: OrderedDict[str, _FreshFile] = OrderedDict()
+        self._rules: dict[IndexedRoot, IgnoreRules] = {}
+        self._last = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """Files that are to be looked for here and not in the index."""
+        return self._files.keys()
+
+    def digest(self, path: str) -> str:
+        """Hexadecimal sha256 of the content that is searched here; empty if there is none."""
+        found = self._files.get(path)
+        return found.sha256 if found else ""
+
+    def stat(self, path: str) -> FileStat | None:
+        """How the file looked; None if it is gone or not here."""
+        found = self._files.get(path)
+        return found.stat if found else None
+
+    def is_gone(self, path: str) -> bool:
+        """True for a file that is known to be deleted."""
+        found = self._files.get(path)
+        return found is not None and found.stat is None
+
+    def gone_below(self, folder: str, indexed: Iterable[str]) -> None:
+        """A folder was deleted, or moved away, with the files `indexed` and those that are here."""
+        here = [path for path in self._files if path.startswith(folder + "/")]
+        for path in (*indexed, *here):
+            self._put(path, _FreshFile(None))
+
+    def drop(self, path: str) -> None:
+        """The index says what there is to say of this file."""
+        self._files.pop(path, None)
+
+    def caught_up(self, indexed: Callable[[str], FileStat | None]) -> None:
+        """Drop every file that the index now knows as it is; `indexed` tells what it knows, None for a file it does not have."""
+        for path, file in list(self._files.items()):
+            if indexed(path) == file.stat:
+                del self._files[path]
+
+    def take_in(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
+        """Look at a place of a source. False if it has to wait for the index (a folder, a large file)."""
+        path = "/".join((root.prefix, *parts))
+        rules = self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
+        if parts[-1:] == (".gitignore",):
+            rules.forget()
+        try:
+            with beneath.directory_of(root.root, parts) as (folder, name):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not S_ISREG(found.st_mode) or found.st_size > LARGEST:
+                return False
+            if rules.ignores_path(parts):
+                return True
+            data = beneath.read_file(root.root, parts)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                self._put(path, _FreshFile(None))
+            return True  # the index says why others cannot be read
+        if b"\0" in data[:8192]:
+            self.drop(path)
+        else:
+            self._put(path, self._read(root.root, parts, path, stat_of(found), data))
+        return True
+
+    def _put(self, path: str, file: _FreshFile) -> None:
+        self._files[path] = file
+        self._files.move_to_end(path)
+        excess = len(self._files) - MOST
+        # A deletion that is forgotten would bring the file back; a change that is forgotten is only found later.
+        for path in [path for path, file in self._files.items() if file.stat is not None][: max(0, excess)]:
+            del self._files[path]
+
+    def _read(self, root: str, parts: tuple[str, ...], path: str, seen: FileStat, data: bytes) -> _FreshFile:
+        text = data.decode("utf-8", "replace")
+        name = printable(parts[-1])
+        told = read_attributes(root, parts)
+        attributes = [(key, tag) for key, value in sorted(told.items()) for tag in values_of(key, value)]
+        kind = printable(os.fsdecode(told.get("kind", b""))) or kind_of_place(path) or text_kind(name, text)
+        digest = hashlib.sha256(data).hexdigest()
+        place = self._analyse(printable(path))
+        self._last -= 1
+        file = self._last
+        chunks = []
+        for chunk in cut(name, text):
+            self._last -= 1
+            row = ChunkRow(
+                self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
+            )  # fmt: skip
+            candidate = Candidate(
+                self._last, file, kind, chunk.author, chunk.day, int(traits(chunk.text)), word_count(chunk.text), None
+            )
+            fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
+            counts = Counter(term for field in fields for term in field)
+            chunks.append(_FreshChunk(row, candidate, fields, counts, self._author_terms(chunk.author)))
+        return _FreshFile(seen, digest, kind, seen[1], attributes, chunks)
+
+    # questions
+
+    def search(self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity) -> dict[int, float]:
+        """Chunk → a score on the scale of the word index, for the chunks that satisfy the question."""
+        weights = {term: rarity(term) for term in terms}
+        required = [self._analyse(text) for text in (*query.phrases, *query.must)]
+        refused = [self._analyse(text) for text in query.must_not]
+        out = {}
+        for _, chunk in self._passing(query, below):
+            if not all(_says(chunk, wanted) for wanted in required if wanted):
+                continue
+            if any(_says(chunk, unwanted) for unwanted in refused if unwanted):
+                continue
+            score = sum(
+                weight * count * (_K1 + 1) / (count + _K1)
+                for term, weight in weights.items()
+                if (count := chunk.counts.get(term, 0))
+            )
+            if score or required:
+                out[chunk.row.id] = score or sum(map(rarity, {term for wanted in required for term in wanted}))
+        return out
+
+    def first_passing(self, query: Query, below: Path) -> list[int]:
+        """The first chunk of each file that passes the filters, the newest file first."""
+        first: dict[str, tuple[int, int]] = {}
+        for file, chunk in self._passing(query, below):
+            first.setdefault(chunk.row.path, (-file.mtime_ns, chunk.row.id))
+        return [number for _, number in sorted(first.values())]
+
+    def candidates(self, chunks: Iterable[int]) -> list[Candidate]:
+        """What ranking needs of these chunks."""
+        wanted = set(chunks)
+        return [chunk.candidate for _, chunk in self._all() if chunk.row.id in wanted]
+
+    def rows(self) -> dict[int, ChunkRow]:
+        """Every chunk here."""
+        return {chunk.row.id: chunk.row for _, chunk in self._all()}
+
+    def authors(self) -> set[str]:
+        """Who says something here."""
+        return {chunk.row.author for _, chunk in self._all()} - {""}
+
+    def _all(self) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
+        for file in self._files.values():
+            for chunk in file.chunks:
+                yield file, chunk
+
+    def _passing(self, query: Query, below: Path) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
+        """The filters as the word index has them."""
+        for file, chunk in self._all():
+            path = printable(chunk.row.path)
+            place = chunk.fields[2]
+            if not below.is_root and not _is_under(path, printable(str(below))):
+                continue
+            if query.paths and not any(_is_under(path, at) or _has_all(place, self._analyse(at)) for at in query.paths):
+                continue
+            if query.kinds and file.kind not in query.kinds:
+                continue
+            if query.authors and not {name.lower() for name in query.authors} & set(chunk.authors):
+                continue
+            if not all(pair in file.attributes for pair in query.attributes):
+                continue
+            if query.confidence is not None and not _within(file.attributes, query.confidence):
+                continue
+            if not (query.since or 0) <= file.mtime_ns <= (query.until if query.until is not None else file.mtime_ns):
+                continue
+            yield file, chunk
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _has_all(terms: Sequence[str], wanted: Sequence[str]) -> bool:
+    return bool(wanted) and set(wanted) <= set(terms)
+
+
+def _within(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
+    return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
+
+
+def _says(chunk: _FreshChunk, wanted: Sequence[str]) -> bool:
+    """True if a field has these terms one after another."""
+    length = len(wanted)
+    return any(
+        list(field[at : at + length]) == list(wanted) for field in chunk.fields for at in range(len(field) - length + 1)
+    )

@@ -1,0 +1,178 @@
+"""Search says what is there: at once after a change, and, once the index has caught up, what a new index would say."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.follow import Follower
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.overlay import LARGEST
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Searcher
+from ctxfs.index.words import Words
+from ctxfs.model.path import ROOT
+
+NAMES = ("a.md", "b.txt", "sub/c.md", "sub/d.py", "talk.txt")
+TEXTS = (
+    "# Keys\n\nRotate the keys.\n",
+    "def rotate_keys():\n    return otter\n",
+    "Ada: an otter swims\nBob: where?\nAda: here, by the keys\nBob: thanks\n",
+    "nothing of the kind\n",
+    "",
+)
+QUESTIONS = (
+    "otter", "rotate keys", "+otter keys", "keys -otter", '"rotate the keys"', "author:Ada otter", "kind:code", "kind:code keys",
+    "path:sub", "path:sub keys", "tag:x", "tag:x keys", "confidence:>0.5", "since:1h keys", "until:2001-01-01 keys",
+)  # fmt: skip
+
+
+class Live:
+    """A folder, its index driven by hand, and a searcher that is told of changes as the daemon tells it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.corpus = folder / "corpus"
+        (self.corpus / "sub").mkdir(parents=True)
+        self.root = IndexedRoot("knowledge/c", str(self.corpus))
+        self.follower = follower(folder / "index", self.root)
+        self.searcher = Searcher(folder / "index", None)
+        self.searcher.refresh()
+
+    def told(self, *names: str) -> None:
+        self.searcher.changed(self.root, [tuple(name.split("/")) for name in names])
+
+    def catch_up(self, *names: str) -> None:
+        for name in names:
+            self.follower.changed(self.root.prefix, tuple(name.split("/")))
+        self.searcher.refresh()
+
+    def found(self, question: str) -> set[tuple[str, int, str]]:
+        return answers(self.searcher, question)
+
+
+def follower(index: Path, root: IndexedRoot) -> Follower:
+    made = Follower(Catalog(index), Words(index / "words"), 1_000_000, lambda _: None)
+    made.recover()
+    made.set_roots([root])
+    made.scan_all()
+    return made
+
+
+def answers(searcher: Searcher, question: str) -> set[tuple[str, int, str]]:
+    hits = searcher.search(parse_query(f"mode:words {question}"), ROOT, 100).hits
+    return {(hit.path, hit.chunk.first, hit.chunk.text) for hit in hits}
+
+
+def rebuilt(live: Live, folder: Path) -> Searcher:
+    follower(folder, live.root).close()
+    return Searcher(folder, None)
+
+
+changes = st.tuples(
+    st.sampled_from(["write", "write", "write", "remove", "rename", "tag", "rmdir"]),
+    st.sampled_from(NAMES),
+    st.sampled_from(NAMES),
+    st.sampled_from(TEXTS),
+    st.booleans(),
+)
+
+
+def carry_out(live: Live, op: str, name: str, other: str, text: str) -> list[str]:
+    """Change the folder; the places that the kernel would report."""
+    file = live.corpus / name
+    if op == "write":
+        file.write_text(text)
+        return [name]
+    if op == "rmdir":
+        for inside in (live.corpus / "sub").iterdir():
+            inside.unlink()
+        (live.corpus / "sub").rmdir()
+        live.told("sub")
+        (live.corpus / "sub").mkdir()
+        return ["sub"]
+    if not file.exists():
+        return []
+    if op == "remove":
+        file.unlink()
+    elif op == "rename":
+        file.rename(live.corpus / other)
+        return [name, other]
+    else:
+        os.setxattr(file, "user.ctx.tags", b"x, y")
+        os.setxattr(file, "user.ctx.confidence", b"0.7")
+    return [name]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(changes, min_size=1, max_size=7))
+def test_after_any_changes_search_says_what_a_new_index_says(
+    steps: list[tuple[str, str, str, str, bool]],
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ctxfs-fresh-") as scratch:
+        live = Live(Path(scratch))
+        touched: list[str] = []
+        for op, name, other, text, index_too in steps:
+            places = carry_out(live, op, name, other, text)
+            touched += places
+            live.told(*places)
+            if index_too:
+                live.catch_up(*places)
+        fresh = rebuilt(live, Path(scratch) / "again")
+        wanted = {question: answers(fresh, question) for question in QUESTIONS}
+        filters = {"kind:code", "path:sub", "tag:x", "confidence:>0.5"}
+        assert {q: {h[0] for h in live.found(q)} for q in filters} == {q: {h[0] for h in wanted[q]} for q in filters}
+        assert {q: live.found(q) for q in QUESTIONS} == wanted, "at once"
+        live.catch_up(*touched)
+        assert not live.searcher._overlay, "nothing is left over when the index has caught up"
+        assert {q: live.found(q) for q in QUESTIONS} == wanted, "once indexed"
+        live.follower.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Live:
+    return Live(tmp_path)
+
+
+def test_a_change_is_found_before_the_index_has_seen_it_and_ranks_with_the_rest(live: Live) -> None:
+    (live.corpus / "a.md").write_text("the otter and the keys\n")
+    live.catch_up("a.md")
+    (live.corpus / "b.txt").write_text("an otter, an otter, keys and an otter\n")
+    live.told("b.txt")
+    hits = live.searcher.search(parse_query("otter keys"), ROOT, 10).hits
+    assert [hit.path for hit in hits] == ["knowledge/c/b.txt", "knowledge/c/a.md"]
+    assert live.searcher.seen("knowledge/c/b.txt")[0], "`user.ctx.indexed` says so too"
+
+
+def test_what_cannot_be_shown_at_once_waits_and_nothing_old_is_shown_in_its_place(live: Live) -> None:
+    file = live.corpus / "a.md"
+    file.write_text("otter\n")
+    live.told("a.md")
+    file.write_text("keys\n" * LARGEST)
+    live.told("a.md")
+    assert live.found("otter") == set()
+    live.catch_up("a.md")
+    assert live.found("keys")
+
+
+def test_an_ignored_file_is_not_found_early_either(live: Live) -> None:
+    (live.corpus / ".gitignore").write_text("a.md\n")
+    (live.corpus / "a.md").write_text("otter\n")
+    live.told(".gitignore", "a.md")
+    assert live.found("otter") == set()
+
+
+def test_very_many_changes_do_not_bring_back_what_was_deleted(live: Live) -> None:
+    (live.corpus / "a.md").write_text("otter\n")
+    live.catch_up("a.md")
+    (live.corpus / "a.md").unlink()
+    live.told("a.md")
+    names = [f"{number}.md" for number in range(300)]
+    for name in names:
+        (live.corpus / name).write_text("heron\n")
+    live.told(*names)
+    assert live.found("otter") == set()
+    assert live.found("heron")
