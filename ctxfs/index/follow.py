@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
-from ctxfs.index.chunks import NEIGHBOURS, cut, text_kind
+from ctxfs.index.chunks import cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.reading import kind_of_place, read_attributes, stat_of, values_of
+from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
 from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _BATCH_FILES = 400
-_SMALL_UNIT = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +221,7 @@ class Follower:
                             mtime_ns,
                             attributes,
                             confidence,
-                            _around(texts, at),
+                            around(texts, at),
                             author,
                         )
                     )
@@ -231,14 +230,6 @@ class Follower:
             self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
             self._catalog.end()
             self._progress(f"{self._done}/{self._total}" if self._total else "")
-
-
-def _around(texts: list[str], at: int) -> str:
-    """A small unit with its neighbours; a large one says enough by itself."""
-    if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
-        return ""
-    near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
-    return " ".join(text if len(text) <= _SMALL_UNIT else text[:_SMALL_UNIT] for text in near)
 
 
 def _join(prefix: str, parts: tuple[str, ...]) -> str:

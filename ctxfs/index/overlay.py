@@ -17,7 +17,7 @@ from ctxfs.index.chunks import cut, text_kind
 from ctxfs.index.ignore import IgnoreRules
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.reading import kind_of_place, read_attributes, stat_of, values_of
+from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import Path, printable
 from ctxfs.store import beneath
@@ -36,6 +36,7 @@ class _FreshChunk:
     candidate: Candidate
     fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
     counts: Mapping[str, int]
+    near: Mapping[str, int]  # of the unit with its neighbours
     authors: Sequence[str]
 
 
@@ -57,8 +58,11 @@ class Overlay:
     Chunks have numbers below zero, so that they are never taken for those of the catalog.
     """
 
-    def __init__(self, analyse: Analyse, author_terms: Callable[[str], Sequence[str]]) -> None:
+    def __init__(
+        self, analyse: Analyse, break_up: Callable[[str], str], author_terms: Callable[[str], Sequence[str]]
+    ) -> None:
         self._analyse = analyse
+        self._break_up = break_up
         self._author_terms = author_terms
         self._files: OrderedDict[str, _FreshFile] = OrderedDict()
         self._rules: dict[IndexedRoot, IgnoreRules] = {}
@@ -146,7 +150,9 @@ class Overlay:
         self._last -= 1
         file = self._last
         chunks = []
-        for chunk in cut(name, text):
+        cuts = cut(name, text)
+        broken = [self._break_up(chunk.text) for chunk in cuts]
+        for at, chunk in enumerate(cuts):
             self._last -= 1
             row = ChunkRow(
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
@@ -156,30 +162,32 @@ class Overlay:
             )
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)
-            chunks.append(_FreshChunk(row, candidate, fields, counts, self._author_terms(chunk.author)))
+            near = Counter(self._analyse(around(broken, at)))
+            chunks.append(_FreshChunk(row, candidate, fields, counts, near, self._author_terms(chunk.author)))
         return _FreshFile(seen, digest, kind, seen[1], attributes, chunks)
 
     # questions
 
-    def search(self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity) -> dict[int, float]:
-        """Chunk → a score on the scale of the word index, for the chunks that satisfy the question."""
+    def search(
+        self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """Chunk → a score on the scale of the word index, by the words of the unit and by those around it."""
         weights = {term: rarity(term) for term in terms}
         required = [self._analyse(text) for text in (*query.phrases, *query.must)]
         refused = [self._analyse(text) for text in query.must_not]
-        out = {}
+        extra = sum(map(rarity, {term for wanted in required for term in wanted}))
+        own: dict[int, float] = {}
+        near: dict[int, float] = {}
         for _, chunk in self._passing(query, below):
             if not all(_says(chunk, wanted) for wanted in required if wanted):
                 continue
             if any(_says(chunk, unwanted) for unwanted in refused if unwanted):
                 continue
-            score = sum(
-                weight * count * (_K1 + 1) / (count + _K1)
-                for term, weight in weights.items()
-                if (count := chunk.counts.get(term, 0))
-            )
-            if score or required:
-                out[chunk.row.id] = score or sum(map(rarity, {term for wanted in required for term in wanted}))
-        return out
+            for out, counts in ((own, chunk.counts), (near, chunk.near)):
+                if score := extra + _score(weights, counts):
+                    out[chunk.row.id] = score
+        # Operators are about a unit's own words.
+        return own, {chunk: near[chunk] for chunk in near if chunk in own} if required or refused else near
 
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """The first chunk of each file that passes the filters, the newest file first."""
@@ -226,6 +234,13 @@ class Overlay:
             if not (query.since or 0) <= file.mtime_ns <= (query.until if query.until is not None else file.mtime_ns):
                 continue
             yield file, chunk
+
+
+def _score(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
+    """BM25 without the length of the text, of which the average is not known here."""
+    return sum(
+        weight * count * (_K1 + 1) / (count + _K1) for term, weight in weights.items() if (count := counts.get(term, 0))
+    )
 
 
 def _is_under(path: str, folder: str) -> bool:

@@ -3,10 +3,12 @@
 import os
 
 from ctxfs.index.catalog import FileStat
+from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.store import beneath
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
+_SMALL_UNIT = 400  # characters
 
 
 def stat_of(found: os.stat_result) -> FileStat:
@@ -34,3 +36,11 @@ def kind_of_place(path: str) -> str | None:
     """The kind that a place in memory gives: memory/<agent>/<kind>/…"""
     parts = path.split("/")
     return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
+
+
+def around(texts: list[str], at: int) -> str:
+    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself."""
+    if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
+        return ""
+    near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
+    return " ".join(text if len(text) <= _SMALL_UNIT else text[:_SMALL_UNIT] for text in near)

@@ -130,9 +130,9 @@ class Searcher:
                 return
             if self._overlay is None:
                 from ctxfs.index.overlay import Overlay
-                from ctxfs.index.words import author_terms
+                from ctxfs.index.words import author_terms, break_up
 
-                self._overlay = Overlay(self._words.terms, author_terms)
+                self._overlay = Overlay(self._words.terms, break_up, author_terms)
             for parts in places:
                 path = "/".join((root.prefix, *parts))
                 if not self._overlay.take_in(root, parts):
@@ -296,9 +296,10 @@ class Searcher:
             satisfying = {chunk for chunk, _ in self._words.search(query, below, _SATISFYING)}
             candidates = [candidate for candidate in candidates if candidate.chunk in satisfying]
         if self._overlay and query.mode != "meaning":
-            fresh = self._overlay.search(query, below, self._words.question_terms(query), self._words.rarity)
-            found["words"].update(fresh)
-            candidates += self._overlay.candidates(fresh)
+            own, near = self._overlay.search(query, below, self._words.question_terms(query), self._words.rarity)
+            found["words"].update(own)
+            found["around"].update(near)
+            candidates += self._overlay.candidates({*own, *near})
         signals = columns(candidates, found, hints)
         if vector is not None and found["meaning"]:
             signals |= self._cosines(catalog, vector, candidates)
