@@ -35,6 +35,7 @@ _PROBED = frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _KEEP_ANSWERS = 64
+_MOST_RESULTS = 100  # a question may have four times as many candidates
 
 
 def is_question(name: str) -> bool:
@@ -221,7 +222,7 @@ def _link_name(prefix: str, path: str) -> str:
 
 
 def render_results(answer: Answer) -> bytes:
-    """JSON lines: first the status (what could not be looked at, if anything), then one line a hit, best first."""
+    """JSON lines: first the status (what could not be looked at, if anything), then one line for each of the best hits."""
     head = {
         "status": "partial" if answer.notes else "ok",
         "notes": list(answer.notes),

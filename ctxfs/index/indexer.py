@@ -52,6 +52,11 @@ class MeaningIndexer:
         self._embedder: Embedder | None = None
         self.stop = threading.Event()
 
+    def close(self) -> None:
+        """Let go of the catalog and the model."""
+        self._catalog.close()
+        self._embedder = None
+
     def run_pending(self, yield_to: Callable[[], bool] = lambda: False) -> None:
         """Embed every chunk without a vector; returns early when `stop` is set, or while `yield_to()` is true."""
         if self._options.model is None:
@@ -180,19 +185,25 @@ class Indexer:
             lambda detail: self._notify(Event("words", detail)),
         )
         follower.stop = self._stopping
-        follower.recover()
-        while not self._stopping.is_set():
-            orders = [self._orders.get()]
-            while not self._orders.empty():
-                orders.append(self._orders.get())
-            self._busy_with_words.set()
-            for order, value in merge_changes(orders):
-                self._carry_out(follower, order, value)
-            self._done += len(orders)
-            if self._orders.empty():
-                self._busy_with_words.clear()
-                self._wake.set()
-                self._notify(Event("words-idle", str(self._done)))
+        try:
+            follower.recover()
+            while not self._stopping.is_set():
+                self._next_orders(follower)
+        finally:
+            follower.close()
+
+    def _next_orders(self, follower: Follower) -> None:
+        orders = [self._orders.get()]
+        while not self._orders.empty():
+            orders.append(self._orders.get())
+        self._busy_with_words.set()
+        for order, value in merge_changes(orders):
+            self._carry_out(follower, order, value)
+        self._done += len(orders)
+        if self._orders.empty():
+            self._busy_with_words.clear()
+            self._wake.set()
+            self._notify(Event("words-idle", str(self._done)))
 
     def _carry_out(self, follower: Follower, order: str, value: object) -> None:
         if order == "purge":
@@ -212,14 +223,17 @@ class Indexer:
     def _follow_meaning(self) -> None:
         meaning = MeaningIndexer(self._options, self._notify)
         meaning.stop = self._stopping
-        while not self._stopping.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            # Words first: two kinds of work at once would only make both late.
-            meaning.run_pending(yield_to=self._busy_with_words.is_set)
-            if not self._stopping.is_set() and not self._busy_with_words.is_set():
-                meaning.refresh_graph()
-                self._notify(Event("idle", str(self._done)))
+        try:
+            while not self._stopping.is_set():
+                self._wake.wait()
+                self._wake.clear()
+                # Words first: two kinds of work at once would only make both late.
+                meaning.run_pending(yield_to=self._busy_with_words.is_set)
+                if not self._stopping.is_set() and not self._busy_with_words.is_set():
+                    meaning.refresh_graph()
+                    self._notify(Event("idle", str(self._done)))
+        finally:
+            meaning.close()
 
 
 def merge_changes(orders: Iterable[Order]) -> list[Order]:

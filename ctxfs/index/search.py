@@ -151,6 +151,13 @@ class Searcher:
         rows = [catalog.file(path) for path in self._overlay.paths]
         self._hidden = frozenset(row.id for row in rows if row is not None)
 
+    def close(self) -> None:
+        """Let go of every file; the next question opens them again."""
+        with self._lock:
+            if self._catalog is not None:
+                self._catalog.close()
+            self._catalog = self._words = self._table = self._embedder = None
+
     def forget(self) -> None:
         """Drop what is in memory: something was erased."""
         with self._lock:

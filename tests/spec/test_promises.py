@@ -51,7 +51,7 @@ def test_a_path_can_be_a_question(shell: Shell, live: Live) -> None:
     names = shell.names("search/rotating the signing keys")
     assert {"results.jsonl", "context.md"} <= names
     assert any(name.startswith("01 rotation.md") for name in names)
-    lines = [json.loads(line) for line in shell.read("search/rotating the signing keys/results.jsonl").splitlines()]
+    lines = [json.loads(line) for line in shell.read("search/rotating the signing keys/results.jsonl").splitlines()[:2]]
     assert lines[0]["status"] == "ok"
     assert lines[1]["path"].endswith("rotation.md")
     assert {"words", "meaning"} <= set(lines[1]["signals"])

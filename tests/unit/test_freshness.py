@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ class Live:
         self.follower = follower(folder / "index", self.root)
         self.searcher = Searcher(folder / "index", None)
         self.searcher.refresh()
+
+    def close(self) -> None:
+        self.follower.close()
+        self.searcher.close()
 
     def told(self, *names: str) -> None:
         self.searcher.changed(self.root, [tuple(name.split("/")) for name in names])
@@ -129,12 +134,15 @@ def test_after_any_changes_search_says_what_a_new_index_says(
         live.catch_up(*touched)
         assert not live.searcher._overlay, "nothing is left over when the index has caught up"
         assert {q: live.found(q) for q in QUESTIONS} == wanted, "once indexed"
-        live.follower.close()
+        fresh.close()
+        live.close()
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Live:
-    return Live(tmp_path)
+def live(tmp_path: Path) -> Iterator[Live]:
+    made = Live(tmp_path)
+    yield made
+    made.close()
 
 
 def test_a_change_is_found_before_the_index_has_seen_it_and_ranks_with_the_rest(live: Live) -> None:

@@ -35,6 +35,17 @@ class Index:
         self.follower.scan_all()
         self.searcher = Searcher(folder, model)
 
+    def embed(self) -> None:
+        """Give every chunk its vector."""
+        assert self.model is not None
+        meaning = MeaningIndexer(IndexerOptions(self.folder, self.model, 2, 10**6, 20_000), lambda _: None)
+        meaning.run_pending()
+        meaning.close()
+
+    def close(self) -> None:
+        self.follower.close()
+        self.searcher.close()
+
     def ask(self, text: str, below: str = "") -> Answer:
         self.searcher.refresh()
         return self.searcher.search(parse_query(text), TreePath.parse(below), 20)
@@ -47,7 +58,17 @@ class Index:
 def index(tmp_path: Path, corpus: Path) -> Iterator[Index]:
     made = Index(tmp_path / "index", corpus)
     yield made
-    made.follower.close()
+    made.close()
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, corpus: Path) -> Iterator[Index]:
+    """An index with a model, which has to be asked to embed."""
+    model = default_model_folder()
+    assert (model / "model.json").exists(), "install the model first: ctxfs model install"
+    made = Index(tmp_path / "index", corpus, model=model)
+    yield made
+    made.close()
 
 
 def test_words_find_the_file_with_its_lines(index: Index) -> None:
@@ -248,14 +269,11 @@ def test_without_a_model_words_answer_and_the_notes_say_so(tmp_path: Path, corpu
     assert "ctxfs model install" in answer.notes[0]
 
 
-def test_meaning_finds_what_words_do_not(tmp_path: Path, corpus: Path) -> None:
-    model = default_model_folder()
-    assert (model / "model.json").exists(), "install the model first: ctxfs model install"
-    made = Index(tmp_path / "index", corpus, model=model)
-    MeaningIndexer(IndexerOptions(tmp_path / "index", model, 2, 10**6, 20_000), lambda _: None).run_pending()
-    assert made.paths("mode:words changing cryptographic secrets periodically") == []
-    assert made.paths("changing cryptographic secrets periodically")[0] == "rotation.md"
-    assert made.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
+def test_meaning_finds_what_words_do_not(embedded: Index) -> None:
+    embedded.embed()
+    assert embedded.paths("mode:words changing cryptographic secrets periodically") == []
+    assert embedded.paths("changing cryptographic secrets periodically")[0] == "rotation.md"
+    assert embedded.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
 
 
 DIALOGUE = """8 May 2023
@@ -279,18 +297,15 @@ def test_in_a_dialogue_who_is_named_and_what_stands_beside_a_turn_decide(index: 
     assert "Ada: Along the canal, every morning." in [hit.chunk.text for hit in index.ask("ride").hits]
 
 
-def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(tmp_path: Path, corpus: Path) -> None:
-    model = default_model_folder()
-    made = Index(tmp_path / "index", corpus, model=model)
-    meaning = MeaningIndexer(IndexerOptions(tmp_path / "index", model, 2, 10**6, 20_000), lambda _: None)
-    meaning.run_pending()
-    before = made.catalog.count_vectors()[0]
+def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(embedded: Index, corpus: Path) -> None:
+    embedded.embed()
+    before = embedded.catalog.count_vectors()[0]
     (corpus / "copy.md").write_text((corpus / "rotation.md").read_text())
     (corpus / "deploy.md").rename(corpus / "shipping.md")
-    made.follower.scan_all()
-    meaning.run_pending()
-    assert made.catalog.count_vectors()[0] == before
-    assert made.catalog.waiting(10) == []
+    embedded.follower.scan_all()
+    embedded.embed()
+    assert embedded.catalog.count_vectors()[0] == before
+    assert embedded.catalog.waiting(10) == []
 
 
 def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":

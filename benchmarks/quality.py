@@ -1,0 +1,114 @@
+"""Finding functions by what their docstrings say: `python -m benchmarks.quality [--modules 150] [--sweep] [--keep DIR]`.
+
+The collection is Python's own library as installed, without its docstrings; a question is the first line of a docstring, and the answer
+the function that had it. Questions of fewer than four words, and those that two functions share, are left out. Asked by words
+alone, by meaning alone, and both; nDCG@10 and recall through `ctxfs eval`'s own code. --sweep tries shares for meaning on the
+questions with an even number; figures are for the odd ones.
+"""
+
+import argparse
+import ast
+import os
+import sysconfig
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import ctxfs.index.fuse_ranks as ranking
+from benchmarks.locomo import make_store, show
+from ctxfs.cli.evaluation import measure
+from ctxfs.context.quality import Gold, Outcome, Place, summarise
+from ctxfs.daemon.session import LocalSession
+from ctxfs.store.layout import find_store
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_SOURCE = "library"
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
+    """(qualified name, node) of every function and class."""
+    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    while pending:
+        prefix, parent = pending.pop()
+        for node in ast.iter_child_nodes(parent):
+            if isinstance(node, Function | ast.ClassDef):
+                name = f"{prefix}.{node.name}"
+                yield name, node
+                pending.append((name, node))
+
+
+def without_docstrings(source: str) -> tuple[str, dict[str, str]]:
+    """(the source with its docstrings taken out, qualified name of each function → first line of its docstring)."""
+    tree, lines = ast.parse(source), source.split("\n")
+    said: dict[str, str] = {}
+    for name, node in [("", tree), *functions(tree)]:
+        text = ast.get_docstring(node)
+        if not text or not node.body:
+            continue
+        if isinstance(node, Function):
+            said[name] = text.split("\n")[0].strip()
+        first = node.body[0]
+        for at in range(first.lineno - 1, first.end_lineno or first.lineno):
+            lines[at] = ""
+        if len(node.body) == 1 and not isinstance(node, ast.Module):
+            lines[first.lineno - 1] = " " * first.col_offset + "pass"
+    return "\n".join(lines), said
+
+
+def make_collection(folder: Path, modules: int) -> list[Gold]:
+    """Write the modules below `folder`; the questions."""
+    library = Path(os.path.realpath(sysconfig.get_path("stdlib")))
+    files = [
+        path
+        for path in sorted(library.rglob("*.py"))
+        if not {"test", "tests", "site-packages", "idlelib", "lib2to3"} & set(path.parts)
+    ]
+    found: list[tuple[str, Place]] = []
+    for path in files[:: max(1, len(files) // modules)]:
+        try:
+            text, said = without_docstrings(path.read_text(encoding="utf-8"))
+            places = dict(functions(ast.parse(text)))
+        except (SyntaxError, UnicodeDecodeError, ValueError):
+            continue
+        name = path.relative_to(library)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+        for function, question in said.items():
+            node = places.get(function)
+            if node is not None and len(question.split()) >= 4:
+                found.append(
+                    (question, Place(f"knowledge/{_SOURCE}/{name}", node.lineno, node.end_lineno or node.lineno))
+                )
+    often = Counter(question for question, _ in found)
+    return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
+
+
+def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
+    """Every question in one mode."""
+    return measure(opened, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modules", type=int, default=150)
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--keep", type=Path, help="keep the store here, and use it if it is there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
+        root = arguments.keep or Path(scratch)
+        gold = make_collection(root / "library", arguments.modules)
+        opened = LocalSession(find_store(str(make_store(root, {_SOURCE: root / "library"}))))
+        even, odd = gold[0::2], gold[1::2]
+        if arguments.sweep:
+            for share in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
+                ranking.WEIGHTS = {**ranking.WEIGHTS, "code": {"words": 1 - share, "meaning": share}}
+                figures = summarise(asked(opened, even, "hybrid"))
+                print(f"meaning {share:.2f}: nDCG@10 {figures['ndcg@10']:.4f}, recall@10 {figures['recall@10']:.4f}")
+            return
+        for mode in ("words", "meaning", "hybrid"):
+            show(mode, asked(opened, odd, mode))
+
+
+if __name__ == "__main__":
+    main()
