@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
-from typing import NamedTuple
 
 from ctxfs.index.chunks import Chunk
 from ctxfs.index.traits import traits, word_count
@@ -79,17 +78,8 @@ class ChunkRow:
     day: int | None
 
 
-class Candidate(NamedTuple):
-    """What ranking needs to know of a chunk of a living file; `vector` is None while it waits for one."""
-
-    chunk: int
-    file: int
-    kind: str
-    author: str
-    day: int | None
-    traits: int
-    words: int
-    vector: int | None
+# What ranking needs to know of a chunk: number, file, kind, author, day, traits, words, vector (None while it waits for one).
+Candidate = tuple[int, int, str, str, int | None, int, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +372,7 @@ class Catalog(Derived):
                 f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone' ORDER BY c.id",
                 part,
             )
-            out.extend(map(Candidate._make, rows))
+            out.extend(rows)
         return out
 
     def vectors_near(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,6 +1,9 @@
 """From what the engines found to columns of signals, one value a candidate. Pure."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -15,45 +18,88 @@ _TURN_WORDS = 200
 _BEST_OF_FILE = 3
 
 Scores = Mapping[int, float]  # chunk → score
+Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
-def profile_of(candidate: Candidate) -> Profile:
-    """Somebody's turn, code, or prose."""
-    if is_turn(candidate):
-        return "dialogue"
-    return "code" if candidate.kind == "code" else "prose"
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Chunks side by side, in columns [n]; `vectors` is -1 where there is none yet. A turn is a small unit that somebody says."""
+
+    chunks: Numbers
+    files: Numbers
+    kinds: Sequence[str]
+    authors: Sequence[str]
+    days: Sequence[int | None]
+    traits: Numbers
+    words: Numbers
+    vectors: Numbers
+    turns: Flags
+
+    def profiles(self) -> dict[Profile, int]:
+        """How many of the candidates are somebody's turn, code, or prose."""
+        turns = int(self.turns.sum())
+        code = sum(kind == "code" and not turn for kind, turn in zip(self.kinds, self.turns, strict=True))
+        return {"dialogue": turns, "code": code, "prose": len(self.chunks) - turns - code}
 
 
-def is_turn(candidate: Candidate) -> bool:
-    """A small unit that somebody says."""
-    return bool(candidate.author) and candidate.words <= _TURN_WORDS
+def as_columns(rows: Sequence[Candidate], hidden: Container[int] = ()) -> Candidates:
+    """The rows of the catalog as columns, without those of `hidden` files."""
+    if hidden:
+        rows = [row for row in rows if row[1] not in hidden]
+    chunks, files, kinds, authors, days, ways, words, vectors = zip(*rows, strict=True) if rows else ((),) * 8
+    counts = np.array(words, dtype=np.int64)
+    said = np.array([author != "" for author in authors], dtype=np.bool_)
+    return Candidates(
+        np.array(chunks, dtype=np.int64),
+        np.array(files, dtype=np.int64),
+        kinds,
+        authors,
+        days,
+        np.array(ways, dtype=np.int64),
+        counts,
+        np.array([-1 if vector is None else vector for vector in vectors], dtype=np.int64),
+        said & (counts <= _TURN_WORDS),
+    )
 
 
-def columns(candidates: Sequence[Candidate], found: Mapping[str, Scores], hints: Hints) -> dict[str, Column]:
+def columns(candidates: Candidates, found: Mapping[str, Scores], hints: Hints) -> dict[str, Column]:
     """Signal → a value for each candidate, NaN where it has none. Where nobody speaks only what the engines found counts."""
-    out = {
-        name: np.array([scores.get(candidate.chunk, np.nan) for candidate in candidates], dtype=np.float64)
-        for name, scores in found.items()
-    }
-    if not any(map(is_turn, candidates)):
+    out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
+    if not candidates.turns.any():
         return out
-    ways = np.array([candidate.traits for candidate in candidates], dtype=np.int64)
-    out["file"] = _file_scores(candidates, found.get("words", {}))
-    out["length"] = np.log1p(np.array([candidate.words for candidate in candidates], dtype=np.float64))
-    named = np.array([candidate.author in hints.authors for candidate in candidates], dtype=np.float64)
+    out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"])) if "words" in out else _empty(candidates)
+    out["length"] = np.log1p(candidates.words)
     if hints.authors:
+        named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
         out["author"] = named
-        out["first_person"] = named * _flag(ways, Trait.FIRST_PERSON)
+        out["first_person"] = named * _flag(candidates, Trait.FIRST_PERSON)
     if hints.dates:
-        out["date"] = np.array([_date_fit(candidate.day, hints) for candidate in candidates], dtype=np.float64)
+        out["date"] = np.array([_date_fit(day, hints) for day in candidates.days], dtype=np.float64)
     if hints.asks_when:
-        out["says_when"] = _flag(ways, Trait.SAYS_WHEN)
-    out["asks"] = _flag(ways, Trait.ASKS)
+        out["says_when"] = _flag(candidates, Trait.SAYS_WHEN)
+    out["asks"] = _flag(candidates, Trait.ASKS)
     return out
 
 
-def _flag(ways: npt.NDArray[np.int64], trait: Trait) -> Column:
-    flags: Column = ((ways & int(trait)) != 0).astype(np.float64)
+def _placed(chunks: Numbers, scores: Scores) -> Column:
+    """The scores beside their chunks, which are sorted by number."""
+    out = np.full(len(chunks), np.nan)
+    if scores and len(chunks):
+        numbers = np.fromiter(scores.keys(), dtype=np.int64, count=len(scores))
+        values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
+        at = np.minimum(np.searchsorted(chunks, numbers), len(chunks) - 1)
+        here = chunks[at] == numbers
+        out[at[here]] = values[here]
+    return out
+
+
+def _empty(candidates: Candidates) -> Column:
+    return np.full(len(candidates.chunks), np.nan)
+
+
+def _flag(candidates: Candidates, trait: Trait) -> Column:
+    flags: Column = ((candidates.traits & int(trait)) != 0).astype(np.float64)
     return flags
 
 
@@ -64,27 +110,29 @@ def _date_fit(day: int | None, hints: Hints) -> int:
     return max(mentioned.fits(when) for mentioned in hints.dates)
 
 
-def nearby_means(candidates: Sequence[Candidate], places: npt.NDArray[np.int64], cosines: Column, reach: int) -> Column:
+def nearby_means(candidates: Candidates, places: Numbers, cosines: Column, reach: int) -> Column:
     """The mean cosine of each turn and its neighbours in the same file; NaN for what is no turn, or has no vector near.
 
-    `places` holds (chunk, file) [n, 2] in the order of chunks, `cosines` their values [n].
+    `places` holds (chunk, file) [m, 2] in the order of chunks, `cosines` their values [m].
     """
-    total, count = np.zeros(len(candidates)), np.zeros(len(candidates))
+    total, count = np.zeros(len(candidates.chunks)), np.zeros(len(candidates.chunks))
     if len(places):
-        chunks = np.array([item.chunk if is_turn(item) else -reach - 1 for item in candidates], dtype=np.int64)
-        files = np.array([item.file for item in candidates], dtype=np.int64)
         for step in range(-reach, reach + 1):
-            at = np.minimum(np.searchsorted(places[:, 0], chunks + step), len(places) - 1)
-            same = (places[at, 0] == chunks + step) & (places[at, 1] == files) & ~np.isnan(cosines[at])
+            wanted = candidates.chunks + step
+            at = np.minimum(np.searchsorted(places[:, 0], wanted), len(places) - 1)
+            same = (places[at, 0] == wanted) & (places[at, 1] == candidates.files) & ~np.isnan(cosines[at])
+            same &= candidates.turns
             total[same] += cosines[at][same]
             count[same] += 1
     means: Column = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
 
 
-def _file_scores(candidates: Sequence[Candidate], words: Scores) -> Column:
-    of_file: dict[int, list[float]] = {}
-    for candidate in candidates:
-        of_file.setdefault(candidate.file, []).append(words.get(candidate.chunk, 0.0))
-    best = {file: sum(sorted(scores)[-_BEST_OF_FILE:]) for file, scores in of_file.items()}
-    return np.array([best[candidate.file] for candidate in candidates], dtype=np.float64)
+def _file_scores(files: Numbers, words: Column) -> Column:
+    """For each candidate the sum of the best word scores in its file."""
+    out = np.empty(len(files))
+    order = np.lexsort((-words, files))
+    starts = np.flatnonzero(np.r_[True, np.diff(files[order]) != 0])
+    for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
+        out[order[start:end]] = words[order[start : min(end, start + _BEST_OF_FILE)]].sum()
+    return out

@@ -12,7 +12,6 @@ SciFact and on docstrings → functions (`python -m benchmarks.quality`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -42,7 +41,7 @@ _STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "fold
 _BEST_OF_FOLDER = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.4, "meaning": 0.6},
-    "code": {"words": 0.4, "meaning": 0.6},
+    "code": {"words": 0.25, "meaning": 0.75},
     "dialogue": {
         "words": 0.16, "around": 0.40, "meaning": 0.75, "nearby": 0.72, "file": 0.36, "folder": 1.00,
         "author": 2.29, "first_person": 0.72, "date": 2.37, "says_when": 1.47, "asks": -1.17, "length": 0.60,
@@ -68,11 +67,11 @@ def standardise(column: Column) -> Column:
     return (column - column.mean()) / deviation if deviation > 1e-12 else np.zeros_like(column)
 
 
-def mixed_weights(profiles: Sequence[Profile]) -> dict[str, float]:
+def mixed_weights(profiles: Mapping[Profile, int]) -> dict[str, float]:
     """Weights for candidates of several kinds: each profile's by its share of the candidates."""
-    total = max(len(profiles), 1)
+    total = max(sum(profiles.values()), 1)
     mixed: dict[str, float] = {}
-    for profile, count in Counter(profiles).items():
+    for profile, count in profiles.items():
         for name, weight in WEIGHTS[profile].items():
             mixed[name] = mixed.get(name, 0.0) + weight * count / total
     return mixed
@@ -102,7 +101,7 @@ def prepare(
 
 
 def fuse(
-    chunks: Sequence[int],
+    chunks: Sequence[int] | npt.NDArray[np.int64],
     signals: Mapping[str, Column],
     weights: Mapping[str, float] = WEIGHTS["prose"],
     partial: Container[str] = (),
@@ -127,12 +126,19 @@ def fuse(
         shares["folder"] = weights["folder"] * standardise(_folder_means(totals, np.asarray(folders)))
         totals = totals + shares["folder"]
     order = np.lexsort((numbers, -totals))[:limit]
+    measured, added = _rows(signals, order), _rows(shares, order)
     return [
-        Scored(
-            int(numbers[at]),
-            float(totals[at]),
-            {name: float(column[at]) for name, column in signals.items() if not np.isnan(column[at])},
-            {name: float(share[at]) for name, share in shares.items()},
+        Scored(chunk, score, signal, share)
+        for chunk, score, signal, share in zip(
+            numbers[order].tolist(), totals[order].tolist(), measured, added, strict=True
         )
-        for at in order
     ]
+
+
+def _rows(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> list[dict[str, float]]:
+    """Name → value for each place in `order`, without what is NaN."""
+    if not columns:
+        return [{} for _ in order]
+    names = list(columns)
+    matrix = np.stack([columns[name][order] for name in names], axis=1).tolist()
+    return [{name: value for name, value in zip(names, row, strict=True) if value == value} for row in matrix]

@@ -157,9 +157,8 @@ class Overlay:
             row = ChunkRow(
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
             )  # fmt: skip
-            candidate = Candidate(
-                self._last, file, kind, chunk.author, chunk.day, int(traits(chunk.text)), word_count(chunk.text), None
-            )
+            said = (int(traits(chunk.text)), word_count(chunk.text))
+            candidate: Candidate = (self._last, file, kind, chunk.author, chunk.day, *said, None)
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)
             near = Counter(self._analyse(around(broken, at)))
@@ -197,9 +196,9 @@ class Overlay:
         return [number for _, number in sorted(first.values())]
 
     def candidates(self, chunks: Iterable[int]) -> list[Candidate]:
-        """What ranking needs of these chunks."""
+        """What ranking needs of these chunks, in the order of their numbers."""
         wanted = set(chunks)
-        return [chunk.candidate for _, chunk in self._all() if chunk.row.id in wanted]
+        return sorted((chunk.candidate for _, chunk in self._all() if chunk.row.id in wanted), key=lambda row: row[0])
 
     def rows(self) -> dict[int, ChunkRow]:
         """Every chunk here."""

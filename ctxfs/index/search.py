@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from ctxfs.index.catalog import Candidate, Catalog, ChunkRow, Counts, FileStat
+from ctxfs.index.catalog import Catalog, ChunkRow, Counts, FileStat
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.hints import Hints, known_names, read_hints
 from ctxfs.index.model_files import DIMENSIONS
@@ -20,6 +20,7 @@ from ctxfs.model.path import Path
 if TYPE_CHECKING:
     # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
     from ctxfs.index.embed import Embedder, Vectors
+    from ctxfs.index.features import Candidates
     from ctxfs.index.fuse_ranks import Column, Scored
     from ctxfs.index.overlay import Overlay
     from ctxfs.index.vectors import VectorTable
@@ -272,7 +273,7 @@ class Searcher:
 
     def _ranked(self, catalog: Catalog, hints: Hints, below: Path, limit: int) -> tuple[list[Scored], list[str]]:
         """The best `limit` candidates of all engines, and what could not be looked at."""
-        from ctxfs.index.features import columns, profile_of
+        from ctxfs.index.features import as_columns, columns
         from ctxfs.index.fuse_ranks import fuse, mixed_weights
 
         assert self._words is not None
@@ -295,28 +296,27 @@ class Searcher:
             notes += [note] if note else []
             if self._behind and found["meaning"]:
                 notes.append(self._behind)
-        candidates = catalog.candidates(sorted({chunk for scores in found.values() for chunk in scores}))
-        if self._hidden:
-            candidates = [candidate for candidate in candidates if candidate.file not in self._hidden]
+        rows = catalog.candidates(sorted({chunk for scores in found.values() for chunk in scores}))
         if query.must or query.phrases or query.must_not:
             # Operators are about words: what the word index did not return does not satisfy them.
             satisfying = {chunk for chunk, _ in self._words.search(query, below, _SATISFYING)}
-            candidates = [candidate for candidate in candidates if candidate.chunk in satisfying]
+            rows = [row for row in rows if row[0] in satisfying]
         if self._overlay and query.mode != "meaning":
             own, near = self._overlay.search(query, below, self._words.question_terms(query), self._words.rarity)
             found["words"].update(own)
             found["around"].update(near)
-            candidates += self._overlay.candidates({*own, *near})
+            rows = [*self._overlay.candidates({*own, *near}), *rows]
+        candidates = as_columns(rows, self._hidden)
         signals = columns(candidates, found, hints)
         if vector is not None and found["meaning"]:
             signals |= self._cosines(catalog, vector, candidates)
         return fuse(
-            [candidate.chunk for candidate in candidates],
+            candidates.chunks,
             signals,
-            mixed_weights([profile_of(candidate) for candidate in candidates]),
+            mixed_weights(candidates.profiles()),
             ("meaning", "nearby") if self._behind else (),
             limit,
-            _folder_numbers(catalog, candidates) if "file" in signals else None,
+            _folder_numbers(catalog, candidates.files.tolist()) if "file" in signals else None,
         ), notes
 
     def _vector(self, query: Query) -> tuple[Vectors | None, str]:
@@ -347,20 +347,19 @@ class Searcher:
                 scored = [pair for pair in scored if pair[0] in passing]
         return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:POOL]
 
-    def _cosines(self, catalog: Catalog, vector: Vectors, candidates: Sequence[Candidate]) -> dict[str, Column]:
+    def _cosines(self, catalog: Catalog, vector: Vectors, candidates: Candidates) -> dict[str, Column]:
         """How near each candidate is, whoever found it, and how near a turn is together with its neighbours."""
         import numpy as np
 
-        from ctxfs.index.features import is_turn, nearby_means
+        from ctxfs.index.features import nearby_means
 
-        own = np.array([item.vector if item.vector is not None else -1 for item in candidates], dtype=np.int64)
         reach = range(-NEIGHBOURS, NEIGHBOURS + 1)
-        turns = {item.chunk + step for item in candidates if is_turn(item) for step in reach}
+        turns = {chunk + step for chunk in candidates.chunks[candidates.turns].tolist() for step in reach}
         near = np.array(catalog.vectors_near(sorted(turns)), dtype=np.int64).reshape(-1, 3)
-        cosines = self._vectors.cosines(vector, np.concatenate([own, near[:, 2]]))
-        out = {"meaning": cosines[: len(own)]}
+        cosines = self._vectors.cosines(vector, np.concatenate([candidates.vectors, near[:, 2]]))
+        out = {"meaning": cosines[: len(candidates.vectors)]}
         if turns:
-            out["nearby"] = nearby_means(candidates, near[:, :2], cosines[len(own) :], NEIGHBOURS)
+            out["nearby"] = nearby_means(candidates, near[:, :2], cosines[len(candidates.vectors) :], NEIGHBOURS)
         return out
 
     def _rows(self, catalog: Catalog, chunks: Sequence[int]) -> dict[int, ChunkRow]:
@@ -376,12 +375,12 @@ def _quoted(phrases: Sequence[str]) -> str:
     return ", ".join(f'"{phrase}"' for phrase in phrases)
 
 
-def _folder_numbers(catalog: Catalog, candidates: Sequence[Candidate]) -> list[int]:
-    """A number for the folder of each candidate, equal for those in the same one."""
-    paths = catalog.paths_of({candidate.file for candidate in candidates})
+def _folder_numbers(catalog: Catalog, files: Sequence[int]) -> list[int]:
+    """A number for the folder of each file, equal for those in the same one."""
     numbers: dict[str, int] = {}
+    paths = catalog.paths_of(set(files))
     folder_of = {file: numbers.setdefault(path.rpartition("/")[0], len(numbers)) for file, path in paths.items()}
-    return [folder_of.get(candidate.file, -1) for candidate in candidates]
+    return [folder_of.get(file, -1) for file in files]
 
 
 def _settled_stat(catalog: Catalog, path: str) -> FileStat | None:

@@ -41,8 +41,8 @@ def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
 
 
 def test_weights_follow_what_the_candidates_are() -> None:
-    assert mixed_weights(["prose"] * 4) == dict(WEIGHTS["prose"])
-    half = mixed_weights(["prose", "dialogue"])
+    assert mixed_weights({"prose": 4}) == dict(WEIGHTS["prose"])
+    half = mixed_weights({"prose": 3, "dialogue": 3})
     assert half["author"] == pytest.approx(WEIGHTS["dialogue"]["author"] / 2)
 
 
