@@ -151,6 +151,53 @@ def test_a_machine_without_dev_fuse_is_told_so(monkeypatch: pytest.MonkeyPatch) 
     assert "chmod" in caught.value.remedy
 
 
+def test_search_says_why_and_puts_together_what_belongs_together(offline: Live) -> None:
+    hit = json.loads(offline.run("search", "rotate signing keys", "--json"))["hits"][0]
+    explained = offline.run("search", "rotate signing keys", "-n", "1", "--explain")
+    assert all(f"  {name} " in explained for name in hit["shares"])
+    grouped = json.loads(offline.run("search", "runbook keys retry", "--group-by", "dir", "--json"))
+    ranks = sorted(rank for inside in grouped["groups"].values() for rank in inside)
+    assert ranks == list(range(1, len(grouped["hits"]) + 1))
+    assert grouped["groups"]["knowledge/handbook/src"]
+    assert "Bob  " in offline.run("search", "author:bob wiki", "--group-by", "author")
+
+
+def test_a_quoted_title_that_nothing_contains_is_looked_for_by_its_words_and_the_answer_says_so(offline: Live) -> None:
+    done = offline.try_run("search", 'where is "signing keys rotation" described', "--json")
+    assert json.loads(done.stdout)["hits"][0]["path"].endswith("rotation.md")
+    assert "as it stands" in json.loads(done.stdout)["remarks"][0]
+    assert "as it stands" in offline.try_run("search", 'where is "signing keys rotation" described').stderr
+    assert offline.try_run("search", '"signing keys rotation"').returncode == 3, "alone it is meant as it is written"
+
+
+def test_files_are_joined_under_their_paths(offline: Live) -> None:
+    (offline.corpus / "open end.txt").write_text("no newline")
+    joined = offline.run("cat", "--join", "knowledge/handbook/open end.txt", "knowledge/handbook/log.jsonl")
+    assert joined.startswith(
+        "==> knowledge/handbook/open end.txt <==\nno newline\n==> knowledge/handbook/log.jsonl <==\n{"
+    )
+
+
+def test_eval_measures_and_fails_when_it_got_worse(offline: Live, tmp_path: Path) -> None:
+    gold, baseline = tmp_path / "gold.jsonl", tmp_path / "base.json"
+    asked = [
+        {"question": "rotate signing keys", "relevant": ["knowledge/handbook/rotation.md:5-7"], "category": "found"},
+        {"question": "zanzibar", "relevant": ["knowledge/handbook/ignored.md"], "category": "lost"},
+    ]
+    gold.write_text("\n".join(map(json.dumps, asked)))
+    figures = json.loads(offline.run("eval", str(gold), "--budget", "300", "--json"))
+    assert (figures["recall@1"], figures["whole@300"]) == (0.5, 0.5)
+    assert figures["categories"]["found"]["whole@300"] == 1.0
+    offline.run("eval", str(gold), "--budget", "300", "--baseline", str(baseline), "--save")
+    assert offline.try_run("eval", str(gold), "--budget", "300", "--baseline", str(baseline)).returncode == 0
+    baseline.write_text(json.dumps({**json.loads(baseline.read_text()), "recall@1": 0.9}))
+    worse = offline.try_run("eval", str(gold), "--budget", "300", "--baseline", str(baseline))
+    assert (worse.returncode, "recall@1: 0.9000 before" in worse.stderr) == (6, True)
+    gold.write_text('{"question": "x"}')
+    assert "line 1" in offline.try_run("eval", str(gold)).stderr
+    assert offline.try_run("eval", str(gold), "--save").returncode == 2
+
+
 def test_the_socket_is_for_its_owner_only(live: Live) -> None:
     assert stat.S_IMODE((live.store / "run" / "socket").stat().st_mode) == 0o600
     assert stat.S_IMODE((live.store / "run").stat().st_mode) == 0o700

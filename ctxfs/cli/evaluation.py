@@ -21,7 +21,7 @@ from ctxfs.context.quality import (
     summarise,
 )
 from ctxfs.daemon.session import LocalSession, Session, session
-from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+from ctxfs.model.errors import EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
 BUDGETS = (500, 1000, 2000, 4000)
 
@@ -57,7 +57,7 @@ def evaluate(
     Exit code 6 when a figure is worse than --baseline says.
     """
     if save and baseline is None:
-        raise CommandError("--save needs a place", "name the file: --baseline FILE --save")
+        raise CommandError("--save needs a place", "name the file: --baseline FILE --save", EXIT_USAGE)
     questions = parse_gold(gold.read_text(encoding="utf-8"))
     before = _read_baseline(baseline) if baseline is not None and not save else {}
     with session(store) as opened:
