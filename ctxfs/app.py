@@ -1,5 +1,6 @@
 """The composition root: the only place that names concrete types."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -11,11 +12,13 @@ from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
 from ctxfs.context.request import Request
 from ctxfs.context.tokens import open_tokenizer, upper_bound
+from ctxfs.index.grep import Grepped, Line, Matcher, places_of, scan
 from ctxfs.index.model_files import default_model_folder, is_installed
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Answer, Generation, Searcher
 from ctxfs.model.entry import Entry
+from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -37,6 +40,8 @@ from mounts.search import SearchView
 from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
+
+_GREP_BATCH = 200  # files between which others get their turn
 
 
 class App:
@@ -123,6 +128,22 @@ class App:
     async def find(self, filters: str, below: Path, limit: int) -> list[str]:
         """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
         return await blocking(self.searcher.find, parse_query(filters), below, limit)
+
+    async def grep(self, matcher: Matcher, below: Path, limit: int, *, hidden: bool) -> Grepped:
+        """Lines that match, in the order of paths. Reads only files that the index says may hold one."""
+        paths = await blocking(self.searcher.may_hold, matcher.needed, below)
+        if paths is None:
+            raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
+        places = places_of(paths, self.indexed_roots(), hidden=hidden)
+        lines: list[Line] = []
+        faults: list[str] = []
+        for start in range(0, len(places), _GREP_BATCH):
+            found, bad = await blocking(scan, places[start : start + _GREP_BATCH], matcher)
+            lines += found
+            faults += bad
+            if len(lines) > limit:
+                return Grepped(lines[:limit], faults, more=True)
+        return Grepped(lines, faults, more=False)
 
     async def build(self, request: Request) -> Context:
         """Build a context for a request."""

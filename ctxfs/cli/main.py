@@ -38,6 +38,7 @@ _COMMANDS = {
     "remote": "remotes",
     "meta": "meta",
     "search": "ask",
+    "grep": "grep",
     "context": "ask",
     "tokens": "ask",
     "eval": "evaluation",

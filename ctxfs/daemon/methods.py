@@ -9,6 +9,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.context.request import make_request
 from ctxfs.daemon.version_methods import VERSION_METHODS
+from ctxfs.index.grep import Matcher
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
@@ -85,6 +86,19 @@ async def _find(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await app.find(str(args["filters"]), below, limit)
 
 
+async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    matcher = Matcher(
+        str(args["pattern"]),
+        fixed=bool(args.get("fixed")),
+        word=bool(args.get("word")),
+        ignore_case=bool(args.get("ignore_case")),
+    )
+    below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 10_000)), 1_000_000))
+    await caller.tree.stat(below)
+    found = await app.grep(matcher, below, limit, hidden=bool(args.get("hidden")))
+    return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
+
+
 async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     context = await app.build(make_request(args["request"], app.settings.context.budget))
     return {
@@ -106,6 +120,7 @@ METHODS: Mapping[str, Method] = {
     "mountpoints": _mountpoints,
     "search": _search,
     "find": _find,
+    "grep": _grep,
     "context": _context,
     **VERSION_METHODS,
 }

@@ -149,11 +149,19 @@ class Catalog(Derived):
         return str(found[0]) if found else ""
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
-        """Paths of files by number."""
-        wanted = list(files)
-        marks = ",".join("?" * len(wanted))
-        rows = self._db.execute(f"SELECT id, path FROM files WHERE id IN ({marks})", wanted)
-        return {row[0]: _decode(row[1]) for row in rows}
+        """Paths of files by number, as far as they are not gone."""
+        wanted, out = list(files), {}
+        for start in range(0, len(wanted), 5000):
+            part = wanted[start : start + 5000]
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(f"SELECT id, path FROM files WHERE id IN ({marks}) AND state!='gone'", part)
+            out.update({row[0]: _decode(row[1]) for row in rows})
+        return out
+
+    def unsearchable(self) -> list[str]:
+        """Files whose words the index does not hold, or not yet, though they may be texts."""
+        rows = self._db.execute("SELECT path FROM files WHERE state='pending' OR (state='skipped' AND note!='binary')")
+        return [_decode(row[0]) for row in rows]
 
     def paths_below(self, path: str) -> list[str]:
         """Paths of the files below a directory, as far as they are not gone."""

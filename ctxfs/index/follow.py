@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
-from ctxfs.index.chunks import cut, text_kind
+from ctxfs.index.chunks import MAX_LINE, cut, text_kind
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
@@ -81,7 +81,8 @@ class Follower:
     def scan_all(self) -> None:
         """Compare every source with the catalog."""
         self._done = self._total = 0
-        for prefix in list(self._roots):
+        for prefix, (_, rules) in list(self._roots.items()):
+            rules.forget()
             self.scan(prefix, ())
 
     def scan(self, prefix: str, below: tuple[str, ...]) -> None:
@@ -209,7 +210,7 @@ class Follower:
                 confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
                 chunks = self._catalog.chunks_of(file)
                 texts = [break_up(text) for _, _, text, _ in chunks]
-                for at, (chunk, heading, _, author) in enumerate(chunks):
+                for at, (chunk, heading, text, author) in enumerate(chunks):
                     self._writer.add(
                         WordDocument(
                             chunk,
@@ -223,6 +224,8 @@ class Follower:
                             confidence,
                             around(texts, at),
                             author,
+                            text,
+                            any(len(line) >= MAX_LINE for line in text.split("\n")),
                         )
                     )
             self._writer.commit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -163,6 +163,7 @@ class Searcher:
         """Drop what is in memory: something was erased."""
         with self._lock:
             self._table = None
+            self._overlay, self._hidden = None, frozenset()
             self.generation = Generation(self.generation.written, self.generation.indexed + 1)
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
@@ -189,6 +190,20 @@ class Searcher:
             wanted = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
             raise invalid(query.text[:80], f"only filters can be asked for here: {wanted}")
         return [hit.path for hit in self.search(query, below, limit).hits]
+
+    def may_hold(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
+        """Files that may have a line with one of each of `needed`; a superset, in order. None without an index."""
+        with self._lock:
+            catalog = self._opened()
+            if catalog is None or self._words is None:
+                return None
+            files = self._words.files_holding(needed, below)
+            paths = {path for file, path in catalog.paths_of(files).items() if file not in self._hidden}
+            paths.update(catalog.unsearchable())
+            if self._overlay:
+                paths.update(path for path in self._overlay.paths if not self._overlay.is_gone(path))
+            at = str(below)
+            return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
 
     def counts(self) -> tuple[Counts | None, dict[str, int], int]:
         """(catalog totals or None without an index, why files are skipped, vectors loaded)."""

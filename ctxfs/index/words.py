@@ -7,7 +7,7 @@ ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed b
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
@@ -28,15 +28,19 @@ _FUNCTION_WORDS = frozenset(
     "where which who whom whose why will with would you your".split()
 )
 _WRITER_BYTES = 30_000_000
+_EVERY = 10_000_000
 _FIELDS = (("text", 1.0), ("heading", 1.2), ("path", 0.6))
 _AROUND = "around"
+_GRAMS = "grams"
+_GRAM_ANALYZER = "ctxfs-grams"
+_CUT_MARK = "\x00\x01\x02"  # in the grams of a chunk of which the index does not hold everything
 
 
 @dataclass(frozen=True, slots=True)
 class WordDocument:
     """What the word index keeps of a chunk; `around` is a small unit with its neighbours, empty for one that stands alone.
 
-    Both texts are broken up already (`break_up`).
+    Both texts are broken up already (`break_up`); `whole` is the text as it stands, of which `cut` says that it is not all.
     """
 
     chunk: int
@@ -50,6 +54,8 @@ class WordDocument:
     confidence: float | None = None
     around: str = ""
     author: str = ""
+    whole: str = ""
+    cut: bool = False
 
 
 def _schema() -> tantivy.Schema:
@@ -60,6 +66,7 @@ def _schema() -> tantivy.Schema:
     for name in (*(name for name, _ in _FIELDS), _AROUND):
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
     builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
+    builder.add_text_field(_GRAMS, stored=False, tokenizer_name=_GRAM_ANALYZER, index_option="basic")
     for name in ("under", "kind", "attribute", "author"):
         builder.add_text_field(name, stored=False, tokenizer_name="raw", index_option="basic")
     return builder.build()
@@ -73,6 +80,11 @@ def _analyzer() -> tantivy.TextAnalyzer:
         .filter(tantivy.Filter.stemmer("english"))
         .build()
     )
+
+
+def _gram_analyzer() -> tantivy.TextAnalyzer:
+    """Every three characters in a row, in small letters: what a regular expression's literals are looked up by."""
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
 
 
 def break_up(text: str) -> str:
@@ -127,7 +139,9 @@ class Words:
             folder.mkdir(parents=True)
             self._index = tantivy.Index(self._schema, path=str(folder))
         self._terms = _analyzer()
+        self._grams = _gram_analyzer()
         self._index.register_tokenizer(_ANALYZER, _analyzer())
+        self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
         self._index.config_reader("manual")
 
     def refresh(self) -> None:
@@ -167,6 +181,32 @@ class Words:
         """Chunks that pass the filters, whatever they say; in no order."""
         filters = self._filters(query, below)
         return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
+
+    def files_holding(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
+        """Numbers of the files with a chunk that may hold one of each of `needed` (three characters or more)."""
+        whole = [
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, _either([self._holding(text) for text in texts]))])
+            for texts in needed
+        ]
+        held = (
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in whole])
+            if whole
+            else tantivy.Query.all_query()
+        )
+        asked = _either([held, self._term(_GRAMS, _CUT_MARK)])
+        clauses = [(tantivy.Occur.Must, asked)]
+        if not below.is_root:
+            clauses.append((tantivy.Occur.Must, self._term("under", printable(str(below)))))
+        searcher = self._index.searcher()
+        hits = searcher.search(
+            tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
+        ).hits
+        found = searcher.fast_field_values("file", [address for _, address in hits])
+        return sorted({int(file) for file in found if file is not None})
+
+    def _holding(self, text: str) -> tantivy.Query:
+        grams = dict.fromkeys(self._grams.analyze(text))
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term(_GRAMS, gram)) for gram in grams])
 
     def terms(self, text: str) -> list[str]:
         """`text` as the terms that are searched."""
@@ -288,6 +328,9 @@ class WordWriter:
         out.add_unsigned("file", document.file)
         out.add_unsigned("mtime", max(0, document.mtime_ns))
         out.add_text("text", document.text)
+        out.add_text(_GRAMS, document.whole)
+        if document.cut:
+            out.add_text(_GRAMS, _CUT_MARK)
         if document.around:
             out.add_text(_AROUND, document.around)
         if document.author:

@@ -1,0 +1,73 @@
+"""grep: exact search through the index."""
+
+import sys
+from itertools import groupby
+
+import click
+
+from ctxfs.cli.output import say_json, warn
+from ctxfs.cli.paths import tree_path
+from ctxfs.daemon.session import session
+from ctxfs.model.errors import EXIT_NOTHING_FOUND
+from ctxfs.model.path import printable
+
+
+@click.command()
+@click.argument("pattern")
+@click.argument("path", default="")
+@click.option("-F", "--fixed-strings", "fixed", is_flag=True, help="The pattern is a text, not an expression.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Capital and small letters are the same.")
+@click.option("-w", "--word-regexp", "word", is_flag=True, help="Whole words only.")
+@click.option("-l", "--files-with-matches", "files_only", is_flag=True, help="Only the paths of the files.")
+@click.option("-c", "--count", is_flag=True, help="How many lines in each file.")
+@click.option(
+    "-m", "--max-lines", default=10_000, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many."
+)
+@click.option("--hidden", is_flag=True, help="Files and folders whose names begin with a dot, too.")
+@click.option("--json", "as_json", is_flag=True, help="path, line and text of each match.")
+@click.pass_obj
+def grep(
+    store: str | None,
+    pattern: str,
+    path: str,
+    fixed: bool,
+    ignore_case: bool,
+    word: bool,
+    files_only: bool,
+    count: bool,
+    max_lines: int,
+    hidden: bool,
+    as_json: bool,
+) -> None:
+    """Lines that match PATTERN, a regular expression, in the indexed files below PATH.
+
+    Like `rg` on the same folders: what is ignored, binary or hidden is left out. Only files that the index says may hold a match are
+    read. Exit code 3 when nothing matches.
+    """
+    with session(store) as opened:
+        found = opened.call(
+            "grep",
+            pattern=pattern,
+            below=tree_path(opened, path),
+            fixed=fixed,
+            ignore_case=ignore_case,
+            word=word,
+            hidden=hidden,
+            limit=max_lines,
+        )
+    for fault in found["faults"]:
+        warn(fault)
+    lines = found["lines"]
+    if as_json:
+        say_json([{"path": at, "line": number, "text": text} for at, number, text in lines])
+    elif files_only or count:
+        for at, inside in groupby(lines, key=lambda line: line[0]):
+            click.echo(f"{printable(at)}:{len(list(inside))}" if count else printable(at))
+    else:
+        for at, number, text in lines:
+            click.secho(printable(at), fg="magenta", nl=False)
+            click.echo(f":{number}:{printable(text)}")
+    if found["more"]:
+        warn(f"there are more than {max_lines} lines: -m shows more")
+    if not lines:
+        sys.exit(EXIT_NOTHING_FOUND)

@@ -1,0 +1,135 @@
+"""Exact search: what a line must contain, and the same lines as a search of every file."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ctxfs.index.grep import Matcher, places_of, scan
+from ctxfs.index.literals import LEAST, needed_literals
+from ctxfs.model.path import ROOT
+from tests.unit.test_freshness import Live
+
+
+@pytest.mark.parametrize(
+    ("pattern", "needed"),
+    [
+        ("retry", [{"retry"}]),
+        ("^Retry_Request\\(", [{"retry_request("}]),
+        ("(foo|barbar)x", [{"foo", "barbar"}]),
+        ("(foo|b.r)", []),
+        ("abc.*defg", [{"abc"}, {"defg"}]),
+        ("(?:abc)+d?", [{"abc"}]),
+        ("(abc)?x", []),
+        ("ab", []),
+        ("[abc]def[0-9]+", [{"def"}]),
+        ("\\bword\\b", [{"word"}]),
+        ("(?i)KEYS", [{"keys"}]),
+        ("(?!nothing)some", [{"some"}]),
+    ],
+)
+def test_what_a_line_must_contain_is_read_from_the_expression(pattern: str, needed: list[set[str]]) -> None:
+    assert [set(item) for item in needed_literals(pattern)] == needed
+
+
+patterns = st.recursive(
+    st.sampled_from(["abc", "cab", "b", ".", "[ab]", "\\b", "^", "$", "ca?b", "b+"]),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=4).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"(?:{'|'.join(parts)})"),
+        inner.map(lambda part: f"(?:{part})?"),
+        inner.map(lambda part: f"(?:{part}){{1,3}}"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(patterns, st.text("abc ", max_size=12))
+@example("(?:abc|cab)b", "xcabb")
+def test_no_line_that_matches_lacks_what_is_needed(pattern: str, line: str) -> None:
+    if re.search(pattern, line):
+        needed = needed_literals(pattern)
+        assert all(any(text in line for text in alternatives) for alternatives in needed)
+        assert all(len(text) >= LEAST for alternatives in needed for text in alternatives)
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a", "a\\nb", "*x", "(?P<a"])
+def test_what_cannot_be_matched_is_said(pattern: str) -> None:
+    with pytest.raises(OSError, match=r"not a regular expression|one at a time"):
+        Matcher(pattern)
+
+
+FILES = {
+    "a.py": "def retry_request(url):\n    return Retry(url)\n\nclass Äpfel:\n    pass\n",
+    "sub/b.md": "# Retry\n\nretry the request; RETRY it.\r\nno newline at the end: retry",
+    "long.txt": "x" * 9000 + " retry " + "y" * 9000 + "\nshort\n",
+    "zh.txt": "密钥轮换的方法\n",
+    "binary.bin": "retry\0retry\n",
+    ".hidden.md": "retry in a hidden file\n",
+    "ignored.md": "retry in an ignored file\n",
+    ".gitignore": "ignored.md\n",
+}
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    made = Live(tmp_path)
+    for name, text in FILES.items():
+        (made.corpus / name).write_text(text, newline="")
+    subprocess.run(["git", "init", "-q", str(made.corpus)], check=True)  # rg heeds .gitignore in repositories only
+    made.follower.scan_all()
+    made.searcher.refresh()
+    yield made
+    made.close()
+
+
+def grepped(live: Live, matcher: Matcher, *, hidden: bool = False) -> list[str]:
+    paths = live.searcher.may_hold(matcher.needed, ROOT)
+    assert paths is not None
+    lines, faults = scan(places_of(paths, [live.root], hidden=hidden), matcher)
+    assert faults == []
+    return sorted(f"{line.path.removeprefix('knowledge/c/')}:{line.number}:{line.text}" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options"),
+    [
+        ("retry", ()),
+        ("retry", ("-i",)),
+        ("retry", ("-w",)),
+        ("Retry(url", ("-F",)),
+        ("^$", ()),
+        ("re.ry|Äpf", ()),
+        ("轮换", ()),
+        ("y{5}$", ()),
+        ("e", ()),
+        ("nowhere at all", ()),
+        ("retry", ("--hidden", "--glob=!.git")),
+    ],
+)
+def test_the_lines_are_those_of_rg(live: Live, pattern: str, options: tuple[str, ...]) -> None:
+    matcher = Matcher(pattern, fixed="-F" in options, word="-w" in options, ignore_case="-i" in options)
+    done = subprocess.run(
+        ["rg", "-n", "--no-heading", "--color=never", *options, "-e", pattern, "."],
+        cwd=live.corpus,
+        capture_output=True,
+    )
+    lines = done.stdout.decode().split("\n")
+    wanted = sorted(line.removeprefix("./") for line in lines if line and "binary file" not in line)
+    assert grepped(live, matcher, hidden="--hidden" in options) == wanted
+
+
+def test_only_files_that_may_match_are_read(live: Live) -> None:
+    assert live.searcher.may_hold(Matcher("密钥轮").needed, ROOT) == ["knowledge/c/long.txt", "knowledge/c/zh.txt"]
+
+
+def test_a_change_is_grepped_at_once(live: Live) -> None:
+    (live.corpus / "new.md").write_text("a quokka\n")
+    (live.corpus / "a.py").unlink()
+    live.told("new.md", "a.py")
+    assert grepped(live, Matcher("quokka")) == ["new.md:1:a quokka"]
+    assert grepped(live, Matcher("retry_request")) == []
