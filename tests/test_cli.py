@@ -170,6 +170,22 @@ def test_a_quoted_title_that_nothing_contains_is_looked_for_by_its_words_and_the
     assert offline.try_run("search", '"signing keys rotation"').returncode == 3, "alone it is meant as it is written"
 
 
+def test_grep_finds_lines_where_they_are(offline: Live) -> None:
+    assert offline.run("grep", "rotat(e|ing)", "-i").splitlines() == [
+        "knowledge/handbook/rotation.md:5:## Rotating keys",
+        "knowledge/handbook/rotation.md:7:Rotate the signing keys every ninety days with `keyctl`.",
+    ]
+    assert offline.run("grep", "-l", "request", "knowledge/handbook/src") == "knowledge/handbook/src/retry.py\n"
+    assert offline.run("grep", "-c", "-F", "Ada:", "knowledge") == "knowledge/handbook/chat.txt:2\n"
+    (found,) = json.loads(offline.run("grep", "quokka", "--json"))
+    assert found["line"] == 1
+    cut = offline.try_run("grep", "-m", "1", "e")
+    assert (len(cut.stdout.splitlines()), "more than 1 lines" in cut.stderr) == (1, True)
+    assert offline.try_run("grep", "zanzibar").returncode == 3
+    assert "not a regular expression" in offline.try_run("grep", "(").stderr
+    assert offline.try_run("grep", "x", "knowledge/none").returncode == 1
+
+
 def test_files_are_joined_under_their_paths(offline: Live) -> None:
     (offline.corpus / "open end.txt").write_text("no newline")
     joined = offline.run("cat", "--join", "knowledge/handbook/open end.txt", "knowledge/handbook/log.jsonl")

@@ -272,7 +272,7 @@ class Catalog(Derived):
                     chunk.text,
                     chunk.author,
                     chunk.day,
-                    int(traits(chunk.text)),
+                    int(traits(chunk.text, chunk.author)),
                     word_count(chunk.text),
                 ),
             )

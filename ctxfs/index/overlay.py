@@ -157,7 +157,7 @@ class Overlay:
             row = ChunkRow(
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
             )  # fmt: skip
-            said = (int(traits(chunk.text)), word_count(chunk.text))
+            said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
             candidate: Candidate = (self._last, file, kind, chunk.author, chunk.day, *said, None)
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)

@@ -11,7 +11,6 @@ _TIME_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"\b(I|my|me|mine|we|our|us)\b")
-_WORD = re.compile(r"\w+")
 _LEAD = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
 
 
@@ -23,9 +22,11 @@ class Trait(IntFlag):
     FIRST_PERSON = 4
 
 
-def traits(text: str) -> Trait:
-    """Of one unit of text."""
+def traits(text: str, author: str) -> Trait:
+    """Of what somebody says; a text of nobody's has none."""
     found = Trait(0)
+    if not author:
+        return found
     if _TIME_WORDS.search(text):
         found |= Trait.SAYS_WHEN
     if text.rstrip().endswith("?"):
@@ -37,7 +38,7 @@ def traits(text: str) -> Trait:
 
 def word_count(text: str) -> int:
     """Words in a text."""
-    return len(_WORD.findall(text))
+    return len(text.split())
 
 
 def essence(text: str, heading: str, author: str) -> str:
