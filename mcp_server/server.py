@@ -64,9 +64,9 @@ class TreeTools:
         return f"wrote {len(data)} bytes to {path}"
 
     async def ctx_search(self, question: str, below: str = "", limit: int = 10) -> str:
-        """Ask the tree; best hits first with path and lines. Operators: "a phrase" +must -not kind: path: since:7d."""
+        """Ask the tree; best hits first with path and lines. Operators: "a phrase" +must -not kind: path: author: since:7d."""
         answer = await self._call("search", question=question, below=below, limit=max(1, min(limit, 100)))
-        lines = [f"note: {note}" for note in answer["notes"]]
+        lines = [f"note: {note}" for note in (*answer["notes"], *answer["remarks"])]
         lines += [f"{hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in answer["hits"]]
         return "\n".join(lines) or "nothing found"
 

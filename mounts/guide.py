@@ -59,7 +59,7 @@ Everything here is a file; ls, cat, grep and your editor work. It is served by c
 - `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` for at most 2000 tokens.
 - `results.jsonl` beside it: path, lines, score and why. Its first line says if anything could not be searched.
 - `ls 'knowledge/x/.search/<question>'`: the same, below one directory only.
-- Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `since:7d` `mode:words`. `%2F` stands for a slash.
+- Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `author:ada` `since:7d` `mode:words`. `%2F` stands for a slash.
 
 ## Go back
 Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/`, `cat …/prev`, restore with `cp`.

@@ -6,9 +6,10 @@ NULL is not yet found by meaning. Chunk numbers are never used twice.
 """
 
 import sqlite3
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
+from typing import Any
 
 from ctxfs.index.chunks import Chunk
 from ctxfs.index.traits import traits, word_count
@@ -16,6 +17,7 @@ from ctxfs.model.path import encode_name
 from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
 SCHEMA_VERSION = 3
+_PART = 5000
 _SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -125,6 +127,13 @@ class Catalog(Derived):
         except sqlite3.Error:
             return False
 
+    def _among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query with `{}` where the values go; asked in parts, since a statement takes only so many of them."""
+        wanted = list(values)
+        for start in range(0, len(wanted), _PART):
+            part = wanted[start : start + _PART]
+            yield from self._db.execute(sql.format(",".join("?" * len(part))), part)
+
     # files
 
     def files_of(self, source: str) -> dict[str, FileRow]:
@@ -150,13 +159,8 @@ class Catalog(Derived):
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
         """Paths of files by number, as far as they are not gone."""
-        wanted, out = list(files), {}
-        for start in range(0, len(wanted), 5000):
-            part = wanted[start : start + 5000]
-            marks = ",".join("?" * len(part))
-            rows = self._db.execute(f"SELECT id, path FROM files WHERE id IN ({marks}) AND state!='gone'", part)
-            out.update({row[0]: _decode(row[1]) for row in rows})
-        return out
+        rows = self._among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
+        return {row[0]: _decode(row[1]) for row in rows}
 
     def unsearchable(self) -> list[str]:
         """Files whose words the index does not hold, or not yet, though they may be texts."""
@@ -207,17 +211,13 @@ class Catalog(Derived):
     def first_chunks(self, chunks: Sequence[int], limit: int, hidden: Container[int] = ()) -> list[int]:
         """The first chunk of each living file that has one of `chunks`, but for `hidden` files, the newest file first."""
         files: dict[int, tuple[int, int]] = {}
-        for start in range(0, len(chunks), 5000):
-            part = list(chunks[start : start + 5000])
-            marks = ",".join("?" * len(part))
-            rows = self._db.execute(
-                f"SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
-                f"WHERE c.id IN ({marks}) AND f.state!='gone' GROUP BY f.id",
-                part,
-            )
-            for file, mtime_ns, first in rows:
-                if file in hidden:
-                    continue
+        rows = self._among(
+            "SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
+            "WHERE c.id IN ({}) AND f.state!='gone' GROUP BY f.id",
+            chunks,
+        )
+        for file, mtime_ns, first in rows:
+            if file not in hidden:
                 known = files.get(file)
                 files[file] = (mtime_ns, min(first, known[1]) if known else first)
         newest = sorted(files.values(), key=lambda item: (-item[0], item[1]))
@@ -293,9 +293,7 @@ class Catalog(Derived):
 
     def known_vectors(self, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Numbers of vectors that exist already, by digest of their text."""
-        wanted = list(digests)
-        marks = ",".join("?" * len(wanted))
-        return dict(self._db.execute(f"SELECT digest, id FROM vectors WHERE digest IN ({marks})", wanted))
+        return dict(self._among("SELECT digest, id FROM vectors WHERE digest IN ({})", digests))
 
     def add_vector(self, digest: bytes, vector: bytes) -> int:
         """Store a vector (little-endian float16) and return its number."""
@@ -333,36 +331,24 @@ class Catalog(Derived):
 
     def chunks_with(self, vectors: Sequence[int]) -> list[tuple[int, int]]:
         """(vector, chunk) for chunks of living files that have one of `vectors`."""
-        marks = ",".join("?" * len(vectors))
         return list(
-            self._db.execute(
-                f"SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "
-                f"WHERE c.vector IN ({marks}) AND f.state!='gone'",
-                list(vectors),
+            self._among(
+                "SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "
+                "WHERE c.vector IN ({}) AND f.state!='gone'",
+                vectors,
             )
         )
 
     def vectors_of(self, chunks: Sequence[int]) -> list[tuple[int, int]]:
         """(chunk, vector) for those of `chunks` that have one."""
-        out: list[tuple[int, int]] = []
-        for start in range(0, len(chunks), 5000):
-            part = list(chunks[start : start + 5000])
-            marks = ",".join("?" * len(part))
-            out.extend(
-                self._db.execute(
-                    f"SELECT id, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL",
-                    part,
-                )
-            )
-        return out
+        return list(self._among("SELECT id, vector FROM chunks WHERE id IN ({}) AND vector IS NOT NULL", chunks))
 
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Those of `chunks` whose files are not gone."""
-        marks = ",".join("?" * len(chunks))
-        rows = self._db.execute(
-            f"SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
-            f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone'",
-            list(chunks),
+        rows = self._among(
+            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
+            "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
+            chunks,
         )
         return {
             row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:])  # type: ignore[call-arg]  # mypy cannot see the row's width
@@ -371,31 +357,21 @@ class Catalog(Derived):
 
     def candidates(self, chunks: Sequence[int]) -> list[Candidate]:
         """What ranking needs of those of `chunks` whose files are not gone, in the order of their numbers."""
-        out: list[Candidate] = []
-        for start in range(0, len(chunks), 5000):
-            part = list(chunks[start : start + 5000])
-            marks = ",".join("?" * len(part))
-            rows = self._db.execute(
-                f"SELECT c.id, c.file, f.kind, c.author, c.day, c.traits, c.words, c.vector "
-                f"FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({marks}) AND f.state!='gone' ORDER BY c.id",
-                part,
+        return list(
+            self._among(
+                "SELECT c.id, c.file, f.kind, c.author, c.day, c.traits, c.words, c.vector "
+                "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone' ORDER BY c.id",
+                chunks,
             )
-            out.extend(rows)
-        return out
+        )
 
     def vectors_near(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:
         """(chunk, file, vector) of those of `chunks` that have one, in the order of their numbers."""
-        out: list[tuple[int, int, int]] = []
-        for start in range(0, len(chunks), 5000):
-            part = list(chunks[start : start + 5000])
-            marks = ",".join("?" * len(part))
-            out.extend(
-                self._db.execute(
-                    f"SELECT id, file, vector FROM chunks WHERE id IN ({marks}) AND vector IS NOT NULL ORDER BY id",
-                    part,
-                )
+        return list(
+            self._among(
+                "SELECT id, file, vector FROM chunks WHERE id IN ({}) AND vector IS NOT NULL ORDER BY id", chunks
             )
-        return out
+        )
 
     def authors(self, limit: int = 20_000) -> list[str]:
         """Everybody who says something in the files, as written there."""
