@@ -49,7 +49,7 @@ def _render_piece(lines: list[str], number: int, piece: Piece, day: str, loose: 
 
 
 def _dated(day: int | None) -> str:
-    return f" ({date.fromordinal(day).isoformat()})" if day and 0 < day <= date.max.toordinal() else ""
+    return f" {date.fromordinal(day).isoformat()}" if day and 0 < day <= date.max.toordinal() else ""
 
 
 def _shared_directory(paths: Sequence[str]) -> str:

@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -108,3 +110,26 @@ def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None
     assert name.endswith(".md")
     assert len(name.encode()) <= 255
     assert str(target) == hit.path
+
+
+def test_what_sources_share_is_said_once_and_single_lines_are_cited_by_their_number() -> None:
+    day = date(2023, 5, 8).toordinal()
+    turns = [
+        Piece("chats/a/01.txt", 3, 3, "Ada: hi", day=day),
+        Piece("chats/a/01.txt", 7, 7, "Bob: ho", day=day),
+        Piece("chats/a/notes.md", 4, 6, "two\n\nlines", heading="Notes"),
+        Piece("chats/a/log.jsonl", 1, 1, "{}", day=day),
+        Piece("chats/a/log.jsonl", 2, 2, "[]", day=day + 1),
+    ]
+    assert render_markdown("q", (), turns) == (
+        "# q\n\nBelow chats/a/\n\n## [1] 01.txt 2023-05-08\n\n3: Ada: hi\n7: Bob: ho\n"
+        "\n## [2] notes.md\n\n[2:4-6] Notes\ntwo\n\nlines\n"
+        "\n## [3] log.jsonl\n\n1: 2023-05-08 {}\n2: 2023-05-09 []\n"
+    )
+
+
+def test_of_two_equal_pieces_the_shorter_one_goes_in_first() -> None:
+    long, short = Piece("a.md", 1, 2, "word " * 60, score=1.0), Piece("b.md", 1, 2, "word again", score=0.99)
+    other = Piece("c.md", 1, 2, "another word", score=-3.0)
+    plan = pack([long, short, other], 40, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    assert plan.chosen[0] is short
