@@ -11,7 +11,7 @@ from ctxfs.index.query import parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.model.path import Path
 
-NAMES = tuple(WEIGHTS["dialogue"])
+NAMES = tuple(name for name in WEIGHTS["dialogue"] if name != "folder")  # one conversation is one folder
 _DEEP = 15.0  # ranks far below it gain as much from moving up as ranks far above
 _STEPS = 250
 Matrix = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
 from ctxfs.context.request import Request
 from ctxfs.context.tokens import open_tokenizer, upper_bound
-from ctxfs.index.grep import Grepped, Line, Matcher, places_of, scan
+from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder, is_installed
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
@@ -129,7 +129,7 @@ class App:
         """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
         return await blocking(self.searcher.find, parse_query(filters), below, limit)
 
-    async def grep(self, matcher: Matcher, below: Path, limit: int, *, hidden: bool) -> Grepped:
+    async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> Grepped:
         """Lines that match, in the order of paths. Reads only files that the index says may hold one."""
         paths = await blocking(self.searcher.may_hold, matcher.needed, below)
         if paths is None:
@@ -138,7 +138,7 @@ class App:
         lines: list[Line] = []
         faults: list[str] = []
         for start in range(0, len(places), _GREP_BATCH):
-            found, bad = await blocking(scan, places[start : start + _GREP_BATCH], matcher)
+            found, bad = await blocking(scan, places[start : start + _GREP_BATCH], matcher, only)
             lines += found
             faults += bad
             if len(lines) > limit:

@@ -1,7 +1,6 @@
 """grep: exact search through the index."""
 
 import sys
-from itertools import groupby
 
 import click
 
@@ -21,7 +20,12 @@ from ctxfs.model.path import printable
 @click.option("-l", "--files-with-matches", "files_only", is_flag=True, help="Only the paths of the files.")
 @click.option("-c", "--count", is_flag=True, help="How many lines in each file.")
 @click.option(
-    "-m", "--max-lines", default=10_000, show_default=True, type=click.IntRange(1, 1_000_000), help="At most so many."
+    "-m",
+    "--max-lines",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="At most so many lines or files.",
 )
 @click.option("--hidden", is_flag=True, help="Files and folders whose names begin with a dot, too.")
 @click.option("--json", "as_json", is_flag=True, help="path, line and text of each match.")
@@ -53,6 +57,7 @@ def grep(
             ignore_case=ignore_case,
             word=word,
             hidden=hidden,
+            only="count" if count else "first" if files_only else "lines",
             limit=max_lines,
         )
     for fault in found["faults"]:
@@ -61,13 +66,13 @@ def grep(
     if as_json:
         say_json([{"path": at, "line": number, "text": text} for at, number, text in lines])
     elif files_only or count:
-        for at, inside in groupby(lines, key=lambda line: line[0]):
-            click.echo(f"{printable(at)}:{len(list(inside))}" if count else printable(at))
+        for at, number, _ in lines:
+            click.echo(f"{printable(at)}:{number}" if count else printable(at))
     else:
         for at, number, text in lines:
             click.secho(printable(at), fg="magenta", nl=False)
             click.echo(f":{number}:{printable(text)}")
     if found["more"]:
-        warn(f"there are more than {max_lines} lines: -m shows more")
+        warn(f"there is more than the first {max_lines}: -m shows more")
     if not lines:
         sys.exit(EXIT_NOTHING_FOUND)

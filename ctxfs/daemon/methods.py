@@ -9,7 +9,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.context.request import make_request
 from ctxfs.daemon.version_methods import VERSION_METHODS
-from ctxfs.index.grep import Matcher
+from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
@@ -94,8 +94,10 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         ignore_case=bool(args.get("ignore_case")),
     )
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 10_000)), 1_000_000))
+    asked = str(args.get("only", "lines"))
+    only: Only = "first" if asked == "first" else "count" if asked == "count" else "lines"
     await caller.tree.stat(below)
-    found = await app.grep(matcher, below, limit, hidden=bool(args.get("hidden")))
+    found = await app.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
     return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -63,9 +63,17 @@ def as_columns(rows: Sequence[Candidate], hidden: Container[int] = ()) -> Candid
     )
 
 
-def columns(candidates: Candidates, found: Mapping[str, Scores], hints: Hints) -> dict[str, Column]:
-    """Signal → a value for each candidate, NaN where it has none. Where nobody speaks only what the engines found counts."""
+def columns(
+    candidates: Candidates, found: Mapping[str, Scores], hints: Hints, complete: Iterable[str] = ()
+) -> dict[str, Column]:
+    """Signal → a value for each candidate, NaN where it has none, or 0 if `complete` says that everything was found.
+
+    Where nobody speaks only what the engines found counts.
+    """
     out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
+    for name in complete:
+        if found.get(name):
+            out[name] = np.nan_to_num(out[name])
     if not candidates.turns.any():
         return out
     out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"])) if "words" in out else _empty(candidates)

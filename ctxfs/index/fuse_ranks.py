@@ -43,8 +43,8 @@ WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.4, "meaning": 0.6},
     "code": {"words": 0.25, "meaning": 0.75},
     "dialogue": {
-        "words": 0.16, "around": 0.40, "meaning": 0.75, "nearby": 0.72, "file": 0.36, "folder": 1.00,
-        "author": 2.29, "first_person": 0.72, "date": 2.37, "says_when": 1.47, "asks": -1.17, "length": 0.60,
+        "words": 0.17, "around": 0.50, "meaning": 0.84, "nearby": 0.79, "file": 0.37, "folder": 1.00,
+        "author": 2.45, "first_person": 0.83, "date": 2.49, "says_when": 1.67, "asks": -1.26, "length": 0.64,
     },
 }  # fmt: skip
 

@@ -1,14 +1,17 @@
 """Exact search: lines that match a regular expression, in files that the index says may hold one."""
 
 import errno
+import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ctxfs.index.literals import Needed, needed_literals
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.errors import invalid
 from ctxfs.store import beneath
+
+Only = Literal["lines", "first", "count"]
 
 
 class Line(NamedTuple):
@@ -70,8 +73,13 @@ def places_of(
     return out
 
 
-def scan(files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher) -> tuple[list[Line], list[str]]:
-    """(matching lines in the order of the files, what could not be read and why). Binary files match nothing."""
+def scan(
+    files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher, only: Only = "lines"
+) -> tuple[list[Line], list[str]]:
+    """(matching lines in the order of the files, what could not be read and why). Binary files match nothing.
+
+    With `only` "first" it is the first line of each file, with "count" one line a file whose number is how many there are.
+    """
     found: list[Line] = []
     faults: list[str] = []
     for root, parts in files:
@@ -83,5 +91,11 @@ def scan(files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher)
                 faults.append(f"{path}: {error.strerror}")
             continue
         if b"\0" not in data:
-            found.extend(Line(path, *line) for line in matcher.lines(data.decode("utf-8", "replace")))
+            lines = matcher.lines(data.decode("utf-8", "replace"))
+            if only == "count":
+                count = sum(1 for _ in lines)
+                found += [Line(path, count, "")] if count else []
+            else:
+                kept = itertools.islice(lines, 1) if only == "first" else lines
+                found.extend(Line(path, *line) for line in kept)
     return found, faults

@@ -56,14 +56,17 @@ class IgnoreRules:
         return self._specs[folder]
 
 
-def walk(root: str, below: tuple[str, ...], rules: IgnoreRules) -> "list[tuple[tuple[str, ...], os.stat_result]]":
+def walk(
+    root: str, below: tuple[str, ...], rules: IgnoreRules, enough: int | None = None
+) -> "list[tuple[tuple[str, ...], os.stat_result]]":
     """Regular files under `root`/`below` that are not ignored, with their stat; links are not followed.
 
-    Unreadable folders are passed over: what cannot be read cannot be found. Folders first come first.
+    Unreadable folders are passed over: what cannot be read cannot be found. Folders first come first. With `enough` it ends soon
+    after it has found more files than that.
     """
     found: list[tuple[tuple[str, ...], os.stat_result]] = []
     pending = [below]
-    while pending:
+    while pending and (enough is None or len(found) <= enough):
         folder = pending.pop()
         try:
             entries = sorted(os.scandir(os.path.join(root, *folder)), key=lambda entry: entry.name)

@@ -14,7 +14,7 @@ from stat import S_ISREG
 
 from ctxfs.index.catalog import Candidate, ChunkRow, FileStat
 from ctxfs.index.chunks import cut, text_kind
-from ctxfs.index.ignore import IgnoreRules
+from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
@@ -24,6 +24,7 @@ from ctxfs.store import beneath
 
 LARGEST = 65_536  # bytes
 MOST = 200  # files
+MOST_IN_FOLDER = 50
 _K1 = 1.2
 
 Analyse = Callable[[str], Sequence[str]]  # words.Words.terms
@@ -107,10 +108,18 @@ class Overlay:
             if indexed(path) == file.stat:
                 del self._files[path]
 
+    def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The files in a folder that has just come; none if there are too many to look at now, or if it is no folder."""
+        found = walk(root.root, parts, self._rules_of(root), MOST_IN_FOLDER)
+        return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else []
+
+    def _rules_of(self, root: IndexedRoot) -> IgnoreRules:
+        return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
+
     def take_in(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
         """Look at a place of a source. False if it has to wait for the index (a folder, a large file)."""
         path = "/".join((root.prefix, *parts))
-        rules = self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
+        rules = self._rules_of(root)
         if parts[-1:] == (".gitignore",):
             rules.forget()
         try:

@@ -134,7 +134,8 @@ class Searcher:
                 from ctxfs.index.words import author_terms, break_up
 
                 self._overlay = Overlay(self._words.terms, break_up, author_terms)
-            for parts in places:
+            within = [inner for parts in places for inner in self._overlay.inside(root, parts)]
+            for parts in dict.fromkeys((*places, *within)):
                 path = "/".join((root.prefix, *parts))
                 if not self._overlay.take_in(root, parts):
                     self._overlay.drop(path)
@@ -322,7 +323,9 @@ class Searcher:
             found["around"].update(near)
             rows = [*self._overlay.candidates({*own, *near}), *rows]
         candidates = as_columns(rows, self._hidden)
-        signals = columns(candidates, found, hints)
+        # Who is not among all that match says none of the words; who is not among the best may say some.
+        complete = {name for name in ("words", "around") if len(found.get(name, ())) < POOL}
+        signals = columns(candidates, found, hints, complete)
         if vector is not None and found["meaning"]:
             signals |= self._cosines(catalog, vector, candidates)
         return fuse(

@@ -98,7 +98,8 @@ def carry_out(live: Live, op: str, name: str, other: str, text: str) -> list[str
         (live.corpus / "sub").rmdir()
         live.told("sub")
         (live.corpus / "sub").mkdir()
-        return ["sub"]
+        (live.corpus / other).write_text(text)
+        return ["sub", other]
     if not file.exists():
         return []
     if op == "remove":
@@ -164,6 +165,14 @@ def test_what_cannot_be_shown_at_once_waits_and_nothing_old_is_shown_in_its_plac
     assert live.found("otter") == set()
     live.catch_up("a.md")
     assert live.found("keys")
+
+
+def test_what_is_in_a_folder_that_has_just_come_is_found_at_once(live: Live) -> None:
+    new = live.corpus / "new" / "deeper"
+    new.mkdir(parents=True)
+    (new / "w.md").write_text("a walrus\n")
+    live.told("new")  # the kernel tells of the folder only: it came before anybody could watch it
+    assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/new/deeper/w.md"}
 
 
 def test_an_ignored_file_is_not_found_early_either(live: Live) -> None:
