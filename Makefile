@@ -51,10 +51,12 @@ lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: system system-test $(VENV)/.ready model ## The mount, search and versions against native, on real files (20 minutes)
+bench: system system-test $(VENV)/.ready model ## The mount, search, versions and indexing against native, on real files (25 minutes)
 	$(BIN)/python -m benchmarks.mount
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.versions
+	$(BIN)/python -m benchmarks.following
+	$(BIN)/python -m benchmarks.quality
 
 model: $(VENV)/.ready
 	@$(BIN)/ctxfs model install

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path as HostPath
 
 import tantivy
@@ -102,6 +103,9 @@ def break_up(text: str) -> str:
         else:
             out.append(word)
     return " ".join(out)
+
+
+_broken_name = lru_cache(maxsize=1024)(break_up)  # every chunk of a file has its path
 
 
 def author_terms(name: str) -> list[str]:
@@ -336,9 +340,9 @@ class WordWriter:
         if document.author:
             for name in author_terms(document.author):
                 out.add_text("author", name)
-        out.add_text("heading", break_up(document.heading))
+        out.add_text("heading", _broken_name(document.heading))
         path = printable(document.path)
-        out.add_text("path", break_up(path))
+        out.add_text("path", _broken_name(path))
         out.add_text("kind", document.kind)
         for name, value in document.attributes:
             out.add_text("attribute", f"{name}={printable(value)}")

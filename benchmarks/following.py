@@ -1,0 +1,146 @@
+"""How search follows the files, and exact search: `python -m benchmarks.following [--files 50000]`.
+
+Small files a second in bulk (by words); how long after `close` on the mount a change is found; what a reader on the mount notices while
+everything is indexed; and `ctxfs grep` against ripgrep on the folder itself.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.corpus import real_files
+from benchmarks.harness import Bench, bench, interleaved, report, timed
+from ctxfs.rpc.client import Client
+
+PATTERNS = ("def retry", "ThreadPoolExecutor", "import", "zanzibarquux", "raise [A-Z]\\w+Error\\(")
+
+
+def make_notes(folder: Path, count: int) -> None:
+    """Small Markdown files: a heading and the first kilobyte of a real file."""
+    texts = []
+    for _, path in real_files():
+        texts.append(path.read_bytes()[:1000].replace(b"\0", b" "))
+        if len(texts) == 2000:
+            break
+    for number in range(count):
+        inside = folder / f"{number % 100:02}"
+        inside.mkdir(parents=True, exist_ok=True)
+        (inside / f"note-{number}.md").write_bytes(b"# Note %d\n\n" % number + texts[number % len(texts)])
+
+
+def read_times(file: Path, until: threading.Event, pause: float = 0.005) -> list[float]:
+    """Seconds of open, read and close of a file on the mount, again and again."""
+    found = []
+    while not until.is_set():
+        start = time.perf_counter()
+        file.read_bytes()
+        found.append(time.perf_counter() - start)
+        time.sleep(pause)
+    return found
+
+
+def p99(times: list[float]) -> float:
+    return statistics.quantiles(times, n=100)[98]
+
+
+def visible_after(made: Bench, rounds: int) -> list[float]:
+    """Seconds from `close` of a new small file in memory/ until a search by words finds it."""
+    client = Client(made.store / "run", timeout=30)
+    folder = made.at / "memory" / "bench" / "fact"
+    folder.mkdir(parents=True, exist_ok=True)
+    time.sleep(1)
+    found = []
+    for number in range(rounds):
+        word = f"qux{number}zan{time.time_ns() % 10**6}"
+        with open(folder / f"{number}.md", "w") as file:
+            file.write(f"the {word} is here\n")
+        start = time.perf_counter()
+        while not client.call("search", question=f"mode:words {word}", below="", limit=1)["hits"]:
+            pass
+        found.append(time.perf_counter() - start)
+        time.sleep(0.2)
+    client.close()
+    return found
+
+
+def run(made: Bench, files: int) -> dict[str, object]:
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+    made.corpus.mkdir()
+    first = made.folder / "first"
+    first.mkdir()
+    (first / "read me.md").write_text("x" * 1000)
+    made.ctxfs("add", str(first), "--name", "first")
+    made.ctxfs("mount", str(made.at))
+    made.wait(60, lambda index: index["state"] == "idle")
+    target = made.at / "knowledge" / "first" / "read me.md"
+    idle_for = threading.Event()
+    threading.Timer(10, idle_for.set).start()
+    idle = read_times(target, idle_for)
+    make_notes(made.corpus, files)
+    busy: list[float] = []
+    indexed = threading.Event()
+    reader = threading.Thread(target=lambda: busy.extend(read_times(target, indexed)))
+    reader.start()
+    start = time.perf_counter()
+    made.ctxfs("add", str(made.corpus), "--name", "notes")
+    made.wait(600, lambda index: index["files"] >= files and index["state"] == "idle")
+    seconds = time.perf_counter() - start
+    indexed.set()
+    reader.join()
+    visible = visible_after(made, 40)
+    median, p95 = statistics.median(visible) * 1000, statistics.quantiles(visible, n=20)[18] * 1000
+    calm, hurried = p99(idle) * 1000, p99(busy) * 1000
+    rows: dict[str, object] = {
+        "files of a kilobyte, by words": f"{files / seconds:.0f} files/s ({files} in {seconds:.1f} s)",
+        "found by words after close, median / p95": f"{median:.1f} / {p95:.1f} ms",
+        "read on the mount, p99, idle / indexing": f"{calm:.2f} / {hurried:.2f} ms = {hurried / calm:.1f} x",
+    }
+    rows.update(compare_grep(made))
+    return rows
+
+
+def compare_grep(made: Bench) -> dict[str, object]:
+    """Exact search inside the daemon, and by the command, against rg on the folder."""
+    client = Client(made.store / "run", timeout=120)
+    command = [sys.executable, "-m", "ctxfs", "--store", str(made.store), "grep"]
+    rows: dict[str, object] = {}
+    for pattern in PATTERNS:
+
+        def asked(pattern: str = pattern) -> float:
+            start = time.perf_counter()
+            client.call("grep", pattern=pattern, below="knowledge/notes", limit=1_000_000)
+            return time.perf_counter() - start
+
+        mine = client.call("grep", pattern=pattern, below="knowledge/notes", limit=1_000_000)["lines"]
+        command_of_rg = ["rg", "-n", "--no-heading", "-e", pattern, "."]
+        theirs = subprocess.run(command_of_rg, cwd=made.corpus, capture_output=True).stdout.count(b"\n")
+        same = "the same lines" if len(mine) == theirs else f"rg has {theirs} lines"
+        times = interleaved(
+            5,
+            daemon=asked,
+            command=lambda pattern=pattern: timed([*command, pattern, "knowledge/notes"]),  # type: ignore[misc]
+            rg=lambda pattern=pattern: timed(["rg", "-n", "-e", pattern, "."], cwd=made.corpus),  # type: ignore[misc]
+        )
+        rows[f"`{pattern}`, {len(mine)} lines: daemon / ctxfs grep / rg"] = (
+            " / ".join(f"{times[name] * 1000:.0f}" for name in ("daemon", "command", "rg")) + f" ms, {same}"
+        )
+    client.close()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=50_000)
+    arguments = parser.parse_args()
+    with bench() as made:
+        report(run(made, arguments.files))
+
+
+if __name__ == "__main__":
+    main()
