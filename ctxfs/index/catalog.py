@@ -162,6 +162,15 @@ class Catalog(Derived):
         rows = self._among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
         return {row[0]: _decode(row[1]) for row in rows}
 
+    def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
+        """(file, chunk, text) of the chunks of files that are not gone, file by file in the order of lines."""
+        rows = self._among(
+            "SELECT c.file, c.id, c.text FROM chunks c JOIN files f ON f.id=c.file "
+            "WHERE c.file IN ({}) AND f.state!='gone' ORDER BY c.file, c.id",
+            files,
+        )
+        yield from ((row[0], row[1], row[2]) for row in rows)
+
     def unsearchable(self) -> list[str]:
         """Files whose words the index does not hold, or not yet, though they may be texts."""
         rows = self._db.execute("SELECT path FROM files WHERE state='pending' OR (state='skipped' AND note!='binary')")

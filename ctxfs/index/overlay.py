@@ -204,6 +204,11 @@ class Overlay:
             first.setdefault(chunk.row.path, (-file.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
+    def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
+        """(file, chunk, text) of the chunks that pass the filters, as `Catalog.texts_of` has them."""
+        for _, chunk in self._passing(query, below):
+            yield chunk.candidate[1], chunk.row.id, chunk.row.text
+
     def candidates(self, chunks: Iterable[int]) -> list[Candidate]:
         """What ranking needs of these chunks, in the order of their numbers."""
         wanted = set(chunks)

@@ -1,17 +1,20 @@
 """A question as people type it, parsed once into what the engines ask for.
 
 Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
-`mode:words|meaning|hybrid`, and the attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`, `quarantined:`. Anything
-that does not parse as one of these is plain words. A question of filters alone asks for every file that passes them.
+`mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
+`quarantined:`. Anything that does not parse as one of these is plain words. A question of filters alone asks for every file
+that passes them.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
-Mode = Literal["hybrid", "words", "meaning"]
-_MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning")
+Mode = Literal["hybrid", "words", "meaning", "exact"]
+_MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _PIECE = re.compile(r'([+-]?)"([^"]*)"|(\S+)')
 _FILTER = re.compile(r"(kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
 _SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
@@ -55,9 +58,45 @@ class Query:
         return not (self.has_words or self.has_filters)
 
     @property
+    def keywords(self) -> "Keywords":
+        """What `mode:exact` asks of a whole file."""
+        return Keywords((*self.must, *self.phrases), self.words, self.must_not)
+
+    @property
     def plain(self) -> str:
         """The question without its operators, for the embedder."""
         return " ".join((*self.words, *self.phrases, *self.must))
+
+
+@dataclass(frozen=True, slots=True)
+class Keywords:
+    """Words that a file must hold, whole and as they are written but for capitals: each of `every`, or else one of `some`."""
+
+    every: tuple[str, ...]
+    some: tuple[str, ...]
+    none: tuple[str, ...]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How often the wanted words are in each text of a file; all 0 if the file does not satisfy."""
+        wanted = self.every or self.some
+        found = {word: [_times(word, text) for text in texts] for word in (*wanted, *self.none)}
+        holds = {word: any(counts) for word, counts in found.items()}
+        satisfied = all(holds[w] for w in self.every) if self.every else any(holds[w] for w in self.some)
+        if not satisfied or any(holds[word] for word in self.none):
+            return [0] * len(texts)
+        return [sum(found[word][at] for word in wanted) for at in range(len(texts))]
+
+
+def _times(word: str, text: str) -> int:
+    return len(_whole_word(word).findall(text))
+
+
+@lru_cache(maxsize=256)
+def _whole_word(word: str) -> re.Pattern[str]:
+    """The word where it is not part of a longer one; space in it stands for any."""
+    body = r"\s+".join(map(re.escape, word.split()))
+    before, after = r"(?<!\w)" if word[:1].isalnum() else "", r"(?!\w)" if word[-1:].isalnum() else ""
+    return re.compile(before + body + after, re.IGNORECASE)
 
 
 def parse_query(text: str, now: datetime | None = None) -> Query:

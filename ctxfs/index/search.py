@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, groupby
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctxfs.index.catalog import Catalog, ChunkRow, Counts, FileStat
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.hints import Hints, known_names, read_hints
+from ctxfs.index.literals import LEAST
 from ctxfs.index.model_files import DIMENSIONS
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
@@ -175,6 +177,8 @@ class Searcher:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
             if not query.has_words:
                 return Answer(query, self._passing(catalog, query, below, limit))
+            if query.mode == "exact":
+                return Answer(query, self._exact(catalog, query, below, limit))
             hints = read_hints(query, self._names)
             scored, notes = self._ranked(catalog, hints, below, limit)
             remarks = []
@@ -286,6 +290,34 @@ class Searcher:
         ]
         rows = self._rows(catalog, chunks)
         return [Hit(rows[chunk], 1.0, {"filter": 1.0}) for chunk in chunks if chunk in rows]
+
+    def _exact(self, catalog: Catalog, query: Query, below: Path, limit: int) -> list[Hit]:
+        """Every file that holds the keywords, by its chunk with the most of them; where there are most comes first."""
+        assert self._words is not None
+        keywords = query.keywords
+        wanted = [{word} for word in keywords.every] or [set(keywords.some)]
+        # Runs of three characters are looked up chunk by chunk, but the words of a file may be far apart.
+        lookups = [[words] for words in wanted if all(len(word) >= LEAST and " " not in word for word in words)]
+        sets = [set(self._words.files_holding(needed, below)) for needed in lookups or [[]]]
+        files = sorted(set.intersection(*sets) - self._hidden)
+        texts = catalog.texts_of(files)
+        if query.has_filters:
+            passing = set(self._words.matching(query, below, _MATCHING))
+            texts = (row for row in texts if row[1] in passing)
+        fresh = self._overlay.passing_texts(query, below) if self._overlay else ()
+        best: list[tuple[int, int]] = []
+        for _, rows in groupby(chain(fresh, texts), key=lambda row: row[0]):
+            chunks = list(rows)
+            counts = keywords.count([text for _, _, text in chunks])
+            if any(counts):
+                best.append((sum(counts), chunks[counts.index(max(counts))][1]))
+        best.sort(key=lambda item: (-item[0], item[1]))
+        found = self._rows(catalog, [chunk for _, chunk in best[:limit]])
+        return [
+            Hit(found[chunk], float(n), {"exact": float(n)}, {"exact": float(n)})
+            for n, chunk in best[:limit]
+            if chunk in found
+        ]
 
     def _ranked(self, catalog: Catalog, hints: Hints, below: Path, limit: int) -> tuple[list[Scored], list[str]]:
         """The best `limit` candidates of all engines, and what could not be looked at."""

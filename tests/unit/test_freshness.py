@@ -28,6 +28,7 @@ TEXTS = (
 )
 QUESTIONS = (
     "otter", "rotate keys", "+otter keys", "keys -otter", '"rotate the keys"', "author:Ada otter", "kind:code", "kind:code keys",
+    "mode:exact otter rotate", "mode:exact +keys +rotate", "mode:exact +Ada +keys -heron", "mode:exact path:sub keys",
     "path:sub", "path:sub keys", "tag:x", "tag:x keys", "confidence:>0.5", "since:1h keys", "until:2001-01-01 keys",
 )  # fmt: skip
 
@@ -68,7 +69,8 @@ def follower(index: Path, root: IndexedRoot) -> Follower:
 
 
 def answers(searcher: Searcher, question: str) -> set[tuple[str, int, str]]:
-    hits = searcher.search(parse_query(f"mode:words {question}"), ROOT, 100).hits
+    asked = question if "mode:" in question else f"mode:words {question}"
+    hits = searcher.search(parse_query(asked), ROOT, 100).hits
     return {(hit.path, hit.chunk.first, hit.chunk.text) for hit in hits}
 
 

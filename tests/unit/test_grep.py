@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ctxfs.index.chunks import MAX_LINE
 from ctxfs.index.grep import Matcher, places_of, scan
 from ctxfs.index.literals import LEAST, needed_literals
+from ctxfs.index.query import parse_query
 from ctxfs.model.path import ROOT
 from tests.unit.test_freshness import Live
 
@@ -133,3 +135,33 @@ def test_a_change_is_grepped_at_once(live: Live) -> None:
     live.told("new.md", "a.py")
     assert grepped(live, Matcher("quokka")) == ["new.md:1:a quokka"]
     assert grepped(live, Matcher("retry_request")) == []
+
+
+KEYWORDS = st.lists(
+    st.sampled_from(["retry", "RETRY", "request", "re", "lass", "class", "the request", "密钥轮换"]), max_size=3
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(KEYWORDS, KEYWORDS, KEYWORDS)
+def test_keywords_find_the_files_that_a_scan_finds(
+    live: Live, every: list[str], some: list[str], none: list[str]
+) -> None:
+    """All of `every`, or else one of `some`, and nothing of `none`: as whole words, in what is indexed of the file."""
+    question = " ".join(
+        ["mode:exact", *(f'+"{w}"' for w in every), *(w for w in some if " " not in w), *(f'-"{w}"' for w in none)]
+    )
+
+    def holds(text: str, word: str) -> bool:
+        return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+
+    single = [word for word in some if " " not in word]
+    wanted = set()
+    for name, whole in FILES.items():
+        text = "\n".join(line[:MAX_LINE] for line in whole.split("\n"))
+        if name in ("binary.bin", "ignored.md") or any(holds(text, word) for word in none):
+            continue
+        if all(holds(text, word) for word in every) if every else any(holds(text, word) for word in single):
+            wanted.add(f"knowledge/c/{name}")
+    hits = live.searcher.search(parse_query(question), ROOT, 1000).hits if every or single else ()
+    assert {hit.path for hit in hits} == wanted
