@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctxfs.context.quality import Outcome, summarise
+
 
 @dataclass
 class Bench:
@@ -123,3 +125,21 @@ def report(rows: dict[str, object]) -> None:
     print("| measure | value |\n|---|---|")
     for name, value in rows.items():
         print(f"| {name} | {value} |")
+
+
+def make_store(folder: Path, sources: dict[str, Path]) -> Path:
+    """A store with these sources, indexed by words and meaning; as it is if it is there already."""
+    store = folder / "store"
+    if not store.exists():
+        run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
+        subprocess.run([*run, "init"], check=True, stdout=subprocess.DEVNULL)
+        for name, source in sources.items():
+            subprocess.run([*run, "add", str(source), "--name", name], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)
+    return store
+
+
+def show(title: str, outcomes: list[Outcome]) -> None:
+    """A row of figures."""
+    figures = summarise(outcomes)
+    print(f"{title:<14}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))

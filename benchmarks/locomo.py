@@ -11,14 +11,13 @@ Tokens are WordPiece (the embedding model's tokenizer.json), headers and citatio
 import argparse
 import json
 import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import BUDGETS, measure
-from ctxfs.context.quality import Gold, Outcome, parse_place, summarise
+from ctxfs.context.quality import Gold, parse_place
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.store.layout import find_store
@@ -57,24 +56,6 @@ def questions_of(
             relevant = tuple(parse_place(f"{source}/{places[turn]}") for turn in dict.fromkeys(evidence))
             out.append(Gold(asked["question"], relevant, CATEGORIES[asked["category"]], source))
     return out
-
-
-def make_store(folder: Path, sources: dict[str, Path]) -> Path:
-    """A store with these sources, indexed by words and meaning; as it is if it is there already."""
-    store = folder / "store"
-    if not store.exists():
-        run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
-        subprocess.run([*run, "init"], check=True, stdout=subprocess.DEVNULL)
-        for name, source in sources.items():
-            subprocess.run([*run, "add", str(source), "--name", name], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)
-    return store
-
-
-def show(title: str, outcomes: list[Outcome]) -> None:
-    """A row of figures."""
-    figures = summarise(outcomes)
-    print(f"{title:<14}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ctxfs.index.fuse_ranks as ranking
-from benchmarks.locomo import make_store, show
+from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import measure
 from ctxfs.context.quality import Gold, Outcome, Place, summarise
 from ctxfs.daemon.session import LocalSession

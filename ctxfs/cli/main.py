@@ -41,7 +41,7 @@ _COMMANDS = {
     "grep": "grep",
     "context": "ask",
     "tokens": "ask",
-    "eval": "evaluation",
+    "eval": "evaluation:evaluate",
     "model": "models",
     "mcp": "agents",
     "completion": "shells",
@@ -61,8 +61,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"ctxfs.cli.{_COMMANDS[cmd_name]}")
-        found: click.Command = getattr(module, {"eval": "evaluate"}.get(cmd_name, cmd_name))
+        room, _, name = _COMMANDS[cmd_name].partition(":")
+        module = importlib.import_module(f"ctxfs.cli.{room}")
+        found: click.Command = getattr(module, name or cmd_name)
         return found
 
 

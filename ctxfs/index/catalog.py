@@ -348,10 +348,6 @@ class Catalog(Derived):
             )
         )
 
-    def vectors_of(self, chunks: Sequence[int]) -> list[tuple[int, int]]:
-        """(chunk, vector) for those of `chunks` that have one."""
-        return list(self._among("SELECT id, vector FROM chunks WHERE id IN ({}) AND vector IS NOT NULL", chunks))
-
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Those of `chunks` whose files are not gone."""
         rows = self._among(
@@ -374,7 +370,7 @@ class Catalog(Derived):
             )
         )
 
-    def vectors_near(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:
+    def vectors_of(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:
         """(chunk, file, vector) of those of `chunks` that have one, in the order of their numbers."""
         return list(
             self._among(

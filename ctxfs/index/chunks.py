@@ -233,10 +233,7 @@ def _turns(lines: list[str]) -> list[Block]:
     blocks: list[Block] = []
     day: int | None = None
     for (start, author), (end, _) in itertools.pairwise([*edges, (len(lines), "")]):
-        opening = lines[start].split(":", 1)[0] if author else ""
-        stamped = first_day(opening)
-        if not author:
-            stamped = first_day("\n".join(lines[start:end])[:_HEAD])
+        stamped = first_day(lines[start].split(":", 1)[0] if author else "\n".join(lines[start:end])[:_HEAD])
         day = stamped if stamped is not None else day
         blocks.append(Block(start, end, "", None, True, author, day))
         for line in lines[start + 1 : end] if author else ():

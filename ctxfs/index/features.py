@@ -76,7 +76,8 @@ def columns(
             out[name] = np.nan_to_num(out[name])
     if not candidates.turns.any():
         return out
-    out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"])) if "words" in out else _empty(candidates)
+    if "words" in out:
+        out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"]))
     out["length"] = np.log1p(candidates.words)
     if hints.authors:
         named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
@@ -100,10 +101,6 @@ def _placed(chunks: Numbers, scores: Scores) -> Column:
         here = chunks[at] == numbers
         out[at[here]] = values[here]
     return out
-
-
-def _empty(candidates: Candidates) -> Column:
-    return np.full(len(candidates.chunks), np.nan)
 
 
 def _flag(candidates: Candidates, trait: Trait) -> Column:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
-from ctxfs.index.chunks import MAX_LINE, cut, text_kind
+from ctxfs.index.chunks import MAX_LINE, cut
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
+from ctxfs.index.reading import around, is_binary, kind_of, read_attributes, stat_of
 from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
@@ -174,7 +174,7 @@ class Follower:
             self._catalog.touch(row.id, candidate.stat)
             self._store_attributes(root, candidate, row.id, data, row.state)
             return
-        if b"\0" in data[:8192]:
+        if is_binary(data):
             self._catalog.put_file(path, root.prefix, candidate.stat, digest, "binary", "skipped", "binary")
             return
         text = data.decode("utf-8", "replace")
@@ -185,15 +185,11 @@ class Follower:
 
     def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
         """Keep `user.ctx.*`, and the kind that follows from it, the place or the text."""
-        found = read_attributes(root.root, candidate.parts)
-        attributes = [(name, tag) for name, value in sorted(found.items()) for tag in values_of(name, value)]
+        attributes = read_attributes(root.root, candidate.parts)
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
-        name = printable(PurePosixPath(candidate.path).name)
-        told = printable(os.fsdecode(found.get("kind", b"")))
-        kind = told or kind_of_place(candidate.path) or text_kind(name, data.decode("utf-8", "replace"))
-        self._catalog.set_kind(file, kind)
+        self._catalog.set_kind(file, kind_of(candidate.path, attributes, data.decode("utf-8", "replace")))
 
     def flush(self) -> None:
         """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""

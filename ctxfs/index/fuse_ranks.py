@@ -22,21 +22,6 @@ import numpy.typing as npt
 Profile = Literal["prose", "dialogue", "code"]
 Column = npt.NDArray[np.float64]
 
-# What a signal is, for those who ask why (`--explain`, results.jsonl).
-SIGNALS: Mapping[str, str] = {
-    "words": "BM25 of the unit's own words, heading and path",
-    "around": "BM25 of a small unit together with its neighbours",
-    "meaning": "cosine of question and unit",
-    "nearby": "mean cosine of a small unit and its neighbours",
-    "file": "the three best word scores in the same file, added",
-    "folder": "mean of the five best candidates in the same folder",
-    "author": "said by the one whom the question names",
-    "first_person": "… and speaks of themselves",
-    "date": "the question's date: 2 for the day, 1 for the month",
-    "says_when": "has words of time, and the question asks when",
-    "asks": "is itself a question",
-    "length": "logarithm of the number of words",
-}
 _STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
 _BEST_OF_FOLDER = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {

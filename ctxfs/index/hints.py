@@ -5,15 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.index.dates import Mentioned, find_dates
-from ctxfs.index.query import Query
+from ctxfs.index.query import Query, bare_word
 
 _WHEN = re.compile(
     r"\b(when|how long|how (?:many|much) (?:days?|weeks?|months?|years?|time)|how often|"
     r"(?:what|which|whose) (?:date|day|month|year|time|week|weekend))\b",
     re.IGNORECASE,
 )
-_EDGES = "?!.,;:\"'()[]"
-_POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
 _COMMON = frozenset("will mark may art grace hope joy faith rose page bill chase grant drew pat sue rob dash".split())
 
 
@@ -48,7 +46,7 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> Hints:
     found: set[str] = set()
     kept: list[str] = []
     for number, word in enumerate(query.words):
-        bare = _bare(word)
+        bare = bare_word(word)
         known = names.get(bare)
         # At the beginning of a question every word has a capital letter.
         if known and not (number == 0 and bare.lower() in _COMMON and word == bare):
@@ -57,10 +55,3 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> Hints:
             kept.append(word)
     asked = replace(query, words=tuple(kept)) if found and kept else query
     return Hints(asked, frozenset(found), tuple(find_dates(text)), bool(_WHEN.search(text)))
-
-
-def _bare(word: str) -> str:
-    bare = word.strip(_EDGES)
-    for ending in _POSSESSIVE:
-        bare = bare.removesuffix(ending)
-    return bare.strip(_EDGES)

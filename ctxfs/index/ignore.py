@@ -73,6 +73,8 @@ def walk(
         except OSError:
             continue
         for entry in entries:
+            if enough is not None and len(found) > enough:
+                break
             parts = (*folder, entry.name)
             try:
                 if entry.is_dir(follow_symlinks=False):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from stat import S_ISREG
 
 from ctxfs.index.catalog import Candidate, ChunkRow, FileStat
-from ctxfs.index.chunks import cut, text_kind
+from ctxfs.index.chunks import cut
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.reading import around, kind_of_place, read_attributes, stat_of, values_of
+from ctxfs.index.reading import around, is_binary, kind_of, read_attributes, stat_of
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import Path, printable
 from ctxfs.store import beneath
@@ -47,8 +47,6 @@ class _FreshFile:
 
     stat: FileStat | None
     sha256: str = ""
-    kind: str = ""
-    mtime_ns: int = 0
     attributes: Sequence[tuple[str, str]] = ()
     chunks: Sequence[_FreshChunk] = ()
 
@@ -134,7 +132,7 @@ class Overlay:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _FreshFile(None))
             return True  # the index says why others cannot be read
-        if b"\0" in data[:8192]:
+        if is_binary(data):
             self.drop(path)
         else:
             self._put(path, self._read(root.root, parts, path, stat_of(found), data))
@@ -143,23 +141,21 @@ class Overlay:
     def _put(self, path: str, file: _FreshFile) -> None:
         self._files[path] = file
         self._files.move_to_end(path)
-        excess = len(self._files) - MOST
         # A deletion that is forgotten would bring the file back; a change that is forgotten is only found later.
-        for path in [path for path, file in self._files.items() if file.stat is not None][: max(0, excess)]:
-            del self._files[path]
+        changes = [old for old, kept in self._files.items() if kept.stat is not None]
+        for old in changes[: max(0, len(self._files) - MOST)]:
+            del self._files[old]
 
     def _read(self, root: str, parts: tuple[str, ...], path: str, seen: FileStat, data: bytes) -> _FreshFile:
         text = data.decode("utf-8", "replace")
-        name = printable(parts[-1])
-        told = read_attributes(root, parts)
-        attributes = [(key, tag) for key, value in sorted(told.items()) for tag in values_of(key, value)]
-        kind = printable(os.fsdecode(told.get("kind", b""))) or kind_of_place(path) or text_kind(name, text)
+        attributes = read_attributes(root, parts)
+        kind = kind_of(path, attributes, text)
         digest = hashlib.sha256(data).hexdigest()
         place = self._analyse(printable(path))
         self._last -= 1
         file = self._last
         chunks = []
-        cuts = cut(name, text)
+        cuts = cut(printable(parts[-1]), text)
         broken = [self._break_up(chunk.text) for chunk in cuts]
         for at, chunk in enumerate(cuts):
             self._last -= 1
@@ -172,7 +168,7 @@ class Overlay:
             counts = Counter(term for field in fields for term in field)
             near = Counter(self._analyse(around(broken, at)))
             chunks.append(_FreshChunk(row, candidate, fields, counts, near, self._author_terms(chunk.author)))
-        return _FreshFile(seen, digest, kind, seen[1], attributes, chunks)
+        return _FreshFile(seen, digest, attributes, chunks)
 
     # questions
 
@@ -186,7 +182,7 @@ class Overlay:
         extra = sum(map(rarity, {term for wanted in required for term in wanted}))
         own: dict[int, float] = {}
         near: dict[int, float] = {}
-        for _, chunk in self._passing(query, below):
+        for chunk in self._passing(query, below):
             if not all(_says(chunk, wanted) for wanted in required if wanted):
                 continue
             if any(_says(chunk, unwanted) for unwanted in refused if unwanted):
@@ -200,13 +196,13 @@ class Overlay:
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """The first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}
-        for file, chunk in self._passing(query, below):
-            first.setdefault(chunk.row.path, (-file.mtime_ns, chunk.row.id))
+        for chunk in self._passing(query, below):
+            first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
         """(file, chunk, text) of the chunks that pass the filters, as `Catalog.texts_of` has them."""
-        for _, chunk in self._passing(query, below):
+        for chunk in self._passing(query, below):
             yield chunk.candidate[1], chunk.row.id, chunk.row.text
 
     def candidates(self, chunks: Iterable[int]) -> list[Candidate]:
@@ -227,16 +223,16 @@ class Overlay:
             for chunk in file.chunks:
                 yield file, chunk
 
-    def _passing(self, query: Query, below: Path) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
+    def _passing(self, query: Query, below: Path) -> Iterator[_FreshChunk]:
         """The filters as the word index has them."""
         for file, chunk in self._all():
-            path = printable(chunk.row.path)
+            path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
             place = chunk.fields[2]
             if not below.is_root and not _is_under(path, printable(str(below))):
                 continue
             if query.paths and not any(_is_under(path, at) or _has_all(place, self._analyse(at)) for at in query.paths):
                 continue
-            if query.kinds and file.kind not in query.kinds:
+            if query.kinds and chunk.row.kind not in query.kinds:
                 continue
             if query.authors and not {name.lower() for name in query.authors} & set(chunk.authors):
                 continue
@@ -244,9 +240,9 @@ class Overlay:
                 continue
             if query.confidence is not None and not _within(file.attributes, query.confidence):
                 continue
-            if not (query.since or 0) <= file.mtime_ns <= (query.until if query.until is not None else file.mtime_ns):
+            if not (query.since or 0) <= mtime_ns <= (query.until if query.until is not None else mtime_ns):
                 continue
-            yield file, chunk
+            yield chunk
 
 
 def _score(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:

@@ -19,6 +19,8 @@ _PIECE = re.compile(r'([+-]?)"([^"]*)"|(\S+)')
 _FILTER = re.compile(r"(kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
 _SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
 _LEAST = 1e-9
+_EDGES = "?!.,;:\"'()[]"
+_POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -85,6 +87,14 @@ class Keywords:
         if not satisfied or any(holds[word] for word in self.none):
             return [0] * len(texts)
         return [sum(found[word][at] for word in wanted) for at in range(len(texts))]
+
+
+def bare_word(word: str) -> str:
+    """A word without the punctuation around it and the ending of a possessive."""
+    bare = word.strip(_EDGES)
+    for ending in _POSSESSIVE:
+        bare = bare.removesuffix(ending)
+    return bare.strip(_EDGES)
 
 
 def _times(word: str, text: str) -> int:

@@ -1,10 +1,12 @@
 """What the index takes from a file besides its text: how it looks from outside, its attributes, its kind."""
 
 import os
+from collections.abc import Iterable
 
 from ctxfs.index.catalog import FileStat
-from ctxfs.index.chunks import NEIGHBOURS
+from ctxfs.index.chunks import NEIGHBOURS, text_kind
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
+from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
@@ -16,24 +18,38 @@ def stat_of(found: os.stat_result) -> FileStat:
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
-def read_attributes(root: str, parts: tuple[str, ...]) -> dict[str, bytes]:
-    """The sound `user.ctx.*` attributes of a file, without the prefix; nobody checked what was set behind our back."""
+def read_attributes(root: str, parts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(name, value) of the sound `user.ctx.*` attributes of a file, without the prefix, in order; `tags` once for each.
+
+    Nobody checked what was set behind our back.
+    """
     try:
         with beneath.directory_of(root, parts) as (folder, name):
             found = beneath.read_xattrs(beneath.magic_path(folder, name))
     except OSError:
-        return {}  # no attributes on this file system, or the file has just gone
+        return []  # no attributes on this file system, or the file has just gone
     ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
-    return {name: value for name, value in ours.items() if name in SETTABLE and is_sound(name, value)}
+    sound = [(name, value) for name, value in sorted(ours.items()) if name in SETTABLE and is_sound(name, value)]
+    return [(name, text) for name, value in sound for text in _texts(name, value)]
 
 
-def values_of(name: str, value: bytes) -> list[str]:
-    """The texts that an attribute is found by: each tag, or the value."""
+def _texts(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
 
 
-def kind_of_place(path: str) -> str | None:
-    """The kind that a place in memory gives: memory/<agent>/<kind>/…"""
+def is_binary(data: bytes) -> bool:
+    """As git decides: by a NUL byte near the beginning."""
+    return b"\0" in data[:8192]
+
+
+def kind_of(path: str, attributes: Iterable[tuple[str, str]], text: str) -> str:
+    """What an attribute says, else the place in memory, else the name and the text."""
+    name = printable(path.rpartition("/")[2])
+    return dict(attributes).get("kind") or _kind_of_place(path) or text_kind(name, text)
+
+
+def _kind_of_place(path: str) -> str | None:
+    """memory/<agent>/<kind>/…"""
     parts = path.split("/")
     return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
 

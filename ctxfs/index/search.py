@@ -105,25 +105,16 @@ class Searcher:
                 self._catalog.close()
                 self._catalog = self._words = None
                 self._table = None
+            was_open = self._catalog is not None
             catalog = self._opened()
-            if catalog is None or self._words is None:
+            if catalog is None:
                 return
-            self._words.refresh()
-            model = catalog.fact("model")
-            if model != self._vector_model:
-                self._table = None
-                self._vector_model = model
-                graph = True
-            if graph:
-                self._vectors.load_graph()
-            self._vectors.load(catalog.vectors_after)
-            self._behind = _behind(catalog)
-            self._authors = catalog.authors()
-            self._names = known_names(self._authors)
+            if was_open:
+                self._take_up(catalog, graph=graph)
             if self._overlay:
                 self._overlay.caught_up(lambda path: _settled_stat(catalog, path))
-                self._hide(catalog)
-            self.generation = Generation(self.generation.written, self.generation.indexed + 1)
+                self._take_note(catalog, self._overlay)
+            self._moved_on()
 
     def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
         """Something was written or deleted at these places: from now on search says what is there, before the index does."""
@@ -145,15 +136,17 @@ class Searcher:
                     self._overlay.gone_below(path, catalog.paths_below(path))
                 elif _settled_stat(catalog, path) == self._overlay.stat(path):
                     self._overlay.drop(path)
-            self._hide(catalog)
-            self._names = known_names([*self._authors, *self._overlay.authors()])
-            self.generation = Generation(self.generation.written + 1, self.generation.indexed)
+            self._take_note(catalog, self._overlay)
+            self.generation = self.generation._replace(written=self.generation.written + 1)
 
-    def _hide(self, catalog: Catalog) -> None:
-        """What the index still says of these files is no longer so."""
-        assert self._overlay is not None
-        rows = [catalog.file(path) for path in self._overlay.paths]
+    def _take_note(self, catalog: Catalog, overlay: Overlay) -> None:
+        """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""
+        rows = [catalog.file(path) for path in overlay.paths]
         self._hidden = frozenset(row.id for row in rows if row is not None)
+        self._names = known_names([*self._authors, *overlay.authors()])
+
+    def _moved_on(self) -> None:
+        self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     def close(self) -> None:
         """Let go of every file; the next question opens them again."""
@@ -167,7 +160,7 @@ class Searcher:
         with self._lock:
             self._table = None
             self._overlay, self._hidden = None, frozenset()
-            self.generation = Generation(self.generation.written, self.generation.indexed + 1)
+            self._moved_on()
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
@@ -261,14 +254,22 @@ class Searcher:
             self._opened_inode = self._catalog_inode()
             self._catalog = Catalog(self._folder, read_only=True)
             self._words = Words(self._folder / "words")
-            self._words.refresh()
-            self._vector_model = self._catalog.fact("model")
-            self._vectors.load_graph()
-            self._vectors.load(self._catalog.vectors_after)
-            self._behind = _behind(self._catalog)
-            self._authors = self._catalog.authors()
-            self._names = known_names(self._authors)
+            self._take_up(self._catalog, graph=True)
         return self._catalog
+
+    def _take_up(self, catalog: Catalog, *, graph: bool) -> None:
+        """See what has been committed; the graph too if it was built anew, or if another model made the vectors."""
+        assert self._words is not None
+        self._words.refresh()
+        model = catalog.fact("model")
+        if model != self._vector_model:
+            self._table, self._vector_model, graph = None, model, True
+        if graph:
+            self._vectors.load_graph()
+        self._vectors.load(catalog.vectors_after)
+        self._behind = _behind(catalog)
+        self._authors = catalog.authors()
+        self._names = known_names(self._authors)
 
     def _loaded(self) -> Embedder | None:
         if self._embedder is None and not self._embedder_fault and self._model is not None:
@@ -366,7 +367,7 @@ class Searcher:
             mixed_weights(candidates.profiles()),
             ("meaning", "nearby") if self._behind else (),
             limit,
-            _folder_numbers(catalog, candidates.files.tolist()) if "file" in signals else None,
+            _folder_numbers(catalog, candidates.files.tolist()) if candidates.turns.any() else None,
         ), notes
 
     def _vector(self, query: Query) -> tuple[Vectors | None, str]:
@@ -386,9 +387,9 @@ class Searcher:
         filtered = query.has_filters or bool(below.parts)
         allowed = self._words.allowed(query, below, _FILTER_EXACT) if filtered else None
         if allowed is not None:
-            pairs = catalog.vectors_of(allowed)
-            nearest = dict(self._vectors.search_among(vector, [number for _, number in pairs], POOL))
-            scored = [(chunk, nearest[number]) for chunk, number in pairs if number in nearest]
+            places = catalog.vectors_of(allowed)
+            nearest = dict(self._vectors.search_among(vector, [number for _, _, number in places], POOL))
+            scored = [(chunk, nearest[number]) for chunk, _, number in places if number in nearest]
         else:
             nearest = dict(self._vectors.search(vector, POOL * (4 if filtered else 1)))
             scored = [(chunk, nearest[number]) for number, chunk in catalog.chunks_with(list(nearest))]
@@ -405,7 +406,7 @@ class Searcher:
 
         reach = range(-NEIGHBOURS, NEIGHBOURS + 1)
         turns = {chunk + step for chunk in candidates.chunks[candidates.turns].tolist() for step in reach}
-        near = np.array(catalog.vectors_near(sorted(turns)), dtype=np.int64).reshape(-1, 3)
+        near = np.array(catalog.vectors_of(sorted(turns)), dtype=np.int64).reshape(-1, 3)
         cosines = self._vectors.cosines(vector, np.concatenate([candidates.vectors, near[:, 2]]))
         out = {"meaning": cosines[: len(candidates.vectors)]}
         if turns:

@@ -14,7 +14,7 @@ from pathlib import Path as HostPath
 
 import tantivy
 
-from ctxfs.index.query import Query
+from ctxfs.index.query import Query, bare_word
 from ctxfs.model.path import Path, printable
 
 _ANALYZER = "ctxfs"
@@ -298,11 +298,7 @@ class Words:
 
 def telling_words(words: Sequence[str]) -> Sequence[str]:
     """`words` without those that only hold a question together; all of them if there are no others."""
-    return [word for word in words if _bare(word) not in _FUNCTION_WORDS] or words
-
-
-def _bare(word: str) -> str:
-    return word.lower().strip("?!.,;:\"'()").removesuffix("'s").removesuffix("\u2019s")
+    return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
 
 
 def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
