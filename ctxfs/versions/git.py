@@ -17,11 +17,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
+from typing import TypeVar
 
 from ctxfs.model.errors import path_error
 
 log = logging.getLogger(__name__)
 
+_Answer = TypeVar("_Answer")
 BRANCH = "refs/heads/main"
 _FEW = 8  # above, one process that streams is quicker than as many questions
 _OID = re.compile(r"[0-9a-f]{40}")
@@ -89,17 +91,21 @@ class Repository:
         """(`blob` | `tree` | `commit` | `tag`, content)."""
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
-        try:
-            _, kind, _, data = self._repo.git.get_object_data(oid)
-        except self._errors as error:
-            self._repo.git.clear_cache()  # the helper may have died or lost its place
-            raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
+        _, kind, _, data = self._ask(self._repo.git.get_object_data, oid)
         return kind, data
 
     def size(self, oid: str) -> int:
         """Bytes of an object's content."""
+        return int(self._ask(self._repo.git.get_object_header, oid)[2])
+
+    def _ask(self, question: Callable[[str], _Answer], oid: str) -> _Answer:
+        """Ask a long-lived helper about an object, and if it may have died or lost its place a new one, once."""
         try:
-            return int(self._repo.git.get_object_header(oid)[2])
+            return question(oid)
+        except self._errors:
+            self._repo.git.clear_cache()
+        try:
+            return question(oid)
         except self._errors as error:
             self._repo.git.clear_cache()
             raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
