@@ -127,12 +127,15 @@ def report(rows: dict[str, object]) -> None:
         print(f"| {name} | {value} |")
 
 
-def make_store(folder: Path, sources: dict[str, Path]) -> Path:
+def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) -> Path:
     """A store with these sources, indexed by words and meaning; as it is if it is there already."""
     store = folder / "store"
     if not store.exists():
         run = [sys.executable, "-m", "ctxfs", "--store", str(store)]
         subprocess.run([*run, "init"], check=True, stdout=subprocess.DEVNULL)
+        if not meaning:
+            config = store / "ctxfs.toml"
+            config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
         for name, source in sources.items():
             subprocess.run([*run, "add", str(source), "--name", name], check=True, stdout=subprocess.DEVNULL)
         subprocess.run([*run, "reindex"], check=True, stdout=subprocess.DEVNULL)

@@ -44,14 +44,15 @@ def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
 def direct_rate(made: Bench) -> float:
     """Chunks a second of the embedder alone, on chunks of this corpus, with the settings of the indexer."""
     from ctxfs.index.catalog import Catalog
-    from ctxfs.index.embed import OnnxEmbedder
-    from ctxfs.index.indexer import EMBED_BATCH
+    from ctxfs.index.embedders import open_embedder
+    from ctxfs.index.meaning import EMBED_BATCH
     from ctxfs.index.model_files import default_model_folder
+    from ctxfs.index.options import EmbedderSpec
 
     catalog = Catalog(made.store / "index", read_only=True)
     rows = catalog._db.execute("SELECT heading, text FROM chunks WHERE id % 25 = 0 ORDER BY id LIMIT 1920").fetchall()
     texts = [f"{heading}\n{text}" if heading else text for heading, text in rows]
-    embedder = OnnxEmbedder(default_model_folder(), 2)
+    embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 2)
     embedder.embed(texts[:32])
     start = time.perf_counter()
     for at in range(0, len(texts), EMBED_BATCH):

@@ -12,11 +12,12 @@ from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
 from ctxfs.context.request import Request
 from ctxfs.context.tokens import open_tokenizer, upper_bound
+from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
-from ctxfs.index.model_files import default_model_folder, is_installed
-from ctxfs.index.options import IndexedRoot, IndexerOptions
+from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
-from ctxfs.index.search import Answer, Generation, Searcher
+from ctxfs.index.search import Searcher
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
@@ -51,7 +52,7 @@ class App:
         self.layout = layout
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
-        self.searcher = Searcher(layout.index, self.model)
+        self.searcher = Searcher(layout.index, self.embedder)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
@@ -64,12 +65,15 @@ class App:
         self._attach()
 
     @property
-    def model(self) -> HostPath | None:
-        """The embedding model's folder; None when meaning is switched off."""
+    def embedder(self) -> EmbedderSpec | None:
+        """Who embeds, by the settings; None when meaning is switched off."""
         if not self.settings.index.meaning:
             return None
+        endpoint = self.settings.endpoint
+        if endpoint.url:
+            return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
         named = self.settings.index.model
-        return HostPath(named).expanduser() if named else default_model_folder()
+        return EmbedderSpec(folder=str(HostPath(named).expanduser() if named else default_model_folder()))
 
     def reload_settings(self) -> None:
         """Read ctxfs.toml again and show the sources that it names now."""
@@ -115,11 +119,9 @@ class App:
         return tuple("/" + "/".join(re.sub(r"([\\*?\[\]!# ])", r"\\\1", part) for part in parts) for parts in inside)
 
     def indexer_options(self) -> IndexerOptions:
-        """What the indexer is started with; without an installed model it does words only."""
+        """What the indexer is started with."""
         index = self.settings.index
-        model = self.model
-        usable = model if model is not None and is_installed(model) else None
-        return IndexerOptions(self.layout.index, usable, index.threads, index.max_file_bytes, index.exact_below)
+        return IndexerOptions(self.layout.index, self.embedder, index.threads, index.max_file_bytes, index.exact_below)
 
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody."""
@@ -203,6 +205,7 @@ class App:
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": vectors,
                 "meaning": await blocking(self.searcher.meaning_fault) or "ok",
+                "model": await blocking(self.searcher.answering),
                 **self.progress,
             },
             "versions": await blocking(self._versions_status),

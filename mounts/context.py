@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ctxfs.context.constructor import Context
 from ctxfs.context.request import Request, default_request, parse_request
-from ctxfs.index.search import Generation
+from ctxfs.index.answers import Generation
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error

@@ -15,8 +15,8 @@ from datetime import date
 
 from ctxfs.context.constructor import Context
 from ctxfs.context.request import Request, check_budget
+from ctxfs.index.answers import Answer, Generation, Hit
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Answer, Generation, Hit
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error

@@ -89,7 +89,8 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
     import threading
 
     from ctxfs.cli.progress import IndexBar
-    from ctxfs.index.indexer import Event, Indexer
+    from ctxfs.index.events import Event
+    from ctxfs.index.indexer import Indexer
     from ctxfs.store.lock import StoreLock
 
     lock = StoreLock(opened.app.layout.run)

@@ -10,8 +10,8 @@ from ctxfs.context.pack import Piece, Plan, pack
 from ctxfs.context.render import render_markdown
 from ctxfs.context.request import Pin, Request
 from ctxfs.context.tokens import Tokenizer, open_tokenizer
+from ctxfs.index.answers import Answer, Hit
 from ctxfs.index.query import Query, parse_query
-from ctxfs.index.search import Answer, Hit
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable

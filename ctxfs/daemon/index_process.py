@@ -5,7 +5,8 @@ import sys
 import threading
 
 from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
-from ctxfs.index.indexer import Event, Indexer, lower_priority
+from ctxfs.index.events import Event
+from ctxfs.index.indexer import Indexer, lower_priority
 from ctxfs.rpc.wire import FrameReader, pack_frame
 
 

@@ -1,9 +1,10 @@
 """Orders to the indexer process as plain values."""
 
+from dataclasses import astuple
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.index.options import IndexedRoot, IndexerOptions
+from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 
 
 def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
@@ -18,10 +19,10 @@ def roots_from_wire(value: list[Any]) -> list[IndexedRoot]:
 
 def options_to_wire(options: IndexerOptions) -> list[Any]:
     """Options as plain values."""
-    model = str(options.model) if options.model else ""
-    return [str(options.folder), model, options.threads, options.max_file_bytes, options.exact_below]
+    embedder = astuple(options.embedder) if options.embedder else None
+    return [str(options.folder), embedder, options.threads, options.max_file_bytes, options.exact_below]
 
 
 def options_from_wire(value: list[Any]) -> IndexerOptions:
     """The options that `options_to_wire` packed."""
-    return IndexerOptions(HostPath(value[0]), HostPath(value[1]) if value[1] else None, *value[2:])
+    return IndexerOptions(HostPath(value[0]), EmbedderSpec(*value[1]) if value[1] else None, *value[2:])

@@ -105,6 +105,8 @@ class IndexingService:
             log.error("indexer: %s", detail)
             self._state(f"error: {detail.strip().splitlines()[-1]}")
             return
+        if kind in ("anew", "waits"):
+            self._note(kind, detail)
         if kind == "purged":
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
@@ -133,6 +135,12 @@ class IndexingService:
                 self._state(reached)  # only now does search answer from it
             # A tenth of the time at most: in bulk there is always something new, and small changes are found without it.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
+
+    def _note(self, name: str, detail: str) -> None:
+        if detail:
+            self._app.progress[name] = detail
+        else:
+            self._app.progress.pop(name, None)
 
     def _state(self, state: str) -> None:
         self._app.progress["state"] = state

@@ -2,7 +2,8 @@
 
 files.state: `pending` (chunks stored, not yet committed to the word index), `words` (found by words), `gone` (deleted, to
 be dropped once the word index has forgotten it), `skipped` (listed only; `note` says why). A chunk whose `vector` is
-NULL is not yet found by meaning. Chunk numbers are never used twice.
+NULL is not yet found by meaning. Chunk numbers are never used twice. `changes` names the files of which ranking has to
+learn something new, in order (0: all of them); a reader remembers how far it has come.
 """
 
 import sqlite3
@@ -12,12 +13,14 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.index.chunks import Chunk
+from ctxfs.index.embeddings import Embeddings
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import encode_name
 from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _PART = 5000
+_CHANGES_KEPT = 100_000
 _SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -36,7 +39,11 @@ CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
 CREATE INDEX chunks_file ON chunks(file);
 CREATE INDEX chunks_vector ON chunks(vector);
 CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
-CREATE TABLE vectors(id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB UNIQUE NOT NULL, vector BLOB NOT NULL);
+CREATE TABLE models(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, dimensions INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE vectors(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest));
+CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CASCADE, vector INTEGER NOT NULL);
+CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
 CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -80,8 +87,8 @@ class ChunkRow:
     day: int | None
 
 
-# What ranking needs to know of a chunk: number, file, kind, author, day, traits, words, vector (None while it waits for one).
-Candidate = tuple[int, int, str, str, int | None, int, int, int | None]
+# What ranking needs to know of a chunk: number, file, folder, kind, author, day, traits, words, vector (None while it waits for one).
+Fact = tuple[int, int, str, str, str, int | None, int, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class Catalog(Derived):
             self._db = open_derived(file, _SCHEMA, SCHEMA_VERSION, foreign_keys="ON")
         self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         self._db.execute("PRAGMA cache_size=-8000")
+        self.embeddings = Embeddings(self._db, self.among, self._changed)
 
     @staticmethod
     def exists(folder: HostPath) -> bool:
@@ -127,7 +135,7 @@ class Catalog(Derived):
         except sqlite3.Error:
             return False
 
-    def _among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
+    def among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
         """Rows of a query with `{}` where the values go; asked in parts, since a statement takes only so many of them."""
         wanted = list(values)
         for start in range(0, len(wanted), _PART):
@@ -159,12 +167,12 @@ class Catalog(Derived):
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
         """Paths of files by number, as far as they are not gone."""
-        rows = self._among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
+        rows = self.among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
         return {row[0]: _decode(row[1]) for row in rows}
 
     def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
         """(file, chunk, text) of the chunks of files that are not gone, file by file in the order of lines."""
-        rows = self._among(
+        rows = self.among(
             "SELECT c.file, c.id, c.text FROM chunks c JOIN files f ON f.id=c.file "
             "WHERE c.file IN ({}) AND f.state!='gone' ORDER BY c.file, c.id",
             files,
@@ -216,11 +224,12 @@ class Catalog(Derived):
     def set_kind(self, file: int, kind: str) -> None:
         """The kind of a file, and its words are to be committed again."""
         self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
+        self._changed("VALUES(?)", (file,))
 
     def first_chunks(self, chunks: Sequence[int], limit: int, hidden: Container[int] = ()) -> list[int]:
         """The first chunk of each living file that has one of `chunks`, but for `hidden` files, the newest file first."""
         files: dict[int, tuple[int, int]] = {}
-        rows = self._among(
+        rows = self.among(
             "SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
             "WHERE c.id IN ({}) AND f.state!='gone' GROUP BY f.id",
             chunks,
@@ -234,16 +243,15 @@ class Catalog(Derived):
 
     def mark_gone(self, path: str) -> bool:
         """The file was deleted: search stops finding it at once. False if it was not known."""
-        return (
-            self._db.execute(
-                "UPDATE files SET state='gone' WHERE path=? AND state!='gone'", (encode_name(path),)
-            ).rowcount
-            > 0
-        )
+        return self._mark_gone("path=?", encode_name(path))
 
-    def mark_source_gone(self, source: str) -> int:
+    def mark_source_gone(self, source: str) -> None:
         """Every file of a source was taken away."""
-        return self._db.execute("UPDATE files SET state='gone' WHERE source=? AND state!='gone'", (source,)).rowcount
+        self._mark_gone("source=?", source)
+
+    def _mark_gone(self, which: str, value: str | bytes) -> bool:
+        self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
+        return self._db.execute(f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'", (value,)).rowcount > 0
 
     def sources(self) -> set[str]:
         """Names of the sources that have files here."""
@@ -258,6 +266,7 @@ class Catalog(Derived):
         """After a commit of the word index: `words` are searchable, `gone` are dropped."""
         self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
         self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
+        self._db.execute("DELETE FROM changes WHERE id<=(SELECT max(id) FROM changes)-?", (_CHANGES_KEPT,))
 
     def reset_words(self) -> None:
         """The word index is empty: everything it held has to be added again."""
@@ -268,6 +277,7 @@ class Catalog(Derived):
     def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> list[int]:
         """Store the chunks of a file in place of the old ones; returns their numbers."""
         self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
+        self._changed("VALUES(?)", (file,))
         numbers = []
         for chunk in chunks:
             cursor = self._db.execute(
@@ -292,65 +302,14 @@ class Catalog(Derived):
         """(number, heading, text, author) of a file's chunks, in the order of their lines."""
         return list(self._db.execute("SELECT id, heading, text, author FROM chunks WHERE file=? ORDER BY id", (file,)))
 
-    def waiting(self, limit: int) -> list[tuple[int, str, str, str]]:
-        """(number, heading, text, author) of chunks without a vector, oldest first."""
-        return list(
-            self._db.execute(
-                "SELECT id, heading, text, author FROM chunks WHERE vector IS NULL ORDER BY id LIMIT ?", (limit,)
-            )
-        )
-
-    def known_vectors(self, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """Numbers of vectors that exist already, by digest of their text."""
-        return dict(self._among("SELECT digest, id FROM vectors WHERE digest IN ({})", digests))
-
-    def add_vector(self, digest: bytes, vector: bytes) -> int:
-        """Store a vector (little-endian float16) and return its number."""
-        return int(self._db.execute("INSERT INTO vectors(digest, vector) VALUES(?,?)", (digest, vector)).lastrowid or 0)
-
-    def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Give chunks their vectors: (vector, chunk)…; chunks that were replaced meanwhile are passed over."""
-        self._db.executemany("UPDATE chunks SET vector=? WHERE id=?", pairs)
-
-    def vectors_after(self, number: int, limit: int) -> list[tuple[int, bytes]]:
-        """Vectors with a higher number, in order."""
-        return list(self._db.execute("SELECT id, vector FROM vectors WHERE id>? ORDER BY id LIMIT ?", (number, limit)))
-
-    def count_vectors(self) -> tuple[int, int]:
-        """(vectors, of these in use)."""
-        total = self._db.execute("SELECT count(*) FROM vectors").fetchone()[0]
-        used = self._db.execute("SELECT count(DISTINCT vector) FROM chunks WHERE vector IS NOT NULL").fetchone()[0]
-        return int(total), int(used)
-
-    def drop_vectors(self) -> None:
-        """Forget every vector, as when the model changes."""
-        self._db.execute("UPDATE chunks SET vector=NULL")
-        self._db.execute("DELETE FROM vectors")
-
-    def drop_unused_vectors(self) -> int:
-        """Forget vectors of texts that no chunk has any more."""
-        return self._db.execute(
-            "DELETE FROM vectors WHERE id NOT IN (SELECT vector FROM chunks WHERE vector IS NOT NULL)"
-        ).rowcount
-
     def compact(self) -> None:
         """Write the file anew, so that nothing deleted can be read from it."""
         self._db.execute("VACUUM")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def chunks_with(self, vectors: Sequence[int]) -> list[tuple[int, int]]:
-        """(vector, chunk) for chunks of living files that have one of `vectors`."""
-        return list(
-            self._among(
-                "SELECT c.vector, c.id FROM chunks c JOIN files f ON f.id=c.file "
-                "WHERE c.vector IN ({}) AND f.state!='gone'",
-                vectors,
-            )
-        )
-
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Those of `chunks` whose files are not gone."""
-        rows = self._among(
+        rows = self.among(
             "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
             chunks,
@@ -360,23 +319,37 @@ class Catalog(Derived):
             for row in rows
         }
 
-    def candidates(self, chunks: Sequence[int]) -> list[Candidate]:
-        """What ranking needs of those of `chunks` whose files are not gone, in the order of their numbers."""
-        return list(
-            self._among(
-                "SELECT c.id, c.file, f.kind, c.author, c.day, c.traits, c.words, c.vector "
-                "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone' ORDER BY c.id",
-                chunks,
-            )
-        )
+    # what ranking knows
 
-    def vectors_of(self, chunks: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(chunk, file, vector) of those of `chunks` that have one, in the order of their numbers."""
-        return list(
-            self._among(
-                "SELECT id, file, vector FROM chunks WHERE id IN ({}) AND vector IS NOT NULL ORDER BY id", chunks
-            )
+    def begin_reading(self) -> None:
+        """Look at one state of the catalog until `end`."""
+        self._db.execute("BEGIN")
+
+    def _changed(self, files: str, values: Sequence[object] = ()) -> None:
+        """Readers have to learn about `files` (a query for their numbers) anew."""
+        self._db.execute(f"INSERT INTO changes(file) {files}", values)
+
+    def changes_after(self, number: int) -> tuple[int, set[int] | None]:
+        """(number of the last change, files that have changed since `number`); None if everything has to be looked at."""
+        first, last = self._db.execute("SELECT min(id), max(id) FROM changes").fetchone()
+        if number == 0 or number < (first or 1) - 1 or number > (last or 0):
+            return last or 0, None
+        files = {row[0] for row in self._db.execute("SELECT DISTINCT file FROM changes WHERE id>?", (number,))}
+        return last or 0, None if 0 in files else files
+
+    def facts(self, files: Iterable[int] | None) -> Iterator[Fact]:
+        """What ranking needs of the chunks of these files, or of all, as far as they are not gone; in the order of their numbers."""
+        select = (
+            "SELECT c.id, c.file, f.path, f.kind, c.author, c.day, c.traits, c.words, c.vector "
+            "FROM chunks c JOIN files f ON f.id=c.file WHERE f.state!='gone'"
         )
+        rows = (
+            self._db.execute(f"{select} ORDER BY c.id")
+            if files is None
+            else sorted(self.among(f"{select} AND c.file IN ({{}})", files))
+        )
+        for row in rows:
+            yield (*row[:2], _decode(row[2]).rpartition("/")[0], *row[3:])
 
     def authors(self, limit: int = 20_000) -> list[str]:
         """Everybody who says something in the files, as written there."""

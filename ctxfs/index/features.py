@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.catalog import Candidate
 from ctxfs.index.fuse_ranks import Column, Profile
 from ctxfs.index.hints import Hints
 from ctxfs.index.traits import Trait
@@ -20,47 +19,42 @@ _BEST_OF_FILE = 3
 Scores = Mapping[int, float]  # chunk → score
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Texts = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Chunks side by side, in columns [n]; `vectors` is -1 where there is none yet. A turn is a small unit that somebody says."""
+    """Chunks side by side in the order of their numbers, in columns [n].
+
+    `vectors` is -1 where there is none yet, `days` 0 where none is known; `folders` are equal for files of the same folder.
+    """
 
     chunks: Numbers
     files: Numbers
-    kinds: Sequence[str]
-    authors: Sequence[str]
-    days: Sequence[int | None]
+    folders: Numbers
+    kinds: Texts
+    authors: Texts
+    days: Numbers
     traits: Numbers
     words: Numbers
     vectors: Numbers
-    turns: Flags
+
+    @property
+    def turns(self) -> Flags:
+        """Who is a turn: a small unit that somebody says."""
+        found: Flags = (self.authors != "") & (self.words <= _TURN_WORDS)
+        return found
 
     def profiles(self) -> dict[Profile, int]:
         """How many of the candidates are somebody's turn, code, or prose."""
-        turns = int(self.turns.sum())
-        code = sum(kind == "code" and not turn for kind, turn in zip(self.kinds, self.turns, strict=True))
-        return {"dialogue": turns, "code": code, "prose": len(self.chunks) - turns - code}
+        turns = self.turns
+        code = int(((self.kinds == "code") & ~turns).sum())
+        return {"dialogue": int(turns.sum()), "code": code, "prose": len(self.chunks) - int(turns.sum()) - code}
 
-
-def as_columns(rows: Sequence[Candidate], hidden: Container[int] = ()) -> Candidates:
-    """The rows of the catalog as columns, without those of `hidden` files."""
-    if hidden:
-        rows = [row for row in rows if row[1] not in hidden]
-    chunks, files, kinds, authors, days, ways, words, vectors = zip(*rows, strict=True) if rows else ((),) * 8
-    counts = np.array(words, dtype=np.int64)
-    said = np.array([author != "" for author in authors], dtype=np.bool_)
-    return Candidates(
-        np.array(chunks, dtype=np.int64),
-        np.array(files, dtype=np.int64),
-        kinds,
-        authors,
-        days,
-        np.array(ways, dtype=np.int64),
-        counts,
-        np.array([-1 if vector is None else vector for vector in vectors], dtype=np.int64),
-        said & (counts <= _TURN_WORDS),
-    )
+    def before(self, others: Candidates) -> Candidates:
+        """These and, after them, others with higher numbers."""
+        pairs = ((getattr(self, column.name), getattr(others, column.name)) for column in fields(self))
+        return Candidates(*(np.concatenate(pair) for pair in pairs))
 
 
 def columns(
@@ -71,10 +65,11 @@ def columns(
     Where nobody speaks only what the engines found counts.
     """
     out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
+    turns = candidates.turns
     for name in complete:
         if found.get(name):
             out[name] = np.nan_to_num(out[name])
-    if not candidates.turns.any():
+    if not turns.any():
         return out
     if "words" in out:
         out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"]))
@@ -84,7 +79,7 @@ def columns(
         out["author"] = named
         out["first_person"] = named * _flag(candidates, Trait.FIRST_PERSON)
     if hints.dates:
-        out["date"] = np.array([_date_fit(day, hints) for day in candidates.days], dtype=np.float64)
+        out["date"] = np.array([_date_fit(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
     if hints.asks_when:
         out["says_when"] = _flag(candidates, Trait.SAYS_WHEN)
     out["asks"] = _flag(candidates, Trait.ASKS)
@@ -108,25 +103,26 @@ def _flag(candidates: Candidates, trait: Trait) -> Column:
     return flags
 
 
-def _date_fit(day: int | None, hints: Hints) -> int:
-    if day is None or not 0 < day <= date.max.toordinal():
+def _date_fit(day: int, hints: Hints) -> int:
+    if not 0 < day <= date.max.toordinal():
         return 0
     when = date.fromordinal(day)
     return max(mentioned.fits(when) for mentioned in hints.dates)
 
 
-def nearby_means(candidates: Candidates, places: Numbers, cosines: Column, reach: int) -> Column:
+def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosines: Column, reach: int) -> Column:
     """The mean cosine of each turn and its neighbours in the same file; NaN for what is no turn, or has no vector near.
 
-    `places` holds (chunk, file) [m, 2] in the order of chunks, `cosines` their values [m].
+    `chunks` [m], in order, are the neighbours, `files` [m] theirs, `cosines` [m] how near they are.
     """
-    total, count = np.zeros(len(candidates.chunks)), np.zeros(len(candidates.chunks))
-    if len(places):
+    turns = candidates.turns
+    total, count = np.zeros(len(turns)), np.zeros(len(turns))
+    if len(chunks):
         for step in range(-reach, reach + 1):
             wanted = candidates.chunks + step
-            at = np.minimum(np.searchsorted(places[:, 0], wanted), len(places) - 1)
-            same = (places[at, 0] == wanted) & (places[at, 1] == candidates.files) & ~np.isnan(cosines[at])
-            same &= candidates.turns
+            at = np.minimum(np.searchsorted(chunks, wanted), len(chunks) - 1)
+            same = (chunks[at] == wanted) & (files[at] == candidates.files) & ~np.isnan(cosines[at])
+            same &= turns
             total[same] += cosines[at][same]
             count[same] += 1
     means: Column = np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -71,7 +71,7 @@ class Follower:
     def purge(self) -> None:
         """After an erasure: keep no trace of what is gone, in the catalog, its vectors or the word index."""
         self.scan_all()
-        self._catalog.drop_unused_vectors()
+        self._catalog.embeddings.drop_unused()
         self._writer.clear()
         self._writer.commit()
         self._catalog.reset_words()
@@ -218,7 +218,7 @@ class Follower:
                             mtime_ns,
                             attributes,
                             confidence,
-                            around(texts, at),
+                            around(texts, at) if author else "",
                             author,
                             text,
                             any(len(line) >= MAX_LINE for line in text.split("\n")),

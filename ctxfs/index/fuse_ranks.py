@@ -91,7 +91,7 @@ def fuse(
     weights: Mapping[str, float] = WEIGHTS["prose"],
     partial: Container[str] = (),
     limit: int | None = None,
-    folders: Sequence[int] | None = None,
+    folders: Sequence[int] | npt.NDArray[np.int64] | None = None,
 ) -> list[Scored]:
     """The best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 

@@ -13,6 +13,12 @@ def default_model_folder() -> HostPath:
     return HostPath(data) / "ctxfs" / "models" / MODEL_NAME
 
 
+def weights_of(folder: HostPath) -> HostPath | None:
+    """The weights of the model in a folder, where exporters put them; None if there is no complete model."""
+    found = (file for file in (folder / "model.onnx", folder / "onnx" / "model.onnx") if file.is_file())
+    return next(found, None) if (folder / "tokenizer.json").is_file() else None
+
+
 def is_installed(folder: HostPath) -> bool:
-    """True when the folder holds a complete model."""
-    return (folder / "model.json").is_file() and (folder / "model.onnx").is_file()
+    """True when the folder holds a model."""
+    return weights_of(folder) is not None

@@ -15,11 +15,21 @@ class IndexedRoot:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    """Who makes vectors: a model in a `folder`, or `model` of the server at `url`, with the key that the variable `key_env` holds."""
+
+    folder: str = ""
+    url: str = ""
+    model: str = ""
+    key_env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexerOptions:
-    """What the indexer needs to know of the settings; `model` is None when meaning is switched off."""
+    """What the indexer needs to know of the settings; `embedder` is None when meaning is switched off."""
 
     folder: HostPath
-    model: HostPath | None
+    embedder: EmbedderSpec | None
     threads: int
     max_file_bytes: int
     exact_below: int

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from stat import S_ISREG
 
-from ctxfs.index.catalog import Candidate, ChunkRow, FileStat
+import numpy as np
+
+from ctxfs.index.catalog import ChunkRow, FileStat
 from ctxfs.index.chunks import cut
+from ctxfs.index.features import Candidates
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
@@ -34,7 +37,9 @@ Rarity = Callable[[str], float]  # words.Words.rarity
 @dataclass(frozen=True, slots=True)
 class _FreshChunk:
     row: ChunkRow
-    candidate: Candidate
+    file: int
+    traits: int
+    words: int
     fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
     counts: Mapping[str, int]
     near: Mapping[str, int]  # of the unit with its neighbours
@@ -163,11 +168,10 @@ class Overlay:
                 self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
             )  # fmt: skip
             said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
-            candidate: Candidate = (self._last, file, kind, chunk.author, chunk.day, *said, None)
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)
-            near = Counter(self._analyse(around(broken, at)))
-            chunks.append(_FreshChunk(row, candidate, fields, counts, near, self._author_terms(chunk.author)))
+            near = Counter(self._analyse(around(broken, at) if chunk.author else ""))
+            chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
         return _FreshFile(seen, digest, attributes, chunks)
 
     # questions
@@ -203,12 +207,24 @@ class Overlay:
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
         """(file, chunk, text) of the chunks that pass the filters, as `Catalog.texts_of` has them."""
         for chunk in self._passing(query, below):
-            yield chunk.candidate[1], chunk.row.id, chunk.row.text
+            yield chunk.file, chunk.row.id, chunk.row.text
 
-    def candidates(self, chunks: Iterable[int]) -> list[Candidate]:
+    def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
         """What ranking needs of these chunks, in the order of their numbers."""
         wanted = set(chunks)
-        return sorted((chunk.candidate for _, chunk in self._all() if chunk.row.id in wanted), key=lambda row: row[0])
+        picked = sorted((chunk for _, chunk in self._all() if chunk.row.id in wanted), key=lambda chunk: chunk.row.id)
+        rows = [chunk.row for chunk in picked]
+        return Candidates(
+            np.array([row.id for row in rows], dtype=np.int64),
+            np.array([chunk.file for chunk in picked], dtype=np.int64),
+            np.array([folder_number(row.path.rpartition("/")[0]) for row in rows], dtype=np.int64),
+            np.array([row.kind for row in rows], dtype=np.object_),
+            np.array([row.author for row in rows], dtype=np.object_),
+            np.array([row.day or 0 for row in rows], dtype=np.int64),
+            np.array([chunk.traits for chunk in picked], dtype=np.int64),
+            np.array([chunk.words for chunk in picked], dtype=np.int64),
+            np.full(len(rows), -1, dtype=np.int64),
+        )
 
     def rows(self) -> dict[int, ChunkRow]:
         """Every chunk here."""

@@ -7,7 +7,7 @@ that passes them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -47,6 +47,11 @@ class Query:
     def has_words(self) -> bool:
         """True when there is something to look for in texts."""
         return bool(self.words or self.phrases or self.must)
+
+    @property
+    def filters(self) -> Hashable:
+        """What decides who may answer, apart from the words."""
+        return self.kinds, self.paths, self.attributes, self.authors, self.confidence, self.since, self.until
 
     @property
     def has_filters(self) -> bool:

@@ -1,50 +1,84 @@
 """Nearest vectors. The only room that knows hnswlib.
 
-The truth is in the catalog. Here is a matrix of what the graph does not hold, searched exactly, and, above a size, an HNSW
-graph saved as a disposable file with a side-car that says what is in it and its checksum.
+The truth is in the catalog. Here is a matrix of what the graph does not hold, searched exactly, and, above a size, an HNSW graph saved
+as disposable files: the graph itself, the numbers it holds, and their vectors in half precision, which are mapped and not read
+(hnswlib gives its own back only one by one). A side-car says what is in them and their checksums.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ctxfs.index.embed import Vectors
+Numbers = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+Found = tuple[Numbers, npt.NDArray[np.float64]]  # numbers and their cosines, best first
 
 _M = 16
 _EF_CONSTRUCTION = 100
 _EF_SEARCH = 96
 _GROW = 1024
+_COPIED = 16_384
+_STORED = np.dtype("<f2")
+_NUMBER = np.dtype("<i8")
+_SIDE_CAR = "graph.json"
 
-Rows = Callable[[int, int], Sequence[tuple[int, bytes]]]  # catalog.vectors_after
+Rows = Callable[[int, int], Sequence[tuple[int, bytes]]]  # (number, limit) → vectors with a higher number, in order
 
 
 def pack_vector(vector: Vectors) -> bytes:
     """The stored form of one vector: little-endian float16."""
-    return vector.astype("<f2").tobytes()
+    return vector.astype(_STORED).tobytes()
 
 
 def unpack_vectors(rows: Sequence[bytes]) -> Vectors:
     """Stored vectors as float32 [n, dimensions]."""
-    return np.frombuffer(b"".join(rows), dtype="<f2").reshape(len(rows), -1).astype(np.float32)
+    return np.frombuffer(b"".join(rows), dtype=_STORED).reshape(len(rows), -1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFiles:
+    """What the files of a graph claim to hold: vectors of one model, the highest number among them."""
+
+    model: int
+    dimensions: int
+    count: int
+    last: int
+    sha256: dict[str, str]  # by suffix
+
+    def file(self, folder: HostPath, suffix: str) -> HostPath:
+        """One of its files."""
+        return folder / f"graph-{self.last}.{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A graph in memory, the numbers in it [count] in order, and their vectors [count, dimensions]."""
+
+    about: GraphFiles
+    index: Any
+    numbers: Numbers
+    matrix: npt.NDArray[np.float16]
 
 
 class VectorTable:
-    """Vectors by number, in the order of their numbers. `load` and `search` may run in different threads."""
+    """Vectors of one model by number, in the order of their numbers. `load` and `search` may run in different threads."""
 
-    def __init__(self, folder: HostPath, dimensions: int) -> None:
-        self._folder = folder
+    def __init__(self, model: int, dimensions: int) -> None:
+        self.model = model
         self._dimensions = dimensions
         self._lock = threading.Lock()
-        self._graph: Any = None
-        self._graph_last = 0
-        self._graph_count = 0
-        self._graph_numbers = np.empty(0, dtype=np.int64)
+        self._graph: Graph | None = None
         self._numbers = np.empty(_GROW, dtype=np.int64)
         self._matrix = np.empty((_GROW, dimensions), dtype=np.float32)
         self._rows = 0
@@ -52,12 +86,12 @@ class VectorTable:
     @property
     def last(self) -> int:
         """The highest number that has been loaded."""
-        return int(self._numbers[self._rows - 1]) if self._rows else self._graph_last
+        return int(self._numbers[self._rows - 1]) if self._rows else self._graph.about.last if self._graph else 0
 
     @property
     def count(self) -> int:
         """Vectors loaded."""
-        return self._graph_count + self._rows
+        return (self._graph.about.count if self._graph else 0) + self._rows
 
     def load(self, rows: Rows) -> int:
         """Take in the vectors after `last`; returns how many there were."""
@@ -72,60 +106,53 @@ class VectorTable:
             added += len(found)
         return added
 
-    def load_graph(self) -> bool:
-        """Use the graph on disk if there is a sound one that is newer than what is held; drop the rows it covers."""
-        about = read_side_car(self._folder, self._dimensions)
-        if about is None or about["last"] <= self._graph_last:
-            return False
-        graph = _read_graph(self._folder, about, self._dimensions)
-        if graph is None:
-            return False
+    def wants(self, about: GraphFiles | None) -> bool:
+        """True for a graph of this model that holds more than the one in use."""
+        held = self._graph.about.last if self._graph else 0
+        return about is not None and about.model == self.model and about.last > held
+
+    def use(self, graph: Graph) -> None:
+        """Search this graph from now on; rows that it covers are dropped."""
         with self._lock:
-            keep = self._numbers[: self._rows] > about["last"]
+            keep = self._numbers[: self._rows] > graph.about.last
             numbers, matrix = self._numbers[: self._rows][keep], self._matrix[: self._rows][keep]
-            self._graph, self._graph_last, self._graph_count = graph, int(about["last"]), int(about["count"])
-            self._graph_numbers = np.sort(np.asarray(graph.get_ids_list(), dtype=np.int64))
+            self._graph = graph
             self._rows = len(numbers)
             self._numbers = np.empty(self._rows + _GROW, dtype=np.int64)
             self._matrix = np.empty((self._rows + _GROW, self._dimensions), dtype=np.float32)
             self._numbers[: self._rows], self._matrix[: self._rows] = numbers, matrix
-        return True
 
-    def search(self, vector: Vectors, limit: int) -> list[tuple[int, float]]:
-        """(number, cosine) of the nearest, best first: from the graph and, exactly, from the rest."""
+    def search(self, vector: Vectors, limit: int) -> Found:
+        """The nearest `limit`: from the graph and, exactly, from the rest."""
         with self._lock:
-            found: list[tuple[int, float]] = []
-            if self._rows:
-                found = _best(self._numbers[: self._rows], self._matrix[: self._rows] @ vector, limit)
+            numbers, scores = self._numbers[: self._rows], self._matrix[: self._rows] @ vector
             if self._graph is not None:
-                wanted = min(limit, self._graph_count)
-                self._graph.set_ef(max(_EF_SEARCH, wanted))
-                labels, distances = self._graph.knn_query(vector, k=wanted, num_threads=1)
-                found += [(int(n), 1.0 - float(d)) for n, d in zip(labels[0], distances[0], strict=True)]
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:limit]
+                wanted = min(limit, self._graph.about.count)
+                self._graph.index.set_ef(max(_EF_SEARCH, wanted))
+                labels, distances = self._graph.index.knn_query(vector, k=wanted, num_threads=1)
+                numbers = np.concatenate([numbers, labels[0].astype(np.int64)])
+                scores = np.concatenate([scores, 1.0 - distances[0]])
+        return _best(numbers, scores.astype(np.float64), limit)
 
-    def search_among(self, vector: Vectors, numbers: Sequence[int], limit: int) -> list[tuple[int, float]]:
+    def search_among(self, vector: Vectors, numbers: Numbers, limit: int) -> Found:
         """Like `search`, but only `numbers`, exactly."""
-        wanted = np.unique(np.asarray(numbers, dtype=np.int64))
+        wanted = np.unique(numbers)
         cosines = self.cosines(vector, wanted)
         known = ~np.isnan(cosines)
-        return sorted(_best(wanted[known], cosines[known], limit), key=lambda pair: (-pair[1], pair[0]))
+        return _best(wanted[known], cosines[known], limit)
 
-    def cosines(self, vector: Vectors, numbers: Any) -> Any:
-        """float64 [len(numbers)]: the cosine of each of `numbers` (int64, any order); NaN for those not loaded."""
+    def cosines(self, vector: Vectors, numbers: Numbers) -> npt.NDArray[np.float64]:
+        """float64 [len(numbers)]: the cosine of each of `numbers` (any order); NaN for those not loaded."""
         out = np.full(len(numbers), np.nan)
         with self._lock:
-            loaded = self._numbers[: self._rows]
-            if self._rows:
-                places = np.minimum(np.searchsorted(loaded, numbers), self._rows - 1)
-                inside = loaded[places] == numbers
-                out[inside] = self._matrix[places[inside]] @ vector
+            held: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
             if self._graph is not None:
-                covered = np.flatnonzero(np.isnan(out) & (numbers <= self._graph_last))
-                known = covered[np.isin(numbers[covered], self._graph_numbers)]
-                if len(known):
-                    rows = np.asarray(self._graph.get_items(numbers[known], return_type="numpy"), dtype=np.float32)
-                    out[known] = rows @ vector
+                held.append((self._graph.numbers, self._graph.matrix))
+            for mine, matrix in held:
+                if len(mine):
+                    places = np.minimum(np.searchsorted(mine, numbers), len(mine) - 1)
+                    inside = mine[places] == numbers
+                    out[inside] = _products(matrix, places[inside], vector)
         return out
 
     def _reserve(self, more: int) -> None:
@@ -138,82 +165,114 @@ class VectorTable:
         self._numbers, self._matrix = numbers, matrix
 
 
-def _best(numbers: Any, scores: Any, limit: int) -> list[tuple[int, float]]:
+def _products(matrix: Any, rows: Any, vector: Vectors) -> Any:
+    """The products of some rows with a vector; in parts, since they are copied."""
+    parts = [rows[at : at + _COPIED] for at in range(0, len(rows), _COPIED)]
+    found = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _best(numbers: Numbers, scores: npt.NDArray[np.float64], limit: int) -> Found:
     if len(scores) > limit:
         top = np.argpartition(scores, -limit)[-limit:]
         numbers, scores = numbers[top], scores[top]
-    return [(int(number), float(score)) for number, score in zip(numbers, scores, strict=True)]
+    order = np.lexsort((numbers, -scores))
+    return numbers[order], scores[order]
 
 
-def read_side_car(folder: HostPath, dimensions: int) -> dict[str, Any] | None:
-    """What the graph file claims to hold: {dimensions, count, last, sha256}; None if there is none that fits."""
+def read_side_car(folder: HostPath) -> GraphFiles | None:
+    """What the graph files claim to hold; None if there are none."""
     try:
-        about = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-        if about["dimensions"] == dimensions and about["count"] > 0 and about["last"] > 0 and about["sha256"]:
-            return dict(about)
+        said = json.loads((folder / _SIDE_CAR).read_text(encoding="utf-8"))
+        about = GraphFiles(
+            int(said["model"]), int(said["dimensions"]), int(said["count"]), int(said["last"]), dict(said["sha256"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        return None
+    return about if about.count > 0 and about.last > 0 and about.dimensions > 0 else None
 
 
 def drop_graph(folder: HostPath) -> None:
     """Delete the graph: it is built again when it is worth it."""
-    for file in (folder / "graph.json", *folder.glob("graph-*.hnsw")):
+    for file in (folder / _SIDE_CAR, *folder.glob("graph-*")):
         file.unlink(missing_ok=True)
 
 
-def _read_graph(folder: HostPath, about: dict[str, Any], dimensions: int) -> Any:
-    """The graph, or None: a file of another dimension loads as garbage and a flipped bit crashes, so check first."""
+def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | None:
+    """The graph, with room for more; None if a file is not what it was: a flipped bit would crash, another size load as garbage."""
     import hnswlib
 
-    file = folder / f"graph-{about['last']}.hnsw"
     try:
-        if _sha256(file) != about["sha256"]:
+        if any(_sha256(about.file(folder, suffix)) != digest for suffix, digest in about.sha256.items()):
             return None
-        graph = hnswlib.Index(space="ip", dim=dimensions)
-        graph.load_index(str(file))
-    except (OSError, RuntimeError):
+        index = hnswlib.Index(space="ip", dim=about.dimensions)
+        index.load_index(str(about.file(folder, "hnsw")), max_elements=about.count + room)
+        numbers = np.fromfile(about.file(folder, "numbers"), dtype=_NUMBER).astype(np.int64)
+        shape = (about.count, about.dimensions)
+        matrix = np.memmap(about.file(folder, "vectors"), dtype=_STORED, mode="r", shape=shape)
+    except (OSError, RuntimeError, ValueError):
         return None
-    return graph if graph.get_current_count() == about["count"] else None
+    sound = index.get_current_count() == about.count and len(numbers) == about.count
+    return Graph(about, index, numbers, matrix) if sound else None
 
 
-def build_graph(folder: HostPath, dimensions: int, rows: Rows, total: int, threads: int) -> None:
-    """Build a graph of every stored vector and put it in place of the old one. Minutes for millions; run it apart."""
+def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total: int, threads: int) -> None:
+    """Put a graph of every stored vector of a model in place of the old one, adding to that if it is sound.
+
+    Minutes for a million; run it apart.
+    """
     import hnswlib
 
-    graph = hnswlib.Index(space="ip", dim=dimensions)
-    graph.init_index(max_elements=max(total, 1), M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=7)
-    last, count = 0, 0
-    for numbers, block in _blocks(rows):
-        if count + len(numbers) > graph.get_max_elements():
-            graph.resize_index(count + len(numbers) + _GROW)
-        graph.add_items(block, numbers, num_threads=threads)
-        last, count = int(numbers[-1]), count + len(numbers)
-    if not count:
+    about = read_side_car(folder)
+    old = None
+    if about is not None and about.model == model and about.dimensions == dimensions:
+        old = read_graph(folder, about, max(total - about.count, 0) + _GROW)
+    if old is not None:
+        index = old.index
+    else:
+        index = hnswlib.Index(space="ip", dim=dimensions)
+        index.init_index(max_elements=max(total, 1), M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=7)
+    new = {suffix: folder / f".graph.{suffix}" for suffix in ("hnsw", "numbers", "vectors")}
+    for suffix in ("numbers", "vectors"):
+        new[suffix].write_bytes(b"")
+        if old is not None:
+            shutil.copyfile(old.about.file(folder, suffix), new[suffix])
+    last, count = (old.about.last, old.about.count) if old is not None else (0, 0)
+    with open(new["numbers"], "ab") as numbers_file, open(new["vectors"], "ab") as vectors_file:
+        for numbers, block in _blocks(rows, last):
+            if count + len(numbers) > index.get_max_elements():
+                index.resize_index(count + len(numbers) + _GROW)
+            index.add_items(block, numbers, num_threads=threads)
+            numbers_file.write(numbers.astype(_NUMBER).tobytes())
+            vectors_file.write(block.astype(_STORED).tobytes())
+            last, count = int(numbers[-1]), count + len(numbers)
+    if not count or (old is not None and count == old.about.count):
         return
-    file = folder / f"graph-{last}.hnsw"
-    temporary = folder / ".graph.new"
-    graph.save_index(str(temporary))
-    with open(temporary, "rb") as made:
-        os.fsync(made.fileno())
-    os.replace(temporary, file)
-    about = {"dimensions": dimensions, "count": count, "last": last, "sha256": _sha256(file)}
+    index.save_index(str(new["hnsw"]))
+    for made in new.values():
+        with open(made, "rb") as written:
+            os.fsync(written.fileno())
+    made_of = GraphFiles(model, dimensions, count, last, {suffix: _sha256(file) for suffix, file in new.items()})
+    for suffix, file in new.items():
+        os.replace(file, made_of.file(folder, suffix))
     side_car = folder / ".graph.json.new"
-    side_car.write_text(json.dumps(about), encoding="utf-8")
-    os.replace(side_car, folder / "graph.json")
-    for old in folder.glob("graph-*.hnsw"):
-        if old != file:
-            old.unlink(missing_ok=True)
+    side_car.write_text(
+        json.dumps({name: getattr(made_of, name) for name in ("model", "dimensions", "count", "last", "sha256")})
+    )
+    os.replace(side_car, folder / _SIDE_CAR)
+    for stale in folder.glob("graph-*"):
+        if not stale.name.startswith(f"graph-{last}."):
+            stale.unlink(missing_ok=True)
 
 
-def _blocks(rows: Rows) -> Iterator[tuple[Any, Vectors]]:
-    last = 0
+def _blocks(rows: Rows, last: int) -> Iterator[tuple[Numbers, Vectors]]:
     while found := rows(last, 8192):
         block = unpack_vectors([vector for _, vector in found])
         sound = np.isfinite(block).all(axis=1)  # NaN would go in silently and never come out
         numbers = np.array([number for number, _ in found], dtype=np.int64)
         last = int(numbers[-1])
-        yield numbers[sound], block[sound]
+        if sound.any():
+            yield numbers[sound], block[sound]
 
 
 def _sha256(file: HostPath) -> str:

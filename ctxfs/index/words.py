@@ -173,13 +173,21 @@ class Words:
         asked = self._query(query, below, around=True)
         return [] if asked is None else self._run(asked, limit)
 
-    def allowed(self, query: Query, below: Path, limit: int) -> list[int] | None:
-        """The chunks that pass the filters alone: None when there are none, or more than `limit` pass."""
+    def count_passing(self, query: Query, below: Path) -> int | None:
+        """How many chunks pass the filters, whatever they say; None when there are no filters."""
         filters = self._filters(query, below)
         if not filters:
             return None
-        found = self._run(tantivy.Query.boolean_query(filters), limit + 1)
-        return [chunk for chunk, _ in found] if len(found) <= limit else None
+        asked = tantivy.Query.boolean_query(filters)
+        found = self._index.searcher().search(asked, 1, count=True)
+        return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+
+    def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
+        """Those of `chunks` that pass the filters."""
+        among = tantivy.Query.term_set_query(self._schema, "chunk", list(chunks))
+        filters = self._filters(query, below)
+        asked = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
+        return {chunk for chunk, _ in self._run(tantivy.Query.const_score_query(asked, 0.0), max(len(chunks), 1))}
 
     def matching(self, query: Query, below: Path, limit: int) -> list[int]:
         """Chunks that pass the filters, whatever they say; in no order."""

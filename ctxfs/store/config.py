@@ -54,6 +54,15 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """A server that embeds in place of a model on this machine: never by default, since the texts go there."""
+
+    url: str = field(default="", metadata={"doc": "an OpenAI-compatible API that embeds, as https://host/v1"})
+    model: str = field(default="", metadata={"doc": "the model's name there"})
+    key_env: str = field(default="OPENAI_API_KEY", metadata={"doc": "environment variable that holds its key"})
+
+
+@dataclass(frozen=True, slots=True)
 class MountSettings:
     """How a mount point is served."""
 
@@ -78,6 +87,7 @@ class Settings:
     search: SearchSettings = SearchSettings()
     context: ContextSettings = ContextSettings()
     index: IndexSettings = IndexSettings()
+    endpoint: EndpointSettings = EndpointSettings()
     mount: MountSettings = MountSettings()
     versions: VersionSettings = VersionSettings()
     sources: tuple[Source, ...] = ()
@@ -87,6 +97,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "search": SearchSettings,
     "context": ContextSettings,
     "index": IndexSettings,
+    "endpoint": EndpointSettings,
     "mount": MountSettings,
     "versions": VersionSettings,
 }

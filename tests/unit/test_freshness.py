@@ -135,7 +135,7 @@ def test_after_any_changes_search_says_what_a_new_index_says(
         assert {q: {h[0] for h in live.found(q)} for q in filters} == {q: {h[0] for h in wanted[q]} for q in filters}
         assert {q: live.found(q) for q in QUESTIONS} == wanted, "at once"
         live.catch_up(*touched)
-        assert not live.searcher._overlay, "nothing is left over when the index has caught up"
+        assert not live.searcher._view.overlay, "nothing is left over when the index has caught up"
         assert {q: live.found(q) for q in QUESTIONS} == wanted, "once indexed"
         fresh.close()
         live.close()

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctxfs.index.answers import Answer
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.follow import Follower
 from ctxfs.index.ignore import IgnoreRules, walk
-from ctxfs.index.indexer import MeaningIndexer, merge_changes
+from ctxfs.index.indexer import merge_changes
+from ctxfs.index.meaning import MeaningIndexer
 from ctxfs.index.model_files import default_model_folder
-from ctxfs.index.options import IndexedRoot, IndexerOptions
+from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Answer, Searcher
-from ctxfs.index.vectors import VectorTable, build_graph, pack_vector
+from ctxfs.index.search import Searcher
+from ctxfs.index.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
 from ctxfs.index.words import Words, break_up
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
@@ -26,19 +28,19 @@ class Index:
     """An index over one folder, driven by hand."""
 
     def __init__(self, folder: Path, corpus: Path, model: Path | None = None) -> None:
-        self.folder, self.corpus, self.model = folder, corpus, model
+        self.folder, self.corpus = folder, corpus
+        self.spec = EmbedderSpec(folder=str(model)) if model else None
         self.catalog = Catalog(folder)
         self.words = Words(folder / "words")
         self.follower = Follower(self.catalog, self.words, 1_000_000, lambda _: None)
         self.follower.recover()
         self.follower.set_roots([IndexedRoot("knowledge/c", str(corpus))])
         self.follower.scan_all()
-        self.searcher = Searcher(folder, model)
+        self.searcher = Searcher(folder, self.spec)
 
     def embed(self) -> None:
         """Give every chunk its vector."""
-        assert self.model is not None
-        meaning = MeaningIndexer(IndexerOptions(self.folder, self.model, 2, 10**6, 20_000), lambda _: None)
+        meaning = MeaningIndexer(IndexerOptions(self.folder, self.spec, 2, 10**6, 20_000), lambda _: None)
         meaning.run_pending()
         meaning.close()
 
@@ -299,13 +301,13 @@ def test_in_a_dialogue_who_is_named_and_what_stands_beside_a_turn_decide(index: 
 
 def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(embedded: Index, corpus: Path) -> None:
     embedded.embed()
-    before = embedded.catalog.count_vectors()[0]
+    before = embedded.catalog.embeddings.count(1)[0]
     (corpus / "copy.md").write_text((corpus / "rotation.md").read_text())
     (corpus / "deploy.md").rename(corpus / "shipping.md")
     embedded.follower.scan_all()
     embedded.embed()
-    assert embedded.catalog.count_vectors()[0] == before
-    assert embedded.catalog.waiting(10) == []
+    assert embedded.catalog.embeddings.count(1)[0] == before
+    assert embedded.catalog.embeddings.waiting(10) == []
 
 
 def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
@@ -323,33 +325,49 @@ class Rows:
         return [row for row in self.rows if row[0] > after][:limit]
 
 
+def loaded(folder: Path) -> VectorTable:
+    """A table that uses the graph in a folder, if it is sound."""
+    table, about = VectorTable(1, 16), read_side_car(folder)
+    graph = read_graph(folder, about) if about else None
+    if graph is not None:
+        table.use(graph)
+    return table
+
+
 def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     vectors = unit_vectors(3000)
-    build_graph(tmp_path, 16, Rows(vectors[:2500]), 2500, 1)
-    table = VectorTable(tmp_path, 16)
-    assert table.load_graph()
+    build_graph(tmp_path, 1, 16, Rows(vectors[:2000]), 2000, 1)
+    build_graph(tmp_path, 1, 16, Rows(vectors[:2500]), 2500, 1)  # what has come is added
+    table = loaded(tmp_path)
+    assert table.last == table.count == 2500
     assert table.load(Rows(vectors)) == 500
     agree = 0
     for probe in unit_vectors(20, seed=2):
         exact = {int(n) + 1 for n in np.argsort(-(vectors @ probe))[:10]}
-        agree += len(exact & {number for number, _ in table.search(probe, 10)})
+        numbers, cosines = table.search(probe, 10)
+        agree += len(exact & set(numbers.tolist()))
+        assert np.allclose(table.cosines(probe, numbers), cosines, atol=1e-3)
     assert agree >= 190
-    wanted = [5, 17, 2600, 2999, 4000]
-    assert {number for number, _ in table.search_among(vectors[16], wanted, 10)} == {5, 17, 2600, 2999}
-    assert table.search_among(vectors[16], wanted, 10)[0][0] == 17
+    numbers, cosines = table.search_among(vectors[16], np.array([5, 17, 2600, 2999, 4000]), 10)
+    assert set(numbers.tolist()) == {5, 17, 2600, 2999}
+    assert numbers[0] == 17
+    assert cosines[0] == pytest.approx(1, abs=1e-3)
 
 
-def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["hnsw", "numbers", "vectors"])
+def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path, suffix: str) -> None:
     vectors = unit_vectors(300)
-    build_graph(tmp_path, 16, Rows(vectors), 300, 1)
-    (file,) = tmp_path.glob("graph-*.hnsw")
+    build_graph(tmp_path, 1, 16, Rows(vectors), 300, 1)
+    (file,) = tmp_path.glob(f"graph-*.{suffix}")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    table = VectorTable(tmp_path, 16)
-    assert not table.load_graph()
+    table = loaded(tmp_path)
+    assert table.count == 0
     table.load(Rows(vectors))
-    assert table.search(vectors[7], 1)[0][0] == 8
+    assert table.search(vectors[7], 1)[0].tolist() == [8]
+    build_graph(tmp_path, 1, 16, Rows(vectors), 300, 1)
+    assert loaded(tmp_path).count == 300, "a damaged one is not added to, but made again"
 
 
 def test_a_place_that_changes_again_and_again_is_looked_at_once() -> None:

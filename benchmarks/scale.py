@@ -1,0 +1,212 @@
+"""Questions over very many chunks: `python -m benchmarks.scale [--chunks 100000] [--keep DIR]`.
+
+The text is real (Python's library, documentation, packages): each section of a note is two passages from different places. Latency
+is of a search in one process, twenty hits, without embedding the question; so that half a million chunks need no hours of
+embedding, the vectors are the passages' words in a random projection, which puts like beside like as a model does. Filters let 1 %,
+10 % and all of the files pass. Recall is that of the graph: how many of the ten nearest of all it finds.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import re
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.corpus import real_files
+from benchmarks.harness import make_store, memory_mb, report
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.embedders import Embedder, Vectors, unit
+from ctxfs.index.options import EmbedderSpec
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Searcher
+from ctxfs.index.vectors import build_graph, pack_vector
+from ctxfs.model.path import ROOT
+from ctxfs.model.path import Path as TreePath
+
+_PASSAGE = 250
+_SECTIONS = 5
+_TEXTS = {".py", ".md", ".rst", ".txt", ".html", ".json", ".h", ".pyi", ""}
+_WORD = re.compile(r"[a-z]{3,}")
+_DIMENSIONS = 384
+_BATCH = 2000
+_QUESTIONS = 200
+
+
+class WordProjection:
+    """Stands in for a model: a random direction for each word, added up, the rarer the heavier."""
+
+    dimensions = _DIMENSIONS
+    spec = EmbedderSpec(folder="(words in a random projection)")
+
+    def __init__(self) -> None:
+        self._directions = np.random.default_rng(1).normal(size=(1 << 15, _DIMENSIONS)).astype(np.float32)
+        self._counts: dict[str, int] = {}
+
+    def embed(self, texts: list[str]) -> Vectors:
+        out = np.zeros((len(texts), _DIMENSIONS), dtype=np.float32)
+        for row, text in zip(out, texts, strict=True):
+            for word in _WORD.findall(text.lower()):
+                count = self._counts[word] = self._counts.get(word, 0) + 1
+                digest = hashlib.blake2b(word.encode(), digest_size=4).digest()
+                row += self._directions[int.from_bytes(digest) % len(self._directions)] / (1 + count**0.5)
+            row[0] += 1e-3
+        return unit(out)
+
+    def embed_question(self, text: str) -> Vectors:
+        row: Vectors = self.embed([text])[0]
+        return row
+
+
+class Asked(Searcher):
+    """A searcher with the stand-in."""
+
+    def __init__(self, folder: Path, embedder: WordProjection) -> None:
+        super().__init__(folder, embedder.spec)
+        self._stand_in = embedder
+        self.vector_seconds = 0.0
+
+    def _loaded(self, spec: EmbedderSpec) -> Embedder:
+        return self
+
+    def embed_question(self, text: str) -> Vectors:
+        start = time.perf_counter()
+        vector = self._stand_in.embed_question(text)
+        self.vector_seconds = time.perf_counter() - start
+        return vector
+
+
+def passages(limit: int) -> list[str]:
+    """Runs of whole lines of real files, about 250 characters each."""
+    found: list[str] = []
+    for _, path in real_files():
+        if path.suffix not in _TEXTS:
+            continue
+        part: list[str] = []
+        for line in path.read_bytes().decode("utf-8", "ignore").split("\n"):
+            part.append(line[:200])
+            if sum(map(len, part)) > _PASSAGE:
+                found.append("\n".join(part))
+                part = []
+        if len(found) >= limit:
+            break
+    return found
+
+
+def make_notes(folder: Path, chunks: int) -> None:
+    """Markdown notes of five sections; a folder for each tenth of them, and of the first tenth for each tenth of that."""
+    chance = random.Random(5)
+    texts = passages(200_000)
+    for number in range(chunks // _SECTIONS):
+        tenth, hundredth = number % 10, number // 10 % 10
+        inside = folder / f"{tenth}" / f"{hundredth}"
+        inside.mkdir(parents=True, exist_ok=True)
+        sections = (f"## Part {at}\n\n{chance.choice(texts)}\n\n{chance.choice(texts)}\n" for at in range(_SECTIONS))
+        (inside / f"note-{number}.md").write_text("\n".join(sections))
+
+
+def questions() -> list[str]:
+    """Sentences of documentation, which the notes hold somewhere: what people ask about is what is there."""
+    chance = random.Random(9)
+    found = []
+    for text in chance.sample(passages(20_000), 20 * _QUESTIONS):
+        words = re.findall(r"[A-Za-z]{2,}", text)
+        if len(words) > 20:
+            start = chance.randrange(len(words) - 10)
+            found.append(" ".join(words[start : start + chance.randrange(4, 9)]))
+    return found[:_QUESTIONS]
+
+
+def give_vectors(index: Path, embedder: WordProjection) -> None:
+    """Every chunk its vector, and a graph of them."""
+    catalog = Catalog(index)
+    stored = catalog.embeddings
+    model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
+    while waiting := stored.waiting(_BATCH):
+        vectors = embedder.embed([text for _, _, text, _ in waiting])
+        catalog.begin()
+        pairs = [
+            (stored.add(model.id, str(row[0]).encode(), pack_vector(vector)), row[0])
+            for row, vector in zip(waiting, vectors, strict=True)
+        ]
+        stored.assign(pairs)
+        catalog.end()
+    total, _ = stored.count(model.id)
+    build_graph(index, model.id, _DIMENSIONS, partial(stored.after, model.id), total, 2)
+    catalog.close()
+
+
+def graph_recall(searcher: Asked, asked: list[str]) -> float:
+    """Share of the ten nearest vectors of all that the graph finds."""
+    view = searcher._opened()
+    assert view is not None
+    assert view.vectors is not None
+    graph = view.vectors._graph
+    assert graph is not None
+    found = 0
+    for question in asked[:20]:
+        vector = searcher._stand_in.embed_question(question)
+        cosines = np.concatenate(
+            [graph.matrix[at : at + 20_000].astype(np.float32) @ vector for at in range(0, len(graph.matrix), 20_000)]
+        )
+        best = graph.numbers[np.argsort(-cosines)[:10]]
+        found += len(set(best.tolist()) & set(view.vectors.search(vector, 400)[0].tolist()))
+    return found / 200
+
+
+def latencies(searcher: Asked, asked: list[str], below: TreePath) -> str:
+    """Median and 95th percentile in milliseconds, and how many questions found nothing."""
+    times = []
+    empty = 0
+    for question in asked:
+        start = time.perf_counter()
+        answer = searcher.search(parse_query(question), below, 20)
+        times.append(time.perf_counter() - start - searcher.vector_seconds)
+        empty += not answer.hits
+    p50, p95 = statistics.median(times) * 1000, statistics.quantiles(times, n=20)[18] * 1000
+    return f"{p50:.1f} / {p95:.1f} ms" + (f" ({empty} found nothing)" if empty else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--keep", type=Path, help="keep the store here, and use it if it is there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ctxfs-scale-", dir="/dev/shm") as scratch:
+        root = arguments.keep or Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
+        embedder = WordProjection()
+        if not (root / "store").exists():
+            make_notes(root / "notes", arguments.chunks)
+            make_store(root, {"notes": root / "notes"}, meaning=False)
+            give_vectors(root / "store" / "index", embedder)
+        searcher = Asked(root / "store" / "index", embedder)
+        asked = questions()
+        start = time.perf_counter()
+        searcher.refresh()
+        opened = time.perf_counter() - start
+        for question in asked[:20]:
+            searcher.search(parse_query(question), ROOT, 20)
+        counts = searcher.counts()[0]
+        assert counts is not None
+        rows: dict[str, object] = {"chunks": counts.chunks, "opened in": f"{opened:.1f} s"}
+        for name, below in (
+            ("no filter", ROOT),
+            ("100 % pass", TreePath.parse("knowledge/notes")),
+            ("10 % pass", TreePath.parse("knowledge/notes/0")),
+            ("1 % pass", TreePath.parse("knowledge/notes/0/0")),
+        ):
+            rows[f"p50 / p95, {name}"] = latencies(searcher, asked, below)
+        rows["resident memory"] = f"{memory_mb(os.getpid())['rss']:.0f} MB"
+        rows["ten nearest found by the graph"] = f"{graph_recall(searcher, asked):.3f}"
+        report(rows)
+
+
+if __name__ == "__main__":
+    main()

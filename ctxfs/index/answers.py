@@ -1,0 +1,52 @@
+"""What a search answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ctxfs.index.catalog import ChunkRow
+from ctxfs.index.query import Query
+
+_STEADY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk that answers: its score, what each signal measured, and how much of the score each one made."""
+
+    chunk: ChunkRow
+    score: float
+    signals: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The file it is in."""
+        return self.chunk.path
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read."""
+
+    query: Query
+    hits: Sequence[Hit]
+    notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+
+
+class Generation(NamedTuple):
+    """What answers were made of: how often somebody has written, and how often the index has moved on."""
+
+    written: int
+    indexed: int
+
+    def allows(self, made: Generation, age: float) -> bool:
+        """True if an answer of generation `made`, `age` seconds old, may be given again.
+
+        Not once somebody has written. But a listing looks at each of its links, and while much is being indexed they must not change
+        under it.
+        """
+        return made == self or (made.written == self.written and age < _STEADY_SECONDS)

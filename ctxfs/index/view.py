@@ -1,0 +1,165 @@
+"""The index as one process has it open, and what has been written since: catalog, words, columns, vectors and overlay."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path as HostPath
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxfs.index.catalog import Catalog, ChunkRow, FileStat
+from ctxfs.index.embeddings import EmbeddingModel
+from ctxfs.index.facts import ChunkFacts
+from ctxfs.index.hints import known_names
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.overlay import Overlay
+from ctxfs.index.query import Query
+from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
+from ctxfs.index.words import Words, author_terms, break_up
+from ctxfs.model.path import Path
+
+_FEW = 50
+_MOST_LISTED = 100_000
+_FILTERS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What passes the filters of a question: how many chunks, which of some, and all of them unless they are very many."""
+
+    count: int
+    among: Callable[[Collection[int]], set[int]]
+    listed: npt.NDArray[np.int64] | None = None
+
+
+class IndexView:
+    """An index that is there (`Catalog.exists`). One thread at a time uses it, but for `newer_graph`."""
+
+    def __init__(self, folder: HostPath) -> None:
+        self._folder = folder
+        self._inode = inode_of(folder)
+        self.catalog = Catalog(folder, read_only=True)
+        self.words = Words(folder / "words")
+        self.facts = ChunkFacts()
+        self.model: EmbeddingModel | None = None
+        self.vectors: VectorTable | None = None
+        self.overlay = Overlay(self.words.terms, break_up, author_terms)
+        self.hidden: frozenset[int] = frozenset()
+        self.names: dict[str, list[str]] = {}
+        self.behind = ""
+        self._authors: list[str] = []
+        self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
+        self.take_up(None)
+
+    def close(self) -> None:
+        """Let go of the catalog."""
+        self.catalog.close()
+
+    @property
+    def is_current(self) -> bool:
+        """False once the indexer had to make the catalog again: what is open here is a deleted file."""
+        return self._inode == inode_of(self._folder)
+
+    def newer_graph(self) -> Graph | None:
+        """A graph on disk that is worth using, read and checked; seconds for a large one."""
+        about, vectors = read_side_car(self._folder), self.vectors
+        return (
+            read_graph(self._folder, about)
+            if about is not None and vectors is not None and vectors.wants(about)
+            else None
+        )
+
+    def take_up(self, graph: Graph | None) -> None:
+        """See what has been committed, and search a newer graph."""
+        self.words.refresh()
+        self._passing.clear()
+        self.facts.load(self.catalog)
+        self.model = self.catalog.embeddings.serving
+        if self.model is None:
+            self.vectors = None
+        elif self.vectors is None or self.vectors.model != self.model.id:
+            self.vectors = VectorTable(self.model.id, self.model.dimensions)
+            graph = self.newer_graph()
+        if self.vectors is not None:
+            if graph is not None and self.vectors.wants(graph.about):
+                self.vectors.use(graph)
+            self.vectors.load(partial(self.catalog.embeddings.after, self.vectors.model))
+        self.behind = _behind(self.catalog)
+        self._authors = self.catalog.authors()
+        if self.overlay:
+            self.overlay.caught_up(self._settled_stat)
+        self._take_note()
+
+    def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
+        """Something was written or deleted at these places: the overlay says what is there, before the index does."""
+        within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
+        for parts in dict.fromkeys((*places, *within)):
+            path = "/".join((root.prefix, *parts))
+            if not self.overlay.take_in(root, parts):
+                self.overlay.drop(path)
+            elif self.overlay.is_gone(path):
+                self.overlay.gone_below(path, self.catalog.paths_below(path))
+            elif self._settled_stat(path) == self.overlay.stat(path):
+                self.overlay.drop(path)
+        self._take_note()
+
+    def forget_changes(self) -> None:
+        """Drop the overlay: something was erased, and no trace of it may stay."""
+        self.overlay = Overlay(self.words.terms, break_up, author_terms)
+        self._take_note()
+
+    def _take_note(self) -> None:
+        """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""
+        rows = [self.catalog.file(path) for path in self.overlay.paths]
+        self.hidden = frozenset(row.id for row in rows if row is not None)
+        self.names = known_names([*self._authors, *self.overlay.authors()])
+
+    def _settled_stat(self, path: str) -> FileStat | None:
+        """How the index knows a file whose words are committed; an impossible value while they are not."""
+        row = self.catalog.file(path)
+        return None if row is None else row.stat if row.state != "pending" else (-1, -1, -1, -1)
+
+    def passing(self, query: Query, below: Path) -> Passing | None:
+        """The indexed chunks that pass the filters; None if all do. Kept until the next commit: many questions share filters."""
+        asked = (query.filters, below)
+        if asked not in self._passing:
+            self._passing[asked] = self._passed(query, below)
+            if len(self._passing) > _FILTERS_KEPT:
+                self._passing.popitem(last=False)
+        self._passing.move_to_end(asked)
+        return self._passing[asked]
+
+    def _passed(self, query: Query, below: Path) -> Passing | None:
+        count = self.words.count_passing(query, below)
+        if count is None or count == self.words.count:
+            return None
+        if count > _MOST_LISTED:
+            return Passing(count, lambda chunks: self.words.those_passing(query, below, chunks))
+        listed = self.words.matching(query, below, _MOST_LISTED)
+        known = set(listed)
+        return Passing(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
+
+    def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
+        """What a hit has to say of these chunks, as far as they are still there."""
+        rows = self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0])
+        return {**rows, **self.overlay.rows()} if self.overlay else rows
+
+
+def inode_of(folder: HostPath) -> int:
+    """Which file the catalog in a folder is; 0 if there is none."""
+    try:
+        return (folder / "catalog.db").stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _behind(catalog: Catalog) -> str:
+    """What to say while meaning has not caught up; empty when all but a few chunks are embedded."""
+    waiting, total = catalog.count_waiting()
+    if waiting <= max(_FEW, total // 10):
+        return ""
+    return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
