@@ -179,7 +179,10 @@ class ChunkFacts:
         return self._columns["chunk"][at], self._columns["file"][at], self._columns["vector"][at]
 
     def chunks_with(self, vectors: Numbers) -> tuple[Numbers, Numbers]:
-        """(chunk, place in `vectors` of its vector) of the living chunks that have one of `vectors`, which differ."""
+        """(chunk, place in `vectors` of its vector) of the living chunks that have one of `vectors`.
+
+        In the order of `vectors`, no two of which are equal.
+        """
         self._sort()
         order = np.argsort(vectors, kind="stable")
         first = np.searchsorted(self._sorted_vectors, vectors[order], "left")
@@ -188,7 +191,9 @@ class ChunkFacts:
         at = self._by_vector[np.repeat(first, many) + within]
         place = np.repeat(order, many)
         alive = self._alive[at]
-        return self._columns["chunk"][at[alive]], place[alive]
+        chunks, place = self._columns["chunk"][at[alive]], place[alive]
+        kept = np.lexsort((chunks, place))
+        return chunks[kept], place[kept]
 
     def _sort(self) -> None:
         """Bring the rows by vector up to date: what has come since is merged in."""

@@ -10,6 +10,7 @@ import pytest
 
 from ctxfs.index.answers import Answer
 from ctxfs.index.catalog import Catalog
+from ctxfs.index.facts import ChunkFacts
 from ctxfs.index.follow import Follower
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.indexer import merge_changes
@@ -390,3 +391,46 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
     (tmp_path / "sub" / ".gitignore").write_text("!b.log\nc.txt\n")
     found = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
     assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
+
+
+def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
+    embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctxfs.index.facts._LEAST", 8)
+    facts = ChunkFacts()
+
+    def check() -> None:
+        facts.load(embedded.catalog)
+        rows = list(embedded.catalog.facts(None))
+        numbers = [row[0] for row in rows]
+        found = facts.candidates([*numbers, 10**6])
+        assert found.chunks.tolist() == numbers
+        assert found.files.tolist() == [row[1] for row in rows]
+        assert found.kinds.tolist() == [row[3] for row in rows]
+        assert found.authors.tolist() == [row[4] for row in rows]
+        assert found.vectors.tolist() == [-1 if row[8] is None else row[8] for row in rows]
+        wanted = [row[8] for row in reversed(rows) if row[8] is not None]
+        wanted = list(dict.fromkeys(wanted))
+        chunks, places = facts.chunks_with(np.array(wanted, dtype=np.int64))
+        expected = [(row[0], place) for place, vector in enumerate(wanted) for row in rows if row[8] == vector]
+        assert list(zip(chunks.tolist(), places.tolist(), strict=True)) == expected
+
+    check()
+    embedded.embed()
+    check()
+    (corpus / "copy.md").write_text((corpus / "rotation.md").read_text())  # the same vectors twice
+    (corpus / "chat.md").write_text("**Ann:** Where are the keys?\n\n**Bob:** In the blue drawer.\n")
+    embedded.follower.scan_all()
+    check()
+    embedded.embed()
+    check()
+    for number in range(3):
+        (corpus / "rotation.md").write_text(f"# Another text\n\nNumber {number}.\n")
+        (corpus / "copy.md").unlink(missing_ok=True)
+        embedded.follower.scan_all()
+        check()
+    for _ in range(5):
+        embedded.follower.rebuild()  # enough rows are gone that the columns are made smaller
+        check()
+    embedded.embed()
+    check()
