@@ -32,6 +32,7 @@ from ctxfs.model.path import Path as TreePath
 
 _PASSAGE = 250
 _SECTIONS = 5
+_NOTE_CHUNKS = 6  # some sections are longer than a chunk
 _TEXTS = {".py", ".md", ".rst", ".txt", ".html", ".json", ".h", ".pyi", ""}
 _WORD = re.compile(r"[a-z]{3,}")
 _DIMENSIONS = 384
@@ -103,7 +104,7 @@ def make_notes(folder: Path, chunks: int) -> None:
     """Markdown notes of five sections; a folder for each tenth of them, and of the first tenth for each tenth of that."""
     chance = random.Random(5)
     texts = passages(200_000)
-    for number in range(chunks // _SECTIONS):
+    for number in range(chunks // _NOTE_CHUNKS):
         tenth, hundredth = number % 10, number // 10 % 10
         inside = folder / f"{tenth}" / f"{hundredth}"
         inside.mkdir(parents=True, exist_ok=True)

@@ -4,16 +4,18 @@ Pure: text in, chunks out. Each chunk is whole lines, about TARGET characters an
 line's cut; together the chunks of a file cover every line that is not blank, once.
 """
 
-import ast
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ctxfs.index.dates import day_of_value, first_day
+
+if TYPE_CHECKING:
+    from ctxfs.index.syntax import Definition
 
 TARGET = 700
 LIMIT = 1200
@@ -23,7 +25,7 @@ _MANY = 5000
 _HEAD = 4000
 NEIGHBOURS = 2  # units before and after a small one that are read with it when it is ranked
 
-TextKind = Literal["markdown", "code", "dialogue", "records", "text"]
+TextKind = Literal["markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ _CODE = frozenset(
     "jsx kt kts lisp lua m mjs ml mm mts nim nix php pl pm proto ps1 py pyi pyx r rb rs sass scala scm scss sh sol sql "
     "svelte swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
 )
+_DOCUMENTS: dict[str, TextKind] = {
+    "html": "html", "htm": "html", "xhtml": "html", "eml": "mail", "mbox": "mail", "pdf": "pdf",
+}  # fmt: skip
 _MARKDOWN = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
 _FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
 _SAYER = ("speaker", "author", "from", "user", "sender", "role", "name")
@@ -83,6 +88,8 @@ _DEFINITION = re.compile(
 def text_kind(name: str, text: str) -> TextKind:
     """What a file is, by its name and, for plain text, by whether most of its lines are somebody's turn."""
     suffix = PurePosixPath(name).suffix.lower().lstrip(".")
+    if suffix in _DOCUMENTS:
+        return _DOCUMENTS[suffix]
     if suffix in _MARKDOWN:
         return "markdown"
     if suffix in ("jsonl", "ndjson"):
@@ -100,7 +107,7 @@ def cut(name: str, text: str) -> list[Chunk]:
     """The chunks of a file called `name`, in order of their lines."""
     kind = text_kind(name, text)
     lines = text.split("\n")
-    blocks = _python_blocks(text, lines) if kind == "code" and name.endswith((".py", ".pyi")) else _BLOCKS[kind](lines)
+    blocks = _source_blocks(name, text, lines) if kind == "code" else _BLOCKS.get(kind, _paragraphs)(lines)
     if len(blocks) > _MANY:
         # A log of a hundred thousand records is searched by the screenful: a vector a line would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
@@ -297,34 +304,37 @@ def _inner_paragraphs(block: Block, lines: list[str]) -> list[Block]:
     return [Block(block.start + part.start, block.start + part.end, block.heading) for part in inner]
 
 
-def _python_blocks(text: str, lines: list[str]) -> list[Block]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+def _source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
+    """Code by its language's own parser, or by what definitions look like where there is none, or where it gives up."""
+    from ctxfs.index.syntax import definitions
+
+    found = definitions(PurePosixPath(name).suffix.lower().lstrip("."), text)
+    if not found:
         return _code_blocks(lines)
     blocks: list[Block] = []
-    _definitions(tree.body, 0, len(lines), (), blocks)
-    return blocks
+    _nested(found, 0, len(lines), (), blocks)
+    # Blank lines between definitions belong to none: they would take a small one's name away when they are joined to it.
+    return [block for block in blocks if any(line.strip() for line in lines[block.start : block.end])]
 
 
-def _definitions(body: list[ast.stmt], start: int, end: int, trail: tuple[str, ...], out: list[Block]) -> None:
-    """Blocks of `body`, which spans lines `start` to `end`: each function whole, each class by its members."""
+def _nested(inside: Sequence["Definition"], start: int, end: int, trail: tuple[str, ...], out: list[Block]) -> None:
+    """Blocks of lines `start` to `end` with these definitions: each function whole, each class by its members."""
     at = start
-    for node in body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        first = min([node.lineno, *(item.lineno for item in node.decorator_list)]) - 1
-        last = node.end_lineno or node.lineno
+    shared = ".".join(trail)
+    for item in inside:
+        first = max(item.start, at)
+        if item.end <= first:
+            continue  # several on a line, as in what was minified
         if first > at:
-            out.append(Block(at, first, ".".join(trail), ".".join(trail)))
-        inner = (*trail, node.name)
-        if isinstance(node, ast.ClassDef):
-            _definitions(node.body, first, last, inner, out)
+            out.append(Block(at, first, shared, shared))
+        inner = (*trail, item.name) if item.name else trail
+        if item.is_container:
+            _nested(item.members, first, min(item.end, end), inner, out)
         else:
-            out.append(Block(first, last, ".".join(inner), ".".join(trail)))
-        at = max(at, last)
+            out.append(Block(first, min(item.end, end), ".".join(inner), shared))
+        at = min(item.end, end)
     if at < end:
-        out.append(Block(at, end, ".".join(trail), ".".join(trail)))
+        out.append(Block(at, end, shared, shared))
 
 
 def _code_blocks(lines: list[str]) -> list[Block]:

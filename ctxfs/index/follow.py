@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
-from ctxfs.index.chunks import MAX_LINE, cut
+from ctxfs.index.chunks import MAX_LINE
+from ctxfs.index.formats import Unreadable, chunks_of, is_extracted, size_limit
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.reading import around, is_binary, kind_of, read_attributes, stat_of
+from ctxfs.index.reading import around, kind_of, read_attributes, stat_of
 from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
@@ -156,8 +157,9 @@ class Follower:
     def _store(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
-        if candidate.stat[0] > self._max_file_bytes:
-            self._catalog.put_file(path, root.prefix, candidate.stat, None, "other", "skipped", "too large")
+        name = printable(PurePosixPath(path).name)
+        if candidate.stat[0] > size_limit(name, self._max_file_bytes):
+            self._skip(root, candidate, None, "too large")
             return
         try:
             data = beneath.read_file(root.root, candidate.parts)
@@ -165,8 +167,7 @@ class Follower:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._catalog.mark_gone(path)
             else:
-                note = f"unreadable: {os.strerror(error.errno or errno.EIO)}"
-                self._catalog.put_file(path, root.prefix, candidate.stat, None, "other", "skipped", note)
+                self._skip(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
             return
         digest = hashlib.sha256(data).digest()
         row = self._catalog.file(path)
@@ -174,14 +175,20 @@ class Follower:
             self._catalog.touch(row.id, candidate.stat)
             self._store_attributes(root, candidate, row.id, data, row.state)
             return
-        if is_binary(data):
-            self._catalog.put_file(path, root.prefix, candidate.stat, digest, "binary", "skipped", "binary")
+        try:
+            chunks = chunks_of(name, data)
+        except Unreadable as reason:
+            self._skip(root, candidate, digest, str(reason))
             return
-        text = data.decode("utf-8", "replace")
-        name = printable(PurePosixPath(path).name)
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
         self._store_attributes(root, candidate, file, data, "pending")
-        self._catalog.replace_chunks(file, cut(name, text))
+        self._catalog.replace_chunks(file, chunks)
+
+    def _skip(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
+        """List a file that is not searched; what it said before is no longer found."""
+        kind = "binary" if note == "binary" else "other"
+        file = self._catalog.put_file(candidate.path, root.prefix, candidate.stat, digest, kind, "skipped", note)
+        self._catalog.replace_chunks(file, ())
 
     def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
         """Keep `user.ctx.*`, and the kind that follows from it, the place or the text."""
@@ -189,7 +196,7 @@ class Follower:
         if state == "words" and attributes == self._catalog.attributes(file):
             return
         self._catalog.set_attributes(file, attributes)
-        self._catalog.set_kind(file, kind_of(candidate.path, attributes, data.decode("utf-8", "replace")))
+        self._catalog.set_kind(file, kind_of(candidate.path, attributes, data))
 
     def flush(self) -> None:
         """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""
@@ -221,7 +228,7 @@ class Follower:
                             around(texts, at) if author else "",
                             author,
                             text,
-                            any(len(line) >= MAX_LINE for line in text.split("\n")),
+                            is_extracted(path) or any(len(line) >= MAX_LINE for line in text.split("\n")),
                         )
                     )
             self._writer.commit()

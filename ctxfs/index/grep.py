@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from ctxfs.index.formats import decode, is_binary
 from ctxfs.index.literals import Needed, needed_literals
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.errors import invalid
@@ -90,8 +91,9 @@ def scan(
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 faults.append(f"{path}: {error.strerror}")
             continue
-        if b"\0" not in data:
-            lines = matcher.lines(data.decode("utf-8", "replace"))
+        text = data.decode("utf-8", "replace") if b"\0" not in data else "" if is_binary(data) else decode(data)
+        if text:
+            lines = matcher.lines(text)
             if only == "count":
                 count = sum(1 for _ in lines)
                 found += [Line(path, count, "")] if count else []

@@ -15,12 +15,12 @@ from stat import S_ISREG
 import numpy as np
 
 from ctxfs.index.catalog import ChunkRow, FileStat
-from ctxfs.index.chunks import cut
 from ctxfs.index.features import Candidates
+from ctxfs.index.formats import Unreadable, chunks_of, is_slow
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.reading import around, is_binary, kind_of, read_attributes, stat_of
+from ctxfs.index.reading import around, kind_of, read_attributes, stat_of
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import Path, printable
 from ctxfs.store import beneath
@@ -128,7 +128,7 @@ class Overlay:
         try:
             with beneath.directory_of(root.root, parts) as (folder, name):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if not S_ISREG(found.st_mode) or found.st_size > LARGEST:
+            if not S_ISREG(found.st_mode) or found.st_size > LARGEST or is_slow(parts[-1]):
                 return False
             if rules.ignores_path(parts):
                 return True
@@ -137,10 +137,11 @@ class Overlay:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _FreshFile(None))
             return True  # the index says why others cannot be read
-        if is_binary(data):
-            self.drop(path)
-        else:
-            self._put(path, self._read(root.root, parts, path, stat_of(found), data))
+        try:
+            file = self._read(root.root, parts, path, stat_of(found), data)
+        except Unreadable:
+            file = _FreshFile(stat_of(found))
+        self._put(path, file)
         return True
 
     def _put(self, path: str, file: _FreshFile) -> None:
@@ -152,15 +153,14 @@ class Overlay:
             del self._files[old]
 
     def _read(self, root: str, parts: tuple[str, ...], path: str, seen: FileStat, data: bytes) -> _FreshFile:
-        text = data.decode("utf-8", "replace")
+        cuts = chunks_of(printable(parts[-1]), data)
         attributes = read_attributes(root, parts)
-        kind = kind_of(path, attributes, text)
+        kind = kind_of(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
         place = self._analyse(printable(path))
         self._last -= 1
         file = self._last
         chunks = []
-        cuts = cut(printable(parts[-1]), text)
         broken = [self._break_up(chunk.text) for chunk in cuts]
         for at, chunk in enumerate(cuts):
             self._last -= 1

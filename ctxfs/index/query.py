@@ -8,15 +8,16 @@ that passes them.
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
-_PIECE = re.compile(r'([+-]?)"([^"]*)"|(\S+)')
-_FILTER = re.compile(r"(kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined):(\S+)")
+_NAMES = "kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined"
+_PIECE = re.compile(rf'([+-]?)"([^"]*)"|((?:{_NAMES}):"[^"]+"|\S+)')
+_FILTER = re.compile(rf'({_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
 _SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
 _LEAST = 1e-9
 _EDGES = "?!.,;:\"'()[]"
@@ -52,6 +53,10 @@ class Query:
     def filters(self) -> Hashable:
         """What decides who may answer, apart from the words."""
         return self.kinds, self.paths, self.attributes, self.authors, self.confidence, self.since, self.until
+
+    def without_filters(self) -> "Query":
+        """The same words, asked of everybody."""
+        return replace(self, kinds=(), paths=(), attributes=(), authors=(), confidence=None, since=None, until=None)
 
     @property
     def has_filters(self) -> bool:
@@ -128,10 +133,11 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
                 lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
             continue
         found = _FILTER.fullmatch(word)
-        if found is None:
+        value = (found[2] or found[3]).strip('"') if found is not None else ""
+        if found is None or not value:
             _place_word(word, words, lists)
             continue
-        name, value = found[1], found[2]
+        name = found[1]
         when = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
         if when is not None:
             times[name] = when

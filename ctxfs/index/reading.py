@@ -5,12 +5,14 @@ from collections.abc import Iterable
 
 from ctxfs.index.catalog import FileStat
 from ctxfs.index.chunks import NEIGHBOURS, text_kind
+from ctxfs.index.formats import decode
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 _SMALL_UNIT = 400  # characters
+_HEAD = 16_000  # bytes
 
 
 def stat_of(found: os.stat_result) -> FileStat:
@@ -37,15 +39,10 @@ def _texts(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
 
 
-def is_binary(data: bytes) -> bool:
-    """As git decides: by a NUL byte near the beginning."""
-    return b"\0" in data[:8192]
-
-
-def kind_of(path: str, attributes: Iterable[tuple[str, str]], text: str) -> str:
+def kind_of(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
     """What an attribute says, else the place in memory, else the name and the text."""
     name = printable(path.rpartition("/")[2])
-    return dict(attributes).get("kind") or _kind_of_place(path) or text_kind(name, text)
+    return dict(attributes).get("kind") or _kind_of_place(path) or text_kind(name, decode(data[:_HEAD]))
 
 
 def _kind_of_place(path: str) -> str | None:

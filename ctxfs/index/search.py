@@ -19,7 +19,7 @@ from ctxfs.index.literals import LEAST
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
-from ctxfs.model.path import Path
+from ctxfs.model.path import ROOT, Path
 
 if TYPE_CHECKING:
     # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
@@ -286,12 +286,16 @@ def _ranked(
     # Who is named in a question is one among many: what they say has places of its own among the candidates.
     named = hints.authors and not query.authors
     questions = [query, replace(query, authors=tuple(hints.authors))] if named else [query]
+    # A filter that lets everything pass costs the word index as much as one that does not.
+    indexed = [
+        (each, below) if view.passing(each, below) is not None else (each.without_filters(), ROOT) for each in questions
+    ]
     vector = asked.vector if view.vectors is not None and view.vectors.model == asked.model else None
     # Both engines leave the interpreter to others while they search, so one need not wait for the other.
     nearest = aside.submit(_nearest_of, view, vector, questions, below) if vector is not None else None
     if query.mode != "meaning":
-        found["words"] = {k: v for each in questions for k, v in view.words.search(each, below, POOL)}
-        found["around"] = {k: v for each in questions for k, v in view.words.search_around(each, below, POOL)}
+        found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, POOL)}
+        found["around"] = {k: v for each, at in indexed for k, v in view.words.search_around(each, at, POOL)}
     if query.mode != "words":
         found["meaning"] = nearest.result() if nearest is not None else {}
         if view.behind and found["meaning"]:

@@ -70,3 +70,12 @@ def test_a_question_that_asks_for_a_time_is_known_as_one() -> None:
         for text in ("when was it?", "how long ago", "what is it", "whenever")
     }
     assert asks == {"when was it?": True, "how long ago": True, "what is it": False, "whenever": False}
+
+
+def test_a_filter_s_value_may_be_quoted() -> None:
+    asked = parse_query('author:"Ann Müller" path:"my notes/2026" keys "a phrase"')
+    assert asked.authors == ("Ann Müller",)
+    assert asked.paths == ("my notes/2026",)
+    assert asked.words == ("keys",)
+    assert asked.phrases == ("a phrase",)
+    assert parse_query('author:"').words == ('author:"',), "what is not a filter is words"

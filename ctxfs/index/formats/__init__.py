@@ -1,0 +1,132 @@
+"""Files whose text is not what is in them byte by byte: HTML, mail, PDF; and how bytes become text.
+
+A reader gives passages in order; here they are joined and split into chunks. Lines are those of the file (pages, for a PDF), so that
+a hit can be looked up there.
+"""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from ctxfs.index.chunks import LIMIT, TARGET, Chunk, cut
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_HTML = frozenset((".html", ".htm", ".xhtml"))
+_MAIL = frozenset((".eml", ".mbox"))
+_PDF = ".pdf"
+_PDF_FACTOR = 10
+
+
+class Unreadable(Exception):
+    """The file is listed and not searched; the message says why, for `ctxfs status`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A paragraph of a document: where it stands, under which headings, who wrote it and when."""
+
+    text: str
+    first: int
+    last: int
+    heading: str = ""
+    author: str = ""
+    day: int | None = None
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def is_extracted(name: str) -> bool:
+    """True if chunks of the file do not hold its lines as they are."""
+    return _suffix(name) in _HTML | _MAIL | {_PDF}
+
+
+def is_slow(name: str) -> bool:
+    """True for a file that takes a process of its own to read."""
+    return _suffix(name) == _PDF
+
+
+def size_limit(name: str, max_file_bytes: int) -> int:
+    """Bytes up to which a file is read; of a PDF only a part is text."""
+    return max_file_bytes * _PDF_FACTOR if _suffix(name) == _PDF else max_file_bytes
+
+
+def decode(data: bytes) -> str:
+    """Bytes as text: UTF-8, or what a byte order mark says; a line that is no UTF-8 is taken for Latin-1."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "\n".join(_decoded_line(line) for line in data.split(b"\n"))
+
+
+def _decoded_line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace")
+
+
+def is_binary(data: bytes) -> bool:
+    """As git decides, by a NUL byte near the beginning; but for text that a byte order mark announces."""
+    return b"\0" in data[:8192] and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
+def chunks_of(name: str, data: bytes) -> list[Chunk]:
+    """The chunks of a file; Unreadable if it holds no text that could be searched."""
+    suffix = _suffix(name)
+    if suffix == _PDF:
+        from ctxfs.index.formats.pdf import read_pdf
+
+        return list(gather(read_pdf(data)))
+    if is_binary(data):
+        raise Unreadable("binary")
+    text = decode(data)
+    if suffix in _HTML:
+        from ctxfs.index.formats.html import read_html
+
+        return list(gather(read_html(text)))
+    if suffix in _MAIL:
+        from ctxfs.index.formats.mail import read_mail
+
+        return list(gather(read_mail(data, many=suffix == ".mbox")))
+    return cut(name, text)
+
+
+def gather(passages: Iterable[Passage]) -> Iterator[Chunk]:
+    """Passages as chunks: neighbours of one heading, author and day joined up to TARGET, longer ones split at LIMIT."""
+    held: Passage | None = None
+    for whole in passages:
+        for passage in _split(whole):
+            if held is not None and _alike(held, passage) and len(held.text) + len(passage.text) < TARGET:
+                held = replace(held, text=f"{held.text}\n{passage.text}", last=passage.last)
+                continue
+            if held is not None:
+                yield _chunk(held)
+            held = passage
+    if held is not None:
+        yield _chunk(held)
+
+
+def _alike(one: Passage, other: Passage) -> bool:
+    return (one.heading, one.author, one.day) == (other.heading, other.author, other.day)
+
+
+def _split(passage: Passage) -> Iterator[Passage]:
+    """Parts of a passage at spaces, each below LIMIT."""
+    rest = passage.text.strip()
+    while len(rest) > LIMIT:
+        at = max(rest.rfind("\n", TARGET, LIMIT), rest.rfind(" ", TARGET, LIMIT))
+        at = at if at > 0 else LIMIT
+        yield replace(passage, text=rest[:at].rstrip())
+        rest = rest[at:].lstrip()
+    if rest:
+        yield replace(passage, text=rest)
+
+
+def _chunk(passage: Passage) -> Chunk:
+    return Chunk(passage.text, passage.first, passage.last, passage.heading, passage.author, passage.day)

@@ -1,0 +1,301 @@
+"""What is read from source code, HTML, mail and PDF, and from files that are not what they say."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ctxfs.index.chunks import LIMIT, Chunk, cut
+from ctxfs.index.formats import Unreadable, chunks_of, decode, is_binary
+from ctxfs.index.syntax import Definition, definitions
+
+SOURCES = {
+    "js": (
+        "/** A cart. */\nexport class Cart {\n  add(x) {\n  }\n}\n\nexport const total = (items) => {\n  return 1;\n};\n",
+        [("Cart", 1, 5), ("Cart.add", 3, 4), ("total", 7, 9)],
+    ),
+    "ts": (
+        "export interface Cart {\n  add(x: X): void;\n}\nnamespace Shop {\n  export function total() {\n  }\n}\n",
+        [("Cart", 1, 3), ("Cart.add", 2, 2), ("Shop", 4, 7), ("Shop.total", 5, 6)],
+    ),
+    "go": (
+        "package p\n\n// Adds.\nfunc (c *Cart) Total() int {\n\treturn 1\n}\n\ntype Cart struct {\n\tsum int\n}\n",
+        [("Total", 3, 6), ("Cart", 8, 10)],
+    ),
+    "rs": (
+        "/// A cart.\n#[derive(Debug)]\nstruct Cart { sum: u32 }\n\nimpl Cart {\n    fn total(&self) {\n    }\n}\n",
+        [("Cart", 1, 3), ("Cart", 5, 8), ("Cart.total", 6, 7)],
+    ),
+    "java": (
+        "public class Cart {\n  /** Adds. */\n  @Override\n  public int total() {\n  }\n}\n",
+        [("Cart", 1, 6), ("Cart.total", 2, 5)],
+    ),
+    "c": ("/* Adds. */\nstatic int *total(struct cart *c)\n{\n}\n", [("total", 1, 4)]),
+    "cpp": (
+        "namespace shop {\ntemplate <typename T>\nclass Cart {\n  int total() {}\n};\n}\n",
+        [("shop", 1, 6), ("shop.Cart", 2, 5), ("shop.Cart.total", 4, 4)],
+    ),
+    "cs": ("public class Cart {\n  public int Total() {\n  }\n}\n", [("Cart", 1, 4), ("Cart.Total", 2, 3)]),
+    "rb": (
+        "module Shop\n  class Cart\n    # Adds.\n    def total\n    end\n  end\nend\n",
+        [("Shop", 1, 7), ("Shop.Cart", 2, 6), ("Shop.Cart.total", 3, 5)],
+    ),
+    "php": ("<?php\nclass Cart {\n  public function total() {\n  }\n}\n", [("Cart", 2, 5), ("Cart.total", 3, 4)]),
+    "sh": ("echo\n\n# Adds.\ntotal() {\n  echo 1\n}\n", [("total", 3, 6)]),
+    "py": (
+        "class Cart:\n    @property\n    def total(self):\n        return 1\n",
+        [("Cart", 1, 4), ("Cart.total", 2, 4)],
+    ),
+}
+
+
+def named(found: Sequence[Definition], trail: str = "") -> list[tuple[str, int, int]]:
+    """(trail of names, first line, last line), from 1."""
+    out = []
+    for item in found:
+        out.append((trail + item.name, item.start + 1, item.end))
+        out.extend(named(item.members, f"{trail}{item.name}."))
+    return out
+
+
+@pytest.mark.parametrize("suffix", SOURCES)
+def test_definitions_are_found_with_what_stands_above_them(suffix: str) -> None:
+    text, expected = SOURCES[suffix]
+    assert named(definitions(suffix, text) or ()) == expected
+
+
+@pytest.mark.parametrize("suffix", SOURCES)
+def test_chunks_of_source_cover_each_line_once(suffix: str) -> None:
+    text = SOURCES[suffix][0] * 30
+    covered = [number for chunk in cut(f"x.{suffix}", text) for number in range(chunk.first, chunk.last + 1)]
+    wanted = {number for number, line in enumerate(text.split("\n"), 1) if line.strip()}
+    assert wanted <= set(covered)
+    assert len(covered) == len(set(covered))
+
+
+def test_a_comment_goes_with_the_function_below_it() -> None:
+    body = "".join(f"\tx += {number} // a step of many\n" for number in range(40))
+    text = f"package p\n\n// One says the first thing.\nfunc One() {{\n{body}}}\n\n// Two says the second.\nfunc Two() {{\n{body}}}\n"
+    chunks = cut("p.go", text)
+    (two,) = [chunk for chunk in chunks if "Two says" in chunk.text]
+    assert two.heading == "Two"
+    assert "func Two" in two.text
+
+
+@pytest.mark.parametrize("name", ["broken.py", "broken.js", "broken.rs", "broken.java"])
+def test_source_that_does_not_parse_is_still_found(name: str) -> None:
+    text = "class {{{ def ((( fn total(\n" * 50
+    assert "total" in cut(name, text)[0].text
+
+
+def test_minified_and_deeply_nested_source_is_bounded() -> None:
+    start = time.monotonic()
+    cut("min.js", "function f(){return 1};" * 50_000)
+    cut("deep.js", "class A { m() { " * 5000 + "}}" * 5000)
+    cut("deep.cpp", "namespace a {" * 5000 + "}" * 5000)
+    cut("deep.py", "(" * 50_000)
+    assert time.monotonic() - start < 20
+
+
+PAGE = """<!DOCTYPE html>
+<html><head><title>Keys</title><style>p { color: red }</style><script>var hidden = "<p>no</p>";</script></head>
+<body>
+<nav>Home</nav>
+<h1>Rotation</h1>
+<p>Rotate the <b>signing</b> keys
+every ninety days.</p>
+<h2>Why</h2>
+<ul><li>Old keys leak.</li><li>Auditors ask &amp; wait.</li></ul>
+<!-- a secret comment -->
+</body></html>
+"""
+
+
+def test_html_is_read_as_a_reader_of_the_page_sees_it() -> None:
+    chunks = chunks_of("keys.html", PAGE.encode())
+    text = "\n".join(chunk.text for chunk in chunks)
+    assert "Rotate the signing keys every ninety days." in text
+    assert "Auditors ask & wait." in text
+    assert "hidden" not in text
+    assert "secret" not in text
+    assert "color" not in text
+    (why,) = [chunk for chunk in chunks if "leak" in chunk.text]
+    assert why.heading == "Keys > Rotation > Why"
+    assert (why.first, why.last) == (8, 9)
+    (rotation,) = [chunk for chunk in chunks if "ninety" in chunk.text]
+    assert rotation.first <= 6
+    assert rotation.last >= 7
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div>" * 100_000 + "zanzibar" + "</div>" * 100_000,
+        "<b>" * 3000 + "<p>zanzibar",
+        "<!--" * 100_000 + "--> zanzibar",
+        "<p " + "a=1 " * 100_000 + "> zanzibar",
+        "<html><body>zanzibar" + "<" * 200_000,
+    ],
+)
+def test_html_that_is_deep_or_broken_is_read_in_bounded_time(page: str) -> None:
+    start = time.monotonic()
+    chunks = chunks_of("x.html", page.encode())
+    assert any("zanzibar" in chunk.text for chunk in chunks)
+    assert time.monotonic() - start < 10
+
+
+def test_html_without_text_is_nothing_and_an_empty_file_too() -> None:
+    assert chunks_of("x.html", b"<html><body><script>x</script></body></html>") == []
+    assert chunks_of("x.html", b"") == []
+
+
+MAIL = b"""From: =?utf-8?q?Ann_M=C3=BCller?= <ann@example.org>
+To: bob@example.org
+Subject: Where the keys are
+Date: Tue, 3 Mar 2026 10:00:00 +0100
+
+Hello Bob,
+
+the blue drawer has them.
+"""
+ENCODED = b"""From: bob@example.org
+Subject: Re: Where
+Content-Type: multipart/alternative; boundary=XX
+
+--XX
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: base64
+
+RGFua2UsIGRpZSBTY2hsw7xzc2VsIHNpbmQgZGEu
+
+--XX
+Content-Type: text/html
+
+<p>Danke</p>
+--XX--
+"""
+
+
+def test_mail_is_read_with_its_author_day_and_subject() -> None:
+    chunks = chunks_of("1.eml", MAIL)
+    (found,) = chunks
+    assert "blue drawer" in found.text
+    assert (found.author, found.heading) == ("Ann Müller", "Where the keys are")
+    assert found.day == 739678  # 3 March 2026
+    assert (found.first, found.last) == (6, 8)
+
+
+def test_a_mailbox_is_read_message_by_message() -> None:
+    box = b"From ann Tue Mar  3 10:00:00 2026\n" + MAIL + b"\nFrom bob Tue Mar  3 11:00:00 2026\n" + ENCODED
+    ann, bob = chunks_of("all.mbox", box)
+    assert (ann.author, ann.first) == ("Ann Müller", 7)
+    assert bob.author == "bob@example.org"
+    assert bob.text == "Danke, die Schlüssel sind da."
+    assert box.split(b"\n")[bob.first - 1].startswith(b"From: bob")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no headers at all",
+        b"From: x\n" * 5000,
+        b"Content-Type: multipart/mixed; boundary=a\n\n" + b"--a\n" * 5000,
+    ],
+)
+def test_mail_that_is_none_does_no_harm(data: bytes) -> None:
+    assert isinstance(chunks_of("x.eml", data), list)
+
+
+def a_pdf(*pages: str) -> bytes:
+    """A small PDF with a line of text a page."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>"]
+    kids = " ".join(f"{4 + 2 * at} 0 R" for at in range(len(pages)))
+    objects.append(f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>")
+    objects.append("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>")
+    for at, text in enumerate(pages):
+        stream = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET"
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /Font << /F1 3 0 R >> >> /Contents {5 + 2 * at} 0 R >>"
+        )
+        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
+    out = b"%PDF-1.4\n"
+    places = []
+    for number, body in enumerate(objects, 1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = (
+        f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
+    )
+    return out + f"{end}startxref\n{len(out)}\n%%EOF\n".encode()
+
+
+def test_a_pdf_is_read_page_by_page() -> None:
+    chunks = chunks_of("keys.pdf", a_pdf("Rotate the signing keys", "every ninety days"))
+    assert [(chunk.text, chunk.first, chunk.heading) for chunk in chunks] == [
+        ("Rotate the signing keys", 1, "page 1"),
+        ("every ninety days", 2, "page 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"%PDF-1.4\nthis is none", "cannot be read"),
+        (b"", "cannot be read"),
+        (a_pdf("x")[:200], "cannot be read"),
+        (a_pdf(""), "no text in it"),
+        (b"\0" * 1000, "cannot be read"),
+    ],
+)
+def test_a_pdf_that_cannot_be_read_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        chunks_of("x.pdf", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("grüße".encode(), "grüße"),
+        ("grüße".encode("latin-1"), "grüße"),
+        ("grüße\n".encode() + "straße".encode("cp1252"), "grüße\nstraße"),
+        ("grüße".encode("utf-16"), "grüße"),
+        ("grüße".encode("utf-8-sig"), "grüße"),
+    ],
+)
+def test_bytes_are_read_in_the_encoding_they_are_in(data: bytes, text: str) -> None:
+    assert decode(data) == text
+    assert not is_binary(data)
+    assert chunks_of("x.txt", data) == [Chunk(text, 1, text.count("\n") + 1)]
+
+
+def test_long_paragraphs_of_documents_are_split() -> None:
+    page = "<p>" + "many words in a row " * 1000 + "</p>"
+    chunks = chunks_of("x.html", page.encode())
+    assert len(chunks) > 10
+    assert all(len(chunk.text) <= LIMIT for chunk in chunks)
+
+
+def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
+    from tests.unit.test_index import Index
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "keys.pdf").write_bytes(a_pdf("Rotate the zanzibar keys"))
+    (corpus / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    (corpus / "page.html").write_text(PAGE)
+    (corpus / "1.eml").write_bytes(MAIL)
+    index = Index(tmp_path / "index", corpus)
+    try:
+        assert index.paths("zanzibar") == ["keys.pdf"]
+        assert index.paths("kind:pdf") == ["keys.pdf"]
+        assert index.paths("kind:html ninety days") == ["page.html"]
+        assert index.paths('author:"Ann Müller" drawer') == ["1.eml"]
+        assert any(note.startswith("PDF: cannot be read") for note in index.catalog.skipped())
+        (corpus / "keys.pdf").write_bytes(b"\0 no longer a text")
+        index.follower.scan_all()
+        assert index.paths("zanzibar") == [], "what a file said before it became unreadable is not found any more"
+    finally:
+        index.close()
