@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import threading
@@ -29,6 +30,7 @@ _EF_CONSTRUCTION = 100
 _EF_SEARCH = 96
 _GROW = 1024
 _COPIED = 16_384
+_TOUCHED = 4000
 _STORED = np.dtype("<f2")
 _NUMBER = np.dtype("<i8")
 _SIDE_CAR = "graph.json"
@@ -63,12 +65,13 @@ class GraphFiles:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A graph in memory, the numbers in it [count] in order, and their vectors [count, dimensions]."""
+    """A graph in memory, the numbers in it [count] in order, and their vectors [count, dimensions] as they are `mapped`."""
 
     about: GraphFiles
     index: Any
     numbers: Numbers
     matrix: npt.NDArray[np.float16]
+    mapped: mmap.mmap
 
 
 class VectorTable:
@@ -82,6 +85,7 @@ class VectorTable:
         self._numbers = np.empty(_GROW, dtype=np.int64)
         self._matrix = np.empty((_GROW, dimensions), dtype=np.float32)
         self._rows = 0
+        self._touched = 0
 
     @property
     def last(self) -> int:
@@ -148,6 +152,11 @@ class VectorTable:
             held: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
             if self._graph is not None:
                 held.append((self._graph.numbers, self._graph.matrix))
+                self._touched += len(numbers)
+                if self._touched > _TOUCHED:
+                    # The kernel counts what was read as ours, and much around it, until it is short of memory.
+                    self._graph.mapped.madvise(mmap.MADV_DONTNEED)
+                    self._touched = 0
             for mine, matrix in held:
                 if len(mine):
                     places = np.minimum(np.searchsorted(mine, numbers), len(mine) - 1)
@@ -209,11 +218,13 @@ def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | No
         index.load_index(str(about.file(folder, "hnsw")), max_elements=about.count + room)
         numbers = np.fromfile(about.file(folder, "numbers"), dtype=_NUMBER).astype(np.int64)
         shape = (about.count, about.dimensions)
-        matrix = np.memmap(about.file(folder, "vectors"), dtype=_STORED, mode="r", shape=shape)
+        with open(about.file(folder, "vectors"), "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        matrix = np.frombuffer(mapped, dtype=_STORED).reshape(shape)
     except (OSError, RuntimeError, ValueError):
         return None
     sound = index.get_current_count() == about.count and len(numbers) == about.count
-    return Graph(about, index, numbers, matrix) if sound else None
+    return Graph(about, index, numbers, matrix, mapped) if sound else None
 
 
 def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total: int, threads: int) -> None:
