@@ -52,7 +52,7 @@ class App:
         self.layout = layout
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
-        self.searcher = Searcher(layout.index, self.embedder)
+        self.searcher = Searcher(layout.index, embedder_of(self.settings))
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
@@ -63,17 +63,6 @@ class App:
         self.tree = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
         self._constructor = Constructor(self.tree, self._search)
         self._attach()
-
-    @property
-    def embedder(self) -> EmbedderSpec | None:
-        """Who embeds, by the settings; None when meaning is switched off."""
-        if not self.settings.index.meaning:
-            return None
-        endpoint = self.settings.endpoint
-        if endpoint.url:
-            return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
-        named = self.settings.index.model
-        return EmbedderSpec(folder=str(HostPath(named).expanduser() if named else default_model_folder()))
 
     def reload_settings(self) -> None:
         """Read ctxfs.toml again and show the sources that it names now."""
@@ -121,7 +110,9 @@ class App:
     def indexer_options(self) -> IndexerOptions:
         """What the indexer is started with."""
         index = self.settings.index
-        return IndexerOptions(self.layout.index, self.embedder, index.threads, index.max_file_bytes, index.exact_below)
+        return IndexerOptions(
+            self.layout.index, embedder_of(self.settings), index.threads, index.max_file_bytes, index.exact_below
+        )
 
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody."""
@@ -266,6 +257,16 @@ class App:
                 return b""
 
         return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+
+
+def embedder_of(settings: Settings) -> EmbedderSpec | None:
+    """Who embeds, by the settings; None when meaning is switched off."""
+    if not settings.index.meaning:
+        return None
+    endpoint, named = settings.endpoint, settings.index.model
+    if endpoint.url:
+        return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
+    return EmbedderSpec(folder=str(HostPath(named).expanduser() if named else default_model_folder()))
 
 
 def is_versioned(path: Path) -> bool:

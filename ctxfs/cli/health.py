@@ -56,8 +56,13 @@ def _show(found: dict[str, Any]) -> None:
     embedded = index["chunks"] - index["waiting_for_meaning"]
     say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
     say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
-    if index["meaning"] != "ok":
-        say(f"           {index['meaning']}", fg="yellow")
+    if index.get("model"):
+        say(f"           by {index['model']}")
+    if index.get("anew"):
+        say(f"           {index['anew']} chunks embedded anew, by the model of ctxfs.toml; until then that one answers")
+    for fault in dict.fromkeys((index["meaning"], index.get("waits", ""))):
+        if fault not in ("ok", ""):
+            say(f"           {fault}", fg="yellow")
     past = found["versions"]
     if past["state"] == "ok":
         say(
@@ -125,12 +130,20 @@ def _check_pyfuse3(store: str | None) -> str:
 
 
 def _check_model(store: str | None) -> str:
-    from ctxfs.index.model_files import default_model_folder, is_installed
+    from ctxfs.app import embedder_of
+    from ctxfs.index.embedders import open_embedder
+    from ctxfs.store.config import Settings, read_settings
 
-    folder = default_model_folder()
-    if not is_installed(folder):
-        raise CommandError("no embedding model: search works by words only", "ctxfs model install")
-    return str(folder)
+    try:
+        settings = read_settings(find_store(store).config)
+    except CommandError:
+        settings = Settings()
+    spec = embedder_of(settings)
+    if spec is None:
+        return "search by meaning is switched off (index.meaning = false)"
+    embedder = open_embedder(spec, 1)
+    embedder.embed_question("does it answer?")
+    return f"{spec.url or spec.folder} gives vectors of {embedder.dimensions} numbers"
 
 
 def _check_store(store: str | None) -> str:

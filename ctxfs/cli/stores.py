@@ -97,11 +97,14 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
     lock.acquire()
     done = threading.Event()
     faults: list[str] = []
+    waits: list[str] = []
 
     def notify(event: Event) -> None:
         if event.kind in ("error", "failed"):
             faults.append(event.detail)
             done.set()
+        elif event.kind == "waits" and event.detail:
+            waits.append(event.detail)
         elif event.kind == "idle":
             done.set()
 
@@ -115,7 +118,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
         bar.show(opened.call("status")["index"])
     indexer.stop()
     lock.release()
-    for fault in faults:
+    for fault in (*faults, *waits[-1:]):
         warn(fault)
     say_summary(opened.call("status")["index"])
     if faults:

@@ -1,0 +1,326 @@
+"""Models in folders, servers that embed, and the change from one to another while questions go on."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import pytest
+import tokenizers
+from onnx import TensorProto, helper, numpy_helper
+
+from ctxfs.index.catalog import Catalog
+from ctxfs.index.embedders import name_of, open_embedder
+from ctxfs.index.events import Event
+from ctxfs.index.meaning import MeaningIndexer
+from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.options import EmbedderSpec, IndexerOptions
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Searcher
+from ctxfs.index.vectors import read_side_car
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import ROOT
+from tests.unit.test_index import Index
+
+WORDS = ["[PAD]", "[UNK]", "keys", "rotate", "signing", "deploy", "banana", "query:", "days", "otter", "?"]
+
+
+def make_model(
+    folder: Path,
+    *,
+    dimensions: int = 8,
+    seed: int = 1,
+    pooling: dict[str, bool] | None = None,
+    prompts: dict[str, str] | None = None,
+) -> EmbedderSpec:
+    """A model as sentence-transformers exports one: token vectors out of a table, to be pooled by whoever runs it."""
+    inner = folder / "onnx"
+    inner.mkdir(parents=True)
+    table = np.random.default_rng(seed).normal(size=(len(WORDS), dimensions)).astype(np.float32)
+    shape = ["batch", "tokens"]
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])],
+        "tiny",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, shape)
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        ],
+        [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*shape, dimensions])],
+        [numpy_helper.from_array(table, "table")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(inner / "model.onnx")
+    )
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    if pooling is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if prompts is not None:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    return EmbedderSpec(folder=str(folder))
+
+
+def expected(texts: list[str], seed: int = 1, dimensions: int = 8) -> Any:
+    """What the mean of the tokens' vectors is."""
+    table = np.random.default_rng(seed).normal(size=(len(WORDS), dimensions)).astype(np.float32)
+    rows = [table[[WORDS.index(word) if word in WORDS else 1 for word in text.split()]].mean(axis=0) for text in texts]
+    return np.array([row / np.linalg.norm(row) for row in rows])
+
+
+def test_any_sentence_model_in_a_folder_is_run_as_it_says(tmp_path: Path) -> None:
+    embedder = open_embedder(make_model(tmp_path / "mean"), 1)
+    texts = ["rotate keys", "deploy", "banana banana keys otter days"]  # of different lengths: one batch is padded
+    assert embedder.dimensions == 8
+    assert np.allclose(embedder.embed(texts), expected(texts), atol=1e-5)
+    first = open_embedder(make_model(tmp_path / "first", pooling={"pooling_mode_cls_token": True}), 1)
+    assert np.allclose(first.embed(["keys deploy"]), expected(["keys"]), atol=1e-5)
+    asked = open_embedder(make_model(tmp_path / "asked", prompts={"query": "query: "}), 1)
+    assert np.allclose(asked.embed_question("keys"), expected(["query: keys"])[0], atol=1e-5)
+    assert np.allclose(asked.embed(["keys"]), expected(["keys"]), atol=1e-5)
+
+
+def test_an_installed_model_gives_unit_vectors_of_its_width() -> None:
+    embedder = open_embedder(EmbedderSpec(folder=str(default_model_folder())), 1)
+    found = embedder.embed(["rotate the keys", ""])
+    assert found.shape == (2, embedder.dimensions) == (2, 384)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-4)
+
+
+def test_a_folder_that_holds_no_model_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no embedding model") as none:
+        name_of(EmbedderSpec(folder=str(tmp_path)))
+    assert "ctxfs model install" in none.value.remedy
+    spec = make_model(tmp_path / "broken")
+    (tmp_path / "broken" / "onnx" / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(CommandError, match="cannot be read"):
+        open_embedder(spec, 1)
+
+
+def test_a_model_is_known_by_its_weights(tmp_path: Path) -> None:
+    one, same, other = (make_model(tmp_path / at / "m", seed=seed) for at, seed in (("1", 1), ("2", 1), ("3", 2)))
+    assert name_of(one) == name_of(same) != name_of(other)
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Speaks as OpenAI's API does; what goes wrong is up to the test."""
+
+    seen: ClassVar[list[tuple[str, Any]]] = []
+    failures: ClassVar[list[int]] = []
+    reply: ClassVar[dict[str, Any] | None] = None
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append((self.headers.get("Authorization", ""), body))
+        status = self.failures.pop(0) if self.failures else 200
+        rows = [{"index": n, "embedding": _words(text)} for n, text in enumerate(body["input"])]
+        answer = json.dumps(self.reply if self.reply is not None else {"data": rows[::-1]}).encode()
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+def _words(text: str) -> list[float]:
+    out = np.full(32, 0.01)
+    for word in text.lower().split():
+        out[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4]) % 32] += 1
+    return list(out)
+
+
+@pytest.fixture
+def server() -> Iterator[EmbedderSpec]:
+    _Server.seen, _Server.failures, _Server.reply = [], [], None
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield EmbedderSpec(url=f"http://127.0.0.1:{running.server_port}/v1", model="tiny", key_env="CTXFS_TEST_KEY")
+        running.shutdown()
+
+
+def test_a_server_is_asked_in_batches_with_its_key(server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTXFS_TEST_KEY", "secret")
+    texts = [f"text {number}" for number in range(70)] + [""]
+    found = open_embedder(server, 1).embed(texts)
+    assert found.shape == (71, 32)
+    assert np.allclose(found[3], np.array(_words("text 3")) / np.linalg.norm(_words("text 3")), atol=1e-5)
+    assert [len(body["input"]) for _, body in _Server.seen] == [64, 7]
+    assert {key for key, _ in _Server.seen} == {"Bearer secret"}
+    assert _Server.seen[0][1]["model"] == "tiny"
+
+
+def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(
+    server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctxfs.index.embedders.endpoint.time.sleep", lambda _: None)
+    embedder = open_embedder(server, 1)
+    _Server.failures = [429, 503]
+    assert embedder.embed(["keys"]).shape == (1, 32)
+    assert len(_Server.seen) == 3
+    _Server.failures = [401]
+    with pytest.raises(CommandError, match="it answered 401") as refused:
+        embedder.embed(["keys"])
+    assert len(_Server.seen) == 4
+    assert "CTXFS_TEST_KEY" in refused.value.remedy
+    _Server.failures = [503]
+    with pytest.raises(CommandError, match="503"):
+        embedder.embed_question("keys")  # nobody waits for a question
+    assert len(_Server.seen) == 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"data": []},
+        {"data": [{"index": 0, "embedding": []}]},
+        {"data": [{"index": 0, "embedding": [0, 0]}]},
+        {"data": [{"index": 0, "embedding": [float("nan"), 1]}]},
+        {"data": [{"index": 0, "embedding": "x"}]},
+        {"data": "x"},
+    ],
+)
+def test_what_is_no_vector_is_refused(server: EmbedderSpec, reply: dict[str, Any]) -> None:
+    _Server.reply = reply
+    with pytest.raises(CommandError):
+        open_embedder(server, 1).embed(["keys"])
+
+
+class Store:
+    """An index whose embedder changes."""
+
+    def __init__(self, folder: Path, corpus: Path) -> None:
+        self.folder = folder
+        self.index = Index(folder, corpus)
+        self.events: list[Event] = []
+
+    def meaning(self, spec: EmbedderSpec) -> MeaningIndexer:
+        return MeaningIndexer(IndexerOptions(self.folder, spec, 1, 10**6, 3), self.events.append)
+
+    def embed(self, spec: EmbedderSpec) -> None:
+        meaning = self.meaning(spec)
+        meaning.run_pending()
+        meaning.refresh_graph()
+        meaning.close()
+
+    def ask(self, spec: EmbedderSpec, question: str) -> tuple[list[str], list[str]]:
+        searcher = Searcher(self.folder, spec)
+        answer = searcher.search(parse_query(f"mode:meaning {question}"), ROOT, 5)
+        searcher.close()
+        return [hit.path for hit in answer.hits], list(answer.notes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for word in ("keys", "deploy", "banana", "otter"):
+        (corpus / f"{word}.md").write_text(f"{word} {word}\n")
+    made = Store(tmp_path / "index", corpus)
+    yield made
+    made.index.close()
+
+
+def test_another_model_embeds_everything_while_the_old_one_answers(store: Store, tmp_path: Path) -> None:
+    old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
+    store.embed(old)
+    assert store.ask(old, "keys")[0][0] == "knowledge/c/keys.md"
+    half = store.meaning(new)
+    answers = []
+
+    def in_between() -> bool:
+        # It is asked between batches, as it would be by the work on words.
+        answers.append((store.ask(new, "keys"), half._stored.serving))
+        return len(answers) > 2
+
+    half.run_pending(yield_to=in_between)
+    half.close()
+    assert all(found[0][0] == "knowledge/c/keys.md" and not found[1] for found, _ in answers)
+    assert {serving.name for _, serving in answers if serving is not None} == {name_of(old)}
+    (tmp_path / "corpus" / "late.md").write_text("days days\n")
+    store.index.follower.scan_all()
+    store.embed(new)
+    catalog = Catalog(store.folder, read_only=True)
+    serving = catalog.embeddings.serving
+    assert serving is not None
+    assert (serving.name, serving.dimensions) == (name_of(new), 12)
+    assert catalog.count_waiting() == (0, 5)
+    assert catalog._db.execute("SELECT count(DISTINCT model), count(*) FROM vectors").fetchone() == (1, 5)
+    catalog.close()
+    assert store.ask(new, "days")[0][0] == "knowledge/c/late.md"
+    assert any(event.kind == "anew" and event.detail for event in store.events)
+
+
+def test_a_searcher_that_is_open_changes_over_with_the_index(store: Store, tmp_path: Path) -> None:
+    old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
+    store.embed(old)
+    searcher = Searcher(store.folder, new)
+    assert searcher.answering() == name_of(old)
+    store.embed(new)
+    searcher.refresh(graph=True)
+    assert searcher.answering() == name_of(new)
+    answer = searcher.search(parse_query("mode:meaning otter"), ROOT, 1)
+    assert [hit.path for hit in answer.hits] == ["knowledge/c/otter.md"]
+    searcher.close()
+
+
+def test_the_old_model_may_be_gone(store: Store, tmp_path: Path) -> None:
+    old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
+    store.embed(old)
+    (tmp_path / "old" / "tokenizer.json").unlink()
+    found, notes = store.ask(new, "keys")
+    assert not found
+    assert any("no embedding model" in note for note in notes), "could not look is not nothing found"
+    (tmp_path / "corpus" / "late.md").write_text("days days\n")
+    store.index.follower.scan_all()
+    store.embed(new)
+    assert store.ask(new, "days")[0][0] == "knowledge/c/late.md"
+
+
+def test_back_to_the_model_of_before_costs_nothing(store: Store, tmp_path: Path) -> None:
+    old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", seed=2)
+    store.embed(old)
+    half = store.meaning(new)
+    half._embed_anew(name_of(new), new, iter([False, True]).__next__)
+    assert half._stored.count_coming() == 4
+    half.close()
+    store.embed(old)
+    catalog = Catalog(store.folder, read_only=True)
+    assert catalog.embeddings.count_coming() == 0
+    assert catalog.embeddings.serving is not None
+    assert catalog.embeddings.serving.name == name_of(old)
+    catalog.close()
+
+
+def test_the_graph_is_of_the_model_that_answers(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctxfs.index.meaning._GRAPH_LEAST", 3)
+    old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
+    store.embed(old)
+    about = read_side_car(store.folder)
+    assert about is not None
+    assert about.dimensions == 8
+    store.embed(new)
+    about = read_side_car(store.folder)
+    assert about is not None
+    assert about.dimensions == 12
+    assert store.ask(new, "keys")[0][0] == "knowledge/c/keys.md"
+
+
+def test_a_server_that_is_away_leaves_words_and_says_so(store: Store, server: EmbedderSpec) -> None:
+    store.embed(server)
+    assert store.ask(server, "keys")[0][0] == "knowledge/c/keys.md"
+    _Server.failures = [500] * 10
+    searcher = Searcher(store.folder, server)
+    answer = searcher.search(parse_query("keys"), ROOT, 5)
+    searcher.close()
+    assert [hit.path for hit in answer.hits] == ["knowledge/c/keys.md"]
+    assert any("cannot be asked" in note and "words only" in note for note in answer.notes)
