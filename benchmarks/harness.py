@@ -145,4 +145,4 @@ def make_store(folder: Path, sources: dict[str, Path], *, meaning: bool = True) 
 def show(title: str, outcomes: list[Outcome]) -> None:
     """A row of figures."""
     figures = summarise(outcomes)
-    print(f"{title:<14}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    print(f"{title:<20}" + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()))

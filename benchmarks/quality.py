@@ -1,14 +1,17 @@
-"""Finding functions by what their docstrings say: `python -m benchmarks.quality [--modules 150] [--sweep] [--keep DIR]`.
+"""Code and prose: `python -m benchmarks.quality [--modules 150] [--pages 1500] [--only functions|manuals] [--sweep] [--keep DIR]`.
 
-The collection is Python's own library as installed, without its docstrings; a question is the first line of a docstring, and the answer
-the function that had it. Questions of fewer than four words, and those that two functions share, are left out. Asked by words
-alone, by meaning alone, and both; nDCG@10 and recall through `ctxfs eval`'s own code. --sweep tries shares for meaning on the
-questions with an even number; figures are for the odd ones.
+Two collections made of what is installed. Functions: Python's own library without its docstrings; a question is the first line of a
+docstring, and the answer the function that had it. Manuals: manual pages without their NAME section; a question is what that said
+of a page, and the answer is the page. Questions of fewer than four words, and those that two answers share, are left out. Asked
+by words alone, by meaning alone, and both; nDCG@10 and recall through `ctxfs eval`'s own code. --sweep tries shares for meaning on
+the questions with an even number; figures are for the odd ones.
 """
 
 import argparse
 import ast
+import gzip
 import os
+import re
 import sysconfig
 import tempfile
 from collections import Counter
@@ -24,6 +27,10 @@ from ctxfs.store.layout import find_store
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SOURCE = "library"
+_MANUALS = Path("/usr/share/man")
+_FAMILY = 10
+_NAME = re.compile(r"^(?:.*\S\s)?\\?-+\s+(\S.*)$", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:f[BIRP]|f\(..|s[+-]?\d|\*\(..|[&/,|^]|e)|\\(?=[-.'])")
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
@@ -84,6 +91,54 @@ def make_collection(folder: Path, modules: int) -> list[Gold]:
     return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
 
 
+def plain(page: str) -> str:
+    """A manual page's source as Markdown: its headings and its words."""
+    out = []
+    for line in page.split("\n"):
+        text = _ESCAPE.sub("", line).replace("\\(aq", "'").replace("\\(co", "(c)")
+        if text.startswith((".SH", ".Sh", ".SS", ".Ss")):
+            out.append(f"\n## {text[3:].strip().strip(chr(34))}\n")
+        elif text.startswith((".PP", ".P", ".LP", ".Pp", ".TP", ".IP")):
+            out.append("\n" + text.partition(" ")[2].strip('"') if " " in text else "")
+        elif text.startswith((".\\", "'\\", ".TH", ".de", ".if", ".ie", ".el", ".nr", ".ds", ".so", "..")):
+            continue
+        elif text.startswith((".", "'")):
+            out.append(text.partition(" ")[2].replace('"', ""))
+        else:
+            out.append(text)
+    return "\n".join(out)
+
+
+def make_manuals(folder: Path, limit: int) -> list[Gold]:
+    """Write manual pages below `folder`, without their NAME sections; the questions."""
+    found: list[tuple[str, Place]] = []
+    files = sorted(
+        path
+        for section in ("man1", "man5", "man7", "man8")
+        for path in (_MANUALS / section).glob("*.gz")
+        if not path.is_symlink() and path.stat().st_size < 60_000
+    )
+    families = Counter[str]()  # some programs have a page a subcommand, each like the next
+    for path in files:
+        family = re.split(r"[_.-]", path.name)[0]
+        families[family] += 1
+        if families[family] > _FAMILY or sum(min(count, _FAMILY) for count in families.values()) > limit:
+            continue
+        text = plain(gzip.decompress(path.read_bytes()).decode("utf-8", "replace"))
+        before, _, rest = text.partition("\n## NAME\n")
+        said, heading, after = rest.partition("\n## ")
+        name = _NAME.match(" ".join(said.split()))
+        if not rest or name is None or not after:
+            continue
+        target = folder / path.parent.name / f"{path.name.removesuffix('.gz')}.md"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(before + heading + after, encoding="utf-8")
+        if len(name[1].split()) >= 4:
+            found.append((name[1], Place(f"knowledge/{_SOURCE}/{path.parent.name}/{target.name}")))
+    often = Counter(question for question, _ in found)
+    return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
+
+
 def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
     """Every question in one mode."""
     return measure(opened, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
@@ -92,22 +147,36 @@ def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", type=int, default=150)
+    parser.add_argument("--pages", type=int, default=1500)
+    parser.add_argument("--only", choices=["functions", "manuals"])
     parser.add_argument("--sweep", action="store_true")
-    parser.add_argument("--keep", type=Path, help="keep the store here, and use it if it is there")
+    parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
-        root = arguments.keep or Path(scratch)
-        gold = make_collection(root / "library", arguments.modules)
-        opened = LocalSession(find_store(str(make_store(root, {_SOURCE: root / "library"}))))
-        even, odd = gold[0::2], gold[1::2]
-        if arguments.sweep:
-            for share in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
-                ranking.WEIGHTS = {**ranking.WEIGHTS, "code": {"words": 1 - share, "meaning": share}}
-                figures = summarise(asked(opened, even, "hybrid"))
-                print(f"meaning {share:.2f}: nDCG@10 {figures['ndcg@10']:.4f}, recall@10 {figures['recall@10']:.4f}")
-            return
-        for mode in ("words", "meaning", "hybrid"):
-            show(mode, asked(opened, odd, mode))
+        for name in [arguments.only] if arguments.only else ["functions", "manuals"]:
+            root = (arguments.keep or Path(scratch)) / name
+            texts = root / _SOURCE
+            texts.mkdir(parents=True, exist_ok=True)
+            gold = (
+                make_collection(texts, arguments.modules)
+                if name == "functions"
+                else make_manuals(texts, arguments.pages)
+            )
+            opened = LocalSession(find_store(str(make_store(root, {_SOURCE: texts}))))
+            even, odd = gold[0::2], gold[1::2]
+            if arguments.sweep:
+                sweep(opened, "code" if name == "functions" else "prose", even)
+                continue
+            for mode in ("words", "meaning", "hybrid"):
+                show(f"{name} {mode}", asked(opened, odd, mode))
+
+
+def sweep(opened: LocalSession, profile: ranking.Profile, gold: list[Gold]) -> None:
+    """The score of each share for meaning."""
+    for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
+        ranking.WEIGHTS = {**ranking.WEIGHTS, profile: {"words": 1 - share, "meaning": share}}
+        figures = summarise(asked(opened, gold, "hybrid"))
+        print(f"meaning {share:.2f}: nDCG@10 {figures['ndcg@10']:.4f}, recall@10 {figures['recall@10']:.4f}")
 
 
 if __name__ == "__main__":

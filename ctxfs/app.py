@@ -180,7 +180,8 @@ class App:
 
     async def status(self) -> dict[str, object]:
         """Everything `ctxfs status` shows, as plain values."""
-        counts, skipped, vectors = await blocking(self.searcher.counts)
+        index = await blocking(self.searcher.state)
+        counts = index.counts
         return {
             "version": __version__,
             "store": str(self.layout.root),
@@ -191,12 +192,13 @@ class App:
             "index": {
                 "files": counts.files if counts else 0,
                 "searchable": counts.searchable if counts else 0,
-                "skipped": skipped,
+                "skipped": dict(index.skipped),
                 "chunks": counts.chunks if counts else 0,
                 "waiting_for_meaning": counts.waiting if counts else 0,
-                "vectors": vectors,
-                "meaning": await blocking(self.searcher.meaning_fault) or "ok",
-                "model": await blocking(self.searcher.answering),
+                "vectors": index.vectors,
+                "meaning": index.meaning or "ok",
+                "model": index.model,
+                "damaged": index.damaged,
                 **self.progress,
             },
             "versions": await blocking(self._versions_status),

@@ -70,6 +70,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     elif past["state"] != "closed":
         say(f"versions   {past['state']}", fg="yellow")
+    if index["damaged"]:
+        say(f"damaged    {index['damaged']}", fg="red")
     for note, count in index["skipped"].items():
         say(f"skipped    {count} files: {note}")
     for root, fault in index.get("watch", {}).items():

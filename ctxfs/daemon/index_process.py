@@ -19,12 +19,15 @@ class _Outlet:
 
     def send(self, event: Event) -> None:
         frame = memoryview(pack_frame([event.kind, event.detail]))
+        failed = event.kind == "failed"
         try:
             with self._lock:
                 while frame:
                     frame = frame[os.write(self._fd, frame) :]
         except BrokenPipeError:
             os._exit(0)
+        if failed:
+            os._exit(1)  # begin again, with whatever was damaged repaired
 
 
 def main() -> None:

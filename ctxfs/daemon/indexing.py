@@ -4,12 +4,14 @@ import contextlib
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Sequence
 
 import trio
 
 from ctxfs.app import App
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
+from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, pack_frame
 from ctxfs.threads import blocking
@@ -20,6 +22,7 @@ _RESTART_SECONDS = 2.0
 _MAX_QUICK_ENDS = 5
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
+_REPAIR_SECONDS = 10.0
 _AT_ONCE = 50
 
 Parts = tuple[str, ...]
@@ -36,6 +39,8 @@ class IndexingService:
         self._sent = 0
         self._reached = ""
         self._writing = trio.Lock()
+        self._repairing = 0.0
+        app.searcher.on_damage = self._repair
         self._state("starting")
 
     async def run(self) -> None:
@@ -100,11 +105,23 @@ class IndexingService:
             with trio.CancelScope(shield=True):
                 await _end(process)
 
+    def _repair(self, reason: str) -> None:
+        """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""
+        if time.monotonic() < self._repairing:
+            return
+        self._repairing = time.monotonic() + _REPAIR_SECONDS
+        log.error("the index is damaged (%s): it is repaired", reason)
+        mark_damaged(self._app.layout.index, reason)
+        if self._process is not None:
+            self._process.kill()
+
     def _take(self, kind: str, detail: str) -> None:
         if kind in ("error", "failed"):
             log.error("indexer: %s", detail)
             self._state(f"error: {detail.strip().splitlines()[-1]}")
             return
+        if kind == "repaired":
+            log.warning("the index was repaired (%s): everything is indexed again", detail)
         if kind in ("anew", "waits"):
             self._note(kind, detail)
         if kind == "purged":

@@ -83,7 +83,9 @@ class LocalSession:
         try:
             options = self.app.indexer_options()
             catalog = Catalog(options.folder)
-            follower = Follower(catalog, Words(options.folder / "words"), options.max_file_bytes, lambda _: None)
+            follower = Follower(
+                catalog, Words(options.folder / "words", make=True), options.max_file_bytes, lambda _: None
+            )
             follower.recover()
             follower.set_roots(self.app.indexed_roots())
             if purge:

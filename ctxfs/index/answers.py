@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ctxfs.index.catalog import ChunkRow
+from ctxfs.index.catalog import ChunkRow, Counts
 from ctxfs.index.query import Query
 
 _STEADY_SECONDS = 0.5
@@ -35,6 +35,21 @@ class Answer:
     hits: Sequence[Hit]
     notes: Sequence[str] = ()
     remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What there is to search: totals (None without an index), why files are skipped, how many vectors of which model.
+
+    `meaning` and `damaged` say why meaning, or anything, cannot be searched; empty if it can.
+    """
+
+    counts: Counts | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    vectors: int = 0
+    model: str = ""
+    meaning: str = ""
+    damaged: str = ""
 
 
 class Generation(NamedTuple):

@@ -7,6 +7,7 @@ learn something new, in order (0: all of them); a reader remembers how far it ha
 """
 
 import sqlite3
+import uuid
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
@@ -375,6 +376,18 @@ class Catalog(Derived):
         self._db.execute(
             "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
         )
+
+    def born(self) -> str:
+        """A name that no other catalog has."""
+        if not (name := self.fact("born")):
+            name = uuid.uuid4().hex
+            self.set_fact("born", name)
+        return name
+
+    def has_words(self) -> bool:
+        """True if some chunk is said to be found by words."""
+        sql = "SELECT 1 FROM chunks c JOIN files f ON f.id=c.file WHERE f.state='words' LIMIT 1"
+        return self._db.execute(sql).fetchone() is not None
 
     def count_waiting(self) -> tuple[int, int]:
         """(chunks without a vector, chunks)."""

@@ -19,6 +19,7 @@ from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _BATCH_FILES = 400
+_CATALOG = "catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,15 @@ class Follower:
 
     def recover(self) -> None:
         """Finish what the last run began: commit pending files again, or everything if the word index is empty."""
-        if self._words.count == 0:
+        mark, born = self._words.folder / _CATALOG, self._catalog.born()
+        if not mark.exists() or mark.read_text() != born:
+            # The words are those of another catalog, where the same numbers are of other chunks.
+            self._catalog.reset_words()
+            self._writer.clear()
+            self._writer.commit()
+            self._words.refresh()
+            mark.write_text(born)
+        elif self._words.count == 0:
             self._catalog.reset_words()
         self.flush()
 
@@ -73,9 +82,9 @@ class Follower:
         """After an erasure: keep no trace of what is gone, in the catalog, its vectors or the word index."""
         self.scan_all()
         self._catalog.embeddings.drop_unused()
+        self._catalog.reset_words()
         self._writer.clear()
         self._writer.commit()
-        self._catalog.reset_words()
         self.flush()
         self._catalog.compact()
 

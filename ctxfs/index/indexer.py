@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 from ctxfs.index.catalog import Catalog
+from ctxfs.index.damage import damage, mark_damaged, repair
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.follow import Follower
 from ctxfs.index.meaning import MeaningIndexer
@@ -39,7 +40,9 @@ class Indexer:
         ]
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start both threads; what was marked as damaged is made again first."""
+        if reason := repair(self._options.folder):
+            self._notify(Event("repaired", reason))
         self._busy_with_words.set()
         for thread in self._threads:
             thread.start()
@@ -73,13 +76,15 @@ class Indexer:
             work()
         except CommandError as error:
             self._notify(Event("error", f"{error.message}. {error.remedy}"))
-        except Exception:
+        except BaseException as error:
+            if reason := damage(error):
+                mark_damaged(self._options.folder, reason)
             self._notify(Event("failed", traceback.format_exc()))
 
     def _follow_words(self) -> None:
         follower = Follower(
             Catalog(self._options.folder),
-            Words(self._options.folder / "words"),
+            Words(self._options.folder / "words", make=True),
             self._options.max_file_bytes,
             lambda detail: self._notify(Event("words", detail)),
         )

@@ -14,7 +14,7 @@ from ctxfs.index.embeddings import EmbeddingModel, Waiting
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.index.traits import essence
-from ctxfs.index.vectors import drop_graph, pack_vector, read_side_car
+from ctxfs.index.vectors import drop_graph, is_graph_sound, pack_vector, read_side_car
 from ctxfs.model.errors import CommandError
 
 EMBED_BATCH = 128
@@ -34,6 +34,7 @@ class MeaningIndexer:
         self._catalog = Catalog(options.folder)
         self._stored = self._catalog.embeddings
         self._opened: dict[EmbedderSpec, Embedder] = {}
+        self._checked = False
         self.stop = threading.Event()
 
     def close(self) -> None:
@@ -135,6 +136,11 @@ class MeaningIndexer:
         if model is None:
             return
         total, used = self._stored.count(model.id)
+        if not self._checked:
+            # Whoever reads falls back to comparing with every vector if the files are not what was written.
+            if not is_graph_sound(self._options.folder):
+                drop_graph(self._options.folder)
+            self._checked = True
         about = read_side_car(self._options.folder)
         covered = about.count if about is not None and about.model == model.id else 0
         if total - used > _WASTE * total and total > 1000:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
-from ctxfs.index.answers import Answer, Generation, Hit
-from ctxfs.index.catalog import Catalog, Counts
+from ctxfs.index.answers import Answer, Generation, Hit, IndexState
+from ctxfs.index.catalog import Catalog
 from ctxfs.index.chunks import NEIGHBOURS
+from ctxfs.index.damage import DamagedIndex, damage, mark_damaged
 from ctxfs.index.hints import Hints, read_hints
 from ctxfs.index.literals import LEAST
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
@@ -38,6 +41,7 @@ _ENOUGH = 25
 _MATCHING = 1_000_000
 _SATISFYING = 5000
 _TRY_AGAIN_SECONDS = 10.0
+_OFF = "search by meaning is switched off (index.meaning = false)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Searcher:
         self._fault = ""
         self._fault_until = 0.0
         self._aside = ThreadPoolExecutor(1, "ctxfs-meaning")
+        self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
         self.generation = Generation(0, 0)
 
     # keeping up
@@ -72,9 +77,8 @@ class Searcher:
         view = self._view
         # Outside the lock: a large graph takes seconds to read and to check, and questions go on meanwhile.
         newer = view.newer_graph() if graph and view is not None else None
-        with self._lock:
-            was_open = self._view is not None
-            view = self._opened()
+        was_open = view is not None
+        with self._looking() as view:
             if view is None:
                 return
             if was_open:
@@ -83,8 +87,7 @@ class Searcher:
 
     def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
         """Something was written or deleted at these places: from now on search says what is there, before the index does."""
-        with self._lock:
-            view = self._opened()
+        with self._looking() as view:
             if view is None:
                 return
             view.changed(root, places)
@@ -93,23 +96,39 @@ class Searcher:
     def close(self) -> None:
         """Let go of every file; the next question opens them again."""
         with self._lock:
-            if self._view is not None:
-                self._view.close()
-            self._view = self._embedder = None
+            self._close_view()
+            self._embedder = None
 
     def forget(self) -> None:
         """Drop what is in memory: something was erased."""
         with self._lock:
-            if self._view is not None:
-                self._view.close()
-                self._view = None
+            self._close_view()
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[IndexView | None]:
+        """The index, for one thread at a time. What turns out to be damaged is reported, and is a DamagedIndex here."""
+        with self._lock:
+            try:
+                yield self._opened()
+            except BaseException as error:
+                if not (reason := damage(error)):
+                    raise
+                self._close_view()
+                self.on_damage(reason)
+                raise DamagedIndex(reason) from error
+
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
 
     def _opened(self) -> IndexView | None:
         """The index, once the indexer has made it; opened again if it had to be made again."""
         if self._view is not None and not self._view.is_current:
-            self._view.close()
-            self._view = None
+            self._close_view()
+            if not Catalog.exists(self._folder):
+                raise DamagedIndex("catalog: the file is gone")
         if self._view is None and Catalog.exists(self._folder):
             from ctxfs.index.view import IndexView
 
@@ -120,9 +139,14 @@ class Searcher:
 
     def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
+        try:
+            return self._search(query, below, limit)
+        except DamagedIndex as error:
+            return Answer(query, (), (error.strerror or str(error),))
+
+    def _search(self, query: Query, below: Path, limit: int) -> Answer:
         asked = self._as_vector(query)
-        with self._lock:
-            view = self._opened()
+        with self._looking() as view:
             if view is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
             if not query.has_words:
@@ -147,8 +171,7 @@ class Searcher:
 
     def may_hold(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
         """Files that may have a line with one of each of `needed`; a superset, in order. None without an index."""
-        with self._lock:
-            view = self._opened()
+        with self._looking() as view:
             if view is None:
                 return None
             files = view.words.files_holding(needed, below)
@@ -158,18 +181,26 @@ class Searcher:
             at = str(below)
             return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
 
-    def counts(self) -> tuple[Counts | None, dict[str, int], int]:
-        """(catalog totals or None without an index, why files are skipped, vectors loaded)."""
-        with self._lock:
-            view = self._opened()
-            if view is None:
-                return None, {}, 0
-            return view.catalog.counts(), view.catalog.skipped(), view.vectors.count if view.vectors else 0
+    def state(self) -> IndexState:
+        """What there is to search; never fails."""
+        fault = self._meaning_fault()
+        try:
+            with self._looking() as view:
+                if view is None:
+                    return IndexState(meaning=fault)
+                return IndexState(
+                    view.catalog.counts(),
+                    view.catalog.skipped(),
+                    view.vectors.count if view.vectors else 0,
+                    view.model.name if view.model else "",
+                    fault,
+                )
+        except DamagedIndex as error:
+            return IndexState(meaning=fault, damaged=error.strerror or str(error))
 
     def seen(self, path: str) -> tuple[str, str]:
         """(hexadecimal sha256 of the content that words are found in, why the file is not indexed); both may be empty."""
-        with self._lock:
-            view = self._opened()
+        with self._looking() as view:
             if view is None:
                 return "", ""
             if digest := view.overlay.digest(path):
@@ -183,30 +214,22 @@ class Searcher:
 
     # meaning
 
-    def answering(self) -> str:
-        """The name of the model whose vectors answer; empty while there are none."""
-        with self._lock:
-            view = self._opened()
-            return view.model.name if view is not None and view.model is not None else ""
-
-    def meaning_fault(self) -> str:
+    def _meaning_fault(self) -> str:
         """Why meaning cannot be searched; empty if it can."""
         if self._spec is None:
-            return "search by meaning is switched off (index.meaning = false)"
-        with self._lock:
-            view = self._opened()
+            return _OFF
+        with contextlib.suppress(DamagedIndex), self._looking() as view:
             spec = view.model.spec if view is not None and view.model is not None else self._spec
-        return "" if self._loaded(spec) else self._fault
+            return "" if self._loaded(spec) else self._fault
+        return ""
 
     def _as_vector(self, query: Query) -> _Asked:
         """The question as a vector of the model that answers. Others may ask meanwhile."""
         if query.mode in ("words", "exact") or not query.has_words:
             return _Asked(None)
         if self._spec is None:
-            off = "search by meaning is switched off (index.meaning = false)"
-            return _Asked(None, note="" if query.mode == "hybrid" else off)
-        with self._lock:
-            view = self._opened()
+            return _Asked(None, note="" if query.mode == "hybrid" else _OFF)
+        with self._looking() as view:
             model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
         embedder = self._loaded(model.spec if model is not None else self._spec)
         if embedder is None:

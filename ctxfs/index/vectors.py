@@ -207,13 +207,24 @@ def drop_graph(folder: HostPath) -> None:
         file.unlink(missing_ok=True)
 
 
+def is_graph_sound(folder: HostPath) -> bool:
+    """True if the files of a graph are what was written; a second a gigabyte."""
+    about = read_side_car(folder)
+    if about is None:
+        return False
+    try:
+        return all(_sha256(about.file(folder, suffix)) == digest for suffix, digest in about.sha256.items())
+    except OSError:
+        return False
+
+
 def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | None:
     """The graph, with room for more; None if a file is not what it was: a flipped bit would crash, another size load as garbage."""
     import hnswlib
 
+    if not is_graph_sound(folder):
+        return None
     try:
-        if any(_sha256(about.file(folder, suffix)) != digest for suffix, digest in about.sha256.items()):
-            return None
         index = hnswlib.Index(space="ip", dim=about.dimensions)
         index.load_index(str(about.file(folder, "hnsw")), max_elements=about.count + room)
         numbers = np.fromfile(about.file(folder, "numbers"), dtype=_NUMBER).astype(np.int64)

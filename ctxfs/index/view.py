@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxfs.index.catalog import Catalog, ChunkRow, FileStat
+from ctxfs.index.damage import DamagedIndex
 from ctxfs.index.embeddings import EmbeddingModel
 from ctxfs.index.facts import ChunkFacts
 from ctxfs.index.hints import known_names
@@ -76,6 +77,8 @@ class IndexView:
     def take_up(self, graph: Graph | None) -> None:
         """See what has been committed, and search a newer graph."""
         self.words.refresh()
+        if self.words.count == 0 and self.catalog.has_words():
+            raise DamagedIndex("words: they are gone")
         self._passing.clear()
         self.facts.load(self.catalog)
         self.model = self.catalog.embeddings.serving

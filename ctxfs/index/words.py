@@ -14,6 +14,7 @@ from pathlib import Path as HostPath
 
 import tantivy
 
+from ctxfs.index.damage import DamagedIndex, noticing
 from ctxfs.index.query import Query, bare_word
 from ctxfs.model.path import Path, printable
 
@@ -132,25 +133,41 @@ def _pairs(word: str) -> list[str]:
 class Words:
     """Reads the word index; `write` opens the one writer. Methods block: call them in a thread."""
 
-    def __init__(self, folder: HostPath) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: HostPath, *, make: bool = False) -> None:
+        """Open the index in a folder, empty while there is none; DamagedIndex if it cannot be opened.
+
+        With `make` one that is not there, or cannot be opened, is made.
+        """
+        self.folder = folder
         self._schema = _schema()
+        self._is_there = True
         try:
-            self._index = tantivy.Index(self._schema, path=str(folder))
-        except (ValueError, OSError):
+            self._open(make)
+        except DamagedIndex:
+            if not make:
+                raise
             # Another schema or a damaged file: the index is derived, so it is made again.
             shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-            self._index = tantivy.Index(self._schema, path=str(folder))
+            self._open(make)
         self._terms = _analyzer()
         self._grams = _gram_analyzer()
-        self._index.register_tokenizer(_ANALYZER, _analyzer())
-        self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
-        self._index.config_reader("manual")
+
+    def _open(self, make: bool) -> None:
+        self._is_there = make or (self.folder / "meta.json").exists()
+        if make:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with noticing("words"):
+            self._index = tantivy.Index(self._schema, path=str(self.folder) if self._is_there else None)
+            self._index.register_tokenizer(_ANALYZER, _analyzer())
+            self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
+            self._index.config_reader("manual")
 
     def refresh(self) -> None:
         """See what has been committed since."""
-        self._index.reload()
+        if not self._is_there:
+            self._open(make=False)
+        with noticing("words"):
+            self._index.reload()
 
     @property
     def count(self) -> int:
@@ -179,7 +196,8 @@ class Words:
         if not filters:
             return None
         asked = tantivy.Query.boolean_query(filters)
-        found = self._index.searcher().search(asked, 1, count=True)
+        with noticing("words"):
+            found = self._index.searcher().search(asked, 1, count=True)
         return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
 
     def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
@@ -209,11 +227,12 @@ class Words:
         clauses = [(tantivy.Occur.Must, asked)]
         if not below.is_root:
             clauses.append((tantivy.Occur.Must, self._term("under", printable(str(below)))))
-        searcher = self._index.searcher()
-        hits = searcher.search(
-            tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
-        ).hits
-        found = searcher.fast_field_values("file", [address for _, address in hits])
+        with noticing("words"):
+            searcher = self._index.searcher()
+            hits = searcher.search(
+                tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
+            ).hits
+            found = searcher.fast_field_values("file", [address for _, address in hits])
         return sorted({int(file) for file in found if file is not None})
 
     def _holding(self, text: str) -> tantivy.Query:
@@ -235,9 +254,10 @@ class Words:
         return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
 
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
-        searcher = self._index.searcher()
-        hits = searcher.search(query, limit, count=False).hits
-        chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        with noticing("words"):
+            searcher = self._index.searcher()
+            hits = searcher.search(query, limit, count=False).hits
+            chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
 
     def _query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
@@ -363,7 +383,8 @@ class WordWriter:
 
     def commit(self) -> None:
         """Make the changes durable and visible to the next refresh."""
-        self._open().commit()
+        with noticing("words"):
+            self._open().commit()
 
     def _open(self) -> tantivy.IndexWriter:
         assert self._writer is not None, "the writer was closed"

@@ -7,6 +7,7 @@ from pathlib import Path as HostPath
 
 BUSY_MS = 10_000
 _AGAIN_SECONDS = 0.01
+_DAMAGE = ("no such table", "no such column", "malformed", "disk I/O error", "not a database", "unable to open")
 
 
 class Derived:
@@ -30,6 +31,27 @@ class Derived:
         """Roll the open transaction back, if there is one."""
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
+
+
+def damage_of(error: BaseException) -> str:
+    """What an error of SQLite says about a damaged file; empty for others, as a full disk or one who writes."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return ""
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError) and not any(sign in text for sign in _DAMAGE):
+        return ""
+    return text
+
+
+def is_sound(file: HostPath) -> bool:
+    """True if SQLite finds nothing wrong with a file; seconds for a gigabyte."""
+    if not file.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
 
 
 class _OtherVersion(Exception):

@@ -280,7 +280,7 @@ def check_search(live: Live, tmp_path: Path) -> None:
             catalog.close()
 
     catalog = Catalog(tmp_path / "fresh")
-    follower = Follower(catalog, Words(tmp_path / "fresh" / "words"), 4_000_000, lambda _: None)
+    follower = Follower(catalog, Words(tmp_path / "fresh" / "words", make=True), 4_000_000, lambda _: None)
     follower.set_roots([IndexedRoot("memory", str(live.store / "tree" / "memory"), gitignore=False)])
     follower.scan_all()
     follower.close()

@@ -264,10 +264,10 @@ def test_a_searcher_that_is_open_changes_over_with_the_index(store: Store, tmp_p
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     searcher = Searcher(store.folder, new)
-    assert searcher.answering() == name_of(old)
+    assert searcher.state().model == name_of(old)
     store.embed(new)
     searcher.refresh(graph=True)
-    assert searcher.answering() == name_of(new)
+    assert searcher.state().model == name_of(new)
     answer = searcher.search(parse_query("mode:meaning otter"), ROOT, 1)
     assert [hit.path for hit in answer.hits] == ["knowledge/c/otter.md"]
     searcher.close()

@@ -61,7 +61,7 @@ class Live:
 
 
 def follower(index: Path, root: IndexedRoot) -> Follower:
-    made = Follower(Catalog(index), Words(index / "words"), 1_000_000, lambda _: None)
+    made = Follower(Catalog(index), Words(index / "words", make=True), 1_000_000, lambda _: None)
     made.recover()
     made.set_roots([root])
     made.scan_all()

@@ -32,7 +32,7 @@ class Index:
         self.folder, self.corpus = folder, corpus
         self.spec = EmbedderSpec(folder=str(model)) if model else None
         self.catalog = Catalog(folder)
-        self.words = Words(folder / "words")
+        self.words = Words(folder / "words", make=True)
         self.follower = Follower(self.catalog, self.words, 1_000_000, lambda _: None)
         self.follower.recover()
         self.follower.set_roots([IndexedRoot("knowledge/c", str(corpus))])
