@@ -67,14 +67,17 @@ class IndexingService:
         await self._write(process, order, value)
 
     async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
-        """Something happened there: search sees few changes at once, and the indexer takes in all of them."""
+        """Something happened there: search sees it at once, and the indexer takes it in.
+
+        Of very many changes search sees only what is gone; what is new is found with the index.
+        """
         await self.send("changed", [[root.prefix, list(parts)] for root, inside in places for parts in inside])
         for root, inside in places:
-            if len(inside) <= _AT_ONCE:
-                try:
-                    await blocking(self._app.searcher.changed, root, list(inside))
-                except Exception:
-                    log.exception("a change is found later, with the index")
+            some = list(inside)
+            try:
+                await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
+            except Exception:
+                log.exception("a change is found later, with the index")
 
     async def _write(self, process: trio.Process, order: str, value: object) -> None:
         assert process.stdin is not None

@@ -222,6 +222,7 @@ class Follower:
                 confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
                 chunks = self._catalog.chunks_of(file)
                 texts = [break_up(text) for _, _, text, _ in chunks]
+                spoken = any(author for *_, author in chunks)
                 for at, (chunk, heading, text, author) in enumerate(chunks):
                     self._writer.add(
                         WordDocument(
@@ -234,7 +235,7 @@ class Follower:
                             mtime_ns,
                             attributes,
                             confidence,
-                            around(texts, at) if author else "",
+                            around(texts, at) if spoken else "",
                             author,
                             text,
                             is_extracted(path) or any(len(line) >= MAX_LINE for line in text.split("\n")),

@@ -147,6 +147,8 @@ class Overlay:
     def _put(self, path: str, file: _FreshFile) -> None:
         self._files[path] = file
         self._files.move_to_end(path)
+        if file.stat is None:
+            return
         # A deletion that is forgotten would bring the file back; a change that is forgotten is only found later.
         changes = [old for old, kept in self._files.items() if kept.stat is not None]
         for old in changes[: max(0, len(self._files) - MOST)]:
@@ -162,6 +164,7 @@ class Overlay:
         file = self._last
         chunks = []
         broken = [self._break_up(chunk.text) for chunk in cuts]
+        spoken = any(chunk.author for chunk in cuts)
         for at, chunk in enumerate(cuts):
             self._last -= 1
             row = ChunkRow(
@@ -170,7 +173,7 @@ class Overlay:
             said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)
-            near = Counter(self._analyse(around(broken, at) if chunk.author else ""))
+            near = Counter(self._analyse(around(broken, at) if spoken else ""))
             chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
         return _FreshFile(seen, digest, attributes, chunks)
 

@@ -52,7 +52,10 @@ def _kind_of_place(path: str) -> str | None:
 
 
 def around(texts: list[str], at: int) -> str:
-    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself."""
+    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself.
+
+    For files in which somebody speaks.
+    """
     if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
         return ""
     near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]

@@ -38,6 +38,8 @@ _NARROW = 6000
 _WIDEST = 4 * POOL
 _PASSING = 50
 _ENOUGH = 25
+_HIDDEN_CHUNKS = 4
+_MOST_HIDDEN = 10_000
 _MATCHING = 1_000_000
 _SATISFYING = 5000
 _TRY_AGAIN_SECONDS = 10.0
@@ -46,9 +48,10 @@ _OFF = "search by meaning is switched off (index.meaning = false)"
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question as a vector, or why there is none; `model` is whose vectors it may be compared with."""
+    """A question as it is understood, as a vector, or why there is none; `model` is whose vectors it may be compared with."""
 
-    vector: Vectors | None
+    hints: Hints
+    vector: Vectors | None = None
     model: int = 0
     note: str = ""
 
@@ -85,12 +88,17 @@ class Searcher:
                 view.take_up(newer)
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
-    def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
-        """Something was written or deleted at these places: from now on search says what is there, before the index does."""
+    def changed(
+        self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
+    ) -> None:
+        """Something was written or deleted at these places: from now on search says what is there, before the index does.
+
+        Of `more` only what is gone is looked at.
+        """
         with self._looking() as view:
             if view is None:
                 return
-            view.changed(root, places)
+            view.changed(root, places, more)
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
     def close(self) -> None:
@@ -145,6 +153,17 @@ class Searcher:
             return Answer(query, (), (error.strerror or str(error),))
 
     def _search(self, query: Query, below: Path, limit: int) -> Answer:
+        found = self._attempt(query, below, limit)
+        if not found.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
+            # A title in a question is quoted because it is one, not because it must be found.
+            loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
+            again = self._attempt(loose, below, limit)
+            if again.hits:
+                remark = f"nothing contains {_quoted(query.phrases)} as it stands: its words were looked for"
+                return replace(again, query=query, remarks=(remark,))
+        return found
+
+    def _attempt(self, query: Query, below: Path, limit: int) -> Answer:
         asked = self._as_vector(query)
         with self._looking() as view:
             if view is None:
@@ -153,14 +172,8 @@ class Searcher:
                 return Answer(query, _passing(view, query, below, limit))
             if query.mode == "exact":
                 return Answer(query, _exact(view, query, below, limit))
-            scored, notes = _ranked(view, read_hints(query, view.names), asked, below, limit, self._aside)
-            remarks = []
-            if not scored and query.phrases and query.words:
-                # A title in a question is quoted because it is one, not because it must be found.
-                remarks.append(f"nothing contains {_quoted(query.phrases)} as it stands: its words were looked for")
-                loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
-                scored, notes = _ranked(view, read_hints(loose, view.names), asked, below, limit, self._aside)
-            return Answer(query, _hits(view, scored), tuple(notes), tuple(remarks if scored else ()))
+            scored, notes = _ranked(view, asked, below, limit, self._aside)
+            return Answer(query, _hits(view, scored), tuple(notes))
 
     def find(self, query: Query, below: Path, limit: int) -> list[str]:
         """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
@@ -225,24 +238,25 @@ class Searcher:
 
     def _as_vector(self, query: Query) -> _Asked:
         """The question as a vector of the model that answers. Others may ask meanwhile."""
-        if query.mode in ("words", "exact") or not query.has_words:
-            return _Asked(None)
-        if self._spec is None:
-            return _Asked(None, note="" if query.mode == "hybrid" else _OFF)
         with self._looking() as view:
+            hints = read_hints(query, view.names if view is not None else {})
             model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
+        if query.mode in ("words", "exact") or not query.has_words:
+            return _Asked(hints)
+        if self._spec is None:
+            return _Asked(hints, note="" if query.mode == "hybrid" else _OFF)
         embedder = self._loaded(model.spec if model is not None else self._spec)
         if embedder is None:
-            return _Asked(None, note=self._fault)
+            return _Asked(hints, note=self._fault)
         if model is None:
-            return _Asked(None, note="nothing has been embedded yet: words only for now")
-        if not query.plain:
-            return _Asked(None)
+            return _Asked(hints, note="nothing has been embedded yet: words only for now")
+        if not hints.query.plain:
+            return _Asked(hints)
         try:
-            vector = embedder.embed_question(query.plain)
+            vector = embedder.embed_question(hints.query.plain)
         except CommandError as error:
-            return _Asked(None, note=f"{error.message}: words only. {error.remedy}")
-        return _Asked(vector, model.id)
+            return _Asked(hints, note=f"{error.message}: words only. {error.remedy}")
+        return _Asked(hints, vector, model.id)
 
     def _loaded(self, spec: EmbedderSpec) -> Embedder | None:
         """The embedder of a spec; None, and `_fault` says why, if it cannot be had. Tried again after a while."""
@@ -297,14 +311,15 @@ def _exact(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
     ]
 
 
-def _ranked(
-    view: IndexView, hints: Hints, asked: _Asked, below: Path, limit: int, aside: Executor
-) -> tuple[list[Scored], list[str]]:
+def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Executor) -> tuple[list[Scored], list[str]]:
     """The best `limit` candidates of all engines, and what could not be looked at."""
     from ctxfs.index.features import columns
     from ctxfs.index.fuse_ranks import fuse, mixed_weights
 
-    query, notes = hints.query, [asked.note] if asked.note else []
+    hints, notes = asked.hints, [asked.note] if asked.note else []
+    query = hints.query
+    # What is hidden must not take the places of what is there.
+    pool = POOL + min(_HIDDEN_CHUNKS * len(view.hidden), _MOST_HIDDEN)
     found: dict[str, dict[int, float]] = {}
     # Who is named in a question is one among many: what they say has places of its own among the candidates.
     named = hints.authors and not query.authors
@@ -315,10 +330,10 @@ def _ranked(
     ]
     vector = asked.vector if view.vectors is not None and view.vectors.model == asked.model else None
     # Both engines leave the interpreter to others while they search, so one need not wait for the other.
-    nearest = aside.submit(_nearest_of, view, vector, questions, below) if vector is not None else None
+    nearest = aside.submit(_nearest_of, view, vector, questions, below, pool) if vector is not None else None
     if query.mode != "meaning":
-        found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, POOL)}
-        found["around"] = {k: v for each, at in indexed for k, v in view.words.search_around(each, at, POOL)}
+        found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, pool)}
+        found["around"] = {k: v for each, at in indexed for k, v in view.words.search_around(each, at, pool)}
     if query.mode != "words":
         found["meaning"] = nearest.result() if nearest is not None else {}
         if view.behind and found["meaning"]:
@@ -334,7 +349,7 @@ def _ranked(
         found["around"].update(near)
         candidates = view.overlay.candidates({*own, *near}, view.facts.folder_number).before(candidates)
     # Who is not among all that match says none of the words; who is not among the best may say some.
-    complete = {name for name in ("words", "around") if len(found.get(name, ())) < POOL}
+    complete = {name for name in ("words", "around") if len(found.get(name, ())) < pool}
     signals = columns(candidates, found, hints, complete)
     if vector is not None and found["meaning"]:
         signals |= _cosines(view, vector, candidates, signals["meaning"])
@@ -348,30 +363,32 @@ def _ranked(
     ), notes
 
 
-def _nearest_of(view: IndexView, vector: Vectors, questions: Sequence[Query], below: Path) -> dict[int, float]:
+def _nearest_of(
+    view: IndexView, vector: Vectors, questions: Sequence[Query], below: Path, pool: int
+) -> dict[int, float]:
     """Chunk → cosine, for the same words under several filters."""
-    return {chunk: cosine for each in questions for chunk, cosine in _nearest(view, vector, each, below)}
+    return {chunk: cosine for each in questions for chunk, cosine in _nearest(view, vector, each, below, pool)}
 
 
-def _nearest(view: IndexView, vector: Vectors, query: Query, below: Path) -> list[tuple[int, float]]:
+def _nearest(view: IndexView, vector: Vectors, query: Query, below: Path, pool: int) -> list[tuple[int, float]]:
     """(chunk, cosine) of the nearest that pass the filters."""
     assert view.vectors is not None
     passing = view.passing(query, below)
     if passing is None:
-        return _with_chunks(view, view.vectors.search(vector, POOL))[:POOL]
+        return _with_chunks(view, view.vectors.search(vector, pool))[:pool]
     if passing.count > _NARROW:
-        wide = min(_WIDEST, max(POOL, _PASSING * len(view.facts) // passing.count))
+        wide = max(pool, min(_WIDEST, _PASSING * len(view.facts) // passing.count))
         nearest = _with_chunks(view, view.vectors.search(vector, wide))
         allowed = passing.among([chunk for chunk, _ in nearest])
         scored = [pair for pair in nearest if pair[0] in allowed]
         if len(scored) >= _ENOUGH or passing.listed is None:
-            return scored[:POOL]
+            return scored[:pool]
     assert passing.listed is not None
     _, _, vectors = view.facts.vectors_of(passing.listed)
-    nearest = _with_chunks(view, view.vectors.search_among(vector, vectors, POOL))
+    nearest = _with_chunks(view, view.vectors.search_among(vector, vectors, pool))
     # A vector may be that of other chunks too, which do not pass.
     allowed = passing.among([chunk for chunk, _ in nearest])
-    return [pair for pair in nearest if pair[0] in allowed][:POOL]
+    return [pair for pair in nearest if pair[0] in allowed][:pool]
 
 
 def _with_chunks(view: IndexView, found: Found) -> list[tuple[int, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
@@ -97,8 +98,17 @@ class IndexView:
             self.overlay.caught_up(self._settled_stat)
         self._take_note()
 
-    def changed(self, root: IndexedRoot, places: Sequence[tuple[str, ...]]) -> None:
-        """Something was written or deleted at these places: the overlay says what is there, before the index does."""
+    def changed(
+        self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
+    ) -> None:
+        """Something was written or deleted at these places: the overlay says what is there, before the index does.
+
+        Of `more` only what is gone is looked at.
+        """
+        for parts in more:
+            if not os.path.lexists(os.path.join(root.root, *parts)):
+                path = "/".join((root.prefix, *parts))
+                self.overlay.gone_below(path, [path, *self.catalog.paths_below(path)])
         within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))

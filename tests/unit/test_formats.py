@@ -299,3 +299,60 @@ def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:
         assert index.paths("zanzibar") == [], "what a file said before it became unreadable is not found any more"
     finally:
         index.close()
+
+
+def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
+    from tests.unit.test_index import Index
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    with open(corpus / "huge.log", "wb") as log:
+        log.truncate(200_000_000)
+    with open(corpus / "one-line.json", "wb") as line:
+        line.write(b"[" + b'{"key": "value"},' * 3_000_000 + b"{}]")
+    (corpus / "minified.json").write_bytes(b'[{"walrus": 1},' + b'{"key": "value"},' * 50_000 + b"{}]")
+    (corpus / "nul.txt").write_bytes(b"text\0with NUL")
+    (corpus / "late-nul.txt").write_bytes(b"a walrus\n" * 2000 + b"\0")
+    (corpus / "mixed.txt").write_bytes(
+        "grüner walrus\n".encode() + "blauer käfer\n".encode("latin-1") + b"\xff\xfe\xfa\n"
+    )
+    (corpus / "deep.json").write_text("[" * 100_000)
+    (corpus / "deep.jsonl").write_text("[" * 3000 + "\n" + '{"author": "Ann", "text": "a walrus"}\n')
+    (corpus / "empty.md").write_text("")
+    (corpus / "good.md").write_text("# Good\n\nA walrus is here.\n")
+    (corpus / "surrogate-\udcff.md").write_text("a walrus in a file with a strange name\n")
+    start = time.monotonic()
+    index = Index(tmp_path / "index", corpus)
+    try:
+        assert time.monotonic() - start < 20
+        found = set(index.paths("walrus"))
+        assert {"good.md", "mixed.txt", "deep.jsonl", "minified.json", "late-nul.txt", "surrogate-\udcff.md"} <= found
+        assert index.paths("käfer") == ["mixed.txt"]
+        assert index.catalog.skipped() == {"too large": 2, "binary": 1}
+    finally:
+        index.close()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "C++:", "what is this? (x", '"unclosed', "---", "🦭🦭", "walrus " * 1500, "the of and", "kind:markdown", "path:",
+        "a" * 10_000, "+", "-", '""', "mode:nonsense", "since:never", "confidence:>x", "%s %n {} \\", "\x00\x01", "🦭 kind:text",
+        "-walrus", "+walrus -walrus", "mode:exact", "mode:exact -walrus", 'author:"', "tag:" * 500,
+    ],
+)  # fmt: skip
+def test_no_question_is_too_strange(question: str, tmp_path: Path) -> None:
+    from tests.unit.test_index import Index
+
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "good.md").write_text("# Good\n\nA walrus, C++ and a 🦭 are here.\n")
+    index = Index(tmp_path / "index", corpus)
+    try:
+        start = time.monotonic()
+        answer = index.ask(question)
+        assert time.monotonic() - start < 2
+        assert not answer.notes, "all of it was looked at"
+        assert {hit.path for hit in answer.hits} <= {"knowledge/c/good.md"}
+    finally:
+        index.close()

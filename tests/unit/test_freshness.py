@@ -195,3 +195,22 @@ def test_very_many_changes_do_not_bring_back_what_was_deleted(live: Live) -> Non
     live.told(*names)
     assert live.found("otter") == set()
     assert live.found("heron")
+
+
+def test_of_very_many_changes_what_is_gone_is_gone_at_once(live: Live) -> None:
+    names = [f"many/{number}.md" for number in range(500)]
+    (live.corpus / "many").mkdir()
+    for name in names:
+        (live.corpus / name).write_text("an otter\n")
+    live.catch_up("many")
+    assert len(live.found("otter")) == 100, "as many as were asked for"
+    for name in names[:-1]:
+        (live.corpus / name).unlink()
+    places = [tuple(name.split("/")) for name in names]
+    live.searcher.changed(live.root, places[:50], places[50:])
+    assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/many/499.md"}
+    live.catch_up("many")
+    assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/many/499.md"}
+    view = live.searcher._view
+    assert view is not None
+    assert not view.overlay

@@ -10,6 +10,7 @@ import pytest
 
 from ctxfs.index.answers import Answer
 from ctxfs.index.catalog import Catalog
+from ctxfs.index.embedders.sentence_model import SentenceModel
 from ctxfs.index.facts import ChunkFacts
 from ctxfs.index.follow import Follower
 from ctxfs.index.ignore import IgnoreRules, walk
@@ -434,3 +435,17 @@ def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
         check()
     embedded.embed()
     check()
+
+
+def test_who_is_named_is_not_a_part_of_what_is_meant(
+    embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (corpus / "talk.txt").write_text("Ann: I moved to Oslo.\nBob: Why?\nAnn: For the snow.\nBob: I see the point.\n")
+    embedded.follower.scan_all()
+    embedded.embed()
+    asked: list[str] = []
+    real = SentenceModel.embed_question
+    monkeypatch.setattr(SentenceModel, "embed_question", lambda self, text: asked.append(text) or real(self, text))
+    (best, *_) = embedded.ask("Where did Ann move to?").hits
+    assert best.chunk.text == "Ann: I moved to Oslo."
+    assert asked == ["Where did move to?"], "the author is a signal of its own"
