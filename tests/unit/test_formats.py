@@ -325,7 +325,7 @@ def test_whatever_lies_in_a_folder_the_rest_is_indexed(tmp_path: Path) -> None:
     index = Index(tmp_path / "index", corpus)
     try:
         assert time.monotonic() - start < 20
-        found = set(index.paths("walrus"))
+        found = set(index.paths("mode:exact walrus"))
         assert {"good.md", "mixed.txt", "deep.jsonl", "minified.json", "late-nul.txt", "surrogate-\udcff.md"} <= found
         assert index.paths("käfer") == ["mixed.txt"]
         assert index.catalog.skipped() == {"too large": 2, "binary": 1}
