@@ -57,6 +57,7 @@ bench: system system-test $(VENV)/.ready model ## The mount, search, versions an
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.following
 	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.scale
 
 model: $(VENV)/.ready
 	@$(BIN)/ctxfs model install

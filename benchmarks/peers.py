@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.harness import make_store
-from benchmarks.quality import _SOURCE, make_collection, make_manuals
+from benchmarks.quality import _SOURCE, MAKE
 from ctxfs.context.quality import Gold, Outcome, Place, score_hits, summarise
 from ctxfs.daemon.session import LocalSession
 from ctxfs.index.catalog import Catalog
@@ -142,15 +142,15 @@ def measured(ask: Ask, gold: list[Gold]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["functions", "manuals"])
+    parser.add_argument("--only", choices=list(MAKE))
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-peers-") as scratch:
-        for name in [arguments.only] if arguments.only else ["functions", "manuals"]:
+        for name in [arguments.only] if arguments.only else list(MAKE):
             root = (arguments.keep or Path(scratch)) / name
             texts = root / _SOURCE
             texts.mkdir(parents=True, exist_ok=True)
-            gold = (make_collection(texts, 150) if name == "functions" else make_manuals(texts, 1500))[1::2]
+            gold = MAKE[name](texts, 150 if name == "functions" else 1500)[1::2]
             store = make_store(root, {_SOURCE: texts})
             chunks = chunks_of(store)
             print(

@@ -139,6 +139,9 @@ def make_manuals(folder: Path, limit: int) -> list[Gold]:
     return [Gold(question.replace('"', " "), (place,)) for question, place in found if often[question] == 1]
 
 
+MAKE = {"functions": make_collection, "manuals": make_manuals}
+
+
 def asked(opened: LocalSession, gold: list[Gold], mode: str) -> list[Outcome]:
     """Every question in one mode."""
     return measure(opened, [Gold(f"mode:{mode} {item.question}", item.relevant) for item in gold], (), "bound")[0]
@@ -148,20 +151,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", type=int, default=150)
     parser.add_argument("--pages", type=int, default=1500)
-    parser.add_argument("--only", choices=["functions", "manuals"])
+    parser.add_argument("--only", choices=list(MAKE))
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
-        for name in [arguments.only] if arguments.only else ["functions", "manuals"]:
+        for name in [arguments.only] if arguments.only else list(MAKE):
             root = (arguments.keep or Path(scratch)) / name
             texts = root / _SOURCE
             texts.mkdir(parents=True, exist_ok=True)
-            gold = (
-                make_collection(texts, arguments.modules)
-                if name == "functions"
-                else make_manuals(texts, arguments.pages)
-            )
+            gold = MAKE[name](texts, arguments.modules if name == "functions" else arguments.pages)
             opened = LocalSession(find_store(str(make_store(root, {_SOURCE: texts}))))
             even, odd = gold[0::2], gold[1::2]
             if arguments.sweep:

@@ -275,15 +275,13 @@ class Catalog(Derived):
 
     # chunks and vectors
 
-    def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> list[int]:
-        """Store the chunks of a file in place of the old ones; returns their numbers."""
+    def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> None:
+        """Store the chunks of a file in place of the old ones."""
         self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
         self._changed("VALUES(?)", (file,))
-        numbers = []
-        for chunk in chunks:
-            cursor = self._db.execute(
-                "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) "
-                "VALUES(?,?,?,?,?,?,?,?,?)",
+        self._db.executemany(
+            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) VALUES(?,?,?,?,?,?,?,?,?)",
+            (
                 (
                     file,
                     chunk.first,
@@ -294,10 +292,10 @@ class Catalog(Derived):
                     chunk.day,
                     int(traits(chunk.text, chunk.author)),
                     word_count(chunk.text),
-                ),
-            )
-            numbers.append(int(cursor.lastrowid or 0))
-        return numbers
+                )
+                for chunk in chunks
+            ),
+        )
 
     def chunks_of(self, file: int) -> list[tuple[int, str, str, str]]:
         """(number, heading, text, author) of a file's chunks, in the order of their lines."""

@@ -6,10 +6,10 @@ line's cut; together the chunks of a file cover every line that is not blank, on
 
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from ctxfs.index.dates import day_of_value, first_day
@@ -85,9 +85,13 @@ _DEFINITION = re.compile(
 )
 
 
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower().lstrip(".")
+
+
 def text_kind(name: str, text: str) -> TextKind:
     """What a file is, by its name and, for plain text, by whether most of its lines are somebody's turn."""
-    suffix = PurePosixPath(name).suffix.lower().lstrip(".")
+    suffix = _suffix(name)
     if suffix in _DOCUMENTS:
         return _DOCUMENTS[suffix]
     if suffix in _MARKDOWN:
@@ -308,7 +312,7 @@ def _source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
     """Code by its language's own parser, or by what definitions look like where there is none, or where it gives up."""
     from ctxfs.index.syntax import definitions
 
-    found = definitions(PurePosixPath(name).suffix.lower().lstrip("."), text)
+    found = definitions(_suffix(name), text)
     if not found:
         return _code_blocks(lines)
     blocks: list[Block] = []

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from ctxfs.index.catalog import Catalog, FileStat
 from ctxfs.index.chunks import MAX_LINE
@@ -166,7 +165,7 @@ class Follower:
     def _store(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
-        name = printable(PurePosixPath(path).name)
+        name = printable(candidate.parts[-1])
         if candidate.stat[0] > size_limit(name, self._max_file_bytes):
             self._skip(root, candidate, None, "too large")
             return
@@ -222,7 +221,7 @@ class Follower:
                 confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
                 chunks = self._catalog.chunks_of(file)
                 texts = [break_up(text) for _, _, text, _ in chunks]
-                spoken = any(author for *_, author in chunks)
+                spoken, extracted = any(author for *_, author in chunks), is_extracted(path)
                 for at, (chunk, heading, text, author) in enumerate(chunks):
                     self._writer.add(
                         WordDocument(
@@ -238,7 +237,7 @@ class Follower:
                             around(texts, at) if spoken else "",
                             author,
                             text,
-                            is_extracted(path) or any(len(line) >= MAX_LINE for line in text.split("\n")),
+                            extracted or any(len(line) >= MAX_LINE for line in text.split("\n")),
                         )
                     )
             self._writer.commit()

@@ -5,9 +5,9 @@ a hit can be looked up there.
 """
 
 import codecs
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 from ctxfs.index.chunks import LIMIT, TARGET, Chunk, cut
 
@@ -35,7 +35,7 @@ class Passage:
 
 
 def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return os.path.splitext(name)[1].lower()
 
 
 def is_extracted(name: str) -> bool:
