@@ -12,7 +12,7 @@ from ctxfs.index.chunks import MAX_LINE
 from ctxfs.index.formats import Unreadable, chunks_of, is_extracted, size_limit
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.reading import around, kind_of, read_attributes, stat_of
+from ctxfs.index.reading import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
 from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
@@ -221,7 +221,7 @@ class Follower:
                 confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
                 chunks = self._catalog.chunks_of(file)
                 texts = [break_up(text) for _, _, text, _ in chunks]
-                spoken, extracted = any(author for *_, author in chunks), is_extracted(path)
+                near, extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
                 for at, (chunk, heading, text, author) in enumerate(chunks):
                     self._writer.add(
                         WordDocument(
@@ -234,7 +234,7 @@ class Follower:
                             mtime_ns,
                             attributes,
                             confidence,
-                            around(texts, at) if spoken else "",
+                            around(texts, at) if near else "",
                             author,
                             text,
                             extracted or any(len(line) >= MAX_LINE for line in text.split("\n")),

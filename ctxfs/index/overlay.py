@@ -20,7 +20,7 @@ from ctxfs.index.formats import Unreadable, chunks_of, is_slow
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.reading import around, kind_of, read_attributes, stat_of
+from ctxfs.index.reading import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import Path, printable
 from ctxfs.store import beneath
@@ -164,7 +164,7 @@ class Overlay:
         file = self._last
         chunks = []
         broken = [self._break_up(chunk.text) for chunk in cuts]
-        spoken = any(chunk.author for chunk in cuts)
+        close = ranks_with_neighbours(kind, [chunk.author for chunk in cuts])
         for at, chunk in enumerate(cuts):
             self._last -= 1
             row = ChunkRow(
@@ -173,7 +173,7 @@ class Overlay:
             said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
             fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
             counts = Counter(term for field in fields for term in field)
-            near = Counter(self._analyse(around(broken, at) if spoken else ""))
+            near = Counter(self._analyse(around(broken, at) if close else ""))
             chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
         return _FreshFile(seen, digest, attributes, chunks)
 

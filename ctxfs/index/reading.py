@@ -13,6 +13,7 @@ from ctxfs.store import beneath
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 _SMALL_UNIT = 400  # characters
 _HEAD = 16_000  # bytes
+_STRUCTURED = frozenset(("code", "markdown", "html", "pdf"))
 
 
 def stat_of(found: os.stat_result) -> FileStat:
@@ -51,11 +52,13 @@ def _kind_of_place(path: str) -> str | None:
     return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
 
 
-def around(texts: list[str], at: int) -> str:
-    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself.
+def ranks_with_neighbours(kind: str, authors: Iterable[str]) -> bool:
+    """True for a file in which somebody speaks, or that may be a talk although nobody could be made out."""
+    return kind not in _STRUCTURED or any(authors)
 
-    For files in which somebody speaks.
-    """
+
+def around(texts: list[str], at: int) -> str:
+    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself."""
     if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
         return ""
     near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
