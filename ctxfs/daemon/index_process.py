@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from dataclasses import replace
 
 from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
@@ -42,7 +41,7 @@ def main() -> None:
     while data := os.read(0, 1 << 20):
         for order, value in reader.feed(data):
             if order == "start":
-                indexer = Indexer(replace(options_from_wire(value), leave_processor=True), outlet.send)
+                indexer = Indexer(options_from_wire(value), outlet.send)
                 indexer.start()
             elif indexer is None:
                 continue

@@ -62,6 +62,11 @@ class ChunkFacts:
     def __len__(self) -> int:
         return self._rows - self._dead
 
+    @property
+    def waiting(self) -> int:
+        """Living chunks without a vector."""
+        return int((self._alive[: self._rows] & (self._column("vector") < 0)).sum())
+
     def load(self, catalog: Catalog) -> None:
         """Take in what has changed in the catalog since the last time."""
         catalog.begin_reading()

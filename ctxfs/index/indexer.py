@@ -82,8 +82,6 @@ class Indexer:
             self._notify(Event("failed", traceback.format_exc()))
 
     def _follow_words(self) -> None:
-        if self._options.leave_processor:
-            leave_a_processor()
         follower = Follower(
             Catalog(self._options.folder),
             Words(self._options.folder / "words", make=True),
@@ -167,18 +165,6 @@ def merge_changes(orders: Iterable[Order]) -> list[Order]:
         else:
             merged.append((order, value))
     return merged
-
-
-def leave_a_processor() -> None:
-    """Keep this thread, and those that it starts, off one processor where there are several.
-
-    Whoever reads on a mount is woken by its answer, and would have to wait there for the end of what the kernel is doing for us: a tick
-    of four milliseconds, as measured, whatever our priority is.
-    """
-    with contextlib.suppress(OSError):
-        mine = sorted(os.sched_getaffinity(0))
-        if len(mine) > 1:
-            os.sched_setaffinity(0, mine[1:])
 
 
 def lower_priority() -> None:

@@ -26,14 +26,10 @@ class EmbedderSpec:
 
 @dataclass(frozen=True, slots=True)
 class IndexerOptions:
-    """What the indexer needs to know of the settings; `embedder` is None when meaning is switched off.
-
-    With `leave_processor` words are indexed on all processors but one, so that readers do not notice.
-    """
+    """What the indexer needs to know of the settings; `embedder` is None when meaning is switched off."""
 
     folder: HostPath
     embedder: EmbedderSpec | None
     threads: int
     max_file_bytes: int
     exact_below: int
-    leave_processor: bool = False

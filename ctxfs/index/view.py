@@ -92,7 +92,7 @@ class IndexView:
             if graph is not None and self.vectors.wants(graph.about):
                 self.vectors.use(graph)
             self.vectors.load(partial(self.catalog.embeddings.after, self.vectors.model))
-        self.behind = _behind(self.catalog)
+        self.behind = _behind(self.facts.waiting, len(self.facts))
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.caught_up(self._settled_stat)
@@ -170,9 +170,8 @@ def inode_of(folder: HostPath) -> int:
         return 0
 
 
-def _behind(catalog: Catalog) -> str:
+def _behind(waiting: int, total: int) -> str:
     """What to say while meaning has not caught up; empty when all but a few chunks are embedded."""
-    waiting, total = catalog.count_waiting()
     if waiting <= max(_FEW, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
