@@ -231,10 +231,13 @@ class Searcher:
         """Why meaning cannot be searched; empty if it can."""
         if self._spec is None:
             return _OFF
-        with contextlib.suppress(DamagedIndex), self._looking() as view:
-            spec = view.model.spec if view is not None and view.model is not None else self._spec
-            return "" if self._loaded(spec) else self._fault
-        return ""
+        try:
+            with self._looking() as view:
+                spec = view.model.spec if view is not None and view.model is not None else self._spec
+        except DamagedIndex:
+            return ""
+        # A model takes a fifth of a second to load: others may ask meanwhile.
+        return "" if self._loaded(spec) else self._fault
 
     def _as_vector(self, query: Query) -> _Asked:
         """The question as a vector of the model that answers. Others may ask meanwhile."""

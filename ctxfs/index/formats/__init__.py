@@ -7,7 +7,7 @@ a hit can be looked up there.
 import codecs
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ctxfs.index.chunks import LIMIT, TARGET, Chunk, cut
 
@@ -20,18 +20,6 @@ _PDF_FACTOR = 10
 
 class Unreadable(Exception):
     """The file is listed and not searched; the message says why, for `ctxfs status`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A paragraph of a document: where it stands, under which headings, who wrote it and when."""
-
-    text: str
-    first: int
-    last: int
-    heading: str = ""
-    author: str = ""
-    day: int | None = None
 
 
 def _suffix(name: str) -> str:
@@ -97,26 +85,26 @@ def chunks_of(name: str, data: bytes) -> list[Chunk]:
     return cut(name, text)
 
 
-def gather(passages: Iterable[Passage]) -> Iterator[Chunk]:
-    """Passages as chunks: neighbours of one heading, author and day joined up to TARGET, longer ones split at LIMIT."""
-    held: Passage | None = None
+def gather(passages: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Chunks as chunks: neighbours of one heading, author and day joined up to TARGET, longer ones split at LIMIT."""
+    held: Chunk | None = None
     for whole in passages:
         for passage in _split(whole):
             if held is not None and _alike(held, passage) and len(held.text) + len(passage.text) < TARGET:
                 held = replace(held, text=f"{held.text}\n{passage.text}", last=passage.last)
                 continue
             if held is not None:
-                yield _chunk(held)
+                yield held
             held = passage
     if held is not None:
-        yield _chunk(held)
+        yield held
 
 
-def _alike(one: Passage, other: Passage) -> bool:
+def _alike(one: Chunk, other: Chunk) -> bool:
     return (one.heading, one.author, one.day) == (other.heading, other.author, other.day)
 
 
-def _split(passage: Passage) -> Iterator[Passage]:
+def _split(passage: Chunk) -> Iterator[Chunk]:
     """Parts of a passage at spaces, each below LIMIT."""
     rest = passage.text.strip()
     while len(rest) > LIMIT:
@@ -126,7 +114,3 @@ def _split(passage: Passage) -> Iterator[Passage]:
         rest = rest[at:].lstrip()
     if rest:
         yield replace(passage, text=rest)
-
-
-def _chunk(passage: Passage) -> Chunk:
-    return Chunk(passage.text, passage.first, passage.last, passage.heading, passage.author, passage.day)

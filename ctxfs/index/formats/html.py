@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from ctxfs.index.formats import Passage
+from ctxfs.index.chunks import Chunk
 
 _SILENT = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "object"))
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -17,7 +17,7 @@ _SPACES = re.compile(r"\s+")
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
-def read_html(text: str) -> Iterator[Passage]:
+def read_html(text: str) -> Iterator[Chunk]:
     """The paragraphs that a reader of the page sees, in order."""
     parser = etree.HTMLParser(recover=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
     try:
@@ -32,10 +32,10 @@ def read_html(text: str) -> Iterator[Passage]:
         yield from _Reader(root).passages()
 
 
-def _without_tags(text: str) -> Iterator[Passage]:
+def _without_tags(text: str) -> Iterator[Chunk]:
     plain = _SPACES.sub(" ", _TAG.sub(" ", text)).strip()
     if plain:
-        yield Passage(plain, 1, text.count("\n") + 1)
+        yield Chunk(plain, 1, text.count("\n") + 1)
 
 
 class _Reader:
@@ -49,7 +49,7 @@ class _Reader:
         self._parts: list[str] = []
         self._first = self._last = 1
 
-    def passages(self) -> Iterator[Passage]:
+    def passages(self) -> Iterator[Chunk]:
         """Paragraphs with the trail of headings above them."""
         heading = 0
         walk = etree.iterwalk(self._root, events=("start", "end"))
@@ -76,7 +76,7 @@ class _Reader:
             self._parts.append(text)
         self._last = max(self._last, line or 0) + (text.count("\n") if text else 0)
 
-    def _paragraph(self, heading: int) -> Iterator[Passage]:
+    def _paragraph(self, heading: int) -> Iterator[Chunk]:
         said = _SPACES.sub(" ", "".join(self._parts)).strip()
         first = self._first
         self._parts = []
@@ -88,4 +88,4 @@ class _Reader:
             self._trail.append((heading, said[:200]))
         names = [name for _, name in self._trail]
         trail = names if names[:1] == [self._title] or not self._title else [self._title, *names]
-        yield Passage(said, first, max(first, self._last), " > ".join(trail))
+        yield Chunk(said, first, max(first, self._last), " > ".join(trail))

@@ -7,14 +7,15 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from email.utils import parseaddr
 
-from ctxfs.index.formats import Passage, decode
+from ctxfs.index.chunks import Chunk
+from ctxfs.index.formats import decode
 from ctxfs.index.formats.html import read_html
 
 _MESSAGE = re.compile(rb"^From \S+.*$", re.MULTILINE)
 _PARTS = 200
 
 
-def read_mail(data: bytes, *, many: bool) -> Iterator[Passage]:
+def read_mail(data: bytes, *, many: bool) -> Iterator[Chunk]:
     """The paragraphs of every message; lines are those of the message, or exact where its text is there as it was typed."""
     starts = [found.start() for found in _MESSAGE.finditer(data)] if many else []
     for start, end in zip(starts or [0], [*starts[1:], len(data)], strict=True):
@@ -25,7 +26,7 @@ def read_mail(data: bytes, *, many: bool) -> Iterator[Passage]:
         )
 
 
-def _read(data: bytes, first: int, last: int) -> Iterator[Passage]:
+def _read(data: bytes, first: int, last: int) -> Iterator[Chunk]:
     message = message_from_bytes(data, policy=policy.default)
     assert isinstance(message, EmailMessage)
     subject, author, day = _header(message, "subject"), _author(message), _day(message)
@@ -34,7 +35,7 @@ def _read(data: bytes, first: int, last: int) -> Iterator[Passage]:
         for paragraph in re.split(r"(\n\s*\n)", text):
             if paragraph.strip():
                 lines = (at, min(at + paragraph.rstrip().count("\n"), last)) if exact else (first, last)
-                yield Passage(paragraph.strip(), lines[0], lines[1], subject, author, day)
+                yield Chunk(paragraph.strip(), lines[0], lines[1], subject, author, day)
             at += paragraph.count("\n")
 
 

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from ctxfs.index.formats import Passage, Unreadable
+from ctxfs.index.chunks import Chunk
+from ctxfs.index.formats import Unreadable
 
 _SECONDS = 60
 
 
-def read_pdf(data: bytes) -> Iterator[Passage]:
+def read_pdf(data: bytes) -> Iterator[Chunk]:
     """The pages as passages; "lines" are pages. Unreadable if there is no text to be had."""
     try:
         done = subprocess.run(
@@ -28,4 +29,4 @@ def read_pdf(data: bytes) -> Iterator[Passage]:
     for number, page in enumerate(pages, 1):
         for paragraph in page.replace("\r\n", "\n").split("\n\n"):
             if paragraph.strip():
-                yield Passage(paragraph, number, number, f"page {number}")
+                yield Chunk(paragraph, number, number, f"page {number}")
