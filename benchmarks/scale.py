@@ -131,13 +131,12 @@ def give_vectors(index: Path, embedder: WordProjection) -> None:
     model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
     while waiting := stored.waiting(_BATCH):
         vectors = embedder.embed([text for _, _, text, _ in waiting])
-        catalog.begin()
-        pairs = [
-            (stored.add(model.id, str(row[0]).encode(), pack_vector(vector)), row[0])
-            for row, vector in zip(waiting, vectors, strict=True)
-        ]
-        stored.assign(pairs)
-        catalog.end()
+        with catalog.transaction():
+            pairs = [
+                (stored.add(model.id, str(row[0]).encode(), pack_vector(vector)), row[0])
+                for row, vector in zip(waiting, vectors, strict=True)
+            ]
+            stored.assign(pairs)
     total, _ = stored.count(model.id)
     build_graph(index, model.id, _DIMENSIONS, partial(stored.after, model.id), total, 2)
     catalog.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -67,6 +68,26 @@ def test_with_and_without_a_daemon_the_same_question_has_the_same_answer(offline
         offline.wait_idle()
         assert offline.run("search", "how are keys rotated", "--json") == before
         assert offline.run("context", "how are keys rotated", "--budget", "400") == context
+    finally:
+        offline.close()
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["no daemon", "daemon"])
+def test_a_full_reindex_reads_what_a_stat_does_not_show(offline: Live, served: bool) -> None:
+    # The index is wrong and every file is as it was: only reading them tells.
+    offline.run("reindex")
+    catalog = sqlite3.connect(offline.store / "index" / "catalog.db")
+    with catalog:
+        catalog.execute("UPDATE chunks SET text = replace(text, 'ninety days', 'a fortnight')")
+        assert catalog.execute("SELECT 1 FROM chunks WHERE text LIKE '%a fortnight%'").fetchone()
+    catalog.close()
+    if served:
+        offline.run("mount", str(offline.at))
+    try:
+        offline.run("reindex")
+        assert "a fortnight" in offline.run("context", "rotate signing keys", "--budget", "300")
+        offline.run("reindex", "--full")
+        assert "ninety days" in offline.run("context", "rotate signing keys", "--budget", "300")
     finally:
         offline.close()
 

@@ -320,10 +320,6 @@ class Catalog(Derived):
 
     # what ranking knows
 
-    def begin_reading(self) -> None:
-        """Look at one state of the catalog until `end`."""
-        self._db.execute("BEGIN")
-
     def _changed(self, files: str, values: Sequence[object] = ()) -> None:
         """Readers have to learn about `files` (a query for their numbers) anew."""
         self._db.execute(f"INSERT INTO changes(file) {files}", values)

@@ -69,8 +69,7 @@ class ChunkFacts:
 
     def load(self, catalog: Catalog) -> None:
         """Take in what has changed in the catalog since the last time."""
-        catalog.begin_reading()
-        try:
+        with catalog.one_state():
             seen, files = catalog.changes_after(self._seen)
             if files is None:
                 self._reset()
@@ -81,8 +80,6 @@ class ChunkFacts:
                 while part := list(islice(rows, _PART)):
                     self._take_in(part)
             self._seen = seen
-        finally:
-            catalog.end()
         if self._dead > max(_LEAST, self._rows // 2):
             self._compact()
 

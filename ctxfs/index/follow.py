@@ -150,14 +150,9 @@ class Follower:
         for start in range(0, len(candidates), _BATCH_FILES):
             if self.stop.is_set():
                 return
-            self._catalog.begin()
-            try:
+            with self._catalog.transaction():
                 for candidate in candidates[start : start + _BATCH_FILES]:
                     self._store(root, candidate)
-                self._catalog.end()
-            except BaseException:
-                self._catalog.abandon()
-                raise
             self._done += len(candidates[start : start + _BATCH_FILES])
             self.flush()
         self.flush()
@@ -241,9 +236,8 @@ class Follower:
                         )
                     )
             self._writer.commit()
-            self._catalog.begin()
-            self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
-            self._catalog.end()
+            with self._catalog.transaction():
+                self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
             self._progress(f"{self._done}/{self._total}" if self._total else "")
 
 

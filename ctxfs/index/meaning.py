@@ -103,13 +103,8 @@ class MeaningIndexer:
             self._notify(Event("anew", f"{self._stored.count_coming()}/{self._catalog.count_waiting()[1]}"))
 
     def _change_over(self, model: EmbeddingModel) -> None:
-        self._catalog.begin()
-        try:
+        with self._catalog.transaction():
             self._stored.change_over(model.id)
-            self._catalog.end()
-        except BaseException:
-            self._catalog.abandon()
-            raise
         drop_graph(self._options.folder)
         self._notify(Event("anew"))
         self._notify(Event("graph"))
@@ -120,15 +115,10 @@ class MeaningIndexer:
         known = self._stored.known(model.id, dict.fromkeys(digests))
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
         found = embedder.embed(list(new.values())) if new else ()
-        self._catalog.begin()
-        try:
+        with self._catalog.transaction():
             for digest, vector in zip(new, found, strict=True):
                 known[digest] = self._stored.add(model.id, digest, pack_vector(vector))
             assign((known[digest], chunk) for digest, (chunk, *_) in zip(digests, waiting, strict=True))
-            self._catalog.end()
-        except BaseException:
-            self._catalog.abandon()
-            raise
 
     def refresh_graph(self) -> None:
         """Bring the graph up to the vectors, in a process of its own, when enough have been added or are no longer used."""

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path as HostPath
 
 BUSY_MS = 10_000
@@ -19,18 +20,26 @@ class Derived:
         """Close the connection."""
         self._db.close()
 
-    def begin(self) -> None:
-        """Start a transaction; `end` commits it."""
-        self._db.execute("BEGIN IMMEDIATE")
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that the block writes, or, if it raises, nothing."""
+        yield from self._block("BEGIN IMMEDIATE")
 
-    def end(self) -> None:
-        """Commit the transaction that `begin` started."""
-        self._db.execute("COMMIT")
+    @contextlib.contextmanager
+    def one_state(self) -> Iterator[None]:
+        """All that the block reads is of one moment; others may write meanwhile."""
+        yield from self._block("BEGIN")
 
-    def abandon(self) -> None:
-        """Roll the open transaction back, if there is one."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+    def _block(self, begin: str) -> Iterator[None]:
+        self._db.execute(begin)
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # in a damaged file; what was raised says more
+                    self._db.execute("ROLLBACK")
+            raise
 
 
 def damage_of(error: BaseException) -> str:

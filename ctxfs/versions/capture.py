@@ -92,13 +92,11 @@ class Capture:
         """The commit is made: remember what everything looked like."""
         index = self._ledger.index
         try:
-            index.begin()
-            if self.gone:
-                index.forget_seen(self.gone)
-            index.remember(self.remembered)
-            index.end()
+            with index.transaction():
+                if self.gone:
+                    index.forget_seen(self.gone)
+                index.remember(self.remembered)
         except Exception:
-            index.abandon()
             log.exception("the path index could not be written; files will be read again")
 
     def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:

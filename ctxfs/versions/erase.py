@@ -231,10 +231,9 @@ class Eraser:
         repo.forget_helpers()
         ledger.trees.clear()
         ledger.forget_memory()
-        ledger.index.begin()
-        ledger.index.clear()
-        ledger.index.forget_seen(doomed.places | doomed.contents.keys())
-        ledger.index.end()
+        with ledger.index.transaction():
+            ledger.index.clear()
+            ledger.index.forget_seen(doomed.places | doomed.contents.keys())
         ledger.index.compact()
         ledger.open_head()
         elsewhere = {path: oid for path, oid, _ in ledger.index.places_of(doomed.blobs)}

@@ -240,25 +240,18 @@ class Ledger:
 
     def index_more(self, oids: Iterable[str]) -> None:
         """Take commits of another line into the path index, oldest first."""
-        self.index.begin()
-        try:
+        with self.index.transaction():
             for oid in oids:
                 if self.index.by_oid(oid) is None:
                     commit = decode_commit(oid, self.repo.read(oid))
                     self.index.add(commit, self.changes_of(commit), mainline=False)
-            self.index.end()
-        except BaseException:
-            self.index.abandon()
-            raise
 
     def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
         try:
-            self.index.begin()
-            self.seq = self.index.add(commit, rows)
-            self.index.end()
+            with self.index.transaction():
+                self.seq = self.index.add(commit, rows)
         except Exception:
             # Derived: what is missing is made up for at the next start, or by `catch_up`.
-            self.index.abandon()
             log.exception("the path index could not take in %s", commit.oid)
 
     def open_head(self) -> None:
@@ -288,16 +281,11 @@ class Ledger:
             self._reset_index()
             listed = self._missing("") or []
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
-        self.index.begin()
-        try:
+        with self.index.transaction():
             for oid in listed:
                 commit = decode_commit(oid, self.repo.read(oid))
                 if self.index.by_oid(oid) is None:
                     self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
-            self.index.end()
-        except BaseException:
-            self.index.abandon()
-            raise
         return len(listed)
 
     def changes_of(self, commit: Commit) -> list[PathChange]:
@@ -321,9 +309,8 @@ class Ledger:
         return self.repo.run("rev-list", "--topo-order", "--reverse", span).decode().split()
 
     def _reset_index(self) -> None:
-        self.index.begin()
-        self.index.clear()
-        self.index.end()
+        with self.index.transaction():
+            self.index.clear()
 
 
 def _is_blob(state: State) -> bool:

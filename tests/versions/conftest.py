@@ -125,9 +125,8 @@ def check_sound(past: Past, *, rebuild: bool = True) -> None:
         for (changes,) in [archive.changes_of([step.seq], "")]
         for change in changes
     }
-    archive.index.begin()
-    archive.index.clear()
-    archive.index.end()
+    with archive.index.transaction():
+        archive.index.clear()
     archive.ledger.open_head()
     again = {
         (step.commit.oid, change.path, change.what, change.oid, change.side)
