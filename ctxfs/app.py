@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
-from ctxfs.context.constructor import CANDIDATES, Constructor, Context, assemble
+from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
 from ctxfs.context.request import Request
 from ctxfs.context.tokens import open_tokenizer, upper_bound
+from ctxfs.context.world import Now, Then
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
@@ -61,7 +62,7 @@ class App:
             self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
         )
         self.tree = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
-        self._constructor = Constructor(self.tree, self._search)
+        self._constructor = Constructor(self._world)
         self._attach()
 
     def reload_settings(self) -> None:
@@ -138,9 +139,13 @@ class App:
                 return Grepped(lines[:limit], faults, more=True)
         return Grepped(lines, faults, more=False)
 
+    def _world(self, as_of: str) -> World:
+        ports = self.tree, self.searcher, self.archive, is_versioned
+        return Then(as_of, *ports) if as_of else Now(*ports)
+
     async def build(self, request: Request) -> Context:
         """Build a context for a request."""
-        return await self._constructor.build(request)
+        return await self._constructor.build(request, str(self.principal))
 
     def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
         """A session's own view of the store; to be closed with it."""
@@ -221,8 +226,8 @@ class App:
         return await blocking(self.searcher.search, query, below, limit)
 
     async def _pack(self, request: Request, answer: Answer) -> Context:
-        tokenizer = open_tokenizer(request.tokenizer)
-        return await blocking(assemble, request, [], list(answer.hits), tuple(answer.notes), tokenizer)
+        standing = await blocking(self.searcher.standing, {hit.path for hit in answer.hits})
+        return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), standing)
 
     def _attach(self) -> None:
         tree, folders = self.tree, self.layout.tree

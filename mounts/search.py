@@ -111,7 +111,7 @@ class SearchView:
     async def context(self, page: _Page, budget: int) -> bytes:
         """The packed answer within `budget` tokens."""
         if budget not in page.contexts:
-            request = Request(query=page.answer.query.text, budget=check_budget(budget))
+            request = Request((page.answer.query.text,), budget=check_budget(budget))
             page.contexts[budget] = (await self._pack(request, page.answer)).text.encode("utf-8", "replace")
         return page.contexts[budget]
 

@@ -1,25 +1,74 @@
-"""Build a context: candidates from search and pins, packed to the budget, rendered, accounted for."""
+"""Build a context: candidates from search, pins and recency, selected, packed to the budget, rendered, accounted for."""
 
 import errno
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
 
-from ctxfs.context.manifest import render_manifest
-from ctxfs.context.pack import Piece, Plan, pack
-from ctxfs.context.render import render_markdown
+from ctxfs.context.compress import compress
+from ctxfs.context.manifest import Account, render_manifest
+from ctxfs.context.pack import Limits, Plan, pack
+from ctxfs.context.piece import Exclusion, Piece, Why
+from ctxfs.context.render import render
 from ctxfs.context.request import Pin, Request
+from ctxfs.context.select import Rules, select
 from ctxfs.context.tokens import Tokenizer, open_tokenizer
 from ctxfs.index.answers import Answer, Hit
-from ctxfs.index.query import Query, parse_query
+from ctxfs.index.query import Query, parse_query, parse_time
+from ctxfs.index.standing import Standing
 from ctxfs.model.errors import invalid, path_error
-from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
 CANDIDATES = 400
+_SUMMARY_SHARE = 0.15  # of the budget, kept for what did not fit
 
-Search = Callable[[Query, Path, int], Awaitable[Answer]]
+
+class World(Protocol):
+    """What a context is made from: the tree as it is now, or as it was then."""
+
+    revision: str
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best `limit` units below a directory."""
+        ...
+
+    async def read(self, path: Path) -> bytes:
+        """A file. OSError."""
+        ...
+
+    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+        """What sets some of these files apart."""
+        ...
+
+    async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
+        """The version of each file that has a past."""
+        ...
+
+    def analyse(self, text: str) -> Sequence[str]:
+        """The words of a text as search counts them."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What of the tree is not in this world, and why."""
+        ...
+
+    @property
+    def index(self) -> Mapping[str, object]:
+        """What the index is made of, for the manifest."""
+        ...
+
+
+class Summarise(Protocol):
+    """Says in short what pieces say, within so many tokens. Configured by people: a model may be behind it."""
+
+    async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
+        """The summary. OSError or CommandError if there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +80,7 @@ class Context:
     plan: Plan
     notes: tuple[str, ...]
     found: int
+    account: Account = field(default_factory=Account)
 
     @property
     def tokens(self) -> int:
@@ -38,90 +88,216 @@ class Context:
         return self.plan.tokens
 
     @property
+    def sha256(self) -> str:
+        """Of the text as UTF-8."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
+
+    @property
     def manifest(self) -> bytes:
         """manifest.json."""
-        digest = hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
-        return render_manifest(self.request, self.plan, self.notes, digest)
+        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.account)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """All that may go into a context."""
+
+    pins: Sequence[Piece]
+    pieces: Sequence[Piece]
+    excluded: Sequence[Exclusion] = ()
+    notes: tuple[str, ...] = ()
+    found: int = 0
 
 
 class Constructor:
-    """Builds contexts over one tree. Deterministic: equal requests over an equal tree and index give equal bytes."""
+    """Builds contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
-    def __init__(self, tree: Mount, search: Search) -> None:
-        self._tree = tree
-        self._search = search
+    def __init__(
+        self,
+        world: Callable[[str], "World"],
+        summarise: Summarise | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`world`: of now for an empty text, else as of a version or time. `clock`: nanoseconds since the epoch."""
+        self._world = world
+        self._summarise = summarise
+        self._clock = clock
 
-    async def build(self, request: Request) -> Context:
-        """Raises OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a pin that is gone."""
+    async def build(self, request: Request, principal: str = "") -> Context:
+        """Raises OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a pin or version that is gone."""
         tokenizer = await blocking(open_tokenizer, request.tokenizer)
-        pins = [await self._read_pin(pin) for pin in request.pins]
-        answers = await self._ask(request)
-        notes = tuple(dict.fromkeys(note for answer in answers for note in (*answer.notes, *answer.remarks)))
-        hits = sorted(
-            (hit for answer in answers for hit in answer.hits), key=lambda hit: (-hit.score, hit.path, hit.chunk.first)
-        )
-        return await blocking(assemble, request, pins, hits, notes, tokenizer)
+        world = await blocking(self._world, request.as_of)
+        found = await self._gather(request, world)
+        if request.compress:
+            pieces = await blocking(compress, found.pieces, request.queries, world.analyse)
+            found = replace(found, pieces=pieces)
+        if request.summarise:
+            built = await self._with_summary(request, found, tokenizer)
+        else:
+            built = await blocking(assemble, request, found, tokenizer)
+        paths = {piece.path for piece in built.plan.chosen if piece.path}
+        revisions = await world.revisions(paths)
+        tokens = await blocking(_counted, built.plan.chosen, tokenizer)
+        account = Account(principal, world.revision, world.index, revisions, tokens)
+        return replace(built, account=account)
 
-    async def _ask(self, request: Request) -> list[Answer]:
-        query = parse_query(request.query)
-        if query.is_empty:
+    async def _gather(self, request: Request, world: World) -> Candidates:
+        pins = [await _read_pin(world, pin) for pin in request.pins]
+        answers = [await world.search(query, below, CANDIDATES) for query, below in _questions(request)]
+        notes = tuple(dict.fromkeys((*world.notes, *(n for each in answers for n in (*each.notes, *each.remarks)))))
+        best: dict[tuple[str, int, int, str], Piece] = {}
+        for hit in (hit for answer in answers for hit in answer.hits):
+            piece = _piece(hit, "search")
+            place = (piece.path, piece.first, piece.last, piece.text)
+            if place not in best or best[place].score < piece.score:
+                best[place] = piece
+        for piece in await self._newest(request, world):
+            best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
+        ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
+        standing = await world.standing({piece.path for piece in ordered})
+        now = self._clock()
+        rules = Rules(now, _since(request.fresh, now), request.min_score, standing)
+        kept, excluded = select(pins, ordered, rules)
+        return Candidates(pins, kept, excluded, notes, len(best))
+
+    async def _newest(self, request: Request, world: World) -> list[Piece]:
+        """The newest files, as if they answered as well as the median of what was found."""
+        if not request.recent:
             return []
-        query = _narrowed(query, request.kinds)
-        return [await self._search(query, below, CANDIDATES) for below in request.paths or (ROOT,)]
+        pieces: list[Piece] = []
+        for below in request.paths or (ROOT,):
+            newest = await world.search(
+                _narrowed(parse_query("since:1970-01-02"), request.kinds), below, request.recent
+            )
+            pieces += [_piece(hit, "recent") for hit in newest.hits]
+        pieces.sort(key=lambda piece: (-piece.mtime_ns, piece.path))
+        return [replace(piece, score=0.0, signals=(), shares=()) for piece in pieces[: request.recent]]
 
-    async def _read_pin(self, pin: Pin) -> Piece:
-        try:
-            data = await self._tree.read(pin.path)
-        except FileNotFoundError as error:
-            raise path_error(
-                errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist"
-            ) from error
-        lines = data.decode("utf-8", "replace").split("\n")
-        last = min(pin.last or len(lines), len(lines))
-        text = "\n".join(lines[pin.first - 1 : last]).strip("\n")
-        digest = hashlib.sha256(data).hexdigest()
-        return Piece(str(pin.path), pin.first, max(last, pin.first), text, sha256=digest, pinned=True)
+    async def _with_summary(self, request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
+        """What fits, and somebody's summary of what did not."""
+        if self._summarise is None:
+            raise invalid("summarise", "there is no summariser: set context.summariser in ctxfs.toml")
+        room = int(request.budget * _SUMMARY_SHARE)
+        smaller = replace(request, budget=max(1, request.budget - room))
+        first = await blocking(assemble, smaller, found, tokenizer)
+        left = [out.piece for out in first.plan.excluded if out.reason in ("budget", "quota")]
+        if not left:
+            return await blocking(assemble, request, found, tokenizer)
+        said = (await self._summarise(request.title, left, room)).strip()
+        origin = tuple(dict.fromkeys(piece.path for piece in left))
+        derived = Piece("", 0, 0, said, why="derived", origin=origin[:20])
+        return await blocking(_append, request, first, derived, tokenizer)
 
 
-def assemble(
-    request: Request, pins: list[Piece], hits: list[Hit], notes: tuple[str, ...], tokenizer: Tokenizer
-) -> Context:
+def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
     """Pack and render what was found. Pure but for the tokenizer; blocks for some milliseconds."""
 
-    def render(pieces: "list[Piece] | tuple[Piece, ...]") -> str:
-        return render_markdown(request.query, notes, pieces)
+    def rendered(pieces: Sequence[Piece]) -> str:
+        return render(request.title, found.notes, pieces, request.format, request.order)
 
-    if pins:
-        needed = tokenizer.count(render(pins))
+    if found.pins:
+        needed = tokenizer.count(rendered(found.pins))
         if needed > request.budget:
             raise invalid(
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
-    plan = pack([*pins, *map(_piece, hits)], request.budget, render, tokenizer.count)  # type: ignore[arg-type]  # any sequence of pieces renders
-    text = _fitted(render(plan.chosen), plan, request.budget, tokenizer)
+    limits = Limits(request.budget, request.quotas, request.reserves)
+    plan = pack([*found.pins, *found.pieces], limits, rendered, tokenizer.count)
+    plan.excluded[:0] = found.excluded
+    text = rendered(plan.chosen)
     plan.tokens = tokenizer.count(text)
-    return Context(request, text, plan, notes, len(hits))
+    if not plan.chosen and plan.tokens > request.budget:
+        text = _start_of(text, request, tokenizer)
+        plan.tokens = tokenizer.count(text)
+    return Context(request, text, plan, found.notes, found.found)
 
 
-def _fitted(text: str, plan: Plan, budget: int, tokenizer: Tokenizer) -> str:
-    """A budget too small even for the heading gets as much of it as fits: a ceiling has no exceptions."""
-    if plan.chosen or tokenizer.count(text) <= budget:
-        return text
+def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
+    """A budget too small even for the heading gets as much of it as fits: a ceiling has no exceptions.
+
+    Half a heading is of use, half a JSON value is not: other formats are empty then.
+    """
+    if request.format != "markdown":
+        return ""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if tokenizer.count(text[:middle]) <= budget else (low, middle - 1)
+        low, high = (middle, high) if tokenizer.count(text[:middle]) <= request.budget else (low, middle - 1)
+    while low and tokenizer.count(text[:low]) > request.budget:
+        low -= 1  # counts need not grow with the text
     return text[:low]
 
 
+def _append(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
+    """The context with a derived piece, of which as many lines or words as there is room for."""
+    words = derived.text.split(" ")
+    low, high = 0, len(words)
+    text, chosen = built.text, built.plan.chosen
+    while low < high:
+        middle = (low + high + 1) // 2
+        part = replace(derived, text=" ".join(words[:middle]), cut=middle < len(words))
+        tried = render(request.title, built.notes, [*built.plan.chosen, part], request.format, request.order)
+        if tokenizer.count(tried) <= request.budget:
+            low, text, chosen = middle, tried, [*built.plan.chosen, part]
+        else:
+            high = middle - 1
+    plan = Plan(chosen, built.plan.excluded, tokenizer.count(text))
+    return replace(built, request=request, text=text, plan=plan)
+
+
+def _counted(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, int]:
+    return {at: tokenizer.count(piece.text) for at, piece in enumerate(pieces)}
+
+
+def _questions(request: Request) -> list[tuple[Query, Path]]:
+    queries = [_narrowed(query, request.kinds) for query in map(parse_query, request.queries) if not query.is_empty]
+    return [(query, below) for query in queries for below in request.paths or (ROOT,)]
+
+
 def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
-    if not kinds:
-        return query
-    parsed = {name: getattr(query, name) for name in Query.__slots__}
-    return Query(**{**parsed, "kinds": (*query.kinds, *kinds)})
+    return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
-def _piece(hit: Hit) -> Piece:
+def _since(fresh: str, now_ns: int) -> int:
+    if not fresh:
+        return 0
+    since = parse_time(fresh, datetime.fromtimestamp(now_ns / 1e9, UTC))
+    if since is None:
+        raise invalid("fresh", f"fresh = '{printable(fresh)}': an age such as 7d, or a date, is needed")
+    return since
+
+
+async def _read_pin(world: World, pin: Pin) -> Piece:
+    try:
+        data = await world.read(pin.path)
+    except FileNotFoundError as error:
+        raise path_error(errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist") from error
+    except OSError as error:
+        raise path_error(
+            error.errno or errno.EIO,
+            pin.path,
+            f"pinned file '{printable(str(pin.path))}' cannot be read: {error.strerror}",
+        ) from error
+    lines = data.decode("utf-8", "replace").split("\n")
+    if pin.first > len(lines):
+        raise invalid("pins", f"pin '{pin}': the file has {len(lines)} lines")
+    last = min(pin.last or len(lines), len(lines))
+    return Piece(
+        str(pin.path),
+        pin.first,
+        last,
+        pinned_text(lines, pin.first, last),
+        sha256=hashlib.sha256(data).hexdigest(),
+        why="pin",
+    )
+
+
+def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
+    """What a pin of these lines says."""
+    return "\n".join(lines[first - 1 : last]).strip("\n")
+
+
+def _piece(hit: Hit, why: Why) -> Piece:
     chunk = hit.chunk
     return Piece(
         chunk.path,
@@ -131,6 +307,17 @@ def _piece(hit: Hit) -> Piece:
         heading=chunk.heading,
         score=hit.score,
         signals=tuple((name, round(value, 4)) for name, value in sorted(hit.signals.items())),
+        shares=tuple((name, round(value, 4)) for name, value in sorted(hit.shares.items())),
         sha256=chunk.sha256,
+        why=why,
         day=chunk.day,
+        kind=chunk.kind,
+        mtime_ns=chunk.mtime_ns,
     )
+
+
+def from_answer(request: Request, answer: Answer, tokenizer: Tokenizer, standing: Mapping[str, Standing]) -> Context:
+    """The context of an answer that is at hand, without asking again."""
+    hits = [_piece(hit, "search") for hit in answer.hits]
+    kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
+    return assemble(request, Candidates((), kept, excluded, tuple(answer.notes), len(hits)), tokenizer)

@@ -1,37 +1,87 @@
-"""What is in a context and what was left out, and why: manifest.json. Pure."""
+"""What is in a context and what was left out, and why: manifest.json, and reading it back. Pure."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
 
 from ctxfs import __version__
-from ctxfs.context.pack import Piece, Plan
-from ctxfs.context.request import Request
+from ctxfs.context.pack import Plan
+from ctxfs.context.piece import Piece
+from ctxfs.context.request import Request, make_request
+from ctxfs.model.errors import invalid
 from ctxfs.model.path import printable
 
-FORMAT = 1
+FORMAT = 2
+SCHEMA_FILE = "manifest.schema.json"
 
 
-def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], context_sha256: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a manifest says besides the plan: who asked, of what, with what."""
+
+    principal: str = ""
+    revision: str = ""
+    index: Mapping[str, object] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)  # path → the version that a source had
+    tokens: Mapping[int, int] = field(default_factory=dict)  # place in `chosen` → tokens of the piece alone
+
+
+def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, account: Account) -> bytes:
     """The manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
     body = {
         "format": FORMAT,
         "ctxfs": __version__,
-        "request": {
-            "query": printable(request.query),
+        "request": request.record(),
+        "principal": account.principal,
+        "revision": account.revision,
+        "index": dict(account.index),
+        "context": {
+            "tokens": plan.tokens,
             "budget": request.budget,
             "tokenizer": request.tokenizer,
-            "paths": [printable(str(path)) for path in request.paths],
-            "kinds": list(request.kinds),
-            "pins": [printable(f"{pin.path}:{pin.first}-{pin.last or ''}") for pin in request.pins],
+            "format": request.format,
+            "sha256": sha256,
         },
-        "context": {"tokens": plan.tokens, "sha256": context_sha256},
         "notes": list(notes),
-        "items": [
-            {**_place(piece), "why": "pin" if piece.pinned else "search", "signals": dict(piece.signals)}
-            for piece in plan.chosen
+        "items": [_item(piece, account, at) for at, piece in enumerate(plan.chosen)],
+        "excluded": [
+            {**_place(out.piece), "reason": out.reason, **({"for": printable(out.other)} if out.other else {})}
+            for out in plan.excluded
         ],
-        "excluded": [{**_place(out.piece), "reason": out.reason} for out in plan.excluded],
     }
-    return (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
+    said: dict[str, object] = {
+        **_place(piece),
+        "why": piece.why,
+        "kind": piece.kind,
+        "revision": account.revisions.get(piece.path, ""),
+        "tokens": account.tokens.get(at, 0),
+        "digest": digest(piece.text),
+        "signals": dict(piece.signals),
+        "shares": dict(piece.shares),
+    }
+    if piece.day:
+        said["day"] = piece.day
+    if piece.heading:
+        said["heading"] = printable(piece.heading)
+    if piece.mtime_ns:
+        said["mtime_ns"] = piece.mtime_ns
+    if piece.cut or not piece.path:
+        said |= {"cut": piece.cut, "text": printable(piece.text)}  # not what the lines say by themselves
+    if piece.origin:
+        said["origin"] = [printable(path) for path in piece.origin]
+    return said
+
+
+def digest(text: str) -> str:
+    """By which the text of an item is known again."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _place(piece: Piece) -> dict[str, object]:
@@ -42,3 +92,62 @@ def _place(piece: Piece) -> dict[str, object]:
         "sha256": piece.sha256,
         "score": round(piece.score, 4),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that was read back; pieces have no text where the source has it."""
+
+    request: Request
+    sha256: str
+    tokens: int
+    notes: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    revisions: Mapping[str, str]
+    digests: tuple[str, ...]
+    body: Mapping[str, Any]
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest; EINVAL says what is wrong with it."""
+    try:
+        body = json.loads(data.decode("utf-8"))
+        if body["format"] != FORMAT:
+            raise invalid("manifest", f"format {body['format']} of manifests is not known here; this is {FORMAT}")
+        return Manifest(
+            make_request(body["request"], 1),
+            str(body["context"]["sha256"]),
+            int(body["context"]["tokens"]),
+            tuple(map(str, body["notes"])),
+            tuple(map(_read_item, body["items"])),
+            {str(item["path"]): str(item["revision"]) for item in body["items"]},
+            tuple(str(item["digest"]) for item in body["items"]),
+            body,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise invalid("manifest", f"this is no manifest: {type(error).__name__}: {error}") from error
+
+
+def _read_item(item: Mapping[str, Any]) -> Piece:
+    return Piece(
+        str(item["path"]),
+        int(item["first"]),
+        int(item["last"]),
+        str(item.get("text", "")),
+        heading=str(item.get("heading", "")),
+        score=float(item["score"]),
+        signals=tuple(sorted((str(name), float(value)) for name, value in item["signals"].items())),
+        shares=tuple(sorted((str(name), float(value)) for name, value in item["shares"].items())),
+        sha256=str(item["sha256"]),
+        why=item["why"],
+        day=item.get("day"),
+        kind=str(item["kind"]),
+        mtime_ns=int(item.get("mtime_ns", 0)),
+        cut=bool(item.get("cut")),
+        origin=tuple(map(str, item.get("origin", ()))),
+    )
+
+
+def schema() -> bytes:
+    """The JSON Schema of manifests."""
+    return files("ctxfs.context").joinpath(SCHEMA_FILE).read_bytes()

@@ -5,89 +5,188 @@ still get their chance. The rendered whole is counted, because tokens of parts d
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Literal
 
-Reason = Literal["budget", "duplicate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of lines that may go in; `rank` is its place among the candidates, pins come before all others."""
-
-    path: str
-    first: int
-    last: int
-    text: str
-    heading: str = ""
-    score: float = 0.0
-    signals: tuple[tuple[str, float], ...] = ()
-    sha256: str = ""
-    pinned: bool = False
-    day: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusion:
-    """A candidate that was left out."""
-
-    piece: Piece
-    reason: Reason
+from ctxfs.context.piece import Exclusion, Piece, Reason
 
 
 @dataclass(slots=True)
 class Plan:
-    """What goes in, in reading order of choice, and what does not."""
+    """What goes in, in the order of choice, and what does not."""
 
     chosen: list[Piece] = field(default_factory=list)
     excluded: list[Exclusion] = field(default_factory=list)
     tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Tokens: of the whole, at most of a kind, and at least of a kind."""
+
+    budget: int
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    reserves: Mapping[str, int] = field(default_factory=dict)
+
+
 _ROUNDS = 6
-_THRIFT = 0.25  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
+_THRIFT = 0.35  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _MOST_CHARACTERS = 20  # no tokenizer gets more characters than this out of a token, over a whole piece
+_FULL = 0.95  # of the budget: below it the best of what is too long is cut to fit
+_CUTS = 8
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
 
 
-def pack(pieces: Sequence[Piece], budget: int, render: Render, count: Count) -> Plan:
-    """The best pieces whose rendering is within `budget` tokens; pins are assumed to fit (the caller checks).
+def pack(pieces: Sequence[Piece], limits: Limits, render: Render, count: Count) -> Plan:
+    """The best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
 
     Costs of pieces are estimated one by one and the whole is counted at the end; what is over is taken out from the
     lowest rank upwards, and what was left out for its estimate is tried again in the space that remains.
     """
-    plan = Plan()
-    seen: set[str] = set()
-    waiting: list[tuple[Piece, int]] = []
-    opened: set[str] = set()
-    left = budget - count(render(()))
-    for piece in _by_value(pieces):
-        body = " ".join(piece.text.split())
-        if body in seen and not piece.pinned:
-            plan.excluded.append(Exclusion(piece, "duplicate"))
-            continue
-        seen.add(body)
-        if not piece.pinned and len(body) > left * _MOST_CHARACTERS:
-            plan.excluded.append(Exclusion(piece, "budget"))  # hopeless: not worth counting
-            continue
-        header = 0 if piece.path in opened else count(piece.path) + _HEADER_TOKENS
-        cost = _body_cost(piece, count) + header
-        if piece.pinned or cost <= left:
-            plan.chosen.append(piece)
-            opened.add(piece.path)
-            left -= cost
+    return _Packing(limits, render, count).run(_by_value(pieces))
+
+
+class _Packing:
+    """One packing: what is in so far, what waits for room, and what each kind has used."""
+
+    def __init__(self, limits: Limits, render: Render, count: Count) -> None:
+        self._limits = limits
+        self._render = render
+        self._count = count
+        self._plan = Plan()
+        self._waiting: list[tuple[Piece, int]] = []
+        self._opened: set[str] = set()
+        self._used = Counter[str]()
+        self._left = limits.budget - count(render(()))
+
+    def run(self, pieces: Sequence[Piece]) -> Plan:
+        """Pins, then what kinds have reserved, then the rest by value."""
+        pins = [piece for piece in pieces if piece.pinned]
+        others = [piece for piece in pieces if not piece.pinned]
+        for pin in pins:
+            self._take(pin, self._cost(pin))
+        taken = self._take_reserved(others)
+        for piece in others:
+            if id(piece) not in taken:
+                self._offer(piece)
+        self._shrink()
+        self._grow()
+        self._cut_to_fit()
+        self._plan.excluded.extend(Exclusion(piece, self._reason(piece, cost)) for piece, cost in self._waiting)
+        return self._plan
+
+    def _take_reserved(self, pieces: Sequence[Piece]) -> set[int]:
+        open_for = {kind: least for kind, least in self._limits.reserves.items() if least}
+        taken: set[int] = set()
+        for piece in pieces if open_for else ():
+            if self._used[piece.kind] < open_for.get(piece.kind, 0):
+                cost = self._cost(piece)
+                if cost <= self._left and self._allows(piece, cost):
+                    self._take(piece, cost)
+                    taken.add(id(piece))
+        return taken
+
+    def _offer(self, piece: Piece) -> None:
+        if len(piece.text) > 2 * self._left * _MOST_CHARACTERS:
+            self._waiting.append((piece, self._limits.budget + 1))  # hopeless as a whole: not worth counting
+            return
+        cost = self._cost(piece)
+        if cost <= self._left and self._allows(piece, cost):
+            self._take(piece, cost)
         else:
-            waiting.append((piece, cost))
-    _shrink(plan, budget, render, count)
-    _grow(plan, waiting, budget, render, count)
-    plan.excluded.extend(Exclusion(piece, "budget") for piece, _ in waiting)
-    return plan
+            self._waiting.append((piece, cost))
+
+    def _take(self, piece: Piece, cost: int) -> None:
+        self._plan.chosen.append(piece)
+        self._opened.add(piece.path)
+        self._used[piece.kind] += cost
+        self._left -= cost
+
+    def _cost(self, piece: Piece) -> int:
+        header = 0 if piece.path in self._opened else self._count(piece.path) + _HEADER_TOKENS
+        return self._count(piece.text) + self._count(piece.heading) + _CITATION_TOKENS + header
+
+    def _allows(self, piece: Piece, cost: int) -> bool:
+        quota = self._limits.quotas.get(piece.kind)
+        return quota is None or self._used[piece.kind] + cost <= quota
+
+    def _reason(self, piece: Piece, cost: int) -> Reason:
+        return "quota" if cost <= self._limits.budget and not self._allows(piece, cost) else "budget"
+
+    def _whole(self, more: Sequence[Piece] = ()) -> int:
+        return self._count(self._render([*self._plan.chosen, *more]))
+
+    def _shrink(self) -> None:
+        """Take out what is over: what was chosen last, and so what a kind had reserved at the very end."""
+        plan = self._plan
+        plan.tokens = self._whole()
+        while plan.tokens > self._limits.budget:
+            at = next((n for n in range(len(plan.chosen) - 1, -1, -1) if not plan.chosen[n].pinned), None)
+            if at is None:
+                return
+            piece = plan.chosen.pop(at)
+            cost = self._cost(piece)
+            self._used[piece.kind] -= cost
+            self._waiting.append((piece, cost))
+            plan.tokens = self._whole()
+
+    def _grow(self) -> None:
+        """Estimates add up to more than the whole costs: use the difference, best first, with few counts of the whole."""
+        plan, budget = self._plan, self._limits.budget
+        estimated = max(1, sum(self._cost(piece) for piece in plan.chosen))
+        for _ in range(_ROUNDS):
+            scale = min(1.0, plan.tokens / estimated)
+            left = budget - plan.tokens
+            added: list[tuple[Piece, int]] = []
+            used = Counter[str]()
+            for piece, cost in self._waiting:
+                if cost * scale <= left and self._allows(piece, used[piece.kind] + cost):
+                    added.append((piece, cost))
+                    used[piece.kind] += cost
+                    left -= int(cost * scale)
+            tokens = plan.tokens
+            while added:
+                tokens = self._whole([piece for piece, _ in added])
+                if tokens <= budget:
+                    break
+                del added[-max(1, len(added) // 4) :]
+            if not added:
+                return
+            for piece, cost in added:
+                self._take(piece, cost)
+            plan.tokens = tokens
+            estimated += sum(cost for _, cost in added)
+            taken = {id(piece) for piece, _ in added}
+            self._waiting[:] = [item for item in self._waiting if id(item[0]) not in taken]
+
+    def _cut_to_fit(self) -> None:
+        """Where much room is left and only long pieces wait: the first lines of the best of them."""
+        plan, budget = self._plan, self._limits.budget
+        for item in self._waiting[:_CUTS]:
+            if plan.tokens >= _FULL * budget:
+                return
+            cut = self._longest_start(item[0])
+            if cut is not None and self._allows(cut, cost := self._cost(cut)):
+                self._take(cut, cost)
+                plan.tokens = self._whole()
+                self._waiting.remove(item)
+
+    def _longest_start(self, piece: Piece) -> Piece | None:
+        """As many of its first lines as there is room for; None if not even one goes in."""
+        lines = piece.text.split("\n")
+        low, high = 0, len(lines) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            part = piece.shortened("\n".join(lines[:middle]), piece.first + middle - 1)
+            low, high = (middle, high) if self._whole([part]) <= self._limits.budget else (low, middle - 1)
+        text = "\n".join(lines[:low]).rstrip("\n")
+        return piece.shortened(text, piece.first + text.count("\n")) if text.strip() else None
 
 
 def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
@@ -98,45 +197,3 @@ def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
     pins = [piece for piece in pieces if piece.pinned]
     others = [piece for piece in pieces if not piece.pinned]
     return pins + sorted(others, key=lambda piece: thrift * math.log(len(piece.text) + 1) - piece.score)
-
-
-def _shrink(plan: Plan, budget: int, render: Render, count: Count) -> None:
-    plan.tokens = count(render(plan.chosen))
-    while plan.tokens > budget:
-        position = max((n for n, piece in enumerate(plan.chosen) if not piece.pinned), default=None)
-        if position is None:
-            return
-        plan.excluded.append(Exclusion(plan.chosen.pop(position), "budget"))
-        plan.tokens = count(render(plan.chosen))
-
-
-def _grow(plan: Plan, waiting: list[tuple[Piece, int]], budget: int, render: Render, count: Count) -> None:
-    """Estimates add up to more than the whole costs: use the difference, best first, with few counts of the whole."""
-    estimated = max(1, sum(_body_cost(piece, count) for piece in plan.chosen))
-    for _ in range(_ROUNDS):
-        scale = min(1.0, plan.tokens / estimated)
-        left = budget - plan.tokens
-        added: list[tuple[Piece, int]] = []
-        for item in waiting:
-            if item[1] * scale <= left:
-                added.append(item)
-                left -= int(item[1] * scale)
-        if not added:
-            return
-        tokens = plan.tokens
-        while added:
-            tokens = count(render([*plan.chosen, *(piece for piece, _ in added)]))
-            if tokens <= budget:
-                break
-            del added[-max(1, len(added) // 4) :]
-        if not added:
-            return
-        plan.chosen.extend(piece for piece, _ in added)
-        plan.tokens = tokens
-        estimated += sum(cost for _, cost in added)
-        taken = {id(piece) for piece, _ in added}
-        waiting[:] = [item for item in waiting if id(item[0]) not in taken]
-
-
-def _body_cost(piece: Piece, count: Count) -> int:
-    return count(piece.text) + count(piece.heading) + _CITATION_TOKENS

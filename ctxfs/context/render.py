@@ -1,43 +1,104 @@
-"""How a context reads. Pure: pieces in, Markdown out; one header a source, a short citation at each piece."""
+"""How a context reads. Pure: pieces in, a text out; one header a source, a short citation at each piece.
 
-from collections.abc import Sequence
+Sources are numbered `[n]` in the order in which they stand, and cited as `[n:first-last]`, in every format.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
+from xml.sax.saxutils import escape, quoteattr
 
-from ctxfs.context.pack import Piece
+from ctxfs.context.piece import Piece
+from ctxfs.context.request import Format, Order
 from ctxfs.model.path import printable
+
+NAMES: Mapping[Format, str] = {
+    "markdown": "context.md",
+    "xml": "context.xml",
+    "json": "context.json",
+    "messages": "messages.json",
+}
+_DERIVED = "summary of what did not fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The pieces of one file, in the order of lines, under the number by which they are cited."""
+
+    number: int
+    path: str
+    pieces: Sequence[Piece]
+
+    @property
+    def day(self) -> int | None:
+        """The date that all pieces share, as an ordinal."""
+        days = {piece.day for piece in self.pieces}
+        return next(iter(days)) if len(days) == 1 else None
+
+
+def render(
+    query: str, notes: Sequence[str], pieces: Sequence[Piece], form: Format = "markdown", order: Order = "rank"
+) -> str:
+    """The whole context."""
+    return _RENDERERS[form](query, notes, sources_of(pieces, order))
+
+
+def sources_of(pieces: Sequence[Piece], order: Order = "rank") -> list[Source]:
+    """Sources in the order in which they stand. `rank`: by their best piece (the order given). `edges`: the best first
+    and last, the poorest in the middle, where models look least (Liu et al. 2024). `time`: the oldest first."""
+    best: dict[str, int] = {}
+    for piece in pieces:
+        best.setdefault(piece.path, len(best))
+    ordered = sorted(pieces, key=lambda piece: (best[piece.path], piece.first, piece.last))
+    groups = [(path, list(inside)) for path, inside in groupby(ordered, key=lambda piece: piece.path)]
+    if order == "edges":
+        groups = groups[0::2] + groups[1::2][::-1]
+    elif order == "time":
+        groups.sort(key=lambda group: (min(map(_moment, group[1])), group[0]))
+    return [Source(number, path, inside) for number, (path, inside) in enumerate(groups, 1)]
+
+
+def _moment(piece: Piece) -> tuple[int, int]:
+    """When a piece was said, or else written."""
+    return (piece.day or date.fromtimestamp(piece.mtime_ns / 1e9).toordinal(), piece.mtime_ns)
 
 
 def render_markdown(query: str, notes: Sequence[str], pieces: Sequence[Piece]) -> str:
-    """The whole context; pieces of one source stand together in the order of their lines.
+    """The whole context as Markdown, the best sources first."""
+    return _markdown(query, notes, sources_of(pieces))
 
-    Sources come in the order of their best piece, numbered `[n]`. A piece of several lines is preceded by `[n:first-last]`, a single
-    line by its number as in `grep -n`: half of a dialogue's citations would otherwise be brackets. The directory that
-    all sources share is named once, above them, and so is the date that all pieces of a source share.
+
+def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
+    """A piece of several lines is preceded by `[n:first-last]`, a single line by its number as in `grep -n`: half of a dialogue's
+    citations would otherwise be brackets. The directory that all sources share is named once, above them, and so is the date
+    that all pieces of a source share.
     """
     lines: list[str] = []
     if query.strip():
         lines.append(f"# {' '.join(query.split())}")
     lines.extend(f"> {note}" for note in notes)
-    sources = _by_source(pieces)
-    shared = _shared_directory([path for path, _ in sources])
+    shared = _shared_directory([source.path for source in sources])
     if shared:
         lines.append(f"\nBelow {printable(shared)}")
-    for number, (path, inside) in enumerate(sources, 1):
-        days = {piece.day for piece in inside}
-        day = next(iter(days)) if len(days) == 1 else None
-        lines.append(f"\n## [{number}] {printable(path.removeprefix(shared))}{_dated(day)}")
+    for source in sources:
+        day = source.day
+        lines.append(f"\n## [{source.number}] {printable(source.path.removeprefix(shared)) or _DERIVED}{_dated(day)}")
         loose = True
-        for piece in inside:
+        for piece in source.pieces:
             own_day = "" if day is not None else _dated(piece.day)
-            loose = _render_piece(lines, number, piece, own_day, loose)
-    if not pieces:
+            loose = _markdown_piece(lines, source.number, piece, own_day, loose)
+    if not sources:
         lines.append("\nNothing found." if not notes else "\nNothing to show.")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _render_piece(lines: list[str], number: int, piece: Piece, day: str, loose: bool) -> bool:
+def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose: bool) -> bool:
     """Append one piece; a single line stands beside its citation. True if the next one needs an empty line before it."""
+    if not piece.path:
+        lines.append(f"\nDerived from {', '.join(map(printable, piece.origin))}:\n{printable(piece.text)}")
+        return True
     if piece.first == piece.last and not piece.heading and not _is_code(piece.path):
         lines.append(f"{chr(10) if loose else ''}{piece.first}:{day} {printable(piece.text)}")
         return False
@@ -48,25 +109,95 @@ def _render_piece(lines: list[str], number: int, piece: Piece, day: str, loose: 
     return True
 
 
+def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
+    lines = [f"<context query={_attribute(query)}>" if query.strip() else "<context>"]
+    lines.extend(f"<note>{_escaped(note)}</note>" for note in notes)
+    for source in sources:
+        lines.append(f'<source n="{source.number}" path={_attribute(source.path or _DERIVED)}{_xml_date(source.day)}>')
+        for piece in source.pieces:
+            named = f" heading={_attribute(piece.heading)}" if piece.heading else ""
+            own = "" if source.day is not None else _xml_date(piece.day)
+            place = f'lines="{_span(piece)}"' if piece.path else f"derived-from={_attribute(', '.join(piece.origin))}"
+            lines.append(f"<text {place}{own}{named}>{_escaped(piece.text)}</text>")
+        lines.append("</source>")
+    lines.append("</context>")
+    return "\n".join(lines) + "\n"
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_xml_safe(" ".join(printable(text).split())))
+
+
+def _escaped(text: str) -> str:
+    return escape(_xml_safe(printable(text)))
+
+
+def _xml_safe(text: str) -> str:
+    """XML 1.0 has no way to say most control characters."""
+    return "".join(c if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff") else "\ufffd" for c in text)
+
+
+def _xml_date(day: int | None) -> str:
+    dated = _dated(day).strip()
+    return f' date="{dated}"' if dated else ""
+
+
+def _json(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
+    body: dict[str, object] = {"query": query}
+    if notes:
+        body["notes"] = list(notes)
+    body["sources"] = [
+        {
+            "n": source.number,
+            "path": printable(source.path) or _DERIVED,
+            "pieces": list(map(_json_piece, source.pieces)),
+        }
+        for source in sources
+    ]
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _json_piece(piece: Piece) -> dict[str, object]:
+    said: dict[str, object] = {"lines": _span(piece)} if piece.path else {"derived_from": list(piece.origin)}
+    if dated := _dated(piece.day).strip():
+        said["date"] = dated
+    if piece.heading:
+        said["heading"] = printable(piece.heading)
+    return {**said, "text": printable(piece.text)}
+
+
+def _messages(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
+    """Chat messages as most APIs take them: what is known, then the question."""
+    said = [{"role": "system", "content": _markdown("", notes, sources)}]
+    if query.strip():
+        said.append({"role": "user", "content": query})
+    return json.dumps(said, ensure_ascii=False) + "\n"
+
+
+_RENDERERS: Mapping[Format, Callable[[str, Sequence[str], Sequence[Source]], str]] = {
+    "markdown": _markdown,
+    "xml": _xml,
+    "json": _json,
+    "messages": _messages,
+}
+
+
+def _span(piece: Piece) -> str:
+    return str(piece.first) if piece.first == piece.last else f"{piece.first}-{piece.last}"
+
+
 def _dated(day: int | None) -> str:
     return f" {date.fromordinal(day).isoformat()}" if day and 0 < day <= date.max.toordinal() else ""
 
 
 def _shared_directory(paths: Sequence[str]) -> str:
     """`a/b/` when two or more sources all lie in it; empty otherwise."""
-    if len(paths) < 2:
+    named = [path for path in paths if path]
+    if len(named) < 2:
         return ""
-    first, last = min(paths), max(paths)
+    first, last = min(named), max(named)
     length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     return first[: first.rfind("/", 0, length) + 1]
-
-
-def _by_source(pieces: Sequence[Piece]) -> list[tuple[str, list[Piece]]]:
-    order: dict[str, int] = {}
-    for piece in pieces:
-        order.setdefault(piece.path, len(order))
-    ordered = sorted(pieces, key=lambda piece: (order[piece.path], piece.first))
-    return [(path, list(inside)) for path, inside in groupby(ordered, key=lambda piece: piece.path)]
 
 
 def _is_code(path: str) -> bool:

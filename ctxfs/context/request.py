@@ -1,17 +1,23 @@
 """What a context is asked for: request.toml, checked once."""
 
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import tomlkit
 
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import Path
+from ctxfs.model.path import Path, printable
+
+Format = Literal["markdown", "xml", "json", "messages"]
+Order = Literal["rank", "edges", "time"]
 
 MAX_BUDGET = 10_000_000
-_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins")
+_MOST_QUERIES = 32
+_MOST_RECENT = 200
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +28,70 @@ class Pin:
     first: int = 1
     last: int = 0
 
+    def __str__(self) -> str:
+        span = "" if self.first == 1 and not self.last else f":{self.first}-{self.last or ''}"
+        return printable(f"{self.path}{span}")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request; `budget` is in tokens of `tokenizer` and is a ceiling for the rendered whole."""
+    """A checked request.
 
-    query: str
+    `budget`, `quotas` (at most) and `reserves` (at least, if there is so much) by kind, and `piece` (of a stream) are in tokens of
+    `tokenizer`; the budget is a ceiling for the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an age or a time
+    (empty: no limit), `min_score` is on the scale of `ctxfs search --explain`. `recent` adds the units of that many newest files.
+    """
+
+    queries: tuple[str, ...]
     budget: int
     tokenizer: str = "bound"
     paths: tuple[Path, ...] = ()
     kinds: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    reserves: Mapping[str, int] = field(default_factory=dict)
+    as_of: str = ""
+    fresh: str = ""
+    min_score: float | None = None
+    recent: int = 0
+    format: Format = "markdown"
+    order: Order = "rank"
+    compress: bool = False
+    summarise: bool = False
+    keep: bool = False
+    piece: int = 0
+
+    @property
+    def title(self) -> str:
+        """All that is asked, on one line."""
+        return " · ".join(" ".join(query.split()) for query in self.queries if query.strip())
+
+    def record(self) -> dict[str, object]:
+        """The request as plain values, from which `make_request` makes it again; what is as by default is left out."""
+        said: dict[str, object] = {"query": [printable(query) for query in self.queries]}
+        said |= {"budget": self.budget, "tokenizer": self.tokenizer}
+        said |= {"paths": [printable(str(path)) for path in self.paths], "kinds": list(self.kinds)}
+        said |= {"pins": [str(pin) for pin in self.pins]}
+        said |= {"quota": dict(sorted(self.quotas.items())), "reserve": dict(sorted(self.reserves.items()))}
+        plain = Request((), self.budget)
+        said |= {name: value for name in _SIMPLE if (value := getattr(self, name)) != getattr(plain, name)}
+        return {name: value for name, value in said.items() if value not in ([], {})}
+
+
+# Keys whose value is taken as it is, with what they have to be.
+_SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "as_of": (str, 'a version, a snapshot or a time, as "2026-11-01" or "2h"'),
+    "fresh": (str, 'an age or a time, as "7d" or "2026-11-01"'),
+    "min_score": ((int, float), "a number"),
+    "recent": (int, f"a whole number from 0 to {_MOST_RECENT}"),
+    "format": (str, ", ".join(get_args(Format))),
+    "order": (str, ", ".join(get_args(Order))),
+    "compress": (bool, "true or false"),
+    "summarise": (bool, "true or false"),
+    "keep": (bool, "true or false"),
+    "piece": (int, "tokens in a piece of the stream"),
+}
+_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE)
 
 
 def check_budget(budget: object) -> int:
@@ -55,24 +114,86 @@ def make_request(data: Mapping[str, Any], default_budget: int) -> Request:
     """A request from plain values, as request.toml or a call gives them."""
     unknown = set(data) - set(_KEYS)
     if unknown:
-        raise invalid("request", f"unknown key '{min(unknown)}'; known: {', '.join(_KEYS)}")
-    query, tokenizer = data.get("query", ""), data.get("tokenizer", "bound")
-    if not isinstance(query, str) or not isinstance(tokenizer, str):
-        raise invalid("request", "query and tokenizer are texts")
+        raise invalid("request", f"unknown key '{printable(min(unknown))}'; known: {', '.join(_KEYS)}")
+    query = data.get("query", "")
+    queries = (query,) if isinstance(query, str) else _texts(data, "query")
+    if len(queries) > _MOST_QUERIES:
+        raise invalid("request", f"{len(queries)} queries: {_MOST_QUERIES} at most")
+    tokenizer = data.get("tokenizer", "bound")
+    if not isinstance(tokenizer, str):
+        raise invalid("request", "tokenizer is a text")
+    budget = check_budget(data.get("budget", default_budget))
+    quotas, reserves = _shares(data, "quota", budget), _shares(data, "reserve", budget)
+    _check_shares(quotas, reserves, budget)
     return Request(
-        query=query,
-        budget=check_budget(data.get("budget", default_budget)),
+        queries=queries,
+        budget=budget,
         tokenizer=tokenizer,
         paths=tuple(Path.parse(text) for text in _texts(data, "paths")),
         kinds=_texts(data, "kinds"),
         pins=tuple(_parse_pin(text) for text in _texts(data, "pins")),
+        quotas=quotas,
+        reserves=reserves,
+        **{name: _simple(name, data[name]) for name in _SIMPLE if name in data},
     )
+
+
+def _simple(name: str, value: object) -> Any:
+    kind, wanted = _SIMPLE[name]
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if name == "format":
+        fits = value in get_args(Format)
+    elif name == "order":
+        fits = value in get_args(Order)
+    elif name == "recent":
+        fits = fits and isinstance(value, int) and 0 <= value <= _MOST_RECENT
+    elif name == "piece":
+        fits = fits and isinstance(value, int) and 0 <= value <= MAX_BUDGET
+    elif name == "min_score":
+        fits = fits and value == value
+    if not fits:
+        raise invalid("request", f"{name} = {value!r}: {wanted} is needed")
+    return value
+
+
+def _shares(data: Mapping[str, Any], key: str, budget: int) -> dict[str, int]:
+    """Kind → tokens, of numbers of tokens and of shares of the budget ("30%")."""
+    table = data.get(key, {})
+    if not isinstance(table, Mapping):
+        raise invalid("request", f"[{key}] is a table of kinds, as: fact = 500")
+    return {str(kind): _share(key, str(kind), value, budget, table) for kind, value in table.items()}
+
+
+def _share(key: str, kind: str, value: object, budget: int, table: Mapping[str, object]) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BUDGET:
+        return value
+    if isinstance(value, str) and (found := _SHARE.fullmatch(value.strip())) and float(found[1]) <= 100:
+        return int(budget * float(found[1]) / 100)
+    chain = [kind]
+    while isinstance(value, str) and value in table:
+        if value in chain:
+            raise invalid(
+                "request", f"{key}s go round in a circle: {' → '.join((*chain, value))}; give tokens or a share"
+            )
+        chain.append(value)
+        value = table[value]
+    if len(chain) > 1:  # "as much as" another kind
+        return _share(key, chain[-1], value, budget, table)
+    raise invalid("request", f'{key}.{kind} = {value!r}: tokens, a share as "30%", or the name of another kind there')
+
+
+def _check_shares(quotas: Mapping[str, int], reserves: Mapping[str, int], budget: int) -> None:
+    for kind, least in reserves.items():
+        if kind in quotas and least > quotas[kind]:
+            raise invalid("request", f"{kind} has {least} tokens reserved, but a quota of {quotas[kind]}")
+    if (total := sum(reserves.values())) > budget:
+        raise invalid("request", f"{total} tokens are reserved, {total - budget} more than the budget")
 
 
 def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key, [])
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise invalid("request", f"{key} is a list of texts")
+        raise invalid("request", f"{key} is a {'text or a ' if key == 'query' else ''}list of texts")
     return tuple(value)
 
 
@@ -92,9 +213,22 @@ def default_request(query: str, budget: int) -> str:
     """The text of a new request.toml."""
     return (
         f"query = {tomlkit.item(query).as_string()}\n"
-        f"budget = {budget}              # tokens; a ceiling for the whole of context.md\n"
-        '# tokenizer = "bound"        # built-in upper bound, or the path of a tokenizer.json\n'
+        f"budget = {budget}              # tokens; a ceiling for the whole of the context\n"
+        '# query = ["one", "another"] # several questions; what answers any of them\n'
+        '# tokenizer = "bound"        # built-in upper bound, a tokenizer.json, or cl100k_base and the like of tiktoken\n'
         "# paths = []                 # look only below these directories\n"
         "# kinds = []                 # only these kinds: markdown, code, dialogue, fact …\n"
         '# pins = []                  # always in, first: "memory/shared/x.md" or "knowledge/a/b.py:10-40"\n'
+        "# recent = 0                 # the newest files too, so many, whatever they say\n"
+        '# fresh = "30d"              # nothing older\n'
+        '# as_of = "2026-11-01"       # memory and pads as they were then\n'
+        "# min_score = 0.0            # nothing that answers worse (ctxfs search --explain shows scores)\n"
+        '# format = "markdown"        # markdown, xml, json, messages\n'
+        '# order = "rank"             # rank, edges (the best first and last), time\n'
+        "# compress = false           # of long texts only the sentences that answer\n"
+        "# summarise = false          # what did not fit, in short, by the command in ctxfs.toml\n"
+        "# keep = false               # write what a response says, and the sources hold up, to memory/shared/fact/\n"
+        "# piece = 1000               # tokens in a piece of `stream`\n"
+        '# [quota]                    # at most, by kind: dialogue = 1000, code = "30%"\n'
+        "# [reserve]                  # at least, by kind, if there is so much: fact = 500\n"
     )

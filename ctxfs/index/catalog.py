@@ -19,7 +19,7 @@ from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import encode_name
 from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _PART = 5000
 _CHANGES_KEPT = 100_000
 _SCHEMA = """
@@ -32,6 +32,7 @@ CREATE INDEX files_source ON files(source);
 CREATE TABLE attributes(
   file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL);
 CREATE INDEX attributes_file ON attributes(file);
+CREATE INDEX attributes_supersedes ON attributes(file) WHERE name='supersedes';
 CREATE TABLE chunks(
   id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
   first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
@@ -216,6 +217,24 @@ class Catalog(Derived):
         """(name, value) of a file's attributes, in order; `tags` once for each."""
         rows = self._db.execute("SELECT name, value FROM attributes WHERE file=? ORDER BY name, value", (file,))
         return [(row[0], row[1]) for row in rows]
+
+    def attributes_among(self, paths: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+        """Path → (name, value) of the attributes of files that have some."""
+        out: dict[str, list[tuple[str, str]]] = {}
+        rows = self.among(
+            "SELECT f.path, a.name, a.value FROM files f JOIN attributes a ON a.file=f.id WHERE f.path IN ({})",
+            [path.encode("utf-8", "surrogateescape") for path in paths],
+        )
+        for path, name, value in rows:
+            out.setdefault(_decode(path), []).append((name, value))
+        return out
+
+    def superseding(self) -> list[tuple[str, str]]:
+        """(path, what it says it supersedes) of every file that says so."""
+        rows = self._db.execute(
+            "SELECT f.path, a.value FROM attributes a JOIN files f ON f.id=a.file WHERE a.name='supersedes' AND f.state!='gone'"
+        )
+        return [(_decode(row[0]), row[1]) for row in rows]
 
     def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
         """A file's attributes in place of the old ones."""

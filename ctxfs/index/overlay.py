@@ -4,6 +4,7 @@ So what was closed is found at once, and what was deleted is gone at once. Small
 for the index like everything else.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -20,7 +21,7 @@ from ctxfs.index.formats import Unreadable, chunks_of, is_slow
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.reading import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
+from ctxfs.index.reading import around, kind_of, ranks_with_neighbours, read_attributes, sound_attributes, stat_of
 from ctxfs.index.traits import traits, word_count
 from ctxfs.model.path import Path, printable
 from ctxfs.store import beneath
@@ -138,11 +139,20 @@ class Overlay:
                 self._put(path, _FreshFile(None))
             return True  # the index says why others cannot be read
         try:
-            file = self._read(root.root, parts, path, stat_of(found), data)
+            file = self._made(path, read_attributes(root.root, parts), stat_of(found), data)
         except Unreadable:
             file = _FreshFile(stat_of(found))
         self._put(path, file)
         return True
+
+    def take_past(self, path: str, data: bytes | None, attributes: Mapping[str, bytes], when_ns: int) -> None:
+        """Say of a file what it was at another time, None if it was not there; there is no limit of files."""
+        file = _FreshFile(None)
+        if data is not None:
+            stat = (len(data), when_ns, 0, 0)
+            with contextlib.suppress(Unreadable):
+                file = self._made(path, sound_attributes(attributes), stat, data)
+        self._files[path] = file
 
     def _put(self, path: str, file: _FreshFile) -> None:
         self._files[path] = file
@@ -154,9 +164,8 @@ class Overlay:
         for old in changes[: max(0, len(self._files) - MOST)]:
             del self._files[old]
 
-    def _read(self, root: str, parts: tuple[str, ...], path: str, seen: FileStat, data: bytes) -> _FreshFile:
-        cuts = chunks_of(printable(parts[-1]), data)
-        attributes = read_attributes(root, parts)
+    def _made(self, path: str, attributes: Sequence[tuple[str, str]], seen: FileStat, data: bytes) -> _FreshFile:
+        cuts = chunks_of(printable(path.rpartition("/")[2]), data)
         kind = kind_of(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
         place = self._analyse(printable(path))
@@ -232,6 +241,11 @@ class Overlay:
     def rows(self) -> dict[int, ChunkRow]:
         """Every chunk here."""
         return {chunk.row.id: chunk.row for _, chunk in self._all()}
+
+    def attributes(self, path: str) -> Sequence[tuple[str, str]] | None:
+        """(name, value) of the attributes of a file; None if it is not here."""
+        found = self._files.get(path)
+        return found.attributes if found is not None else None
 
     def authors(self) -> set[str]:
         """Who says something here."""

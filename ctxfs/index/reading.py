@@ -1,7 +1,7 @@
 """What the index takes from a file besides its text: how it looks from outside, its attributes, its kind."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ctxfs.index.catalog import FileStat
 from ctxfs.index.chunks import NEIGHBOURS, text_kind
@@ -31,6 +31,11 @@ def read_attributes(root: str, parts: tuple[str, ...]) -> list[tuple[str, str]]:
             found = beneath.read_xattrs(beneath.magic_path(folder, name))
     except OSError:
         return []  # no attributes on this file system, or the file has just gone
+    return sound_attributes(found)
+
+
+def sound_attributes(found: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    """The same of attributes that have been read, by their full names."""
     ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
     sound = [(name, value) for name, value in sorted(ours.items()) if name in SETTABLE and is_sound(name, value)]
     return [(name, text) for name, value in sound for text in _texts(name, value)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from ctxfs.index.hints import Hints, read_hints
 from ctxfs.index.literals import LEAST
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query
+from ctxfs.index.standing import Standing
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import ROOT, Path
 
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
     from ctxfs.index.embedders import Embedder
     from ctxfs.index.features import Candidates
     from ctxfs.index.fuse_ranks import Column, Scored
+    from ctxfs.index.overlay import Overlay
     from ctxfs.index.vectors import Found, Vectors
     from ctxfs.index.view import IndexView
+
+# path, content (None: it was not there), attributes by their full names, nanoseconds since the epoch
+Past = tuple[str, bytes | None, Mapping[str, bytes], int]
 
 POOL = 400
 # Few that pass a filter are compared one by one; of many the graph is asked for so many that some of them pass.
@@ -101,6 +106,12 @@ class Searcher:
             view.changed(root, places, more)
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
+    @property
+    def model(self) -> str:
+        """The model that answers; empty before the first question, and where there is none."""
+        view = self._view
+        return view.model.name if view is not None and view.model is not None else ""
+
     def close(self) -> None:
         """Let go of every file; the next question opens them again."""
         with self._lock:
@@ -145,29 +156,41 @@ class Searcher:
 
     # questions
 
-    def search(self, query: Query, below: Path, limit: int) -> Answer:
+    def past(self, files: Iterable[Past]) -> Overlay:
+        """What files were at another time, to be searched in place of what they are."""
+        from ctxfs.index.overlay import Overlay
+        from ctxfs.index.words import analyse, author_terms, break_up
+
+        overlay = Overlay(analyse, break_up, author_terms)
+        for file in files:
+            overlay.take_past(*file)
+        return overlay
+
+    def search(self, query: Query, below: Path, limit: int, past: Overlay | None = None) -> Answer:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
         try:
-            return self._search(query, below, limit)
+            return self._search(query, below, limit, past)
         except DamagedIndex as error:
             return Answer(query, (), (error.strerror or str(error),))
 
-    def _search(self, query: Query, below: Path, limit: int) -> Answer:
-        found = self._attempt(query, below, limit)
+    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None) -> Answer:
+        found = self._attempt(query, below, limit, past)
         if not found.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
             # A title in a question is quoted because it is one, not because it must be found.
             loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
-            again = self._attempt(loose, below, limit)
+            again = self._attempt(loose, below, limit, past)
             if again.hits:
                 remark = f"nothing contains {_quoted(query.phrases)} as it stands: its words were looked for"
                 return replace(again, query=query, remarks=(remark,))
         return found
 
-    def _attempt(self, query: Query, below: Path, limit: int) -> Answer:
+    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None) -> Answer:
         asked = self._as_vector(query)
         with self._looking() as view:
             if view is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
+            if past is not None:
+                view = view.seen_through(past)
             if not query.has_words:
                 return Answer(query, _passing(view, query, below, limit))
             if query.mode == "exact":
@@ -193,6 +216,16 @@ class Searcher:
             paths.update(path for path in view.overlay.paths if not view.overlay.is_gone(path))
             at = str(below)
             return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
+
+    def standing(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, Standing]:
+        """Which of these files are withdrawn, expired, superseded or not to be trusted; the others are left out."""
+        try:
+            with self._looking() as view:
+                if view is not None and past is not None:
+                    view = view.seen_through(past)
+                return view.standing(paths) if view is not None else {}
+        except DamagedIndex:
+            return {}
 
     def state(self) -> IndexState:
         """What there is to search; never fails."""

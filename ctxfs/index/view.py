@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -20,6 +21,7 @@ from ctxfs.index.hints import known_names
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.overlay import Overlay
 from ctxfs.index.query import Query
+from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.words import Words, author_terms, break_up
 from ctxfs.model.path import Path
@@ -125,6 +127,13 @@ class IndexView:
         self.overlay = Overlay(self.words.terms, break_up, author_terms)
         self._take_note()
 
+    def seen_through(self, overlay: Overlay) -> IndexView:
+        """The same index under another overlay: that of another time."""
+        view = copy.copy(self)
+        view.overlay = overlay
+        view._take_note()
+        return view
+
     def _take_note(self) -> None:
         """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""
         rows = [self.catalog.file(path) for path in self.overlay.paths]
@@ -160,6 +169,16 @@ class IndexView:
         """What a hit has to say of these chunks, as far as they are still there."""
         rows = self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
+
+    def standing(self, paths: Collection[str]) -> dict[str, Standing]:
+        """What sets files apart, of those that something sets apart."""
+        fresh = {path: said for path in self.overlay.paths if (said := self.overlay.attributes(path)) is not None}
+        known = self.catalog.attributes_among(path for path in paths if path not in fresh)
+        pairs = [pair for pair in self.catalog.superseding() if pair[0] not in fresh]
+        pairs += [(path, value) for path, said in fresh.items() for name, value in said if name == "supersedes"]
+        by = superseded(pairs)
+        found = {path: standing_of(fresh.get(path, known.get(path, ())), by.get(path, "")) for path in paths}
+        return {path: standing for path, standing in found.items() if standing is not None}
 
 
 def inode_of(folder: HostPath) -> int:

@@ -88,6 +88,16 @@ def _analyzer() -> tantivy.TextAnalyzer:
     )
 
 
+@lru_cache(maxsize=1)
+def _shared_analyzer() -> tantivy.TextAnalyzer:
+    return _analyzer()
+
+
+def analyse(text: str) -> list[str]:
+    """`text` as the terms that are searched."""
+    return list(_shared_analyzer().analyze(break_up(text)))
+
+
 def _gram_analyzer() -> tantivy.TextAnalyzer:
     """Every three characters in a row, in small letters: what a regular expression's literals are looked up by."""
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
@@ -161,7 +171,6 @@ class Words:
             # Another schema or a damaged file: the index is derived, so it is made again.
             shutil.rmtree(folder)
             self._open(make)
-        self._terms = _analyzer()
         self._grams = _gram_analyzer()
 
     def _open(self, make: bool) -> None:
@@ -253,7 +262,7 @@ class Words:
 
     def terms(self, text: str) -> list[str]:
         """`text` as the terms that are searched."""
-        return list(self._terms.analyze(break_up(text)))
+        return analyse(text)
 
     def question_terms(self, query: Query) -> list[str]:
         """The terms of a question's words, each once, without those that only hold it together."""

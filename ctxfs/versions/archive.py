@@ -35,7 +35,7 @@ from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
-from ctxfs.versions.then import Then
+from ctxfs.versions.then import Then, Was
 from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
 from ctxfs.versions.worktree import WorkTree
 
@@ -353,6 +353,12 @@ class Archive:
         """The extended attributes of a path in a version."""
         with self._ready():
             return self._then.attributes(commit, path)
+
+    def differences(self, commit: Commit, most_bytes: int) -> list[Was]:
+        """Each file that was another in a version than it is in the newest one."""
+        with self._ready():
+            newest = self.ledger.head
+            return list(self._then.differences(commit, newest, most_bytes)) if newest else []
 
     def show(self, path: str, at: str) -> bytes:
         """A file's content in a version, under the name it had then. OSError ENOENT, EISDIR."""

@@ -1,6 +1,8 @@
 """The tree as it was in one version: entries, contents, attributes."""
 
 import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import path_error
@@ -9,6 +11,16 @@ from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.names import path_bytes, path_text, split_path
 from ctxfs.versions.sidecar import usual_mode
 from ctxfs.versions.trees import MODE_DIR, MODE_LINK
+
+
+@dataclass(frozen=True, slots=True)
+class Was:
+    """What a file was in a version: None if it was not there."""
+
+    path: str
+    data: bytes | None
+    attributes: Mapping[str, bytes]
+    too_large: bool = False
 
 
 class Then:
@@ -47,6 +59,18 @@ class Then:
         assert state.entry is not None
         side = self._ledger.side(state.side)
         return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
+
+    def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[Was]:
+        """Each file that was another in a version than it is in the newest one; larger ones have no content."""
+        for change in self._ledger.changes(commit.tree, newest.tree):
+            state = self._ledger.state(commit.tree, split_path(change.path))
+            was_file = state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK)
+            if not was_file:
+                yield Was(path_text(change.path), None, {})
+            elif self._ledger.size(state) > most_bytes:
+                yield Was(path_text(change.path), None, {}, too_large=True)
+            else:
+                yield Was(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
 
     def _state(self, commit: Commit, path: str) -> State:
         state = self._ledger.state(commit.tree, split_path(path_bytes(path)))

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.pack import Piece, pack
+from ctxfs.context.pack import Limits, pack
+from ctxfs.context.piece import Piece
 from ctxfs.context.render import render_markdown
+from ctxfs.context.select import Rules, select
 from ctxfs.context.tokens import upper_bound
 from ctxfs.index.fuse_ranks import WEIGHTS, fuse, mixed_weights
 
@@ -67,7 +69,7 @@ def test_a_packed_context_is_never_over_its_budget(candidates: list[Piece], budg
     def render(chosen: object) -> str:
         return render_markdown(query, (), chosen)  # type: ignore[arg-type]
 
-    plan = pack(candidates, budget, render, upper_bound)
+    plan = pack(candidates, Limits(budget), render, upper_bound)
     if plan.chosen:
         assert upper_bound(render(plan.chosen)) <= budget
     assert len(plan.chosen) + len(plan.excluded) == len(candidates)
@@ -76,15 +78,16 @@ def test_a_packed_context_is_never_over_its_budget(candidates: list[Piece], budg
 def test_what_does_not_fit_is_skipped_and_smaller_things_behind_it_go_in() -> None:
     big = Piece("big.md", 1, 2, "word " * 2000)
     small = Piece("small.md", 1, 2, "a small fact")
-    plan = pack([big, small], 200, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    plan = pack([big, small], Limits(200), lambda chosen: render_markdown("q", (), chosen), upper_bound)
     assert [piece.path for piece in plan.chosen] == ["small.md"]
     assert [(out.piece.path, out.reason) for out in plan.excluded] == [("big.md", "budget")]
 
 
 def test_the_same_text_goes_in_once() -> None:
     twin = [Piece("a.md", 1, 2, "the same  text"), Piece("b.md", 1, 2, "the same text")]
-    plan = pack(twin, 500, lambda chosen: render_markdown("q", (), chosen), upper_bound)
-    assert [out.reason for out in plan.excluded] == ["duplicate"]
+    kept, out = select([], twin, Rules(0))
+    assert [piece.path for piece in kept] == ["a.md"]
+    assert [(each.piece.path, each.reason, each.other) for each in out] == [("b.md", "duplicate", "a.md")]
 
 
 def test_a_piece_cannot_end_the_fence_that_holds_it() -> None:
@@ -131,5 +134,5 @@ def test_what_sources_share_is_said_once_and_single_lines_are_cited_by_their_num
 def test_of_two_equal_pieces_the_shorter_one_goes_in_first() -> None:
     long, short = Piece("a.md", 1, 2, "word " * 60, score=1.0), Piece("b.md", 1, 2, "word again", score=0.99)
     other = Piece("c.md", 1, 2, "another word", score=-3.0)
-    plan = pack([long, short, other], 40, lambda chosen: render_markdown("q", (), chosen), upper_bound)
+    plan = pack([long, short, other], Limits(40), lambda chosen: render_markdown("q", (), chosen), upper_bound)
     assert plan.chosen[0] is short

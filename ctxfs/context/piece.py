@@ -1,0 +1,55 @@
+"""A run of lines of a source: what contexts are made of."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Why = Literal["pin", "search", "recent", "derived"]
+Reason = Literal["budget", "quota", "duplicate", "superseded", "expired", "stale", "low-score", "quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of lines that may go in.
+
+    `signals` are what each engine measured, `shares` what each added to the score. `sha256` is of the whole file. `cut` says that
+    `text` is not all of these lines. A derived piece has no lines of a file: somebody's words about `origin`.
+    """
+
+    path: str
+    first: int
+    last: int
+    text: str
+    heading: str = ""
+    score: float = 0.0
+    signals: tuple[tuple[str, float], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
+    sha256: str = ""
+    why: Why = "search"
+    day: int | None = None
+    kind: str = ""
+    mtime_ns: int = 0
+    cut: bool = False
+    origin: tuple[str, ...] = ()
+
+    @property
+    def pinned(self) -> bool:
+        """True for what is in whatever it says."""
+        return self.why == "pin"
+
+    @property
+    def body(self) -> str:
+        """The text with every run of space as one: what duplicates are told by."""
+        return " ".join(self.text.split())
+
+    def shortened(self, text: str, last: int) -> "Piece":
+        """The same with less of its text, up to the line `last`."""
+        return replace(self, text=text, last=last, cut=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A candidate that was left out; `other` is what stands for it: the path that supersedes it or has the same text."""
+
+    piece: Piece
+    reason: Reason
+    other: str = ""

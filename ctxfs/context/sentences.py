@@ -1,0 +1,69 @@
+"""Sentences of a text, with where they stand. Pure."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# A stop ends a sentence where space and then something that may begin one follow, but not behind these.
+_STOP = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*_`]*[A-Z0-9\u00c0-\u024f])|(?<=[。！？])")
+_SHORTENED = re.compile(
+    r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|approx|No|Nos|Fig|Figs|Eq|vol|pp?|ca|Inc|Ltd|Co)\.)$"
+)
+_LIST = re.compile(r"\s{0,8}(?:[-*+•]|\d{1,3}[.)])\s+")
+_FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
+_BREAK = re.compile(r"\s*(?:#{1,6}\s|\||>|---|===|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence and its lines, which count from 1."""
+
+    text: str
+    first: int
+    last: int
+
+
+def sentences(text: str, *, code: bool = False) -> Iterator[Sentence]:
+    """Sentences of prose and Markdown; a list item, a table row and a heading each end one.
+
+    Fenced code is left out, unless `code`: then each of its lines is one.
+    """
+    held: list[tuple[int, str]] = []
+    fenced = False
+    for number, line in enumerate(text.split("\n"), 1):
+        if _FENCE.match(line):
+            fenced = not fenced
+            yield from _split(held)
+            held = []
+        elif fenced:
+            if code and line.strip():
+                yield Sentence(line.strip(), number, number)
+        elif _BREAK.match(line) or _LIST.match(line):
+            yield from _split(held)
+            held = [(number, line)] if line.strip() else []
+            if not _LIST.match(line):
+                yield from _split(held)
+                held = []
+        else:
+            held.append((number, line))
+    yield from _split(held)
+
+
+def _split(lines: list[tuple[int, str]]) -> Iterator[Sentence]:
+    """Sentences of a paragraph."""
+    if not lines:
+        return
+    joined = "\n".join(line for _, line in lines)
+    start = 0
+    ends = [
+        found.end()
+        for found in _STOP.finditer(joined)
+        if not _SHORTENED.search(joined[max(0, found.start() - 12) : found.start()])
+    ]
+    for end in (*ends, len(joined)):
+        part = joined[start:end]
+        if part.strip():
+            skipped = len(part) - len(part.lstrip())
+            first = lines[0][0] + joined.count("\n", 0, start + skipped)
+            yield Sentence(" ".join(part.split()), first, first + part.strip().count("\n"))
+        start = end

@@ -1,0 +1,113 @@
+"""Make a context again from its manifest, and say how two differ. Pure but for the sources that are fetched."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ctxfs.context.constructor import pinned_text
+from ctxfs.context.manifest import Manifest, digest
+from ctxfs.context.piece import Piece
+from ctxfs.context.render import render
+from ctxfs.index.formats import Unreadable, chunks_of
+
+# (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
+Fetch = Callable[[str, str, str], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`text` is the context made again, None where a source is `missing`; `same`: byte for byte what the manifest names."""
+
+    same: bool
+    text: str | None
+    missing: Sequence[str]
+
+
+async def rebuild(manifest: Manifest, sha256: Callable[[str], str], fetch: Fetch) -> Verified:
+    """From the sources as they were: a file that has changed since is taken from its past."""
+    contents: dict[str, bytes | None] = {}
+    pieces, missing = [], dict[str, None]()
+    for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
+        if piece.path and piece.path not in contents:
+            contents[piece.path] = await fetch(piece.path, piece.sha256, manifest.revisions.get(piece.path, ""))
+        whole = _filled(piece, known, contents.get(piece.path))
+        if whole is None:
+            missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
+        else:
+            pieces.append(whole)
+    if missing:
+        return Verified(False, None, list(missing))
+    request = manifest.request
+    text = render(request.title, manifest.notes, pieces, request.format, request.order)
+    return Verified(sha256(text) == manifest.sha256, text, ())
+
+
+def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
+    """The piece with its text; None if the source does not have it."""
+    if not piece.path:
+        return piece
+    if data is None:
+        return None
+    if piece.text:
+        return piece if digest(piece.text) == known else None
+    if piece.pinned:
+        text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
+        return replace(piece, text=text) if digest(text) == known else None
+    try:
+        chunks = chunks_of(piece.path.rpartition("/")[2], data)
+    except Unreadable:
+        return None
+    for chunk in chunks:
+        if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == known:
+            return replace(piece, text=chunk.text)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one context has and another has not; places are `path:first-last`."""
+
+    added: Sequence[str]
+    dropped: Sequence[str]
+    changed: Sequence[str]
+    kept: int
+    request: Mapping[str, tuple[object, object]]
+
+
+def compare(old: Manifest, new: Manifest) -> Difference:
+    """Items by their lines; `changed` are lines of which the text is another now."""
+    before = {_place(piece): known for piece, known in zip(old.pieces, old.digests, strict=True)}
+    after = {_place(piece): known for piece, known in zip(new.pieces, new.digests, strict=True)}
+    shared = before.keys() & after.keys()
+    asked = (old.request.record(), new.request.record())
+    return Difference(
+        sorted(after.keys() - before.keys()),
+        sorted(before.keys() - after.keys()),
+        sorted(place for place in shared if before[place] != after[place]),
+        sum(before[place] == after[place] for place in shared),
+        {
+            name: (asked[0].get(name), asked[1].get(name))
+            for name in sorted({*asked[0], *asked[1]})
+            if asked[0].get(name) != asked[1].get(name)
+        },
+    )
+
+
+def _place(piece: Piece) -> str:
+    return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
+
+
+def why(manifest: Manifest, path: str) -> list[dict[str, object]]:
+    """All that a manifest says of a path or of the files below it: items first, then what was left out."""
+    folder = path.strip("/")
+    said = []
+    for entry in manifest.body["items"]:
+        if _is_under(str(entry["path"]), folder):
+            said.append({**entry, "in": True})
+    for entry in manifest.body["excluded"]:
+        if _is_under(str(entry["path"]), folder):
+            said.append({**entry, "in": False})
+    return said
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")

@@ -1,0 +1,104 @@
+"""The tree that a context is made from: as it is, and as it was in a version."""
+
+import errno
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from ctxfs.index.answers import Answer
+from ctxfs.index.overlay import LARGEST
+from ctxfs.index.query import Query
+from ctxfs.index.search import Searcher
+from ctxfs.index.standing import Standing
+from ctxfs.index.words import analyse
+from ctxfs.model.errors import path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.archive import Archive
+
+IsVersioned = Callable[[Path], bool]
+
+
+class Now:
+    """The tree as it is."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned) -> None:
+        self._tree = tree
+        self._searcher = searcher
+        self._archive = archive
+        self._is_versioned = is_versioned
+        self.revision = archive.newest
+
+    @property
+    def index(self) -> Mapping[str, object]:
+        """The model whose vectors are compared."""
+        return {"model": self._searcher.model}
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best `limit` units below a directory."""
+        return await blocking(self._searcher.search, query, below, limit)
+
+    async def read(self, path: Path) -> bytes:
+        """A file."""
+        return await self._tree.read(path)
+
+    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+        """What sets some of these files apart."""
+        return await blocking(self._searcher.standing, paths)
+
+    async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
+        """The newest version of each."""
+        mine = sorted(path for path in paths if self._is_versioned(Path(tuple(path.split("/")))))
+        return await in_turn(self._newest_of, mine) if mine else {}
+
+    def _newest_of(self, paths: Sequence[str]) -> dict[str, str]:
+        found = ((path, self._archive.last_change(path)) for path in paths)
+        return {path: commit.oid for path, commit in found if commit is not None}
+
+    def analyse(self, text: str) -> Sequence[str]:
+        """The words of a text as search counts them."""
+        return analyse(text)
+
+
+class Then(Now):
+    """The tree as it was in a version: what has changed since is searched as it was, by words; sources have no past."""
+
+    def __init__(
+        self, as_of: str, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned
+    ) -> None:
+        """OSError: ENOENT for what is no version and for a time before the first, EINVAL for what names none. Blocks."""
+        super().__init__(tree, searcher, archive, is_versioned)
+        archive.commit()
+        self._commit = archive.resolve(as_of).commit
+        self.revision = self._commit.oid
+        was = archive.differences(self._commit, LARGEST)
+        large = sorted(file.path for file in was if file.too_large)
+        self._past = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in was)
+        self.notes = (
+            f"as of {self._commit.when}: memory, pads and what else has versions; knowledge has none and is left out",
+            *(f"too large to search as it was then: {path}" for path in large[:10]),
+        )
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best units of what there was then."""
+        narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
+        found = await blocking(partial(self._searcher.search, past=self._past), narrowed, below, limit)
+        hits = [hit for hit in found.hits if self._is_versioned(Path(tuple(hit.path.split("/"))))]
+        return replace(found, query=query, hits=hits)
+
+    async def read(self, path: Path) -> bytes:
+        """A file as it was."""
+        if not self._is_versioned(path):
+            raise path_error(errno.ENOENT, path, "it has no past")
+        return await in_turn(self._archive.read_then, self._commit, str(path))
+
+    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+        """What set some of these files apart then."""
+        return await blocking(partial(self._searcher.standing, past=self._past), paths)
+
+    async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
+        """The version that all are taken from."""
+        return dict.fromkeys(paths, self._commit.oid)

@@ -1,0 +1,44 @@
+"""Whether a file still counts: what its attributes and those of others say of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_MARKS = ("quarantined", "expires_at", "trust", "confidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`expires_ns`: since the epoch, None for never. `superseded_by`: the path of a file that says it takes this one's place."""
+
+    quarantined: bool = False
+    expires_ns: int | None = None
+    superseded_by: str = ""
+    trust: str = "normal"
+    confidence: float | None = None
+
+
+def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "") -> Standing | None:
+    """From a file's attributes (names without prefix); None if nothing sets it apart."""
+    said = {name: value for name, value in attributes if name in _MARKS}
+    if not said and not superseded_by:
+        return None
+    return Standing(
+        said.get("quarantined") == "true",
+        _nanoseconds(said["expires_at"]) if "expires_at" in said else None,
+        superseded_by,
+        said.get("trust", "normal"),
+        float(said["confidence"]) if "confidence" in said else None,
+    )
+
+
+def superseded(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Path → the path that supersedes it, of (path, value of its `supersedes`). Two that supersede each other both count."""
+    said = [(path, value.strip().strip("/")) for path, value in pairs]
+    both = set(said)
+    return {old: new for new, old in sorted(said) if old != new and (old, new) not in both}
+
+
+def _nanoseconds(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000_000)
