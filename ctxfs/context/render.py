@@ -42,7 +42,12 @@ def render(
     query: str, notes: Sequence[str], pieces: Sequence[Piece], form: Format = "markdown", order: Order = "rank"
 ) -> str:
     """The whole context."""
-    return _RENDERERS[form](query, notes, sources_of(pieces, order))
+    return render_sources(query, notes, sources_of(pieces, order), form)
+
+
+def render_sources(query: str, notes: Sequence[str], sources: Sequence[Source], form: Format = "markdown") -> str:
+    """The same of sources that have their numbers already."""
+    return _RENDERERS[form](query, notes, sources)
 
 
 def sources_of(pieces: Sequence[Piece], order: Order = "rank") -> list[Source]:

@@ -12,6 +12,7 @@ _SHORTENED = re.compile(
 _LIST = re.compile(r"\s{0,8}(?:[-*+•]|\d{1,3}[.)])\s+")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _BREAK = re.compile(r"\s*(?:#{1,6}\s|\||>|---|===|\Z)")
+_LONGEST = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,13 @@ def _split(lines: list[tuple[int, str]]) -> Iterator[Sentence]:
     ]
     for end in (*ends, len(joined)):
         part = joined[start:end]
-        if part.strip():
+        if len(part) > _LONGEST and "\n" in part.strip():
+            # No sentence is as long as that: a list, a table or a poem, of which each line is one.
+            first = lines[0][0] + joined.count("\n", 0, start)
+            for number, line in enumerate(part.split("\n"), first):
+                if line.strip():
+                    yield Sentence(" ".join(line.split()), number, number)
+        elif part.strip():
             skipped = len(part) - len(part.lstrip())
             first = lines[0][0] + joined.count("\n", 0, start + skipped)
             yield Sentence(" ".join(part.split()), first, first + part.strip().count("\n"))

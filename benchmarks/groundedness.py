@@ -1,0 +1,230 @@
+"""The evaluator on claims whose truth is known, `python -m benchmarks.groundedness [--words] [--show KIND]`.
+
+Real documents: the descriptions of the Python packages that are installed here (readmes, release notes), Python's own help topics, and
+what a Debian system keeps in /usr/share/doc (readmes, news).
+From half of the documents' sentences claims are made, one a sentence: as it stands but for its wording (supported); with another
+number, date or name; denied; from a document that is not among the sources (unsupported); from one that is in the tree but that the
+principal cannot read, which is to look exactly like unsupported. Thresholds were chosen on the claims with an even number; the table
+is of the odd ones, with all beside it.
+"""
+
+import argparse
+import contextlib
+import gzip
+import importlib.metadata
+import pydoc_data.topics
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxfs.context.evaluate import Embed, Sources, evaluate, evidence_of
+from ctxfs.context.piece import Piece
+from ctxfs.context.said import _DENIAL, said
+from ctxfs.context.sentences import sentences
+from ctxfs.index.dates import find_dates
+from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.words import analyse
+
+KINDS = ("supported", "number", "date", "name", "negated", "unsupported", "unreadable")
+_EACH = 120
+_INTEGER = re.compile(r"(?<![\w.,/#-])(\d{1,4})(?![\w.,/%-]|\.\d)")
+_ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)-(\d\d)\b")
+_AUXILIARY = re.compile(r"\b(is|are|was|were|can|will|should|must|may|could|would|does|do|has been|have been)\b(?! not|n't)")
+_MARKED = re.compile(r"[\[\]`=\"|<>{}]|http|:$|--")  # code, links and lists are no statements
+_MONTHS = "January February March April May June July August September October November December".split()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A claim and what is wrong with it."""
+
+    kind: str
+    text: str
+
+
+def documents() -> dict[str, str]:
+    """Name → text."""
+    out = _notes_of_packages()
+    out |= {f"python/{name}.txt": text for name, text in sorted(pydoc_data.topics.topics.items())}
+    for package in importlib.metadata.distributions():
+        body = package.metadata.get_payload() or package.metadata.get("Description") or ""
+        if isinstance(body, str) and len(body) > 500:
+            out[f"packages/{package.metadata['Name']}.md"] = body
+    return dict(sorted(out.items()))
+
+
+def _notes_of_packages() -> dict[str, str]:
+    """What Debian and its kin keep beside each package: readmes and news."""
+    out = {}
+    for file in sorted(Path("/usr/share/doc").glob("*/*")):
+        if file.name.startswith(("README", "NEWS")) and file.is_file():
+            data = file.read_bytes()[:400_000]
+            with contextlib.suppress(OSError, EOFError):
+                text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8", "replace")
+                out[f"{file.parent.name}/{file.name}"] = text
+    return out
+
+
+def usable(text: str) -> Iterator[str]:
+    """Sentences that read as statements."""
+    for sentence in sentences(text):
+        words = sentence.text.split()
+        if not 8 <= len(words) <= 40 or not sentence.text[0].isalpha() or _MARKED.search(sentence.text):
+            continue
+        letters = sum(character.isalpha() or character == " " for character in sentence.text) / len(sentence.text)
+        if letters > (0.7 if find_dates(sentence.text) else 0.85):
+            yield sentence.text
+
+
+def reworded(text: str, chance: random.Random) -> str:
+    """The same statement in slightly other words."""
+    changed = re.sub(r"\s*\([^()]*\)", "", text)
+    changed = re.sub(r"\bdoes not\b", "doesn't", re.sub(r"\bis not\b", "isn't", changed))
+    changed = re.sub(r"\bcannot\b", "can not", changed)
+    changed = re.sub(r"\bFor example, |\bHowever, |\bTherefore, |\bAlso, ", "", changed)
+    lead = chance.choice(("", "", "According to the documentation, ", "As documented, ", "In short, "))
+    return lead + (changed[0].lower() + changed[1:] if lead and changed[1:2].islower() and changed.split()[0] in ("The", "This", "If", "When", "It", "A", "An", "All", "In") else changed)
+
+
+def other_number(text: str, chance: random.Random) -> str | None:
+    """Another number in place of one."""
+    spots = [found for found in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text)) if not 1900 <= int(found[1]) <= 2100]
+    if find_dates(text) or not spots:
+        return None
+    spot = chance.choice(spots)
+    new = str(int(spot[1]) + chance.choice((1, 2, 3, 5, 10)))
+    return text[: spot.start()] + new + text[spot.end() :]
+
+
+def other_date(text: str, chance: random.Random) -> str | None:
+    """Another day, month or year in place of one."""
+    if found := _ISO.search(text):
+        year, month, day = int(found[1]), int(found[2]), int(found[3])
+        changed = chance.choice((f"{year + 1}-{month:02}-{day:02}", f"{year}-{month % 12 + 1:02}-{day:02}", f"{year}-{month:02}-{day % 27 + 1:02}"))
+        return text[: found.start()] + changed + text[found.end() :]
+    for at, month in enumerate(_MONTHS):
+        if (found := re.search(rf"\b(?:{month}|{month[:3]})\b", text)) and any(date.day or date.year for date in find_dates(text)):
+            other = _MONTHS[(at + chance.randrange(1, 11)) % 12]
+            return text[: found.start()] + (other if len(found[0]) > 3 else other[:3]) + text[found.end() :]
+    return None
+
+
+def other_name(text: str, names: list[str], chance: random.Random) -> str | None:
+    """Another name in place of one."""
+    inside = [word for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text) if word.lower() in said(text).names and word not in _MONTHS]
+    if not inside:
+        return None
+    old = chance.choice(inside)
+    new = chance.choice([name for name in names if name.lower() not in text.lower()])
+    return re.sub(rf"\b{old}\b", new, text)
+
+
+def denied(text: str) -> str | None:
+    """The opposite, by one word."""
+    if _DENIAL.search(text):
+        changed = re.sub(r"\b(is|are|was|were|can|will|should|must|may|does|do) not\b", r"\1", text, count=1)
+        return changed if changed != text and not _DENIAL.search(changed) else None
+    changed = _AUXILIARY.sub(r"\1 not", text, count=1)
+    return changed if changed != text else None
+
+
+def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str], list[Labelled]]:
+    """(the sources that may be read, claims)."""
+    names = list(docs)
+    chance.shuffle(names)
+    sources = {name: docs[name] for name in names[: len(names) * 3 // 5]}
+    rest = names[len(names) * 3 // 5 :]
+    known = list(dict.fromkeys(text for doc in sources.values() for text in usable(doc)))
+    said_there = set(known)
+    other = [text for name in rest[::2] for text in usable(docs[name]) if text not in said_there]
+    hidden = [text for name in rest[1::2] for text in usable(docs[name]) if text not in said_there]
+    proper = sorted({word for text in known for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)} - set(_MONTHS))
+    for pool in (known, other, hidden):
+        chance.shuffle(pool)
+    makers: dict[str, Callable[[str], str | None]] = {
+        "supported": lambda text: reworded(text, chance),
+        "number": lambda text: other_number(text, chance),
+        "date": lambda text: other_date(text, chance),
+        "name": lambda text: other_name(text, proper, chance),
+        "negated": denied,
+    }
+    out = []
+    for kind, make in makers.items():
+        found = 0
+        for text in known:
+            claim = make(text)
+            if claim and claim not in said_there and (kind == "supported" or claim != text):
+                out.append(Labelled(kind, claim))
+                found += 1
+            if found == _EACH:
+                break
+    out += [Labelled("unsupported", text) for text in dict.fromkeys(other[: 2 * _EACH])][:_EACH]
+    out += [Labelled("unreadable", text) for text in dict.fromkeys(hidden[: 2 * _EACH])][:_EACH]
+    chance.shuffle(out)
+    return sources, out
+
+
+def judge(sources: dict[str, str], claims: list[Labelled], embed: Embed | None) -> list[tuple[Labelled, str, frozenset[str]]]:
+    """(claim, verdict, kinds of conflict found)."""
+    pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
+    evidence = Sources(evidence_of(pieces, {name: at for at, name in enumerate(sources, 1)}), analyse)
+    out = []
+    for claim in claims:
+        found = evaluate(claim.text, evidence, analyse, embed, {}).claims
+        verdicts = [each.verdict for each in found]
+        worst = next((v for v in ("contradicted", "unsupported", "supported") if v in verdicts), "unchecked")
+        out.append((claim, worst, frozenset(c.kind for each in found for c in each.conflicts)))
+    return out
+
+
+_EXPECTED = {"number": "number", "date": "date", "name": "name", "negated": "negation"}
+
+
+def table(found: list[tuple[Labelled, str, frozenset[str]]]) -> None:
+    """Precision and recall a kind."""
+    print(f"{'kind':<14}{'claims':>7}{'recall':>8}{'precision':>11}   verdicts")
+    for kind in KINDS:
+        mine = [each for each in found if each[0].kind == kind]
+        if kind in _EXPECTED:
+            conflict = _EXPECTED[kind]
+            right = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in mine)
+            flagged = sum(verdict == "contradicted" and conflict in kinds for _, verdict, kinds in found)
+        else:
+            wanted = "supported" if kind == "supported" else "unsupported"
+            right = sum(verdict == wanted for _, verdict, _ in mine)
+            same = ("supported",) if kind == "supported" else ("unsupported", "unreadable")
+            flagged = sum(verdict == wanted for _, verdict, _ in found)
+            flagged = flagged - sum(verdict == wanted and each.kind in same and each.kind != kind for each, verdict, _ in found)
+        verdicts = ", ".join(f"{name} {count}" for name, count in Counter(verdict for _, verdict, _ in mine).most_common())
+        print(f"{kind:<14}{len(mine):>7}{right / max(len(mine), 1):>8.3f}{right / max(flagged, 1):>11.3f}   {verdicts}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--words", action="store_true", help="without the model of meaning")
+    parser.add_argument("--show", choices=KINDS, help="print what went wrong with this kind, of the even ones")
+    arguments = parser.parse_args()
+    embed: Embed | None = None
+    if not arguments.words:
+        from ctxfs.index.embedders.sentence_model import SentenceModel
+
+        embed = SentenceModel(default_model_folder(), 2).embed
+    sources, claims = labelled(documents(), random.Random(11))
+    found = judge(sources, claims, embed)
+    if arguments.show:
+        for claim, verdict, kinds in found[0::2]:
+            wrong = (arguments.show == claim.kind) != (_EXPECTED.get(arguments.show, "-") in kinds or verdict == arguments.show)
+            if wrong:
+                print(f"{claim.kind}: {verdict} {sorted(kinds)}\n   {claim.text}")
+        return
+    print(f"{len(sources)} documents, {len(claims)} claims")
+    for name, part in (("odd (unseen)", found[1::2]), ("even (thresholds)", found[0::2]), ("all", found)):
+        print(f"\n{name}")
+        table(part)
+
+
+if __name__ == "__main__":
+    main()
