@@ -32,7 +32,9 @@ KINDS = ("supported", "number", "date", "name", "negated", "unsupported", "unrea
 _EACH = 120
 _INTEGER = re.compile(r"(?<![\w.,/#-])(\d{1,4})(?![\w.,/%-]|\.\d)")
 _ISO = re.compile(r"\b((?:19|20)\d\d)-(\d\d)-(\d\d)\b")
-_AUXILIARY = re.compile(r"\b(is|are|was|were|can|will|should|must|may|could|would|does|do|has been|have been)\b(?! not|n't)")
+_AUXILIARY = re.compile(
+    r"\b(is|are|was|were|can|will|should|must|may|could|would|does|do|has been|have been)\b(?! not|n't)"
+)
 _MARKED = re.compile(r"[\[\]`=\"|<>{}]|http|:$|--")  # code, links and lists are no statements
 _MONTHS = "January February March April May June July August September October November December".split()
 
@@ -86,12 +88,22 @@ def reworded(text: str, chance: random.Random) -> str:
     changed = re.sub(r"\bcannot\b", "can not", changed)
     changed = re.sub(r"\bFor example, |\bHowever, |\bTherefore, |\bAlso, ", "", changed)
     lead = chance.choice(("", "", "According to the documentation, ", "As documented, ", "In short, "))
-    return lead + (changed[0].lower() + changed[1:] if lead and changed[1:2].islower() and changed.split()[0] in ("The", "This", "If", "When", "It", "A", "An", "All", "In") else changed)
+    return lead + (
+        changed[0].lower() + changed[1:]
+        if lead
+        and changed[1:2].islower()
+        and changed.split()[0] in ("The", "This", "If", "When", "It", "A", "An", "All", "In")
+        else changed
+    )
 
 
 def other_number(text: str, chance: random.Random) -> str | None:
     """Another number in place of one."""
-    spots = [found for found in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text)) if not 1900 <= int(found[1]) <= 2100]
+    spots = [
+        found
+        for found in _INTEGER.finditer(re.sub(_ISO, lambda m: " " * len(m[0]), text))
+        if not 1900 <= int(found[1]) <= 2100
+    ]
     if find_dates(text) or not spots:
         return None
     spot = chance.choice(spots)
@@ -103,10 +115,18 @@ def other_date(text: str, chance: random.Random) -> str | None:
     """Another day, month or year in place of one."""
     if found := _ISO.search(text):
         year, month, day = int(found[1]), int(found[2]), int(found[3])
-        changed = chance.choice((f"{year + 1}-{month:02}-{day:02}", f"{year}-{month % 12 + 1:02}-{day:02}", f"{year}-{month:02}-{day % 27 + 1:02}"))
+        changed = chance.choice(
+            (
+                f"{year + 1}-{month:02}-{day:02}",
+                f"{year}-{month % 12 + 1:02}-{day:02}",
+                f"{year}-{month:02}-{day % 27 + 1:02}",
+            )
+        )
         return text[: found.start()] + changed + text[found.end() :]
     for at, month in enumerate(_MONTHS):
-        if (found := re.search(rf"\b(?:{month}|{month[:3]})\b", text)) and any(date.day or date.year for date in find_dates(text)):
+        if (found := re.search(rf"\b(?:{month}|{month[:3]})\b", text)) and any(
+            date.day or date.year for date in find_dates(text)
+        ):
             other = _MONTHS[(at + chance.randrange(1, 11)) % 12]
             return text[: found.start()] + (other if len(found[0]) > 3 else other[:3]) + text[found.end() :]
     return None
@@ -114,7 +134,11 @@ def other_date(text: str, chance: random.Random) -> str | None:
 
 def other_name(text: str, names: list[str], chance: random.Random) -> str | None:
     """Another name in place of one."""
-    inside = [word for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text) if word.lower() in said(text).names and word not in _MONTHS]
+    inside = [
+        word
+        for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)
+        if word.lower() in said(text).names and word not in _MONTHS
+    ]
     if not inside:
         return None
     old = chance.choice(inside)
@@ -141,7 +165,9 @@ def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str
     said_there = set(known)
     other = [text for name in rest[::2] for text in usable(docs[name]) if text not in said_there]
     hidden = [text for name in rest[1::2] for text in usable(docs[name]) if text not in said_there]
-    proper = sorted({word for text in known for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)} - set(_MONTHS))
+    proper = sorted(
+        {word for text in known for word in re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b(?![.'-]\w)", text)} - set(_MONTHS)
+    )
     for pool in (known, other, hidden):
         chance.shuffle(pool)
     makers: dict[str, Callable[[str], str | None]] = {
@@ -167,7 +193,9 @@ def labelled(docs: dict[str, str], chance: random.Random) -> tuple[dict[str, str
     return sources, out
 
 
-def judge(sources: dict[str, str], claims: list[Labelled], embed: Embed | None) -> list[tuple[Labelled, str, frozenset[str]]]:
+def judge(
+    sources: dict[str, str], claims: list[Labelled], embed: Embed | None
+) -> list[tuple[Labelled, str, frozenset[str]]]:
     """(claim, verdict, kinds of conflict found)."""
     pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
     evidence = Sources(evidence_of(pieces, {name: at for at, name in enumerate(sources, 1)}), analyse)
@@ -197,8 +225,12 @@ def table(found: list[tuple[Labelled, str, frozenset[str]]]) -> None:
             right = sum(verdict == wanted for _, verdict, _ in mine)
             same = ("supported",) if kind == "supported" else ("unsupported", "unreadable")
             flagged = sum(verdict == wanted for _, verdict, _ in found)
-            flagged = flagged - sum(verdict == wanted and each.kind in same and each.kind != kind for each, verdict, _ in found)
-        verdicts = ", ".join(f"{name} {count}" for name, count in Counter(verdict for _, verdict, _ in mine).most_common())
+            flagged = flagged - sum(
+                verdict == wanted and each.kind in same and each.kind != kind for each, verdict, _ in found
+            )
+        verdicts = ", ".join(
+            f"{name} {count}" for name, count in Counter(verdict for _, verdict, _ in mine).most_common()
+        )
         print(f"{kind:<14}{len(mine):>7}{right / max(len(mine), 1):>8.3f}{right / max(flagged, 1):>11.3f}   {verdicts}")
 
 
@@ -216,7 +248,9 @@ def main() -> None:
     found = judge(sources, claims, embed)
     if arguments.show:
         for claim, verdict, kinds in found[0::2]:
-            wrong = (arguments.show == claim.kind) != (_EXPECTED.get(arguments.show, "-") in kinds or verdict == arguments.show)
+            wrong = (arguments.show == claim.kind) != (
+                _EXPECTED.get(arguments.show, "-") in kinds or verdict == arguments.show
+            )
             if wrong:
                 print(f"{claim.kind}: {verdict} {sorted(kinds)}\n   {claim.text}")
         return

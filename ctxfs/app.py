@@ -1,24 +1,30 @@
 """The composition root: the only place that names concrete types."""
 
+import contextlib
 import errno
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
+from ctxfs.context.curation import Curator
+from ctxfs.context.evaluator import Evaluator
+from ctxfs.context.external import CommandJudge, CommandSummariser
 from ctxfs.context.request import Request
+from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer, upper_bound
-from ctxfs.context.world import Now, Then
+from ctxfs.context.world import Now, Present, Then
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Searcher
+from ctxfs.model.change import Change
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
@@ -32,12 +38,14 @@ from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
+from ctxfs.vfs.acting import acting_principal
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.record import Caller, Recorded
 from mounts import knowledge, memory, pad
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
 from mounts.guide import GuideMount
+from mounts.human import HumanMount
 from mounts.search import SearchView
 from mounts.versions import SnapshotsMount, VersionsView
 
@@ -62,7 +70,23 @@ class App:
             self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
         )
         self.tree = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
-        self._constructor = Constructor(self._world)
+        present = Present(self.tree, self.searcher, self.archive, is_versioned)
+        context = self.settings.context
+        self._constructor = Constructor(
+            self._world, CommandSummariser(context.summariser) if context.summariser else None
+        )
+        self.evaluator = Evaluator(present, CommandJudge(context.judge) if context.judge else None)
+        self.curator = Curator(_Book(self))
+        self.tasks = Tasks(
+            self._work_folder("context"),
+            self.build,
+            self.evaluator,
+            self.curator,
+            present.reread,
+            self._generation,
+            context.budget,
+        )
+        self.present = present
         self._attach()
 
     def reload_settings(self) -> None:
@@ -143,9 +167,9 @@ class App:
         ports = self.tree, self.searcher, self.archive, is_versioned
         return Then(as_of, *ports) if as_of else Now(*ports)
 
-    async def build(self, request: Request) -> Context:
-        """Build a context for a request."""
-        return await self._constructor.build(request, str(self.principal))
+    async def build(self, request: Request, principal: str = "") -> Context:
+        """Build a context for a request, for whoever acts if nobody is named."""
+        return await self._constructor.build(request, principal or str(acting_principal() or self.principal))
 
     def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
         """A session's own view of the store; to be closed with it."""
@@ -207,6 +231,7 @@ class App:
                 **self.progress,
             },
             "versions": await blocking(self._versions_status),
+            "review": await self.curator.status(),
         }
 
     def _versions_status(self) -> dict[str, object]:
@@ -236,10 +261,12 @@ class App:
         tree.attach(Path(("pad",)), pad.provide(folders))
         tree.attach(Path(("knowledge",)), _Nothing())
         tree.attach(Path(("search",)), self._view.root(self._work_folder("search")))
+        owner = str(self.principal)
         tree.attach(
             Path(("context",)),
-            ContextMount(self._work_folder("context"), self.build, self._generation, self.settings.context.budget),
+            ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner),
         )
+        tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator, owner))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)
         self.reload_settings()
@@ -264,6 +291,30 @@ class App:
                 return b""
 
         return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+
+
+class _Book:
+    """The tree, written to by ctxfs itself: what it keeps and asks is versioned like everything else."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        return await self._app.tree.list(path)
+
+    async def read(self, path: Path) -> bytes:
+        return await self._app.tree.read(path)
+
+    async def apply(self, changes: Sequence[Change], reason: str) -> None:
+        archive = self._app.archive
+        journal = archive.writer(Actor(str(self._app.principal), new_session("e"), "evaluator", reason))
+        try:
+            tree = Recorded(self._app.tree, None, journal, is_versioned)
+            for change in changes:
+                with contextlib.suppress(FileExistsError):
+                    await tree.apply(change)
+        finally:
+            journal.close()
 
 
 def embedder_of(settings: Settings) -> EmbedderSpec | None:

@@ -1,54 +1,42 @@
-"""context/<task>/: contexts built to a budget.
+"""context/<task>/: contexts built to a budget, delivered bit by bit, and what came of the answers.
 
 `mkdir context/<task>` makes `request.toml`; `context.md` and `manifest.json` follow from it and from the index; where a
-build fails `error.txt` says why and the last good context stays.
+build fails `error.txt` says why and the last good context stays. By name only, because reading them delivers: `stream` (the next
+piece), `stream@N` (that piece again), `delta.md` (what the reader's window has to add, replace and drop). `response.md`
+is the answer of a model; `evaluation.json` follows from it.
 """
 
 import errno
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 
-from ctxfs.context.constructor import Context
-from ctxfs.context.request import Request, default_request, parse_request
-from ctxfs.index.answers import Generation
+from ctxfs.context.render import NAMES
+from ctxfs.context.request import default_request
+from ctxfs.context.tasks import ANSWERED, EVALUATION, LOADS, REQUEST, RESPONSE, Tasks
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
-from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
+from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.vfs.acting import acting_principal
 
-Build = Callable[[Request], Awaitable[Context]]
-
-REQUEST = "request.toml"
-_BUILT = ("context.md", "manifest.json")
+_MANIFEST = "manifest.json"
 _ERROR = "error.txt"
+_DELTA = "delta.md"
+_STREAM = re.compile(r"stream(?:@(\d{1,9}))?")
+_DERIVED = (*NAMES.values(), _MANIFEST, _ERROR, _DELTA, EVALUATION)
+_OURS = (ANSWERED, LOADS)
 _MAX_BYTES = 16_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
-    """What a task's request led to."""
-
-    request: bytes
-    generation: Generation
-    at: float
-    made_ns: int
-    context: Context | None
-    error: str
-
-
 class ContextMount(Mount):
-    """Tasks are directories of `requests`, their files real ones; context.md, manifest.json and error.txt are made from them."""
+    """Tasks are directories of `requests`, their files real ones; what is derived is made from them."""
 
-    def __init__(
-        self, requests: Mount, build: Build, generation: Callable[[], Generation], default_budget: int
-    ) -> None:
+    def __init__(self, requests: Mount, tasks: Tasks, default_budget: int, owner: str) -> None:
         self._requests = requests
-        self._build = build
-        self._generation = generation
+        self._tasks = tasks
         self._default_budget = default_budget
-        self._built: dict[str, _Built] = {}
+        self._owner = owner
 
     async def stat(self, path: Path) -> Entry:
         """Sizes are those of a read; a derived file exists when it could be made."""
@@ -59,7 +47,8 @@ class ContextMount(Mount):
             return task
         if not _is_derived(path):
             return await self._requests.stat(path)
-        return snapshot(path.name, await self.read(path), mtime_ns=(await self._fresh(path.parts[0])).made_ns)
+        data = await self._derived(path, deliver=False)
+        return snapshot(path.name, data, mtime_ns=(await self._tasks.fresh(path.parts[0])).made_ns)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Tasks at the top; in a task its files and what came of the request."""
@@ -68,25 +57,41 @@ class ContextMount(Mount):
         await self._task(path)
         own = {entry.name: entry for entry in await self._requests.list(path)}
         if len(path.parts) == 1 and REQUEST in own:
-            built = await self._fresh(path.name)
-            made = (*(_BUILT if built.context else ()), *((_ERROR,) if built.error else ()))
-            own |= {name: await self.stat(path / name) for name in made}
+            built = await self._tasks.fresh(path.name)
+            made = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
+            wrong = (_ERROR,) if await self._tasks.error(path.name) else ()
+            own |= {name: await self.stat(path / name) for name in (*made, *wrong)}
+            if RESPONSE in own and await self._tasks.has_response(path.name):
+                # Judging takes longer than listing: who only lists does not pay for the size.
+                version = f"{own[RESPONSE].version}-{built.made_ns:x}"
+                own[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
         return [own[name] for name in sorted(own)]
 
     async def read(self, path: Path) -> bytes:
-        """The request as it was written, or what was made from it."""
+        """The files as they were written, or what was made from them. Reading `stream` and `delta.md` delivers."""
         if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
         if not _is_derived(path):
             return await self._requests.read(path)
-        await self._requests.stat(Path((path.parts[0], REQUEST)))
-        built = await self._fresh(path.parts[0])
-        if path.name == _ERROR and built.error:
-            return f"{built.error}\n".encode("utf-8", "replace")
-        if path.name == "context.md" and built.context:
-            return built.context.text.encode("utf-8", "replace")
-        if path.name == "manifest.json" and built.context:
-            return built.context.manifest
+        return await self._derived(path, deliver=True)
+
+    async def _derived(self, path: Path, *, deliver: bool) -> bytes:
+        task, name = path.parts
+        await self._requests.stat(Path((task, REQUEST)))
+        reader = str(acting_principal() or self._owner)
+        if found := _STREAM.fullmatch(name):
+            return await self._tasks.stream(task, reader, at=int(found[1]) if found[1] else None, deliver=deliver)
+        if name == _DELTA:
+            return await self._tasks.delta(task, reader, deliver=deliver)
+        if name == EVALUATION:
+            return await self._tasks.evaluation(task)
+        if name == _ERROR and (wrong := await self._tasks.error(task)):
+            return f"{wrong}\n".encode("utf-8", "replace")
+        context = (await self._tasks.fresh(task)).context
+        if context is not None and name == NAMES[context.request.format]:
+            return await self._tasks.snapshot(task, reader) if deliver else context.text.encode("utf-8", "replace")
+        if context is not None and name == _MANIFEST:
+            return context.manifest
         raise not_found(path)
 
     async def apply(self, change: Change) -> None:
@@ -103,23 +108,31 @@ class ContextMount(Mount):
                 for entry in await self._requests.list(path):
                     await self._requests.apply(Remove(path / entry.name))
                 await self._requests.apply(change)
-                self._built.pop(path.name, None)
+                self._tasks.forget(path.name)
             case Remove(path) if _is_derived(path):
                 await self.stat(path)
-            case Move(path, to) if len(path.parts) == len(to.parts) <= 2 and not (_is_derived(path) or _is_derived(to)):
+            case Move(path, to) if len(path.parts) == len(to.parts) <= 2 and not (_is_ours(path) or _is_ours(to)):
                 await self._requests.apply(change)
-                self._built.pop(path.parts[0], None)
-            case Put(path, data) if len(path.parts) == 2 and not _is_derived(path):
+                self._tasks.forget(path.parts[0])
+                await self._note_response(to)
+            case Put(path, data) if len(path.parts) == 2 and not _is_ours(path):
                 if len(data) > _MAX_BYTES:
                     raise path_error(errno.EFBIG, path)
                 await self._task(path)
                 await self._requests.apply(change)
-            case Remove(path) | SetMeta(path) if len(path.parts) == 2 and not _is_derived(path):
+                await self._note_response(path)
+            case Remove(path) if len(path.parts) == 2 and not _is_derived(path):
+                await self._requests.apply(change)
+            case SetMeta(path) if len(path.parts) == 2 and not _is_ours(path):
                 await self._requests.apply(change)
             case _:
                 raise not_permitted(
                     change.path, "a task is a flat directory, and what is derived in it cannot be written"
                 )
+
+    async def _note_response(self, path: Path) -> None:
+        if path.name == RESPONSE and len(path.parts) == 2:
+            await self._tasks.answered(path.parts[0])
 
     async def _task(self, path: Path) -> Entry:
         entry = await self._requests.stat(Path(path.parts[:1]))
@@ -127,33 +140,14 @@ class ContextMount(Mount):
             raise not_found(path)
         return entry
 
-    async def _fresh(self, task: str) -> _Built:
-        """The state of a task now: built again when the request or the index changed."""
-        try:
-            request = await self._requests.read(Path((task, REQUEST)))
-        except FileNotFoundError:
-            request = b""
-        old = self._built.get(task)
-        generation = self._generation()
-        unchanged = old is not None and old.request == request
-        if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
-            return old
-        context, error = None, ""
-        try:
-            context = await self._build(self._parsed(request))
-        except OSError as failure:
-            error = failure.strerror or str(failure)
-            context = old.context if old else None  # the last good context stays
-        built = _Built(request, generation, time.monotonic(), time.time_ns(), context, error)
-        self._built[task] = built
-        return built
-
-    def _parsed(self, request: bytes) -> Request:
-        try:
-            return parse_request(request.decode("utf-8"), self._default_budget)
-        except UnicodeDecodeError as error:
-            raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error
-
 
 def _is_derived(path: Path) -> bool:
-    return len(path.parts) == 2 and path.name in (*_BUILT, _ERROR)
+    return len(path.parts) == 2 and (path.name in _DERIVED or bool(_STREAM.fullmatch(path.name)))
+
+
+def _is_ours(path: Path) -> bool:
+    """True for what is derived, and for the records kept beside it."""
+    return _is_derived(path) or (
+        len(path.parts) == 2
+        and (path.name in _OURS or (path.name.startswith("window-") and path.name.endswith(".json")))
+    )

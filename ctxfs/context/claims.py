@@ -10,7 +10,10 @@ MOST = 2000
 _CITED = re.compile(r"\[(\d{1,4})(?::(\d{1,9})(?:-(\d{1,9}))?)?\]")
 _MARKS = re.compile(r"^(?:\s{0,8}(?:[-*+•>|#]+|\d{1,3}[.)])\s+)+|(?<!\w)[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?!\w)|\|")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
-_HEDGE = re.compile(r"^(?:i (?:think|guess|hope|believe)|let me|sure|thanks?(?! to)|thank you|please(?! note)|here (?:is|are)|hope this|feel free)\b", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"^(?:i (?:think|guess|hope|believe)|let me|sure|thanks?(?! to)|thank you|please(?! note)|here (?:is|are)|hope this|feel free)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)

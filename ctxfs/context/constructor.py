@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ctxfs.context.compress import compress
-from ctxfs.context.manifest import Account, render_manifest
+from ctxfs.context.manifest import Account, render_manifest, text_sha256
 from ctxfs.context.pack import Limits, Plan, pack
 from ctxfs.context.piece import Exclusion, Piece, Why
 from ctxfs.context.render import render
@@ -90,7 +90,7 @@ class Context:
     @property
     def sha256(self) -> str:
         """Of the text as UTF-8."""
-        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()
+        return text_sha256(self.text)
 
     @property
     def manifest(self) -> bytes:

@@ -59,7 +59,12 @@ class Conflict:
 
     def record(self) -> dict[str, str]:
         """Plain values."""
-        return {"kind": self.kind, "claim": printable(self.claimed), "source": printable(self.known), "at": printable(self.at)}
+        return {
+            "kind": self.kind,
+            "claim": printable(self.claimed),
+            "source": printable(self.known),
+            "at": printable(self.at),
+        }
 
 
 @dataclass(slots=True)
@@ -134,11 +139,16 @@ def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evi
         found = list(sentences(piece.text, code=True)) if piece.kind != "code" else []
         if not found:
             found_lines = [(line, at) for at, line in enumerate(piece.text.split("\n")) if line.strip()]
-            out += [Evidence(line.strip(), piece.path, piece.first + at, piece.first + at, numbers.get(piece.path, 0)) for line, at in found_lines]
+            out += [
+                Evidence(line.strip(), piece.path, piece.first + at, piece.first + at, numbers.get(piece.path, 0))
+                for line, at in found_lines
+            ]
         for sentence in found:
             first, last = piece.first + sentence.first - 1, piece.first + sentence.last - 1
             text = f"{piece.heading}: {sentence.text}" if shown and len(found) == 1 else sentence.text
-            out.append(Evidence(text, piece.path, min(first, piece.last), min(last, piece.last), numbers.get(piece.path, 0)))
+            out.append(
+                Evidence(text, piece.path, min(first, piece.last), min(last, piece.last), numbers.get(piece.path, 0))
+            )
     return out
 
 
@@ -151,7 +161,8 @@ def evaluate(
     memory: Sources | None = None,
 ) -> Evaluation:
     """Judge every claim. `lines`: number of a source → the (first, last) lines of it that are in the context. Blocks."""
-    claims, notes = [], []
+    claims: list[Claim] = []
+    notes: list[str] = []
     for claim in claims_of(response):
         if len(claims) == MOST:
             notes.append(f"only the first {MOST} sentences were looked at")
@@ -186,7 +197,11 @@ def _cosines(
 
 
 def _judge(
-    each: Judged, tried: Sequence[tuple[float, int]], sources: Sources, cosines: Mapping[int, float] | None, analyse: Analyse
+    each: Judged,
+    tried: Sequence[tuple[float, int]],
+    sources: Sources,
+    cosines: Mapping[int, float] | None,
+    analyse: Analyse,
 ) -> None:
     """The sentence that supports the claim best, and what in it speaks against the claim."""
     each.verdict = "unsupported"
@@ -231,7 +246,14 @@ def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Ana
     if names:
         found.append(Conflict("name", ", ".join(sorted(names)), ", ".join(sorted(others)), place))
     if claimed.denies != other.denies:
-        found.append(Conflict("negation", "denies it" if claimed.denies else "says so", "denies it" if other.denies else "says so", place))
+        found.append(
+            Conflict(
+                "negation",
+                "denies it" if claimed.denies else "says so",
+                "denies it" if other.denies else "says so",
+                place,
+            )
+        )
     if not found:
         return []
     # The rest of the two has to be one statement: else they merely speak of the same things.
@@ -241,7 +263,9 @@ def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Ana
     total = sum(sources.worth(term) for term in mine)
     share = shared / total if total else 0.0
     # With nothing that stands in its place, or a word that merely denies, nearly all of the rest has to be the same.
-    sure = any((each.kind == "number" and instead) or (each.kind == "name" and others) or each.kind == "date" for each in found)
+    sure = any(
+        (each.kind == "number" and instead) or (each.kind == "name" and others) or each.kind == "date" for each in found
+    )
     return found if share >= (_SAME_STATEMENT if sure else _NEARLY_ALL) else []
 
 
@@ -294,8 +318,11 @@ def _memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[C
             continue
         claimed, known = said(claim.text), said(pair[2], starts_sentence=False)
         own = _KEY_VALUE.fullmatch(claim.text)
-        differs = (known.numbers and claimed.numbers - known.numbers) or (known.names and claimed.names - known.names - {pair[1].lower()})
-        differs = differs or (known.dates and differing_dates(claimed.dates, known.dates))
+        differs = bool(
+            (known.numbers and claimed.numbers - known.numbers)
+            or (known.names and claimed.names - known.names - {pair[1].lower()})
+            or (known.dates and differing_dates(claimed.dates, known.dates))
+        )
         if differs or (own is not None and set(analyse(own[1])) == key and not value & words):
             found.append(Conflict("memory", claim.text[:200], line.text[:200], f"{line.path}:{line.first}"))
     return found

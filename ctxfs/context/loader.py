@@ -1,7 +1,7 @@
 """Deliver a context to a window bit by bit: as a stream of pieces, and as what has changed since the last time. Pure.
 
-The paper's Updater (arXiv 2512.05470): a static snapshot is `context.md`; `stream` is incremental; `delta.md` refreshes. A window is what an
-agent has been given so far; nothing here knows whose it is.
+The paper's Updater (arXiv 2512.05470): a static snapshot is `context.md`; `stream` is incremental; `delta.md` refreshes.
+A window is what an agent has been given so far; nothing here knows whose it is.
 """
 
 import json
@@ -29,7 +29,15 @@ def piece_budget(wanted: int, budget: int) -> int:
     return min(wanted or _DEFAULT_PIECE, budget) if budget else wanted or _DEFAULT_PIECE
 
 
-def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A text of a stream, and the pieces that end in it."""
+
+    text: str
+    ends: Sequence[Piece]
+
+
+def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count) -> list[Part]:
     """The pieces, best first, as texts of at most `budget` tokens each; citations count sources through the whole stream.
 
     What is longer than a text goes on in the next one, line by line, and word by word where a line is too long.
@@ -40,24 +48,26 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
         inside = [Source(numbers[source.path], source.path, source.pieces) for source in sources_of(part)]
         return render_sources(query, (), inside)
 
-    out: list[str] = []
+    out: list[Part] = []
     part: list[Piece] = []
+    ends: list[Piece] = []
     for piece in pieces:
         rest: Piece | None = piece
         while rest is not None:
             if count(rendered([*part, rest])) <= budget:
                 part.append(rest)
+                ends.append(piece)
                 break
             if part:
-                out.append(rendered(part))
-                part = []
+                out.append(Part(rendered(part), ends))
+                part, ends = [], []
                 continue
             head, rest = _cut(rest, lambda each: count(rendered([each])) <= budget)
             if head is None:
                 raise invalid("piece", f"piece = {budget}: not even one word of '{piece.path}' fits; allow more tokens")
-            out.append(rendered([head]))
+            out.append(Part(rendered([head]), ()))
     if part:
-        out.append(rendered(part))
+        out.append(Part(rendered(part), ends))
     return out
 
 
@@ -96,11 +106,29 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What has been delivered: how far the stream is, how often the window was refreshed, and what is in it."""
+    """What has been delivered to one reader.
 
+    `of` is the sha256 of the context that is being streamed, `cursor` the next text of it, `given` what it has given so far and `seen`
+    what contexts before it gave (digests): what has changed meanwhile is given, what was given is not given again.
+    `deliveries` counts refreshes; `held` is what they left in the window.
+    """
+
+    of: str = ""
     cursor: int = 0
+    given: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
     deliveries: int = 0
     held: tuple[Held, ...] = ()
+
+    def streaming(self, sha256: str) -> "Window":
+        """The window at a context: at the beginning of what is new in it, if it is another one."""
+        if self.of == sha256:
+            return self
+        return replace(self, of=sha256, cursor=0, seen=(*self.seen, *self.given), given=())
+
+    def after(self, part: Part) -> "Window":
+        """One text further."""
+        return replace(self, cursor=self.cursor + 1, given=(*self.given, *(digest(piece.text) for piece in part.ends)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +157,9 @@ class Delta:
     kept: int = field(default=0)
 
 
-def refresh(window: Window, chosen: Sequence[Piece], present: Present, budget: int, render: Render, count: Count) -> Delta:
+def refresh(
+    window: Window, chosen: Sequence[Piece], present: Present, budget: int, render: Render, count: Count
+) -> Delta:
     """Bring a window up to a context: `chosen` is in, best first; of the rest what is still true stays while there is room.
 
     `chosen` fits the budget by itself. What is evicted has the lowest relevance a token, less with every refresh at which it
@@ -154,7 +184,9 @@ def refresh(window: Window, chosen: Sequence[Piece], present: Present, budget: i
             left.remove(before)
             steps.append(Step("replace", "the source has changed", each.piece, before.piece))
         else:
-            steps.append(Step("add", "answers the question" if each.piece.why == "search" else each.piece.why, each.piece))
+            steps.append(
+                Step("add", "answers the question" if each.piece.why == "search" else each.piece.why, each.piece)
+            )
     aged: list[Held] = []
     for old in left:
         now = present(old.piece)
@@ -168,7 +200,7 @@ def refresh(window: Window, chosen: Sequence[Piece], present: Present, budget: i
     order = {"drop": 0, "replace": 1, "add": 2}
     steps.sort(key=lambda step: order[step.change])
     held = (*fresh, *aged)
-    return Delta(steps, Window(window.cursor, window.deliveries + 1, held), kept + len(aged))
+    return Delta(steps, replace(window, deliveries=window.deliveries + 1, held=held), kept + len(aged))
 
 
 def _is_same(old: Piece, new: Piece) -> bool:
@@ -209,11 +241,12 @@ def dump_window(window: Window) -> bytes:
         {
             "path": each.piece.path, "first": each.piece.first, "last": each.piece.last, "heading": each.piece.heading,
             "kind": each.piece.kind, "why": each.piece.why, "day": each.piece.day, "cut": each.piece.cut, "text": each.piece.text,
-            "origin": list(each.piece.origin), "digest": digest(each.piece.text), "relevance": round(each.relevance, 4), "age": each.age,
+            "origin": list(each.piece.origin), "relevance": round(each.relevance, 4), "age": each.age,
         }
         for each in window.held
     ]  # fmt: skip
-    body = {"cursor": window.cursor, "deliveries": window.deliveries, "held": held}
+    stream = {"of": window.of, "cursor": window.cursor, "given": window.given, "seen": window.seen}
+    body = {"stream": stream, "deliveries": window.deliveries, "held": held}
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
@@ -222,7 +255,11 @@ def load_window(data: bytes) -> Window:
     try:
         body = json.loads(data.decode("utf-8"))
         held = tuple(Held(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])
-        return Window(max(0, int(body["cursor"])), max(0, int(body["deliveries"])), held)
+        stream = body["stream"]
+        given, seen = (tuple(map(str, stream[name])) for name in ("given", "seen"))
+        return Window(
+            str(stream["of"]), max(0, int(stream["cursor"])), given, seen, max(0, int(body["deliveries"])), held
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Window()
 

@@ -79,9 +79,14 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
     return said
 
 
+def text_sha256(text: str) -> str:
+    """Of a context as UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
 def digest(text: str) -> str:
     """By which the text of an item is known again."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    return text_sha256(text)[:16]
 
 
 def _place(piece: Piece) -> dict[str, object]:

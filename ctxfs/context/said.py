@@ -7,7 +7,9 @@ from fractions import Fraction
 
 from ctxfs.index.dates import Mentioned, find_dates
 
-_NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d{1,3}(?:[,\u202f']\d{3})+(?:\.\d+)?|(?<![\w.])[-+\u2212]?\d+(?:\.\d+)?(?![\d])")
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?\d{1,3}(?:[,\u202f']\d{3})+(?:\.\d+)?|(?<![\w.])[-+\u2212]?\d+(?:\.\d+)?(?![\d])"
+)
 _VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+){2,}\b|\bv\d+(?:\.\d+)*\b")
 _UNITS = {
     word: number
@@ -17,8 +19,7 @@ _UNITS = {
     )
 }
 _TENS = {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+    word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
 _SPELLED = re.compile(
@@ -37,8 +38,8 @@ _EVERYDAY = frozenset(
     "although though however therefore thus also both each every all any some such other another more most many much few is are was "
     "were be been being do does did has have had can could may might must shall should will would there here yes no not note see use "
     "using used when whether once only even just still yet again first second third last next new old one two three "
-    "today tomorrow yesterday january february march april june july august september october november december jan feb mar apr jun jul "
-    "aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun".split()
+    "today tomorrow yesterday january february march april june july august september october november december jan feb mar apr "
+    "jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun".split()
 )
 
 
@@ -116,7 +117,7 @@ def _names(text: str, starts_sentence: bool) -> Iterator[str]:
         word = found[0].rstrip(".'’-").removesuffix("'s").removesuffix("’s")
         low = word.lower()
         before = text[: found.start()].rstrip()
-        opens = first or before.endswith((".", "!", "?", ":", "•", "|", "#", "\"", "“", "("))
+        opens = first or before.endswith((".", "!", "?", ":", "•", "|", "#", '"', "“", "("))
         first = False
         if len(word) < 2 or low in _EVERYDAY or word.islower():
             continue

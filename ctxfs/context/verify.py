@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxfs.context.constructor import pinned_text
-from ctxfs.context.manifest import Manifest, digest
+from ctxfs.context.manifest import Manifest, digest, text_sha256
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import render
 from ctxfs.index.formats import Unreadable, chunks_of
@@ -22,8 +22,8 @@ class Verified:
     missing: Sequence[str]
 
 
-async def rebuild(manifest: Manifest, sha256: Callable[[str], str], fetch: Fetch) -> Verified:
-    """From the sources as they were: a file that has changed since is taken from its past."""
+async def restore(manifest: Manifest, fetch: Fetch) -> tuple[list[Piece], list[str]]:
+    """(the pieces with their texts, places that no source has any more): a file that has changed is taken from its past."""
     contents: dict[str, bytes | None] = {}
     pieces, missing = [], dict[str, None]()
     for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
@@ -34,11 +34,17 @@ async def rebuild(manifest: Manifest, sha256: Callable[[str], str], fetch: Fetch
             missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
         else:
             pieces.append(whole)
+    return pieces, list(missing)
+
+
+async def rebuild(manifest: Manifest, fetch: Fetch) -> Verified:
+    """The context from its sources as they were, compared byte for byte."""
+    pieces, missing = await restore(manifest, fetch)
     if missing:
-        return Verified(False, None, list(missing))
+        return Verified(False, None, missing)
     request = manifest.request
     text = render(request.title, manifest.notes, pieces, request.format, request.order)
-    return Verified(sha256(text) == manifest.sha256, text, ())
+    return Verified(text_sha256(text) == manifest.sha256, text, ())
 
 
 def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
@@ -60,6 +66,26 @@ def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
         if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == known:
             return replace(piece, text=chunk.text)
     return None
+
+
+def found_again(piece: Piece, data: bytes | None) -> Piece | None:
+    """The piece where its text is now; None if its source no longer says it."""
+    if not piece.path:
+        return piece
+    if data is None:
+        return None
+    if not piece.pinned and not piece.cut:
+        try:
+            chunks = chunks_of(piece.path.rpartition("/")[2], data)
+        except Unreadable:
+            return None
+        same = [chunk for chunk in chunks if chunk.text == piece.text]
+        if same:
+            near = min(same, key=lambda chunk: abs(chunk.first - piece.first))
+            return replace(piece, first=near.first, last=near.last)
+        return None
+    said = " ".join(data.decode("utf-8", "replace").split())
+    return piece if all(part in said for part in piece.body.split(" … ")) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,15 @@
 """The tree that a context is made from: as it is, and as it was in a version."""
 
+import contextlib
 import errno
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from ctxfs.context.evaluate import Embed
+from ctxfs.context.piece import Piece
+from ctxfs.context.verify import found_again
 from ctxfs.index.answers import Answer
 from ctxfs.index.overlay import LARGEST
 from ctxfs.index.query import Query
@@ -16,6 +21,8 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
+
+_MOST_VERSIONS = 200
 
 IsVersioned = Callable[[Path], bool]
 
@@ -102,3 +109,52 @@ class Then(Now):
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """The version that all are taken from."""
         return dict.fromkeys(paths, self._commit.oid)
+
+
+class Present(Now):
+    """The tree as it is, with what evaluators ask besides: contents as they were, and the model of meaning."""
+
+    async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
+        """The content with this sha256: the file as it is, else as it was in a version of it."""
+        place = Path.parse(path)
+        try:
+            data = await self._tree.read(place)
+        except OSError:
+            data = b""
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        return await in_turn(self._from_the_past, path, sha256, revision) if self._is_versioned(place) else None
+
+    def _from_the_past(self, path: str, sha256: str, revision: str) -> bytes | None:
+        self._archive.commit()
+        if revision:
+            with contextlib.suppress(OSError):
+                data = self._archive.show(path, revision)
+                if hashlib.sha256(data).hexdigest() == sha256:
+                    return data
+        with contextlib.suppress(OSError):
+            for shown in reversed(self._archive.versions(path)[-_MOST_VERSIONS:]):
+                if shown.is_file and hashlib.sha256(data := self._archive.content_of(shown)).hexdigest() == sha256:
+                    return data
+        return None
+
+    async def current(self, path: str) -> str:
+        """Hexadecimal sha256 of a file as it is; empty if it is gone."""
+        try:
+            return hashlib.sha256(await self._tree.read(Path.parse(path))).hexdigest()
+        except OSError:
+            return ""
+
+    async def reread(self, pieces: Sequence[Piece]) -> list[Piece | None]:
+        """Each piece as its source has it now; None where the text is gone."""
+        contents: dict[str, bytes | None] = {}
+        for path in dict.fromkeys(piece.path for piece in pieces if piece.path):
+            try:
+                contents[path] = await self._tree.read(Path.parse(path))
+            except OSError:
+                contents[path] = None
+        return await blocking(lambda: [found_again(piece, contents.get(piece.path)) for piece in pieces])
+
+    def embedder(self) -> Embed | None:
+        """The model of meaning that answers; None if there is none."""
+        return self._searcher.embed if self._searcher.can_embed() else None

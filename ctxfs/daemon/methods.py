@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.context.request import make_request
+from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
@@ -101,17 +101,6 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
 
 
-async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    context = await app.build(make_request(args["request"], app.settings.context.budget))
-    return {
-        "text": context.text,
-        "manifest": context.manifest,
-        "tokens": context.tokens,
-        "notes": list(context.notes),
-        "found": context.found,
-    }
-
-
 METHODS: Mapping[str, Method] = {
     "stat": _stat,
     "list": _list,
@@ -123,6 +112,6 @@ METHODS: Mapping[str, Method] = {
     "search": _search,
     "find": _find,
     "grep": _grep,
-    "context": _context,
+    **CONTEXT_METHODS,
     **VERSION_METHODS,
 }

@@ -73,6 +73,7 @@ class Daemon:
                 nursery.start_soon(self._watcher.run)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._versions.run)
+                nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
         finally:

@@ -294,6 +294,19 @@ class Searcher:
             return _Asked(hints, note=f"{error.message}: words only. {error.remedy}")
         return _Asked(hints, vector, model.id)
 
+    def can_embed(self) -> bool:
+        """True if texts can be compared by meaning. Loads the model; may take a fifth of a second."""
+        return not self._meaning_fault()
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts, by the model that answers: float32 [len(texts), dimensions]. CommandError."""
+        with self._looking() as view:
+            spec = view.model.spec if view is not None and view.model is not None else self._spec
+        embedder = self._loaded(spec) if spec is not None else None
+        if embedder is None:
+            raise CommandError(self._fault or _OFF, "")
+        return embedder.embed(texts)
+
     def _loaded(self, spec: EmbedderSpec) -> Embedder | None:
         """The embedder of a spec; None, and `_fault` says why, if it cannot be had. Tried again after a while."""
         with self._opening:

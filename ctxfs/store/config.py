@@ -38,6 +38,8 @@ class ContextSettings:
     """What a context request starts from."""
 
     budget: int = field(default=8000, metadata={"doc": "tokens, for a request that names none"})
+    summariser: str = field(default="", metadata={"doc": "command that sums up what did not fit: JSON in, text out"})
+    judge: str = field(default="", metadata={"doc": "command that judges the claims of a response: JSON in and out"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from ctxfs.store.config import default_text
 
 STORE_NAME = ".ctxfs"
 CONFIG_NAME = "ctxfs.toml"
-AREAS = ("memory", "pad", "context", "search")
+AREAS = ("memory", "pad", "context", "search", "human")
 
 
 @dataclass(frozen=True, slots=True)

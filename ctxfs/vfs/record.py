@@ -12,13 +12,14 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import JournalWriter
+from ctxfs.vfs.acting import acting
 
 
 class Recorded(Mount):
-    """The tree as one session changes it. `is_versioned` says which paths have a past."""
+    """The tree as one session changes it; `principal` None is ctxfs itself. `is_versioned` says which paths have a past."""
 
     def __init__(
-        self, tree: Mount, principal: Principal, journal: JournalWriter, is_versioned: Callable[[Path], bool]
+        self, tree: Mount, principal: Principal | None, journal: JournalWriter, is_versioned: Callable[[Path], bool]
     ) -> None:
         self._tree = tree
         self._principal = principal
@@ -27,19 +28,23 @@ class Recorded(Mount):
 
     async def stat(self, path: Path) -> Entry:
         """The tree's."""
-        return await self._tree.stat(path)
+        with acting(self._principal):
+            return await self._tree.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """The tree's."""
-        return await self._tree.list(path)
+        with acting(self._principal):
+            return await self._tree.list(path)
 
     async def read(self, path: Path) -> bytes:
         """The tree's."""
-        return await self._tree.read(path)
+        with acting(self._principal):
+            return await self._tree.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """The tree's."""
-        return await self._tree.metadata(path)
+        with acting(self._principal):
+            return await self._tree.metadata(path)
 
     def backing(self, path: Path) -> Backing | None:
         """The tree's: whoever works on the files directly keeps a journal of his own."""
@@ -49,7 +54,8 @@ class Recorded(Mount):
         """Make the change, then note whose it was."""
         if isinstance(change, SetMeta):
             check_attribute(change.path, change.name, change.value, self._principal)
-        await self._tree.apply(change)
+        with acting(self._principal):
+            await self._tree.apply(change)
         if self._is_versioned(change.path):
             self._note(change)
 

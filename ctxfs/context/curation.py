@@ -1,0 +1,240 @@
+"""What becomes of judged claims: facts that are kept in memory, and doubts that wait for a person under human/review/.
+
+human/review/<id>/claim.md      what was said, and in which task
+                  evidence.md   what the sources say, and why there is doubt
+                  verdict       write `accept`, `reject`, or `edit` and the claim as it should read
+                  outcome.json  what came of it
+"""
+
+import errno
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from ctxfs.context.evaluate import Evaluation, Judged
+from ctxfs.context.evaluator import claim_id
+from ctxfs.context.manifest import Manifest
+from ctxfs.model.change import Change, MakeDir, Put, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import invalid, not_permitted
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import Path, printable
+
+Decision = Literal["accept", "reject", "edit"]
+
+REVIEWS = Path(("human", "review"))
+FACTS = Path(("memory", "shared", "fact"))
+_LEAST_KEPT = 0.75
+_DOUBTFUL = 0.45
+_DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "edit": "edit"}
+
+
+class Book(Protocol):
+    """The tree, written to on the evaluator's account."""
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Entries of a directory."""
+        ...
+
+    async def read(self, path: Path) -> bytes:
+        """A file."""
+        ...
+
+    async def apply(self, changes: Sequence[Change], reason: str) -> None:
+        """Make changes, one after another; a directory that is there already is left as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One doubt: `decision` is empty while it waits. `suggested` is what the evaluator would do."""
+
+    id: str
+    claim: str
+    task: str
+    why: str
+    suggested: Decision
+    decision: str = ""
+
+
+class Curator:
+    """Keeps facts, opens reviews and carries out verdicts."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    async def take(self, task: str, manifest: Manifest, found: Evaluation) -> tuple[list[str], list[str]]:
+        """(paths of the facts that were kept, ids of the reviews that were opened). What is there already is left alone."""
+        kept = []
+        if manifest.request.keep:
+            for each in found.claims:
+                if each.verdict == "supported" and each.support >= _LEAST_KEPT and each.source is not None:
+                    at = f"{each.source.path}:{each.source.first}-{each.source.last}"
+                    kept.append(
+                        await self._keep(
+                            each.claim.text, at, each.support, manifest.revisions.get(each.source.path, ""), task
+                        )
+                    )
+        doubts = [each for each in found.claims if _is_doubtful(each)]
+        opened = [await self._open(task, each) for each in doubts]
+        return [path for path in kept if path], [name for name in opened if name]
+
+    async def _keep(self, text: str, source: str, confidence: float, revision: str, task: str) -> str:
+        """Write a fact with where it comes from; its path, empty if it is known."""
+        path = FACTS / f"{_slug(text)}-{claim_id(text)}.md"
+        if await self._exists(path):
+            return ""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        place, _, lines = source.rpartition(":")
+        link = f"/{place}" if place else source
+        body = f"{text}\n\nSource: [{place}]({link}) lines {lines}\nKept: {now}, from context/{task}\n"
+        body += f"Revision: {revision}\n" if revision else ""
+        attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
+        changes: list[Change] = [
+            MakeDir(Path(FACTS.parts[:2])),
+            MakeDir(FACTS),
+            Put(path, body.encode("utf-8", "replace")),
+        ]
+        changes += [
+            SetMeta(path, f"{PREFIX}{name}", value.encode("utf-8", "replace")) for name, value in attributes.items()
+        ]
+        # The paper's names for the same, for those who look for them.
+        said = {"createdAt": now, "sourceId": source, "revisionId": revision}
+        changes += [
+            SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in said.items() if value
+        ]
+        await self._book.apply(changes, f"kept from context/{task}")
+        return str(path)
+
+    async def _open(self, task: str, each: Judged) -> str:
+        name = claim_id(f"{task} {each.claim.text}")
+        folder = REVIEWS / name
+        if await self._exists(folder / "claim.md"):
+            return ""
+        suggested: Decision = "reject" if each.conflicts or each.verdict == "contradicted" else "accept"
+        about = {"task": task, "why": _why(each), "suggested": suggested, "support": round(each.support, 3)}
+        about["source"] = f"{each.source.path}:{each.source.first}-{each.source.last}" if each.source else ""
+        changes: list[Change] = [
+            MakeDir(Path(("human",))),
+            MakeDir(REVIEWS),
+            MakeDir(folder),
+            Put(folder / "claim.md", f"{each.claim.text}\n".encode("utf-8", "replace")),
+            Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace")),
+            Put(
+                folder / "about.json",
+                (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"),
+            ),
+            Put(folder / "verdict", b""),
+        ]
+        await self._book.apply(changes, f"doubt about context/{task}")
+        return name
+
+    async def decide(self, name: str, verdict: bytes, principal: str) -> None:
+        """Carry out what a person wrote into `verdict`. EINVAL if it is none, EPERM for agents and for what is decided."""
+        decision, text = parse_verdict(verdict)
+        folder = REVIEWS / name
+        if not principal.startswith("human:"):
+            raise not_permitted(folder / "verdict", "only people decide")
+        if await self._exists(folder / "outcome.json"):
+            raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
+        about = json.loads(await self._book.read(folder / "about.json"))
+        claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+        kept = ""
+        if decision != "reject":
+            wording = text if decision == "edit" else claim
+            kept = await self._keep(wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"]))
+        outcome = {
+            "decision": decision,
+            "by": principal,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "suggested": about["suggested"],
+            "override": (decision == "reject") != (about["suggested"] == "reject"),
+            "kept": kept,
+        }
+        data = (json.dumps(outcome, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+        written = f"{decision} {text}".strip() + "\n"
+        await self._book.apply(
+            [Put(folder / "verdict", written.encode()), Put(folder / "outcome.json", data)],
+            f"{decision}: review {name}",
+        )
+
+    async def reviews(self) -> list[Review]:
+        """Every review, the waiting ones first."""
+        out = []
+        try:
+            entries = await self._book.list(REVIEWS)
+        except FileNotFoundError:
+            return []
+        for entry in entries:
+            folder = REVIEWS / entry.name
+            try:
+                about = json.loads(await self._book.read(folder / "about.json"))
+                claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+                decision = ""
+                if await self._exists(folder / "outcome.json"):
+                    decision = str(json.loads(await self._book.read(folder / "outcome.json"))["decision"])
+                out.append(
+                    Review(entry.name, claim, str(about["task"]), str(about["why"]), about["suggested"], decision)
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # somebody else's folder
+        return sorted(out, key=lambda review: (bool(review.decision), review.id))
+
+    async def status(self) -> dict[str, object]:
+        """How many wait, how many are decided, and how often people decided otherwise than was suggested."""
+        reviews = await self.reviews()
+        decided = [review for review in reviews if review.decision]
+        overridden = sum((review.decision == "reject") != (review.suggested == "reject") for review in decided)
+        rate = round(overridden / len(decided), 3) if decided else None
+        return {"waiting": len(reviews) - len(decided), "decided": len(decided), "override_rate": rate}
+
+    async def _exists(self, path: Path) -> bool:
+        try:
+            await self._book.read(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        return True
+
+
+def parse_verdict(data: bytes) -> tuple[Decision, str]:
+    """(`accept`, `reject` or `edit`, the rest); EINVAL says what is needed."""
+    word, _, rest = data.decode("utf-8", "replace").strip().partition(" ")
+    decision = _DECISIONS.get(word.rstrip(":").lower())
+    rest = " ".join(rest.split())
+    if decision is None or (decision == "edit" and not rest):
+        raise invalid("verdict", "write accept, reject, or edit and the claim as it should read")
+    return decision, rest
+
+
+def _is_doubtful(each: Judged) -> bool:
+    """Contradicted, or poorly supported although it says something that can be told."""
+    if each.verdict == "contradicted":
+        return True
+    return each.verdict == "unsupported" and each.support >= _DOUBTFUL
+
+
+def _why(each: Judged) -> str:
+    if each.conflicts:
+        return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in each.conflicts)
+    return f"support {each.support:.2f}"
+
+
+def _evidence(task: str, each: Judged) -> str:
+    lines = [f"# From context/{task}", "", f"Doubt: {_why(each)}", ""]
+    if each.source is not None:
+        lines += [
+            f"Nearest, at {printable(each.source.path)}:{each.source.first}-{each.source.last}:",
+            "",
+            f"> {printable(each.source.text)}",
+        ]
+    lines += ["", "Write `accept`, `reject`, or `edit` and the claim as it should read, into `verdict`."]
+    return "\n".join(lines) + "\n"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "fact"

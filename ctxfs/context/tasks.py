@@ -1,0 +1,331 @@
+"""The tasks of context/: what each request leads to, what has been delivered of it, and what came of a response.
+
+Everything here follows from the files of a task (`request.toml`, `response.md`), the tree and the index; what was delivered and
+what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `answered.json`), so that a restart goes on from there.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+
+from ctxfs.context.constructor import Context
+from ctxfs.context.curation import Curator
+from ctxfs.context.evaluator import Evaluator, decode_response, render_evaluation
+from ctxfs.context.loader import (
+    Delta,
+    Part,
+    Step,
+    Window,
+    dump_window,
+    load_window,
+    piece_budget,
+    refresh,
+    render_delta,
+    split_stream,
+)
+from ctxfs.context.manifest import digest, parse_manifest
+from ctxfs.context.piece import Piece
+from ctxfs.context.render import NAMES, render
+from ctxfs.context.request import Request, parse_request
+from ctxfs.context.tokens import open_tokenizer
+from ctxfs.index.answers import Generation
+from ctxfs.model.change import Put
+from ctxfs.model.errors import CommandError, invalid, not_found
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.threads import blocking
+
+REQUEST = "request.toml"
+RESPONSE = "response.md"
+ANSWERED = "answered.json"
+EVALUATION = "evaluation.json"
+LOADS = "loads.jsonl"
+_QUIET_SECONDS = 0.5
+_MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
+
+Build = Callable[[Request], Awaitable[Context]]
+
+
+class Reread(Protocol):
+    """Looks a piece up in its source again."""
+
+    async def __call__(self, pieces: Sequence[Piece]) -> list[Piece | None]:
+        """Each as its source has it now; None where the text is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a task's request led to."""
+
+    request: bytes
+    generation: Generation
+    at: float
+    made_ns: int
+    context: Context | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    response: bytes
+    generation: Generation
+    record: bytes
+
+
+class Tasks:
+    """Tasks are directories of the mount `requests`."""
+
+    def __init__(
+        self,
+        requests: Mount,
+        build: Build,
+        evaluator: Evaluator,
+        curator: Curator,
+        reread: Reread,
+        generation: Callable[[], Generation],
+        default_budget: int,
+    ) -> None:
+        self._requests = requests
+        self._build = build
+        self._evaluator = evaluator
+        self._curator = curator
+        self._reread = reread
+        self._generation = generation
+        self._default_budget = default_budget
+        self._built: dict[str, Built] = {}
+        self._evaluated: dict[str, _Evaluated] = {}
+        self._answered = dict[str, float]()  # task → when its response was last written
+        self._written = trio.Event()
+        self._turn = trio.Lock()
+
+    def forget(self, task: str) -> None:
+        """A task was removed, renamed or replaced."""
+        self._built.pop(task, None)
+        self._evaluated.pop(task, None)
+
+    # snapshots
+
+    async def fresh(self, task: str) -> Built:
+        """The state of a task now: built again when the request or the index changed."""
+        request = await self._file(task, REQUEST) or b""
+        old = self._built.get(task)
+        generation = self._generation()
+        unchanged = old is not None and old.request == request
+        if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
+            return old
+        context, error = None, ""
+        try:
+            context = await self._build(self._parsed(request))
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+        except CommandError as failure:
+            error = f"{failure.message} {failure.remedy}".strip()
+        if context is None and old:
+            context = old.context  # the last good context stays
+        built = Built(request, generation, time.monotonic(), time.time_ns(), context, error)
+        self._built[task] = built
+        return built
+
+    def _parsed(self, request: bytes) -> Request:
+        try:
+            return parse_request(request.decode("utf-8"), self._default_budget)
+        except UnicodeDecodeError as error:
+            raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error
+
+    async def error(self, task: str) -> str:
+        """What is wrong with a task's request or response; empty if nothing is."""
+        wrong = [(await self.fresh(task)).error]
+        response = await self._file(task, RESPONSE)
+        if response is not None:
+            try:
+                decode_response(response)
+            except OSError as error:
+                wrong.append(error.strerror or str(error))
+        return "\n".join(filter(None, wrong))
+
+    async def snapshot(self, task: str, principal: str) -> bytes:
+        """The whole context, under whatever name its format has; ENOENT if there is none. Recorded when it is another one."""
+        context = await self._context(task)
+        data = context.text.encode("utf-8", "replace")
+        last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
+        if last != context.sha256.encode():
+            await self._record(task, principal, "snapshot", {"sha256": context.sha256, "tokens": context.tokens})
+        return data
+
+    async def _context(self, task: str) -> Context:
+        built = await self.fresh(task)
+        if built.context is None:
+            raise not_found(Path((task, NAMES["markdown"])))
+        return built.context
+
+    # deliveries
+
+    async def stream(self, task: str, principal: str, *, at: int | None = None, deliver: bool) -> bytes:
+        """The next text of the stream, empty at its end; the text `at` instead, which delivers nothing."""
+        async with self._turn:
+            context = await self._context(task)
+            window = (await self._window(task, principal)).streaming(context.sha256)
+            parts = await blocking(_stream_of, context, window)
+            cursor = window.cursor if at is None else at
+            if cursor >= len(parts):
+                return b""
+            if deliver and at is None:
+                part = parts[cursor]
+                await self._save(task, principal, window.after(part))
+                what = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
+                await self._record(
+                    task, principal, "stream", {"cursor": cursor, "loaded": what, "reason": "the next of the stream"}
+                )
+            return parts[cursor].text.encode("utf-8", "replace")
+
+    async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
+        """What the reader's window has to add, replace and drop."""
+        async with self._turn:
+            context = await self._context(task)
+            window = await self._window(task, principal)
+            again = await self._reread([each.piece for each in window.held])
+            found = await blocking(_delta_of, context, window, again)
+            if deliver:
+                await self._save(task, principal, found.window)
+                for step in found.steps:
+                    await self._record(task, principal, "delta", _step_record(step, found.window.deliveries))
+            return render_delta(found).encode("utf-8", "replace")
+
+    async def _window(self, task: str, principal: str) -> Window:
+        data = await self._file(task, window_name(principal))
+        return load_window(data) if data else Window()
+
+    async def _save(self, task: str, principal: str, window: Window) -> None:
+        await self._requests.apply(Put(Path((task, window_name(principal))), dump_window(window)))
+
+    async def _loads(self, task: str) -> bytes:
+        return await self._file(task, LOADS) or b""
+
+    async def _record(self, task: str, principal: str, mode: str, what: dict[str, object]) -> None:
+        """Every load and replacement: when, to whom, from where, why."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"at": now, "principal": principal, "mode": mode, **what}, ensure_ascii=False)
+        data = await self._loads(task)
+        if len(data) > _MOST_LOADS:
+            data = data[len(data) // 2 :].partition(b"\n")[2]
+        await self._requests.apply(Put(Path((task, LOADS)), data + line.encode("utf-8", "replace") + b"\n"))
+
+    # responses
+
+    async def answered(self, task: str) -> None:
+        """A response was written: it answers the context as it is at this moment."""
+        self._answered[task] = time.monotonic()
+        self._written.set()
+        built = await self.fresh(task)
+        if built.context is not None:
+            await self._requests.apply(Put(Path((task, ANSWERED)), built.context.manifest))
+
+    async def has_response(self, task: str) -> bool:
+        """True if there is a response that can be evaluated."""
+        response = await self._file(task, RESPONSE)
+        if response is None or await self._file(task, ANSWERED) is None:
+            return False
+        try:
+            return bool(decode_response(response).strip())
+        except OSError:
+            return False
+
+    async def evaluation(self, task: str) -> bytes:
+        """evaluation.json; ENOENT without a response that is text."""
+        response = await self._file(task, RESPONSE)
+        if response is None or not await self.has_response(task):
+            raise not_found(Path((task, EVALUATION)))
+        known = self._evaluated.get(task)
+        generation = self._generation()
+        if known is not None and known.response == response and known.generation == generation:
+            return known.record
+        record, _ = await self._evaluate(task, response)
+        self._evaluated[task] = _Evaluated(response, generation, record)
+        return record
+
+    async def _evaluate(self, task: str, response: bytes, *, curate: bool = False) -> tuple[bytes, dict[str, object]]:
+        manifest = parse_manifest(await self._file(task, ANSWERED) or b"")
+        text = decode_response(response)
+        found = await self._evaluator.evaluate(manifest, text)
+        done: dict[str, object] = {}
+        if curate:
+            kept, opened = await self._curator.take(task, manifest, found)
+            done = {"kept": kept, "reviews": opened}
+        return render_evaluation(found, manifest, text), done
+
+    async def curate(self, task: str) -> dict[str, object]:
+        """Evaluate the response now, keep what is to be kept and open reviews; what came of it, with the evaluation."""
+        response = await self._file(task, RESPONSE)
+        if response is None or not await self.has_response(task):
+            wrong = await self.error(task)
+            raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
+        self._answered.pop(task, None)
+        record, done = await self._evaluate(task, response, curate=True)
+        return {"evaluation": record, **done}
+
+    async def follow(self) -> None:
+        """For ever: do what `curate` does once a response has not been written to for a moment. Run by whoever serves the store."""
+        while True:
+            await self._written.wait()
+            self._written = trio.Event()
+            while self._answered:
+                await trio.sleep(_QUIET_SECONDS)
+                now = time.monotonic()
+                for task in [task for task, at in self._answered.items() if now - at >= _QUIET_SECONDS]:
+                    self._answered.pop(task, None)
+                    # error.txt says why, and evaluation.json is made at the next look.
+                    with contextlib.suppress(OSError, CommandError):
+                        await self.curate(task)
+
+    async def _file(self, task: str, name: str) -> bytes | None:
+        try:
+            return await self._requests.read(Path((task, name)))
+        except FileNotFoundError:
+            return None
+
+
+def window_name(principal: str) -> str:
+    """The file of a reader's window: windows are apart, so that what one agent was given is not missing for another."""
+    return f"window-{principal.replace(':', '-')}.json"
+
+
+def _stream_of(context: Context, window: Window) -> list[Part]:
+    """All that was found, best first: beyond the budget too, since who streams stops when it is enough."""
+    left = [out.piece for out in context.plan.excluded if out.reason in ("budget", "quota")]
+    known = set(window.seen)
+    pieces = [piece for piece in (*context.plan.chosen, *left) if digest(piece.text) not in known]
+    request = context.request
+    return split_stream(
+        pieces, piece_budget(request.piece, request.budget), request.title, open_tokenizer(request.tokenizer).count
+    )
+
+
+def _delta_of(context: Context, window: Window, again: Sequence[Piece | None]) -> Delta:
+    request = context.request
+    present = {id(each.piece): now for each, now in zip(window.held, again, strict=True)}
+
+    def rendered(pieces: Sequence[Piece]) -> str:
+        return render(request.title, context.notes, pieces, request.format, request.order)
+
+    return refresh(
+        window,
+        context.plan.chosen,
+        lambda piece: present[id(piece)],
+        request.budget,
+        rendered,
+        open_tokenizer(request.tokenizer).count,
+    )
+
+
+def _step_record(step: Step, delivery: int) -> dict[str, object]:
+    said: dict[str, object] = {"delivery": delivery, "change": step.change, "source": step.at, "reason": step.reason}
+    if step.change == "replace" and step.old is not None:
+        said["old"] = f"{step.old.path}:{step.old.first}-{step.old.last}"
+    return said
