@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _MAX_READ = 100_000
 _READ = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_DELIVER = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 _WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
 
@@ -70,10 +71,31 @@ class TreeTools:
         lines += [f"{hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in answer["hits"]]
         return "\n".join(lines) or "nothing found"
 
-    async def ctx_context(self, question: str, budget: int = 4000) -> str:
-        """A context for a question, packed to at most `budget` tokens, with sources."""
-        built = await self._call("context", request={"query": question, "budget": budget})
+    async def ctx_context(self, question: str, budget: int = 4000, options: dict[str, Any] | None = None) -> str:
+        """A context for a question, packed to at most `budget` tokens, with sources. `options`: keys of request.toml, such as
+        paths, kinds, pins, quota, reserve, as_of, fresh, format (markdown, xml, json, messages), order, compress.
+        """
+        built = await self._call("context", request={**(options or {}), "query": question, "budget": budget})
         return str(built["text"])
+
+    async def ctx_next(self, task: str) -> str:
+        """The next piece of the stream of context/<task>, best first; says when it is at its end."""
+        return await self._delivered(task, "stream") or "(the end)"
+
+    async def ctx_refresh(self, task: str) -> str:
+        """What to add, replace and drop in your window since the last time you asked for context/<task>."""
+        return await self._delivered(task, "delta.md")
+
+    async def ctx_evaluate(self, task: str, response: str) -> str:
+        """Hold an answer against the sources of context/<task>, claim by claim: what is supported, contradicted, unsupported."""
+        place = _parsed(f"context/{task}") / "response.md"
+        await self._call("apply", change=change_to_wire(Put(place, response.encode("utf-8", "replace"))))
+        done = await self._call("curate", task=task)
+        return str(done["evaluation"].decode())
+
+    async def _delivered(self, task: str, name: str) -> str:
+        data = await self._call("read", path=str(_parsed(f"context/{task}") / name))
+        return str(data.decode("utf-8", "replace"))
 
     async def _call(self, method: str, **arguments: object) -> Any:
         async with self._turn:
@@ -105,6 +127,9 @@ def make_server(session: Session) -> MCPServer:
         (tools.ctx_read, _READ),
         (tools.ctx_search, _READ),
         (tools.ctx_context, _READ),
+        (tools.ctx_next, _DELIVER),
+        (tools.ctx_refresh, _DELIVER),
+        (tools.ctx_evaluate, _WRITE),
         (tools.ctx_write, _WRITE),
     ]
     for tool, annotations in table:

@@ -1,7 +1,11 @@
-"""mcp: the tree for clients that speak the Model Context Protocol."""
+"""mcp, mcp-call: the tree for clients that speak the Model Context Protocol, and a tool of another server as a command."""
+
+import sys
 
 import click
 
+from ctxfs.cli.output import write_bytes
+from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.store.layout import find_store
 
 
@@ -12,3 +16,27 @@ def mcp(store: str | None) -> None:
     from mcp_server.server import serve_stdio
 
     serve_stdio(find_store(store))
+
+
+@click.command(name="mcp-call")
+@click.argument("tool")
+@click.argument("server", nargs=-1, required=True)
+def mcp_call(tool: str, server: tuple[str, ...]) -> None:
+    """Call TOOL of the MCP server that the command SERVER starts: arguments as JSON on stdin, the answer on stdout.
+
+    So a tool can be the summariser or the judge of ctxfs.toml:
+
+    \b
+    judge = "ctxfs mcp-call judge_claims -- my-server --stdio"
+    """
+    import json
+
+    from mcp_server.client import call_tool
+
+    try:
+        arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+    except ValueError as error:
+        raise CommandError(f"the arguments are not JSON: {error}", "give an object on stdin", EXIT_USAGE) from error
+    if not isinstance(arguments, dict):
+        raise CommandError("the arguments are not a JSON object", "give an object on stdin", EXIT_USAGE)
+    write_bytes(call_tool(list(server), tool, arguments).encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""search, context, tokens: questions from the shell, for people and for scripts."""
+"""search, tokens, fit: questions and budgets from the shell, for people and for scripts."""
 
 import sys
 from typing import Any, BinaryIO
@@ -10,9 +10,16 @@ from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 _GROUPS = ("kind", "author", "dir")
+_tokenizer = click.option(
+    "--tokenizer",
+    default="bound",
+    show_default=True,
+    help='"bound", the path of a tokenizer.json, or an encoding of tiktoken.',
+)
 
 
-def _question(words: tuple[str, ...]) -> str:
+def read_question(words: tuple[str, ...]) -> str:
+    """The question in the words of a command line; `-` is standard input."""
     text = " ".join(words)
     if text == "-":
         text = sys.stdin.read()
@@ -46,7 +53,7 @@ def search(
     question that begins with a dash. Exit code 3 when nothing was found.
     """
     with session(store) as opened:
-        answer = opened.call("search", question=_question(words), below=below, limit=limit)
+        answer = opened.call("search", question=read_question(words), below=below, limit=limit)
     for note in (*answer["notes"], *answer["remarks"]):
         warn(note)
     groups = _grouped(answer["hits"], group_by)
@@ -87,63 +94,60 @@ def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True)
-@click.option("--budget", type=click.IntRange(1, 10_000_000), help="Tokens, a ceiling; ctxfs.toml has the default.")
-@click.option("--tokenizer", default="bound", show_default=True, help='"bound", or the path of a tokenizer.json.')
-@click.option("--path", "paths", multiple=True, metavar="DIR", help="Only below this directory. Repeatable.")
-@click.option("--kind", "kinds", multiple=True, help="Only this kind (markdown, code, fact …). Repeatable.")
-@click.option("--pin", "pins", multiple=True, metavar="PATH[:A-B]", help="Always in, first. Repeatable.")
-@click.option("--manifest", is_flag=True, help="Print manifest.json instead of the context.")
-@click.option("--json", "as_json", is_flag=True, help="Text, tokens and manifest as one JSON object.")
-@click.pass_obj
-def context(
-    store: str | None,
-    words: tuple[str, ...],
-    budget: int | None,
-    tokenizer: str,
-    paths: tuple[str, ...],
-    kinds: tuple[str, ...],
-    pins: tuple[str, ...],
-    manifest: bool,
-    as_json: bool,
-) -> None:
-    """Print a context for a question, packed to a budget. `-` reads the question from standard input.
-
-    \b
-    { cat task.md; ctxfs context "$(cat task.md)" --budget 4000; } | some-llm
-    """
-    request: dict[str, object] = {
-        "query": _question(words),
-        "tokenizer": tokenizer,
-        "paths": list(paths),
-        "kinds": list(kinds),
-        "pins": list(pins),
-    }
-    if budget is not None:
-        request["budget"] = budget
-    with session(store) as opened:
-        built = opened.call("context", request=request)
-    for note in built["notes"]:
-        warn(note)
-    if as_json:
-        import json
-
-        say_json({**built, "manifest": json.loads(built["manifest"])})
-    else:
-        write_bytes(built["manifest"] if manifest else built["text"].encode("utf-8", "replace"))
-    if not built["found"] and not pins:
-        sys.exit(EXIT_NOTHING_FOUND)
-
-
-@click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"))
-@click.option("--tokenizer", default="bound", show_default=True, help='"bound", or the path of a tokenizer.json.')
-def tokens(files: tuple[BinaryIO, ...], tokenizer: str) -> None:
-    """Count the tokens of FILES, or of standard input."""
+@_tokenizer
+@click.option("--json", "as_json", is_flag=True, help="A JSON object of counts by file.")
+def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
+    """Count the tokens of FILES, or of standard input; a sum when there are several."""
     from ctxfs.context.tokens import open_tokenizer
 
     counter = open_tokenizer(tokenizer)
-    for file in files or (sys.stdin.buffer,):
-        text = file.read().decode("utf-8", "replace")
-        name = getattr(file, "name", "-")
-        say(f"{counter.count(text)}\t{name}" if files else str(counter.count(text)))
+    counts = {
+        getattr(file, "name", "-"): counter.count(file.read().decode("utf-8", "replace"))
+        for file in files or (sys.stdin.buffer,)
+    }
+    if as_json:
+        say_json({"tokenizer": tokenizer, "files": counts, "total": sum(counts.values())})
+        return
+    for name, count in counts.items():
+        say(f"{count}\t{name}" if files else str(count))
+    if len(counts) > 1:
+        say(f"{sum(counts.values())}\ttotal")
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--budget", required=True, type=click.IntRange(1, 10_000_000), help="Tokens, a ceiling.")
+@click.option("--query", default="", help="What it is wanted for; without it the beginning is kept.")
+@click.option("--words", is_flag=True, help="Rank by words alone, without the model of meaning.")
+@_tokenizer
+def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) -> None:
+    """Cut a text to its best N tokens: what answers --query, in the order of the text. Needs no store.
+
+    \b
+    git diff | ctxfs fit --budget 2000 --query "$(cat task.md)" | some-llm
+    """
+    from ctxfs.context.fit import fit as cut
+    from ctxfs.context.tokens import open_tokenizer
+    from ctxfs.index.words import analyse
+
+    name = str(getattr(file, "name", "-")).rpartition("/")[2]
+    data = file.read()
+    embed = None if words or not query else _default_embed()
+    write_bytes(
+        cut(
+            data, name if "." in name else "text.txt", query, budget, open_tokenizer(tokenizer).count, analyse, embed
+        ).encode()
+    )
+
+
+def _default_embed() -> Any:
+    """The model on this machine; None, and a line that says so, if there is none."""
+    from ctxfs.index.embedders.sentence_model import SentenceModel
+    from ctxfs.index.model_files import default_model_folder
+
+    try:
+        return SentenceModel(default_model_folder(), 2).embed
+    except CommandError as error:
+        warn(f"{error.message}: words only. {error.remedy}")
+        return None

@@ -39,11 +39,14 @@ _COMMANDS = {
     "meta": "meta",
     "search": "ask",
     "grep": "grep",
-    "context": "ask",
+    "context": "contexts",
+    "review": "review",
     "tokens": "ask",
+    "fit": "ask",
     "eval": "evaluation:evaluate",
     "model": "models",
     "mcp": "agents",
+    "mcp-call": "agents:mcp_call",
     "completion": "shells",
 }
 

@@ -118,7 +118,6 @@ class Curator:
         about = {"task": task, "why": _why(each), "suggested": suggested, "support": round(each.support, 3)}
         about["source"] = f"{each.source.path}:{each.source.first}-{each.source.last}" if each.source else ""
         changes: list[Change] = [
-            MakeDir(Path(("human",))),
             MakeDir(REVIEWS),
             MakeDir(folder),
             Put(folder / "claim.md", f"{each.claim.text}\n".encode("utf-8", "replace")),

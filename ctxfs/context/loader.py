@@ -247,7 +247,7 @@ def dump_window(window: Window) -> bytes:
     ]  # fmt: skip
     stream = {"of": window.of, "cursor": window.cursor, "given": window.given, "seen": window.seen}
     body = {"stream": stream, "deliveries": window.deliveries, "held": held}
-    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    return (json.dumps(body, indent=1) + "\n").encode()  # in ASCII: names of files need not be UTF-8
 
 
 def load_window(data: bytes) -> Window:

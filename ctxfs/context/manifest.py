@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,7 +13,7 @@ from ctxfs.context.pack import Plan
 from ctxfs.context.piece import Piece
 from ctxfs.context.request import Request, make_request
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import printable
+from ctxfs.model.path import encode_name, printable
 
 FORMAT = 2
 SCHEMA_FILE = "manifest.schema.json"
@@ -90,13 +91,20 @@ def digest(text: str) -> str:
 
 
 def _place(piece: Piece) -> dict[str, object]:
+    shown = printable(piece.path)
     return {
-        "path": printable(piece.path),
+        "path": shown,
+        **({"raw": encode_name(piece.path).hex()} if shown != piece.path else {}),
         "first": piece.first,
         "last": piece.last,
         "sha256": piece.sha256,
         "score": round(piece.score, 4),
     }
+
+
+def _real_path(item: Mapping[str, Any]) -> str:
+    """The path with the bytes that are not UTF-8."""
+    return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +133,7 @@ def parse_manifest(data: bytes) -> Manifest:
             int(body["context"]["tokens"]),
             tuple(map(str, body["notes"])),
             tuple(map(_read_item, body["items"])),
-            {str(item["path"]): str(item["revision"]) for item in body["items"]},
+            {_real_path(item): str(item["revision"]) for item in body["items"]},
             tuple(str(item["digest"]) for item in body["items"]),
             body,
         )
@@ -135,7 +143,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def _read_item(item: Mapping[str, Any]) -> Piece:
     return Piece(
-        str(item["path"]),
+        _real_path(item),
         int(item["first"]),
         int(item["last"]),
         str(item.get("text", "")),

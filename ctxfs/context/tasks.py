@@ -7,7 +7,7 @@ what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `answered
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -156,7 +156,7 @@ class Tasks:
         data = context.text.encode("utf-8", "replace")
         last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
         if last != context.sha256.encode():
-            await self._record(task, principal, "snapshot", {"sha256": context.sha256, "tokens": context.tokens})
+            await self._record(task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}])
         return data
 
     async def _context(self, task: str) -> Context:
@@ -180,9 +180,8 @@ class Tasks:
                 part = parts[cursor]
                 await self._save(task, principal, window.after(part))
                 what = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
-                await self._record(
-                    task, principal, "stream", {"cursor": cursor, "loaded": what, "reason": "the next of the stream"}
-                )
+                record = {"cursor": cursor, "loaded": what, "reason": "the next of the stream"}
+                await self._record(task, principal, "stream", [record])
             return parts[cursor].text.encode("utf-8", "replace")
 
     async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
@@ -194,8 +193,8 @@ class Tasks:
             found = await blocking(_delta_of, context, window, again)
             if deliver:
                 await self._save(task, principal, found.window)
-                for step in found.steps:
-                    await self._record(task, principal, "delta", _step_record(step, found.window.deliveries))
+                records = [_step_record(step, found.window.deliveries) for step in found.steps]
+                await self._record(task, principal, "delta", records)
             return render_delta(found).encode("utf-8", "replace")
 
     async def _window(self, task: str, principal: str) -> Window:
@@ -208,14 +207,16 @@ class Tasks:
     async def _loads(self, task: str) -> bytes:
         return await self._file(task, LOADS) or b""
 
-    async def _record(self, task: str, principal: str, mode: str, what: dict[str, object]) -> None:
+    async def _record(self, task: str, principal: str, mode: str, what: Sequence[Mapping[str, object]]) -> None:
         """Every load and replacement: when, to whom, from where, why."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"at": now, "principal": principal, "mode": mode, **what}, ensure_ascii=False)
+        said = {"at": now, "principal": principal, "mode": mode}
+        lines = "".join(json.dumps({**said, **each}, ensure_ascii=False) + "\n" for each in what)
         data = await self._loads(task)
         if len(data) > _MOST_LOADS:
             data = data[len(data) // 2 :].partition(b"\n")[2]
-        await self._requests.apply(Put(Path((task, LOADS)), data + line.encode("utf-8", "replace") + b"\n"))
+        if lines:
+            await self._requests.apply(Put(Path((task, LOADS)), data + lines.encode("utf-8", "replace")))
 
     # responses
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ctxfs.context.constructor import pinned_text
 from ctxfs.context.manifest import Manifest, digest, text_sha256
@@ -122,10 +123,10 @@ def _place(piece: Piece) -> str:
     return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
 
 
-def why(manifest: Manifest, path: str) -> list[dict[str, object]]:
+def why(manifest: Manifest, path: str) -> list[dict[str, Any]]:
     """All that a manifest says of a path or of the files below it: items first, then what was left out."""
     folder = path.strip("/")
-    said = []
+    said: list[dict[str, Any]] = []
     for entry in manifest.body["items"]:
         if _is_under(str(entry["path"]), folder):
             said.append({**entry, "in": True})

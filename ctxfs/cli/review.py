@@ -1,0 +1,78 @@
+"""review: walk through what waits for a person."""
+
+import sys
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn
+from ctxfs.daemon.session import Session, session
+from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+
+
+@click.command()
+@click.argument("review_id", metavar="[ID]", default="")
+@click.argument("verdict", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="List what waits, and ask nothing.")
+@click.option("--all", "everything", is_flag=True, help="List decided ones too.")
+@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+@click.pass_obj
+def review(
+    store: str | None, review_id: str, verdict: tuple[str, ...], only_list: bool, everything: bool, as_json: bool
+) -> None:
+    """Decide about doubtful claims: accept, reject, or edit and the claim as it should read.
+
+    Without ID every waiting claim is asked about in turn (needs a terminal). Exit code 3 when nothing waits.
+
+    \b
+    ctxfs review 3f9a0c accept
+    ctxfs review 3f9a0c edit "Keys are rotated every ninety days."
+    """
+    with session(store) as opened:
+        opened.call("join", tool="cli")
+        found = opened.call("reviews")
+        waiting = [each for each in found if everything or not each["decision"]]
+        if review_id:
+            _decide(opened, review_id, " ".join(verdict), found)
+        elif as_json:
+            say_json(waiting)
+        elif only_list or everything or not sys.stdin.isatty():
+            for each in waiting:
+                say(f"{each['id']}  ", nl=False, fg="cyan")
+                say(f"{each['decision'] or 'waits':<7} {each['claim']}  ({each['why']})")
+        else:
+            _walk(opened, waiting)
+    if not waiting and not review_id:
+        if not as_json:
+            warn("nothing waits for review")
+        sys.exit(EXIT_NOTHING_FOUND)
+
+
+def _decide(opened: Session, review_id: str, verdict: str, found: list[dict[str, str]]) -> None:
+    matching = [each["id"] for each in found if each["id"].startswith(review_id)]
+    if len(matching) != 1:
+        what = "no review is called" if not matching else "more than one review begins with"
+        raise CommandError(f"{what} '{review_id}'", "see: ctxfs review --list", EXIT_USAGE)
+    if not verdict:
+        raise CommandError("the verdict is missing", f"ctxfs review {review_id} accept|reject|edit …", EXIT_USAGE)
+    opened.call("decide", id=matching[0], verdict=verdict)
+    say(f"{matching[0]}: {verdict.split()[0]}")
+
+
+def _walk(opened: Session, waiting: list[dict[str, str]]) -> None:
+    for at, each in enumerate(waiting, 1):
+        say(f"\n{at}/{len(waiting)}  context/{each['task']}  {each['id']}", fg="cyan")
+        say(each["claim"], bold=True)
+        say(each["why"])
+        answer = click.prompt(
+            "[a]ccept [r]eject [e]dit [s]kip [q]uit",
+            type=click.Choice(list("aresq")),
+            default="s",
+            show_choices=False,
+            err=True,
+        )
+        if answer == "q":
+            return
+        if answer == "e":
+            opened.call("decide", id=each["id"], verdict=f"edit {click.prompt('as it should read', err=True)}")
+        elif answer in "ar":
+            opened.call("decide", id=each["id"], verdict="accept" if answer == "a" else "reject")
