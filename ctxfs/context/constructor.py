@@ -171,7 +171,7 @@ class Constructor:
             )
             pieces += [_piece(hit, "recent") for hit in newest.hits]
         pieces.sort(key=lambda piece: (-piece.mtime_ns, piece.path))
-        return [replace(piece, score=0.0, signals=(), shares=()) for piece in pieces[: request.recent]]
+        return [replace(piece, score=0.0, signals={}, shares={}) for piece in pieces[: request.recent]]
 
     async def _with_summary(self, request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
         """What fits, and somebody's summary of what did not."""
@@ -306,8 +306,8 @@ def _piece(hit: Hit, why: Why) -> Piece:
         chunk.text,
         heading=chunk.heading,
         score=hit.score,
-        signals=tuple((name, round(value, 4)) for name, value in sorted(hit.signals.items())),
-        shares=tuple((name, round(value, 4)) for name, value in sorted(hit.shares.items())),
+        signals=hit.signals,
+        shares=hit.shares,
         sha256=chunk.sha256,
         why=why,
         day=chunk.day,

@@ -64,8 +64,8 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
         "revision": account.revisions.get(piece.path, ""),
         "tokens": account.tokens.get(at, 0),
         "digest": digest(piece.text),
-        "signals": dict(piece.signals),
-        "shares": dict(piece.shares),
+        "signals": {name: round(value, 4) for name, value in piece.signals.items()},
+        "shares": {name: round(value, 4) for name, value in piece.shares.items()},
     }
     if piece.day:
         said["day"] = piece.day
@@ -149,8 +149,8 @@ def _read_item(item: Mapping[str, Any]) -> Piece:
         str(item.get("text", "")),
         heading=str(item.get("heading", "")),
         score=float(item["score"]),
-        signals=tuple(sorted((str(name), float(value)) for name, value in item["signals"].items())),
-        shares=tuple(sorted((str(name), float(value)) for name, value in item["shares"].items())),
+        signals={str(name): float(value) for name, value in item["signals"].items()},
+        shares={str(name): float(value) for name, value in item["shares"].items()},
         sha256=str(item["sha256"]),
         why=item["why"],
         day=item.get("day"),

@@ -35,7 +35,7 @@ _ROUNDS = 6
 _THRIFT = 0.45  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
-_MOST_CHARACTERS = 20  # no tokenizer gets more characters than this out of a token, over a whole piece
+_SURELY = 2.0  # times too long by the rate of tokens so far
 _FULL = 0.95  # of the budget: below it the best of what is too long is cut to fit
 _CUTS = 8
 
@@ -64,6 +64,7 @@ class _Packing:
         self._opened: set[str] = set()
         self._used = Counter[str]()
         self._left = limits.budget - count(render(()))
+        self._counted = [1, 1]  # tokens, characters of the pieces that have been counted
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Pins, then what kinds have reserved, then the rest by value."""
@@ -93,8 +94,11 @@ class _Packing:
         return taken
 
     def _offer(self, piece: Piece) -> None:
-        if len(piece.text) > 2 * self._left * _MOST_CHARACTERS:
-            self._waiting.append((piece, self._limits.budget + 1))  # hopeless as a whole: not worth counting
+        guess = len(piece.text) * self._counted[0] // self._counted[1] + _CITATION_TOKENS
+        if guess > _SURELY * self._left:
+            self._waiting.append(
+                (piece, guess)
+            )  # most of the candidates, once the budget is nearly spent: not worth counting
             return
         cost = self._cost(piece)
         if cost <= self._left and self._allows(piece, cost):
@@ -110,7 +114,10 @@ class _Packing:
 
     def _cost(self, piece: Piece) -> int:
         header = 0 if piece.path in self._opened else self._count(piece.path) + _HEADER_TOKENS
-        return self._count(piece.text) + self._count(piece.heading) + _CITATION_TOKENS + header
+        tokens = self._count(piece.text)
+        self._counted[0] += tokens
+        self._counted[1] += len(piece.text)
+        return tokens + self._count(piece.heading) + _CITATION_TOKENS + header
 
     def _allows(self, piece: Piece, cost: int) -> bool:
         quota = self._limits.quotas.get(piece.kind)

@@ -1,6 +1,7 @@
 """A run of lines of a source: what contexts are made of."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Why = Literal["pin", "search", "recent", "derived"]
@@ -21,8 +22,8 @@ class Piece:
     text: str
     heading: str = ""
     score: float = 0.0
-    signals: tuple[tuple[str, float], ...] = ()
-    shares: tuple[tuple[str, float], ...] = ()
+    signals: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
     sha256: str = ""
     why: Why = "search"
     day: int | None = None

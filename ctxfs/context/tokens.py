@@ -17,6 +17,8 @@ _PIECE = re.compile(
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # Keys, digests, base64: no tokenizer has words for them.
 _OPAQUE = re.compile(r"(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/=]{20,}")
+_LEAST_OPAQUE = 20
+_LINES = re.compile(r"([\r\n]+)")
 _UNPRONOUNCEABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}", re.IGNORECASE)
 _MARGIN = 1.15
 _TIKTOKEN_FILES = "https://openaipublic.blob.core.windows.net/"
@@ -132,18 +134,15 @@ def upper_bound(text: str) -> int:
     Measured by `benchmarks/tokens.py` on blocks of documents, code and data: the median is half over, and enciphered text
     is the one kind seen to go under (by 3 %). Count whole packs, not lines: the error of parts adds up.
     """
-    return _short_bound(text) if len(text) <= _SHORT else _bound(text)
+    return int(sum(map(_line_cost, _LINES.split(text))) * _MARGIN) + 2 if text else 0
 
 
-def _bound(text: str) -> int:
-    opaque = sum(len(run) for run in _OPAQUE.findall(text))
-    pieces = _PIECE.findall(_OPAQUE.sub("", text) if opaque else text)
-    total = opaque * 0.8 + sum(map(_cost, pieces))
-    return int(total * _MARGIN) + 2 if text else 0
-
-
-# Chunks are counted again for every question that finds them; whole contexts are not worth remembering.
-_short_bound = lru_cache(maxsize=4096)(_bound)
+# A context is counted again with each change of it, and most of its lines are those of before.
+@lru_cache(maxsize=1 << 15)
+def _line_cost(line: str) -> float:
+    opaque = sum(len(run) for run in _OPAQUE.findall(line)) if len(line) >= _LEAST_OPAQUE else 0
+    pieces = _PIECE.findall(_OPAQUE.sub("", line) if opaque else line)
+    return opaque * 0.8 + sum(map(_cost, pieces))
 
 
 @lru_cache(maxsize=1 << 16)  # words repeat: most of a text is looked up, not computed

@@ -1,0 +1,78 @@
+"""Contexts of many chunks: `python -m benchmarks.contexts [--chunks 100000] [--budget 8000] [--keep DIR]`.
+
+The store of `benchmarks.scale`. Time is of a whole build in one process (search, selection, packing, rendering, manifest), without
+embedding the question; use is the share of the budget that the rendered context has by the declared tokenizer.
+"""
+
+import argparse
+import cProfile
+import pstats
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from benchmarks.harness import make_store, report
+from benchmarks.scale import Asked, WordProjection, give_vectors, make_notes, questions
+from ctxfs.app import App, is_versioned
+from ctxfs.context.constructor import Constructor, Context
+from ctxfs.context.request import make_request
+from ctxfs.context.world import Now
+from ctxfs.store.layout import Layout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--budget", type=int, default=8000)
+    parser.add_argument("--keep", type=Path, help="keep the store here, and use it if it is there")
+    parser.add_argument("--profile", action="store_true", help="where the time goes")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ctxfs-contexts-", dir="/dev/shm") as scratch:
+        root = arguments.keep or Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
+        embedder = WordProjection()
+        if not (root / "store").exists():
+            make_notes(root / "notes", arguments.chunks)
+            make_store(root, {"notes": root / "notes"}, meaning=False)
+            give_vectors(root / "store" / "index", embedder)
+        app = App(Layout(root / "store"))
+        searcher = Asked(root / "store" / "index", embedder)
+        constructor = Constructor(lambda as_of: Now(app.tree, searcher, app.archive, is_versioned))
+        asked = questions()
+
+        def build(question: str) -> Context:
+            return trio.run(
+                partial(constructor.build, make_request({"query": question, "budget": arguments.budget}, 1))
+            )
+
+        for question in asked[:10]:
+            build(question)
+        if arguments.profile:
+            with cProfile.Profile(builtins=False) as profile:
+                for question in asked[10:60]:
+                    build(question)
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(40)
+            return
+        times, use = [], []
+        for question in asked[10:]:
+            start = time.perf_counter()
+            context = build(question)
+            _ = context.manifest
+            times.append(time.perf_counter() - start - searcher.vector_seconds)
+            use.append(context.tokens / arguments.budget)
+        report(
+            {
+                "budget": arguments.budget,
+                "p50 / p95": f"{statistics.median(times) * 1000:.1f} / {statistics.quantiles(times, n=20)[18] * 1000:.1f} ms",
+                "use of the budget, least / median": f"{min(use):.3f} / {statistics.median(use):.3f}",
+                "over budget": sum(share > 1 for share in use),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
