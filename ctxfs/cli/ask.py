@@ -131,14 +131,9 @@ def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) ->
     from ctxfs.context.tokens import open_tokenizer
     from ctxfs.index.words import analyse
 
-    name = str(getattr(file, "name", "-")).rpartition("/")[2]
-    data = file.read()
     embed = None if words or not query else _default_embed()
-    write_bytes(
-        cut(
-            data, name if "." in name else "text.txt", query, budget, open_tokenizer(tokenizer).count, analyse, embed
-        ).encode()
-    )
+    text = cut(file.read(), query, budget, open_tokenizer(tokenizer).count, analyse, embed)
+    write_bytes(text.encode("utf-8", "replace"))
 
 
 def _default_embed() -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ctxfs.context.claims import MOST, Citation, Claim, claims_of
 from ctxfs.context.piece import Piece
-from ctxfs.context.said import Said, differing_dates, said
+from ctxfs.context.said import Said, differing_dates, expanded, said
 from ctxfs.context.sentences import sentences
 from ctxfs.model.path import printable
 
@@ -103,7 +103,7 @@ class Sources:
     def __init__(self, evidence: Sequence[Evidence], analyse: Analyse) -> None:
         self.evidence = evidence
         self._analyse = analyse
-        self.terms = [frozenset(analyse(each.text)) for each in evidence]
+        self.terms = [frozenset(analyse(expanded(each.text))) for each in evidence]
         self._places: dict[str, list[int]] = defaultdict(list)
         for at, terms in enumerate(self.terms):
             for term in terms:
@@ -116,7 +116,7 @@ class Sources:
 
     def nearest(self, text: str, limit: int) -> list[tuple[float, int]]:
         """(share of the text's worth that it has, place) of the sentences that have most of it."""
-        weights = {term: self.worth(term) for term in set(self._analyse(text))}
+        weights = {term: self.worth(term) for term in set(self._analyse(expanded(text)))}
         total = sum(weights.values())
         if not total:
             return []
@@ -258,7 +258,7 @@ def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Ana
         return []
     # The rest of the two has to be one statement: else they merely speak of the same things.
     apart = _terms_of(numbers | instead, names | others, claimed.dates + other.dates, analyse)
-    mine = set(analyse(text)) - apart - _DENYING
+    mine = set(analyse(expanded(text))) - apart - _DENYING
     shared = sum(sources.worth(term) for term in mine if term in sources.terms[at])
     total = sum(sources.worth(term) for term in mine)
     share = shared / total if total else 0.0

@@ -1,78 +1,102 @@
 """The best of one text within a budget: what `ctxfs fit` prints. Pure but for the embedder."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ctxfs.context.evaluate import Embed, Sources, evidence_of
+from ctxfs.context.evaluate import Embed, Evidence, Sources
 from ctxfs.context.pack import Count
-from ctxfs.context.piece import Piece
-from ctxfs.index.formats import Unreadable, chunks_of
 from ctxfs.model.errors import invalid
 
-_GAP = "\n…\n"
+_GAP = "…"
 _WORDS = 0.5
+_UNIT_SHARE = 8  # a unit is an eighth of the budget at most, if it has several lines
+_LEAST_UNIT = 40  # tokens
+_NOTHING = 4  # tokens in which nothing can be said
+_EMBEDDED = 1000  # units
+
+Analyse = Callable[[str], Sequence[str]]
 
 
-def fit(
-    data: bytes,
-    name: str,
-    query: str,
-    budget: int,
-    count: Count,
-    analyse: Callable[[str], Sequence[str]],
-    embed: Embed | None = None,
-) -> str:
-    """The units of a text that answer `query` best, in their order, with `…` for what is left out; all of it if it fits.
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Lines `first` to `last` (from 0, inclusive)."""
 
-    Without a question the beginning. EINVAL if `data` holds no text.
+    first: int
+    last: int
+    text: str
+
+
+def fit(data: bytes, query: str, budget: int, count: Count, analyse: Analyse, embed: Embed | None = None) -> str:
+    """The paragraphs of a text that answer `query` best, in their order, with `…` for what is left out; all of it if it fits.
+
+    Without a question the beginning. EINVAL if `data` is no text.
     """
-    try:
-        chunks = chunks_of(name, data)
-    except Unreadable as error:
-        raise invalid(name, f"cannot be cut into units: {error}") from error
+    if b"\0" in data[:8192]:
+        raise invalid("fit", "this is binary: a text is needed")
     whole = data.decode("utf-8", "replace")
     if count(whole) <= budget:
         return whole
-    pieces = [Piece(str(at), chunk.first, chunk.last, chunk.text, kind="text") for at, chunk in enumerate(chunks)]
-    order = _ranked(pieces, query, analyse, embed) if query.strip() else list(range(len(pieces)))
+    lines = whole.rstrip("\n").split("\n")
+    units = _units(lines, max(_LEAST_UNIT, budget // _UNIT_SHARE), count)
+    order = _ranked(units, query, analyse, embed) if query.strip() else list(range(len(units)))
     kept: set[int] = set()
     left = budget
     for at in order:
-        cost = count(pieces[at].text)
-        if cost <= left and count(_joined(pieces, kept | {at})) <= budget:
+        if left < _NOTHING:
+            break
+        if count(units[at].text) <= left and (used := count(_joined(units, lines, kept | {at}))) <= budget:
             kept.add(at)
-            left = budget - count(_joined(pieces, kept)) if len(kept) % 16 == 0 else left - max(0, cost - 4)
-            left = max(0, left)
-    if not kept and order:
-        return _start(pieces[order[0]].text, budget, count)
-    return _joined(pieces, kept)
+            left = budget - used
+    return _joined(units, lines, kept) if kept or not order else _start(units[order[0]].text, budget, count)
 
 
-def _ranked(
-    pieces: Sequence[Piece], query: str, analyse: Callable[[str], Sequence[str]], embed: Embed | None
-) -> list[int]:
+def _units(lines: Sequence[str], most: int, count: Count) -> list[_Unit]:
+    """Paragraphs, cut where they are longer than `most` tokens."""
+    units: list[_Unit] = []
+    first, held, tokens = 0, list[str](), 0
+    for at, line in enumerate([*lines, ""]):
+        cost = count(line)
+        if held and (not line.strip() or tokens + cost > most):
+            units.append(_Unit(first, first + len(held) - 1, "\n".join(held)))
+            held, tokens = [], 0
+        if line.strip():
+            first = first if held else at
+            held.append(line)
+            tokens += cost
+    return units
+
+
+def _ranked(units: Sequence[_Unit], query: str, analyse: Analyse, embed: Embed | None) -> list[int]:
     """Best first: the rarer words of the question that a unit has, and how near it is in meaning."""
-    sources = Sources(evidence_of(pieces, {}), analyse)
+    sources = Sources([Evidence(unit.text, "", unit.first, unit.last) for unit in units], analyse)
     wanted = {term: sources.worth(term) for term in set(analyse(query))}
     total = sum(wanted.values()) or 1.0
-    scores = []
-    for piece in pieces:
-        terms = set(analyse(piece.text))
-        scores.append(sum(weight for term, weight in wanted.items() if term in terms) / total)
-    if embed is not None:
-        vectors = embed([query, *(piece.text for piece in pieces)])
-        near = vectors[1:] @ vectors[0]
-        scores = [_WORDS * score + (1 - _WORDS) * float(cosine) for score, cosine in zip(scores, near, strict=True)]
-    return sorted(range(len(pieces)), key=lambda at: (-scores[at], at))
+    scores = [sum(weight for term, weight in wanted.items() if term in terms) / total for terms in sources.terms]
+    order = sorted(range(len(units)), key=lambda at: (-scores[at], at))
+    if embed is None:
+        return order
+    # Of a very long text those that share words are compared by meaning; more would take minutes.
+    tried = order[:_EMBEDDED]
+    vectors = embed([query, *(units[at].text for at in tried)])
+    near = dict(zip(tried, (vectors[1:] @ vectors[0]).tolist(), strict=True))
+    tried.sort(key=lambda at: (-_WORDS * scores[at] - (1 - _WORDS) * near[at], at))
+    return [*tried, *order[_EMBEDDED:]]
 
 
-def _joined(pieces: Sequence[Piece], kept: set[int]) -> str:
+def _joined(units: Sequence[_Unit], lines: Sequence[str], kept: set[int]) -> str:
+    """The units that are kept; what stood between two neighbours stays between them."""
     out: list[str] = []
     before = -1
     for at in sorted(kept):
-        out.append(("" if not out else "\n" if at == before + 1 else _GAP) + pieces[at].text)
+        if at == before + 1 and out:
+            out += lines[units[before].last + 1 : units[at].first]
+        elif at:
+            out.append(_GAP)
+        out.append(units[at].text)
         before = at
-    gap = "\n…" if kept and max(kept) < len(pieces) - 1 else ""
-    return "".join(out) + gap + "\n" if out else ""
+    if kept and before < len(units) - 1:
+        out.append(_GAP)
+    return "\n".join(out) + "\n" if out else ""
 
 
 def _start(text: str, budget: int, count: Count) -> str:
@@ -80,5 +104,5 @@ def _start(text: str, budget: int, count: Count) -> str:
     low, high = 0, len(words)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if count(" ".join(words[:middle]) + " …\n") <= budget else (low, middle - 1)
-    return " ".join(words[:low]) + " …\n" if low else ""
+        low, high = (middle, high) if count(" ".join(words[:middle]) + f" {_GAP}\n") <= budget else (low, middle - 1)
+    return " ".join(words[:low]) + f" {_GAP}\n" if low else ""

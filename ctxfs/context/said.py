@@ -60,6 +60,17 @@ def said(text: str, *, starts_sentence: bool = True) -> Said:
     return Said(frozenset(_numbers(rest)), dates, frozenset(_names(text, starts_sentence)), bool(_DENIAL.search(text)))
 
 
+_SHORT = re.compile(r"\b(ca|wo|sha)?(n[’']t)\b|(?<=\w)n[’']t\b|\bcannot\b", re.IGNORECASE)
+_WHOLE = {"ca": "can not", "wo": "will not", "sha": "shall not"}
+
+
+def expanded(text: str) -> str:
+    """`isn't` as `is not`, `can't` as `can not`: one word for one thing."""
+    return _SHORT.sub(
+        lambda found: _WHOLE.get((found[1] or "").lower(), "can not" if found[0].lower() == "cannot" else " not"), text
+    )
+
+
 def differing_dates(claimed: tuple[Mentioned, ...], known: tuple[Mentioned, ...]) -> list[Mentioned]:
     """The dates that none of the known ones can be: another day, month or year."""
     return [mine for mine in claimed if not any(_agree(mine, other) for other in known)]
