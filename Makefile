@@ -11,7 +11,7 @@ CRASH_ROUNDS ?= 200
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash lint bench system system-test model clean
+.PHONY: help run stop test test-crash test-budget lint bench system system-test model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,6 +45,14 @@ test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill ag
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
 
+# Counting is checked by tokenizers that others publish: the files of cl100k, o200k, Claude 2 and DeepSeek, from one wheel.
+build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/oracles -r tests/oracle/oracles.txt
+	@touch $@
+
+test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers (4 minutes)
+	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/oracle
+
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,6 +66,8 @@ bench: system system-test $(VENV)/.ready model ## The mount, search, versions an
 	$(BIN)/python -m benchmarks.following
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.contexts
+	$(BIN)/python -m benchmarks.groundedness
 
 model: $(VENV)/.ready
 	@$(BIN)/ctxfs model install

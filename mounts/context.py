@@ -110,7 +110,7 @@ class ContextMount(Mount):
                 await self._requests.apply(change)
                 self._tasks.forget(path.name)
             case Remove(path) if _is_derived(path):
-                await self.stat(path)
+                await self._task(path)  # it may be gone with what it was made from, as `rm -r` goes along
             case Move(path, to) if len(path.parts) == len(to.parts) <= 2 and not (_is_ours(path) or _is_ours(to)):
                 await self._requests.apply(change)
                 self._tasks.forget(path.parts[0])

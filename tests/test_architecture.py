@@ -24,6 +24,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "email": "ctxfs/index/formats/mail.py",
     "tree_sitter": "ctxfs/index/syntax.py",
     "pathspec": "ctxfs/index/ignore.py",
+    "tiktoken": "ctxfs/context/tokens.py",
     "sqlite3": ("ctxfs/store/derived.py", "ctxfs/index/catalog.py", "ctxfs/index/embeddings.py"),
     "git": "ctxfs/versions/git.py",
     "gitdb": "ctxfs/versions/git.py",

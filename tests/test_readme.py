@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import make_corpus
+from tests.live import Live, make_corpus
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +48,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
                 "mkdir",
                 "echo",
                 "printf",
+                "rm",
                 "rmdir",
                 "touch",
                 "setfattr",
@@ -57,6 +58,40 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
                 assert "rotation.md" in done.stdout or "ninety days" in done.stdout, f"{line}\n{done.stdout}"
     finally:
         subprocess.run(["bash", "-c", "ctxfs unmount --all"], env=environment, cwd=tmp_path, capture_output=True)
+
+
+@pytest.mark.fuse
+def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
+    own_live.wait_idle()
+    (tmp_path / "ctx").symlink_to(own_live.at)
+    repository = tmp_path / "repo"
+    repository.mkdir()
+    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    (repository / "rotate.py").write_text("DAYS = 90\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    (repository / "rotate.py").write_text("DAYS = 30  # rotation of signing keys\n")
+    environment = os.environ | {
+        "CTXFS_STORE": str(own_live.store),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-ec", block],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        assert done.stdout, f"{block}: no output"
+    assert "ninety days" in (tmp_path / "prompt.md").read_text()
+    assert "DAYS = 30" in (tmp_path / "prompt.md").read_text()
+    assert "decided" in (tmp_path / "digest.md").read_text()
 
 
 def test_every_file_that_the_documents_link_to_exists() -> None:

@@ -223,8 +223,9 @@ def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if tokenizer.count(text[:middle]) <= request.budget else (low, middle - 1)
-    while low and tokenizer.count(text[:low]) > request.budget:
-        low -= 1  # counts need not grow with the text
+    # Half a word may be more tokens than the whole, and counts need not grow with the text.
+    while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
+        low -= 1
     return text[:low]
 
 

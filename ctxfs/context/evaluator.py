@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ctxfs.context.claims import claims_of
@@ -76,20 +77,21 @@ class Evaluator:
         self._ground = ground
         self._judge = judge
 
-    async def evaluate(self, manifest: Manifest, response: str) -> Evaluation:
-        """Every claim of the response. OSError only if the sources cannot be asked for."""
-        pieces, missing = await restore(manifest, self._ground.fetch)
+    async def evaluate(self, manifest: Manifest, response: str, texts: Sequence[str] | None = None) -> Evaluation:
+        """Every claim of the response. `texts`: what the items of the manifest said, else their sources are asked."""
+        if texts is not None and len(texts) == len(manifest.pieces):
+            pieces = [replace(piece, text=text) for piece, text in zip(manifest.pieces, texts, strict=True)]
+            missing: list[str] = []
+        else:
+            pieces, missing = await restore(manifest, self._ground.fetch)
         sources = sources_of(pieces, manifest.request.order)
         numbers = {source.path: source.number for source in sources}
         lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}
         memory = await self._memory(response)
         found = await blocking(self._held, response, pieces, numbers, lines, memory)
         found.notes += [f"no longer to be had, and so no evidence: {place}" for place in missing]
-        found.stale = [
-            piece_path
-            for piece_path, sha256 in sorted({piece.path: piece.sha256 for piece in pieces if piece.path}.items())
-            if await self._ground.current(piece_path) != sha256
-        ]
+        named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
+        found.stale = [path for path, sha256 in sorted(named.items()) if await self._ground.current(path) != sha256]
         if self._judge is not None:
             await self._ask_judge(found)
         return found

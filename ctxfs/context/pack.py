@@ -37,7 +37,8 @@ _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
 _SURELY = 2.0  # times too long by the rate of tokens so far
 _FULL = 0.95  # of the budget: below it the best of what is too long is cut to fit
-_CUTS = 8
+_CUTS = 40  # pieces tried
+_LEAST_START = 40  # characters: less is of no use to anybody
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
@@ -185,15 +186,23 @@ class _Packing:
                 self._waiting.remove(item)
 
     def _longest_start(self, piece: Piece) -> Piece | None:
-        """As many of its first lines as there is room for; None if not even one goes in."""
-        lines = piece.text.split("\n")
-        low, high = 0, len(lines) - 1
+        """As many of its first lines as there is room for, or words of its first line; None if not even one goes in."""
+        return self._start_by("\n", piece) or self._start_by(" ", piece)
+
+    def _start_by(self, separator: str, piece: Piece) -> Piece | None:
+        parts = piece.text.split(separator)
+        low, high = 0, len(parts) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            part = piece.shortened("\n".join(lines[:middle]), piece.first + middle - 1)
-            low, high = (middle, high) if self._whole([part]) <= self._limits.budget else (low, middle - 1)
-        text = "\n".join(lines[:low]).rstrip("\n")
-        return piece.shortened(text, piece.first + text.count("\n")) if text.strip() else None
+            fits = self._whole([_start(piece, separator, parts[:middle])]) <= self._limits.budget
+            low, high = (middle, high) if fits else (low, middle - 1)
+        cut = _start(piece, separator, parts[:low])
+        return cut if low and len(cut.body) >= min(_LEAST_START, len(piece.body)) else None
+
+
+def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
+    text = separator.join(parts).rstrip("\n")
+    return piece.shortened(text + (" …" if separator == " " else ""), piece.first + text.count("\n"))
 
 
 def _by_value(pieces: Sequence[Piece]) -> list[Piece]:

@@ -29,7 +29,7 @@ from ctxfs.context.loader import (
     render_delta,
     split_stream,
 )
-from ctxfs.context.manifest import digest, parse_manifest
+from ctxfs.context.manifest import Manifest, digest, parse_manifest
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import NAMES, render
 from ctxfs.context.request import Request, parse_request
@@ -226,7 +226,12 @@ class Tasks:
         self._written.set()
         built = await self.fresh(task)
         if built.context is not None:
-            await self._requests.apply(Put(Path((task, ANSWERED)), built.context.manifest))
+            # With the texts: sources without versions may say something else tomorrow.
+            body = {
+                "manifest": json.loads(built.context.manifest),
+                "texts": [piece.text for piece in built.context.plan.chosen],
+            }
+            await self._requests.apply(Put(Path((task, ANSWERED)), (json.dumps(body) + "\n").encode()))
 
     async def has_response(self, task: str) -> bool:
         """True if there is a response that can be evaluated."""
@@ -252,9 +257,9 @@ class Tasks:
         return record
 
     async def _evaluate(self, task: str, response: bytes, *, curate: bool = False) -> tuple[bytes, dict[str, object]]:
-        manifest = parse_manifest(await self._file(task, ANSWERED) or b"")
+        manifest, texts = _read_answered(await self._file(task, ANSWERED) or b"")
         text = decode_response(response)
-        found = await self._evaluator.evaluate(manifest, text)
+        found = await self._evaluator.evaluate(manifest, text, texts)
         done: dict[str, object] = {}
         if curate:
             kept, opened = await self._curator.take(task, manifest, found)
@@ -295,6 +300,14 @@ class Tasks:
 def window_name(principal: str) -> str:
     """The file of a reader's window: windows are apart, so that what one agent was given is not missing for another."""
     return f"window-{principal.replace(':', '-')}.json"
+
+
+def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:
+    try:
+        body = json.loads(data)
+        return parse_manifest(json.dumps(body["manifest"]).encode()), list(map(str, body["texts"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise invalid(ANSWERED, f"{ANSWERED} is damaged: write the response again") from error
 
 
 def _stream_of(context: Context, window: Window) -> list[Part]:

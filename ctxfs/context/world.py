@@ -46,7 +46,7 @@ class Now:
 
     async def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best `limit` units below a directory."""
-        return await blocking(self._searcher.search, query, below, limit)
+        return await blocking(partial(self._searcher.search, exact=True), query, below, limit)
 
     async def read(self, path: Path) -> bytes:
         """A file."""
@@ -92,7 +92,7 @@ class Then(Now):
     async def search(self, query: Query, below: Path, limit: int) -> Answer:
         """The best units of what there was then."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
-        found = await blocking(partial(self._searcher.search, past=self._past), narrowed, below, limit)
+        found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
         hits = [hit for hit in found.hits if self._is_versioned(Path(tuple(hit.path.split("/"))))]
         return replace(found, query=query, hits=hits)
 

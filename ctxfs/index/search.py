@@ -53,12 +53,16 @@ _OFF = "search by meaning is switched off (index.meaning = false)"
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question as it is understood, as a vector, or why there is none; `model` is whose vectors it may be compared with."""
+    """A question as it is understood, as a vector, or why there is none; `model` is whose vectors it may be compared with.
+
+    `exact`: with all of them, so that every index gives the same answer.
+    """
 
     hints: Hints
     vector: Vectors | None = None
     model: int = 0
     note: str = ""
+    exact: bool = False
 
 
 class Searcher:
@@ -166,26 +170,32 @@ class Searcher:
             overlay.take_past(*file)
         return overlay
 
-    def search(self, query: Query, below: Path, limit: int, past: Overlay | None = None) -> Answer:
-        """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has."""
+    def search(
+        self, query: Query, below: Path, limit: int, past: Overlay | None = None, *, exact: bool = False
+    ) -> Answer:
+        """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has.
+
+        `past`: what some files were, in place of what they are. `exact`: do without the graph of vectors, if there are not
+        very many, so that an index that was made again answers the same.
+        """
         try:
-            return self._search(query, below, limit, past)
+            return self._search(query, below, limit, past, exact)
         except DamagedIndex as error:
             return Answer(query, (), (error.strerror or str(error),))
 
-    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None) -> Answer:
-        found = self._attempt(query, below, limit, past)
+    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
+        found = self._attempt(query, below, limit, past, exact)
         if not found.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
             # A title in a question is quoted because it is one, not because it must be found.
             loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
-            again = self._attempt(loose, below, limit, past)
+            again = self._attempt(loose, below, limit, past, exact)
             if again.hits:
                 remark = f"nothing contains {_quoted(query.phrases)} as it stands: its words were looked for"
                 return replace(again, query=query, remarks=(remark,))
         return found
 
-    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None) -> Answer:
-        asked = self._as_vector(query)
+    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
+        asked = replace(self._as_vector(query), exact=exact)
         with self._looking() as view:
             if view is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
@@ -379,7 +389,9 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
     ]
     vector = asked.vector if view.vectors is not None and view.vectors.model == asked.model else None
     # Both engines leave the interpreter to others while they search, so one need not wait for the other.
-    nearest = aside.submit(_nearest_of, view, vector, questions, below, pool) if vector is not None else None
+    nearest = (
+        aside.submit(_nearest_of, view, vector, questions, below, pool, asked.exact) if vector is not None else None
+    )
     if query.mode != "meaning":
         found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, pool)}
         found["around"] = {k: v for each, at in indexed for k, v in view.words.search_around(each, at, pool)}
@@ -413,21 +425,23 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
 
 
 def _nearest_of(
-    view: IndexView, vector: Vectors, questions: Sequence[Query], below: Path, pool: int
+    view: IndexView, vector: Vectors, questions: Sequence[Query], below: Path, pool: int, exact: bool
 ) -> dict[int, float]:
     """Chunk → cosine, for the same words under several filters."""
-    return {chunk: cosine for each in questions for chunk, cosine in _nearest(view, vector, each, below, pool)}
+    return {chunk: cosine for each in questions for chunk, cosine in _nearest(view, vector, each, below, pool, exact)}
 
 
-def _nearest(view: IndexView, vector: Vectors, query: Query, below: Path, pool: int) -> list[tuple[int, float]]:
+def _nearest(
+    view: IndexView, vector: Vectors, query: Query, below: Path, pool: int, exact: bool
+) -> list[tuple[int, float]]:
     """(chunk, cosine) of the nearest that pass the filters."""
     assert view.vectors is not None
     passing = view.passing(query, below)
     if passing is None:
-        return _with_chunks(view, view.vectors.search(vector, pool))[:pool]
+        return _with_chunks(view, view.vectors.search(vector, pool, exact=exact))[:pool]
     if passing.count > _NARROW:
         wide = max(pool, min(_WIDEST, _PASSING * len(view.facts) // passing.count))
-        nearest = _with_chunks(view, view.vectors.search(vector, wide))
+        nearest = _with_chunks(view, view.vectors.search(vector, wide, exact=exact))
         allowed = passing.among([chunk for chunk, _ in nearest])
         scored = [pair for pair in nearest if pair[0] in allowed]
         if len(scored) >= _ENOUGH or passing.listed is None:

@@ -331,6 +331,7 @@ def test_an_unknown_tokenizer_is_an_error_that_lists_the_known(name: str) -> Non
 
 def test_nothing_is_fetched_for_a_tokenizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    open_tokenizer.cache_clear()
     with pytest.raises(OSError, match=r"nothing is fetched|needs tiktoken"):
         open_tokenizer("o200k_base")
 

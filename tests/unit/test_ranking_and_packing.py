@@ -79,8 +79,8 @@ def test_what_does_not_fit_is_skipped_and_smaller_things_behind_it_go_in() -> No
     big = Piece("big.md", 1, 2, "word " * 2000)
     small = Piece("small.md", 1, 2, "a small fact")
     plan = pack([big, small], Limits(200), lambda chosen: render_markdown("q", (), chosen), upper_bound)
-    assert [piece.path for piece in plan.chosen] == ["small.md"]
-    assert [(out.piece.path, out.reason) for out in plan.excluded] == [("big.md", "budget")]
+    assert [(piece.path, piece.cut) for piece in plan.chosen] == [("small.md", False), ("big.md", True)]
+    assert not plan.excluded
 
 
 def test_the_same_text_goes_in_once() -> None:
