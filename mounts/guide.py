@@ -53,6 +53,7 @@ Everything here is a file; ls, cat, grep and your editor work. It is served by c
 | `pad/<task>/` | scratch space |
 | `search/<question>/` | a path that is a question |
 | `context/<task>/` | a context built to a token budget |
+| `human/review/` | doubts that wait for a person |
 
 ## Ask
 - `ls 'search/how do we rotate keys'`: links to the files that answer, best first.
@@ -71,7 +72,8 @@ description, expires_at, pinned. Ask by them: `kind:fact tag:deploy confidence:>
 
 ## Build a context
 `mkdir context/my-task`, edit `request.toml` (query, budget, paths, pins), read `context.md`; `manifest.json` says
-what is in it, what was left out, and why.
+what is in it, what was left out, and why. By name: `stream` (the next piece at each read), `delta.md` (what to drop, replace and
+add in your window since the last read). Write your answer to `response.md`; `evaluation.json` holds each claim against the sources.
 
 ## Keep in mind
 Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/status` tells

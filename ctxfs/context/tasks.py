@@ -1,7 +1,7 @@
 """The tasks of context/: what each request leads to, what has been delivered of it, and what came of a response.
 
 Everything here follows from the files of a task (`request.toml`, `response.md`), the tree and the index; what was delivered and
-what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `answered.json`), so that a restart goes on from there.
+what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `response.context.json`), so that a restart goes on from there.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ from ctxfs.threads import blocking
 
 REQUEST = "request.toml"
 RESPONSE = "response.md"
-ANSWERED = "answered.json"
+ANSWERED = "response.context.json"  # sorts behind evaluation.json, so that `rm -r` takes that first
 EVALUATION = "evaluation.json"
 LOADS = "loads.jsonl"
 _QUIET_SECONDS = 0.5

@@ -113,6 +113,35 @@ def test_the_same_request_gives_the_same_bytes(shell: Shell, place: str) -> None
     assert {**one, "revision": ""} == {**two, "revision": ""}
 
 
+def test_a_context_is_delivered_bit_by_bit_to_whoever_asks(shell: Shell, place: str) -> None:
+    shell.mkdir(f"context/{place}")
+    shell.write(
+        f"context/{place}/request.toml",
+        'query = "rotate keys"\nbudget = 300\npiece = 80\npaths = ["knowledge/handbook"]\n',
+    )
+    first = shell.read(f"context/{place}/stream")
+    assert first != shell.read(f"context/{place}/stream")
+    assert shell.read(f"context/{place}/stream@0") == first
+    assert "to add" in shell.read(f"context/{place}/delta.md")
+    assert "Nothing has changed" in shell.read(f"context/{place}/delta.md")
+    assert {"stream", "delta.md"}.isdisjoint(shell.names(f"context/{place}"))
+
+
+def test_a_response_is_held_against_its_sources(shell: Shell, place: str) -> None:
+    shell.mkdir(f"context/{place}")
+    shell.write(
+        f"context/{place}/request.toml", 'query = "rotate signing keys"\nbudget = 300\npaths = ["knowledge/handbook"]\n'
+    )
+    shell.write(
+        f"context/{place}/response.md",
+        "Rotate the signing keys every ninety days [1]. Rotate the signing keys every two days.\n",
+    )
+    claims = json.loads(shell.read(f"context/{place}/evaluation.json"))["claims"]
+    assert [claim["verdict"] for claim in claims] == ["supported", "contradicted"]
+    assert claims[0]["source"]["at"] == "knowledge/handbook/rotation.md:7"
+    assert claims[0]["citations"][0]["resolves"]
+
+
 @pytest.mark.parametrize(
     ("request_text", "said"),
     [
