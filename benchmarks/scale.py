@@ -194,7 +194,7 @@ def main() -> None:
         opened = time.perf_counter() - start
         for question in asked[:20]:
             searcher.search(parse_query(question), ROOT, 20)
-        counts = searcher.counts()[0]
+        counts = searcher.state().counts
         assert counts is not None
         rows: dict[str, object] = {"chunks": counts.chunks, "opened in": f"{opened:.1f} s"}
         for name, below in (
