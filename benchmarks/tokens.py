@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.corpus import real_files
 from benchmarks.harness import report
-from ctxfs.context.tokens import FileTokenizer, upper_bound
+from ctxfs.context.bound import upper_bound
+from ctxfs.context.tokens import FileTokenizer
 
 
 def blocks(count: int, chance: random.Random) -> Iterator[tuple[str, str]]:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
+from ctxfs.context.bound import upper_bound
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
 from ctxfs.context.curation import Curator
 from ctxfs.context.evaluator import Evaluator
 from ctxfs.context.external import CommandJudge, CommandSummariser
 from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
-from ctxfs.context.tokens import open_tokenizer, upper_bound
+from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan

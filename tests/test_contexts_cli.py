@@ -11,7 +11,9 @@ import pytest
 from ctxfs.context.manifest import schema
 from tests.live import Live, make_corpus
 
-QUESTION = "rotating: rotate the signing keys every ninety days, push to main, previous tag"
+QUESTION = (
+    "rotating keys every ninety days, push to main, previous tag, retry a request, where is the runbook in the wiki"
+)
 TRUE = "Rotate the signing keys every ninety days.\n"
 JUDGE = """
 import json, sys
@@ -66,19 +68,19 @@ def script(live: Live, name: str, text: str) -> str:
 
 def test_manifests_can_be_checked_compared_and_asked(offline: Live, tmp_path: Path) -> None:
     old, new = str(tmp_path / "old.json"), str(tmp_path / "new.json")
-    text = offline.run("context", QUESTION, "--budget", "90", "--save-manifest", old)
+    text = offline.run("context", QUESTION, "--budget", "130", "--save-manifest", old)
     manifest = json.loads(Path(old).read_text())
     jsonschema.validate(manifest, json.loads(schema()))
     assert offline.run("context", "schema") == schema().decode()
     assert "byte for byte" in offline.run("context", "verify", old)
-    assert offline.run("context", QUESTION, "--budget", "90") == text
+    assert offline.run("context", QUESTION, "--budget", "130") == text
 
     offline.run("context", QUESTION, "--budget", "300", "--save-manifest", new)
     found = offline.try_run("context", "diff", old, new, "--json")
     assert found.returncode == 1
     difference = json.loads(found.stdout)
     assert difference["added"]
-    assert difference["request"]["budget"] == [90, 300]
+    assert difference["request"]["budget"] == [130, 300]
     assert offline.try_run("context", "diff", old, old).returncode == 0
 
     said = offline.run("context", "why", old, "knowledge/handbook/rotation.md")
@@ -88,7 +90,7 @@ def test_manifests_can_be_checked_compared_and_asked(offline: Live, tmp_path: Pa
     assert {entry.get("reason") for entry in left} >= {None, "budget"}
     assert offline.try_run("context", "why", old, "knowledge/elsewhere").returncode == 3
     shown = offline.run("context", "show", old)
-    assert f"{manifest['context']['tokens']} of 90 tokens" in shown
+    assert f"{manifest['context']['tokens']} of 130 tokens" in shown
     assert "knowledge/handbook/rotation.md" in shown
 
     (offline.corpus / "rotation.md").write_text("# Keys\n\nNothing about them.\n")
@@ -177,8 +179,8 @@ def test_a_judge_and_a_summariser_that_people_configure(offline: Live, tmp_path:
     assert claim["verdict"] == "unsupported"
     assert claim["judge"]["why"].startswith("I say so: Rotate")
 
-    built = json.loads(offline.run("context", "keys and deploying", "--budget", "160", "--summarise", "--json"))
-    assert built["tokens"] <= 160
+    built = json.loads(offline.run("context", QUESTION, "--budget", "200", "--summarise", "--json"))
+    assert built["tokens"] <= 200
     assert "In short: " in built["text"]
     derived = built["manifest"]["items"][-1]
     assert (derived["why"], derived["path"], derived["cut"]) == ("derived", "", True)

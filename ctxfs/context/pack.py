@@ -206,10 +206,13 @@ def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
 
 
 def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pins first; then by score, less for what takes more room. Equal values keep their order."""
+    """Pins, the best answer, then by score, less for what takes more room. Equal values keep their order."""
     scores = [piece.score for piece in pieces if not piece.pinned]
     mean = fmean(scores) if scores else 0.0
     thrift = _THRIFT * math.sqrt(fmean((score - mean) ** 2 for score in scores)) if scores else 0.0
     pins = [piece for piece in pieces if piece.pinned]
     others = [piece for piece in pieces if not piece.pinned]
-    return pins + sorted(others, key=lambda piece: thrift * math.log(len(piece.text) + 1) - piece.score)
+    best = max(others, key=lambda piece: piece.score, default=None)
+    return pins + sorted(
+        others, key=lambda piece: (piece is not best, thrift * math.log(len(piece.text) + 1) - piece.score)
+    )

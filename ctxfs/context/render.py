@@ -102,7 +102,7 @@ def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> st
 def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose: bool) -> bool:
     """Append one piece; a single line stands beside its citation. True if the next one needs an empty line before it."""
     if not piece.path:
-        lines.append(f"\nDerived from {', '.join(map(printable, piece.origin))}:\n{printable(piece.text)}")
+        lines.append(f"\nDerived, not quoted: {printable(piece.text)}")  # from what, the manifest says
         return True
     if piece.first == piece.last and not piece.heading and not _is_code(piece.path):
         lines.append(f"{chr(10) if loose else ''}{piece.first}:{day} {printable(piece.text)}")
@@ -122,7 +122,7 @@ def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
         for piece in source.pieces:
             named = f" heading={_attribute(piece.heading)}" if piece.heading else ""
             own = "" if source.day is not None else _xml_date(piece.day)
-            place = f'lines="{_span(piece)}"' if piece.path else f"derived-from={_attribute(', '.join(piece.origin))}"
+            place = f'lines="{_span(piece)}"' if piece.path else 'derived="yes"'
             lines.append(f"<text {place}{own}{named}>{_escaped(piece.text)}</text>")
         lines.append("</source>")
     lines.append("</context>")
@@ -163,7 +163,7 @@ def _json(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
 
 
 def _json_piece(piece: Piece) -> dict[str, object]:
-    said: dict[str, object] = {"lines": _span(piece)} if piece.path else {"derived_from": list(piece.origin)}
+    said: dict[str, object] = {"lines": _span(piece)} if piece.path else {"derived": True}
     if dated := _dated(piece.day).strip():
         said["date"] = dated
     if piece.heading:

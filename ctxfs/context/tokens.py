@@ -1,26 +1,15 @@
-"""Count tokens. The built-in bound needs no files and does not go under; a tokenizer.json counts exactly."""
+"""Count tokens: by the built-in bound, or exactly by a tokenizer that the user has."""
 
 import hashlib
 import os
-import re
 import tempfile
 from functools import lru_cache
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
+from ctxfs.context.bound import upper_bound
 from ctxfs.model.errors import invalid
 
-# Pieces that byte-pair tokenizers cut text into before they merge, in ASCII; the rest is counted by its bytes.
-_PIECE = re.compile(
-    r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[ \t]+|[\r\n]+|[!-/:-@\[-`{-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|[^\x00-\x7f]+"
-)
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-# Keys, digests, base64: no tokenizer has words for them.
-_OPAQUE = re.compile(r"(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/=]{20,}")
-_LEAST_OPAQUE = 20
-_LINES = re.compile(r"([\r\n]+)")
-_UNPRONOUNCEABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}", re.IGNORECASE)
-_MARGIN = 1.15
 _TIKTOKEN_FILES = "https://openaipublic.blob.core.windows.net/"
 _TIKTOKEN = {
     "cl100k_base": ("encodings/cl100k_base.tiktoken",),
@@ -126,40 +115,3 @@ def open_tokenizer(name: str) -> Tokenizer:
         return FileTokenizer(file)
     known = ", ".join(_TIKTOKEN)
     raise invalid("tokenizer", f"unknown tokenizer '{name}': write \"bound\", the path of a tokenizer.json, or {known}")
-
-
-def upper_bound(text: str) -> int:
-    """At least the tokens of `text` in cl100k, o200k and the tokenizer published for Claude 2.
-
-    Measured by `benchmarks/tokens.py` on blocks of documents, code and data: the median is half over, and enciphered text
-    is the one kind seen to go under (by 3 %). Count whole packs, not lines: the error of parts adds up.
-    """
-    return int(sum(map(_line_cost, _LINES.split(text))) * _MARGIN) + 2 if text else 0
-
-
-# A context is counted again with each change of it, and most of its lines are those of before.
-@lru_cache(maxsize=1 << 15)
-def _line_cost(line: str) -> float:
-    opaque = sum(len(run) for run in _OPAQUE.findall(line)) if len(line) >= _LEAST_OPAQUE else 0
-    pieces = _PIECE.findall(_OPAQUE.sub("", line) if opaque else line)
-    return opaque * 0.8 + sum(map(_cost, pieces))
-
-
-@lru_cache(maxsize=1 << 16)  # words repeat: most of a text is looked up, not computed
-def _cost(piece: str) -> float:
-    first = piece[0]
-    length = len(piece)
-    if first.isascii():
-        if first.isalpha():
-            if piece.isupper():
-                return max(1.0, length / 2)
-            if length > 20 or _UNPRONOUNCEABLE.search(piece):
-                return max(1.0, length / 1.6)
-            # Capitalised words are often names, which few vocabularies hold.
-            return 1 + max(0, length - 4) / (2.5 if first.isupper() else 6)
-        if first.isdigit():
-            return length if length < 4 else length / 1.4
-        if first in " \t":
-            return 0.0 if length == 1 else 1.0 + length / 60
-        return 1.0 + (length - 1) / 8
-    return sum(1.6 if _CJK.match(c) else len(c.encode("utf-8", "replace")) * 0.75 for c in piece)

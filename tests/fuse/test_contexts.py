@@ -40,7 +40,7 @@ def loads(task: Path) -> list[dict[str, object]]:
 
 def test_a_changed_request_is_right_at_the_next_cat(task: Path) -> None:
     assert "ninety days" in (task / "context.md").read_text()
-    (task / "request.toml").write_text('query = "rollback"\nbudget = 60\npaths = ["knowledge/handbook"]\n')
+    (task / "request.toml").write_text('query = "rollback"\nbudget = 90\npaths = ["knowledge/handbook"]\n')
     text = (task / "context.md").read_text()
     assert "previous tag" in text
     assert "ninety days" not in text

@@ -29,6 +29,11 @@ Oracles = Mapping[str, Callable[[str], int]]
 
 ODD = (
     "東京の空は青い。今日は会議が三つあります。\n中文的句子也要计算。\n한국어 문장도 있습니다.",
+    "Kunci harus diganti setiap sembilan puluh hari. Izikhiye kufanele zishintshwe njalo ngemva kwezinsuku ezingu-90.",
+    "Võtmeid tuleb vahetada iga üheksakümne päeva järel. Avaimet vaihdetaan yhdeksänkymmenen päivän välein.",
+    "चाबियाँ हर नब्बे दिन में बदली जाती हैं। ચાવીઓ દર નેવું દિવસે બદલાય છે. Բանալիները փոխվում են իննսուն օրը մեկ։",
+    "Τα κλειδιά αλλάζουν κάθε ενενήντα ημέρες. המפתחות מתחלפים כל תשעים יום. تتغير المفاتيح كل تسعين يوما.",
+    "     June\nMo Tu We Th Fr Sa Su\n          1  2  3  4\n 5  6  7  8  9 10 11\n" * 3,
     "Привет, мир! Ещё одно предложение — с тире.",
     "🎉🔥👩‍👩‍👧‍👦 emoji in a row 🚀🚀🚀",
     "aGVsbG8gd29ybGQgdGhpcyBpcyBiYXNlNjQgZW5jb2RlZCB0ZXh0IHdpdGggbm8gd29yZHM9PQ==\n3f9a0c77d1e24b5f8a6c9d0e1f2a3b4c5d6e7f80",

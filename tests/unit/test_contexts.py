@@ -13,6 +13,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxfs.context.bound import upper_bound
 from ctxfs.context.compress import compress
 from ctxfs.context.constructor import Candidates, Context, assemble
 from ctxfs.context.fit import fit
@@ -23,7 +24,7 @@ from ctxfs.context.render import render
 from ctxfs.context.request import Request, make_request, parse_request
 from ctxfs.context.select import Rules, select
 from ctxfs.context.sentences import sentences
-from ctxfs.context.tokens import BoundTokenizer, open_tokenizer, upper_bound
+from ctxfs.context.tokens import BoundTokenizer, open_tokenizer
 from ctxfs.context.verify import compare, found_again, rebuild, why
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.words import analyse

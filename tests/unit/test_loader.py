@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxfs.context.bound import upper_bound
 from ctxfs.context.loader import (
     Delta,
     Held,
@@ -16,7 +17,6 @@ from ctxfs.context.loader import (
 )
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import render_markdown
-from ctxfs.context.tokens import upper_bound
 
 
 def piece(path: str, text: str, first: int = 1) -> Piece:

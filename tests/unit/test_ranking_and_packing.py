@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxfs.context.bound import upper_bound
 from ctxfs.context.pack import Limits, pack
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import render_markdown
 from ctxfs.context.select import Rules, select
-from ctxfs.context.tokens import upper_bound
 from ctxfs.index.fuse_ranks import WEIGHTS, fuse, mixed_weights
 
 

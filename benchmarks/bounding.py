@@ -1,0 +1,124 @@
+"""Fit the built-in token bound: `python -m benchmarks.bounding A B … [--check]`. Needs scipy.
+
+A, B … are tokenizer.json files, or encodings of tiktoken. Found are the least weights of the kinds of pieces that a text is cut into,
+for which no text of the training half is counted below the largest of the tokenizers: a linear programme. Texts are this machine's
+documents and code, translations (gettext catalogues of every language here), and generated data: base64, hex, numbers, enciphered
+text, names. Prints the table and how it does on the other half.
+"""
+
+import argparse
+import base64
+import codecs
+import contextlib
+import gettext
+import json
+import random
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.tokens import blocks
+from ctxfs.context.bound import MARGIN, kinds_of, upper_bound
+from ctxfs.context.tokens import open_tokenizer
+
+_LEAST = 1.0  # the bound over the largest count, in training
+# What is too rare in the training texts to be learnt: no byte-level tokenizer makes more of it.
+_FLOORS = {
+    "known": 1.0, "control": 2.0, "two bytes": 2.0, "three bytes": 3.0, "four bytes": 4.0, "punctuation": 1.0, "line end": 0.2,
+    "rules": 0.9, "rule": 0.2, "space before digits": 0.7, "space": 0.05, "signs": 0.9, "sign": 0.55,
+}  # fmt: skip
+
+
+def translations(chance: random.Random, each: int) -> Iterator[tuple[str, str]]:
+    """Runs of translated messages, a few for each language."""
+    languages: dict[str, list[Path]] = {}
+    for file in sorted(Path("/usr/share/locale").glob("*/LC_MESSAGES/*.mo")):
+        languages.setdefault(file.parts[4], []).append(file)
+    for language, files in sorted(languages.items()):
+        for file in chance.sample(files, min(each, len(files))):
+            with contextlib.suppress(OSError, UnicodeDecodeError, ValueError), open(file, "rb") as source:
+                catalogue = gettext.GNUTranslations(source)._catalog  # type: ignore[attr-defined]
+                said = [text for text in catalogue.values() if isinstance(text, str) and text]
+                chance.shuffle(said)
+                yield f"{language}", "\n".join(said[:40])[: chance.choice((200, 800, 3000))]
+
+
+def texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """(origin, text), shuffled."""
+    chance = random.Random(seed)
+    found = [*blocks(count, chance), *translations(chance, 6)]
+    plain = [text for origin, text in found if origin.endswith((".txt", ".rst", ".md")) and len(text) > 700][:150]
+    found += [("enciphered", codecs.encode(text[:600], "rot13")) for text in plain[:50]]
+    found += [("upper case", text[:600].upper()) for text in plain[50:80]]
+    found += [("titles", text[:600].title()) for text in plain[80:110]]
+    found += [("one line", " ".join(text.split())[:400]) for text in plain[110:]]
+    for _ in range(20):
+        found.append(("base64", base64.b64encode(chance.randbytes(chance.choice((60, 900)))).decode()))
+        found.append(("hex", chance.randbytes(chance.choice((20, 500))).hex()))
+        found.append(("numbers", json.dumps([chance.random() for _ in range(chance.choice((3, 60)))])))
+        found.append(("integers", " ".join(str(chance.randrange(10**9)) for _ in range(40))))
+    # Short ones too: a context of fifty tokens has a budget as well.
+    found += [
+        (f"{origin} (short)", text[at : at + 120])
+        for origin, text in found[:1200]
+        if (at := text.find("\n") + 1) and len(text) > at + 120
+    ]
+    chance.shuffle(found)
+    return [(origin, text) for origin, text in found if text.strip()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokenizers", nargs="+")
+    parser.add_argument("--blocks", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--check", action="store_true", help="only say how the weights in use do on all texts")
+    arguments = parser.parse_args()
+    from scipy.optimize import linprog
+
+    oracles = [open_tokenizer(name).count for name in arguments.tokenizers]
+    samples = texts(arguments.blocks, arguments.seed)
+    counted = [(origin, kinds_of(text), max(oracle(text) for oracle in oracles)) for origin, text in samples]
+    if arguments.check:
+        ratios = [upper_bound(text) / most for (_, text), (_, _, most) in zip(samples, counted, strict=True)]
+        tell("the weights in use", ratios, [origin for origin, _ in samples])
+        return
+    kinds = sorted({kind for _, found, _ in counted for kind in found})
+    seen = Counter(kind for _, found, _ in counted for kind in found)
+    place = {kind: at for at, kind in enumerate(kinds)}
+    matrix = np.zeros((len(counted), len(kinds)))
+    wanted = np.array([max(1.0, most - 2.0) for _, _, most in counted])  # 2 are added to every text
+    for row, (_, found, _) in enumerate(counted):
+        for kind, amount in found.items():
+            matrix[row, place[kind]] = amount
+    half = len(counted) // 2
+    share = matrix / wanted[:, None]
+    result = linprog(
+        share[:half].mean(axis=0),
+        A_ub=-share[:half],
+        b_ub=-_LEAST * np.ones(half),
+        bounds=[(_FLOORS.get(kind, 0.0), 8.0) for kind in kinds],
+    )
+    weights = result.x
+    for kind in kinds:
+        print(f'    "{kind}": {weights[place[kind]]:.3f},  # in {seen[kind]}')
+    origins = [origin for origin, _ in samples]
+    ratios = (share @ weights * MARGIN).tolist()
+    tell("training", ratios[:half], origins[:half])
+    tell("held out", ratios[half:], origins[half:])
+
+
+def tell(name: str, ratios: list[float], origins: list[str]) -> None:
+    """How often and how far a bound is under, and how far it is over."""
+    worst = sorted(zip(ratios, origins, strict=True))[:8]
+    print(
+        f"{name}: under {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}, median {statistics.median(ratios):.3f}"
+    )
+    print("   ", ", ".join(f"{ratio:.3f} {origin}" for ratio, origin in worst))
+
+
+if __name__ == "__main__":
+    main()
