@@ -110,7 +110,13 @@ class McpShell(VfsShell):
         return {line.split(" -> ")[0].rstrip("/@") for line in lines if line != "(empty)"}
 
     def read(self, path: str) -> str:
-        return self._call("ctx_read", path=path)
+        text = ""
+        while True:
+            part = self._call("ctx_read", path=path, offset=len(text))
+            whole, mark, _ = part.rpartition("\n[continue at offset ")
+            if not mark:
+                return text + part
+            text += whole
 
     def write(self, path: str, text: str) -> None:
         self._call("ctx_write", path=path, content=text)

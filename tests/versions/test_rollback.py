@@ -103,7 +103,7 @@ def test_the_whole_tree_goes_back_and_its_areas_stay(past: Past) -> None:
     past.version("memory/a/x.md", "1")
     past.version("pad/y", "2")
     past.archive.restore("", begin.oid, ALICE)
-    assert sorted(os.listdir(past.tree)) == ["context", "memory", "pad", "search"]
+    assert sorted(os.listdir(past.tree)) == ["context", "human", "memory", "pad", "search"]
     assert read(past, "memory/a/x.md") is None
     past.archive.undo("", ALICE)
     assert (read(past, "memory/a/x.md"), read(past, "pad/y")) == ("1", "2")
