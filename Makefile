@@ -50,7 +50,7 @@ build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/oracles -r tests/oracle/oracles.txt
 	@touch $@
 
-test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers (4 minutes)
+test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers, and the same bytes from any index (5 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/oracle
 
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts

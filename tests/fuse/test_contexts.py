@@ -200,7 +200,7 @@ def test_a_response_that_is_no_text_is_named_and_the_context_stays(task: Path, d
 
 
 def test_a_long_response_is_judged_in_bounded_time(task: Path) -> None:
-    (task / "response.md").write_text("Rotate the signing keys every ninety days. " * 120_000)
+    (task / "response.md").write_text("Rotate the signing keys every ninety days. " * 118_000)
     body = json.loads((task / "evaluation.json").read_text())
     assert len(body["claims"]) == 2000
     assert any("first 2000" in note for note in body["notes"])

@@ -33,7 +33,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     library = Path(os.__file__).parent
     for name in ("glob.py", "shutil.py", "calendar.py"):
         shutil.copy(library / name, source)
-    shutil.copytree(Path(__file__).parent.parent / "docs", source / "docs")
+    shutil.copytree(Path(__file__).parent.parent.parent / "docs", source / "docs")
     made.run("add", str(source), "--name", "source")
     (made.store / "tree" / "memory" / "shared" / "keys.md").write_text("Signing keys are rotated every ninety days.\n")
     made.run("reindex")
