@@ -43,7 +43,7 @@ def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
     more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
     return f"""# How to use this tree
 
-Everything here is a file; ls, cat, grep and your editor work. It is served by ctxfs.
+Everything here is a file; ls, cat, grep and your editor work.
 
 | place | what it is |
 |---|---|
@@ -53,18 +53,17 @@ Everything here is a file; ls, cat, grep and your editor work. It is served by c
 | `pad/<task>/` | scratch space |
 | `search/<question>/` | a path that is a question |
 | `context/<task>/` | a context built to a token budget |
-| `human/review/` | doubts that wait for a person |
 
 ## Ask
 - `ls 'search/how do we rotate keys'`: links to the files that answer, best first.
 - `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` for at most 2000 tokens.
-- `results.jsonl` beside it: path, lines, score and why. Its first line says if anything could not be searched.
+- `results.jsonl` beside it: path, lines, score, why; first, if anything could not be searched.
 - `ls 'knowledge/x/.search/<question>'`: the same, below one directory only.
 - Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `author:ada` `since:7d` `mode:words`. `%2F` stands for a slash.
 
 ## Go back
 Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/`, `cat …/prev`, restore with `cp`.
-`ls '.snapshots/1h-ago/memory'` is the whole tree then. `ctxfs log|diff|undo|restore PATH` where there is a shell.
+`ls '.snapshots/1h-ago/memory'` is the whole tree then. In a shell: `ctxfs log|diff|undo|restore PATH`.
 
 ## Label
 `setfattr -n user.ctx.kind -v fact FILE` (or `ctxfs meta set FILE kind=fact`): kind, source, confidence (0 to 1), tags,
@@ -72,10 +71,9 @@ description, expires_at, pinned. Ask by them: `kind:fact tag:deploy confidence:>
 
 ## Build a context
 `mkdir context/my-task`, edit `request.toml` (query, budget, paths, pins), read `context.md`; `manifest.json` says
-what is in it, what was left out, and why. By name: `stream` (the next piece at each read), `delta.md` (what to drop, replace and
-add in your window since the last read). Write your answer to `response.md`; `evaluation.json` holds each claim against the sources.
+what is in it and why. Each read of `stream` gives the next piece, of `delta.md` what changed in your window. Write your answer
+to `response.md`: `evaluation.json` checks each claim.
 
 ## Keep in mind
-Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/status` tells
-what is indexed; `.ctxfs/errors.jsonl` what went wrong.
+Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/status` tells what is indexed.
 """

@@ -238,4 +238,4 @@ def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:
 
     guide = shell.read("AGENTS.md")
     assert "`handbook`" in guide
-    assert upper_bound(guide) <= 900  # the bound counts half too much; real tokenizers say under 600
+    assert upper_bound(guide) <= 740  # the bound counts a quarter too much here; real tokenizers say under 600
