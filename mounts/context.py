@@ -8,7 +8,7 @@ is the answer of a model; `evaluation.json` follows from it.
 
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctxfs.context.render import NAMES
 from ctxfs.context.request import default_request
@@ -74,6 +74,11 @@ class ContextMount(Mount):
         if not _is_derived(path):
             return await self._requests.read(path)
         return await self._derived(path, deliver=True)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """Of the files that are real ones."""
+        await self.stat(path)
+        return {} if path.is_root or _is_derived(path) else await self._requests.metadata(path)
 
     async def _derived(self, path: Path, *, deliver: bool) -> bytes:
         task, name = path.parts

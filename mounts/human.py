@@ -4,7 +4,7 @@ human/review/<id>/ holds `claim.md`, `evidence.md` and an empty `verdict`; whoev
 has decided: `outcome.json` says what came of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ctxfs.context.curation import Curator
 from ctxfs.model.change import Change, Put
@@ -38,6 +38,10 @@ class HumanMount(Mount):
     async def read(self, path: Path) -> bytes:
         """The folder's."""
         return await self._folder.read(path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """The folder's."""
+        return await self._folder.metadata(path)
 
     async def apply(self, change: Change) -> None:
         """As in any folder, but for verdicts and their records."""

@@ -64,7 +64,8 @@ class Request:
     @property
     def title(self) -> str:
         """All that is asked, on one line."""
-        return " · ".join(" ".join(query.split()) for query in self.queries if query.strip())
+        shown = ("".join(c if c.isprintable() else " " for c in query) for query in self.queries)
+        return " · ".join(" ".join(query.split()) for query in shown if query.strip())
 
     def record(self) -> dict[str, object]:
         """The request as plain values, from which `make_request` makes it again; what is as by default is left out."""

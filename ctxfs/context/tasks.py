@@ -4,10 +4,11 @@ Everything here follows from the files of a task (`request.toml`, `response.md`)
 what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `response.context.json`), so that a restart goes on from there.
 """
 
-import contextlib
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -41,13 +42,19 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.threads import blocking
 
+log = logging.getLogger(__name__)
+
 REQUEST = "request.toml"
 RESPONSE = "response.md"
 ANSWERED = "response.context.json"  # sorts behind evaluation.json, so that `rm -r` takes that first
 EVALUATION = "evaluation.json"
 LOADS = "loads.jsonl"
+_STEADY = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
 _MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
+
+# The tasks whose contexts are being built: a pin may name another context, and that one this.
+_building: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
 
 Build = Callable[[Request], Awaitable[Context]]
 
@@ -70,6 +77,7 @@ class Built:
     made_ns: int
     context: Context | None
     error: str
+    steady: bool = True  # nothing is pinned that changes without a change of the index
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +125,28 @@ class Tasks:
         request = await self._file(task, REQUEST) or b""
         old = self._built.get(task)
         generation = self._generation()
-        unchanged = old is not None and old.request == request
+        unchanged = old is not None and old.request == request and old.steady
         if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
             return old
         context, error = None, ""
+        above = _building.get()
+        if task in above:
+            raise invalid("pins", f"context/{task} would contain itself: {' → '.join((*above, task))}")
+        token = _building.set((*above, task))
+        steady = True
         try:
-            context = await self._build(self._parsed(request))
+            parsed = self._parsed(request)
+            steady = all(pin.path.parts[:1] in _STEADY for pin in parsed.pins)
+            context = await self._build(parsed)
         except OSError as failure:
             error = failure.strerror or str(failure)
         except CommandError as failure:
             error = f"{failure.message} {failure.remedy}".strip()
+        finally:
+            _building.reset(token)
         if context is None and old:
             context = old.context  # the last good context stays
-        built = Built(request, generation, time.monotonic(), time.time_ns(), context, error)
+        built = Built(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
         self._built[task] = built
         return built
 
@@ -154,9 +171,10 @@ class Tasks:
         """The whole context, under whatever name its format has; ENOENT if there is none. Recorded when it is another one."""
         context = await self._context(task)
         data = context.text.encode("utf-8", "replace")
-        last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
-        if last != context.sha256.encode():
-            await self._record(task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}])
+        async with self._turn:
+            last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
+            if last != context.sha256.encode():
+                await self._record(task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}])
         return data
 
     async def _context(self, task: str) -> Context:
@@ -169,6 +187,7 @@ class Tasks:
 
     async def stream(self, task: str, principal: str, *, at: int | None = None, deliver: bool) -> bytes:
         """The next text of the stream, empty at its end; the text `at` instead, which delivers nothing."""
+        _refuse_pin(task)
         async with self._turn:
             context = await self._context(task)
             window = (await self._window(task, principal)).streaming(context.sha256)
@@ -186,6 +205,7 @@ class Tasks:
 
     async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
         """What the reader's window has to add, replace and drop."""
+        _refuse_pin(task)
         async with self._turn:
             context = await self._context(task)
             window = await self._window(task, principal)
@@ -286,15 +306,23 @@ class Tasks:
                 now = time.monotonic()
                 for task in [task for task, at in self._answered.items() if now - at >= _QUIET_SECONDS]:
                     self._answered.pop(task, None)
-                    # error.txt says why, and evaluation.json is made at the next look.
-                    with contextlib.suppress(OSError, CommandError):
+                    try:
                         await self.curate(task)
+                    except (OSError, CommandError) as error:
+                        log.info("context/%s could not be evaluated: %s", task, error)  # error.txt says so too
+                    except Exception:  # whatever a response holds, the daemon goes on
+                        log.exception("context/%s could not be evaluated", task)
 
     async def _file(self, task: str, name: str) -> bytes | None:
         try:
             return await self._requests.read(Path((task, name)))
         except FileNotFoundError:
             return None
+
+
+def _refuse_pin(task: str) -> None:
+    if _building.get():
+        raise invalid("pins", f"what context/{task} delivers bit by bit cannot be pinned")
 
 
 def window_name(principal: str) -> str:

@@ -79,6 +79,8 @@ class IndexView:
 
     def take_up(self, graph: Graph | None) -> None:
         """See what has been committed, and search a newer graph."""
+        # Asked first: a file is settled after its words are committed, so what is settled now is in what is opened next.
+        settled = {path: self._settled_stat(path) for path in self.overlay.paths}
         self.words.refresh()
         if self.words.count == 0 and self.catalog.has_words():
             raise DamagedIndex("words: they are gone")
@@ -97,7 +99,7 @@ class IndexView:
         self.behind = _behind(self.facts.waiting, len(self.facts))
         self._authors = self.catalog.authors()
         if self.overlay:
-            self.overlay.caught_up(self._settled_stat)
+            self.overlay.caught_up(settled.__getitem__)
         self._take_note()
 
     def changed(
@@ -112,15 +114,19 @@ class IndexView:
                 path = "/".join((root.prefix, *parts))
                 self.overlay.gone_below(path, [path, *self.catalog.paths_below(path)])
         within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
+        known = False
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))
             if not self.overlay.take_in(root, parts):
                 self.overlay.drop(path)
             elif self.overlay.is_gone(path):
                 self.overlay.gone_below(path, self.catalog.paths_below(path))
-            elif self._settled_stat(path) == self.overlay.stat(path):
-                self.overlay.drop(path)
-        self._take_note()
+            else:
+                known = known or self._settled_stat(path) == self.overlay.stat(path)
+        if known:
+            self.take_up(None)  # the index has it, but what is open here may be older
+        else:
+            self._take_note()
 
     def forget_changes(self) -> None:
         """Drop the overlay: something was erased, and no trace of it may stay."""

@@ -81,6 +81,24 @@ def test_a_pin_larger_than_the_budget_says_by_how_much(task: Path) -> None:
     assert "more than the budget" in (task / "error.txt").read_text()
 
 
+def test_a_context_does_not_contain_itself_by_any_way_round(live: Live, task: Path) -> None:
+    other = task.parent / f"{task.name}-other"
+    other.mkdir()
+    own, its = f"context/{task.name}", f"context/{other.name}"
+    (task / "request.toml").write_text(f'query = "x"\npins = ["{own}/context.md"]\n')
+    assert "would contain itself" in (task / "error.txt").read_text()
+    (task / "request.toml").write_text(f'query = "x"\npins = ["{its}/context.md"]\n')
+    (other / "request.toml").write_text(f'query = "x"\npins = ["{own}/context.md"]\n')
+    assert (task / "error.txt").read_text()
+    assert (other / "error.txt").read_text()
+    (other / "request.toml").write_text('query = "rotate keys"\nbudget = 200\npaths = ["knowledge/handbook"]\n')
+    (task / "request.toml").write_text(f'query = "x"\npins = ["{its}/context.md"]\n')
+    assert "ninety days" in (task / "context.md").read_text(), "another context may be pinned"
+    (task / "request.toml").write_text(f'query = "x"\npins = ["{its}/stream"]\n')
+    assert "cannot be pinned" in (task / "error.txt").read_text()
+    assert live.errors() == []
+
+
 def test_a_stream_gives_the_next_piece_at_each_read_and_looking_gives_none(task: Path) -> None:
     (task / "request.toml").write_text('query = "keys"\nbudget = 600\npiece = 90\npaths = ["knowledge/handbook"]\n')
     os.stat(task / "stream")
