@@ -13,9 +13,10 @@ import contextlib
 import gettext
 import json
 import random
+import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ from benchmarks.tokens import blocks
 from ctxfs.context.bound import MARGIN, kinds_of, upper_bound
 from ctxfs.context.tokens import open_tokenizer
 
+Count = Callable[[str], int]
+
+_CANDIDATES = ("cl100k_base", "o200k_base")
+_WORD = re.compile(rb" ?[A-Za-z]{2,20}")
 _LEAST = 1.0  # the bound over the largest count, in training
 # What is too rare in the training texts to be learnt: no byte-level tokenizer makes more of it.
 _FLOORS = {
@@ -70,16 +75,37 @@ def texts(count: int, seed: int) -> list[tuple[str, str]]:
     return [(origin, text) for origin, text in found if text.strip()]
 
 
+def vocabulary(counts: list[Count]) -> str:
+    """vocabulary.txt: the words that are one token everywhere, and in which forms."""
+    import tiktoken
+
+    shared = set.intersection(*(set(tiktoken.get_encoding(name).token_byte_values()) for name in _CANDIDATES))
+    words = {token.decode().strip() for token in shared if _WORD.fullmatch(token)}
+    lines = []
+    for word in sorted({word.lower() for word in words if word.islower() or word.istitle() or word.isupper()}):
+        forms = (f" {word}", word, f" {word.title()}", word.title(), f" {word.upper()}", word.upper())
+        bits = sum(1 << at for at, form in enumerate(forms) if all(count(form) == 1 for count in counts))
+        if bits:
+            lines.append(f"{word} {chr(48 + bits)}\n")
+    return "".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizers", nargs="+")
-    parser.add_argument("--blocks", type=int, default=6000)
+    parser.add_argument("--blocks", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument(
+        "--words", type=Path, help="write the list of words that are one token everywhere, and nothing else"
+    )
     parser.add_argument("--check", action="store_true", help="only say how the weights in use do on all texts")
     arguments = parser.parse_args()
+    oracles = [open_tokenizer(name).count for name in arguments.tokenizers]
+    if arguments.words:
+        arguments.words.write_text(vocabulary(oracles), encoding="ascii")
+        return
     from scipy.optimize import linprog
 
-    oracles = [open_tokenizer(name).count for name in arguments.tokenizers]
     samples = texts(arguments.blocks, arguments.seed)
     counted = [(origin, kinds_of(text), max(oracle(text) for oracle in oracles)) for origin, text in samples]
     if arguments.check:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.harness import make_store, report
-from benchmarks.scale import Asked, WordProjection, give_vectors, make_notes, questions
+from benchmarks.harness import report
+from benchmarks.scale import kept_store, questions
 from ctxfs.app import App, is_versioned
 from ctxfs.context.constructor import Constructor, Context
 from ctxfs.context.request import make_request
@@ -33,14 +33,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-contexts-", dir="/dev/shm") as scratch:
         root = arguments.keep or Path(scratch)
-        root.mkdir(parents=True, exist_ok=True)
-        embedder = WordProjection()
-        if not (root / "store").exists():
-            make_notes(root / "notes", arguments.chunks)
-            make_store(root, {"notes": root / "notes"}, meaning=False)
-            give_vectors(root / "store" / "index", embedder)
+        searcher = kept_store(root, arguments.chunks)
         app = App(Layout(root / "store"))
-        searcher = Asked(root / "store" / "index", embedder)
         constructor = Constructor(lambda as_of: Now(app.tree, searcher, app.archive, is_versioned))
         asked = questions()
 

@@ -142,6 +142,17 @@ def give_vectors(index: Path, embedder: WordProjection) -> None:
     catalog.close()
 
 
+def kept_store(root: Path, chunks: int) -> Asked:
+    """The store in `root`, made if it is not there, to be asked."""
+    root.mkdir(parents=True, exist_ok=True)
+    embedder = WordProjection()
+    if not (root / "store").exists():
+        make_notes(root / "notes", chunks)
+        make_store(root, {"notes": root / "notes"}, meaning=False)
+        give_vectors(root / "store" / "index", embedder)
+    return Asked(root / "store" / "index", embedder)
+
+
 def graph_recall(searcher: Asked, asked: list[str]) -> float:
     """Share of the ten nearest vectors of all that the graph finds."""
     view = searcher._opened()
@@ -180,13 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-scale-", dir="/dev/shm") as scratch:
         root = arguments.keep or Path(scratch)
-        root.mkdir(parents=True, exist_ok=True)
-        embedder = WordProjection()
-        if not (root / "store").exists():
-            make_notes(root / "notes", arguments.chunks)
-            make_store(root, {"notes": root / "notes"}, meaning=False)
-            give_vectors(root / "store" / "index", embedder)
-        searcher = Asked(root / "store" / "index", embedder)
+        searcher = kept_store(root, arguments.chunks)
         asked = questions()
         before = memory_mb(os.getpid())["rss"]
         start = time.perf_counter()

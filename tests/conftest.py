@@ -51,3 +51,13 @@ def own_live(tmp_path: Path) -> Iterator[Live]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> Live:
+    """A store with a source and no daemon."""
+    made = Live(tmp_path)
+    made.corpus = make_corpus(tmp_path / "corpus")
+    made.run("init")
+    made.run("add", str(made.corpus), "--name", "handbook")
+    return made

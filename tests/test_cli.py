@@ -9,17 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Live, eventually, make_corpus
-
-
-@pytest.fixture
-def offline(tmp_path: Path) -> Live:
-    """A store with a source and no daemon."""
-    made = Live(tmp_path)
-    made.corpus = make_corpus(tmp_path / "corpus")
-    made.run("init")
-    made.run("add", str(made.corpus), "--name", "handbook")
-    return made
+from tests.live import Live, eventually
 
 
 def test_exit_codes_tell_scripts_what_happened(offline: Live, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from ctxfs.context.manifest import schema
-from tests.live import Live, make_corpus
+from tests.live import Live
 
 QUESTION = (
     "rotating keys every ninety days, push to main, previous tag, retry a request, where is the runbook in the wiki"
@@ -42,16 +42,6 @@ server.add_tool(judge, structured_output=False)
 server.add_tool(broken, structured_output=False)
 server.run()
 """
-
-
-@pytest.fixture
-def offline(tmp_path: Path) -> Live:
-    """A store with a source and no daemon."""
-    made = Live(tmp_path)
-    made.corpus = make_corpus(tmp_path / "corpus")
-    made.run("init")
-    made.run("add", str(made.corpus), "--name", "handbook")
-    return made
 
 
 def configured(live: Live, **settings: str) -> None:
