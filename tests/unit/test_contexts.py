@@ -168,7 +168,7 @@ _PIECES = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     _PIECES,
     st.integers(1, 3000),

@@ -35,7 +35,7 @@ def changes(delta: Delta) -> list[tuple[str, str]]:
     return [(step.change, step.at) for step in delta.steps]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a.md", "b.md", "c.py"]), st.text("abc \n", min_size=1, max_size=900)), max_size=8
