@@ -267,7 +267,7 @@ class App:
             Path(("context",)),
             ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner),
         )
-        tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator, owner))
+        tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)
         self.reload_settings()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from ctxfs.context.render import NAMES
 from ctxfs.context.request import default_request
-from ctxfs.context.tasks import ANSWERED, EVALUATION, LOADS, REQUEST, RESPONSE, Tasks
+from ctxfs.context.tasks import EVALUATION, REQUEST, RESPONSE, Tasks, is_record
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
@@ -25,7 +25,6 @@ _ERROR = "error.txt"
 _DELTA = "delta.md"
 _STREAM = re.compile(r"stream(?:@(\d{1,9}))?")
 _DERIVED = (*NAMES.values(), _MANIFEST, _ERROR, _DELTA, EVALUATION)
-_OURS = (ANSWERED, LOADS)
 _MAX_BYTES = 16_000_000
 
 
@@ -152,7 +151,4 @@ def _is_derived(path: Path) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """True for what is derived, and for the records kept beside it."""
-    return _is_derived(path) or (
-        len(path.parts) == 2
-        and (path.name in _OURS or (path.name.startswith("window-") and path.name.endswith(".json")))
-    )
+    return _is_derived(path) or (len(path.parts) == 2 and is_record(path.name))

@@ -22,10 +22,9 @@ _RECORDS = ("about.json", "outcome.json")
 class HumanMount(Mount):
     """The folder `human/`, in which verdicts are carried out."""
 
-    def __init__(self, folder: Mount, curator: Curator, owner: str) -> None:
+    def __init__(self, folder: Mount, curator: Curator) -> None:
         self._folder = folder
         self._curator = curator
-        self._owner = owner
 
     async def stat(self, path: Path) -> Entry:
         """The folder's."""
@@ -45,12 +44,12 @@ class HumanMount(Mount):
 
     async def apply(self, change: Change) -> None:
         """As in any folder, but for verdicts and their records."""
-        path = change.path
+        path, principal = change.path, acting_principal()
         in_review = len(path.parts) == 3 and path.parts[0] == _REVIEW
-        if acting_principal() is not None and in_review:  # the curator itself acts for nobody
+        if principal is not None and in_review:  # the curator itself acts for nobody
             if path.name in _RECORDS:
                 raise not_permitted(path, "a record of the review; write the verdict")
             if path.name == _VERDICT and isinstance(change, Put) and change.data.strip():
-                await self._curator.decide(path.parts[1], change.data, str(acting_principal() or self._owner))
+                await self._curator.decide(path.parts[1], change.data, str(principal))
                 return
         await self._folder.apply(change)

@@ -81,3 +81,11 @@ def test_the_checkers_have_nothing_to_say(command: list[str]) -> None:
     program = Path(sys.executable).parent / command[0]
     done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_engines_are_not_loaded_before_somebody_asks() -> None:
+    """A daemon mounts first: they take a seventh of a second."""
+    heavy = {"numpy", "tantivy", "hnswlib", "onnxruntime", "lxml", "tree_sitter", "tokenizers"}
+    code = f"import sys, ctxfs.app; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

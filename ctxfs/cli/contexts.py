@@ -158,7 +158,7 @@ def verify(store: str | None, manifest: str, as_json: bool) -> None:
     with session(store) as opened:
         found = opened.call("verify_context", manifest=_manifest(opened, manifest))
     if as_json:
-        say_json({name: value for name, value in found.items() if name != "text"})
+        say_json(found)
     elif found["same"]:
         say("the same, byte for byte", fg="green")
         for path in found["changed"]:

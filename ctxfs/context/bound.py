@@ -10,7 +10,6 @@ is a third over.
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib.resources import files
 
 VOCABULARY_FILE = "vocabulary.txt"
 
@@ -164,5 +163,7 @@ def _foreign(text: str) -> Kinds:
 @lru_cache(maxsize=1)
 def _vocabulary() -> dict[str, int]:
     """Word in small letters → the forms that are one token everywhere: bits of ` word`, `word`, ` Word`, `Word`, ` WORD`, `WORD`."""
+    from importlib.resources import files
+
     lines = files("ctxfs.context").joinpath(VOCABULARY_FILE).read_text(encoding="ascii").split("\n")
     return {word: ord(bits) - 48 for word, _, bits in (line.partition(" ") for line in lines) if bits}

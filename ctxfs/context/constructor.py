@@ -112,16 +112,10 @@ class Candidates:
 class Constructor:
     """Builds contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
-    def __init__(
-        self,
-        world: Callable[[str], "World"],
-        summarise: Summarise | None = None,
-        clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        """`world`: of now for an empty text, else as of a version or time. `clock`: nanoseconds since the epoch."""
+    def __init__(self, world: Callable[[str], World], summarise: Summarise | None = None) -> None:
+        """`world`: of now for an empty text, else as of a version or time."""
         self._world = world
         self._summarise = summarise
-        self._clock = clock
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Raises OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a pin or version that is gone."""
@@ -155,7 +149,7 @@ class Constructor:
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
         standing = await world.standing({piece.path for piece in ordered})
-        now = self._clock()
+        now = time.time_ns()
         rules = Rules(now, _since(request.fresh, now), request.min_score, standing)
         kept, excluded = select(pins, ordered, rules)
         return Candidates(pins, kept, excluded, notes, len(best))

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from ctxfs.context.claims import MOST, Citation, Claim, claims_of
 from ctxfs.context.piece import Piece
 from ctxfs.context.said import Said, differing_dates, expanded, said
@@ -104,10 +102,22 @@ class Sources:
         self.evidence = evidence
         self._analyse = analyse
         self.terms = [frozenset(analyse(expanded(each.text))) for each in evidence]
+        self._said: dict[int, Said] = {}
         self._places: dict[str, list[int]] = defaultdict(list)
         for at, terms in enumerate(self.terms):
             for term in terms:
                 self._places[term].append(at)
+
+    def said(self, at: int) -> Said:
+        """What a sentence says that can be compared; remembered, since many claims come near the same ones."""
+        if at not in self._said:
+            self._said[at] = said(self.evidence[at].text)
+        return self._said[at]
+
+    def near(self, at: int) -> list[int]:
+        """The places of a sentence and of its neighbours in the same source."""
+        path = self.evidence[at].path
+        return [n for n in (at - 1, at, at + 1) if 0 <= n < len(self.evidence) and self.evidence[n].path == path]
 
     def worth(self, term: str) -> float:
         """Rare words say more (BM25's idf); a word that no source has is worth the most."""
@@ -193,7 +203,7 @@ def _cosines(
         return [{} for _ in checked]
     known = dict(zip(places, embed([sources.evidence[at].text for at in places]), strict=True))
     mine = embed([each.claim.text for each in checked])
-    return [{at: float(np.dot(vector, known[at])) for _, at in each} for vector, each in zip(mine, tried, strict=True)]
+    return [{at: float(vector @ known[at]) for _, at in each} for vector, each in zip(mine, tried, strict=True)]
 
 
 def _judge(
@@ -226,20 +236,22 @@ def _judge(
 def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Analyse) -> list[Conflict]:
     """Where the claim and a sentence differ although they make the same statement."""
     known = sources.evidence[at]
-    other = said(known.text)
-    around = _around(at, sources)
+    other = sources.said(at)
+    near = sources.near(at)
     place = f"{known.path}:{known.first}" + (f"-{known.last}" if known.last != known.first else "")
     found: list[Conflict] = []
     # A claim that says more than one sentence does may have the rest from its neighbours.
     merged = len(claimed.numbers) > len(other.numbers)
-    numbers = claimed.numbers - (around.numbers if merged else other.numbers)
+    numbers = claimed.numbers - (
+        other.numbers.union(*(sources.said(n).numbers for n in near)) if merged else other.numbers
+    )
     instead = other.numbers - claimed.numbers
     if numbers and other.numbers:
         found.append(Conflict("number", _shown(numbers), _shown(instead or other.numbers), place))
-    dates = differing_dates(claimed.dates, around.dates)
+    dates = differing_dates(claimed.dates, tuple(date for n in near for date in sources.said(n).dates))
     if dates and differing_dates(other.dates, claimed.dates):
         found.append(Conflict("date", "; ".join(map(_date, dates)), "; ".join(map(_date, other.dates)), place))
-    known_words = {word for near in _near(at, sources) for word in re.findall(r"\w+", near.text.lower())}
+    known_words = {word for n in near for word in re.findall(r"\w+", sources.evidence[n].text.lower())}
     names = {name for name in claimed.names if not set(re.findall(r"\w+", name)) <= known_words}
     claim_words = set(re.findall(r"\w+", text.lower()))
     others = {name for name in other.names if not set(re.findall(r"\w+", name)) <= claim_words}
@@ -270,24 +282,6 @@ def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Ana
 
 
 _DENYING = frozenset("not no never none neither nor without cannot n't don doesn didn isn aren wasn weren t".split())
-
-
-def _near(at: int, sources: Sources) -> Iterable[Evidence]:
-    """A sentence and its neighbours in the same source."""
-    mine = sources.evidence[at]
-    for place in (at - 1, at, at + 1):
-        if 0 <= place < len(sources.evidence) and sources.evidence[place].path == mine.path:
-            yield sources.evidence[place]
-
-
-def _around(at: int, sources: Sources) -> Said:
-    near = [said(each.text) for each in _near(at, sources)]
-    return Said(
-        frozenset().union(*(each.numbers for each in near)),
-        tuple(date for each in near for date in each.dates),
-        frozenset().union(*(each.names for each in near)),
-        False,
-    )
 
 
 def _terms_of(numbers: Iterable[object], names: Iterable[str], dates: Iterable[object], analyse: Analyse) -> set[str]:

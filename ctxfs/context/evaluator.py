@@ -11,7 +11,7 @@ from ctxfs.context.evaluate import Embed, Evaluation, Evidence, Judged, Sources,
 from ctxfs.context.manifest import Manifest, text_sha256
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import sources_of
-from ctxfs.context.verify import restore
+from ctxfs.context.verify import changed_since, restore
 from ctxfs.index.answers import Answer
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
@@ -90,8 +90,7 @@ class Evaluator:
         memory = await self._memory(response)
         found = await blocking(self._held, response, pieces, numbers, lines, memory)
         found.notes += [f"no longer to be had, and so no evidence: {place}" for place in missing]
-        named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
-        found.stale = [path for path, sha256 in sorted(named.items()) if await self._ground.current(path) != sha256]
+        found.stale = await changed_since(manifest, self._ground.current)
         if self._judge is not None:
             await self._ask_judge(found)
         return found

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 from ctxfs import __version__
@@ -163,4 +162,6 @@ def _read_item(item: Mapping[str, Any]) -> Piece:
 
 def schema() -> bytes:
     """The JSON Schema of manifests."""
+    from importlib.resources import files
+
     return files("ctxfs.context").joinpath(SCHEMA_FILE).read_bytes()

@@ -50,7 +50,7 @@ def pack(pieces: Sequence[Piece], limits: Limits, render: Render, count: Count) 
     Costs of pieces are estimated one by one and the whole is counted at the end; what is over is taken out from the
     lowest rank upwards, and what was left out for its estimate is tried again in the space that remains.
     """
-    return _Packing(limits, render, count).run(_by_value(pieces))
+    return _Packing(limits, render, count).run(pieces)
 
 
 class _Packing:
@@ -70,7 +70,7 @@ class _Packing:
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Pins, then what kinds have reserved, then the rest by value."""
         pins = [piece for piece in pieces if piece.pinned]
-        others = [piece for piece in pieces if not piece.pinned]
+        others = _by_value([piece for piece in pieces if not piece.pinned])
         for pin in pins:
             self._take(pin, self._cost(pin))
         taken = self._take_reserved(others)
@@ -206,13 +206,10 @@ def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
 
 
 def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pins, the best answer, then by score, less for what takes more room. Equal values keep their order."""
-    scores = [piece.score for piece in pieces if not piece.pinned]
-    mean = fmean(scores) if scores else 0.0
-    thrift = _THRIFT * math.sqrt(fmean((score - mean) ** 2 for score in scores)) if scores else 0.0
-    pins = [piece for piece in pieces if piece.pinned]
-    others = [piece for piece in pieces if not piece.pinned]
-    best = max(others, key=lambda piece: piece.score, default=None)
-    return pins + sorted(
-        others, key=lambda piece: (piece is not best, thrift * math.log(len(piece.text) + 1) - piece.score)
-    )
+    """The best answer, then by score, less for what takes more room. Equal values keep their order."""
+    if not pieces:
+        return []
+    mean = fmean(piece.score for piece in pieces)
+    thrift = _THRIFT * math.sqrt(fmean((piece.score - mean) ** 2 for piece in pieces))
+    best = max(pieces, key=lambda piece: piece.score)
+    return sorted(pieces, key=lambda piece: (piece is not best, thrift * math.log(len(piece.text) + 1) - piece.score))

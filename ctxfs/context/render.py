@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-from xml.sax.saxutils import escape, quoteattr
 
 from ctxfs.context.piece import Piece
 from ctxfs.context.request import Format, Order
@@ -130,10 +129,14 @@ def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
 
 
 def _attribute(text: str) -> str:
+    from xml.sax.saxutils import quoteattr  # brings half of urllib with it, which few contexts need
+
     return quoteattr(_xml_safe(" ".join(printable(text).split())))
 
 
 def _escaped(text: str) -> str:
+    from xml.sax.saxutils import escape
+
     return escape(_xml_safe(printable(text)))
 
 

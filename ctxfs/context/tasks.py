@@ -255,29 +255,35 @@ class Tasks:
 
     async def has_response(self, task: str) -> bool:
         """True if there is a response that can be evaluated."""
-        response = await self._file(task, RESPONSE)
-        if response is None or await self._file(task, ANSWERED) is None:
-            return False
+        return await self._answer(task) is not None
+
+    async def _answer(self, task: str) -> tuple[bytes, bytes] | None:
+        """(the response, the context that it answers); None if there is none that can be evaluated."""
+        response, answered = await self._file(task, RESPONSE), await self._file(task, ANSWERED)
+        if response is None or answered is None:
+            return None
         try:
-            return bool(decode_response(response).strip())
+            return (response, answered) if decode_response(response).strip() else None
         except OSError:
-            return False
+            return None
 
     async def evaluation(self, task: str) -> bytes:
         """evaluation.json; ENOENT without a response that is text."""
-        response = await self._file(task, RESPONSE)
-        if response is None or not await self.has_response(task):
+        answer = await self._answer(task)
+        if answer is None:
             raise not_found(Path((task, EVALUATION)))
         known = self._evaluated.get(task)
         generation = self._generation()
-        if known is not None and known.response == response and known.generation == generation:
+        if known is not None and known.response == answer[0] and known.generation == generation:
             return known.record
-        record, _ = await self._evaluate(task, response)
-        self._evaluated[task] = _Evaluated(response, generation, record)
+        record, _ = await self._evaluate(task, *answer)
+        self._evaluated[task] = _Evaluated(answer[0], generation, record)
         return record
 
-    async def _evaluate(self, task: str, response: bytes, *, curate: bool = False) -> tuple[bytes, dict[str, object]]:
-        manifest, texts = _read_answered(await self._file(task, ANSWERED) or b"")
+    async def _evaluate(
+        self, task: str, response: bytes, answered: bytes, *, curate: bool = False
+    ) -> tuple[bytes, dict[str, object]]:
+        manifest, texts = _read_answered(answered)
         text = decode_response(response)
         found = await self._evaluator.evaluate(manifest, text, texts)
         done: dict[str, object] = {}
@@ -288,12 +294,12 @@ class Tasks:
 
     async def curate(self, task: str) -> dict[str, object]:
         """Evaluate the response now, keep what is to be kept and open reviews; what came of it, with the evaluation."""
-        response = await self._file(task, RESPONSE)
-        if response is None or not await self.has_response(task):
+        answer = await self._answer(task)
+        if answer is None:
             wrong = await self.error(task)
             raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
         self._answered.pop(task, None)
-        record, done = await self._evaluate(task, response, curate=True)
+        record, done = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **done}
 
     async def follow(self) -> None:
@@ -328,6 +334,11 @@ def _refuse_pin(task: str) -> None:
 def window_name(principal: str) -> str:
     """The file of a reader's window: windows are apart, so that what one agent was given is not missing for another."""
     return f"window-{principal.replace(':', '-')}.json"
+
+
+def is_record(name: str) -> bool:
+    """True for the files of a task that are kept here and that nobody else writes."""
+    return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
 
 
 def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:

@@ -69,6 +69,12 @@ def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
     return None
 
 
+async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[str]]) -> list[str]:
+    """Sources that are no longer what they were, in order. `current`: path → sha256 of the file as it is."""
+    named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
+    return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
+
+
 def found_again(piece: Piece, data: bytes | None) -> Piece | None:
     """The piece where its text is now; None if its source no longer says it."""
     if not piece.path:

@@ -11,11 +11,9 @@ from ctxfs.context.evaluate import Embed
 from ctxfs.context.piece import Piece
 from ctxfs.context.verify import found_again
 from ctxfs.index.answers import Answer
-from ctxfs.index.overlay import LARGEST
 from ctxfs.index.query import Query
 from ctxfs.index.search import Searcher
 from ctxfs.index.standing import Standing
-from ctxfs.index.words import analyse
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
@@ -67,6 +65,8 @@ class Now:
 
     def analyse(self, text: str) -> Sequence[str]:
         """The words of a text as search counts them."""
+        from ctxfs.index.words import analyse  # an engine: loaded at the first need, so that a daemon mounts first
+
         return analyse(text)
 
 
@@ -77,6 +77,8 @@ class Then(Now):
         self, as_of: str, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned
     ) -> None:
         """OSError: ENOENT for what is no version and for a time before the first, EINVAL for what names none. Blocks."""
+        from ctxfs.index.overlay import LARGEST
+
         super().__init__(tree, searcher, archive, is_versioned)
         archive.commit()
         self._commit = archive.resolve(as_of).commit

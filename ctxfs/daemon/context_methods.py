@@ -7,7 +7,7 @@ from ctxfs.app import App
 from ctxfs.context.evaluator import decode_response, render_evaluation
 from ctxfs.context.manifest import parse_manifest
 from ctxfs.context.request import make_request
-from ctxfs.context.verify import rebuild
+from ctxfs.context.verify import changed_since, rebuild
 from ctxfs.model.errors import not_permitted
 from ctxfs.model.path import Path
 from ctxfs.vfs.record import Caller
@@ -30,8 +30,7 @@ async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """`same`: the context made again from its sources is byte for byte what the manifest names; `now`: so is a new build."""
     manifest = parse_manifest(args["manifest"])
     again = await rebuild(manifest, app.present.fetch)
-    named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
-    stale = [path for path, sha256 in sorted(named.items()) if await app.present.current(path) != sha256]
+    stale = await changed_since(manifest, app.present.current)
     fault, now = "", False
     try:
         now = (await app.build(manifest.request, caller.actor.principal)).sha256 == manifest.sha256
@@ -39,7 +38,6 @@ async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         fault = error.strerror or str(error)
     return {
         "same": again.same,
-        "text": again.text,
         "missing": list(again.missing),
         "changed": stale,
         "now": now,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_MARKS = ("quarantined", "expires_at", "trust", "confidence")
+_MARKS = ("quarantined", "expires_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,6 @@ class Standing:
     quarantined: bool = False
     expires_ns: int | None = None
     superseded_by: str = ""
-    trust: str = "normal"
-    confidence: float | None = None
 
 
 def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "") -> Standing | None:
@@ -27,8 +25,6 @@ def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "") 
         said.get("quarantined") == "true",
         _nanoseconds(said["expires_at"]) if "expires_at" in said else None,
         superseded_by,
-        said.get("trust", "normal"),
-        float(said["confidence"]) if "confidence" in said else None,
     )
 
 
