@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ctxfs.context.compress import compress
 from ctxfs.context.manifest import Account, render_manifest, text_sha256
-from ctxfs.context.pack import Limits, Plan, pack
+from ctxfs.context.pack import Limits, Plan, most_that_fit, pack
 from ctxfs.context.piece import Exclusion, Piece, Why
 from ctxfs.context.render import render
 from ctxfs.context.request import Pin, Request
@@ -213,10 +213,7 @@ def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
     """
     if request.format != "markdown":
         return ""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if tokenizer.count(text[:middle]) <= request.budget else (low, middle - 1)
+    low = most_that_fit(len(text), lambda most: tokenizer.count(text[:most]) <= request.budget)
     # Half a word may be more tokens than the whole, and counts need not grow with the text.
     while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
         low -= 1
@@ -226,16 +223,14 @@ def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
 def _append(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
     """The context with a derived piece, of which as many lines or words as there is room for."""
     words = derived.text.split(" ")
-    low, high = 0, len(words)
-    text, chosen = built.text, built.plan.chosen
-    while low < high:
-        middle = (low + high + 1) // 2
-        part = replace(derived, text=" ".join(words[:middle]), cut=middle < len(words))
-        tried = render(request.title, built.notes, [*built.plan.chosen, part], request.format, request.order)
-        if tokenizer.count(tried) <= request.budget:
-            low, text, chosen = middle, tried, [*built.plan.chosen, part]
-        else:
-            high = middle - 1
+
+    def whole(most: int) -> tuple[list[Piece], str]:
+        part = replace(derived, text=" ".join(words[:most]), cut=most < len(words))
+        chosen = [*built.plan.chosen, part]
+        return chosen, render(request.title, built.notes, chosen, request.format, request.order)
+
+    length = most_that_fit(len(words), lambda most: tokenizer.count(whole(most)[1]) <= request.budget)
+    chosen, text = whole(length) if length else (built.plan.chosen, built.text)
     plan = Plan(chosen, built.plan.excluded, tokenizer.count(text))
     return replace(built, request=request, text=text, plan=plan)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ctxfs.context.evaluate import Embed, Evidence, Sources
-from ctxfs.context.pack import Count
+from ctxfs.context.pack import Count, most_that_fit
 from ctxfs.model.errors import invalid
 
 _GAP = "…"
@@ -101,8 +101,5 @@ def _joined(units: Sequence[_Unit], lines: Sequence[str], kept: set[int]) -> str
 
 def _start(text: str, budget: int, count: Count) -> str:
     words = text.split(" ")
-    low, high = 0, len(words)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if count(" ".join(words[:middle]) + f" {_GAP}\n") <= budget else (low, middle - 1)
-    return " ".join(words[:low]) + f" {_GAP}\n" if low else ""
+    length = most_that_fit(len(words), lambda most: count(" ".join(words[:most]) + f" {_GAP}\n") <= budget)
+    return " ".join(words[:length]) + f" {_GAP}\n" if length else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ctxfs.context.manifest import digest
-from ctxfs.context.pack import Count
+from ctxfs.context.pack import Count, most_that_fit
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import Source, render_sources, sources_of
 from ctxfs.model.errors import invalid
@@ -72,16 +72,16 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
 
 
 def _cut(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
-    """(the longest start of a piece that fits, the rest)."""
-    for separator in ("\n", " "):
-        parts = piece.text.split(separator)
-        low, high = 0, len(parts) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if fits(_part(piece, separator, parts, 0, middle)) else (low, middle - 1)
-        if low and fits(head := _part(piece, separator, parts, 0, low)):
-            return head, _part(piece, separator, parts, low, len(parts))
-    return None, None
+    """(the longest start of a piece that fits, the rest), at the end of a line or else of a word."""
+    return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or (None, None)
+
+
+def _cut_at(separator: str, piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece, Piece] | None:
+    parts = piece.text.split(separator)
+    length = most_that_fit(len(parts) - 1, lambda most: fits(_part(piece, separator, parts, 0, most)))
+    if length and fits(head := _part(piece, separator, parts, 0, length)):
+        return head, _part(piece, separator, parts, length, len(parts))
+    return None
 
 
 def _part(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: int) -> Piece:

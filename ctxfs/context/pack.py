@@ -44,6 +44,15 @@ Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
 
 
+def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from 0 to `most` that fits, by halves; 0 is taken to fit. Counts need not grow quite with the text."""
+    low = 0
+    while low < most:
+        middle = (low + most + 1) // 2
+        low, most = (middle, most) if fits(middle) else (low, middle - 1)
+    return low
+
+
 def pack(pieces: Sequence[Piece], limits: Limits, render: Render, count: Count) -> Plan:
     """The best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
 
@@ -191,13 +200,12 @@ class _Packing:
 
     def _start_by(self, separator: str, piece: Piece) -> Piece | None:
         parts = piece.text.split(separator)
-        low, high = 0, len(parts) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = self._whole([_start(piece, separator, parts[:middle])]) <= self._limits.budget
-            low, high = (middle, high) if fits else (low, middle - 1)
-        cut = _start(piece, separator, parts[:low])
-        return cut if low and len(cut.body) >= min(_LEAST_START, len(piece.body)) else None
+        length = most_that_fit(
+            len(parts) - 1,
+            lambda most: self._whole([_start(piece, separator, parts[:most])]) <= self._limits.budget,
+        )
+        cut = _start(piece, separator, parts[:length])
+        return cut if length and len(cut.body) >= min(_LEAST_START, len(piece.body)) else None
 
 
 def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
