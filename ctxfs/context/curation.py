@@ -6,15 +6,16 @@ human/review/<id>/claim.md      what was said, and in which task
                   outcome.json  what came of it
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from ctxfs.context.evaluate import Evaluation, Judged
 from ctxfs.context.evaluator import claim_id
 from ctxfs.context.manifest import Manifest
 from ctxfs.model.change import Change, MakeDir, Put, SetMeta
@@ -22,6 +23,9 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path, printable
+
+if TYPE_CHECKING:
+    from ctxfs.context.evaluate import Evaluation, Judged
 
 Decision = Literal["accept", "reject", "edit"]
 

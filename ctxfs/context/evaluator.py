@@ -1,13 +1,13 @@
 """Evaluate the response to a context: get its sources back, hold the response against them, say what came of it."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ctxfs.context.claims import claims_of
-from ctxfs.context.evaluate import Embed, Evaluation, Evidence, Judged, Sources, evaluate, evidence_of
 from ctxfs.context.manifest import Manifest, text_sha256
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import sources_of
@@ -17,6 +17,10 @@ from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking
+
+if TYPE_CHECKING:
+    # Its patterns take a while to compile: a daemon mounts first.
+    from ctxfs.context.evaluate import Embed, Evaluation, Evidence, Judged
 
 FORMAT = 1
 MAX_BYTES = 16_000_000
@@ -103,6 +107,8 @@ class Evaluator:
         lines: Mapping[int, Sequence[tuple[int, int]]],
         memory: Sequence[Evidence],
     ) -> Evaluation:
+        from ctxfs.context.evaluate import Sources, evaluate, evidence_of
+
         analyse = self._ground.analyse
         known = Sources(evidence_of(pieces, numbers), analyse)
         facts = Sources(memory, analyse) if memory else None
@@ -110,6 +116,9 @@ class Evaluator:
 
     async def _memory(self, response: str) -> list[Evidence]:
         """Lines of memory that speak of the same things as the claims."""
+        from ctxfs.context.claims import claims_of
+        from ctxfs.context.evaluate import Evidence
+
         seen: dict[tuple[str, int, int], Piece] = {}
         claims = [claim for claim in claims_of(response[:200_000]) if not claim.unchecked][:_ASKED_OF_MEMORY]
         for claim in claims:

@@ -1,13 +1,15 @@
 """The tree that a context is made from: as it is, and as it was in a version."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from ctxfs.context.evaluate import Embed
 from ctxfs.context.piece import Piece
 from ctxfs.context.verify import found_again
 from ctxfs.index.answers import Answer
@@ -19,6 +21,9 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
+
+if TYPE_CHECKING:
+    from ctxfs.context.evaluate import Embed
 
 _MOST_VERSIONS = 200
 
