@@ -52,6 +52,7 @@ class ChunkFacts:
     def _reset(self) -> None:
         self._seen = 0
         self._rows = self._dead = 0
+        self._mean_words: float | None = None
         self._columns: dict[str, Numbers] = {name: np.empty(_LEAST, dtype=kind) for name, kind in _COLUMNS.items()}
         self._alive = np.zeros(_LEAST, dtype=np.bool_)
         self._folders, self._kinds, self._authors = _Codes(), _Codes(), _Codes()
@@ -67,6 +68,14 @@ class ChunkFacts:
         """Living chunks without a vector."""
         return int((self._alive[: self._rows] & (self._column("vector") < 0)).sum())
 
+    @property
+    def mean_words(self) -> float:
+        """The mean length of the living chunks."""
+        if self._mean_words is None:
+            living = self._column("words")[self._alive[: self._rows]]
+            self._mean_words = float(living.sum()) / max(len(living), 1)
+        return self._mean_words
+
     def load(self, catalog: Catalog) -> None:
         """Take in what has changed in the catalog since the last time."""
         with catalog.one_state():
@@ -76,6 +85,7 @@ class ChunkFacts:
             elif files:
                 self._forget(files)
             if files is None or files:
+                self._mean_words = None
                 rows = catalog.facts(files)
                 while part := list(islice(rows, _PART)):
                     self._take_in(part)

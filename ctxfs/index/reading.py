@@ -11,7 +11,7 @@ from ctxfs.model.path import printable
 from ctxfs.store import beneath
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
-_SMALL_UNIT = 400  # characters
+SMALL_UNIT = 400  # characters
 _HEAD = 16_000  # bytes
 _STRUCTURED = frozenset(("code", "markdown", "html", "pdf"))
 
@@ -64,7 +64,7 @@ def ranks_with_neighbours(kind: str, authors: Iterable[str]) -> bool:
 
 def around(texts: list[str], at: int) -> str:
     """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself."""
-    if len(texts) == 1 or len(texts[at]) > _SMALL_UNIT:
+    if len(texts) == 1 or len(texts[at]) > SMALL_UNIT:
         return ""
     near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
-    return " ".join(text if len(text) <= _SMALL_UNIT else text[:_SMALL_UNIT] for text in near)
+    return " ".join(text if len(text) <= SMALL_UNIT else text[:SMALL_UNIT] for text in near)

@@ -45,6 +45,7 @@ _PASSING = 50
 _ENOUGH = 25
 _HIDDEN_CHUNKS = 4
 _MOST_HIDDEN = 10_000
+_KEPT = 300  # of a full pool, when an answer must not depend on how the index came to be
 _MATCHING = 1_000_000
 _SATISFYING = 5000
 _TRY_AGAIN_SECONDS = 10.0
@@ -395,6 +396,9 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
     if query.mode != "meaning":
         found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, pool)}
         found["around"] = {k: v for each, at in indexed for k, v in view.words.search_around(each, at, pool)}
+    full = {name for name, scores in found.items() if len(scores) >= pool}
+    if asked.exact:
+        found |= _weighed(view, query, found, full)
     if query.mode != "words":
         found["meaning"] = nearest.result() if nearest is not None else {}
         if view.behind and found["meaning"]:
@@ -410,7 +414,7 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         found["around"].update(near)
         candidates = view.overlay.candidates({*own, *near}, view.facts.folder_number).before(candidates)
     # Who is not among all that match says none of the words; who is not among the best may say some.
-    complete = {name for name in ("words", "around") if len(found.get(name, ())) < pool}
+    complete = {name for name in ("words", "around") if name in found and name not in full}
     signals = columns(candidates, found, hints, complete)
     if vector is not None and found["meaning"]:
         signals |= _cosines(view, vector, candidates, signals["meaning"])
@@ -422,6 +426,26 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         limit,
         candidates.folders if candidates.turns.any() else None,
     ), notes
+
+
+def _weighed(
+    view: IndexView, query: Query, found: Mapping[str, Mapping[int, float]], full: Collection[str]
+) -> dict[str, dict[int, float]]:
+    """What words found, weighed by what is there now alone. Of a full pool the last ones are left out: another index might
+    have others in their place.
+    """
+    if "words" not in found:
+        return {}
+    terms = list(dict.fromkeys((*view.words.question_terms(query), *view.words.required_terms(query))))
+    own, near = view.weigh(found["words"], found["around"], terms)
+    weighed = {"words": own, "around": near}
+    return {name: _best_of(scores, _KEPT) if name in full else scores for name, scores in weighed.items()}
+
+
+def _best_of(scores: Mapping[int, float], most: int) -> dict[int, float]:
+    """The best of them, and all that are equal to the last of these."""
+    least = sorted(scores.values(), reverse=True)[:most][-1:] or [0.0]
+    return {chunk: score for chunk, score in scores.items() if score >= least[0]}
 
 
 def _nearest_of(

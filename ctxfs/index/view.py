@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxfs.index.catalog import Catalog, ChunkRow, FileStat
+from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.damage import DamagedIndex
 from ctxfs.index.embeddings import EmbeddingModel
 from ctxfs.index.facts import ChunkFacts
@@ -23,7 +24,8 @@ from ctxfs.index.overlay import Overlay
 from ctxfs.index.query import Query
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
-from ctxfs.index.words import Words, author_terms, break_up
+from ctxfs.index.weighing import Statistics, Weigher
+from ctxfs.index.words import FIELDS, Words, author_terms, break_up
 from ctxfs.model.path import Path
 
 _FEW = 50
@@ -57,6 +59,7 @@ class IndexView:
         self.behind = ""
         self._authors: list[str] = []
         self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
+        self._weigher = Weigher(dict(FIELDS), self.words.terms, break_up)
         self.take_up(None)
 
     def close(self) -> None:
@@ -170,6 +173,15 @@ class IndexView:
         listed = self.words.matching(query, below, _MOST_LISTED)
         known = set(listed)
         return Passing(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
+
+    def weigh(
+        self, own: Collection[int], near: Collection[int], terms: Sequence[str]
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """Chunk → score by its own words, and with its neighbours', as any index of the same files would have it."""
+        around = {chunk + step for chunk in near for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
+        known = Statistics(len(self.facts), self.facts.mean_words, self.words.having)
+        units = [unit for unit in self.catalog.units({*own, *around}) if unit.file not in self.hidden]
+        return self._weigher.weigh(units, own, near, terms, known)
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
         """What a hit has to say of these chunks, as far as they are still there."""

@@ -35,7 +35,7 @@ _WRITER_BYTES = 30_000_000
 _EVERY = 10_000_000
 # What is found where, and what it counts there. `symbol` is the heading of code, the names of a function and its class; measured by
 # `benchmarks.quality` on the questions with an even number (manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393).
-_FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
+FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
 _AROUND = "around"
 _GRAMS = "grams"
 _GRAM_ANALYZER = "ctxfs-grams"
@@ -69,7 +69,7 @@ def _schema() -> tantivy.Schema:
     builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
-    for name in (*(name for name, _ in _FIELDS), _AROUND):
+    for name in (*(name for name, _ in FIELDS), _AROUND):
         builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
     builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
     builder.add_text_field(_GRAMS, stored=False, tokenizer_name=_GRAM_ANALYZER, index_option="basic")
@@ -163,6 +163,7 @@ class Words:
         self.folder = folder
         self._schema = _schema()
         self._is_there = True
+        self._having: dict[tuple[str, str], int] = {}
         try:
             self._open(make)
         except DamagedIndex:
@@ -189,6 +190,7 @@ class Words:
             self._open(make=False)
         with noticing("words"):
             self._index.reload()
+        self._having.clear()
 
     @property
     def count(self) -> int:
@@ -268,11 +270,25 @@ class Words:
         """The terms of a question's words, each once, without those that only hold it together."""
         return list(dict.fromkeys(term for word in telling_words(query.words) for term in self.terms(word)))
 
+    def required_terms(self, query: Query) -> list[str]:
+        """The terms of the phrases and words that a question requires."""
+        return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
+
     def rarity(self, term: str) -> float:
         """The inverse document frequency that BM25 gives a term, as of the last refresh."""
         searcher = self._index.searcher()
         total, having = searcher.num_docs, searcher.doc_freq("text", term)
         return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+
+    def having(self, field: str, term: str) -> int:
+        """How many living chunks have a term in a field, as of the last refresh: what was deleted is not counted."""
+        found = self._having.get((field, term))
+        if found is None:
+            asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
+            with noticing("words"):
+                answer = self._index.searcher().search(asked, 1, count=True)
+            found = self._having[field, term] = int(answer.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+        return found
 
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
         with noticing("words"):
@@ -333,7 +349,7 @@ class Words:
         return tantivy.Query.term_query(self._schema, field, value)
 
     def _any_field(self, term: str) -> tantivy.Query:
-        parts = [tantivy.Query.boost_query(self._term(field, term), boost) for field, boost in _FIELDS]
+        parts = [tantivy.Query.boost_query(self._term(field, term), boost) for field, boost in FIELDS]
         return tantivy.Query.disjunction_max_query(parts, 0.2)
 
     def _phrase(self, text: str) -> tantivy.Query | None:
@@ -342,7 +358,7 @@ class Words:
             return None
         if len(terms) == 1:
             return self._any_field(terms[0])
-        return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in _FIELDS])
+        return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
 
 
 def telling_words(words: Sequence[str]) -> Sequence[str]:

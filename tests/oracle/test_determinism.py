@@ -40,6 +40,30 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
     return made
 
 
+def lived(live: Live) -> list[str]:
+    """Contexts after files were rewritten, moved and deleted again and again while the index followed."""
+    source = live.store.parent / "source"
+    for turn in range(12):
+        text = (source / "docs" / "reference.md").read_text()
+        (source / "docs" / "again.md").write_text(text[turn * 200 :])
+        (source / "glob.py").write_text(
+            (source / "glob.py").read_text() + f"\n# signing keys, list of files, turn {turn}\n"
+        )
+        (source / f"calendar{turn}.py").write_text((source / "calendar.py").read_text())
+        live.run("reindex")
+        (source / f"calendar{turn}.py").unlink()
+    (source / "docs" / "again.md").rename(source / "docs" / "once.md")
+    (source / "shutil.py").unlink()
+    live.run("reindex")
+    return contexts(live, os.sched_getaffinity(0))
+
+
+def everything_anew(live: Live) -> list[str]:
+    shutil.rmtree(live.store / "index")
+    live.run("reindex")
+    return contexts(live, os.sched_getaffinity(0))
+
+
 def test_processes_rebuilds_and_processors_make_no_difference(live: Live) -> None:
     everywhere = os.sched_getaffinity(0)
     first = contexts(live, everywhere)
@@ -53,6 +77,8 @@ def test_processes_rebuilds_and_processors_make_no_difference(live: Live) -> Non
         assert contexts(live, everywhere) == first, "an index that was made again"
     finally:
         del os.environ["PYTHONHASHSEED"]
+    assert lived(live) == everything_anew(live), "an index that lived through edits"
+    first = contexts(live, everywhere)
     config = live.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("# threads = 2", "threads = 1"))
     assert "threads = 1" in config.read_text()

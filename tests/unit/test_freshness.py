@@ -74,6 +74,12 @@ def answers(searcher: Searcher, question: str) -> set[tuple[str, int, str]]:
     return {(hit.path, hit.chunk.first, hit.chunk.text) for hit in hits}
 
 
+def exact(searcher: Searcher, question: str) -> list[tuple[float, str, int]]:
+    """The answer that contexts are made of, with its scores."""
+    hits = searcher.search(parse_query(f"mode:words {question}"), ROOT, 100, exact=True).hits
+    return sorted((round(hit.score, 6), hit.path, hit.chunk.first) for hit in hits)
+
+
 def rebuilt(live: Live, folder: Path) -> Searcher:
     follower(folder, live.root).close()
     return Searcher(folder, None)
@@ -137,6 +143,8 @@ def test_after_any_changes_search_says_what_a_new_index_says(
         live.catch_up(*touched)
         assert not live.searcher._view.overlay, "nothing is left over when the index has caught up"
         assert {q: live.found(q) for q in QUESTIONS} == wanted, "once indexed"
+        for question in ("otter", "rotate keys", "+otter keys"):
+            assert exact(live.searcher, question) == exact(fresh, question), "what is gone no longer weighs"
         fresh.close()
         live.close()
 
@@ -214,3 +222,20 @@ def test_of_very_many_changes_what_is_gone_is_gone_at_once(live: Live) -> None:
     view = live.searcher._view
     assert view is not None
     assert not view.overlay
+
+
+def test_what_was_rewritten_again_and_again_weighs_as_in_a_new_index(live: Live, tmp_path: Path) -> None:
+    for name, text in (("b.txt", "an otter by the keys"), ("sub/c.md", "keys, keys and more"), ("a.md", "nothing")):
+        (live.corpus / name).write_text(text + "\n")
+        live.catch_up(name)
+    (live.corpus / "many").mkdir()
+    for turn in range(
+        8
+    ):  # each time one file is left as it is, so that its neighbours in the index stay as deleted ones
+        for name in range(turn, 9):
+            (live.corpus / "many" / f"{name}.md").write_text(f"an otter {'swims ' * (turn + name)}\n")
+        live.catch_up("many")
+    fresh = rebuilt(live, tmp_path / "again")
+    assert len(exact(fresh, "otter keys")) == 11
+    assert exact(live.searcher, "otter keys") == exact(fresh, "otter keys")
+    fresh.close()
