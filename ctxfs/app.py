@@ -19,6 +19,7 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
+from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
@@ -39,13 +40,14 @@ from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.vfs.acting import acting_principal, acting_session
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.record import Caller, Recorded
 from mounts import knowledge, memory, pad
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
 from mounts.guide import GuideMount
+from mounts.history import HistoryMount
 from mounts.human import HumanMount
 from mounts.search import SearchView
 from mounts.versions import SnapshotsMount, VersionsView
@@ -65,6 +67,7 @@ class App:
         self.searcher = Searcher(layout.index, embedder_of(self.settings))
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self.history = HistoryLog(layout.history)
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
@@ -86,6 +89,7 @@ class App:
             present.reread,
             self._generation,
             context.budget,
+            self.remember,
         )
         self.present = present
         self._attach()
@@ -171,6 +175,14 @@ class App:
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for whoever acts if nobody is named."""
         return await self._constructor.build(request, principal or str(acting_principal() or self.principal))
+
+    async def remember(self, principal: str, said: Sequence[Mapping[str, object]]) -> None:
+        """Add to the history of the session that acts what ctxfs itself did for it. Never fails: the deed is done."""
+        bodies = [{"principal": principal, "origin": "ctxfs", **each} for each in said]
+        try:
+            await blocking(self.history.append, acting_session() or "ctxfs", bodies)
+        except OSError as error:
+            log.warning("the history could not be added to: %s", error.strerror or error)
 
     def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
         """A session's own view of the store; to be closed with it."""
@@ -267,6 +279,7 @@ class App:
             Path(("context",)),
             ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner),
         )
+        tree.attach(Path(("history",)), HistoryMount(self.history, owner))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)

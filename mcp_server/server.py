@@ -93,6 +93,18 @@ class TreeTools:
         done = await self._call("curate", task=task)
         return str(done["evaluation"].decode())
 
+    async def ctx_record(
+        self, text: str, kind: str = "note", session: str = "", origin: str = "", model: str = "", version: str = ""
+    ) -> str:
+        """Add to the history, which nobody can change: kind is input, output, reasoning, tool_call, tool_result or note."""
+        said: dict[str, Any] = {"kind": kind, "text": text}
+        if origin:
+            said["origin"] = origin
+        if model:
+            said["model"] = {"name": model, **({"version": version} if version else {})}
+        numbers = await self._call("record", said=[said], session=session)
+        return f"record {numbers[0]}"
+
     async def _delivered(self, task: str, name: str) -> str:
         data = await self._call("read", path=str(_parsed(f"context/{task}") / name))
         return str(data.decode("utf-8", "replace"))
@@ -131,6 +143,7 @@ def make_server(session: Session) -> MCPServer:
         (tools.ctx_refresh, _DELIVER),
         (tools.ctx_evaluate, _WRITE),
         (tools.ctx_write, _WRITE),
+        (tools.ctx_record, _DELIVER),
     ]
     for tool, annotations in table:
         # Without structured output: a text result would be sent twice.

@@ -53,6 +53,7 @@ Everything here is a file; ls, cat, grep and your editor work.
 | `pad/<task>/` | scratch space |
 | `search/<question>/` | a path that is a question |
 | `context/<task>/` | a context built to a token budget |
+| `history/<date>/<session>.jsonl` | what was said and done; add with `>>` |
 
 ## Ask
 - `ls 'search/how do we rotate keys'`: links to the files that answer, best first.

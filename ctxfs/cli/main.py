@@ -39,6 +39,8 @@ _COMMANDS = {
     "meta": "meta",
     "search": "ask",
     "grep": "grep",
+    "record": "history",
+    "history": "history",
     "context": "contexts",
     "review": "review",
     "tokens": "ask",

@@ -57,6 +57,8 @@ _MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
 _building: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
 
 Build = Callable[[Request], Awaitable[Context]]
+# Adds records to the history: (the principal, what each says)
+Remember = Callable[[str, Sequence[Mapping[str, object]]], Awaitable[None]]
 
 
 class Reread(Protocol):
@@ -99,6 +101,7 @@ class Tasks:
         reread: Reread,
         generation: Callable[[], Generation],
         default_budget: int,
+        remember: Remember,
     ) -> None:
         self._requests = requests
         self._build = build
@@ -107,6 +110,7 @@ class Tasks:
         self._reread = reread
         self._generation = generation
         self._default_budget = default_budget
+        self._remember = remember
         self._built: dict[str, Built] = {}
         self._evaluated: dict[str, _Evaluated] = {}
         self._answered = dict[str, float]()  # task → when its response was last written
@@ -237,6 +241,7 @@ class Tasks:
             data = data[len(data) // 2 :].partition(b"\n")[2]
         if lines:
             await self._requests.apply(Put(Path((task, LOADS)), data + lines.encode("utf-8", "replace")))
+            await self._remember(principal, [{"kind": "load", "task": task, "mode": mode, **each} for each in what])
 
     # responses
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
+from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
@@ -53,6 +54,7 @@ def tree_shape(app: App) -> dict[str, Any]:
             backings.append([str(at), backing.root, backing.writable, hidden, backing.versioned])
     sealed = [str(at) for at, mount in table.items() if mount.sealed]
     return {
+        "grows": [str(at) for at, mount in table.items() if mount.grows],
         "sealed": [*sealed, *app.tree.sealed_views],
         "backings": backings,
         "mountpoints": [str(at) for at in table],
@@ -113,5 +115,6 @@ METHODS: Mapping[str, Method] = {
     "find": _find,
     "grep": _grep,
     **CONTEXT_METHODS,
+    **HISTORY_METHODS,
     **VERSION_METHODS,
 }

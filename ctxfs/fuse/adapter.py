@@ -222,7 +222,7 @@ class Adapter(pyfuse3.Operations):
         parent = self._state.nodes[parent_inode]
         if self._on_disk(parent, name):
             return self._disk.create(parent, name, mode, flags, ctx)
-        return await self._made.create(parent, name, ctx)
+        return await self._made.create(parent, name, flags)
 
     @guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

@@ -211,6 +211,7 @@ class MountProcess:
         self._state.reshape(
             backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
         )
+        self._state.shape.grows = frozenset(Path.parse(path) for path in shape["grows"])
 
 
 def serve(arguments: dict[str, Any], descriptor: int) -> int:

@@ -26,6 +26,7 @@ class Shape:
     structure: frozenset[Path] = frozenset()
     views: frozenset[bytes] = frozenset()
     sealed: frozenset[str] = frozenset()
+    grows: frozenset[Path] = frozenset()
 
 
 class State:
@@ -116,6 +117,10 @@ class State:
     def is_sealed(self, path: Path) -> bool:
         """True below a mountpoint or view in which nothing can be changed, whatever the modes say."""
         return not self.shape.sealed.isdisjoint(path.parts)
+
+    def only_grows(self, path: Path) -> bool:
+        """True below a mountpoint whose files are only added to."""
+        return any(path.is_below(at) for at in self.shape.grows)
 
     def is_structure(self, path: Path) -> bool:
         """True for directories that only mounting and unmounting changes."""

@@ -19,7 +19,7 @@ from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
-from ctxfs.model.errors import path_error, read_only
+from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 
@@ -69,6 +69,8 @@ class SyntheticFiles:
         """
         if fields.update_mode or fields.update_uid or fields.update_gid:
             self._check_unchanged(await self.getattr(node), wanted, fields, node)
+        if fields.update_size and self._state.only_grows(node.path):
+            raise not_permitted(node.path)
         if fields.update_size:
             if fh is not None and fh >= SYNTHETIC:
                 self._state.handles.truncate(fh - SYNTHETIC, wanted.st_size)
@@ -106,18 +108,24 @@ class SyntheticFiles:
             raise read_only(path)
         if writing and not (await self._stat(path)).mode & 0o222:
             raise path_error(errno.EACCES, path)
+        if writing and self._state.only_grows(path):
+            _check_appends(path, flags)
+            return _info(self._state.handles.add_appending(path))
         truncated = bool(flags & os.O_TRUNC)
         data = b"" if truncated else await self._read(path)
         handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
         return _info(handle)
 
-    async def create(
-        self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+    async def create(self, parent: Node, name: bytes, flags: int) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """An empty file, if the mount takes one there."""
         path = _below(parent, name)
+        grows = self._state.only_grows(path)
+        if grows:
+            _check_appends(path, flags)
         await self._apply(Put(path, b""))
         entry = await self.lookup(parent, name)
+        if grows:
+            return _info(self._state.handles.add_appending(path)), entry
         return _info(self._state.handles.add(path, b"", writable=True)), entry
 
     async def metadata(self, node: Node) -> Mapping[str, bytes]:
@@ -150,14 +158,14 @@ class SyntheticFiles:
         """Put the edits into the tree now; what it refuses is given up and the caller is told."""
         number = fh - SYNTHETIC
         try:
-            await self._state.loop.call(self._state.handles.commit, number)
+            await self._state.loop.call(self._state.handles.commit, number, False)
         except OSError:
             self._state.handles.forget_edits(number)
             raise
 
     async def release(self, fh: int) -> None:
         """Put the edits into the tree; nobody is left to be told of a failure but the log."""
-        await self._settle_one(fh - SYNTHETIC)
+        await self._settle_one(fh - SYNTHETIC, last=True)
         self._state.handles.close(fh - SYNTHETIC)
 
     async def mkdir(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
@@ -195,9 +203,9 @@ class SyntheticFiles:
         for number in self._state.handles.pending:
             await self._settle_one(number)
 
-    async def _settle_one(self, number: int) -> None:
+    async def _settle_one(self, number: int, *, last: bool = False) -> None:
         try:
-            await self._state.loop.call(self._state.handles.commit, number)
+            await self._state.loop.call(self._state.handles.commit, number, last)
         except OSError as error:
             if number not in self._state.handles.pending:
                 return  # whoever committed it first has said so
@@ -224,6 +232,11 @@ class SyntheticFiles:
     async def _apply(self, change: Change) -> None:
         await self.settle()
         await self._state.loop.call(self._state.tree.apply, change)
+
+
+def _check_appends(path: Path, flags: int) -> None:
+    if not flags & os.O_APPEND or flags & os.O_TRUNC:
+        raise not_permitted(path)
 
 
 def is_computed(name: bytes) -> bool:

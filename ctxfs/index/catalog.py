@@ -16,7 +16,7 @@ from typing import Any
 from ctxfs.index.chunks import Chunk
 from ctxfs.index.embeddings import Embeddings
 from ctxfs.index.traits import traits, word_count
-from ctxfs.model.path import encode_name, printable
+from ctxfs.model.path import encode_name
 from ctxfs.store.derived import BUSY_MS, Derived, open_derived
 
 SCHEMA_VERSION = 5
@@ -87,20 +87,6 @@ class ChunkRow:
     sha256: str
     author: str
     day: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A chunk as it is weighed; `words` counts those of its text."""
-
-    chunk: int
-    file: int
-    path: str
-    kind: str
-    author: str
-    heading: str
-    text: str
-    words: int
 
 
 # What ranking needs to know of a chunk: number, file, folder, kind, author, day, traits, words, vector (None while it waits for one).
@@ -350,15 +336,6 @@ class Catalog(Derived):
             row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:])  # type: ignore[call-arg]  # mypy cannot see the row's width
             for row in rows
         }
-
-    def units(self, chunks: Iterable[int]) -> list[Unit]:
-        """Those of `chunks` whose files are not gone, as they are weighed, in the order of their numbers."""
-        rows = self.among(
-            "SELECT c.id, c.file, f.path, f.kind, c.author, c.heading, c.text, c.words "
-            "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
-            chunks,
-        )
-        return [Unit(row[0], row[1], printable(_decode(row[2])), *row[3:]) for row in sorted(rows)]
 
     # what ranking knows
 

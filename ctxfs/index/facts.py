@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ctxfs.index.catalog import Catalog, Fact
-from ctxfs.index.features import Candidates, Flags, Numbers, Texts
+from ctxfs.index.features import Candidates, Numbers, Texts
+from ctxfs.index.fuse_ranks import Flags
 
 _PART = 50_000
 _LEAST = 1024

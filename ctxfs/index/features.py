@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.fuse_ranks import Column, Profile
+from ctxfs.index.fuse_ranks import Column, Flags, Profile
 from ctxfs.index.hints import Hints
 from ctxfs.index.traits import Trait
 
@@ -18,7 +18,6 @@ _BEST_OF_FILE = 3
 
 Scores = Mapping[int, float]  # chunk → score
 Numbers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 Texts = npt.NDArray[np.object_]
 
 

@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 Profile = Literal["prose", "dialogue", "code"]
 Column = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 _STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
+_OF_VECTORS = frozenset(("meaning", "nearby"))
 _BEST_OF_FOLDER = 5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65},
@@ -73,14 +75,21 @@ def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
 
 
 def prepare(
-    signals: Mapping[str, Column], partial: Container[str] = (), unseen: npt.NDArray[np.bool_] | None = None
+    signals: Mapping[str, Column],
+    partial: Container[str] = (),
+    unseen: Flags | None = None,
+    waiting: Flags | None = None,
 ) -> dict[str, Column]:
-    """Columns as they are weighted: gaps filled, those without a natural size standardised; what found nothing is left out."""
+    """Columns as they are weighted: gaps filled, those without a natural size standardised; what found nothing is left out.
+
+    No engine has seen the candidates `unseen`; those `waiting` have no vector yet.
+    """
     out = {}
     for name, column in signals.items():
         if len(column) and not np.isnan(column).all():
             mean, least = np.nanmean(column), np.nanmin(column)
-            absent = mean if name in partial else least if unseen is None else np.where(unseen, mean, least)
+            unknown = waiting if name in _OF_VECTORS and waiting is not None else unseen
+            absent = mean if name in partial else least if unknown is None else np.where(unknown, mean, least)
             filled = np.where(np.isnan(column), absent, column)
             out[name] = standardise(filled) if name in _STANDARDISED else filled
     return out
@@ -93,18 +102,19 @@ def fuse(
     partial: Container[str] = (),
     limit: int | None = None,
     folders: Sequence[int] | npt.NDArray[np.int64] | None = None,
+    waiting: Flags | None = None,
 ) -> list[Scored]:
     """The best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 
     `signals`: name → one value a candidate, NaN where it was not found. What a signal did not find counts there as its lowest value;
     if the signal is `partial` (it has not seen everything yet) as its mean, since nothing is known; so it does for
-    chunks below zero, which no engine has seen yet (`overlay`). `folders` numbers the folder
-    of each candidate, for the signal `folder`, which looks at what the others have made of it.
+    chunks below zero, which no engine has seen yet (`overlay`), and for meaning with those that are `waiting` for a vector.
+    `folders` numbers the folder of each candidate, for the signal `folder`, which looks at what the others have made of it.
     """
     totals = np.zeros(len(chunks))
     shares: dict[str, Column] = {}
     numbers = np.asarray(chunks, dtype=np.int64)
-    for name, column in prepare(signals, partial, numbers < 0).items():
+    for name, column in prepare(signals, partial, numbers < 0, waiting).items():
         if weights.get(name):
             shares[name] = weights[name] * column
             totals += shares[name]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,9 @@ _PASSING = 50
 _ENOUGH = 25
 _HIDDEN_CHUNKS = 4
 _MOST_HIDDEN = 10_000
-_KEPT = 300  # of a full pool, when an answer must not depend on how the index came to be
+# Of a full pool, when an answer must not depend on how the index came to be.
+_KEPT = 300
+_KEPT_OF_PROSE = 200
 _MATCHING = 1_000_000
 _SATISFYING = 5000
 _TRY_AGAIN_SECONDS = 10.0
@@ -425,21 +427,28 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         ("meaning", "nearby") if view.behind else (),
         limit,
         candidates.folders if candidates.turns.any() else None,
+        candidates.vectors < 0,
     ), notes
 
 
 def _weighed(
-    view: IndexView, query: Query, found: Mapping[str, Mapping[int, float]], full: Collection[str]
+    view: IndexView, query: Query, found: Mapping[str, Mapping[int, float]], full: set[str]
 ) -> dict[str, dict[int, float]]:
     """What words found, weighed by what is there now alone. Of a full pool the last ones are left out: another index might
-    have others in their place.
+    have others in their place. Adds to `full` what is cut here.
     """
     if "words" not in found:
         return {}
     terms = list(dict.fromkeys((*view.words.question_terms(query), *view.words.required_terms(query))))
-    own, near = view.weigh(found["words"], found["around"], terms)
+    talk = bool(view.facts.candidates(found["around"]).turns.any())
+    looked_at, kept = (len(found["words"]), _KEPT) if talk else (_KEPT, _KEPT_OF_PROSE)
+    # Where nobody speaks neighbours do not count, and units are large: fewer of them can be of use.
+    words = dict(islice(found["words"].items(), looked_at))
+    if len(words) < len(found["words"]):
+        full.add("words")
+    own, near = view.weigh(words, found["around"] if talk else {}, terms)
     weighed = {"words": own, "around": near}
-    return {name: _best_of(scores, _KEPT) if name in full else scores for name, scores in weighed.items()}
+    return {name: _best_of(scores, kept) if name in full else scores for name, scores in weighed.items()}
 
 
 def _best_of(scores: Mapping[int, float], most: int) -> dict[int, float]:

@@ -24,7 +24,7 @@ from ctxfs.index.overlay import Overlay
 from ctxfs.index.query import Query
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
-from ctxfs.index.weighing import Statistics, Weigher
+from ctxfs.index.weighing import Statistics, Units, Weigher
 from ctxfs.index.words import FIELDS, Words, author_terms, break_up
 from ctxfs.model.path import Path
 
@@ -59,7 +59,8 @@ class IndexView:
         self.behind = ""
         self._authors: list[str] = []
         self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
-        self._weigher = Weigher(dict(FIELDS), self.words.terms, break_up)
+        self._at_hand: dict[int, ChunkRow] = {}  # read for the question that is being answered
+        self._weigher = Weigher(dict(FIELDS), self.words.terms)
         self.take_up(None)
 
     def close(self) -> None:
@@ -180,12 +181,18 @@ class IndexView:
         """Chunk → score by its own words, and with its neighbours', as any index of the same files would have it."""
         around = {chunk + step for chunk in near for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
         known = Statistics(len(self.facts), self.facts.mean_words, self.words.having)
-        units = [unit for unit in self.catalog.units({*own, *around}) if unit.file not in self.hidden]
+        living = self.facts.candidates({*own, *around}, self.hidden)
+        self._at_hand = self.catalog.chunk_rows(living.chunks.tolist())
+        there = np.array([chunk in self._at_hand for chunk in living.chunks.tolist()], dtype=np.bool_)
+        rows = [self._at_hand[chunk] for chunk in living.chunks[there].tolist()]
+        units = Units(rows, living.files[there], living.words[there].astype(np.float64))
         return self._weigher.weigh(units, own, near, terms, known)
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
         """What a hit has to say of these chunks, as far as they are still there."""
-        rows = self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0])
+        known, self._at_hand = self._at_hand, {}
+        rows = {chunk: known[chunk] for chunk in chunks if chunk in known}
+        rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
 
     def standing(self, paths: Collection[str]) -> dict[str, Standing]:

@@ -7,23 +7,34 @@ what lives. The formula is the word index's own: Robertson and Zaragoza 2009, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.catalog import Unit
+from ctxfs.index.catalog import ChunkRow
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.reading import SMALL_UNIT, ranks_with_neighbours
+from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
 _OTHERS = 0.2  # what a term counts in fields that are not its best
 _PLACES = 9  # decimals: sums in another order differ only behind them
 _NAME_WORDS = 6.0  # the usual length of a heading, a symbol or a path, in words
-_MOST_STEMS = 200_000
+_MOST_WORDS = 200_000
 
 Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Chunks that are weighed, in the order of their numbers, with their files and lengths in words."""
+
+    rows: Sequence[ChunkRow]
+    files: npt.NDArray[np.int64]
+    lengths: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +53,16 @@ class Weigher:
         self,
         fields: Mapping[str, float],
         analyse: Callable[[str], Sequence[str]],
-        break_up: Callable[[str], str],
     ) -> None:
         """`fields`: what each counts; `text` is the unit's own, `symbol` the heading of code."""
         self._fields = fields
         self._analyse = analyse
-        self._break_up = break_up
-        self._stems: dict[str, str] = {}
+        self._met: set[str] = set()
+        self._words: dict[str, list[str]] = {}  # of each stem
 
     def weigh(
         self,
-        units: Sequence[Unit],
+        units: Units,
         own: Collection[int],
         near: Collection[int],
         terms: Sequence[str],
@@ -62,25 +72,23 @@ class Weigher:
 
         `units`, in the order of their numbers, holds these chunks and the neighbours of those in `near`.
         """
-        if not units or not terms:
+        if not units.rows or not terms:
             return {}, {}
-        broken = [self._break_up(unit.text).lower() for unit in units]
-        text = self._counted(broken, terms)
+        text = self._counted(split_words(row.text for row in units.rows), terms)
         scores = self._own(units, text, terms, known)
-        by_own = {unit.chunk: score for unit, score in zip(units, scores.tolist(), strict=True) if unit.chunk in own}
+        by_own = {row.id: score for row, score in zip(units.rows, scores.tolist(), strict=True) if row.id in own}
         if not near:
             return by_own, {}
-        return by_own, self._near(units, broken, text, near, terms, known)
+        return by_own, self._near(units, text, near, terms, known)
 
-    def _own(self, units: Sequence[Unit], text: Counts, terms: Sequence[str], known: Statistics) -> Counts:
-        headings = self._counted([self._break_up(unit.heading).lower() for unit in units], terms)
-        places = self._counted([self._break_up(unit.path).lower() for unit in units], terms)
-        is_code = np.array([unit.kind == "code" for unit in units])[:, None]
-        lengths = np.array([unit.words for unit in units], dtype=np.float64)
-        heading_lengths = np.array([len(unit.heading.split()) for unit in units], dtype=np.float64)
-        place_lengths = np.array([unit.path.count("/") + 1 for unit in units], dtype=np.float64)
+    def _own(self, units: Units, text: Counts, terms: Sequence[str], known: Statistics) -> Counts:
+        headings = self._counted(split_words(row.heading for row in units.rows), terms)
+        places = self._counted(split_words(printable(row.path) for row in units.rows), terms)
+        is_code = np.array([row.kind == "code" for row in units.rows])[:, None]
+        heading_lengths = np.array([len(row.heading.split()) for row in units.rows], dtype=np.float64)
+        place_lengths = np.array([row.path.count("/") + 1 for row in units.rows], dtype=np.float64)
         parts = [
-            self._part("text", text, lengths, max(known.mean_words, 1.0), terms, known),
+            self._part("text", text, units.lengths, max(known.mean_words, 1.0), terms, known),
             self._part("heading", np.where(is_code, 0.0, headings), heading_lengths, _NAME_WORDS, terms, known),
             self._part("symbol", np.where(is_code, headings, 0.0), heading_lengths, _NAME_WORDS, terms, known),
             self._part("path", places, place_lengths, _NAME_WORDS, terms, known),
@@ -92,22 +100,21 @@ class Weigher:
 
     def _near(
         self,
-        units: Sequence[Unit],
-        broken: Sequence[str],
+        units: Units,
         text: Counts,
         near: Collection[int],
         terms: Sequence[str],
         known: Statistics,
     ) -> dict[int, float]:
-        large = [at for at, words in enumerate(broken) if len(words) > SMALL_UNIT]
-        said, lengths = text.copy(), np.array([unit.words for unit in units], dtype=np.float64)
+        large = [at for at, row in enumerate(units.rows) if len(row.text) > SMALL_UNIT]
+        said, lengths = text.copy(), units.lengths.copy()
         if large:  # of a large neighbour only the start is near
-            starts = [broken[at][:SMALL_UNIT] for at in large]
-            said[large] = self._counted(starts, terms)
+            starts = [units.rows[at].text[:SMALL_UNIT] for at in large]
+            said[large] = self._counted(split_words(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
-        chunks = np.array([unit.chunk for unit in units], dtype=np.int64)
-        files = np.array([unit.file for unit in units], dtype=np.int64)
-        total, length = np.zeros_like(said), np.zeros(len(units))
+        chunks = np.array([row.id for row in units.rows], dtype=np.int64)
+        files = units.files
+        total, length = np.zeros_like(said), np.zeros(len(chunks))
         for step in range(-NEIGHBOURS, NEIGHBOURS + 1):
             at = np.minimum(np.searchsorted(chunks, chunks + step), len(chunks) - 1)
             same = (chunks[at] == chunks + step) & (files[at] == files)
@@ -115,12 +122,12 @@ class Weigher:
             length[same] += lengths[at[same]]
         mean = max(known.mean_words, 1.0) * (2 * NEIGHBOURS + 1)
         scores = np.round(self._part("around", total, length, mean, terms, known).sum(axis=1), _PLACES)
-        small = np.ones(len(units), dtype=np.bool_)
+        small = np.ones(len(chunks), dtype=np.bool_)
         small[large] = False
         return {
-            unit.chunk: score
-            for unit, score, fits in zip(units, scores.tolist(), small.tolist(), strict=True)
-            if fits and unit.chunk in near and ranks_with_neighbours(unit.kind, (unit.author,))
+            row.id: score
+            for row, score, fits in zip(units.rows, scores.tolist(), small.tolist(), strict=True)
+            if fits and row.id in near and ranks_with_neighbours(row.kind, (row.author,))
         }
 
     def _part(
@@ -133,29 +140,63 @@ class Weigher:
         part: Counts = self._fields.get(field, 1.0) * rarity * counts * (_K1 + 1) / (counts + room)
         return part
 
-    def _counted(self, texts: Sequence[str], terms: Sequence[str]) -> Counts:
-        """How often each of `texts` has each of `terms` [text, term]."""
-        split = [text.split() for text in texts]
-        vocabulary = set().union(*split)
-        self._learn(vocabulary)
-        wanted = {term: number for number, term in enumerate(terms)}
-        stems = self._stems
-        mine = {word: wanted[stem] for word in vocabulary if (stem := stems.get(word)) in wanted}
-        counts = np.zeros((len(texts), len(terms)))
-        for at, words in enumerate(split):
-            for word in words:
-                if word in mine:
-                    counts[at, mine[word]] += 1
+    def _counted(self, texts: str, terms: Sequence[str]) -> Counts:
+        """How often each of `texts`, as `split_words` makes them, has each of `terms` [text, term]."""
+        words = texts.split()
+        self._learn(set(words), terms)
+        columns = {word: column for column, term in enumerate(terms) for word in self._words.get(term, ())}
+        wanted = frozenset((*columns, BREAK))
+        row, counts = 0, np.zeros((words.count(BREAK) + 1, len(terms)))
+        for word in words:
+            if word in wanted:
+                if word == BREAK:
+                    row += 1
+                else:
+                    counts[row, columns[word]] += 1
         return counts
 
-    def _learn(self, vocabulary: Collection[str]) -> None:
-        new = [word for word in vocabulary if word not in self._stems]
-        if len(self._stems) > _MOST_STEMS:
-            self._stems.clear()
-            new = list(vocabulary)
+    def _learn(self, vocabulary: set[str], terms: Sequence[str]) -> None:
+        """Which words of a vocabulary become the terms: only those that begin as they do can."""
+        starts = {term[:_STEM_KEEPS] for term in terms}
+        new = [word for word in vocabulary if word[:_STEM_KEEPS] in starts and word not in self._met]
+        if len(self._met) > _MOST_WORDS:
+            self._met.clear()
+            self._words.clear()
         if not new:
             return
-        found = self._analyse(" ".join(new))
-        if len(found) != len(new):  # the analyser drops what is too long to be a word
-            found = [(self._analyse(word) or ("",))[0] for word in new]
-        self._stems.update(zip(new, found, strict=True))
+        stems = self._analyse(" ".join(new))
+        if len(stems) != len(new):  # the analyser drops what is too long to be a word
+            stems = [(self._analyse(word) or ("",))[0] for word in new]
+        self._met.update(new)
+        for word, stem in zip(new, stems, strict=True):
+            self._words.setdefault(stem, []).append(word)
+
+
+def split_words(texts: Iterable[str]) -> str:
+    """Texts in small letters, their words apart and a BREAK between them: `getFile_name` is `get file name`.
+
+    Not quite what the word index holds (whole identifiers are left out, runs of CJK stay as they are), but the same for every index.
+    """
+    plain = (text if text.isascii() else _NO_WORD.sub(" ", text) for text in texts)
+    whole = _BREAK_BYTES.join(text.encode("utf-8", "surrogatepass").translate(_NO_BREAK) for text in plain)
+    kinds = np.frombuffer(whole.translate(_KINDS), dtype=np.uint8)
+    # Before a capital that follows a small letter or a digit.
+    capitals = np.flatnonzero((kinds[1:] == _CAPITAL) & (kinds[:-1] == _LETTER)) + 1
+    apart = np.insert(np.frombuffer(whole.translate(_SMALL), dtype=np.uint8), capitals, ord(" ")).tobytes()
+    return apart.decode("utf-8", "surrogatepass").lower()
+
+
+BREAK = "\x01"
+_BREAK_BYTES = b" \x01 "
+_STEM_KEEPS = 2  # letters that no stem changes
+_NO_WORD = re.compile(r"[^\w]+")
+_OTHER, _LETTER, _CAPITAL = 0, 1, 2
+_NO_BREAK = bytes(ord(" ") if code == 1 else code for code in range(256))
+_KINDS = bytes(
+    (_CAPITAL if chr(code).isupper() else _LETTER) if code < 128 and chr(code).isalnum() else _OTHER
+    for code in range(256)
+)
+_SMALL = bytes(
+    code if code > 127 or code == 1 else ord(chr(code).lower()) if chr(code).isalnum() else ord(" ")
+    for code in range(256)
+)

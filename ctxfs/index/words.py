@@ -183,6 +183,7 @@ class Words:
             self._index.register_tokenizer(_ANALYZER, _analyzer())
             self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
             self._index.config_reader("manual")
+            self._searcher = self._index.searcher()
 
     def refresh(self) -> None:
         """See what has been committed since."""
@@ -190,12 +191,13 @@ class Words:
             self._open(make=False)
         with noticing("words"):
             self._index.reload()
+            self._searcher = self._index.searcher()
         self._having.clear()
 
     @property
     def count(self) -> int:
         """Chunks in the index, as of the last refresh."""
-        return int(self._index.searcher().num_docs)
+        return int(self._searcher.num_docs)
 
     def writer(self) -> "WordWriter":
         """The one writer; ValueError while another process holds it."""
@@ -220,7 +222,7 @@ class Words:
             return None
         asked = tantivy.Query.boolean_query(filters)
         with noticing("words"):
-            found = self._index.searcher().search(asked, 1, count=True)
+            found = self._searcher.search(asked, 1, count=True)
         return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
 
     def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
@@ -251,7 +253,7 @@ class Words:
         if not below.is_root:
             clauses.append((tantivy.Occur.Must, self._term("under", printable(str(below)))))
         with noticing("words"):
-            searcher = self._index.searcher()
+            searcher = self._searcher
             hits = searcher.search(
                 tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
             ).hits
@@ -276,7 +278,7 @@ class Words:
 
     def rarity(self, term: str) -> float:
         """The inverse document frequency that BM25 gives a term, as of the last refresh."""
-        searcher = self._index.searcher()
+        searcher = self._searcher
         total, having = searcher.num_docs, searcher.doc_freq("text", term)
         return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
 
@@ -286,13 +288,13 @@ class Words:
         if found is None:
             asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
             with noticing("words"):
-                answer = self._index.searcher().search(asked, 1, count=True)
+                answer = self._searcher.search(asked, 1, count=True)
             found = self._having[field, term] = int(answer.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
         return found
 
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
         with noticing("words"):
-            searcher = self._index.searcher()
+            searcher = self._searcher
             hits = searcher.search(query, limit, count=False).hits
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]

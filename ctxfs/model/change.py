@@ -1,4 +1,4 @@
-"""The five things that can be done to a tree. A closed union: a `match` over it ends in assert_never."""
+"""The six things that can be done to a tree. A closed union: a `match` over it ends in assert_never."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,17 @@ from ctxfs.model.path import Path
 @dataclass(frozen=True, slots=True)
 class Put:
     """Make `path` a file whose whole content is `data`, atomically; creates or replaces."""
+
+    path: Path
+    data: bytes
+
+
+MAX_LINE = 4_000_000  # bytes of a line that is appended
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add `data`, lines of at most MAX_LINE, to the end of the file `path`, wherever that is; only where files do nothing but grow."""
 
     path: Path
     data: bytes
@@ -44,4 +55,4 @@ class SetMeta:
     value: bytes | None
 
 
-Change = Put | MakeDir | Remove | Move | SetMeta
+Change = Put | Append | MakeDir | Remove | Move | SetMeta

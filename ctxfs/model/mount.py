@@ -32,10 +32,12 @@ class Mount(ABC):
     EINVAL (malformed), EIO (it could not be done; never used for "does not exist"). Every method may be called
     at the same time as any other. A wrapper around a Mount is a Mount.
 
-    In a `sealed` mount nothing can ever be changed, whatever the modes of its files say.
+    In a `sealed` mount nothing can ever be changed, whatever the modes of its files say; in one that `grows` files are only
+    added to (`Append`).
     """
 
     sealed = False
+    grows = False
 
     @abstractmethod
     async def stat(self, path: Path) -> Entry:

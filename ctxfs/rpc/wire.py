@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 import msgpack
 
-from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
@@ -86,6 +86,8 @@ def change_to_wire(change: Change) -> list[Any]:
     match change:
         case Put(path, data):
             return ["put", str(path), data]
+        case Append(path, data):
+            return ["append", str(path), data]
         case MakeDir(path):
             return ["mkdir", str(path)]
         case Remove(path):
@@ -105,6 +107,8 @@ def change_from_wire(value: list[Any]) -> Change:
         match verb:
             case "put":
                 return Put(path, value[2])
+            case "append":
+                return Append(path, value[2])
             case "mkdir":
                 return MakeDir(path)
             case "remove":

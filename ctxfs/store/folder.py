@@ -8,9 +8,9 @@ from typing import assert_never
 
 import trio
 
-from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, kind_of
-from ctxfs.model.errors import path_error, read_only
+from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.store import beneath
@@ -102,6 +102,8 @@ class Folder(Mount):
         match change:
             case Put(path, data):
                 self._put(path, data)
+            case Append(path):
+                raise not_permitted(path, "files here are written whole")
             case MakeDir(path):
                 with self._located(path) as (parent, name):
                     os.mkdir(name, 0o755, dir_fd=parent)

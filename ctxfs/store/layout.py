@@ -44,6 +44,11 @@ class Layout:
         return self.root / "journal"
 
     @property
+    def history(self) -> HostPath:
+        """What was said and done: append only."""
+        return self.root / "history"
+
+    @property
     def index(self) -> HostPath:
         """Everything derived; deleting it costs time only."""
         return self.root / "index"

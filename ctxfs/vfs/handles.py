@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ctxfs.model.change import Put
+from ctxfs.model.change import MAX_LINE, Append, Put
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
@@ -19,6 +19,7 @@ class _Handle:
     writable: bool
     edits: int = 0
     committed: int = 0
+    appends: bool = False  # `data` is what is to be added
 
     @property
     def dirty(self) -> bool:
@@ -40,17 +41,31 @@ class Handles:
         self._open[number] = _Handle(path, bytearray(data), writable, int(dirty))
         return number
 
+    def add_appending(self, path: Path) -> int:
+        """Open a file that only grows: what is written goes to its end, line by line."""
+        number = next(self._numbers)
+        self._open[number] = _Handle(path, bytearray(), True, appends=True)
+        return number
+
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """A slice of the snapshot; empty at its end."""
-        return bytes(self._open[number].data[offset : offset + size])
+        """A slice of the snapshot; empty at its end. EBADF on a handle that only adds."""
+        handle = self._open[number]
+        if handle.appends:
+            raise path_error(errno.EBADF, handle.path)
+        return bytes(handle.data[offset : offset + size])
 
     def size(self, number: int) -> int:
         """The length of what this handle sees."""
         return len(self._open[number].data)
 
     def write(self, number: int, offset: int, data: bytes) -> int:
-        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading."""
+        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading, EFBIG for a line that is too long to add."""
         handle = self._writable(number)
+        if handle.appends:
+            offset = len(handle.data)
+            begun, end = offset - handle.data.rfind(b"\n") - 1, data.find(b"\n")
+            if begun + (end if end >= 0 else len(data)) > MAX_LINE:
+                raise path_error(errno.EFBIG, handle.path, f"a line holds {MAX_LINE} bytes at most")
         if offset > len(handle.data):
             handle.data.extend(bytes(offset - len(handle.data)))
         handle.data[offset : offset + len(data)] = data
@@ -70,17 +85,30 @@ class Handles:
             handle.data.extend(bytes(size - len(handle.data)))
         handle.edits += 1
 
-    async def commit(self, number: int) -> None:
+    async def commit(self, number: int, last: bool = True) -> None:
         """Put the edits into the tree, if there are any; on failure they stay pending and the error is raised.
+
+        What is appended goes there in whole lines, and a line that was begun when nothing follows (`last`).
 
         A second commit waits for the first: when it returns, the tree has what was written before it was called.
         """
         async with self._committing:
             handle = self._open.get(number)
-            if handle is not None and handle.dirty:
+            if handle is not None and handle.dirty and handle.appends:
+                await self._commit_lines(handle, last)
+            elif handle is not None and handle.dirty:
                 edits, data = handle.edits, bytes(handle.data)
                 await self._tree.apply(Put(handle.path, data))
                 handle.committed = edits
+
+    async def _commit_lines(self, handle: _Handle, last: bool) -> None:
+        edits = handle.edits
+        end = len(handle.data) if last else handle.data.rfind(b"\n") + 1
+        if end:
+            await self._tree.apply(Append(handle.path, bytes(handle.data[:end])))
+            del handle.data[:end]
+        if not handle.data:
+            handle.committed = edits
 
     @property
     def pending(self) -> list[int]:
@@ -91,6 +119,8 @@ class Handles:
         """Give up edits that the tree refused."""
         handle = self._open[number]
         handle.committed = handle.edits
+        if handle.appends:
+            handle.data.clear()
 
     def path(self, number: int) -> Path:
         """What the handle was opened on."""

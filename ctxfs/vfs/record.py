@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.metadata import check_attribute
 from ctxfs.model.mount import Backing, Mount
@@ -28,22 +28,22 @@ class Recorded(Mount):
 
     async def stat(self, path: Path) -> Entry:
         """The tree's."""
-        with acting(self._principal):
+        with acting(self._principal, self._journal.actor.session):
             return await self._tree.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """The tree's."""
-        with acting(self._principal):
+        with acting(self._principal, self._journal.actor.session):
             return await self._tree.list(path)
 
     async def read(self, path: Path) -> bytes:
         """The tree's."""
-        with acting(self._principal):
+        with acting(self._principal, self._journal.actor.session):
             return await self._tree.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """The tree's."""
-        with acting(self._principal):
+        with acting(self._principal, self._journal.actor.session):
             return await self._tree.metadata(path)
 
     def backing(self, path: Path) -> Backing | None:
@@ -54,14 +54,14 @@ class Recorded(Mount):
         """Make the change, then note whose it was."""
         if isinstance(change, SetMeta):
             check_attribute(change.path, change.name, change.value, self._principal)
-        with acting(self._principal):
+        with acting(self._principal, self._journal.actor.session):
             await self._tree.apply(change)
         if self._is_versioned(change.path):
             self._note(change)
 
     def _note(self, change: Change) -> None:
         match change:
-            case Put(path) | SetMeta(path):
+            case Put(path) | Append(path) | SetMeta(path):
                 self._journal.record("write", str(path))
             case MakeDir(path):
                 self._journal.record("tree", str(path))  # a mount may put something into what it makes

@@ -40,6 +40,17 @@ def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_m
     assert spared > missed
 
 
+def test_a_chunk_without_a_vector_yet_is_not_taken_for_one_of_another_meaning() -> None:
+    chunks, signals = columns(words={1: 9.0, 2: 5.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
+    waiting = np.array(chunks) == 1
+    seen = {scored.chunk: scored.score for scored in fuse(chunks, signals)}
+    unseen = {scored.chunk: scored.score for scored in fuse(chunks, signals, waiting=waiting)}
+    assert unseen[1] > seen[1]
+    assert unseen[1] - unseen[2] == pytest.approx(
+        {scored.chunk: scored.score for scored in fuse(chunks, signals, partial=("meaning",))}[1] - unseen[2]
+    )
+
+
 def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
     assert [scored.chunk for scored in fuse(*columns(words={5: 1.0, 2: 1.0, 9: 1.0}))] == [2, 5, 9]
 

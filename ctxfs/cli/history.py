@@ -1,0 +1,166 @@
+"""record, history: what was said and done, added to and looked at."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.daemon.session import session as opened_session
+from ctxfs.history.interactions import KINDS
+from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--session", default="", help="Whose it is; $CTXFS_SESSION, else 'shell'.")
+@click.option("--kind", default="note", show_default=True, help=f"What it is: {', '.join(KINDS)}, or another word.")
+@click.option("--origin", default="", help="Where it came from: a path, a URL, a tool.")
+@click.option("--model", default="", help="Which model said it.")
+@click.option("--model-version", default="", help="Its version.")
+@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts, such as agent:alice.")
+@click.option("--jsonl", is_flag=True, help="Read records from stdin, a JSON object a line, in place of TEXT.")
+@click.pass_obj
+def record(
+    store: str | None, text: str | None, session: str, kind: str, origin: str, model: str, model_version: str,
+    principal: str, jsonl: bool,
+) -> None:  # fmt: skip
+    """Add TEXT (or stdin) to the history. Nothing in the history is ever changed."""
+    given = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8", "replace")
+    if jsonl:
+        said = [_object(line, number) for number, line in enumerate(given.splitlines(), 1) if line.strip()]
+    else:
+        one: dict[str, Any] = {"kind": kind, "text": given.rstrip("\n")}
+        if origin:
+            one["origin"] = origin
+        if model:
+            one["model"] = {"name": model, **({"version": model_version} if model_version else {})}
+        said = [one]
+    with opened_session(store) as opened:
+        if principal:
+            opened.call("join", principal=principal, tool="record")
+        numbers = opened.call("record", said=said, session=session or os.environ.get("CTXFS_SESSION") or "shell")
+    say(f"record {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} records")
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise CommandError(f"line {number} is not JSON: {error}", "give an object a line", EXIT_USAGE) from error
+    if not isinstance(found, dict):
+        raise CommandError(f"line {number} is not a JSON object", "give an object a line", EXIT_USAGE)
+    return found
+
+
+@click.group()
+def history() -> None:
+    """Look at what was said and done, check that nobody has changed it."""
+
+
+_FILTERS = (
+    click.option("--session", default="", help="Only of this session."),
+    click.option("--agent", default="", metavar="PRINCIPAL", help="Only by this principal, such as agent:alice."),
+    click.option("--day", default="", metavar="DATE", help="Only of this day (UTC)."),
+    click.option("--kind", default="", help="Only of this kind."),
+    click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The newest so many."),
+)
+
+
+def _filtered(command: Any) -> Any:
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+@history.command()
+@_filtered
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.pass_obj
+def show(store: str | None, session: str, agent: str, day: str, kind: str, limit: int, as_json: bool) -> None:
+    """Print records, oldest first, one line each."""
+    for each in _asked(store, session, agent, day, kind, limit):
+        if as_json:
+            write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        else:
+            say(f"{each['seq']:>6}  {each.get('at', '')[:19]}  {each.get('session', '-')}  {_who(each)}  {_line(each)}")
+
+
+@history.command()
+@_filtered
+@click.pass_obj
+def replay(store: str | None, session: str, agent: str, day: str, kind: str, limit: int) -> None:
+    """Print what was said, whole, in the order it was said: a conversation to read or to feed to a model."""
+    for each in _asked(store, session, agent, day, kind, limit):
+        model = each.get("model")
+        by = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
+        say(f"--- {each.get('at', '')[:19]} {_who(each)} {each.get('kind', 'forgotten')}{by}")
+        say(_text(each))
+
+
+@history.command()
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+@click.pass_obj
+def verify(store: str | None, as_json: bool) -> None:
+    """Check every record and their chain: what was cut, edited, reordered or taken away is named. Exit code 1 then."""
+    with opened_session(store) as opened:
+        found = opened.call("verify_history")
+    if as_json:
+        say_json(found)
+    else:
+        for fault in found["faults"]:
+            warn(f"{fault['where']}: {fault['what']}")
+        erased = f", {found['forgotten']} of them forgotten" if found["forgotten"] else ""
+        state = f"{len(found['faults'])} faults" if found["faults"] else "the chain is whole"
+        say(f"{found['records']} records{erased}: {state}")
+    if found["faults"]:
+        raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+@history.command()
+@click.argument("session")
+@click.option("--yes", is_flag=True, help="Do it: what the records say is gone for good.")
+@click.pass_obj
+def forget(store: str | None, session: str, yes: bool) -> None:
+    """Erase what the records of SESSION say. Their places in the chain stay, and a record says who did it."""
+    if not yes:
+        raise CommandError("this cannot be undone", f"to do it: ctxfs history forget --yes {session}", EXIT_USAGE)
+    with opened_session(store) as opened:
+        say(f"{opened.call('forget_history', session=session)} records forgotten")
+
+
+@history.command()
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1), help="Leave these as they are.")
+@click.pass_obj
+def pack(store: str | None, days: int) -> None:
+    """Compress older days. Nothing is deleted, and everything reads as before."""
+    with opened_session(store) as opened:
+        say(f"{opened.call('pack_history', days=days)} files packed")
+
+
+def _asked(store: str | None, session: str, agent: str, day: str, kind: str, limit: int) -> list[dict[str, Any]]:
+    with opened_session(store) as opened:
+        asked = {"session": session, "principal": agent, "day": day, "kind": kind, "limit": limit}
+        found: list[dict[str, Any]] = opened.call("history", **asked)
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+    return found
+
+
+def _who(each: Mapping[str, Any]) -> str:
+    return str(each.get("principal", "-"))
+
+
+def _text(each: Mapping[str, Any]) -> str:
+    if "forgotten" in each:
+        return f"(forgotten by {each['forgotten'].get('by')})"
+    shown = ("seq", "at", "session", "principal", "kind", "text", "model")
+    rest = {name: value for name, value in each.items() if name not in shown}
+    return "\n".join(filter(None, (str(each.get("text", "")), json.dumps(rest, ensure_ascii=False) if rest else "")))
+
+
+def _line(each: Mapping[str, Any]) -> str:
+    return f"{each.get('kind', '')}: {' '.join(_text(each).split())[:160]}"

@@ -1,0 +1,64 @@
+"""What can be asked of the history, by name: add, show, check, erase, pack. Plain values in, plain values out."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.history.interactions import interaction
+from ctxfs.model.errors import invalid, not_permitted
+from ctxfs.model.principal import parse_principal
+from ctxfs.threads import blocking
+from ctxfs.vfs.record import Caller
+
+
+async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Add interactions; `said` is a list of them, `session` whose they are (the caller's own by default)."""
+    said, session = args["said"], str(args.get("session") or caller.actor.session)
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        raise invalid("said", "a list of objects is needed")
+    bodies = [interaction(each, caller.actor.principal) for each in said]
+    return await blocking(lambda: app.history.append(session, bodies, durable=True))
+
+
+async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Records, oldest first, the newest `limit` of them."""
+    wanted = [str(args.get(name) or "") for name in ("day", "session", "principal")]
+    found = await blocking(lambda: app.history.records(*wanted))
+    kind = args.get("kind")
+    kept = [record for record in found if not kind or record.get("kind") == kind]
+    return kept[-max(1, int(args.get("limit", 1000))) :]
+
+
+async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    found = await blocking(app.history.verify)
+    return {
+        "records": found.records,
+        "forgotten": found.forgotten,
+        "faults": [{"where": fault.where, "what": fault.what} for fault in found.faults],
+    }
+
+
+async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    _only_people(caller)
+    return await blocking(app.history.forget, str(args["session"]), caller.actor.principal)
+
+
+async def _pack(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    _only_people(caller)
+    before = datetime.now(UTC).date() - timedelta(days=max(1, int(args["days"])))
+    return await blocking(app.history.compress_before, before)
+
+
+def _only_people(caller: Caller) -> None:
+    if parse_principal(caller.actor.principal).kind != "human":
+        raise not_permitted("history", "only people do this")
+
+
+HISTORY_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "record": _record,
+    "history": _records,
+    "verify_history": _verify,
+    "forget_history": _forget,
+    "pack_history": _pack,
+}

@@ -1,0 +1,132 @@
+"""history/<date>/<session>.jsonl: what was said and done, one record a line; files only grow.
+
+`echo … >> history/<today, UTC>/<session>.jsonl` adds a record: a JSON object (kind, text, model …) or plain text. Nothing else can be
+done to these files. `by-agent/<principal>/` and `by-session/<session>/` are the same files by link.
+"""
+
+import errno
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from ctxfs.history.interactions import interactions
+from ctxfs.history.log import SUFFIX, HistoryLog, is_day, is_session
+from ctxfs.model.change import Append, Change, Put
+from ctxfs.model.entry import Entry, directory
+from ctxfs.model.errors import not_found, not_permitted, path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path
+from ctxfs.threads import blocking
+from ctxfs.vfs.acting import acting_principal
+
+_BY_AGENT, _BY_SESSION = "by-agent", "by-session"
+_ONLY_GROWS = "history is only ever added to (>>)"
+
+
+class HistoryMount(Mount):
+    """The files of a log, and views of them. `owner` is who acts when nobody is named."""
+
+    grows = True
+
+    def __init__(self, log: HistoryLog, owner: str) -> None:
+        self._log = log
+        self._owner = owner
+
+    async def stat(self, path: Path) -> Entry:
+        """Sizes are those of a read."""
+        return await blocking(self._stat, path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Days and views; the sessions of a day; links."""
+        return await blocking(self._list, path)
+
+    async def read(self, path: Path) -> bytes:
+        """The records of a session on a day."""
+        entry = await self.stat(path)
+        if entry.is_dir:
+            raise path_error(errno.EISDIR, path)
+        if entry.kind == "link":
+            raise path_error(errno.EINVAL, path)
+        return await blocking(self._log.read, path.parts[0], _session(path))
+
+    async def apply(self, change: Change) -> None:
+        """Add lines, or begin a file of today. EPERM for everything else."""
+        path = change.path
+        match change:
+            case Append(_, data) if _is_file(path):
+                await self.stat(path)
+                bodies = interactions(data, str(acting_principal() or self._owner))
+                await blocking(lambda: self._log.append(_session(path), bodies, durable=True))
+            case Put(_, b"") if _is_file(path) and not await self._is_there(path):
+                await blocking(self._log.begin, path.parts[0], _session(path))
+            case _:
+                raise not_permitted(path, _ONLY_GROWS)
+
+    async def _is_there(self, path: Path) -> bool:
+        try:
+            await self.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _days(self) -> Sequence[str]:
+        """Today is always there, so that something can be added to it."""
+        return sorted({*self._log.days(), datetime.now(UTC).date().isoformat()})
+
+    def _stat(self, path: Path) -> Entry:
+        if path.is_root:
+            return directory("", mode=0o755)
+        first, *rest = path.parts
+        if _is_file(path):
+            size, mtime_ns = self._log.size(first, _session(path))
+            return Entry(path.name, "file", version=f"{size}", size=size, mtime_ns=mtime_ns, mode=0o644)
+        if not rest and (first in (_BY_AGENT, _BY_SESSION) or first in self._days()):
+            made_ns = self._log.touched(first) if is_day(first) else 0
+            return directory(first, mode=0o755 if is_day(first) else 0o555, mtime_ns=made_ns)
+        for entry in self._list(path.parent) if rest and first in (_BY_AGENT, _BY_SESSION) else ():
+            if entry.name == path.name:
+                return entry
+        raise not_found(path)
+
+    def _list(self, path: Path) -> Sequence[Entry]:
+        if path.is_root:
+            return [self._stat(ROOT / name) for name in (*self._days(), _BY_AGENT, _BY_SESSION)]
+        first, *rest = path.parts
+        if first in self._days() and not rest:
+            return [self._stat(path / f"{name}{SUFFIX}") for name in self._log.sessions(first)]
+        pairs = [(day, session) for day in self._log.days() for session in self._log.sessions(day)]
+        if first == _BY_SESSION and not rest:
+            return [directory(name) for name in sorted({session for _, session in pairs})]
+        if first == _BY_AGENT and not rest:
+            return [
+                directory(name)
+                for name in sorted({_folder(who) for pair in pairs for who in self._log.principals(*pair)})
+            ]
+        if first == _BY_SESSION and len(rest) == 1:
+            links = [_link(f"{day}{SUFFIX}", day, session) for day, session in pairs if session == rest[0]]
+        elif first == _BY_AGENT and len(rest) == 1:
+            mine = (pair for pair in pairs if rest[0] in map(_folder, self._log.principals(*pair)))
+            links = [_link(f"{day}_{session}{SUFFIX}", day, session) for day, session in mine]
+        else:
+            links = []
+        if links:
+            return links
+        if self._stat(path).is_dir:
+            return []
+        raise path_error(errno.ENOTDIR, path)
+
+
+def _is_file(path: Path) -> bool:
+    return len(path.parts) == 2 and is_day(path.parts[0]) and path.name.endswith(SUFFIX) and is_session(_session(path))
+
+
+def _session(path: Path) -> str:
+    return path.name.removesuffix(SUFFIX)
+
+
+def _folder(principal: str) -> str:
+    return principal.replace(":", "-")
+
+
+def _link(name: str, day: str, session: str) -> Entry:
+    target = f"../../{day}/{session}{SUFFIX}"
+    return Entry(name, "link", size=len(target), mode=0o777, target=target)

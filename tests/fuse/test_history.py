@@ -1,0 +1,159 @@
+"""history/ through the kernel: it takes what is added and nothing else."""
+
+import errno
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ctxfs.model.path import Path as TreePath
+from ctxfs.rpc.client import Client
+from tests.live import Live
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture
+def day(live: Live) -> Path:
+    return live.at / "history" / datetime.now(UTC).date().isoformat()
+
+
+def records(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_shell_adds_records_by_appending(day: Path, live: Live) -> None:
+    said = json.dumps({"kind": "input", "text": "how do keys rotate?", "model": {"name": "m", "version": "2"}})
+    subprocess.run(["bash", "-c", f"echo '{said}' >> {day}/shell1.jsonl; echo plain >> {day}/shell1.jsonl"], check=True)
+    first, second = records(day / "shell1.jsonl")
+    assert (first["kind"], first["text"], first["model"]) == (
+        "input",
+        "how do keys rotate?",
+        {"name": "m", "version": "2"},
+    )
+    assert (second["kind"], second["text"]) == ("note", "plain")
+    assert second["seq"] > first["seq"]
+    assert "the chain is whole" in live.run("history", "verify")
+
+
+def test_one_handle_adds_many_lines_and_an_unfinished_one_when_it_is_closed(day: Path) -> None:
+    with open(day / "many.jsonl", "ab", buffering=0) as file:
+        file.write(b"one\ntw")
+        assert [each["text"] for each in records(day / "many.jsonl")] == ["one"]
+        file.write(b"o\nthree")
+    assert [each["text"] for each in records(day / "many.jsonl")] == ["one", "two", "three"]
+
+
+def test_a_line_that_is_too_long_is_refused_while_somebody_listens(day: Path) -> None:
+    with open(day / "long.jsonl", "ab", buffering=0) as file:
+        file.write(b"short\n")
+        with pytest.raises(OSError) as refused:
+            for _ in range(8):
+                file.write(b"x" * 1_000_000)
+        assert refused.value.errno == errno.EFBIG
+    assert records(day / "long.jsonl")[0]["text"] == "short"
+    with open(day / "long.jsonl", "a+") as both, pytest.raises(OSError):
+        both.seek(0)
+        both.read()
+
+
+def test_two_writers_lose_nothing(day: Path) -> None:
+    with open(day / "both.jsonl", "ab", buffering=0) as one, open(day / "both.jsonl", "ab", buffering=0) as two:
+        for number in range(5):
+            one.write(b"one %d\n" % number)
+            two.write(b"two %d\n" % number)
+    assert [each["text"] for each in records(day / "both.jsonl")] == [
+        f"{who} {n}" for n in range(5) for who in ("one", "two")
+    ]
+
+
+def test_nothing_else_can_be_done_to_it(day: Path, live: Live) -> None:
+    file = day / "kept.jsonl"
+    with file.open("a") as out:
+        out.write("kept\n")
+    before = file.read_bytes()
+    for attempt in (
+        lambda: file.write_text("over"),
+        lambda: file.open("r+"),
+        lambda: os.truncate(file, 0),
+        lambda: os.truncate(file, 10_000),
+        file.unlink,
+        lambda: file.rename(day / "else.jsonl"),
+        lambda: os.setxattr(file, "user.ctx.kind", b"fact"),
+        lambda: file.chmod(0o600),
+        lambda: (live.at / "pad" / "forged.jsonl").rename(file),
+        lambda: (day / "new.jsonl").write_text("not by appending"),
+        lambda: day.rmdir(),
+        lambda: (day / "dir").mkdir(),
+        lambda: os.link(file, day / "link.jsonl"),
+    ):
+        (live.at / "pad" / "forged.jsonl").write_text("forged")
+        with pytest.raises(OSError) as refused:
+            attempt()
+        assert refused.value.errno in (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP), attempt
+    assert file.read_bytes() == before
+    assert not (day / "new.jsonl").exists()
+
+
+def test_views_lead_to_the_same_files(live: Live, day: Path) -> None:
+    live.run("record", "--as", "agent:vera", "--session", "seen", "--kind", "output", "--model", "m", "an answer")
+    view = live.at / "history" / "by-agent" / "agent-vera"
+    assert (view / f"{day.name}_seen.jsonl").read_bytes() == (day / "seen.jsonl").read_bytes()
+    assert (live.at / "history" / "by-session" / "seen" / f"{day.name}.jsonl").resolve() == (
+        day / "seen.jsonl"
+    ).resolve()
+    assert records(day / "seen.jsonl")[0]["principal"] == "agent:vera"
+
+
+def test_every_load_and_replacement_is_in_the_history(live: Live) -> None:
+    task = live.at / "context" / "remembered-loads"
+    task.mkdir()
+    (task / "request.toml").write_text('query = "rotate the signing keys"\nbudget = 600\n')
+    (task / "context.md").read_text()
+    (task / "stream").read_text()
+    (task / "delta.md").read_text()
+    client = Client(live.store / "run", timeout=10)
+    loads = [each for each in client.call("history", kind="load") if each["task"] == "remembered-loads"]
+    client.close()
+    assert {each["mode"] for each in loads} == {"snapshot", "stream", "delta"}
+    assert all(each["at"] and each["session"].startswith("mount-") and each["principal"] for each in loads)
+    assert any("reason" in each for each in loads if each["mode"] != "snapshot")
+
+
+def test_the_command_line_records_shows_and_replays(live: Live) -> None:
+    live.run("record", "--session", "talk", "--kind", "input", "what is a quokka?")
+    done = live.try_run(
+        "record",
+        "--session",
+        "talk",
+        "--jsonl",
+        input='{"kind": "reasoning", "text": "hm"}\n{"kind": "output", "text": "a marsupial", "model": "m"}\n',
+    )
+    assert done.stdout == "2 records\n"
+    replayed = live.run("history", "replay", "--session", "talk")
+    assert replayed.index("what is a quokka?") < replayed.index("hm") < replayed.index("a marsupial")
+    shown = [
+        json.loads(line)
+        for line in live.run("history", "show", "--session", "talk", "--kind", "output", "--json").splitlines()
+    ]
+    assert [each["model"] for each in shown] == [{"name": "m"}]
+    assert live.try_run("history", "show", "--session", "nobody").returncode == 3
+    assert live.try_run("record", "--jsonl", input="[1]\n").returncode == 2
+    assert live.try_run("history", "forget", "talk").returncode == 2
+    assert live.run("history", "forget", "--yes", "talk") == "3 records forgotten\n"
+    assert "forgotten by" in live.run("history", "replay", "--session", "talk")
+    assert live.run("history", "verify").endswith("the chain is whole\n")
+
+
+def test_an_agent_cannot_erase_history(live: Live) -> None:
+    client = Client(live.store / "run", timeout=10)
+    client.call("join", principal="agent:mallory")
+    client.call("record", said=[{"kind": "note", "text": "mine"}], session="evidence")
+    for method, arguments in (("forget_history", {"session": "evidence"}), ("pack_history", {"days": 1})):
+        with pytest.raises(PermissionError):
+            client.call(method, **arguments)
+    assert client.call("read", path=str(TreePath(("history", datetime.now(UTC).date().isoformat(), "evidence.jsonl"))))
+    client.close()

@@ -1,0 +1,176 @@
+"""The history keeps what it was given, and notices what was done to its files behind its back."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ctxfs.history.chain import parse_record
+from ctxfs.history.interactions import interactions
+from ctxfs.history.log import HistoryLog
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> HistoryLog:
+    made = HistoryLog(tmp_path / "history")
+    for number in range(6):
+        made.append(
+            "one" if number % 2 else "two", [{"principal": "agent:a", "kind": "input", "text": f"said {number}"}]
+        )
+    return made
+
+
+def files(log: HistoryLog) -> dict[str, Path]:
+    return {path.stem: path for path in log._folder.glob("*/*.jsonl")}
+
+
+def edit(line_of: Callable[[list[bytes]], list[bytes]], file: Path) -> None:
+    file.write_bytes(b"".join(line_of(file.read_bytes().splitlines(keepends=True))))
+
+
+def test_one_chain_runs_over_all_sessions(log: HistoryLog) -> None:
+    found = log.verify()
+    assert (found.records, found.faults) == (6, [])
+    assert [record["text"] for record in log.records()] == [f"said {number}" for number in range(6)]
+    assert [record["seq"] for record in log.records(session="one")] == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("session", "damage", "said"),
+    [
+        ("one", lambda lines: [lines[0].replace(b"said", b"sung"), *lines[1:]], "record 2 was changed"),
+        ("one", lambda lines: lines[1:], "record 2 is missing"),
+        ("one", lambda lines: lines[:-1], "records 6 to 6 are missing"),
+        ("two", lambda lines: [lines[1], lines[0], lines[2]], "stands behind"),
+        ("two", lambda lines: [*lines, lines[0]], "twice"),
+        ("two", lambda lines: [*lines, b"what?\n"], "not a record"),
+        ("two", lambda lines: [lines[0][:40]], "not a record"),
+        ("two", lambda lines: [], "missing"),
+    ],
+)
+def test_what_was_done_behind_its_back_is_named(
+    log: HistoryLog, session: str, damage: Callable[[list[bytes]], list[bytes]], said: str
+) -> None:
+    edit(damage, files(log)[session])
+    assert said in "; ".join(fault.what for fault in log.verify().faults)
+
+
+def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: HistoryLog) -> None:
+    from ctxfs.history.chain import Link, body_of, chained
+
+    lines = sorted(
+        (line for file in files(log).values() for line in file.read_bytes().splitlines()),
+        key=lambda x: parse_record(x)["seq"],
+    )
+    before, victim = parse_record(lines[1]), parse_record(lines[2])
+    body = {**body_of(victim), "text": "forged"}
+    forged, _ = chained(body, Link(before["seq"], before["hash"]))
+    for file in files(log).values():
+        edit(lambda old: [forged if line.strip() == lines[2] else line for line in old], file)
+    assert "record 4 does not follow" in "; ".join(fault.what for fault in log.verify().faults)
+
+
+def test_a_lost_head_is_named_and_the_chain_goes_on(log: HistoryLog) -> None:
+    (log._folder / "head").unlink()
+    assert "does not say where" in log.verify().faults[0].what
+    log.append("one", [{"kind": "note"}])
+    assert log.verify().faults == []
+    assert log.records()[-1]["seq"] == 7
+
+
+@pytest.mark.parametrize("written", [0, 20, None])
+def test_an_append_that_a_kill_cut_off_is_taken_back_or_counted(log: HistoryLog, written: int | None) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+from ctxfs.history import log as module
+real, calls = os.write, []
+def write(fd, data):
+    part = data if {written!r} is None else data[:{written!r}]
+    if part:
+        real(fd, part)
+    os._exit(9)
+module.os.write = write
+module.HistoryLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "text": "cut"}}])
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 9
+    done = HistoryLog(log._folder).verify()
+    assert done.faults == []
+    assert done.records == (7 if written is None else 6)
+    log.append("two", [{"kind": "note", "text": "after"}])
+    assert log.verify().faults == []
+
+
+def test_processes_take_turns(log: HistoryLog) -> None:
+    script = f"""
+from pathlib import Path
+from ctxfs.history.log import HistoryLog
+log = HistoryLog(Path({str(log._folder)!r}))
+for number in range(50):
+    log.append("many", [{{"kind": "note", "number": number}}])
+"""
+    running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in running] == [0, 0, 0]
+    found = log.verify()
+    assert (found.records, found.faults) == (156, [])
+
+
+def test_forgetting_erases_what_was_said_and_the_chain_holds(log: HistoryLog) -> None:
+    assert log.forget("one", "human:ada") == 3
+    assert b"said 1" not in b"".join(file.read_bytes() for file in files(log).values())
+    found = log.verify()
+    assert (found.records, found.forgotten, found.faults) == (7, 3, [])
+    assert log.records()[-1]["kind"] == "forget"
+    with pytest.raises(FileNotFoundError):
+        log.forget("nobody", "human:ada")
+
+
+def test_packed_days_read_and_verify_as_before(log: HistoryLog) -> None:
+    before = log.records()
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert log.compress_before(tomorrow) == 2
+    assert not files(log)
+    assert all(gzip.decompress(path.read_bytes()) for path in log._folder.glob("*/*.gz"))
+    assert log.records() == before
+    assert log.verify().faults == []
+    assert log.forget("two", "human:ada") == 3
+    assert log.verify().faults == []
+
+
+def test_what_cannot_be_a_record_is_refused_and_nothing_is_added(log: HistoryLog) -> None:
+    for session, body in (("../x", {}), ("", {}), ("a/b", {}), ("one", {"seq": 1}), ("one", {"x": {1, 2}})):
+        with pytest.raises(OSError):
+            log.append(session, [{"kind": "note"}, body] if session == "one" else [body])
+    assert log.verify().records == 6
+
+
+def test_a_line_is_json_or_text_and_says_only_for_itself() -> None:
+    data = json.dumps({"kind": "output", "text": "hi", "model": "m1", "principal": "human:root", "at": "1999"}).encode()
+    one, two = interactions(data + b"\n\nplain \xff text\n", "agent:a")
+    assert one == {
+        "principal": "agent:a",
+        "kind": "output",
+        "text": "hi",
+        "model": {"name": "m1"},
+        "said_principal": "human:root",
+        "said_at": "1999",
+    }
+    assert two == {"principal": "agent:a", "kind": "note", "text": "plain \ufffd text"}
+    for bad in (b'{"kind": "Not a word"}', b'{"kind": 3}', b'{"model": 3}', b'{"model": {"version": "1"}}'):
+        with pytest.raises(OSError):
+            interactions(bad, "agent:a")
+    assert interactions(b"[" * 100_000, "agent:a")[0]["kind"] == "note"
+
+
+def test_files_are_for_their_owner_only(log: HistoryLog) -> None:
+    assert {os.stat(path).st_mode & 0o777 for path in (*files(log).values(), log._folder / "head")} == {0o600}
