@@ -1,0 +1,213 @@
+"""The one function that says who may do what where. Pure: rules in, decisions out.
+
+Of the rules that match, a denial wins; else the most specific that allows; else nothing is allowed. What may not be listed does
+not exist, so every other verb needs `list` too. A directory through which something allowed is reached exists, and shows only that.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.policy.rules import EVERYTHING, NOTHING, Rule, Verb
+
+_KEPT = 100_000
+_DEEP = "**"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a principal may do to a path. `leads`: it may not be listed, but something below may."""
+
+    verbs: Verb
+    leads: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """False: for this principal there is nothing here."""
+        return bool(self.verbs & Verb.LIST) or self.leads
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a verb is allowed, by which rule (None: no rule says anything), and every rule that matched, the first counts most."""
+
+    allowed: bool
+    rule: Rule | None
+    matched: Sequence[Rule] = ()
+
+    @property
+    def why(self) -> str:
+        """In words."""
+        return str(self.rule) if self.rule else "no rule allows it"
+
+
+@dataclass(slots=True)
+class _Step:
+    """Where a walk along a path stands: which rules end here, and what may come next."""
+
+    names: dict[str, _Step] = field(default_factory=dict)
+    globs: list[tuple[re.Pattern[str], _Step]] = field(default_factory=list)
+    deep: _Step | None = None
+    is_deep: bool = False
+    ends: list[Rule] = field(default_factory=list)
+    below: Verb = NOTHING  # what rules that end here or further on allow
+
+
+class Policy:
+    """Rules over groups. Compiled a principal at a time, at its first question; answers are remembered until something expires."""
+
+    def __init__(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]] | None = None) -> None:
+        self._rules = tuple(rules)
+        self._groups = dict(groups or {})
+        self._steps: dict[Principal, _Step] = {}
+        self._known: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
+        self._until = 0
+
+    def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
+        """What the principal may do to a path of the tree, as it is now (`judged` says which path of it a view's path is)."""
+        if now_ns >= self._until:
+            self._expire(now_ns)
+        key = (principal, path.parts)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            found = self._known[key] = self._rights(principal, path.parts, now_ns)
+        return found
+
+    def decide(self, principal: Principal, verb: Verb, path: Path, now_ns: int) -> Decision:
+        """One verb, with the reason. The same answer as `rights`."""
+        matched = [rule for rule in self._matched(principal, path.parts, now_ns) if rule.verbs & verb]
+        matched.sort(key=lambda rule: (rule.effect != "deny", *(-part for part in rule.specificity)))
+        listed = self.rights(principal, path, now_ns)
+        allowed = bool(listed.verbs & verb) or (verb is Verb.LIST and listed.leads)
+        return Decision(allowed, matched[0] if matched else None, tuple(matched))
+
+    def next_change(self, now_ns: int) -> int | None:
+        """When a rule expires next, in nanoseconds since the epoch; None: never."""
+        return min((rule.expires_ns for rule in self._rules if rule.expires_ns > now_ns), default=None)
+
+    def _expire(self, now_ns: int) -> None:
+        self._known.clear()
+        self._until = self.next_change(now_ns) or 1 << 62
+
+    def _rights(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> Rights:
+        allowed = denied = NOTHING
+        active = self._walk(principal, parts)
+        for step, inside in active:
+            for rule in step.ends:
+                if rule.expires_ns and rule.expires_ns <= now_ns:
+                    continue
+                if rule.effect == "deny":
+                    denied |= rule.verbs
+                elif not inside:
+                    allowed |= rule.verbs
+        verbs = allowed & ~denied & EVERYTHING
+        if not verbs & Verb.LIST:
+            verbs = NOTHING
+        leads = (
+            not verbs
+            and not denied & Verb.LIST
+            and any(step.below & Verb.LIST for step, inside in active if not inside)
+        )
+        return Rights(verbs, leads)
+
+    def _matched(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> list[Rule]:
+        found = [
+            rule
+            for step, inside in self._walk(principal, parts)
+            for rule in step.ends
+            if (rule.effect == "deny" or not inside) and not (rule.expires_ns and rule.expires_ns <= now_ns)
+        ]
+        return list(dict.fromkeys(found))
+
+    def _walk(self, principal: Principal, parts: tuple[str, ...]) -> list[tuple[_Step, bool]]:
+        """Every step that the path ends on, and, with True, those that it has passed: denials reach what is below."""
+        active = _with_deep([self._first(principal)])
+        passed: list[tuple[_Step, bool]] = []
+        for part in parts:
+            name = part if part.isascii() else unicodedata.normalize("NFC", part)
+            passed += [(step, True) for step in active if step.ends and not step.is_deep]
+            coming: list[_Step] = []
+            for step in active:
+                if step.is_deep:
+                    coming.append(step)
+                if (named := step.names.get(name)) is not None:
+                    coming.append(named)
+                coming += [further for glob, further in step.globs if glob.match(name)]
+            active = _with_deep(coming)
+        return [*((step, False) for step in active), *passed]
+
+    def _first(self, principal: Principal) -> _Step:
+        first = self._steps.get(principal)
+        if first is None:
+            first = self._steps[principal] = _Step()
+            for rule in self._rules:
+                if self._is_meant(rule.principal, principal):
+                    _add(first, rule, principal)
+        return first
+
+    def _is_meant(self, named: str, principal: Principal) -> bool:
+        if named.startswith("group:"):
+            return str(principal) in self._groups.get(named.removeprefix("group:"), ())
+        return named in ("*", str(principal), f"{principal.kind}:*")
+
+
+def _add(first: _Step, rule: Rule, principal: Principal) -> None:
+    step, way = first, [first]
+    for part in rule.pattern:
+        part = unicodedata.normalize("NFC", part.replace("{name}", principal.name))
+        if part == _DEEP:
+            if step.is_deep:
+                continue
+            step.deep = step.deep or _Step(is_deep=True)
+            step = step.deep
+        elif set("*?") & set(part):
+            step = _glob_step(step, part)
+        else:
+            step = step.names.setdefault(part, _Step())
+        way.append(step)
+    step.ends.append(rule)
+    if rule.effect == "allow":
+        for each in way:
+            each.below |= rule.verbs
+
+
+def _glob_step(step: _Step, part: str) -> _Step:
+    # Only `*` and `?` are special: brackets are letters like others.
+    glob = re.compile(fnmatch.translate(part.replace("[", "[[]")))
+    for known, further in step.globs:
+        if known.pattern == glob.pattern:
+            return further
+    further = _Step()
+    step.globs.append((glob, further))
+    return further
+
+
+def _with_deep(steps: Iterable[_Step]) -> list[_Step]:
+    """`**` stands for no name too."""
+    out = list(steps)
+    out += [step.deep for step in out if step.deep is not None]
+    return out
+
+
+def judged(path: Path) -> Path:
+    """Which path of the tree decides about a path: what a view shows is judged as what it is a view of.
+
+    `a/.versions/x/…` is judged as `a/x/…`, `a/.search/question/…` as `a`, `.snapshots/when/a/x` as `a/x`.
+    """
+    parts = path.parts
+    if parts[:1] == (".snapshots",):
+        return Path(parts[2:])
+    for position, name in enumerate(parts):
+        if name == ".search":
+            return Path(parts[:position])
+        if name == ".versions":
+            return Path(parts[:position] + parts[position + 1 :])
+    return path

@@ -1,0 +1,214 @@
+"""Rules as people write them, checked. Pure.
+
+A rule names a principal (`agent:alice`, `agent:*`, `human:*`, `group:writers`, `*`), a path pattern, verbs and an effect, and may
+expire. In a pattern `*` and `?` stand for characters of one name, `**` for any number of names, `{name}` for the principal's own name.
+An allowing pattern means what it matches; a denying one also everything below.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntFlag
+from typing import Any, Literal
+
+from ctxfs.model.errors import CommandError
+
+Effect = Literal["allow", "deny"]
+
+
+class Verb(IntFlag):
+    """What can be done to a path."""
+
+    LIST = 1
+    READ = 2
+    WRITE = 4
+    CREATE = 8
+    DELETE = 16
+    EXEC = 32
+    META = 64
+    ADMIN = 128
+
+
+NOTHING = Verb(0)
+EVERYTHING = Verb(255)
+_SHORT = {
+    "l": Verb.LIST,
+    "r": Verb.LIST | Verb.READ,
+    "w": Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META,
+    "x": Verb.LIST | Verb.EXEC,
+    "a": Verb.ADMIN,
+}
+_NAMES = {verb.name.lower(): verb for verb in Verb if verb.name}
+_PRINCIPAL = re.compile(r"\*|(?:human|agent):(?:\*|[a-z0-9][a-z0-9._-]{0,62})|group:[a-z0-9][a-z0-9._-]{0,62}")
+_GROUP = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_MEMBER = re.compile(r"(?:human|agent):[a-z0-9][a-z0-9._-]{0,62}")
+_KEYS = frozenset(("principal", "path", "verbs", "effect", "expires"))
+_MAX_PATTERN = 1024
+_MAX_RULES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a policy; `where` says where it stands, `expires_ns` is in nanoseconds since the epoch, 0: never."""
+
+    principal: str
+    pattern: tuple[str, ...]
+    verbs: Verb
+    effect: Effect
+    where: str
+    expires_ns: int = 0
+
+    @property
+    def specificity(self) -> tuple[int, int, int]:
+        """Larger for a pattern that says more: literal names, fewer `**`, literal characters."""
+        plain = [part for part in self.pattern if part != "**" and not set("*?") & set(part)]
+        deep = self.pattern.count("**")
+        return len(plain), -deep, sum(len(part.replace("*", "").replace("?", "")) for part in self.pattern)
+
+    def __str__(self) -> str:
+        verbs = ",".join(name for name, verb in _NAMES.items() if verb & self.verbs)
+        return f"{self.effect} {self.principal} {verbs} /{'/'.join(self.pattern)} ({self.where})"
+
+
+# People do everything. An agent reads what is shared, keeps what is its own, and asks.
+_DEFAULTS = (
+    ("human:*", "**", "lrwxa"),
+    ("agent:*", "AGENTS.md", "r"),
+    ("agent:*", ".ctxfs/whoami", "r"),
+    ("agent:*", "knowledge/**", "r"),
+    ("agent:*", "memory/shared/**", "r"),
+    ("agent:*", "memory/{name}/**", "rw"),
+    ("agent:*", "pad/**", "rw"),
+    ("agent:*", "search/**", "rw"),
+    ("agent:*", "context/**", "rw"),
+    ("agent:*", "tools/**", "r"),
+)
+
+
+def default_rules() -> tuple[Rule, ...]:
+    """What holds where nobody has written a rule."""
+    return tuple(
+        Rule(principal, parse_pattern(path, "default"), parse_verbs(verbs, "default"), "allow", "default")
+        for principal, path, verbs in _DEFAULTS
+    )
+
+
+def parse_policy(data: Mapping[str, Any], file: str) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
+    """(rules, group → members) of the tables `rule` and `groups` of a TOML document; CommandError names what is wrong and where."""
+    groups = _groups(data.get("groups", {}), file)
+    entries = data.get("rule", [])
+    if not isinstance(entries, list):
+        raise CommandError(f"'{file}': write [[rule]] with two brackets", "")
+    if len(entries) > _MAX_RULES:
+        raise CommandError(f"'{file}' has {len(entries)} rules; {_MAX_RULES} at most", "")
+    rules = tuple(_rule(entry, f"{file}, rule {number}") for number, entry in enumerate(entries, 1))
+    for rule in rules:
+        named = rule.principal.removeprefix("group:")
+        if rule.principal.startswith("group:") and named not in groups:
+            raise CommandError(
+                f"{rule.where}: there is no group '{named}'", f"known: {', '.join(sorted(groups)) or 'none'}"
+            )
+    return rules, groups
+
+
+def _groups(data: object, file: str) -> dict[str, frozenset[str]]:
+    if not isinstance(data, dict):
+        raise CommandError(f"'{file}': [groups] is a table of lists", 'write: writers = ["agent:alice"]')
+    for name, members in data.items():
+        if not _GROUP.fullmatch(name) or not isinstance(members, list):
+            raise CommandError(
+                f"'{file}': group '{name}' is not a list of principals", 'write: writers = ["agent:alice"]'
+            )
+        for member in members:
+            if not isinstance(member, str) or not _MEMBER.fullmatch(member):
+                raise CommandError(
+                    f"'{file}': '{member}' in group '{name}' is not a principal", "write human:NAME or agent:NAME"
+                )
+    return {name: frozenset(members) for name, members in data.items()}
+
+
+def _rule(entry: object, where: str) -> Rule:
+    if not isinstance(entry, dict):
+        raise CommandError(f"{where} is not a table", "")
+    if unknown := set(entry) - _KEYS:
+        raise CommandError(f"{where}: there is no key '{min(unknown)}'", f"known: {', '.join(sorted(_KEYS))}")
+    if missing := {"principal", "path", "verbs"} - set(entry):
+        raise CommandError(f"{where}: '{min(missing)}' is missing", "")
+    principal, effect = entry["principal"], entry.get("effect", "allow")
+    if not isinstance(principal, str) or not _PRINCIPAL.fullmatch(principal):
+        raise CommandError(
+            f"{where}: '{principal}' is not a principal", "write agent:NAME, human:NAME, group:NAME, agent:* or *"
+        )
+    if effect not in ("allow", "deny"):
+        raise CommandError(f"{where}: effect is 'allow' or 'deny', not {effect!r}", "")
+    pattern = parse_pattern(entry["path"], where)
+    return Rule(
+        principal, pattern, parse_verbs(entry["verbs"], where), effect, where, _expiry(entry.get("expires"), where)
+    )
+
+
+def parse_verbs(said: object, where: str) -> Verb:
+    """Verbs by name (a list), or by letter (`rw`: r lists and reads, w writes, creates, deletes and labels, x runs, a administers)."""
+    names = list(said) if isinstance(said, str | list) else []
+    table: Mapping[str, Verb] = _SHORT if isinstance(said, str) else _NAMES
+    if not names or not all(isinstance(name, str) and name in table for name in names):
+        raise CommandError(f"{where}: {said!r} are not verbs", f"known: {', '.join(_NAMES)}; or letters of 'lrwxa'")
+    verbs = NOTHING
+    for name in names:
+        verbs |= table[name]
+    return verbs
+
+
+def parse_pattern(said: object, where: str) -> tuple[str, ...]:
+    """A path pattern in parts. Refused: `..`, `**` inside a name, text that is not in normal form, letters of mixed scripts."""
+    if not isinstance(said, str) or not said.strip("/") or len(said) > _MAX_PATTERN:
+        raise CommandError(f"{where}: {said!r} is not a path pattern", "such as memory/alice/**")
+    parts = tuple(part for part in said.split("/") if part)
+    for part in parts:
+        if part in (".", "..") or ("**" in part and part != "**") or any(ord(character) < 32 for character in part):
+            raise CommandError(f"{where}: '{part}' cannot be part of a path pattern", "such as memory/alice/**")
+        if unicodedata.normalize("NFKC", part) != part:
+            raise CommandError(
+                f"{where}: '{part}' is not in normal form (NFKC)", f"write: {unicodedata.normalize('NFKC', part)}"
+            )
+        if len(scripts := _scripts(part)) > 1:
+            raise CommandError(
+                f"{where}: '{part}' mixes {' and '.join(sorted(scripts))} letters, which look alike",
+                "write it in one script",
+            )
+    return parts
+
+
+def _scripts(text: str) -> set[str]:
+    """The scripts with letters that look like those of another."""
+    names = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
+    return names & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
+
+
+def _expiry(said: object, where: str) -> int:
+    if said is None:
+        return 0
+    when = said if isinstance(said, datetime) else None
+    if isinstance(said, str):
+        try:
+            when = datetime.fromisoformat(said)
+        except ValueError:
+            when = None
+    if when is None:
+        raise CommandError(f"{where}: expires = {said!r} is not a time", "such as 2026-12-01T00:00:00Z")
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()) * 1_000_000_000
+
+
+def parse_allowance(text: str) -> Rule:
+    """`memory/alice/**:rw`, as a token is narrowed by."""
+    path, colon, verbs = text.rpartition(":")
+    if not colon:
+        raise CommandError(f"'{text}' is not PATTERN:VERBS", "such as 'memory/alice/**:rw'", 2)
+    return Rule("*", parse_pattern(path, "--allow"), parse_verbs(verbs, "--allow"), "allow", "token")
+
+
+def principals_of(rules: Sequence[Rule]) -> frozenset[str]:
+    """Everybody whom rules name."""
+    return frozenset(rule.principal for rule in rules)
