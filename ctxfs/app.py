@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
@@ -33,6 +33,8 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
+from ctxfs.policy.book import PolicyBook, Reader
+from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
@@ -41,6 +43,7 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
 from ctxfs.vfs.acting import acting_principal, acting_session
+from ctxfs.vfs.guard import Guarded
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.record import Caller, Recorded
 from mounts import knowledge, memory, pad
@@ -64,17 +67,24 @@ class App:
         self.layout = layout
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
-        self.searcher = Searcher(layout.index, embedder_of(self.settings))
+        self.policy = PolicyBook(layout.config)
+        self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.history = HistoryLog(layout.history)
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
-            self.ask, self._pack, self._generation, self.settings.search.results, self.settings.search.budget
+            self.ask,
+            self._pack,
+            self._generation,
+            self.settings.search.results,
+            self.settings.search.budget,
+            self._sight,
         )
-        self.tree = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
-        present = Present(self.tree, self.searcher, self.archive, is_versioned)
+        self.namespace = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
+        self.tree: Mount = Guarded(self.namespace, self.policy)
+        present = Present(self.tree, self.searcher, self.archive, self._has_past)
         context = self.settings.context
         self._constructor = Constructor(
             self._world, CommandSummariser(context.summariser) if context.summariser else None
@@ -90,6 +100,7 @@ class App:
             self._generation,
             context.budget,
             self.remember,
+            self._sight,
         )
         self.present = present
         self._attach()
@@ -98,11 +109,11 @@ class App:
         """Read ctxfs.toml again and show the sources that it names now."""
         self.settings = read_settings(self.layout.config)
         wanted = {Path(("knowledge", source.name)): source for source in self.settings.sources}
-        for at in self.tree.mountpoints:
+        for at in self.namespace.mountpoints:
             if len(at.parts) == 2 and at.parts[0] == "knowledge" and at not in wanted:
-                self.tree.detach(at)
+                self.namespace.detach(at)
         for at, source in wanted.items():
-            self.tree.attach(at, knowledge.provide(source, opaque_below(source.path, self._opaque)))
+            self.namespace.attach(at, knowledge.provide(source, opaque_below(source.path, self._opaque)))
 
     @property
     def opaque(self) -> frozenset[str]:
@@ -144,6 +155,21 @@ class App:
             self.layout.index, embedder_of(self.settings), index.threads, index.max_file_bytes, index.exact_below
         )
 
+    def _reader(self) -> Reader | None:
+        return self.policy.reader(acting_principal())
+
+    def _sight(self) -> Hashable:
+        """What tells apart answers that are kept: who asks, as far as they may not see everything."""
+        reader = self._reader()
+        return None if reader is None else reader.key
+
+    def _has_past(self, path: Path) -> bool:
+        """True for a path whose versions whoever acts may read."""
+        return is_versioned(path) and self.policy.may(acting_principal(), Verb.READ, path)
+
+    def _sees_all(self) -> bool:
+        return self.policy.is_free(acting_principal())
+
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody."""
         return await self._search(parse_query(question), below, CANDIDATES)
@@ -169,7 +195,7 @@ class App:
         return Grepped(lines, faults, more=False)
 
     def _world(self, as_of: str) -> World:
-        ports = self.tree, self.searcher, self.archive, is_versioned
+        ports = self.tree, self.searcher, self.archive, self._has_past
         return Then(as_of, *ports) if as_of else Now(*ports)
 
     async def build(self, request: Request, principal: str = "") -> Context:
@@ -188,13 +214,13 @@ class App:
         """A session's own view of the store; to be closed with it."""
         actor = Actor(str(principal), session or new_session("s"), tool, reason)
         journal = self.archive.writer(actor)
-        return Caller(Recorded(self.tree, principal, journal, is_versioned), actor, journal)
+        return Caller(Recorded(self.tree, principal, journal, is_versioned), actor, journal, principal)
 
     async def metadata(self, path: Path) -> dict[str, bytes]:
         """Every attribute of a path: those it was given, and `user.ctx.*` that are computed now."""
         entry = await self.tree.stat(path)
         found = dict(await self.tree.metadata(path))
-        if self.tree.is_view(path) or entry.kind not in ("file", "dir"):
+        if self.namespace.is_view(path) or entry.kind not in ("file", "dir"):
             return found
         computed: dict[str, str] = {}
         if is_versioned(path):
@@ -268,7 +294,7 @@ class App:
         return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), standing)
 
     def _attach(self) -> None:
-        tree, folders = self.tree, self.layout.tree
+        tree, folders = self.namespace, self.layout.tree
         tree.attach(ROOT, GuideMount(lambda: [(source.name, source.writable) for source in self.settings.sources]))
         tree.attach(Path(("memory",)), memory.provide(folders))
         tree.attach(Path(("pad",)), pad.provide(folders))
@@ -277,7 +303,7 @@ class App:
         owner = str(self.principal)
         tree.attach(
             Path(("context",)),
-            ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner),
+            ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner, self._sees_all),
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
@@ -293,10 +319,10 @@ class App:
             return as_json(await self.status())
 
         async def whoami() -> bytes:
-            return f"{self.principal}\n".encode()
+            return f"{acting_principal() or self.principal}\n".encode()
 
         async def mounted() -> bytes:
-            return as_json([f"/{at}" for at in sorted(self.tree.mountpoints)])
+            return as_json([f"/{at}" for at in sorted(self.namespace.mountpoints)])
 
         async def errors() -> bytes:
             try:
@@ -314,16 +340,16 @@ class _Book:
         self._app = app
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        return await self._app.tree.list(path)
+        return await self._app.namespace.list(path)
 
     async def read(self, path: Path) -> bytes:
-        return await self._app.tree.read(path)
+        return await self._app.namespace.read(path)
 
     async def apply(self, changes: Sequence[Change], reason: str) -> None:
         archive = self._app.archive
         journal = archive.writer(Actor(str(self._app.principal), new_session("e"), "evaluator", reason))
         try:
-            tree = Recorded(self._app.tree, None, journal, is_versioned)
+            tree = Recorded(self._app.namespace, None, journal, is_versioned)
             for change in changes:
                 with contextlib.suppress(FileExistsError):
                     await tree.apply(change)

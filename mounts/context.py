@@ -7,12 +7,13 @@ is the answer of a model; `evaluation.json` follows from it.
 """
 
 import errno
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ctxfs.context.render import NAMES
 from ctxfs.context.request import default_request
-from ctxfs.context.tasks import EVALUATION, REQUEST, RESPONSE, Tasks, is_record
+from ctxfs.context.tasks import ANSWERED, EVALUATION, LOADS, REQUEST, RESPONSE, Tasks, is_record, window_name
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
@@ -31,7 +32,16 @@ _MAX_BYTES = 16_000_000
 class ContextMount(Mount):
     """Tasks are directories of `requests`, their files real ones; what is derived is made from them."""
 
-    def __init__(self, requests: Mount, tasks: Tasks, default_budget: int, owner: str) -> None:
+    def __init__(
+        self,
+        requests: Mount,
+        tasks: Tasks,
+        default_budget: int,
+        owner: str,
+        sees_all: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`sees_all`: whoever acts may see what was delivered to others, and what they answered."""
+        self._sees_all = sees_all
         self._requests = requests
         self._tasks = tasks
         self._default_budget = default_budget
@@ -44,6 +54,7 @@ class ContextMount(Mount):
         task = await self._task(path)
         if len(path.parts) == 1:
             return task
+        await self._check_own(path)
         if not _is_derived(path):
             return await self._requests.stat(path)
         data = await self._derived(path, deliver=False)
@@ -55,12 +66,17 @@ class ContextMount(Mount):
             return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]
         await self._task(path)
         own = {entry.name: entry for entry in await self._requests.list(path)}
+        own = {name: entry for name, entry in own.items() if not await self._is_anothers(path / name)}
         if len(path.parts) == 1 and REQUEST in own:
             built = await self._tasks.fresh(path.name)
             made = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
             wrong = (_ERROR,) if await self._tasks.error(path.name) else ()
             own |= {name: await self.stat(path / name) for name in (*made, *wrong)}
-            if RESPONSE in own and await self._tasks.has_response(path.name):
+            if (
+                RESPONSE in own
+                and not await self._is_anothers(path / EVALUATION)
+                and await self._tasks.has_response(path.name)
+            ):
                 # Judging takes longer than listing: who only lists does not pay for the size.
                 version = f"{own[RESPONSE].version}-{built.made_ns:x}"
                 own[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
@@ -70,8 +86,10 @@ class ContextMount(Mount):
         """The files as they were written, or what was made from them. Reading `stream` and `delta.md` delivers."""
         if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
+        await self._check_own(path)
         if not _is_derived(path):
-            return await self._requests.read(path)
+            data = await self._requests.read(path)
+            return data if path.name != LOADS or self._sees_all() else _lines_of(data, str(acting_principal()))
         return await self._derived(path, deliver=True)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
@@ -134,6 +152,21 @@ class ContextMount(Mount):
                     change.path, "a task is a flat directory, and what is derived in it cannot be written"
                 )
 
+    async def _check_own(self, path: Path) -> None:
+        if await self._is_anothers(path):
+            raise not_found(path)
+
+    async def _is_anothers(self, path: Path) -> bool:
+        """True for what was delivered to somebody else, or came of their answer: it may hold what this reader may not see."""
+        if self._sees_all() or len(path.parts) != 2:
+            return False
+        task, name = path.parts
+        me = str(acting_principal())
+        if name in (ANSWERED, EVALUATION, RESPONSE):
+            by = await self._tasks.answered_by(task)
+            return bool(by) and by != me
+        return is_record(name) and name not in (LOADS, window_name(me))
+
     async def _note_response(self, path: Path) -> None:
         if path.name == RESPONSE and len(path.parts) == 2:
             await self._tasks.answered(path.parts[0])
@@ -143,6 +176,11 @@ class ContextMount(Mount):
         if not entry.is_dir:
             raise not_found(path)
         return entry
+
+
+def _lines_of(loads: bytes, principal: str) -> bytes:
+    mark = json.dumps({"principal": principal})[1:-1].encode()
+    return b"".join(line for line in loads.splitlines(keepends=True) if mark in line)
 
 
 def _is_derived(path: Path) -> bool:

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -69,13 +69,23 @@ class SearchView:
     sealed = False
     of_directories = True
 
-    def __init__(self, ask: Ask, pack: Pack, generation: Callable[[], Generation], results: int, budget: int) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        pack: Pack,
+        generation: Callable[[], Generation],
+        results: int,
+        budget: int,
+        sight: Callable[[], Hashable] = lambda: None,
+    ) -> None:
+        """`sight`: what tells apart the answers of those who may see different things."""
+        self._sight = sight
         self._ask = ask
         self._pack = pack
         self._generation = generation
         self._results = results
         self._budget = budget
-        self._pages: OrderedDict[tuple[str, Path], _Page] = OrderedDict()
+        self._pages: OrderedDict[tuple[Hashable, str, Path], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
         """The questions asked below `below`."""
@@ -92,7 +102,7 @@ class SearchView:
 
     async def page(self, question: str, below: Path) -> _Page:
         """The rendered answer; asked again when there is something new."""
-        key = (question, below)
+        key = (self._sight(), question, below)
         page = self._pages.get(key)
         now = time.monotonic()
         generation = self._generation()

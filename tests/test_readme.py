@@ -54,7 +54,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
                 "setfattr",
                 "git",
             ), f"{line}: no output"
-            if "rotate keys" in line:
+            if "rotate keys" in line and " record " not in line:
                 assert "rotation.md" in done.stdout or "ninety days" in done.stdout, f"{line}\n{done.stdout}"
     finally:
         subprocess.run(["bash", "-c", "ctxfs unmount --all"], env=environment, cwd=tmp_path, capture_output=True)

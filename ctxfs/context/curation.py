@@ -70,8 +70,13 @@ class Curator:
     def __init__(self, book: Book) -> None:
         self._book = book
 
-    async def take(self, task: str, manifest: Manifest, found: Evaluation) -> tuple[list[str], list[str]]:
-        """(paths of the facts that were kept, ids of the reviews that were opened). What is there already is left alone."""
+    async def take(
+        self, task: str, manifest: Manifest, found: Evaluation, facts: Path = FACTS
+    ) -> tuple[list[str], list[str]]:
+        """Keep facts in the directory `facts`: (paths of those that were kept, ids of the reviews that were opened).
+
+        What is there already is left alone.
+        """
         kept = []
         if manifest.request.keep:
             for each in found.claims:
@@ -79,16 +84,18 @@ class Curator:
                     at = f"{each.source.path}:{each.source.first}-{each.source.last}"
                     kept.append(
                         await self._keep(
-                            each.claim.text, at, each.support, manifest.revisions.get(each.source.path, ""), task
+                            each.claim.text, at, each.support, manifest.revisions.get(each.source.path, ""), task, facts
                         )
                     )
         doubts = [each for each in found.claims if _is_doubtful(each)]
         opened = [await self._open(task, each) for each in doubts]
         return [path for path in kept if path], [name for name in opened if name]
 
-    async def _keep(self, text: str, source: str, confidence: float, revision: str, task: str) -> str:
+    async def _keep(
+        self, text: str, source: str, confidence: float, revision: str, task: str, facts: Path = FACTS
+    ) -> str:
         """Write a fact with where it comes from; its path, empty if it is known."""
-        path = FACTS / f"{_slug(text)}-{claim_id(text)}.md"
+        path = facts / f"{_slug(text)}-{claim_id(text)}.md"
         if await self._exists(path):
             return ""
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -98,8 +105,8 @@ class Curator:
         body += f"Revision: {revision}\n" if revision else ""
         attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
         changes: list[Change] = [
-            MakeDir(Path(FACTS.parts[:2])),
-            MakeDir(FACTS),
+            MakeDir(Path(facts.parts[:2])),
+            MakeDir(facts),
             Put(path, body.encode("utf-8", "replace")),
         ]
         changes += [

@@ -7,16 +7,16 @@ what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `response
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from ctxfs.context.constructor import Context
-from ctxfs.context.curation import Curator
+from ctxfs.context.curation import FACTS, Curator
 from ctxfs.context.evaluator import Evaluator, decode_response, render_evaluation
 from ctxfs.context.loader import (
     Delta,
@@ -40,7 +40,9 @@ from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError, invalid, not_found
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.model.principal import parse_principal
 from ctxfs.threads import blocking
+from ctxfs.vfs.acting import acting, acting_principal, acting_session
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ EVALUATION = "evaluation.json"
 LOADS = "loads.jsonl"
 _STEADY = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
+_MOST_KEPT = 500  # contexts in memory: of each task one for everybody who may see different things
 _MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
 
 # The tasks whose contexts are being built: a pin may name another context, and that one this.
@@ -102,7 +105,10 @@ class Tasks:
         generation: Callable[[], Generation],
         default_budget: int,
         remember: Remember,
+        sight: Callable[[], Hashable] = lambda: None,
     ) -> None:
+        """`sight`: what tells apart the contexts of those who may see different things."""
+        self._sight = sight
         self._requests = requests
         self._build = build
         self._evaluator = evaluator
@@ -111,23 +117,30 @@ class Tasks:
         self._generation = generation
         self._default_budget = default_budget
         self._remember = remember
-        self._built: dict[str, Built] = {}
-        self._evaluated: dict[str, _Evaluated] = {}
+        self._built: dict[tuple[str, Hashable], Built] = {}
+        self._evaluated: dict[tuple[str, Hashable], _Evaluated] = {}
         self._answered = dict[str, float]()  # task → when its response was last written
         self._written = trio.Event()
         self._turn = trio.Lock()
 
     def forget(self, task: str) -> None:
         """A task was removed, renamed or replaced."""
-        self._built.pop(task, None)
-        self._evaluated.pop(task, None)
+        for known in (self._built, self._evaluated):
+            for key in [key for key in known if key[0] == task]:
+                del known[key]
+
+    @staticmethod
+    def _bound(known: dict[tuple[str, Hashable], Any]) -> None:
+        while len(known) > _MOST_KEPT:
+            del known[next(iter(known))]
 
     # snapshots
 
     async def fresh(self, task: str) -> Built:
         """The state of a task now: built again when the request or the index changed."""
         request = await self._file(task, REQUEST) or b""
-        old = self._built.get(task)
+        key = (task, self._sight())
+        old = self._built.get(key)
         generation = self._generation()
         unchanged = old is not None and old.request == request and old.steady
         if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
@@ -151,7 +164,8 @@ class Tasks:
         if context is None and old:
             context = old.context  # the last good context stays
         built = Built(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
-        self._built[task] = built
+        self._built[key] = built
+        self._bound(self._built)
         return built
 
     def _parsed(self, request: bytes) -> Request:
@@ -258,6 +272,11 @@ class Tasks:
             }
             await self._requests.apply(Put(Path((task, ANSWERED)), (json.dumps(body) + "\n").encode()))
 
+    async def answered_by(self, task: str) -> str:
+        """Who wrote the response of a task; empty if nobody has."""
+        data = await self._file(task, ANSWERED)
+        return answered_by(data) if data is not None else ""
+
     async def has_response(self, task: str) -> bool:
         """True if there is a response that can be evaluated."""
         return await self._answer(task) is not None
@@ -277,12 +296,14 @@ class Tasks:
         answer = await self._answer(task)
         if answer is None:
             raise not_found(Path((task, EVALUATION)))
-        known = self._evaluated.get(task)
+        key = (task, self._sight())
+        known = self._evaluated.get(key)
         generation = self._generation()
         if known is not None and known.response == answer[0] and known.generation == generation:
             return known.record
         record, _ = await self._evaluate(task, *answer)
-        self._evaluated[task] = _Evaluated(answer[0], generation, record)
+        self._evaluated[key] = _Evaluated(answer[0], generation, record)
+        self._bound(self._evaluated)
         return record
 
     async def _evaluate(
@@ -293,7 +314,7 @@ class Tasks:
         found = await self._evaluator.evaluate(manifest, text, texts)
         done: dict[str, object] = {}
         if curate:
-            kept, opened = await self._curator.take(task, manifest, found)
+            kept, opened = await self._curator.take(task, manifest, found, _facts_of(answered_by(answered)))
             done = {"kept": kept, "reviews": opened}
         return render_evaluation(found, manifest, text), done
 
@@ -304,7 +325,9 @@ class Tasks:
             wrong = await self.error(task)
             raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
         self._answered.pop(task, None)
-        record, done = await self._evaluate(task, *answer, curate=True)
+        by = answered_by(answer[1])
+        with acting(parse_principal(by) if by else acting_principal(), acting_session()):
+            record, done = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **done}
 
     async def follow(self) -> None:
@@ -344,6 +367,20 @@ def window_name(principal: str) -> str:
 def is_record(name: str) -> bool:
     """True for the files of a task that are kept here and that nobody else writes."""
     return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
+
+
+def answered_by(data: bytes) -> str:
+    """Who wrote the response that a record of an answered context is about; empty if it does not say."""
+    try:
+        return str(json.loads(data)["manifest"]["principal"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _facts_of(principal: str) -> Path:
+    """Where facts are kept: what an agent has answered may come from files that only it may read."""
+    kind, _, name = principal.partition(":")
+    return Path(("memory", name, "fact")) if kind == "agent" and name else FACTS
 
 
 def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.daemon.access import check_method
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
@@ -14,6 +15,7 @@ from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.vfs.acting import acting
 from ctxfs.vfs.record import Caller
 from mounts.search import hit_record
 
@@ -45,7 +47,7 @@ def tree_shape(app: App) -> dict[str, Any]:
 
     `backings` are [path, host root, writable, hidden places, versioned]; `sealed` mountpoints and views take no change.
     """
-    table = app.tree.mountpoints
+    table = app.namespace.mountpoints
     backings = []
     for at, mount in table.items():
         backing = mount.backing(ROOT)
@@ -54,11 +56,12 @@ def tree_shape(app: App) -> dict[str, Any]:
             backings.append([str(at), backing.root, backing.writable, hidden, backing.versioned])
     sealed = [str(at) for at, mount in table.items() if mount.sealed]
     return {
+        "policy": app.policy.wire,
         "grows": [str(at) for at, mount in table.items() if mount.grows],
-        "sealed": [*sealed, *app.tree.sealed_views],
+        "sealed": [*sealed, *app.namespace.sealed_views],
         "backings": backings,
         "mountpoints": [str(at) for at in table],
-        "views": sorted(app.tree.view_names),
+        "views": sorted(app.namespace.view_names),
     }
 
 
@@ -103,7 +106,19 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
 
 
+async def _whoami(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return {"principal": str(caller.principal), "session": caller.actor.session}
+
+
+async def answer(app: App, caller: Caller, name: str, args: Mapping[str, Any]) -> Any:
+    """Run a method on the caller's account, if the policy lets them."""
+    check_method(app, caller.principal, name, args)
+    with acting(caller.principal, caller.actor.session):
+        return await METHODS[name](app, caller, args)
+
+
 METHODS: Mapping[str, Method] = {
+    "whoami": _whoami,
     "stat": _stat,
     "list": _list,
     "read": _read,

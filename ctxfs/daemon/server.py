@@ -12,8 +12,10 @@ from typing import Any
 import trio
 
 from ctxfs.app import App
+from ctxfs.daemon.access import check_join, check_method
 from ctxfs.daemon.indexing import IndexingService
-from ctxfs.daemon.methods import METHODS, Method, tree_shape
+from ctxfs.daemon.methods import METHODS, tree_shape
+from ctxfs.daemon.methods import answer as run_method
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 _LINGER_SECONDS = 2.0
 _FOLLOW_AFTER_SECONDS = 0.3
 _ANSWER_SECONDS = 0.05
+_POLICY_SECONDS = 0.04
 _NOTED_WITHIN_NS = 50_000_000
 
 
@@ -74,6 +77,7 @@ class Daemon:
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
+                nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
         finally:
@@ -86,12 +90,21 @@ class Daemon:
     # requests
 
     def _handlers(self) -> Mapping[str, Handler]:
-        def plain(name: str, method: Method) -> Handler:
+        def own(name: str, handler: Handler) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+                check_method(self._app, self._caller(peer).principal, name, args)
+                return await handler(peer, args)
+
+            return handle
+
+        def plain(name: str) -> Handler:
+            async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
+                caller = self._caller(peer)
+                check_method(self._app, caller.principal, name, args)
                 if name in AFTER_SYNC:
                     await self._versions.sync()
                     await in_turn(self._app.archive.commit)
-                answer = await method(self._app, self._caller(peer), args)
+                answer = await run_method(self._app, caller, name, args)
                 if name in ROLLBACKS and not args.get("dry_run"):
                     await self._tell_of(answer)
                     if name == "forget":
@@ -101,7 +114,12 @@ class Daemon:
             return handle
 
         return {
-            **{name: plain(name, method) for name, method in METHODS.items()},
+            **{name: plain(name) for name in METHODS},
+            **{name: own(name, handler) for name, handler in self._own_handlers().items()},
+        }
+
+    def _own_handlers(self) -> Mapping[str, Handler]:
+        return {
             "ping": self._ping,
             "join": self._join,
             "synced": self._synced,
@@ -128,7 +146,9 @@ class Daemon:
     async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         """Say who acts on this connection, from now on; answers with the session's name."""
         named = args.get("principal")
-        principal = parse_principal(str(named)) if named else self._app.principal
+        now = self._caller(peer).principal
+        principal = parse_principal(str(named)) if named else now
+        check_join(self._app, now, principal)
         old = self._callers.pop(peer, None)
         if old is not None:
             old.close()
@@ -213,6 +233,18 @@ class Daemon:
         for peer in self._watchers:
             peer.push("refresh", None)  # nobody saw what happened until now
         await self._indexing.run()
+
+    async def _follow_policy(self) -> None:
+        """Take up other rules, and the end of those that expire, within a tenth of a second; the kernel forgets what it knew."""
+        policy = self._app.policy
+        ends = policy.policy.next_change(time.time_ns())
+        while True:
+            await trio.sleep(_POLICY_SECONDS)
+            if not policy.reload() and not (ends is not None and time.time_ns() >= ends):
+                continue
+            ends = policy.policy.next_change(time.time_ns())
+            for peer in self._watchers:
+                peer.push("policy", policy.wire)
 
     async def _watch_sources(self) -> None:
         areas = [str(self._layout.tree / area) for area in AREAS]

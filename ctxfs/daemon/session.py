@@ -39,7 +39,7 @@ class LocalSession:
         """Run the method under a trio loop of its own."""
         import trio
 
-        from ctxfs.daemon.methods import METHODS
+        from ctxfs.daemon.methods import answer as run_method
         from ctxfs.daemon.version_methods import AFTER_SYNC
 
         if method == "join":
@@ -48,7 +48,7 @@ class LocalSession:
             self._catch_up()
         if method in AFTER_SYNC:
             self.app.archive.commit()
-        answer = trio.run(METHODS[method], self.app, self._caller, arguments)
+        answer = trio.run(run_method, self.app, self._caller, method, arguments)
         if method == "forget" and not arguments.get("dry_run"):
             self._catch_up(purge=True)
         return answer
@@ -59,10 +59,12 @@ class LocalSession:
         self.app.archive.close()
 
     def _join(self, principal: object = "", session: object = "", tool: object = "", reason: object = "") -> Any:
+        from ctxfs.daemon.access import check_join
         from ctxfs.model.principal import parse_principal
 
+        named = parse_principal(str(principal)) if principal else self._caller.principal
+        check_join(self.app, self._caller.principal, named)
         self._caller.close()
-        named = parse_principal(str(principal)) if principal else self.app.principal
         self._caller = self.app.caller(named, str(session), str(tool), str(reason))
         return {"session": self._caller.actor.session}
 

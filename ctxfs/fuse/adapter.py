@@ -227,7 +227,7 @@ class Adapter(pyfuse3.Operations):
     @guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Bytes from the file, or from the snapshot."""
-        return os.pread(fh, size, off) if fh < SYNTHETIC else self._made.read(fh, off, size)
+        return self._disk.read(fh, off, size) if fh < SYNTHETIC else self._made.read(fh, off, size)
 
     @guarded
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -259,8 +259,11 @@ class Adapter(pyfuse3.Operations):
     @guarded
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         """The names are read at the first readdir."""
+        node = self._state.nodes[inode]
+        if not self._state.rights(node).exists:
+            raise path_error(errno.ENOENT, node.path)
         number = next(self._numbers)
-        self._listings[number] = _Listing(self._state.nodes[inode])
+        self._listings[number] = _Listing(node)
         return FileHandleT(number)
 
     @guarded
@@ -307,7 +310,7 @@ class Adapter(pyfuse3.Operations):
             except OSError:
                 continue  # it vanished since the listing
             child = state.node_for(node, name, area, found)
-            entry = attributes.on_disk(child, found, state.keep_seconds)
+            entry = self._disk.attributes(child, found)
             if not pyfuse3.readdir_reply(token, name, entry, position + 1):
                 break
             child.lookups += 1
@@ -338,7 +341,7 @@ class Adapter(pyfuse3.Operations):
             child = self._state.nodes.synthetic(parent, name)
             return child, attributes.synthetic(child, entry, 0.0)
         child = self._state.top_node(parent, name, area, found)
-        return child, attributes.on_disk(child, found, self._state.keep_seconds)
+        return child, self._disk.attributes(child, found)
 
     def _on_disk(self, parent: Node, name: bytes) -> bool:
         """True when a name in `parent` is the disk's business; mountpoints and views are not."""

@@ -12,8 +12,10 @@ from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
 from ctxfs.model.path import Path
+from ctxfs.policy.rules import Verb
 from ctxfs.store import beneath
 from ctxfs.threads import blocking
+from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -29,7 +31,7 @@ class BackedFiles:
     def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
         """A name in a directory on disk."""
         assert parent.area is not None
-        if parent.area.hides(parent, name):
+        if parent.area.hides(parent, name) or not self._state.rights_below(parent, name).exists:
             return attributes.absent(0)
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
@@ -37,17 +39,19 @@ class BackedFiles:
             return attributes.absent(self._state.keep_seconds)
         node = self._state.node_for(parent, name, parent.area, found)
         node.lookups += 1
-        return attributes.on_disk(node, found, self._state.keep_seconds)
+        return self.attributes(node, found)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> pyfuse3.EntryAttributes:
         """The root of an area. A host folder that is gone is a mount that is down: EIO."""
+        if not self._state.rights_below(parent, name).exists:
+            return attributes.absent(0)
         try:
             found = os.stat(area.root)
         except OSError as error:
             raise path_error(errno.EIO, area.path, f"'{area.root}' cannot be reached: {error.strerror}") from error
         node = self._state.top_node(parent, name, area, found)
         node.lookups += 1
-        return attributes.on_disk(node, found, self._state.keep_seconds)
+        return self.attributes(node, found)
 
     def stat(self, node: Node) -> os.stat_result:
         """The host's attributes of a node, also of one that has been unlinked but is still open."""
@@ -65,13 +69,31 @@ class BackedFiles:
 
     def getattr(self, node: Node) -> pyfuse3.EntryAttributes:
         """Attributes now."""
-        return attributes.on_disk(node, self.stat(node), self._state.keep_seconds)
+        if not self._state.rights(node).exists:
+            raise path_error(errno.ENOENT, node.path)
+        return self.attributes(node, self.stat(node))
+
+    def attributes(self, node: Node, found: os.stat_result) -> pyfuse3.EntryAttributes:
+        """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
+        out = attributes.on_disk(node, found, self._state.keep_seconds)
+        if not self._state.free:
+            rights = self._state.rights(node)
+            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=st.S_ISDIR(found.st_mode)))
+        return out
+
+    def read(self, fd: int, offset: int, size: int) -> bytes:
+        """Bytes from the file; EACCES once it may not be read any more."""
+        if not self._state.free:
+            self._need(self._state.files[fd], Verb.READ)
+        return os.pread(fd, size, offset)
 
     def setattr(
         self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
     ) -> pyfuse3.EntryAttributes:
         """Size, mode, owner and times, in the order that keeps later ones from undoing earlier ones."""
         self._writable(node)
+        changes_meta = fields.update_mode or fields.update_uid or fields.update_gid
+        self._need(node, Verb.META if changes_meta and not fields.update_size else Verb.WRITE)
         descriptor = fh if fh is not None and fh < beneath.MAX_DESCRIPTOR else next(iter(node.descriptors), None)
         if fields.update_size:
             self._truncate(node, fh, wanted.st_size)
@@ -97,6 +119,7 @@ class BackedFiles:
 
     def readlink(self, node: Node) -> bytes:
         """The text of a link, as it is."""
+        self._need(node, Verb.READ)
         parent, name = self._place(node)
         return os.readlink(name, dir_fd=parent)
 
@@ -104,28 +127,29 @@ class BackedFiles:
         self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.CREATE)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A directory; the setgid bit of the parent is the host's business."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.CREATE)
         os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A link; its text is not looked at."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.CREATE)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name)
         return self._made(parent, name, ctx)
 
     def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """Another name for a file in the same area."""
-        self._may_make(parent, name)
+        """Another name for a file in the same area, for whom may read and write it: the new name may have other rights."""
+        self._need(node, Verb.READ | Verb.WRITE)
+        self._may_make(parent, name, Verb.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
         # atomic: the first descriptor stays open until the next call of `of`, so duplicate it
@@ -140,14 +164,14 @@ class BackedFiles:
 
     def unlink(self, parent: Node, name: bytes) -> None:
         """Remove a name; who has the file open keeps it."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.DELETE)
         os.unlink(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name)
         self._state.nodes.unlinked(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.DELETE)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name)
         node = self._state.nodes.unlinked(parent, name)
@@ -156,15 +180,21 @@ class BackedFiles:
 
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Within an area; EXDEV between areas, as between any two file systems."""
-        self._may_make(parent, name)
-        self._may_make(new_parent, new_name)
+        self._writable(parent)
+        self._writable(new_parent)
+        self._check_shown(parent, name)
+        self._check_shown(new_parent, new_name)
         if parent.area is not new_parent.area:
             raise path_error(errno.EXDEV, new_parent.path)
+        self._check_move(parent, name, new_parent, new_name)
+        if flags & beneath.RENAME_EXCHANGE:
+            self._check_move(new_parent, new_name, parent, name)
         source = os.dup(self._state.directories.of(parent))
         try:
             beneath.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
         finally:
             os.close(source)
+        self._state.moved()
         if flags & beneath.RENAME_EXCHANGE:
             self._state.record_name("tree", parent, name)
             self._state.record_name("tree", new_parent, new_name)
@@ -178,6 +208,7 @@ class BackedFiles:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._writable(node)
+        self._check_open(node, flags)
         fd = self._open_again(node, flags & _OPEN_FLAGS)
         found = os.fstat(fd)
         version = attributes.version_of(found)
@@ -192,7 +223,7 @@ class BackedFiles:
         self, parent: Node, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Create and open in one step."""
-        self._may_make(parent, name)
+        self._may_make(parent, name, Verb.CREATE)
         fd = os.open(
             name,
             (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
@@ -210,6 +241,8 @@ class BackedFiles:
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
+        if not self._state.free:
+            self._need(self._state.files[fd], Verb.WRITE)
         self._state.written.add(fd)
         done = os.pwrite(fd, data, offset)
         while done < len(data):
@@ -249,11 +282,16 @@ class BackedFiles:
         """The names in a directory, in a stable order."""
         found = sorted(os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), "."))))
         area = node.area
-        return [name for name in found if not area.hides(node, name)] if area is not None and area.hidden else found
+        if area is not None and area.hidden:
+            found = [name for name in found if not area.hides(node, name)]
+        if not self._state.free:
+            found = [name for name in found if self._state.rights_below(node, name).exists]
+        return found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Any attribute that the host keeps, but for those that only slow `ls -l` down."""
         if name.startswith(b"user."):
+            self._need(node, Verb.READ)
             place, follow = self._xattr_place(node)
             return os.getxattr(place, name, follow_symlinks=follow)
         # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
@@ -262,6 +300,7 @@ class BackedFiles:
     def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Only `user.*`: the other namespaces belong to the host."""
         self._writable(node)
+        self._need(node, Verb.META)
         if not name.startswith(b"user."):
             raise path_error(errno.EOPNOTSUPP, node.path)
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
@@ -271,12 +310,14 @@ class BackedFiles:
 
     def list_xattrs(self, node: Node) -> list[bytes]:
         """The names of `user.*`."""
+        self._need(node, Verb.READ)
         place, follow = self._xattr_place(node)
         return [os.fsencode(name) for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """ENODATA if it is not there."""
         self._writable(node)
+        self._need(node, Verb.META)
         check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
         place, follow = self._xattr_place(node)
         os.removexattr(place, name, follow_symlinks=follow)
@@ -288,8 +329,55 @@ class BackedFiles:
         if node.area is None or not node.area.writable:
             raise path_error(errno.EROFS, node.path)
 
-    def _may_make(self, parent: Node, name: bytes) -> None:
+    def _need(self, node: Node, verb: Verb) -> None:
+        """EACCES, or ENOENT for what does not exist for whoever mounted."""
+        rights = self._state.rights(node)
+        if not rights.allows(verb):
+            raise path_error(errno.EACCES if rights.exists else errno.ENOENT, node.path)
+
+    def _check_open(self, node: Node, flags: int) -> None:
+        if self._state.free:
+            return
+        access = flags & os.O_ACCMODE
+        verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
+        self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
+        if verb & Verb.READ and self._state.principal.kind != "human" and self._is_quarantined(node):
+            raise path_error(errno.EACCES, node.path, "it is in quarantine")
+
+    def _is_quarantined(self, node: Node) -> bool:
+        place, follow = self._xattr_place(node)
+        try:
+            return os.getxattr(place, QUARANTINED, follow_symlinks=follow) == b"true"
+        except OSError:
+            return False  # no such attribute, or none at all on this file system
+
+    def _check_move(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+        if self._state.free:
+            return
+        source, target = self._state.rights_below(parent, name), self._state.rights_below(new_parent, new_name)
+        path = Path((*parent.path.parts, os.fsdecode(name)))
+        to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
+        if not source.exists:
+            raise path_error(errno.ENOENT, path)
+        found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+        try:
+            os.stat(new_name, dir_fd=self._state.directories.of(new_parent), follow_symlinks=False)
+            replaces = True
+        except OSError:
+            replaces = False
+        check_move(source, target, is_dir=st.S_ISDIR(found.st_mode), replaces=replaces, path=path, to=to)
+
+    def _may_make(self, parent: Node, name: bytes, verb: Verb) -> None:
+        """EACCES unless `verb` may be done to a name in a directory."""
         self._writable(parent)
+        self._check_shown(parent, name)
+        rights = self._state.rights_below(parent, name)
+        if not rights.allows(verb):
+            hidden = verb is Verb.DELETE and not rights.exists
+            raise path_error(errno.ENOENT if hidden else errno.EACCES, parent.path)
+
+    @staticmethod
+    def _check_shown(parent: Node, name: bytes) -> None:
         if parent.area is not None and parent.area.hides(parent, name):
             raise path_error(errno.EPERM, parent.path, "the store and its mount points are not part of the tree")
 

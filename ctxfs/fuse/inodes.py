@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.model.path import Path
+from ctxfs.policy.decide import Rights
 
 ROOT_NUMBER = 1
 _INODE_BITS = 48
@@ -44,7 +45,7 @@ Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
 class Node:
     """One file that the kernel knows. `told` are the attributes it was told last; `cached` the content it may keep."""
 
-    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "told", "top")
+    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "rights", "told", "top")
 
     def __init__(self, number: int, key: Hashable, parent: "Node | None", name: bytes, area: Area | None) -> None:
         self.number = number
@@ -57,6 +58,7 @@ class Node:
         self.descriptors: set[int] = set()
         self.told: Version | None = None
         self.cached: Version | None = None
+        self.rights: tuple[int, Rights] | None = None  # what whoever mounted may do to it, as of which epoch
 
     @property
     def path(self) -> Path:

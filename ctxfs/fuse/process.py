@@ -149,6 +149,8 @@ class MountProcess:
                 self._loop.run_soon(self._changed, root, places)
         elif topic == "refresh":
             self._loop.run_soon(self._missed)
+        elif topic == "policy":
+            self._loop.run_soon(self._ruled, value)
         elif topic == "tree":
             self._loop.run_soon(self._reshaped, value)
         elif topic == "sync":
@@ -198,6 +200,11 @@ class MountProcess:
         if self._invalidator is not None:
             self._invalidator.changed(root, places)
 
+    def _ruled(self, rules: list[Any]) -> None:
+        """Other rules: nothing that the kernel was told by the old ones can be trusted."""
+        self._state.take_policy(rules)
+        self._missed()
+
     def _reshaped(self, shape: dict[str, Any]) -> None:
         self._reshape(shape)
         if self._invalidator is not None:
@@ -211,6 +218,7 @@ class MountProcess:
         self._state.reshape(
             backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
         )
+        self._state.take_policy(shape["policy"])
         self._state.shape.grows = frozenset(Path.parse(path) for path in shape["grows"])
 
 

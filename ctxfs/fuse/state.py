@@ -4,6 +4,7 @@ import os
 import stat as st
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.inodes import Area, Node, NodeTable
@@ -11,6 +12,8 @@ from ctxfs.fuse.loop import Loop
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
+from ctxfs.policy.book import ALL, PolicyBook
+from ctxfs.policy.decide import Rights
 from ctxfs.versions.journal import JournalWriter
 from ctxfs.vfs.handles import Handles
 
@@ -49,6 +52,10 @@ class State:
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
         self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
         self.shape = Shape()
+        # Until the daemon has said what the rules are, everything is asked of it anyway.
+        self.policy = PolicyBook(None)
+        self.free = False
+        self._epoch = 0
         self._wanted_seconds = keep_seconds
         # No daemon, no word of changes: then nothing may be cached.
         self.keep_seconds = keep_seconds
@@ -82,6 +89,31 @@ class State:
         self.shape = Shape(
             areas, frozenset(structure), frozenset(os.fsencode(view) for view in views), frozenset(sealed)
         )
+
+    def take_policy(self, rules: list[Any]) -> None:
+        """These rules are in force."""
+        self.policy.use_wire(rules)
+        self.free = self.policy.is_free(self.principal)
+        self.moved()
+
+    def moved(self) -> None:
+        """Names have changed: what was decided by path is decided again."""
+        self._epoch += 1
+
+    def rights(self, node: Node) -> Rights:
+        """What whoever mounted may do to a node."""
+        if self.free:
+            return ALL
+        known = node.rights
+        if known is None or known[0] != self._epoch:
+            known = node.rights = (self._epoch, self.policy.rights(self.principal, node.path))
+        return known[1]
+
+    def rights_below(self, parent: Node, name: bytes) -> Rights:
+        """What they may do to a name in a directory, whether it is there or not."""
+        if self.free:
+            return ALL
+        return self.policy.rights(self.principal, Path((*parent.path.parts, os.fsdecode(name))))
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel dropped references; with the last one goes everything that was kept for the node."""
@@ -130,7 +162,8 @@ class State:
         """Names that lead from a structural directory to mountpoints, hidden ones left out."""
         depth = len(path.parts)
         names = {at.parts[depth] for at in self.shape.structure if len(at.parts) > depth and at.is_below(path)}
-        return sorted(name for name in names if not name.startswith("."))
+        seen = (name for name in names if self.policy.rights(self.principal, Path((*path.parts, name))).exists)
+        return sorted(name for name in seen if not name.startswith("."))
 
     def node_for(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
         """The node of a host file that was just looked at."""

@@ -22,6 +22,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
+from ctxfs.policy.rules import Verb
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,11 @@ class SyntheticFiles:
         return found
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
-        """From the snapshot."""
+        """From the snapshot; EACCES once it may not be read any more."""
+        if not self._state.free:
+            path = self._state.handles.path(fh - SYNTHETIC)
+            if ".search" not in path.parts and not self._state.policy.may(self._state.principal, Verb.READ, path):
+                raise path_error(errno.EACCES, path)
         return self._state.handles.read(fh - SYNTHETIC, offset, size)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:

@@ -229,6 +229,17 @@ class Catalog(Derived):
             out.setdefault(_decode(path), []).append((name, value))
         return out
 
+    def all_paths(self) -> Iterator[tuple[int, str]]:
+        """(number, path) of every file that is not gone."""
+        rows = self._db.execute("SELECT id, path FROM files WHERE state!='gone'")
+        yield from ((row[0], _decode(row[1])) for row in rows)
+
+    def quarantined(self) -> set[int]:
+        """The files that only people find."""
+        return {
+            row[0] for row in self._db.execute("SELECT file FROM attributes WHERE name='quarantined' AND value='true'")
+        }
+
     def superseding(self) -> list[tuple[str, str]]:
         """(path, what it says it supersedes) of every file that says so."""
         rows = self._db.execute(

@@ -7,6 +7,7 @@ is not alive until enough of them have gathered.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from ctxfs.index.catalog import Catalog, Fact
 from ctxfs.index.features import Candidates, Numbers, Texts
 from ctxfs.index.fuse_ranks import Flags
+from ctxfs.index.reading import ranks_with_neighbours
 
 _PART = 50_000
 _LEAST = 1024
@@ -22,6 +24,19 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
     "chunk": np.int64, "file": np.int64, "folder": np.int32, "kind": np.int32, "author": np.int32, "day": np.int32,
     "traits": np.int32, "words": np.int32, "vector": np.int64,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Makeup:
+    """How many units there are, how long on the average in words, the shares that are code and that rank with their neighbours,
+    and who speaks in them.
+    """
+
+    units: int
+    mean_words: float
+    code: float
+    loose: float
+    authors: list[str]
 
 
 class _Codes:
@@ -53,7 +68,6 @@ class ChunkFacts:
     def _reset(self) -> None:
         self._seen = 0
         self._rows = self._dead = 0
-        self._mean_words: float | None = None
         self._columns: dict[str, Numbers] = {name: np.empty(_LEAST, dtype=kind) for name, kind in _COLUMNS.items()}
         self._alive = np.zeros(_LEAST, dtype=np.bool_)
         self._folders, self._kinds, self._authors = _Codes(), _Codes(), _Codes()
@@ -69,13 +83,24 @@ class ChunkFacts:
         """Living chunks without a vector."""
         return int((self._alive[: self._rows] & (self._column("vector") < 0)).sum())
 
-    @property
-    def mean_words(self) -> float:
-        """The mean length of the living chunks."""
-        if self._mean_words is None:
-            living = self._column("words")[self._alive[: self._rows]]
-            self._mean_words = float(living.sum()) / max(len(living), 1)
-        return self._mean_words
+    def makeup(self, unseen: frozenset[int] = frozenset()) -> Makeup:
+        """What the living chunks are like, but for those of the files `unseen`."""
+        seen = self._alive[: self._rows].copy()
+        if unseen:
+            seen &= ~np.isin(self._column("file"), np.fromiter(unseen, dtype=np.int64))
+        units = int(seen.sum())
+        counts = np.bincount(self._column("kind")[seen], minlength=len(self._kinds.texts)).tolist()
+        kinds = dict(zip(self._kinds.texts, counts, strict=True))
+        loose = sum(count for kind, count in kinds.items() if ranks_with_neighbours(kind, ()))
+        authors = [self._authors.texts[number] for number in np.unique(self._column("author")[seen]).tolist()]
+        words = float(self._column("words")[seen].sum())
+        return Makeup(
+            units,
+            words / max(units, 1),
+            kinds.get("code", 0) / max(units, 1),
+            loose / max(units, 1),
+            [name for name in authors if name],
+        )
 
     def load(self, catalog: Catalog) -> None:
         """Take in what has changed in the catalog since the last time."""
@@ -86,7 +111,6 @@ class ChunkFacts:
             elif files:
                 self._forget(files)
             if files is None or files:
-                self._mean_words = None
                 rows = catalog.facts(files)
                 while part := list(islice(rows, _PART)):
                     self._take_in(part)

@@ -5,6 +5,7 @@ for the index like everything else.
 """
 
 import contextlib
+import copy
 import errno
 import hashlib
 import os
@@ -101,6 +102,12 @@ class Overlay:
         here = [path for path in self._files if path.startswith(folder + "/")]
         for path in (*indexed, *here):
             self._put(path, _FreshFile(None))
+
+    def seen_by(self, may_see: Callable[[str, Sequence[tuple[str, str]]], bool]) -> "Overlay":
+        """The same, of the files that somebody may see: asked with the path and the attributes of each."""
+        seen = copy.copy(self)
+        seen._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
+        return seen
 
     def drop(self, path: str) -> None:
         """The index says what there is to say of this file."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ctxfs.index.fuse_ranks import Column, Scored
     from ctxfs.index.overlay import Overlay
     from ctxfs.index.vectors import Found, Vectors
-    from ctxfs.index.view import IndexView
+    from ctxfs.index.view import IndexView, Reader
 
 # path, content (None: it was not there), attributes by their full names, nanoseconds since the epoch
 Past = tuple[str, bytes | None, Mapping[str, bytes], int]
@@ -71,8 +71,12 @@ class _Asked:
 class Searcher:
     """Reads the index while the indexer writes it. Methods block; they may be called from several threads."""
 
-    def __init__(self, folder: HostPath, embedder: EmbedderSpec | None) -> None:
+    def __init__(
+        self, folder: HostPath, embedder: EmbedderSpec | None, reader: Callable[[], Reader | None] = lambda: None
+    ) -> None:
+        """`reader`: who asks, as far as they may not see everything; called where the question is asked."""
         self._folder = folder
+        self._reader = reader
         self._spec = embedder
         self._lock = threading.Lock()
         self._opening = threading.Lock()
@@ -198,12 +202,14 @@ class Searcher:
         return found
 
     def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
-        asked = replace(self._as_vector(query), exact=exact)
+        reader = self._reader()
+        asked = replace(self._as_vector(query, reader), exact=exact or reader is not None)
         with self._looking() as view:
             if view is None:
                 return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
             if past is not None:
                 view = view.seen_through(past)
+            view = view.seen_by(reader)
             if not query.has_words:
                 return Answer(query, _passing(view, query, below, limit))
             if query.mode == "exact":
@@ -220,12 +226,14 @@ class Searcher:
 
     def may_hold(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
         """Files that may have a line with one of each of `needed`; a superset, in order. None without an index."""
+        reader = self._reader()
         with self._looking() as view:
             if view is None:
                 return None
+            view = view.seen_by(reader)
             files = view.words.files_holding(needed, below)
             paths = {path for file, path in view.catalog.paths_of(files).items() if file not in view.hidden}
-            paths.update(view.catalog.unsearchable())
+            paths.update(path for path in view.catalog.unsearchable() if reader is None or reader.may_read(path))
             paths.update(path for path in view.overlay.paths if not view.overlay.is_gone(path))
             at = str(below)
             return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
@@ -236,7 +244,7 @@ class Searcher:
             with self._looking() as view:
                 if view is not None and past is not None:
                     view = view.seen_through(past)
-                return view.standing(paths) if view is not None else {}
+                return view.seen_by(self._reader()).standing(paths) if view is not None else {}
         except DamagedIndex:
             return {}
 
@@ -285,10 +293,10 @@ class Searcher:
         # A model takes a fifth of a second to load: others may ask meanwhile.
         return "" if self._loaded(spec) else self._fault
 
-    def _as_vector(self, query: Query) -> _Asked:
+    def _as_vector(self, query: Query, reader: Reader | None) -> _Asked:
         """The question as a vector of the model that answers. Others may ask meanwhile."""
         with self._looking() as view:
-            hints = read_hints(query, view.names if view is not None else {})
+            hints = read_hints(query, view.seen_by(reader).names if view is not None else {})
             model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
         if query.mode in ("words", "exact") or not query.has_words:
             return _Asked(hints)
@@ -411,7 +419,7 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         chunks &= {chunk for chunk, _ in view.words.search(query, below, _SATISFYING)}
     candidates = view.facts.candidates(chunks, view.hidden)
     if view.overlay and query.mode != "meaning":
-        own, near = view.overlay.search(query, below, view.words.question_terms(query), view.words.rarity)
+        own, near = view.overlay.search(query, below, view.words.question_terms(query), view.rarity)
         found["words"].update(own)
         found["around"].update(near)
         candidates = view.overlay.candidates({*own, *near}, view.facts.folder_number).before(candidates)

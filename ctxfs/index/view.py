@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from ctxfs.index.catalog import Catalog, ChunkRow, FileStat
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.damage import DamagedIndex
 from ctxfs.index.embeddings import EmbeddingModel
-from ctxfs.index.facts import ChunkFacts
+from ctxfs.index.facts import ChunkFacts, Makeup
 from ctxfs.index.hints import known_names
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.overlay import Overlay
@@ -31,6 +33,32 @@ from ctxfs.model.path import Path
 _FEW = 50
 _MOST_LISTED = 100_000
 _FILTERS_KEPT = 32
+_READERS_KEPT = 16
+_BEHIND = "meaning has not caught up with everything yet; words have"
+
+
+class Reader(Protocol):
+    """Somebody who may not see everything; `key` changes when the answers may."""
+
+    key: Hashable
+
+    def may_read(self, path: str) -> bool:
+        """True for a file whose content they may see."""
+        ...
+
+    @property
+    def sees_quarantined(self) -> bool:
+        """True for people."""
+        ...
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What of the index a reader does not see, and what the rest is like: no score may depend on what is not seen."""
+
+    unseen: frozenset[int]
+    makeup: Makeup
+    having: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +87,10 @@ class IndexView:
         self.behind = ""
         self._authors: list[str] = []
         self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
+        self.reader: Reader | None = None
+        self._sights: OrderedDict[Hashable, _Sight] = OrderedDict()
+        self._sight: _Sight | None = None
+        self._makeup: Makeup | None = None
         self._at_hand: dict[int, ChunkRow] = {}  # read for the question that is being answered
         self._weigher = Weigher(dict(FIELDS), self.words.terms)
         self.take_up(None)
@@ -89,6 +121,8 @@ class IndexView:
         if self.words.count == 0 and self.catalog.has_words():
             raise DamagedIndex("words: they are gone")
         self._passing.clear()
+        self._sights.clear()
+        self._makeup = None
         self.facts.load(self.catalog)
         self.model = self.catalog.embeddings.serving
         if self.model is None:
@@ -144,6 +178,53 @@ class IndexView:
         view._take_note()
         return view
 
+    def seen_by(self, reader: Reader | None) -> IndexView:
+        """The same index as somebody may see it; what they may not see is as if it were not there."""
+        if reader is None:
+            return self
+        sight = self._sights.get(reader.key)
+        if sight is None:
+            unseen = {number for number, path in self.catalog.all_paths() if not reader.may_read(path)}
+            if not reader.sees_quarantined:
+                unseen |= self.catalog.quarantined()
+            sight = self._sights[reader.key] = _Sight(frozenset(unseen), self.facts.makeup(frozenset(unseen)))
+            if len(self._sights) > _READERS_KEPT:
+                self._sights.popitem(last=False)
+
+        def may_see(path: str, attributes: Sequence[tuple[str, str]]) -> bool:
+            return reader.may_read(path) and (reader.sees_quarantined or ("quarantined", "true") not in attributes)
+
+        view = copy.copy(self)
+        view.reader, view._sight = reader, sight
+        view.overlay = self.overlay.seen_by(may_see)
+        view.hidden = self.hidden | sight.unseen
+        view.names = known_names([*sight.makeup.authors, *view.overlay.authors()])
+        view.behind = _BEHIND if self.behind else ""
+        return view
+
+    def _statistics(self) -> Statistics:
+        sight = self._sight
+        if sight is None:
+            if self._makeup is None:
+                self._makeup = self.facts.makeup()
+            return Statistics(self._makeup, self.words.having)
+        return Statistics(sight.makeup, self._having_seen)
+
+    def _having_seen(self, name: str, term: str) -> int:
+        assert self._sight is not None
+        having = self._sight.having
+        if (name, term) not in having:
+            files = self.words.files_having(name, term)
+            having[name, term] = sum(file not in self._sight.unseen for file in files)
+        return having[name, term]
+
+    def rarity(self, term: str) -> float:
+        """The inverse document frequency of a term among what is seen."""
+        if self._sight is None:
+            return self.words.rarity(term)
+        total, having = self._sight.makeup.units, self._having_seen("text", term)
+        return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+
     def _take_note(self) -> None:
         """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""
         rows = [self.catalog.file(path) for path in self.overlay.paths]
@@ -180,13 +261,12 @@ class IndexView:
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Chunk → score by its own words, and with its neighbours', as any index of the same files would have it."""
         around = {chunk + step for chunk in near for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
-        known = Statistics(len(self.facts), self.facts.mean_words, self.words.having)
         living = self.facts.candidates({*own, *around}, self.hidden)
         self._at_hand = self.catalog.chunk_rows(living.chunks.tolist())
         there = np.array([chunk in self._at_hand for chunk in living.chunks.tolist()], dtype=np.bool_)
         rows = [self._at_hand[chunk] for chunk in living.chunks[there].tolist()]
         units = Units(rows, living.files[there], living.words[there].astype(np.float64))
-        return self._weigher.weigh(units, own, near, terms, known)
+        return self._weigher.weigh(units, own, near, terms, self._statistics())
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
         """What a hit has to say of these chunks, as far as they are still there."""
@@ -199,7 +279,12 @@ class IndexView:
         """What sets files apart, of those that something sets apart."""
         fresh = {path: said for path in self.overlay.paths if (said := self.overlay.attributes(path)) is not None}
         known = self.catalog.attributes_among(path for path in paths if path not in fresh)
-        pairs = [pair for pair in self.catalog.superseding() if pair[0] not in fresh]
+        reader = self.reader
+        pairs = [
+            pair
+            for pair in self.catalog.superseding()
+            if pair[0] not in fresh and (reader is None or reader.may_read(pair[0]))
+        ]
         pairs += [(path, value) for path, said in fresh.items() for name, value in said if name == "supersedes"]
         by = superseded(pairs)
         found = {path: standing_of(fresh.get(path, known.get(path, ())), by.get(path, "")) for path in paths}

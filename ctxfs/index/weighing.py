@@ -16,13 +16,16 @@ import numpy.typing as npt
 
 from ctxfs.index.catalog import ChunkRow
 from ctxfs.index.chunks import NEIGHBOURS
+from ctxfs.index.facts import Makeup
 from ctxfs.index.reading import SMALL_UNIT, ranks_with_neighbours
 from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
 _OTHERS = 0.2  # what a term counts in fields that are not its best
 _PLACES = 9  # decimals: sums in another order differ only behind them
-_NAME_WORDS = 6.0  # the usual length of a heading, a symbol or a path, in words
+# The usual length of a heading or symbol, and of a path, in words.
+_NAME_WORDS = 3.0
+_PATH_WORDS = 6.0
 _MOST_WORDS = 200_000
 
 Counts = npt.NDArray[np.float64]
@@ -39,10 +42,9 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of what lives: how many units, their mean length in words, in how many a field has a term."""
+    """Of what lives: what it is like, and in how many units a field has a term."""
 
-    units: int
-    mean_words: float
+    makeup: Makeup
     having: Callable[[str, str], int]
 
 
@@ -82,21 +84,29 @@ class Weigher:
         return by_own, self._near(units, text, near, terms, known)
 
     def _own(self, units: Units, text: Counts, terms: Sequence[str], known: Statistics) -> Counts:
-        headings = self._counted(split_words(row.heading for row in units.rows), terms)
-        places = self._counted(split_words(printable(row.path) for row in units.rows), terms)
+        named, named_lengths = self._names([row.heading for row in units.rows], terms)
+        places, place_lengths = self._names([printable(row.path) for row in units.rows], terms)
         is_code = np.array([row.kind == "code" for row in units.rows])[:, None]
-        heading_lengths = np.array([len(row.heading.split()) for row in units.rows], dtype=np.float64)
-        place_lengths = np.array([row.path.count("/") + 1 for row in units.rows], dtype=np.float64)
+        # The mean of a field is over all units, as the word index has it: where little is code, its names count for little.
+        code, other = _NAME_WORDS * known.makeup.code, _NAME_WORDS * (1 - known.makeup.code)
         parts = [
-            self._part("text", text, units.lengths, max(known.mean_words, 1.0), terms, known),
-            self._part("heading", np.where(is_code, 0.0, headings), heading_lengths, _NAME_WORDS, terms, known),
-            self._part("symbol", np.where(is_code, headings, 0.0), heading_lengths, _NAME_WORDS, terms, known),
-            self._part("path", places, place_lengths, _NAME_WORDS, terms, known),
+            self._part("text", text, units.lengths, known.makeup.mean_words, terms, known),
+            self._part("heading", np.where(is_code, 0.0, named), named_lengths, other, terms, known),
+            self._part("symbol", np.where(is_code, named, 0.0), named_lengths, code, terms, known),
+            self._part("path", places, place_lengths, _PATH_WORDS, terms, known),
         ]
         best = np.maximum.reduce(parts)
         each = best + _OTHERS * (np.add.reduce(parts) - best)
         scores: Counts = np.round(each.sum(axis=1), _PLACES)
         return scores
+
+    def _names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
+        """(how often each has each term, how many words each has)."""
+        apart = split_words(texts)
+        lengths = np.array(
+            [part.count(" ") + 1 for part in " ".join(apart.split()).split(f" {BREAK} ")], dtype=np.float64
+        )
+        return self._counted(apart, terms), lengths if len(lengths) == len(texts) else np.ones(len(texts))
 
     def _near(
         self,
@@ -120,7 +130,7 @@ class Weigher:
             same = (chunks[at] == chunks + step) & (files[at] == files)
             total[same] += said[at[same]]
             length[same] += lengths[at[same]]
-        mean = max(known.mean_words, 1.0) * (2 * NEIGHBOURS + 1)
+        mean = known.makeup.mean_words * known.makeup.loose * (2 * NEIGHBOURS + 1)
         scores = np.round(self._part("around", total, length, mean, terms, known).sum(axis=1), _PLACES)
         small = np.ones(len(chunks), dtype=np.bool_)
         small[large] = False
@@ -135,8 +145,8 @@ class Weigher:
     ) -> Counts:
         """BM25 [unit, term] of a field, times what the field counts."""
         having = np.array([known.having(field, term) for term in terms], dtype=np.float64)
-        rarity = np.log1p((np.maximum(known.units - having, 0.0) + 0.5) / (having + 0.5))
-        room = _K1 * (1 - _B + _B * lengths / mean)[:, None]
+        rarity = np.log1p((np.maximum(known.makeup.units - having, 0.0) + 0.5) / (having + 0.5))
+        room = _K1 * (1 - _B + _B * lengths / max(mean, 0.1))[:, None]
         part: Counts = self._fields.get(field, 1.0) * rarity * counts * (_K1 + 1) / (counts + room)
         return part
 

@@ -292,6 +292,14 @@ class Words:
             found = self._having[field, term] = int(answer.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
         return found
 
+    def files_having(self, field: str, term: str) -> list[int]:
+        """The file of each living chunk that has a term in a field."""
+        asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
+        with noticing("words"):
+            hits = self._searcher.search(asked, _EVERY, count=False).hits
+            files = self._searcher.fast_field_values("file", [address for _, address in hits])
+        return [int(file) for file in files if file is not None]
+
     def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
         with noticing("words"):
             searcher = self._searcher

@@ -22,10 +22,17 @@ _DEEP = "**"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a principal may do to a path. `leads`: it may not be listed, but something below may."""
+    """What a principal may do to a path. `leads`: it may not be listed, but something below may. `below`: what it may do to
+    everything below, whatever is or comes to be there.
+    """
 
     verbs: Verb
     leads: bool = False
+    below: Verb = NOTHING
+
+    def allows(self, verb: Verb) -> bool:
+        """True if all of `verb` is allowed."""
+        return self.verbs & verb == verb
 
     @property
     def exists(self) -> bool:
@@ -57,6 +64,7 @@ class _Step:
     is_deep: bool = False
     ends: list[Rule] = field(default_factory=list)
     below: Verb = NOTHING  # what rules that end here or further on allow
+    refused: Verb = NOTHING  # what they deny
 
 
 class Policy:
@@ -68,6 +76,12 @@ class Policy:
         self._steps: dict[Principal, _Step] = {}
         self._known: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
         self._until = 0
+
+    def is_unrestricted(self, principal: Principal) -> bool:
+        """True for somebody who may do everything everywhere, for as long as these rules stand."""
+        mine = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
+        whole = any(rule.pattern == (_DEEP,) and rule.verbs == EVERYTHING and not rule.expires_ns for rule in mine)
+        return whole and all(rule.effect == "allow" for rule in mine)
 
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
         """What the principal may do to a path of the tree, as it is now (`judged` says which path of it a view's path is)."""
@@ -111,12 +125,18 @@ class Policy:
         verbs = allowed & ~denied & EVERYTHING
         if not verbs & Verb.LIST:
             verbs = NOTHING
+        deep = refused = NOTHING
+        for step, inside in active:
+            if not inside:
+                refused |= step.refused
+                deep |= _allowed_by(step, now_ns) if step.is_deep else NOTHING
+        below = deep & ~denied & ~refused & verbs
         leads = (
             not verbs
             and not denied & Verb.LIST
             and any(step.below & Verb.LIST for step, inside in active if not inside)
         )
-        return Rights(verbs, leads)
+        return Rights(verbs, leads, below)
 
     def _matched(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> list[Rule]:
         found = [
@@ -174,9 +194,19 @@ def _add(first: _Step, rule: Rule, principal: Principal) -> None:
             step = step.names.setdefault(part, _Step())
         way.append(step)
     step.ends.append(rule)
-    if rule.effect == "allow":
-        for each in way:
+    for each in way:
+        if rule.effect == "allow":
             each.below |= rule.verbs
+        else:
+            each.refused |= rule.verbs
+
+
+def _allowed_by(step: _Step, now_ns: int) -> Verb:
+    allowed = NOTHING
+    for rule in step.ends:
+        if rule.effect == "allow" and not (rule.expires_ns and rule.expires_ns <= now_ns):
+            allowed |= rule.verbs
+    return allowed
 
 
 def _glob_step(step: _Step, part: str) -> _Step:

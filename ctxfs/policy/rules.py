@@ -67,9 +67,20 @@ class Rule:
         deep = self.pattern.count("**")
         return len(plain), -deep, sum(len(part.replace("*", "").replace("?", "")) for part in self.pattern)
 
+    @property
+    def wire(self) -> list[Any]:
+        """The rule as plain values."""
+        return [self.principal, list(self.pattern), int(self.verbs), self.effect, self.where, self.expires_ns]
+
     def __str__(self) -> str:
         verbs = ",".join(name for name, verb in _NAMES.items() if verb & self.verbs)
         return f"{self.effect} {self.principal} {verbs} /{'/'.join(self.pattern)} ({self.where})"
+
+
+def rule_from_wire(value: list[Any]) -> Rule:
+    """The rule that `Rule.wire` made."""
+    principal, pattern, verbs, effect, where, expires_ns = value
+    return Rule(principal, tuple(pattern), Verb(verbs), effect, where, expires_ns)
 
 
 # People do everything. An agent reads what is shared, keeps what is its own, and asks.

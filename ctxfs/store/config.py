@@ -122,6 +122,16 @@ def default_text() -> str:
         "# writable = false",
         '# exclude = ["*.svg"]               # .gitignore patterns: shown, not indexed',
         "",
+        "# Who may do what where, beside the defaults (docs/policy.md). A denial wins, then the most specific.",
+        "# [groups]",
+        '# writers = ["agent:alice", "agent:bob"]',
+        "# [[rule]]",
+        '# principal = "group:writers"',
+        '# path = "memory/shared/**"',
+        '# verbs = "rw"                       # or ["list", "read", "write", "create", "delete", "exec", "meta", "admin"]',
+        '# effect = "allow"',
+        "# expires = 2026-12-31T00:00:00Z",
+        "",
     ]
     return "\n".join(lines)
 
@@ -134,7 +144,7 @@ def read_settings(config: HostPath) -> Settings:
         raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
-    unknown = set(data) - set(_SECTIONS) - {"source"}
+    unknown = set(data) - set(_SECTIONS) - {"source", "rule", "groups"}  # the last two are the policy's
     if unknown:
         raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
     sections = {name: _read_section(config, name, kind, data.get(name, {})) for name, kind in _SECTIONS.items()}

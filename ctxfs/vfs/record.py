@@ -80,6 +80,7 @@ class Caller:
     tree: Mount
     actor: Actor
     journal: JournalWriter
+    principal: Principal
 
     def close(self) -> None:
         """The session is over: what it did is committed without waiting."""

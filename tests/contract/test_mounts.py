@@ -32,7 +32,7 @@ def app(layout: Layout, corpus: HostPath) -> Iterator[App]:
 
 
 def at(place: str) -> Callable[[App], Mount]:
-    return lambda app: app.tree.mountpoints[Path.parse(place)]
+    return lambda app: app.namespace.mountpoints[Path.parse(place)]
 
 
 PROVIDERS: dict[str, Callable[[App], Mount]] = {
@@ -42,9 +42,9 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
     },
     "namespace": lambda app: app.tree,
     "view": lambda app: app._view.at(Path.parse("knowledge/handbook")),
-    "versions": lambda app: app.tree._views[".versions"].at(Path.parse("memory/a/fact")),
-    "past": lambda app: committed(app).tree._views[".versions"].at(Path.parse("memory/a/fact")),
-    "snapshots": lambda app: committed(app).tree.mountpoints[Path.parse(".snapshots")],
+    "versions": lambda app: app.namespace._views[".versions"].at(Path.parse("memory/a/fact")),
+    "past": lambda app: committed(app).namespace._views[".versions"].at(Path.parse("memory/a/fact")),
+    "snapshots": lambda app: committed(app).namespace.mountpoints[Path.parse(".snapshots")],
 }
 
 
@@ -174,7 +174,7 @@ def test_a_mount_that_breaks_answers_eio_and_the_others_go_on(app: App) -> None:
         async def read(self, path: Path) -> bytes:
             raise ZeroDivisionError("unforeseen")
 
-    app.tree.attach(Path.parse("broken"), Broken())
+    app.namespace.attach(Path.parse("broken"), Broken())
 
     async def check() -> None:
         assert await code_of(lambda: app.tree.read(Path.parse("broken/x"))) == errno.EIO

@@ -155,5 +155,7 @@ def test_an_agent_cannot_erase_history(live: Live) -> None:
     for method, arguments in (("forget_history", {"session": "evidence"}), ("pack_history", {"days": 1})):
         with pytest.raises(PermissionError):
             client.call(method, **arguments)
-    assert client.call("read", path=str(TreePath(("history", datetime.now(UTC).date().isoformat(), "evidence.jsonl"))))
+    assert [each["text"] for each in client.call("history")] == ["mine"], "an agent's own history is its to read"
+    with pytest.raises(FileNotFoundError):
+        client.call("read", path=str(TreePath(("history", datetime.now(UTC).date().isoformat(), "evidence.jsonl"))))
     client.close()
