@@ -269,6 +269,7 @@ class App:
                 "damaged": index.damaged,
                 **self.progress,
             },
+            "policy": {"rules": len(self.policy.rules), "fault": self.policy.fault},
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),
         }

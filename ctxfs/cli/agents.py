@@ -10,12 +10,13 @@ from ctxfs.store.layout import find_store
 
 
 @click.command()
+@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
 @click.pass_obj
-def mcp(store: str | None) -> None:
+def mcp(store: str | None, principal: str) -> None:
     """Serve the tree over stdio to an MCP client."""
     from mcp_server.server import serve_stdio
 
-    serve_stdio(find_store(store))
+    serve_stdio(find_store(store), principal)
 
 
 @click.command(name="mcp-call")

@@ -39,6 +39,7 @@ _COMMANDS = {
     "meta": "meta",
     "search": "ask",
     "grep": "grep",
+    "policy": "policy",
     "record": "history",
     "history": "history",
     "context": "contexts",

@@ -3,6 +3,7 @@
 The daemon answers these over its socket; a command that opens the store itself calls them directly.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.model.principal import parse_principal
+from ctxfs.policy.decide import judged
+from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
 from ctxfs.vfs.acting import acting
 from ctxfs.vfs.record import Caller
@@ -106,6 +110,18 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
 
 
+async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Whether somebody may do something to a path, by which rule, and every rule that matched."""
+    principal, path = parse_principal(str(args["principal"])), judged(Path.parse(str(args["path"])))
+    verb = Verb[str(args["verb"]).upper()]
+    decision = app.policy.policy.decide(principal, verb, path, time.time_ns())
+    return {"allowed": decision.allowed, "why": decision.why, "matched": [str(rule) for rule in decision.matched]}
+
+
+async def _policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return {"rules": [str(rule) for rule in app.policy.rules], "fault": app.policy.fault}
+
+
 async def _whoami(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"principal": str(caller.principal), "session": caller.actor.session}
 
@@ -119,6 +135,8 @@ async def answer(app: App, caller: Caller, name: str, args: Mapping[str, Any]) -
 
 METHODS: Mapping[str, Method] = {
     "whoami": _whoami,
+    "policy": _policy,
+    "decide_policy": _decide_policy,
     "stat": _stat,
     "list": _list,
     "read": _read,

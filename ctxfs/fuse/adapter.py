@@ -204,6 +204,9 @@ class Adapter(pyfuse3.Operations):
         out.f_blocks, out.f_bfree, out.f_bavail = found.f_blocks, found.f_bfree, found.f_bavail
         out.f_files, out.f_ffree, out.f_favail = found.f_files, found.f_ffree, found.f_favail
         out.f_namemax = found.f_namemax
+        if not self._state.free:  # how much others write is not theirs to know
+            out.f_bfree, out.f_bavail = (_rounded(free, found.f_frsize) for free in (found.f_bfree, found.f_bavail))
+            out.f_files = out.f_ffree = out.f_favail = 0
         return out
 
     # files
@@ -358,3 +361,9 @@ class Adapter(pyfuse3.Operations):
         if node.area is None:
             raise path_error(errno.EOPNOTSUPP, node.path)
         return node
+
+
+def _rounded(blocks: int, size: int) -> int:
+    """Free blocks, to the gigabyte."""
+    unit = max((1 << 30) // max(size, 1), 1)
+    return blocks // unit * unit

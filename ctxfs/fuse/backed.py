@@ -78,7 +78,12 @@ class BackedFiles:
         out = attributes.on_disk(node, found, self._state.keep_seconds)
         if not self._state.free:
             rights = self._state.rights(node)
-            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=st.S_ISDIR(found.st_mode)))
+            is_dir = st.S_ISDIR(found.st_mode)
+            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=is_dir))
+            if is_dir and not rights.below & Verb.LIST:
+                # Its links, size and times tell of names that do not exist for whoever mounted.
+                out.st_nlink, out.st_size, out.st_blocks = 1, 4096, 8
+                out.st_atime_ns = out.st_mtime_ns = out.st_ctime_ns = 0
         return out
 
     def read(self, fd: int, offset: int, size: int) -> bytes:

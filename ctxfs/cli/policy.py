@@ -1,0 +1,68 @@
+"""policy: who may do what where, and why."""
+
+import click
+
+from ctxfs.cli.output import say, say_json
+from ctxfs.daemon.session import session as opened_session
+from ctxfs.model.errors import EXIT_FAILURE
+
+_VERBS = ("list", "read", "write", "create", "delete", "exec", "meta", "admin")
+
+
+@click.group()
+def policy() -> None:
+    """Who may do what where: the rules of ctxfs.toml beside the defaults."""
+
+
+@policy.command()
+@click.argument("principal")
+@click.argument("verb", type=click.Choice(_VERBS))
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="The decision as JSON.")
+@click.pass_obj
+def check(store: str | None, principal: str, verb: str, path: str, as_json: bool) -> None:
+    """Say whether PRINCIPAL may do VERB to PATH, and by which rule. Exit code 1 if not."""
+    with opened_session(store) as opened:
+        found = opened.call("decide_policy", principal=principal, verb=verb, path=path)
+    if as_json:
+        say_json(found)
+    else:
+        say(f"{'allowed' if found['allowed'] else 'denied'}: {found['why']}", fg="green" if found["allowed"] else "red")
+    if not found["allowed"]:
+        raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+@policy.command()
+@click.argument("principal")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="The decisions as JSON.")
+@click.pass_obj
+def explain(store: str | None, principal: str, path: str, as_json: bool) -> None:
+    """Say what PRINCIPAL may do to PATH, verb by verb, with every rule that matched: the first one decides."""
+    with opened_session(store) as opened:
+        found = {v: opened.call("decide_policy", principal=principal, verb=v, path=path) for v in _VERBS}
+    if as_json:
+        say_json(found)
+        return
+    for verb, decision in found.items():
+        say(f"{verb:<7}{'allowed' if decision['allowed'] else 'denied'}", fg="green" if decision["allowed"] else "red")
+        for rule in decision["matched"]:
+            say(f"       {rule}")
+        if not decision["matched"]:
+            say(f"       {decision['why']}")
+
+
+@policy.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="The rules as JSON.")
+@click.pass_obj
+def list_rules(store: str | None, as_json: bool) -> None:
+    """List the rules in force, the defaults first."""
+    with opened_session(store) as opened:
+        found = opened.call("policy")
+    if as_json:
+        say_json(found)
+        return
+    for rule in found["rules"]:
+        say(rule)
+    if found["fault"]:
+        say(f"ctxfs.toml cannot be used, the last good rules stay: {found['fault']}", fg="red")

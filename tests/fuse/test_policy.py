@@ -1,0 +1,249 @@
+"""The policy through the kernel: other rules hold at once, and nothing can be carried out of where it belongs."""
+
+import errno
+import json
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.rpc.client import Client
+from tests.live import Live, eventually, make_corpus
+
+pytestmark = pytest.mark.fuse
+
+DENY = '\n[[rule]]\nprincipal = "agent:*"\npath = "memory/shared/area"\nverbs = "lrwxa"\neffect = "deny"\n'
+ALLOW = '\n[[rule]]\nprincipal = "agent:alice"\npath = "memory/shared/**"\nverbs = "rw"\n'
+HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+LIST_ONLY = '\n[[rule]]\nprincipal = "agent:*"\npath = "knowledge/handbook/*.key"\nverbs = ["read"]\neffect = "deny"\n'
+
+
+@pytest.fixture(scope="module")
+def own_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One store for these tests, each of which begins with the same rules."""
+    made = Live(tmp_path_factory.mktemp("policy"))
+    made.corpus = make_corpus(made.store.parent / "corpus")
+    (made.corpus / "prod.key").write_text("secret\n")
+    made.run("init")
+    made.run("add", str(made.corpus), "--name", "handbook")
+    made.run("mount", str(made.at))
+    made.run("mount", str(made.at.parent / "mnt-alice"), "--as", "agent:alice")
+    (made.store / "default.toml").write_text((made.store / "ctxfs.toml").read_text())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def alice(own_live: Live) -> Path:
+    """A mount point of agent:alice, who may write what is shared."""
+    (own_live.store / "ctxfs.toml").write_text((own_live.store / "default.toml").read_text())
+    rule(own_live, ALLOW + LIST_ONLY)
+    for place, text in (("shared/area/x.md", "x" * 300_000), ("bob/b.md", "bob's\n")):
+        file = own_live.store / "tree" / "memory" / place
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    shutil.rmtree(own_live.store / "tree" / "memory" / "alice", ignore_errors=True)
+    at = own_live.at.parent / "mnt-alice"
+    eventually(
+        "the rules hold", lambda: os.access(at / "memory" / "shared" / "area" / "x.md", os.W_OK) and writable(at)
+    )
+    eventually("it is not there", lambda: not (at / "memory" / "alice").exists())
+    return at
+
+
+def writable(at: Path) -> bool:
+    try:
+        (at / "memory" / "shared" / "probe").write_text("x")
+        (at / "memory" / "shared" / "probe").unlink()
+    except OSError:
+        return False
+    return True
+
+
+def rule(live: Live, text: str) -> None:
+    config = live.store / "ctxfs.toml"
+    new = config.with_suffix(".new")
+    new.write_text(config.read_text() + text)
+    os.replace(new, config)
+
+
+def refused(attempt: Callable[[], object]) -> int:
+    with pytest.raises(OSError) as found:
+        attempt()
+    return found.value.errno or 0
+
+
+def test_a_revoke_reaches_open_files_and_caches_within_a_tenth_of_a_second(own_live: Live, alice: Path) -> None:
+    file = alice / "memory" / "shared" / "area" / "x.md"
+    eventually("the file is there", file.exists)
+    assert file.read_text()[:1] == "x"
+    held = os.open(file, os.O_RDONLY)
+    writing = os.open(file, os.O_WRONLY | os.O_APPEND)
+    with open(file, "rb") as reading:
+        reading.read(10)
+        rule(own_live, DENY)
+        start = time.monotonic()
+        while time.monotonic() - start < 5:
+            try:
+                os.pread(held, 4096, 200_000)
+            except OSError as error:
+                assert error.errno in (errno.EACCES, errno.ENOENT)
+                break
+        took = time.monotonic() - start
+    assert took < 0.5, "0.1 s, with room for a busy machine"
+    assert refused(lambda: os.write(writing, b"y")) in (errno.EACCES, errno.ENOENT)
+    assert not file.exists()
+    assert "area" not in os.listdir(alice / "memory" / "shared")
+    assert refused(lambda: os.listdir(alice / "memory" / "shared" / "area")) == errno.ENOENT
+    os.close(held)
+    os.close(writing)
+    assert (own_live.at / "memory" / "shared" / "area" / "x.md").exists(), "for people nothing has changed"
+
+
+def test_what_may_be_listed_but_not_read_says_so_and_its_bits_too(own_live: Live, alice: Path) -> None:
+    key = alice / "knowledge" / "handbook" / "prod.key"
+    eventually("the file is there", key.exists)
+    assert stat.S_IMODE(os.lstat(key).st_mode) & 0o444 == 0
+    assert refused(lambda: key.read_text()) == errno.EACCES
+    assert refused(lambda: os.getxattr(key, "user.ctx.kind")) == errno.EACCES
+    plain = alice / "knowledge" / "handbook" / "deploy.md"
+    assert stat.S_IMODE(os.lstat(plain).st_mode) & 0o222 == 0
+    assert stat.S_IMODE(os.lstat(alice / "memory" / "shared" / "area" / "x.md").st_mode) & 0o200
+    other = stat.S_IMODE(os.lstat(own_live.at / "knowledge" / "handbook" / "prod.key").st_mode)
+    assert other & 0o444
+
+
+def test_names_cannot_be_carried_to_places_with_other_rights(own_live: Live, alice: Path) -> None:
+    rule(own_live, DENY)
+    eventually("the rule holds", lambda: not (alice / "memory" / "shared" / "area").exists())
+    mine = alice / "memory" / "alice"
+    mine.mkdir()
+    (mine / "own.md").write_text("own\n")
+    shared = alice / "memory" / "shared"
+    for attempt in (
+        lambda: os.rename(shared, mine / "all"),
+        lambda: os.rename(alice / "memory" / "bob" / "b.md", mine / "b.md"),
+        lambda: os.link(alice / "memory" / "bob" / "b.md", mine / "b.md"),
+        lambda: os.rename(mine / "own.md", alice / "memory" / "bob" / "b.md"),
+        lambda: os.rename(mine / "own.md", shared / "area"),
+        lambda: os.rename(mine, shared / "area"),
+        lambda: os.rename(mine, alice / "memory" / "bob"),
+        lambda: (alice / "memory" / "bob" / "new.md").write_text("x"),
+        lambda: (shared / "area").mkdir(),
+        lambda: os.symlink("x", shared / "area" / "link"),
+        lambda: os.mkfifo(alice / "memory" / "bob" / "fifo"),
+        lambda: os.link(alice / "knowledge" / "handbook" / "prod.key", mine / "key"),
+        lambda: Path(f"/proc/self/fd/{os.open(alice / 'memory', os.O_PATH)}/bob/b.md").read_text(),
+    ):
+        assert refused(attempt) in (errno.EACCES, errno.ENOENT, errno.EXDEV, errno.ENOTEMPTY, errno.ENOTDIR)
+    assert (own_live.store / "tree" / "memory" / "bob" / "b.md").read_text() == "bob's\n"
+    assert sorted(os.listdir(own_live.store / "tree" / "memory" / "bob")) == ["b.md"]
+    os.rename(mine / "own.md", shared / "given.md")
+    assert (shared / "given.md").read_text() == "own\n"
+
+
+def test_a_link_leads_nowhere_that_its_reader_may_not_go(own_live: Live, alice: Path) -> None:
+    (alice / "pad" / "t").mkdir()
+    (alice / "pad" / "t" / "link").symlink_to(alice / "memory" / "bob" / "b.md")
+    assert refused(lambda: (alice / "pad" / "t" / "link").read_text()) == errno.ENOENT
+
+
+def test_a_broken_policy_changes_nothing_and_is_named(own_live: Live, alice: Path) -> None:
+    rule(own_live, '\n[[rule]]\nprincipal = "agent:*"\npath = "**"\nverbs = "fly"\n')
+    fault = eventually("it is named", lambda: own_live.status()["policy"]["fault"])
+    assert "not verbs" in fault
+    assert refused(lambda: (alice / "memory" / "bob" / "b.md").read_text()) == errno.ENOENT
+    assert (alice / "memory" / "shared" / "area" / "x.md").exists()
+    assert any("last good one stays" in line["message"] for line in own_live.errors())
+    assert "cannot be used" in own_live.run("policy", "list")
+
+
+def test_quarantine_is_for_people(own_live: Live, alice: Path) -> None:
+    file = own_live.at / "memory" / "shared" / "poison.md"
+    file.write_text("The capital of the otters is Lontra.\n")
+    assert (alice / "memory" / "shared" / "poison.md").read_text()
+    os.setxattr(file, "user.ctx.quarantined", b"true")
+    assert refused(lambda: (alice / "memory" / "shared" / "poison.md").read_text()) == errno.EACCES
+    question = "search/capital of the otters Lontra/results.jsonl"
+    eventually("people find it", lambda: "poison.md" in (own_live.at / question).read_text())
+    assert "poison.md" not in (alice / question).read_text()
+
+
+def test_a_session_is_bound_to_one_agent(own_live: Live, alice: Path) -> None:
+    client = Client(own_live.store / "run", timeout=10)
+    client.call("join", principal="agent:alice")
+    assert client.call("whoami")["principal"] == "agent:alice"
+    for principal in ("human:root", "agent:bob"):
+        assert refused(lambda name=principal: client.call("join", principal=name)) == errno.EPERM
+    client.call("join", tool="other")
+    assert client.call("whoami")["principal"] == "agent:alice"
+    for method, arguments in (
+        ("mount", {"at": "/tmp/x"}),
+        ("stop", {}),
+        ("forget", {"path": "memory/bob/b.md"}),
+        ("add", {"path": "/etc", "name": "etc", "writable": True, "exclude": []}),
+        ("push", {"name": "x"}),
+        ("status", {}),
+        ("policy", {}),
+        ("decide", {"id": "x", "verdict": "accept"}),
+    ):
+        assert refused(lambda m=method, a=arguments: client.call(m, **a)) == errno.EACCES
+    client.close()
+
+
+def test_an_agent_goes_back_in_its_own_memory(own_live: Live, alice: Path) -> None:
+    at = alice
+    (at / "memory" / "alice").mkdir()
+    (at / "memory" / "alice" / "a.md").write_text("first\n")
+    own_live.run("commit")
+    (at / "memory" / "alice" / "a.md").write_text("second\n")
+    client = Client(own_live.store / "run", timeout=10)
+    client.call("join", principal="agent:alice")
+    assert len(client.call("log", path="memory/alice")) == 2
+    client.call("undo", path="memory/alice/a.md")
+    client.close()
+    assert (at / "memory" / "alice" / "a.md").read_text() == "first\n"
+    past = at / "memory" / "alice" / ".versions" / "a.md"
+    assert len([name for name in os.listdir(past) if name[:4].isdigit()]) == 3
+
+
+def test_the_command_line_decides_and_explains(own_live: Live, alice: Path) -> None:
+    rule(own_live, DENY)
+    denied = own_live.try_run("policy", "check", "agent:alice", "read", "memory/shared/area/x.md")
+    assert (denied.returncode, "deny agent:*" in denied.stdout) == (1, True)
+    allowed = own_live.try_run("policy", "check", "agent:alice", "read", "memory/shared/x.md", "--json")
+    assert json.loads(allowed.stdout)["allowed"]
+    said = own_live.run("policy", "explain", "agent:alice", "memory/alice/.versions/x.md")
+    assert "write  allowed" in said
+    assert own_live.try_run("policy", "check", "alice", "read", "x").returncode == 2
+
+
+def test_an_mcp_session_acts_for_its_agent(own_live: Live, alice: Path) -> None:
+    (own_live.at / "memory" / "bob").mkdir(exist_ok=True)
+    (own_live.at / "memory" / "bob" / "b.md").write_text("bob's\n")
+    calls = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "ctx_read", "arguments": {"path": "memory/bob/b.md"}}},
+        {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "ctx_read", "arguments": {"path": ".ctxfs/whoami"}}},
+    ]  # fmt: skip
+    with subprocess.Popen(
+        own_live.command("mcp", "--as", "agent:alice"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        answers = {}
+        for call in calls:
+            server.stdin.write(json.dumps(call).encode() + b"\n")
+            server.stdin.flush()
+            if "id" in call:
+                answer = json.loads(server.stdout.readline())
+                answers[answer["id"]] = answer
+        server.stdin.close()
+    assert answers[2]["result"]["isError"]
+    assert "bob's" not in json.dumps(answers[2])
+    assert "agent:alice" in answers[3]["result"]["content"][0]["text"]

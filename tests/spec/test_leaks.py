@@ -1,0 +1,388 @@
+"""What an agent may not see has no effect on anything that it can see.
+
+Two stores are alike but for files that the agent may not read. Whatever it asks of both, on the mount, over the socket, through MCP,
+must be answered alike: existence, names, sizes, counts, scores, snippets, versions, errors. Answers that differ are leaks.
+A planted leak shows that each probe would see one: the same probes by somebody who may see the files do differ.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client import Client as McpClient
+
+from ctxfs.daemon.session import connect
+from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.path import Path as TreePath
+from ctxfs.rpc.client import Client
+from ctxfs.rpc.wire import change_to_wire
+from ctxfs.store.layout import Layout
+from mcp_server.server import make_server
+from tests.live import Live
+
+pytestmark = pytest.mark.fuse
+
+AGENT = "agent:mallory"
+WORD = "zanzibar"
+HIDDEN = {
+    "memory/bob/fact/zanzibar.md": "The zanzibar lock opens with otter-7741. Signing keys rotate in zanzibar.\n",
+    "memory/shared/sealed/zanzibar.md": "zanzibar: the signing keys are under the zanzibar mat.\n",
+    "knowledge/handbook/secret/zanzibar.md": "# Zanzibar\n\nRotate the signing keys in zanzibar every day.\n",
+    "human/notes/zanzibar.md": "zanzibar\n",
+}
+RULES = "".join(
+    f'\n[[rule]]\nprincipal = "agent:*"\npath = "{path}"\nverbs = "lrwxa"\neffect = "deny"\n'
+    for path in ("memory/shared/sealed", "knowledge/handbook/secret")
+)
+QUESTIONS = (
+    WORD, "signing keys", "rotate the signing keys", f"+{WORD} keys", f'"{WORD} lock"', f"mode:exact {WORD}", f"mode:words {WORD}",
+    "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]]:
+    """(a store without the hidden files, one with them), mounted for the agent at `mnt` and for a person at `mnt-ada`."""
+    made = []
+    for name in ("without", "with"):
+        live = Live(tmp_path_factory.mktemp(name))
+        made.append(live)
+        live.corpus.mkdir()
+        for file, text in (
+            ("rotation.md", "# Keys\n\nRotate the signing keys every ninety days.\n"),
+            ("deploy.md", "# Deploy\n\nPush to main.\n"),
+        ):
+            (live.corpus / file).write_text(text)
+        live.run("init")
+        config = live.store / "ctxfs.toml"
+        config.write_text(config.read_text() + RULES)
+        live.run("add", str(live.corpus), "--name", "handbook")
+        tree = live.store / "tree"
+        for place, text in (
+            ("memory/shared/known.md", "Signing keys are known to everybody.\n"),
+            ("memory/mallory/own.md", "My own keys.\n"),
+            ("pad/t/x.md", "scratch\n"),
+        ):
+            (tree / place).parent.mkdir(parents=True, exist_ok=True)
+            (tree / place).write_text(text)
+        if name == "with":
+            hide(live)
+        live.run("mount", str(live.at), "--as", AGENT)
+        live.run("mount", str(live.at.parent / "mnt-ada"))
+        live.wait_idle()
+        live.run("commit")
+        live.run("snapshot", "first")
+        for path in HIDDEN if name == "with" else ():
+            if path.startswith("memory/"):
+                with (tree / path).open("a") as file:
+                    file.write(f"Later: {WORD}.\n")
+        live.run("commit")
+        client = Client(live.store / "run", timeout=30)
+        client.call("record", said=[{"kind": "note", "text": "common"}], session="people")
+        if name == "with":
+            client.call("record", said=[{"kind": "note", "text": WORD}], session=WORD)
+        client.close()
+    yield made[0], made[1]
+    for live in made:
+        live.close()
+
+
+def hide(live: Live) -> None:
+    for place, text in HIDDEN.items():
+        area, _, rest = place.partition("/")
+        file = live.corpus / rest.removeprefix("handbook/") if area == "knowledge" else live.store / "tree" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        os.setxattr(file, "user.ctx.tags", b"deploy")
+        if area == "memory":
+            os.setxattr(file, "user.ctx.supersedes", b"memory/shared/known.md")
+
+
+class Asker:
+    """Somebody's way into one store: a mount point, a socket session."""
+
+    def __init__(self, live: Live, at: Path, principal: str) -> None:
+        self.at = at
+        self.live = live
+        self.client = Client(live.store / "run", timeout=30)
+        if principal:
+            self.client.call("join", principal=principal)
+        self.principal = principal
+
+    def close(self) -> None:
+        self.client.close()
+
+    def call(self, method: str, **arguments: object) -> Any:
+        return self.client.call(method, **arguments)
+
+    def change(self, change: Any) -> Any:
+        return self.client.call("apply", change=change_to_wire(change))
+
+    def mcp(self, tool: str, **arguments: object) -> str:
+        session = connect(Layout(self.live.store))
+        if self.principal:
+            session.call("join", principal=self.principal)
+
+        async def call() -> Any:
+            async with McpClient(make_server(session)) as client:
+                return await client.call_tool(tool, arguments)
+
+        try:
+            return "".join(part.text for part in anyio.run(call, backend="trio").content)
+        finally:
+            session.close()
+
+
+PAST = (
+    ".snapshots .snapshots/now .snapshots/now/memory .snapshots/now/memory/shared .snapshots/first/memory memory/.versions "
+    "memory/shared/.versions"
+)
+Probe = Callable[[Asker], Any]
+PROBES: dict[str, Probe] = {}
+
+
+def on_mount(name: str, act: Callable[[Path], Any]) -> None:
+    PROBES[f"mount {name}"] = lambda asker: act(asker.at)
+
+
+def shell(name: str, command: str) -> None:
+    def run(asker: Asker) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=asker.at, capture_output=True, text=True, errors="replace", timeout=60
+        )
+        return f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+
+    PROBES[f"shell {name}"] = run
+
+
+def rpc(name: str, method: str, **arguments: object) -> None:
+    PROBES[f"rpc {name}"] = lambda asker: asker.call(method, **arguments)
+
+
+def opened(path: Path, flags: int) -> str:
+    fd = os.open(path, flags)
+    try:
+        return repr(os.read(fd, 200)) if flags & os.O_ACCMODE != os.O_WRONLY else "open"
+    finally:
+        os.close(fd)
+
+
+shell("find", "find memory knowledge pad human history -not -path 'history/2*' 2>&1 | sort")
+shell("ls -la", "ls -la --time-style=+ . memory memory/shared knowledge/handbook | sed 's/  */ /g'")
+shell("du", "du -ab --apparent-size memory knowledge pad | sort -k2")
+shell("grep -r", f"grep -ri {WORD} memory knowledge pad 2>&1 | sort")
+shell("glob", "echo memory/* memory/*/* knowledge/*/*")
+shell("past", f"ls {PAST} 2>&1")
+shell("control", "ls .ctxfs; cat .ctxfs/whoami; cat .ctxfs/status .ctxfs/errors.jsonl .ctxfs/mounts 2>&1")
+shell("history", "ls -R history 2>&1 | sed 's/[0-9-]\\{10\\}/DAY/g'")
+shell("tar", f"tar cf - memory knowledge 2>&1 | grep -ac {WORD}")
+for path in HIDDEN:
+    parent, name = path.rsplit("/", 1)
+    for what, act in {
+        "stat": lambda at, p=path: str(os.lstat(at / p).st_size),
+        "open": lambda at, p=path: opened(at / p, os.O_RDONLY),
+        "write": lambda at, p=path: opened(at / p, os.O_WRONLY),
+        "truncate": lambda at, p=path: os.truncate(at / p, 0),
+        "chmod": lambda at, p=path: os.chmod(at / p, 0o600),
+        "xattrs": lambda at, p=path: os.listxattr(at / p),
+        "tags": lambda at, p=path: os.getxattr(at / p, "user.ctx.tags"),
+        "sha256": lambda at, p=path: os.getxattr(at / p, "user.ctx.sha256"),
+        "label": lambda at, p=path: os.setxattr(at / p, "user.ctx.kind", b"fact"),
+        "unlink": lambda at, p=path: os.unlink(at / p),
+        "list above": lambda at, p=parent: sorted(os.listdir(at / p)),
+        "rmdir above": lambda at, p=parent: os.rmdir(at / p),
+        "rename out": lambda at, p=path: os.rename(at / p, at / "memory/mallory/stolen.md"),
+        "rename above out": lambda at, p=parent: os.rename(at / p, at / "memory/mallory/stolen"),
+        "link out": lambda at, p=path: os.link(at / p, at / "memory/mallory/stolen.md"),
+        "versions": lambda at, p=parent, n=name: sorted(os.listdir(at / p / ".versions" / n)),
+        "version": lambda at, p=parent, n=name: len((at / p / ".versions" / n / "latest").read_bytes()),
+        "versions from above": lambda at, p=path: sorted(os.listdir(at / ".versions" / p)),
+        "snapshot": lambda at, p=path: (at / ".snapshots" / "now" / p).read_text(),
+        "snapshot stat": lambda at, p=path: os.lstat(at / ".snapshots" / "first" / p).st_size,
+        "asked there": lambda at, p=parent: sorted(os.listdir(at / p / ".search" / WORD)),
+        "through a link": lambda at, p=path: _through_link(at, p),
+        "dots": lambda at, p=path: (at / "pad" / ".." / p).read_text(),
+    }.items():
+        on_mount(f"{what} {path}", act)
+    for method in ("stat", "read", "list", "metadata"):
+        rpc(f"{method} {path}", method, path=path)
+    for method in ("stat", "read", "list", "metadata"):
+        rpc(f"{method} past {path}", method, path=f".snapshots/now/{path}")
+    rpc(f"log {path}", "log", path=path)
+    rpc(f"show {path}", "show", path=path, at="latest")
+    rpc(f"diff {path}", "diff", path=path, old="first", new="latest")
+    rpc(f"blame {path}", "blame", path=path)
+    rpc(f"restore {path}", "restore", path=path, to="1", dry_run=True)
+    rpc(f"undo {path}", "undo", path=path, dry_run=True)
+    for verb, change in {
+        "remove": Remove(TreePath.parse(path)),
+        "label": SetMeta(TreePath.parse(path), "user.ctx.kind", b"fact"),
+        "move": Move(TreePath.parse(path), TreePath.parse("memory/mallory/stolen.md")),
+    }.items():
+        PROBES[f"rpc {verb} {path}"] = lambda asker, c=change: asker.change(c)
+    PROBES[f"rpc pin {path}"] = lambda asker, p=path: asker.call(
+        "context", request={"query": "keys", "budget": 500, "pins": [p]}
+    )["text"]
+    PROBES[f"rpc verify {path}"] = lambda asker, p=path: _verified(asker, p)
+    PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
+    PROBES[f"mcp list {path}"] = lambda asker, p=parent: asker.mcp("ctx_list", path=p)
+for question in QUESTIONS:
+    quoted = question.replace('"', '\\"')
+    rpc(f"search {question}", "search", question=question, limit=100)
+    rpc(f"search below {question}", "search", question=question, below="memory", limit=100)
+    on_mount(f"search {question}", lambda at, q=question: _answers(at / "search" / q))
+    on_mount(f"search below {question}", lambda at, q=question: _answers(at / "memory" / ".search" / q))
+    PROBES[f"rpc context {question}"] = lambda asker, q=question: _context(asker, q)
+    PROBES[f"mcp search {question}"] = lambda asker, q=question: asker.mcp("ctx_search", question=q, limit=50)
+    PROBES[f"mcp context {question}"] = lambda asker, q=question: asker.mcp("ctx_context", question=q, budget=600)
+for filters in ("tag:deploy", "kind:fact", "path:secret", "since:2001-01-01"):
+    rpc(f"find {filters}", "find", filters=filters)
+for pattern in (WORD, "signing keys", ".", "otter-[0-9]+"):
+    rpc(f"grep {pattern}", "grep", pattern=pattern)
+    rpc(f"grep count {pattern}", "grep", pattern=pattern, only="count")
+rpc("log of everything", "log", path="")
+rpc("log of memory", "log", path="memory", changes=True)
+rpc("status", "status")
+rpc("history", "history")
+rpc("snapshots", "snapshots")
+rpc("reviews", "reviews")
+rpc("remotes", "remotes")
+rpc("mountpoints", "mountpoints")
+PROBES["context task"] = lambda asker: _task(asker)
+
+
+def _through_link(at: Path, path: str) -> str:
+    link = at / "pad" / "t" / "link"
+    link.symlink_to(at / path)
+    try:
+        return link.read_text()
+    finally:
+        link.unlink()
+
+
+def _answers(folder: Path) -> list[str]:
+    names = sorted(os.listdir(folder))
+    return [
+        *names,
+        (folder / "results.jsonl").read_text(),
+        (folder / "context.md").read_text(),
+        (folder / "context@200.md").read_text(),
+    ]
+
+
+def _context(asker: Asker, question: str) -> Any:
+    built = asker.call("context", request={"query": question, "budget": 800})
+    manifest = json.loads(built["manifest"])
+    return (
+        built["text"],
+        built["found"],
+        built["notes"],
+        {k: manifest[k] for k in manifest if k not in ("revision", "principal")},
+    )
+
+
+def _verified(asker: Asker, path: str) -> Any:
+    manifest = json.loads(asker.call("context", request={"query": "keys", "budget": 500})["manifest"])
+    for item in manifest["items"]:
+        item["path"], item["sha256"] = path, hashlib.sha256(HIDDEN[path].encode()).hexdigest()
+    found = asker.call("verify_context", manifest=json.dumps(manifest).encode())
+    return found["same"], found["missing"]
+
+
+def _task(asker: Asker) -> Any:
+    task = asker.at / "context" / "leaky"
+    with contextlib.suppress(FileExistsError):
+        task.mkdir()
+    (task / "request.toml").write_text(f'query = "{WORD} signing keys"\nbudget = 900\n')
+    text = (task / "context.md").read_text()
+    manifest = json.loads((task / "manifest.json").read_text())
+    stream = (task / "stream").read_text()
+    (task / "response.md").write_text(f"The {WORD} lock opens with otter-7741.\n")
+    evaluation = json.loads((task / "evaluation.json").read_text())
+    asker.change(Remove(TreePath.parse("context/leaky")))
+    return (
+        text,
+        len(manifest["items"]),
+        manifest["excluded" if "excluded" in manifest else "items"],
+        stream,
+        evaluation["claims"],
+    )
+
+
+def observe(probe: Probe, asker: Asker) -> str:
+    """What a probe tells, without what differs between any two stores."""
+    try:
+        told = probe(asker)
+    except OSError as error:
+        told = f"{errno.errorcode.get(error.errno or 0, error.errno)} {error.strerror}"
+    except Exception as error:  # a CommandError tells something too
+        told = f"{type(error).__name__} {getattr(error, 'message', error)}"
+    text = (
+        told
+        if isinstance(told, str)
+        else json.dumps(
+            told, default=lambda data: data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+        )
+    )
+    text = text.replace(str(asker.live.store.parent), "STORE")
+    text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|s-[0-9a-f]{8}", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[T_ ]\d\d[:-]\d\d[:-]\d\d[.\d]*(Z|\+00:00)?", "TIME", text)
+    return re.sub(r"\b1[0-9]{18}\b|\"seq\": \d+|\d{9,}\.\d+", "N", text)
+
+
+@pytest.fixture(scope="module")
+def askers(pair: tuple[Live, Live]) -> Iterator[tuple[Asker, Asker]]:
+    without, with_them = (Asker(live, live.at, AGENT) for live in pair)
+    yield without, with_them
+    without.close()
+    with_them.close()
+
+
+def test_there_are_many_surfaces() -> None:
+    assert len(PROBES) >= 200
+    kinds = {re.sub(r" (memory|knowledge|human)/\S+$", "", name) for name in PROBES}
+    assert len(kinds) >= 40
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_nothing_tells_of_what_may_not_be_seen(name: str, askers: tuple[Asker, Asker]) -> None:
+    without, with_them = (observe(PROBES[name], asker) for asker in askers)
+    assert with_them == without
+
+
+# What a person's probes cannot tell apart: the same for both stores by their nature, or about folders of the person's own.
+BLIND = re.compile(
+    r"rpc (remotes|mountpoints|reviews|snapshots)|.*author:|.*(human|knowledge)/|(mount|rpc) search below path:secret"
+)
+CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
+
+
+def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
+    """By a person, who may see everything, the probes do tell the two stores apart, but for those that are named above."""
+    with contextlib.ExitStack() as stack:
+        one, two = (
+            stack.enter_context(contextlib.closing(Asker(live, live.at.parent / "mnt-ada", ""))) for live in pair
+        )
+        looks = {name: probe for name, probe in PROBES.items() if not any(word in name for word in CHANGES)}
+        blind = [name for name, probe in looks.items() if observe(probe, one) == observe(probe, two)]
+    assert [name for name in blind if not BLIND.match(name)] == []
+
+
+def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> None:
+    ada = pair[1].at.parent / "mnt-ada"
+    for path, text in HIDDEN.items():
+        assert (ada / path).read_text().startswith(text)
+    assert shutil.which("bash")
+    with contextlib.closing(Asker(pair[1], ada, "")) as asker:
+        asker.change(MakeDir(TreePath.parse("pad/by-people")))
+        asker.change(Put(TreePath.parse("pad/by-people/x"), b"x"))
