@@ -5,6 +5,7 @@ joins it.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from ctxfs.fuse.invalidate import Invalidator, Notifier
 from ctxfs.fuse.loop import make_loop
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.state import State
-from ctxfs.model.errors import CommandError
+from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.async_client import AsyncClient, RemoteTree
@@ -60,6 +61,8 @@ class MountProcess:
             principal,
             self._journal,
         )
+        # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
+        self._bound = False
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
 
@@ -99,6 +102,7 @@ class MountProcess:
                 self._nursery = nursery
                 nursery.start_soon(self._client.run)
                 await self._join(started)
+            self._bound = False
             log.warning("the daemon went away; files on disk are still served")
             self._loop.run_soon(self._lost)
 
@@ -130,6 +134,7 @@ class MountProcess:
         try:
             principal = self._arguments["principal"]
             await self._client.call("join", principal=principal, session=self._session, tool="mount")
+            self._bound = True
             await self._client.call("mounted", at=self._at, principal=principal, pid=os.getpid())
             shape = await self._client.call("watch")
         except OSError:
@@ -141,6 +146,8 @@ class MountProcess:
             self._loop.run_soon(self._joined, shape)
 
     async def _call(self, method: str, **arguments: object) -> Any:
+        if not self._bound:
+            raise path_error(errno.EIO, arguments.get("path", ""), "the ctxfs daemon is not there yet")
         return await self._client.call(method, **arguments)
 
     def _pushed(self, topic: str, value: Any) -> None:

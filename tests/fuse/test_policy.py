@@ -72,6 +72,13 @@ def rule(live: Live, text: str) -> None:
     os.replace(new, config)
 
 
+def answers(file: Path) -> bool:
+    try:
+        return bool(file.read_text())
+    except OSError:
+        return False
+
+
 def refused(attempt: Callable[[], object]) -> int:
     with pytest.raises(OSError) as found:
         attempt()
@@ -199,17 +206,34 @@ def test_a_session_is_bound_to_one_agent(own_live: Live, alice: Path) -> None:
 def test_an_agent_goes_back_in_its_own_memory(own_live: Live, alice: Path) -> None:
     at = alice
     (at / "memory" / "alice").mkdir()
-    (at / "memory" / "alice" / "a.md").write_text("first\n")
+    (at / "memory" / "alice" / "back.md").write_text("first\n")
     own_live.run("commit")
-    (at / "memory" / "alice" / "a.md").write_text("second\n")
+    (at / "memory" / "alice" / "back.md").write_text("second\n")
     client = Client(own_live.store / "run", timeout=10)
     client.call("join", principal="agent:alice")
-    assert len(client.call("log", path="memory/alice")) == 2
-    client.call("undo", path="memory/alice/a.md")
+    assert len(client.call("log", path="memory/alice/back.md")) == 2
+    client.call("undo", path="memory/alice/back.md")
     client.close()
-    assert (at / "memory" / "alice" / "a.md").read_text() == "first\n"
-    past = at / "memory" / "alice" / ".versions" / "a.md"
+    assert (at / "memory" / "alice" / "back.md").read_text() == "first\n"
+    past = at / "memory" / "alice" / ".versions" / "back.md"
     assert len([name for name in os.listdir(past) if name[:4].isdigit()]) == 3
+
+
+def test_a_daemon_that_is_started_again_knows_at_once_who_asks(own_live: Live, alice: Path) -> None:
+    own_live.run("commit")
+    hidden = alice / ".snapshots" / "now" / "memory" / "bob" / "b.md"
+    seen = []
+    for _ in range(3):
+        os.kill(own_live.daemon_pid(), 9)
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            try:
+                seen.append(hidden.read_text())
+            except OSError as error:
+                assert error.errno in (errno.ENOENT, errno.EIO)
+        eventually("the daemon is back", lambda: answers(alice / ".ctxfs" / "whoami"))
+    assert seen == []
+    assert (alice / ".ctxfs" / "whoami").read_text() == "agent:alice\n"
 
 
 def test_the_command_line_decides_and_explains(own_live: Live, alice: Path) -> None:
