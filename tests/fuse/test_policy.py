@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from ctxfs.fuse.process import MountProcess
 from ctxfs.rpc.client import Client
 from tests.live import Live, eventually, make_corpus
 
@@ -271,3 +273,22 @@ def test_an_mcp_session_acts_for_its_agent(own_live: Live, alice: Path) -> None:
     assert answers[2]["result"]["isError"]
     assert "bob's" not in json.dumps(answers[2])
     assert "agent:alice" in answers[3]["result"]["content"][0]["text"]
+
+
+def test_nothing_is_asked_on_a_connection_that_has_not_said_for_whom(tmp_path: Path) -> None:
+    places = {name: str(tmp_path / name) for name in ("run", "at", "store", "journal")}
+    process = MountProcess(
+        {**places, "principal": "agent:alice", "loop": "plain", "cache_seconds": 1.0, "allow_other": False},
+        lambda _: None,
+    )
+    asked = []
+
+    async def call(method: str, **arguments: object) -> None:
+        asked.append(method)
+
+    process._client.call = call  # type: ignore[method-assign]
+    assert refused(lambda: trio.run(process._call, "read")) == errno.EIO
+    assert asked == []
+    process._bound = True
+    trio.run(process._call, "read")
+    assert asked == ["read"]
