@@ -66,7 +66,7 @@ bench: system system-test $(VENV)/.ready model ## The mount, search, versions an
 	$(BIN)/python -m benchmarks.following
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.scale
-	$(BIN)/python -m benchmarks.policy
+	$(BIN)/python -m benchmarks.policy --mount
 	$(BIN)/python -m benchmarks.contexts
 	$(BIN)/python -m benchmarks.groundedness
 

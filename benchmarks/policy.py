@@ -1,4 +1,4 @@
-"""What a decision costs: `python -m benchmarks.policy [--rules 200]`.
+"""What a decision costs: `python -m benchmarks.policy [--rules 200] [--mount]`.
 
 Rules of the kinds that people write (areas of agents, denials of single files, patterns, groups) beside the defaults; paths of
 real depth.
@@ -6,11 +6,14 @@ Cold: a path that was not asked about before; cached: one that was. Compiling ha
 """
 
 import argparse
+import contextlib
+import os
 import statistics
 import time
 import tomllib
 
-from benchmarks.harness import report
+from benchmarks.corpus import make_corpus
+from benchmarks.harness import Bench, bench, interleaved, report, timed
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.decide import Policy
@@ -37,6 +40,8 @@ def make_rules(count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", type=int, default=200)
+    parser.add_argument("--mount", action="store_true", help="also what the mount of an agent costs, and a revoke")
+    parser.add_argument("--files", type=int, default=10_000)
     arguments = parser.parse_args()
     rules, groups = parse_policy(tomllib.loads(make_rules(arguments.rules)), "made up")
     policy, alice, now = Policy((*default_rules(), *rules), groups), Principal("agent", "alice"), time.time_ns()
@@ -55,6 +60,52 @@ def main() -> None:
             f"{statistics.median(times) / 1000:.2f} / {statistics.quantiles(times, n=100)[98] / 1000:.2f} µs"
         )
     report(rows)
+    if arguments.mount:
+        with bench() as made:
+            report(on_a_mount(made, arguments.files, make_rules(arguments.rules)))
+
+
+def on_a_mount(made: Bench, files: int, rules: str) -> dict[str, object]:
+    """The same tree mounted for a person, whom no rule restricts, and for an agent, in turns; and how fast a revoke reaches it."""
+    make_corpus(made.corpus, files)
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false") + rules)
+    made.ctxfs("add", str(made.corpus), "--name", "corpus")
+    agents = made.at.parent / "mnt-agent"
+    made.ctxfs("mount", str(made.at))
+    made.ctxfs("mount", str(agents), "--as", "agent:alice")
+    made.wait(300, lambda index: index["state"] == "idle")
+    rg = ["rg", "-c", "import", "--no-ignore", "--hidden", "-j", "2"]
+    free, ruled = ([*rg, str(at / "knowledge" / "corpus")] for at in (made.at, agents))
+    timed(free), timed(ruled)
+    found = interleaved(9, free=lambda: timed(free), ruled=lambda: timed(ruled))
+    rows: dict[str, object] = {
+        "rg -c import, warm": f"{found['ruled'] / found['free']:.3f} × no policy"
+        f" ({found['ruled'] * 1000:.0f} / {found['free'] * 1000:.0f} ms)",
+    }
+    times, text = [], config.read_text()
+    denial = '\n[[rule]]\nprincipal = "agent:*"\npath = "knowledge/corpus"\nverbs = "lrwxa"\neffect = "deny"\n'
+    for _ in range(10):
+        config.write_text(text)
+        while not (agents / "knowledge" / "corpus").exists():
+            time.sleep(0.01)
+        file = next(
+            path for path in (agents / "knowledge" / "corpus").rglob("*") if path.is_file() and path.stat().st_size
+        )
+        fd = os.open(file, os.O_RDONLY)
+        os.pread(fd, 1, 0)
+        config.write_text(text + denial)
+        start = time.perf_counter()
+        with contextlib.suppress(OSError):
+            while os.pread(fd, 1, 0):
+                pass
+        times.append(time.perf_counter() - start)
+        os.close(fd)
+    rows["a revoke reaches an open file after, median / most"] = (
+        f"{statistics.median(times) * 1000:.0f} / {max(times) * 1000:.0f} ms"
+    )
+    return rows
 
 
 if __name__ == "__main__":

@@ -259,7 +259,8 @@ def test_what_was_edited_while_no_daemon_ran_is_recovered_at_the_start(own_live:
 def test_versions_say_whose_they_are(own_live: Live) -> None:
     live = own_live
     live.run("mount", str(live.at.parent / "mnt-alice"), "--as", "agent:alice")
-    alice = live.at.parent / "mnt-alice" / "memory" / "shared" / "by-alice.md"
+    alice = live.at.parent / "mnt-alice" / "memory" / "alice" / "by-alice.md"
+    alice.parent.mkdir()
     alice.write_text("x")
     (live.at / "memory" / "shared" / "by-root.md").write_text("y")
     live.run("commit")
@@ -267,13 +268,13 @@ def test_versions_say_whose_they_are(own_live: Live) -> None:
         v["subject"].split("/")[-1]: v["principal"] for v in json.loads(live.run("log", "memory", "-n", "2", "--json"))
     }
     assert who == {"by-alice.md": "agent:alice", "by-root.md": "human:root"}
-    assert os.getxattr(live.at / "memory" / "shared" / "by-alice.md", "user.ctx.author") == b"agent:alice"
-    (live.at / "memory" / "shared" / "by-alice.md").write_text("changed by root")
+    assert os.getxattr(live.at / "memory" / "alice" / "by-alice.md", "user.ctx.author") == b"agent:alice"
+    (live.at / "memory" / "alice" / "by-alice.md").write_text("changed by root")
     refused = live.try_run("undo", "--principal", "agent:alice")
     assert refused.returncode == 1
-    assert "memory/shared/by-alice.md" in refused.stderr
-    live.run("undo", "memory/shared/by-alice.md")
-    assert (live.at / "memory" / "shared" / "by-alice.md").read_text() == "x"
+    assert "memory/alice/by-alice.md" in refused.stderr
+    live.run("undo", "memory/alice/by-alice.md")
+    assert (live.at / "memory" / "alice" / "by-alice.md").read_text() == "x"
 
 
 def test_attributes_are_checked_by_the_kernel_s_rules(live: Live, place: Path) -> None:
@@ -315,12 +316,13 @@ def test_attributes_are_checked_by_the_kernel_s_rules(live: Live, place: Path) -
 def test_people_alone_set_trust(own_live: Live) -> None:
     live = own_live
     live.run("mount", str(live.at.parent / "mnt-alice"), "--as", "agent:alice")
-    file = live.at.parent / "mnt-alice" / "memory" / "shared" / "x.md"
+    file = live.at.parent / "mnt-alice" / "memory" / "alice" / "x.md"
+    file.parent.mkdir()
     file.write_text("one")
     for name, value in (("trust", b"trusted"), ("frozen", b"true"), ("quarantined", b"false")):
         assert code_of(lambda name=name, value=value: os.setxattr(file, f"user.ctx.{name}", value)) == errno.EPERM
     os.setxattr(file, "user.ctx.kind", b"fact")
-    os.setxattr(live.at / "memory" / "shared" / "x.md", "user.ctx.trust", b"trusted")
+    os.setxattr(live.at / "memory" / "alice" / "x.md", "user.ctx.trust", b"trusted")
 
 
 def test_attributes_of_an_open_file_are_those_of_the_file(live: Live, place: Path) -> None:
