@@ -218,6 +218,10 @@ class BackedFiles:
         found = os.fstat(fd)
         version = attributes.version_of(found)
         keep = node.cached == version
+        # What is as it was when it was last read was not in quarantine: attributes change the version.
+        if not keep and self._is_kept_from(fd, flags):
+            os.close(fd)
+            raise path_error(errno.EACCES, node.path, "it is in quarantine")
         node.cached = None if flags & os.O_ACCMODE else version
         self._remember(fd, node)
         if flags & os.O_TRUNC:
@@ -346,13 +350,13 @@ class BackedFiles:
         access = flags & os.O_ACCMODE
         verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
         self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
-        if verb & Verb.READ and self._state.principal.kind != "human" and self._is_quarantined(node):
-            raise path_error(errno.EACCES, node.path, "it is in quarantine")
 
-    def _is_quarantined(self, node: Node) -> bool:
-        place, follow = self._xattr_place(node)
+    def _is_kept_from(self, fd: int, flags: int) -> bool:
+        """True for a file in quarantine that an agent would read."""
+        if self._state.free or self._state.principal.kind == "human" or flags & os.O_ACCMODE == os.O_WRONLY:
+            return False
         try:
-            return os.getxattr(place, QUARANTINED, follow_symlinks=follow) == b"true"
+            return os.getxattr(fd, QUARANTINED) == b"true"
         except OSError:
             return False  # no such attribute, or none at all on this file system
 
