@@ -11,7 +11,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
-from tests.live import Live
+from tests.live import Live, eventually
 
 pytestmark = pytest.mark.fuse
 
@@ -19,6 +19,13 @@ pytestmark = pytest.mark.fuse
 @pytest.fixture
 def day(live: Live) -> Path:
     return live.at / "history" / datetime.now(UTC).date().isoformat()
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def records(file: Path) -> list[dict[str, object]]:
@@ -112,7 +119,7 @@ def test_every_load_and_replacement_is_in_the_history(live: Live) -> None:
     task = live.at / "context" / "remembered-loads"
     task.mkdir()
     (task / "request.toml").write_text('query = "rotate the signing keys"\nbudget = 600\n')
-    (task / "context.md").read_text()
+    eventually("the context is there", lambda: text_of(task / "context.md"))
     (task / "stream").read_text()
     (task / "delta.md").read_text()
     client = Client(live.store / "run", timeout=10)
