@@ -19,6 +19,7 @@ from typing import Any
 
 from ctxfs.history.chain import FORGOTTEN, Fault, Link, Verified, body_of, chained, parse_record, tombstone, verify
 from ctxfs.model.errors import invalid, not_found
+from ctxfs.store.config import replace_file
 
 _HEAD = "head"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -162,7 +163,7 @@ class HistoryLog:
                 if name >= day.isoformat():
                     continue
                 for file in sorted((self._folder / name).glob(f"*{SUFFIX}")):
-                    self._write_whole(file.with_name(file.name + _PACKED), gzip.compress(file.read_bytes(), mtime=0))
+                    replace_file(file.with_name(file.name + _PACKED), gzip.compress(file.read_bytes(), mtime=0))
                     file.unlink()
                     packed += 1
         return packed
@@ -170,23 +171,9 @@ class HistoryLog:
     def _replace(self, day: str, session: str, data: bytes) -> None:
         file = self._folder / day / f"{session}{SUFFIX}"
         if file.exists():
-            self._write_whole(file, data)
+            replace_file(file, data)
         else:
-            self._write_whole(file.with_name(file.name + _PACKED), gzip.compress(data, mtime=0))
-
-    @staticmethod
-    def _write_whole(file: HostPath, data: bytes) -> None:
-        temporary = file.with_name(f".{file.name}.new")
-        with open(temporary, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            replace_file(file.with_name(file.name + _PACKED), gzip.compress(data, mtime=0))
 
     # reading
 

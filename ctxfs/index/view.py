@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -27,7 +26,7 @@ from ctxfs.index.query import Query
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.weighing import Statistics, Units, Weigher
-from ctxfs.index.words import FIELDS, Words, author_terms, break_up
+from ctxfs.index.words import FIELDS, Words, author_terms, break_up, rarity_of
 from ctxfs.model.path import Path
 
 _FEW = 50
@@ -222,8 +221,7 @@ class IndexView:
         """The inverse document frequency of a term among what is seen."""
         if self._sight is None:
             return self.words.rarity(term)
-        total, having = self._sight.makeup.units, self._having_seen("text", term)
-        return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+        return rarity_of(self._sight.makeup.units, self._having_seen("text", term))
 
     def _take_note(self) -> None:
         """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""

@@ -279,8 +279,7 @@ class Words:
     def rarity(self, term: str) -> float:
         """The inverse document frequency that BM25 gives a term, as of the last refresh."""
         searcher = self._searcher
-        total, having = searcher.num_docs, searcher.doc_freq("text", term)
-        return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+        return rarity_of(searcher.num_docs, searcher.doc_freq("text", term))
 
     def having(self, field: str, term: str) -> int:
         """How many living chunks have a term in a field, as of the last refresh: what was deleted is not counted."""
@@ -369,6 +368,11 @@ class Words:
         if len(terms) == 1:
             return self._any_field(terms[0])
         return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
+
+
+def rarity_of(total: int, having: int) -> float:
+    """The inverse document frequency of BM25, of a term that `having` of `total` units have."""
+    return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
 
 
 def telling_words(words: Sequence[str]) -> Sequence[str]:

@@ -7,7 +7,7 @@ An allowing pattern means what it matches; a denying one also everything below.
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntFlag
@@ -218,8 +218,3 @@ def parse_allowance(text: str) -> Rule:
     if not colon:
         raise CommandError(f"'{text}' is not PATTERN:VERBS", "such as 'memory/alice/**:rw'", 2)
     return Rule("*", parse_pattern(path, "--allow"), parse_verbs(verbs, "--allow"), "allow", "token")
-
-
-def principals_of(rules: Sequence[Rule]) -> frozenset[str]:
-    """Everybody whom rules name."""
-    return frozenset(rule.principal for rule in rules)

@@ -241,10 +241,15 @@ def remove_source(config: HostPath, name: str) -> bool:
 
 
 def replace_text(file: HostPath, text: str) -> None:
+    """`replace_file` for text."""
+    replace_file(file, text.encode("utf-8"))
+
+
+def replace_file(file: HostPath, data: bytes) -> None:
     """Replace a small file so that a crash leaves the old or the new one, never half."""
     temporary = file.with_name(f".{file.name}.new")
-    with open(temporary, "w", encoding="utf-8") as out:
-        out.write(text)
+    with open(temporary, "wb") as out:
+        out.write(data)
         out.flush()
         os.fsync(out.fileno())
     os.replace(temporary, file)
