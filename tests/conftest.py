@@ -1,12 +1,22 @@
 """Fixtures: a corpus, stores, and one daemon with a real mount that most mount tests share."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ctxfs.fuse.mounting import clear_dead, dead_mounts
 from ctxfs.store.layout import Layout, create_store
 from tests.live import Live, make_corpus
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers() -> None:
+    """A run that was killed, its daemons with it, leaves dead mounts in its temporary folders, and `ctxfs doctor` says so."""
+    for at in dead_mounts():
+        if at.is_relative_to(tempfile.gettempdir()):
+            clear_dead(at)
 
 
 @pytest.fixture

@@ -170,19 +170,9 @@ def _check_disk(store: str | None) -> str:
 
 
 def _check_mounts(store: str | None) -> str:
-    from ctxfs.fuse.mounting import is_dead
+    from ctxfs.fuse.mounting import dead_mounts
 
-    dead = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            left, _, right = line.partition(" - ")
-            if right.startswith("fuse.ctxfs "):
-                from pathlib import Path as HostPath
-
-                at = left.split(" ", 5)[4]
-                if is_dead(HostPath(at)):
-                    dead.append(at)
-    if dead:
+    if dead := dead_mounts():
         raise CommandError(f"a dead mount is left at {dead[0]}", f"ctxfs unmount {dead[0]}")
     return "no dead mounts"
 

@@ -75,6 +75,7 @@ class _Packing:
         self._used = Counter[str]()
         self._left = limits.budget - count(render(()))
         self._counted = [1, 1]  # tokens, characters of the pieces that have been counted
+        self._tokens: dict[str, int] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Pins, then what kinds have reserved, then the rest by value."""
@@ -124,7 +125,9 @@ class _Packing:
 
     def _cost(self, piece: Piece) -> int:
         header = 0 if piece.path in self._opened else self._count(piece.path) + _HEADER_TOKENS
-        tokens = self._count(piece.text)
+        tokens = self._tokens.get(piece.text)
+        if tokens is None:
+            tokens = self._tokens[piece.text] = self._count(piece.text)
         self._counted[0] += tokens
         self._counted[1] += len(piece.text)
         return tokens + self._count(piece.heading) + _CITATION_TOKENS + header

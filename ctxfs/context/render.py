@@ -108,8 +108,11 @@ def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose
         return False
     trail = f" {piece.heading}" if piece.heading else ""
     lines.append(f"\n[{number}:{piece.first}-{piece.last}]{day}{printable(trail)}")
-    fence = _fence(piece.text)
-    lines.append(f"{fence}\n{printable(piece.text)}\n{fence}" if _is_code(piece.path) else printable(piece.text))
+    text = printable(piece.text)
+    if _is_code(piece.path):
+        fence = _fence(text)
+        text = f"{fence}\n{text}\n{fence}"
+    lines.append(text)
     return True
 
 
@@ -214,6 +217,8 @@ def _is_code(path: str) -> bool:
 
 def _fence(text: str) -> str:
     """A fence longer than any in the text, so that a piece cannot end its own block."""
+    if "```" not in text:
+        return "```"
     longest = 2
     for line in text.splitlines():
         stripped = line.lstrip()

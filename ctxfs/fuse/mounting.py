@@ -69,6 +69,13 @@ def is_dead(at: HostPath) -> bool:
     return False
 
 
+def dead_mounts() -> list[HostPath]:
+    """Mount points of ctxfs behind which there is no process."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        ours = [line.split(" ", 5)[4] for line in table if line.partition(" - ")[2].startswith("fuse.ctxfs ")]
+    return [at for at in map(HostPath, map(_unescape, ours)) if is_dead(at)]
+
+
 def clear_dead(at: HostPath) -> None:
     """Take a dead mount away."""
     done = subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True, text=True)

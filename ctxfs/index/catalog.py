@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctxfs.index.chunks import Chunk
 from ctxfs.index.embeddings import Embeddings
@@ -72,9 +72,8 @@ class FileRow:
         return self.size, self.mtime_ns, self.inode, self.ctime_ns
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """A chunk with what a hit needs to say about its file."""
+class ChunkRow(NamedTuple):
+    """A chunk with what a hit needs to say about its file. A tuple: hundreds are made for a question."""
 
     id: int
     path: str
@@ -344,7 +343,7 @@ class Catalog(Derived):
             chunks,
         )
         return {
-            row[0]: ChunkRow(row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:])  # type: ignore[call-arg]  # mypy cannot see the row's width
+            row[0]: ChunkRow._make((row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:]))
             for row in rows
         }
 

@@ -215,6 +215,14 @@ class ChunkFacts:
         at = at[self._columns["vector"][at] >= 0]
         return self._columns["chunk"][at], self._columns["file"][at], self._columns["vector"][at]
 
+    def living_vectors(self, hidden: frozenset[int] = frozenset()) -> Numbers:
+        """The vectors of living chunks that are not of `hidden` files, in order and each once."""
+        rows = self._alive[: self._rows] & (self._column("vector") >= 0)
+        if hidden:
+            rows &= ~np.isin(self._column("file"), np.fromiter(hidden, dtype=np.int64))
+        living: Numbers = np.unique(self._column("vector")[rows])
+        return living
+
     def chunks_with(self, vectors: Numbers) -> tuple[Numbers, Numbers]:
         """(chunk, place in `vectors` of its vector) of the living chunks that have one of `vectors`.
 

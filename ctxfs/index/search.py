@@ -476,23 +476,31 @@ def _nearest(
     view: IndexView, vector: Vectors, query: Query, below: Path, pool: int, exact: bool
 ) -> list[tuple[int, float]]:
     """(chunk, cosine) of the nearest that pass the filters."""
+    import numpy as np
+
     assert view.vectors is not None
+
+    def nearest(most: int) -> list[tuple[int, float]]:
+        assert view.vectors is not None
+        if exact:
+            return _with_chunks(view, view.vectors.search_among(vector, view.living_vectors(), most))
+        return _with_chunks(view, view.vectors.search(vector, most))
+
     passing = view.passing(query, below)
     if passing is None:
-        return _with_chunks(view, view.vectors.search(vector, pool, exact=exact))[:pool]
+        return nearest(pool)[:pool]
     if passing.count > _NARROW:
-        wide = max(pool, min(_WIDEST, _PASSING * len(view.facts) // passing.count))
-        nearest = _with_chunks(view, view.vectors.search(vector, wide, exact=exact))
-        allowed = passing.among([chunk for chunk, _ in nearest])
-        scored = [pair for pair in nearest if pair[0] in allowed]
+        wide = nearest(max(pool, min(_WIDEST, _PASSING * len(view.facts) // passing.count)))
+        allowed = passing.among([chunk for chunk, _ in wide])
+        scored = [pair for pair in wide if pair[0] in allowed]
         if len(scored) >= _ENOUGH or passing.listed is None:
             return scored[:pool]
     assert passing.listed is not None
     _, _, vectors = view.facts.vectors_of(passing.listed)
-    nearest = _with_chunks(view, view.vectors.search_among(vector, vectors, pool))
+    among = _with_chunks(view, view.vectors.search_among(vector, np.unique(vectors), pool))
     # A vector may be that of other chunks too, which do not pass.
-    allowed = passing.among([chunk for chunk, _ in nearest])
-    return [pair for pair in nearest if pair[0] in allowed][:pool]
+    allowed = passing.among([chunk for chunk, _ in among])
+    return [pair for pair in among if pair[0] in allowed][:pool]
 
 
 def _with_chunks(view: IndexView, found: Found) -> list[tuple[int, float]]:

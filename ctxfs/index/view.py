@@ -90,6 +90,7 @@ class IndexView:
         self._sights: OrderedDict[Hashable, _Sight] = OrderedDict()
         self._sight: _Sight | None = None
         self._makeup: Makeup | None = None
+        self._living: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
         self._at_hand: dict[int, ChunkRow] = {}  # read for the question that is being answered
         self._weigher = Weigher(dict(FIELDS), self.words.terms)
         self.take_up(None)
@@ -121,6 +122,7 @@ class IndexView:
             raise DamagedIndex("words: they are gone")
         self._passing.clear()
         self._sights.clear()
+        self._living.clear()
         self._makeup = None
         self.facts.load(self.catalog)
         self.model = self.catalog.embeddings.serving
@@ -253,6 +255,14 @@ class IndexView:
         listed = self.words.matching(query, below, _MOST_LISTED)
         known = set(listed)
         return Passing(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
+
+    def living_vectors(self) -> npt.NDArray[np.int64]:
+        """The vectors of what is seen, in order and each once. Kept until the next commit."""
+        if self.hidden not in self._living:
+            self._living[self.hidden] = self.facts.living_vectors(self.hidden)
+            if len(self._living) > _READERS_KEPT:
+                self._living.popitem(last=False)
+        return self._living[self.hidden]
 
     def weigh(
         self, own: Collection[int], near: Collection[int], terms: Sequence[str]

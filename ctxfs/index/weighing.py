@@ -7,8 +7,7 @@ what lives. The formula is the word index's own: Robertson and Zaragoza 2009, th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from ctxfs.index.catalog import ChunkRow
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.facts import Makeup
 from ctxfs.index.reading import SMALL_UNIT, ranks_with_neighbours
+from ctxfs.index.splitting import SplitTexts, split_texts
 from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
@@ -27,6 +27,7 @@ _PLACES = 9  # decimals: sums in another order differ only behind them
 _NAME_WORDS = 3.0
 _PATH_WORDS = 6.0
 _MOST_WORDS = 200_000
+_STEM_KEEPS = 2  # letters that no stem changes
 
 Counts = npt.NDArray[np.float64]
 
@@ -76,7 +77,7 @@ class Weigher:
         """
         if not units.rows or not terms:
             return {}, {}
-        text = self._counted(split_words(row.text for row in units.rows), terms)
+        text = self._counted(split_texts([row.text for row in units.rows]), terms)
         scores = self._own(units, text, terms, known)
         by_own = {row.id: score for row, score in zip(units.rows, scores.tolist(), strict=True) if row.id in own}
         if not near:
@@ -102,11 +103,8 @@ class Weigher:
 
     def _names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
         """(how often each has each term, how many words each has)."""
-        apart = split_words(texts)
-        lengths = np.array(
-            [part.count(" ") + 1 for part in " ".join(apart.split()).split(f" {BREAK} ")], dtype=np.float64
-        )
-        return self._counted(apart, terms), lengths if len(lengths) == len(texts) else np.ones(len(texts))
+        split = split_texts(texts)
+        return self._counted(split, terms), split.lengths
 
     def _near(
         self,
@@ -120,7 +118,7 @@ class Weigher:
         said, lengths = text.copy(), units.lengths.copy()
         if large:  # of a large neighbour only the start is near
             starts = [units.rows[at].text[:SMALL_UNIT] for at in large]
-            said[large] = self._counted(split_words(starts), terms)
+            said[large] = self._counted(split_texts(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
         chunks = np.array([row.id for row in units.rows], dtype=np.int64)
         files = units.files
@@ -150,20 +148,16 @@ class Weigher:
         part: Counts = self._fields.get(field, 1.0) * rarity * counts * (_K1 + 1) / (counts + room)
         return part
 
-    def _counted(self, texts: str, terms: Sequence[str]) -> Counts:
-        """How often each of `texts`, as `split_words` makes them, has each of `terms` [text, term]."""
-        words = texts.split()
-        self._learn(set(words), terms)
+    def _counted(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
+        """How often each text has each of `terms` [text, term]."""
+        found = texts.beginning_with({term[:_STEM_KEEPS] for term in terms})
+        self._learn({word for _, word in found}, terms)
         columns = {word: column for column, term in enumerate(terms) for word in self._words.get(term, ())}
-        wanted = frozenset((*columns, BREAK))
-        row, counts = 0, np.zeros((words.count(BREAK) + 1, len(terms)))
-        for word in words:
-            if word in wanted:
-                if word == BREAK:
-                    row += 1
-                else:
-                    counts[row, columns[word]] += 1
-        return counts
+        counts = [[0.0] * len(terms) for _ in range(texts.count)]
+        for text, word in found:
+            if (column := columns.get(word)) is not None:
+                counts[text][column] += 1
+        return np.array(counts)
 
     def _learn(self, vocabulary: set[str], terms: Sequence[str]) -> None:
         """Which words of a vocabulary become the terms: only those that begin as they do can."""
@@ -180,33 +174,3 @@ class Weigher:
         self._met.update(new)
         for word, stem in zip(new, stems, strict=True):
             self._words.setdefault(stem, []).append(word)
-
-
-def split_words(texts: Iterable[str]) -> str:
-    """Texts in small letters, their words apart and a BREAK between them: `getFile_name` is `get file name`.
-
-    Not quite what the word index holds (whole identifiers are left out, runs of CJK stay as they are), but the same for every index.
-    """
-    plain = (text if text.isascii() else _NO_WORD.sub(" ", text) for text in texts)
-    whole = _BREAK_BYTES.join(text.encode("utf-8", "surrogatepass").translate(_NO_BREAK) for text in plain)
-    kinds = np.frombuffer(whole.translate(_KINDS), dtype=np.uint8)
-    # Before a capital that follows a small letter or a digit.
-    capitals = np.flatnonzero((kinds[1:] == _CAPITAL) & (kinds[:-1] == _LETTER)) + 1
-    apart = np.insert(np.frombuffer(whole.translate(_SMALL), dtype=np.uint8), capitals, ord(" ")).tobytes()
-    return apart.decode("utf-8", "surrogatepass").lower()
-
-
-BREAK = "\x01"
-_BREAK_BYTES = b" \x01 "
-_STEM_KEEPS = 2  # letters that no stem changes
-_NO_WORD = re.compile(r"[^\w]+")
-_OTHER, _LETTER, _CAPITAL = 0, 1, 2
-_NO_BREAK = bytes(ord(" ") if code == 1 else code for code in range(256))
-_KINDS = bytes(
-    (_CAPITAL if chr(code).isupper() else _LETTER) if code < 128 and chr(code).isalnum() else _OTHER
-    for code in range(256)
-)
-_SMALL = bytes(
-    code if code > 127 or code == 1 else ord(chr(code).lower()) if chr(code).isalnum() else ord(" ")
-    for code in range(256)
-)

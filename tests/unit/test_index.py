@@ -356,6 +356,30 @@ def test_the_graph_and_the_tail_are_searched_as_one(tmp_path: Path) -> None:
     assert cosines[0] == pytest.approx(1, abs=1e-3)
 
 
+def test_among_very_many_every_table_answers_alike(tmp_path: Path) -> None:
+    """With a graph, with another one, without any, and whatever is there that does not live."""
+    vectors = unit_vectors(12_000)
+    tables = []
+    for name, in_graph in (("most", 11_000), ("few", 2000), ("none", 0)):
+        (tmp_path / name).mkdir()
+        if in_graph:
+            build_graph(tmp_path / name, 1, 16, Rows(vectors[:in_graph]), in_graph, 2)
+        tables.append(loaded(tmp_path / name))
+        tables[-1].load(Rows(vectors))
+    living = np.arange(1, 12_001)[np.arange(12_000) % 9 > 0]
+    fresh = VectorTable(1, 16)
+    fresh.load(lambda after, limit: [row for row in Rows(vectors).rows if row[0] > after and (row[0] - 1) % 9][:limit])
+    agree = 0
+    for probe in unit_vectors(20, seed=3):
+        numbers, cosines = tables[0].search_among(probe, living, 50)
+        for table in (*tables[1:], fresh):
+            assert table.search_among(probe, living, 50)[0].tolist() == numbers.tolist()
+        exact = living[np.argsort(-(vectors[living - 1] @ probe))[:50]]
+        agree += len(set(exact.tolist()) & set(numbers.tolist()))
+        assert np.allclose(cosines, vectors[numbers - 1] @ probe, atol=1e-3)
+    assert agree >= 0.95 * 20 * 50, "sixteen signs say little; real vectors have hundreds"
+
+
 @pytest.mark.parametrize("suffix", ["hnsw", "numbers", "vectors"])
 def test_a_graph_with_a_flipped_bit_is_not_loaded(tmp_path: Path, suffix: str) -> None:
     vectors = unit_vectors(300)

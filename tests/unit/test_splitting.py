@@ -1,0 +1,41 @@
+"""Words of texts, as contexts weigh them."""
+
+import pytest
+
+from ctxfs.index.splitting import split_texts
+
+
+def words(texts: list[str]) -> list[list[str]]:
+    """The words of each text, whatever they begin with."""
+    split = split_texts(texts)
+    found: list[list[str]] = [[] for _ in texts]
+    for text, begin, end in zip(split.texts.tolist(), split.begins.tolist(), split.ends.tolist(), strict=True):
+        found[text].append(split.small[begin:end].decode())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" \n", []),
+        ("one", ["one"]),
+        ("Rotate the key, then-wait.", ["rotate", "the", "key", "then", "wait"]),
+        ("getFile_name of HTTPServer2", ["get", "file", "name", "of", "httpserver2"]),
+        ("École naïve ΩMEGA", ["école", "naïve", "ωmega"]),
+        ("東京 は", ["東京", "は"]),
+        ("a\x01b\u00a0c\u2003d", ["a", "b", "c", "d"]),
+        ("bad \udcff byte", ["bad", "byte"]),
+    ],
+)
+def test_words_are_apart_and_small(text: str, expected: list[str]) -> None:
+    assert words([text]) == [expected]
+    assert words(["before x", text, text, "after"]) == [["before", "x"], expected, expected, ["after"]]
+    assert split_texts(["", text]).lengths.tolist() == [0, len(expected)]
+
+
+def test_words_are_found_by_how_they_begin() -> None:
+    split = split_texts(["Keys and a keyring", "a b", "éa éb x"])
+    assert split.beginning_with({"ke", "a"}) == [(0, "keys"), (0, "a"), (0, "keyring"), (1, "a")]
+    assert (2, "éa") in split.beginning_with({"éa"})
+    assert split.beginning_with(set()) == split_texts([]).beginning_with({"ke"}) == []
