@@ -38,6 +38,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
+from ctxfs.store.tokens import TokenFile
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
@@ -67,7 +68,8 @@ class App:
         self.layout = layout
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
-        self.policy = PolicyBook(layout.config)
+        self.tokens = TokenFile(layout.tokens)
+        self.policy = PolicyBook(layout.config, self.tokens)
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list

@@ -151,10 +151,10 @@ def make_server(session: Session) -> MCPServer:
     return server
 
 
-def serve_stdio(layout: Layout, principal: str = "") -> None:
-    """Serve one client until it hangs up; on the account of `principal`, or of the store's owner."""
+def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
+    """Serve one client until it hangs up; on the account of `principal`, of whoever holds `token`, or of the store's owner."""
     session = connect(layout)
-    session.call("join", principal=principal, tool="mcp")
+    session.call("join", principal=principal, token=token, tool="mcp")
     try:
         anyio.run(make_server(session).run_stdio_async, backend="trio")
     finally:

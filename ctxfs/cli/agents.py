@@ -11,12 +11,13 @@ from ctxfs.store.layout import find_store
 
 @click.command()
 @click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
+@click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
 @click.pass_obj
-def mcp(store: str | None, principal: str) -> None:
+def mcp(store: str | None, principal: str, token: str) -> None:
     """Serve the tree over stdio to an MCP client."""
     from mcp_server.server import serve_stdio
 
-    serve_stdio(find_store(store), principal)
+    serve_stdio(find_store(store), principal, token)
 
 
 @click.command(name="mcp-call")

@@ -40,6 +40,7 @@ _COMMANDS = {
     "search": "ask",
     "grep": "grep",
     "policy": "policy",
+    "token": "tokens",
     "record": "history",
     "history": "history",
     "context": "contexts",

@@ -16,9 +16,10 @@ from ctxfs.store.layout import find_store
 @click.command()
 @click.argument("mountpoint", type=click.Path())
 @click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
+@click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
 @click.option("--foreground", is_flag=True, help="Stay until unmounted; Ctrl-C unmounts.")
 @click.pass_obj
-def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) -> None:
+def mount(store: str | None, mountpoint: str, principal: str, token: str, foreground: bool) -> None:
     """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
     from ctxfs.daemon.launch import connect_or_start
     from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
@@ -30,13 +31,13 @@ def mount(store: str | None, mountpoint: str, principal: str, foreground: bool) 
     prepare_mountpoint(at)
     client = connect_or_start(layout)
     if not foreground:
-        client.call("mount", at=str(at), principal=principal)
+        client.call("mount", at=str(at), principal=principal, token=token)
         client.close()
         say(f"mounted at {at}")
         return
     _interrupt_on_terminate()
     try:
-        client.call("mount", at=str(at), principal=principal)
+        client.call("mount", at=str(at), principal=principal, token=token)
         say(f"mounted at {at}; Ctrl-C unmounts")
         while is_mounted(at):
             time.sleep(0.5)

@@ -326,7 +326,10 @@ class Tasks:
             raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
         self._answered.pop(task, None)
         by = answered_by(answer[1])
-        with acting(parse_principal(by) if by else acting_principal(), acting_session()):
+        now = acting_principal()
+        # Whoever acts with a token is more than a name: they may do less.
+        answerer = now if not by or str(now) == by else parse_principal(by)
+        with acting(answerer, acting_session()):
             record, done = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **done}
 

@@ -12,7 +12,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.path import ROOT, Path
-from ctxfs.model.principal import Principal
+from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.decide import Rights
 from ctxfs.policy.rules import Verb
 from ctxfs.vfs.guard import CHANGES
@@ -46,7 +46,19 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
         raise path_error(errno.EACCES, method, f"{principal} may not do this: it is for people")
 
 
-def check_join(app: App, now: Principal, named: Principal) -> None:
-    """EPERM for a session that acts for somebody already and would act for somebody else: only people give a session away."""
+def joining(app: App, now: Principal, principal: str, token: str) -> Principal:
+    """Who a session that acts for `now` is bound to from here on: whoever holds the token, or who is named.
+
+    EPERM for a bad token, for one of somebody else, and for a session that acts for somebody already and would act for another: only
+    people give a session away.
+    """
+    named = parse_principal(principal) if principal else now
+    if token:
+        holder = app.tokens.holder(token)
+        if principal and str(named) != str(holder):
+            raise not_permitted("join", f"this token is not one of {named}")
+        app.policy.reload()  # it may have been issued a moment ago
+        named = holder
     if now != named and not app.policy.is_free(now):
         raise not_permitted("join", f"this session is bound to {now}")
+    return named

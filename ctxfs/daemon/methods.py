@@ -11,6 +11,7 @@ from ctxfs.app import App
 from ctxfs.daemon.access import check_method
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.history_methods import HISTORY_METHODS
+from ctxfs.daemon.token_methods import TOKEN_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.errors import invalid
@@ -149,5 +150,6 @@ METHODS: Mapping[str, Method] = {
     "grep": _grep,
     **CONTEXT_METHODS,
     **HISTORY_METHODS,
+    **TOKEN_METHODS,
     **VERSION_METHODS,
 }

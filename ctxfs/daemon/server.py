@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from ctxfs.app import App
-from ctxfs.daemon.access import check_join, check_method
+from ctxfs.daemon.access import check_method, joining
 from ctxfs.daemon.indexing import IndexingService
 from ctxfs.daemon.methods import METHODS, tree_shape
 from ctxfs.daemon.methods import answer as run_method
@@ -22,7 +22,6 @@ from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.model.errors import CommandError
-from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import Source, add_source, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
@@ -145,16 +144,14 @@ class Daemon:
 
     async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         """Say who acts on this connection, from now on; answers with the session's name."""
-        named = args.get("principal")
-        now = self._caller(peer).principal
-        principal = parse_principal(str(named)) if named else now
-        check_join(self._app, now, principal)
+        named, token = str(args.get("principal") or ""), str(args.get("token") or "")
+        principal = joining(self._app, self._caller(peer).principal, named, token)
         old = self._callers.pop(peer, None)
         if old is not None:
             old.close()
         texts = (str(args.get(name) or "") for name in ("session", "tool", "reason"))
         caller = self._callers[peer] = self._app.caller(principal, *texts)
-        return {"session": caller.actor.session}
+        return {"session": caller.actor.session, "principal": str(principal)}
 
     async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         self._versions.synced(peer, int(args["number"]), list(args["writing"]))
@@ -175,8 +172,9 @@ class Daemon:
         return tree_shape(self._app)
 
     async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        principal = str(parse_principal(args["principal"])) if args.get("principal") else str(self._app.principal)
-        await self._mountpoints.mount(args["at"], principal)
+        named, token = str(args.get("principal") or ""), str(args.get("token") or "")
+        principal = joining(self._app, self._caller(peer).principal, named, token)
+        await self._mountpoints.mount(args["at"], principal.bound)
         self._had_mounts = True
 
     async def _unmount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -237,12 +235,13 @@ class Daemon:
     async def _follow_policy(self) -> None:
         """Take up other rules, and the end of those that expire, within a tenth of a second; the kernel forgets what it knew."""
         policy = self._app.policy
-        ends = policy.policy.next_change(time.time_ns())
+        told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
         while True:
             await trio.sleep(_POLICY_SECONDS)
-            if not policy.reload() and not (ends is not None and time.time_ns() >= ends):
+            policy.reload()
+            if policy.epoch == told and not (ends is not None and time.time_ns() >= ends):
                 continue
-            ends = policy.policy.next_change(time.time_ns())
+            told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
             for peer in self._watchers:
                 peer.push("policy", policy.wire)
 

@@ -1,11 +1,14 @@
 """How a command or an MCP session reaches the store: through its daemon if one runs, else by opening it itself."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import Layout, find_store
+
+_PROOF = "CTXFS_TOKEN"
 
 
 class Session(Protocol):
@@ -58,15 +61,20 @@ class LocalSession:
         self._caller.close()
         self.app.archive.close()
 
-    def _join(self, principal: object = "", session: object = "", tool: object = "", reason: object = "") -> Any:
-        from ctxfs.daemon.access import check_join
-        from ctxfs.model.principal import parse_principal
+    def _join(
+        self,
+        principal: object = "",
+        session: object = "",
+        tool: object = "",
+        reason: object = "",
+        token: object = "",
+    ) -> Any:
+        from ctxfs.daemon.access import joining
 
-        named = parse_principal(str(principal)) if principal else self._caller.principal
-        check_join(self.app, self._caller.principal, named)
+        named = joining(self.app, self._caller.principal, str(principal), str(token))
         self._caller.close()
         self._caller = self.app.caller(named, str(session), str(tool), str(reason))
-        return {"session": self._caller.actor.session}
+        return {"session": self._caller.actor.session, "principal": str(named)}
 
     def _catch_up(self, *, purge: bool = False) -> None:
         """Nobody followed the files since the last daemon: find what changed, by words; or keep no trace of what is gone."""
@@ -112,9 +120,11 @@ def connect(layout: Layout) -> Session:
 
 @contextlib.contextmanager
 def session(store: str | None) -> Iterator[Session]:
-    """Find the store and talk to it."""
+    """Find the store and talk to it; for whoever holds the token in $CTXFS_TOKEN, if there is one."""
     opened = connect(find_store(store))
     try:
+        if token := os.environ.get(_PROOF):
+            opened.call("join", token=token, tool="shell")
         yield opened
     finally:
         opened.close()

@@ -353,7 +353,7 @@ class BackedFiles:
 
     def _is_kept_from(self, fd: int, flags: int) -> bool:
         """True for a file in quarantine that an agent would read."""
-        if self._state.free or self._state.principal.kind == "human" or flags & os.O_ACCMODE == os.O_WRONLY:
+        if self._state.free or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
         try:
             return os.getxattr(fd, QUARANTINED) == b"true"

@@ -1,4 +1,4 @@
-"""Who acts: a person or an agent, by name."""
+"""Who acts: a person, an agent or a group, by name."""
 
 import getpass
 import re
@@ -6,28 +6,45 @@ from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
 
-_PATTERN = re.compile(r"(human|agent):([a-z0-9][a-z0-9._-]{0,62})")
+_PATTERN = re.compile(r"(human|agent|group):([a-z0-9][a-z0-9._-]{0,62})(?:#([0-9a-f]{8}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`human:ada` or `agent:alice`; each session is bound to exactly one."""
+    """`human:ada`, `agent:alice` or `group:writers`; each session is bound to exactly one.
+
+    `grant` is the number of the token that it acts with, if it does: then it may do no more than that allows.
+    """
 
     kind: str
     name: str
+    grant: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
 
+    @property
+    def bound(self) -> str:
+        """What `parse_principal` reads as the same, token and all."""
+        return f"{self}#{self.grant}" if self.grant else str(self)
+
+    @property
+    def is_person(self) -> bool:
+        """True for people, who alone see what is in quarantine."""
+        return self.kind == "human"
+
 
 def parse_principal(text: str) -> Principal:
-    """Read `human:NAME` or `agent:NAME`; names are lower-case letters, digits, `.`, `_` and `-`."""
+    """Read `human:NAME`, `agent:NAME` or `group:NAME`; names are lower-case letters, digits, `.`, `_` and `-`.
+
+    `#` and the number of a token may follow, which only ever narrows.
+    """
     found = _PATTERN.fullmatch(text)
     if not found:
         raise CommandError(
-            f"'{text}' is not a principal", "write human:NAME or agent:NAME, such as agent:alice", code=2
+            f"'{text}' is not a principal", "write human:NAME, agent:NAME or group:NAME, such as agent:alice", code=2
         )
-    return Principal(found[1], found[2])
+    return Principal(found[1], found[2], found[3] or "")
 
 
 def current_person() -> Principal:

@@ -1,22 +1,33 @@
-"""The policy in force: read from ctxfs.toml, read again when it changes; while it is broken the last good one stays."""
+"""The policy in force: rules of ctxfs.toml, and tokens, read again when they change; of broken rules the last good ones stay."""
 
 import logging
 import os
 import time
 import tomllib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, Protocol
 
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.decide import Policy, Rights, judged
 from ctxfs.policy.rules import EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
+from ctxfs.policy.tokens import Token, grants_of
 
 log = logging.getLogger(__name__)
 
 ALL = Rights(EVERYTHING, below=EVERYTHING)
+
+
+class KeepsTokens(Protocol):
+    """The tokens of a store, as far as they are needed here."""
+
+    file: HostPath
+
+    def load(self) -> list[Token]:
+        """All that have not been revoked. CommandError."""
+        ...
 
 
 class Reader:
@@ -25,7 +36,7 @@ class Reader:
     def __init__(self, principal: Principal, book: "PolicyBook") -> None:
         self._principal = principal
         self._book = book
-        self.key: Hashable = (str(principal), book.epoch, book.policy.next_change(time.time_ns()))
+        self.key: Hashable = (principal, book.epoch, book.policy.next_change(time.time_ns()))
 
     def may_read(self, path: str) -> bool:
         """True for a file of the tree whose content this principal may see."""
@@ -34,33 +45,45 @@ class Reader:
     @property
     def sees_quarantined(self) -> bool:
         """Only people find what is in quarantine."""
-        return self._principal.kind == "human"
+        return self._principal.is_person
 
 
 class PolicyBook:
     """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
 
-    def __init__(self, config: HostPath | None) -> None:
+    def __init__(self, config: HostPath | None, tokens: KeepsTokens | None = None) -> None:
         """`config` None: rules come by `use` alone."""
         self._config = config
-        self._seen: tuple[int, int] = (0, 0)
+        self._tokens = tokens
+        self._seen: tuple[object, object] = (None, None)
         self._free: dict[Principal, bool] = {}
         self.rules: tuple[Rule, ...] = ()
         self.groups: dict[str, frozenset[str]] = {}
+        self.grants: Mapping[str, tuple[Rule, ...]] = {}
         self.policy = Policy(())
         self.epoch = 0
         self.fault = ""
         self.reload()
 
     def reload(self) -> bool:
-        """Read the file again if it is another one; True if the rules are others now."""
+        """Read the files again if they are others; True if the rules or tokens are others now."""
         if self._config is None:
             return False
+        seen = (_stamp(self._config), _stamp(self._tokens.file if self._tokens else None))
+        if seen == self._seen:
+            return False
+        before, self._seen = self._seen, seen
+        rules, groups = self._read_rules() if seen[0] != before[0] else (self.rules, self.groups)
+        grants = self._read_grants() if seen[1] != before[1] else self.grants
+        if (rules, groups, grants) == (self.rules, self.groups, self.grants):
+            return False
+        self.use(rules, groups, grants)
+        return True
+
+    def _read_rules(self) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
+        """What is in force by the file; while it is broken, what was."""
+        assert self._config is not None
         try:
-            found = os.stat(self._config)
-            if (found.st_mtime_ns, found.st_ino) == self._seen:
-                return False
-            self._seen = (found.st_mtime_ns, found.st_ino)
             data = tomllib.loads(self._config.read_text(encoding="utf-8"))
             rules, groups = parse_policy(data, str(self._config))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, CommandError) as error:
@@ -68,32 +91,47 @@ class PolicyBook:
             stays = "the last good one stays" if self.epoch else "only people may do anything"
             log.error("the policy cannot be read, %s: %s", stays, self.fault)
             if self.epoch:
-                return False
-            rules, groups = (), {}
-            defaults = tuple(rule for rule in default_rules() if rule.principal.startswith("human:"))
-        else:
-            self.fault, defaults = "", default_rules()
-        if ((*defaults, *rules), groups) == (self.rules, self.groups):
-            return False
-        self.use((*defaults, *rules), groups)
-        return True
+                return self.rules, self.groups
+            return tuple(rule for rule in default_rules() if rule.principal.startswith("human:")), {}
+        self.fault = ""
+        return (*default_rules(), *rules), groups
 
-    def use(self, rules: tuple[Rule, ...], groups: dict[str, frozenset[str]]) -> None:
+    def _read_grants(self) -> Mapping[str, tuple[Rule, ...]]:
+        try:
+            return grants_of(self._tokens.load()) if self._tokens is not None else {}
+        except CommandError as error:
+            log.error("%s", error.message)
+            return {}
+
+    def use(
+        self,
+        rules: tuple[Rule, ...],
+        groups: dict[str, frozenset[str]],
+        grants: Mapping[str, tuple[Rule, ...]] | None = None,
+    ) -> None:
         """These rules are in force from now on."""
-        self.rules, self.groups = rules, groups
-        self.policy = Policy(rules, groups)
+        self.rules, self.groups, self.grants = rules, groups, dict(grants or {})
+        self.policy = Policy(rules, groups, self.grants)
         self._free.clear()
         self.epoch += 1
 
     @property
     def wire(self) -> list[Any]:
         """The rules as plain values, for other processes."""
-        return [[rule.wire for rule in self.rules], {name: sorted(members) for name, members in self.groups.items()}]
+        return [
+            [rule.wire for rule in self.rules],
+            {name: sorted(members) for name, members in self.groups.items()},
+            {number: [rule.wire for rule in rules] for number, rules in self.grants.items()},
+        ]
 
     def use_wire(self, value: list[Any]) -> None:
         """Take over the rules of another process."""
-        rules, groups = value
-        self.use(tuple(map(rule_from_wire, rules)), {name: frozenset(members) for name, members in groups.items()})
+        rules, groups, grants = value
+        self.use(
+            tuple(map(rule_from_wire, rules)),
+            {name: frozenset(members) for name, members in groups.items()},
+            {number: tuple(map(rule_from_wire, allowed)) for number, allowed in grants.items()},
+        )
 
     def is_free(self, principal: Principal | None) -> bool:
         """True for ctxfs itself (None) and for whoever may do everything."""
@@ -117,3 +155,12 @@ class PolicyBook:
     def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
         """One question."""
         return self.rights(principal, path).allows(verb)
+
+
+def _stamp(file: HostPath | None) -> object:
+    """What tells a file from what it was."""
+    try:
+        found = os.stat(file) if file is not None else None
+    except OSError as error:
+        return error.errno
+    return None if found is None else (found.st_mtime_ns, found.st_ino, found.st_size)

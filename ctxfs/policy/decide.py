@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
@@ -18,6 +19,7 @@ from ctxfs.policy.rules import EVERYTHING, NOTHING, Rule, Verb
 
 _KEPT = 100_000
 _DEEP = "**"
+_GRANT = "grant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ class Rights:
     def exists(self) -> bool:
         """False: for this principal there is nothing here."""
         return bool(self.verbs & Verb.LIST) or self.leads
+
+    def within(self, other: Rights) -> Rights:
+        """What both allow."""
+        verbs = self.verbs & other.verbs
+        if not verbs & Verb.LIST:
+            verbs = NOTHING
+        leads = self.exists and other.exists and not verbs
+        return Rights(verbs, leads, self.below & other.below & verbs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +80,24 @@ class _Step:
 class Policy:
     """Rules over groups. Compiled a principal at a time, at its first question; answers are remembered until something expires."""
 
-    def __init__(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]] | None = None) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        groups: Mapping[str, frozenset[str]] | None = None,
+        grants: Mapping[str, tuple[Rule, ...]] | None = None,
+    ) -> None:
+        """`grants`: number of a token → what it allows; a number that is not there allows nothing."""
         self._rules = tuple(rules)
         self._groups = dict(groups or {})
+        self._grants = dict(grants or {})
         self._steps: dict[Principal, _Step] = {}
         self._known: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
         self._until = 0
 
     def is_unrestricted(self, principal: Principal) -> bool:
         """True for somebody who may do everything everywhere, for as long as these rules stand."""
+        if principal.grant:
+            return False
         mine = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
         whole = any(rule.pattern == (_DEEP,) and rule.verbs == EVERYTHING and not rule.expires_ns for rule in mine)
         return whole and all(rule.effect == "allow" for rule in mine)
@@ -92,8 +111,15 @@ class Policy:
         if found is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            found = self._known[key] = self._rights(principal, path.parts, now_ns)
+            found = self._known[key] = self._decided(principal, path.parts, now_ns)
         return found
+
+    def _decided(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> Rights:
+        """A token narrows what its principal may do anyway."""
+        if not principal.grant:
+            return self._rights(principal, parts, now_ns)
+        own = self._rights(Principal(principal.kind, principal.name), parts, now_ns)
+        return own.within(self._rights(Principal(_GRANT, principal.grant), parts, now_ns))
 
     def decide(self, principal: Principal, verb: Verb, path: Path, now_ns: int) -> Decision:
         """One verb, with the reason. The same answer as `rights`."""
@@ -105,7 +131,8 @@ class Policy:
 
     def next_change(self, now_ns: int) -> int | None:
         """When a rule expires next, in nanoseconds since the epoch; None: never."""
-        return min((rule.expires_ns for rule in self._rules if rule.expires_ns > now_ns), default=None)
+        rules = chain(self._rules, *self._grants.values())
+        return min((rule.expires_ns for rule in rules if rule.expires_ns > now_ns), default=None)
 
     def _expire(self, now_ns: int) -> None:
         self._known.clear()
@@ -168,14 +195,17 @@ class Policy:
         first = self._steps.get(principal)
         if first is None:
             first = self._steps[principal] = _Step()
-            for rule in self._rules:
-                if self._is_meant(rule.principal, principal):
-                    _add(first, rule, principal)
+            if principal.kind == _GRANT:
+                meant = list(self._grants.get(principal.name, ()))
+            else:
+                meant = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
+            for rule in meant:
+                _add(first, rule, principal)
         return first
 
     def _is_meant(self, named: str, principal: Principal) -> bool:
         if named.startswith("group:"):
-            return str(principal) in self._groups.get(named.removeprefix("group:"), ())
+            return named == str(principal) or str(principal) in self._groups.get(named.removeprefix("group:"), ())
         return named in ("*", str(principal), f"{principal.kind}:*")
 
 

@@ -245,10 +245,10 @@ def replace_text(file: HostPath, text: str) -> None:
     replace_file(file, text.encode("utf-8"))
 
 
-def replace_file(file: HostPath, data: bytes) -> None:
+def replace_file(file: HostPath, data: bytes, mode: int = 0o644) -> None:
     """Replace a small file so that a crash leaves the old or the new one, never half."""
     temporary = file.with_name(f".{file.name}.new")
-    with open(temporary, "wb") as out:
+    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())

@@ -49,6 +49,11 @@ class Layout:
         return self.root / "history"
 
     @property
+    def tokens(self) -> HostPath:
+        """What is kept of the tokens that agents act with."""
+        return self.root / "tokens.json"
+
+    @property
     def index(self) -> HostPath:
         """Everything derived; deleting it costs time only."""
         return self.root / "index"

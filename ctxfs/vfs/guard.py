@@ -65,7 +65,7 @@ class Guarded(Mount):
         """EACCES for what may only be listed, and for what is in quarantine unless a person reads it."""
         self._check_read(path)
         principal = acting_principal()
-        agent = principal is not None and principal.kind != "human" and _QUESTIONS not in path.parts
+        agent = principal is not None and not principal.is_person and _QUESTIONS not in path.parts
         if agent and (await self._tree.metadata(path)).get(QUARANTINED) == b"true":
             raise path_error(errno.EACCES, path, "it is in quarantine")
         return await self._tree.read(path)

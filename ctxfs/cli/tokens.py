@@ -1,0 +1,84 @@
+"""token: what an agent acts with, and may do no more than it allows."""
+
+import re
+from datetime import UTC, datetime
+
+import click
+
+from ctxfs.cli.output import say, say_json
+from ctxfs.daemon.session import session as opened_session
+from ctxfs.model.errors import EXIT_NOTHING_FOUND
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LIFETIME = re.compile(rf"([1-9]\d{{0,5}})([{''.join(_UNITS)}])")
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    if value == "never":
+        return None
+    found = _LIFETIME.fullmatch(value)
+    if not found:
+        raise click.BadParameter(f"'{value}' is not a lifetime: 30m, 1h, 7d, or never")
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+@click.group()
+def token() -> None:
+    """Tokens for agents: who holds one acts for an agent, until it expires or is revoked."""
+
+
+@token.command()
+@click.argument("principal")
+@click.option("--ttl", default="1h", show_default=True, callback=_seconds, help="How long: 30m, 1h, 7d, or never.")
+@click.option(
+    "--allow", multiple=True, metavar="PATTERN:VERBS",
+    help="What it is good for, such as 'memory/alice/**:rw'; often. Never more than the agent may; all of that if left out.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The token and what it is as JSON.")
+@click.pass_obj
+def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str, ...], as_json: bool) -> None:
+    """Print a new token for PRINCIPAL, such as agent:alice. It is shown this once, and kept nowhere.
+
+    \b
+    CTXFS_TOKEN=$(ctxfs token issue agent:alice --allow 'knowledge/**:r') ctxfs mcp
+    """
+    with opened_session(store) as opened:
+        found = opened.call("issue_token", principal=principal, allow=list(allow), seconds=ttl)
+    if as_json:
+        say_json(found)
+    else:
+        click.echo(found["secret"])
+
+
+@token.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="The tokens as JSON.")
+@click.pass_obj
+def list_tokens(store: str | None, as_json: bool) -> None:
+    """List tokens: number, principal, when they expire, what they allow."""
+    with opened_session(store) as opened:
+        found = opened.call("tokens")
+    if as_json:
+        say_json(found)
+        return
+    for each in found:
+        until = _when(each["expires_ns"]) if each["expires_ns"] else "for ever"
+        state = "expired " if each["expired"] else "until "
+        say(f"{each['id']}  {each['principal']}  {state}{until}  {' '.join(each['allow']) or 'all it may'}")
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+@token.command()
+@click.argument("named")
+@click.pass_obj
+def revoke(store: str | None, named: str) -> None:
+    """Take back the token with this number, or every token of a principal. Whoever acts with it may do nothing from now on."""
+    with opened_session(store) as opened:
+        gone = opened.call("revoke_token", named=named)
+    say(f"{len(gone)} revoked")
+    if not gone:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+def _when(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")

@@ -1,0 +1,80 @@
+"""Tokens: who holds one acts for an agent, until it expires or is revoked, and may do no more than it allows. Pure."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ctxfs.model.errors import CommandError
+from ctxfs.model.principal import Principal, parse_principal
+from ctxfs.policy.rules import Rule, parse_allowance
+
+_FORM = re.compile(r"ctx_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+_ALL = "**:lrwxa"
+_MOST_ALLOWANCES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a token; times in nanoseconds since the epoch, `expires_ns` 0: never. The secret is 256 random bits."""
+
+    id: str
+    principal: str
+    allow: tuple[str, ...]
+    issued_ns: int
+    expires_ns: int
+    sha256: str
+
+    def is_over(self, now_ns: int) -> bool:
+        """True once it has expired."""
+        return bool(self.expires_ns) and self.expires_ns <= now_ns
+
+    def is_proved_by(self, secret: str) -> bool:
+        """True for the secret that was shown when it was issued; takes as long for any other."""
+        return hmac.compare_digest(self.sha256, _digest(secret))
+
+    @property
+    def bound(self) -> Principal:
+        """Who acts with it: the principal, narrowed by the token."""
+        return parse_principal(f"{self.principal}#{self.id}")
+
+    @property
+    def grant(self) -> tuple[Rule, ...]:
+        """What it allows, as rules."""
+        name = self.principal.partition(":")[2]
+        rules = (parse_allowance(text.replace("{name}", name)) for text in self.allow or (_ALL,))
+        return tuple(
+            Rule(rule.principal, rule.pattern, rule.verbs, "allow", f"token {self.id}", self.expires_ns)
+            for rule in rules
+        )
+
+
+def make_token(principal: Principal, allow: Sequence[str], now_ns: int, seconds: float | None) -> tuple[Token, str]:
+    """(a new token, the text that proves it). CommandError for people, who need none, and for allowances that cannot be read."""
+    if principal.is_person:
+        raise CommandError(f"{principal} is a person: tokens are for agents and groups", "such as agent:alice", 2)
+    if len(allow) > _MOST_ALLOWANCES:
+        raise CommandError(f"a token allows {_MOST_ALLOWANCES} patterns at most", "use * and **", 2)
+    for text in allow:
+        parse_allowance(text.replace("{name}", principal.name))
+    number, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    expires = now_ns + int(seconds * 1e9) if seconds is not None else 0
+    token = Token(number, str(principal), tuple(allow), now_ns, expires, _digest(secret))
+    return token, f"ctx_{number}_{secret}"
+
+
+def read_token(text: str) -> tuple[str, str]:
+    """(number, secret) of a token as it was shown; two empty texts for what is none."""
+    found = _FORM.fullmatch(text)
+    return (found[1], found[2]) if found else ("", "")
+
+
+def grants_of(tokens: Sequence[Token]) -> Mapping[str, tuple[Rule, ...]]:
+    """Number of a token → what it allows."""
+    return {token.id: token.grant for token in tokens}
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
