@@ -19,6 +19,7 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
+from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
@@ -48,6 +49,7 @@ from ctxfs.vfs.guard import Guarded
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.record import Caller, Recorded
 from mounts import knowledge, memory, pad
+from mounts.audit import AuditMount
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
 from mounts.guide import GuideMount
@@ -74,6 +76,8 @@ class App:
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.history = HistoryLog(layout.history)
+        self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
+        self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
@@ -309,6 +313,7 @@ class App:
             ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner, self._sees_all),
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner))
+        tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)

@@ -114,10 +114,41 @@ def verify(store: str | None, as_json: bool) -> None:
         for fault in found["faults"]:
             warn(f"{fault['where']}: {fault['what']}")
         erased = f", {found['forgotten']} of them forgotten" if found["forgotten"] else ""
-        state = f"{len(found['faults'])} faults" if found["faults"] else "the chain is whole"
-        say(f"{found['records']} records{erased}: {state}")
+        state = f"{len(found['faults'])} faults" if found["faults"] else "the chains are whole"
+        say(f"{found['records']} records{erased}, {found['audited']} of the audit: {state}")
     if found["faults"]:
         raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+@history.command()
+@click.argument("path", required=False, default="")
+@click.option("--session", default="", help="Only in this session.")
+@click.option("--agent", default="", metavar="PRINCIPAL", help="Only by this principal, such as agent:alice.")
+@click.option("--day", default="", metavar="DATE", help="Only on this day (UTC).")
+@click.option(
+    "--op", default="", help="Only this: read, write, create, rename, delete, meta, search, context, policy …"
+)
+@click.option("--refused", is_flag=True, help="Only what was refused.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.pass_obj
+def audit(
+    store: str | None, path: str, session: str, agent: str, day: str, op: str, refused: bool, limit: int, as_json: bool
+) -> None:  # fmt: skip
+    """Print what was done, to PATH and below or to anything: who read, wrote, moved, deleted, asked, and what was refused."""
+    with opened_session(store) as opened:
+        asked = {"session": session, "principal": agent, "day": day, "op": op, "path": path, "limit": limit}
+        found = opened.call("audit", **asked, outcome="EACCES" if refused else "")
+    for each in found:
+        if as_json:
+            write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+            continue
+        outcome = "" if each["outcome"] == "ok" else f"  {each['outcome']}"
+        where = " → ".join(str(each[name]) for name in ("path", "to") if name in each)
+        times = f"  × {each['times']}" if "times" in each else ""
+        say(f"{each['at'][:19]}  {_who(each)}  {each.get('session', '-')}  {each['op']:<8} {where}{times}{outcome}")
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 
 @history.command()

@@ -32,12 +32,25 @@ async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    found = await blocking(app.history.verify)
+    """Both chains: of what was said, and of what was done."""
+    said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
+    faults = [(fault.where, fault.what) for fault in said.faults]
+    faults += [(f"audit/{fault.where}", fault.what) for fault in done.faults]
     return {
-        "records": found.records,
-        "forgotten": found.forgotten,
-        "faults": [{"where": fault.where, "what": fault.what} for fault in found.faults],
+        "records": said.records,
+        "audited": done.records,
+        "forgotten": said.forgotten,
+        "faults": [{"where": where, "what": what} for where, what in faults],
     }
+
+
+async def _audit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Operations, oldest first, the newest `limit` of them."""
+    app.spool.flush()
+    await blocking(app.audit.collect)
+    wanted = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}
+    limit = max(1, int(args.get("limit", 1000)))
+    return await blocking(lambda: app.audit.records(limit=limit, **wanted))
 
 
 async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -46,13 +59,14 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _pack(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     before = datetime.now(UTC).date() - timedelta(days=max(1, int(args["days"])))
-    return await blocking(app.history.compress_before, before)
+    return sum([await blocking(each.compress_before, before) for each in (app.history, app.audit.log)])
 
 
 HISTORY_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
     "record": _record,
     "history": _records,
     "verify_history": _verify,
+    "audit": _audit,
     "forget_history": _forget,
     "pack_history": _pack,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.daemon.access import check_method
+from ctxfs.daemon.auditing import audited
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.token_methods import TOKEN_METHODS
@@ -129,9 +130,10 @@ async def _whoami(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def answer(app: App, caller: Caller, name: str, args: Mapping[str, Any]) -> Any:
     """Run a method on the caller's account, if the policy lets them."""
-    check_method(app, caller.principal, name, args)
-    with acting(caller.principal, caller.actor.session):
-        return await METHODS[name](app, caller, args)
+    with audited(app, caller, name, args):
+        check_method(app, caller.principal, name, args)
+        with acting(caller.principal, caller.actor.session):
+            return await METHODS[name](app, caller, args)
 
 
 METHODS: Mapping[str, Method] = {

@@ -126,6 +126,7 @@ class Mountpoints:
             "principal": principal,
             "store": str(self._app.layout.root),
             "journal": str(self._app.layout.journal),
+            "audit": str(self._app.audit.spools or ""),
             "allow_other": options.allow_other,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,

@@ -1,6 +1,7 @@
 """The daemon itself: `ctxfs daemon`, usually started by `ctxfs mount`."""
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import trio
 
 from ctxfs.app import App
 from ctxfs.daemon.access import check_method, joining
+from ctxfs.daemon.auditing import audited
 from ctxfs.daemon.indexing import IndexingService
 from ctxfs.daemon.methods import METHODS, tree_shape
 from ctxfs.daemon.methods import answer as run_method
@@ -21,6 +23,7 @@ from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
+from ctxfs.history.spool import Doer
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import Source, add_source, check_source_name, remove_source
@@ -36,6 +39,9 @@ _LINGER_SECONDS = 2.0
 _FOLLOW_AFTER_SECONDS = 0.3
 _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.04
+_NOTE_SECONDS = 0.1
+_NOTES_A_COLLECTION = 10
+_ITSELF = Doer("ctxfs", "daemon", "")
 _NOTED_WITHIN_NS = 50_000_000
 
 
@@ -77,6 +83,7 @@ class Daemon:
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._follow_policy)
+                nursery.start_soon(self._keep_audit)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
         finally:
@@ -84,6 +91,8 @@ class Daemon:
             for caller in self._callers.values():
                 caller.close()
             self._app.archive.close()
+            self._app.spool.close()
+            self._app.audit.collect()
             lock.release()
 
     # requests
@@ -91,16 +100,18 @@ class Daemon:
     def _handlers(self) -> Mapping[str, Handler]:
         def own(name: str, handler: Handler) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
-                check_method(self._app, self._caller(peer).principal, name, args)
-                return await handler(peer, args)
+                caller = self._caller(peer)
+                with audited(self._app, caller, name, args):
+                    check_method(self._app, caller.principal, name, args)
+                    return await handler(peer, args)
 
             return handle
 
         def plain(name: str) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
                 caller = self._caller(peer)
-                check_method(self._app, caller.principal, name, args)
                 if name in AFTER_SYNC:
+                    check_method(self._app, caller.principal, name, args)
                     await self._versions.sync()
                     await in_turn(self._app.archive.commit)
                 answer = await run_method(self._app, caller, name, args)
@@ -241,9 +252,25 @@ class Daemon:
             policy.reload()
             if policy.epoch == told and not (ends is not None and time.time_ns() >= ends):
                 continue
+            self._note_policy(told)
             told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
             for peer in self._watchers:
                 peer.push("policy", policy.wire)
+
+    def _note_policy(self, told: int) -> None:
+        what = "rules" if self._app.policy.epoch != told else "a rule or token expired"
+        self._app.spool.note(_ITSELF, "policy", what)
+
+    async def _keep_audit(self) -> None:
+        """What was noted is on disk soon, and in the chain a little later."""
+        for turn in itertools.count():
+            await trio.sleep(_NOTE_SECONDS)
+            self._app.spool.flush()
+            if turn % _NOTES_A_COLLECTION == 0:
+                try:
+                    await blocking(self._app.audit.collect)
+                except OSError as error:
+                    log.error("the audit cannot be kept: %s", error)
 
     async def _watch_sources(self) -> None:
         areas = [str(self._layout.tree / area) for area in AREAS]

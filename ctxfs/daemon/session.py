@@ -60,6 +60,7 @@ class LocalSession:
         """What was changed is committed now if the past was looked at, else by whoever opens it next."""
         self._caller.close()
         self.app.archive.close()
+        self.app.spool.close()  # taken in by whoever looks at the audit next
 
     def _join(
         self,

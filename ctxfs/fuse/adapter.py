@@ -16,10 +16,32 @@ from ctxfs.fuse.guard import guarded
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
+from ctxfs.history.audit import outcome_of
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
+from ctxfs.model.path import Path
+from ctxfs.rpc.wire import ANSWERED
 
 log = logging.getLogger(__name__)
+
+# handler → as what the audit keeps that it refused
+_REFUSED_AS = {
+    "lookup": "list",
+    "opendir": "list",
+    "readdir": "list",
+    "mkdir": "create",
+    "mknod": "create",
+    "symlink": "create",
+    "link": "create",
+    "unlink": "delete",
+    "rmdir": "delete",
+    "readlink": "read",
+    "getxattr": "read",
+    "listxattr": "read",
+    "setattr": "meta",
+    "setxattr": "meta",
+    "removexattr": "meta",
+}
 
 
 @dataclass(slots=True)
@@ -291,6 +313,12 @@ class Adapter(pyfuse3.Operations):
         node = self._listings[fh].node
         if node.area is not None:
             await self._disk.fsync_directory(node)
+
+    def refused(self, handler: str, error: OSError) -> None:
+        """The audit keeps it; what the daemon has refused it has kept already."""
+        if ANSWERED not in getattr(error, "__notes__", ()):
+            path = Path(tuple(str(error.filename or "").split("/")))
+            self._state.note(_REFUSED_AS.get(handler, handler), path, outcome=outcome_of(error))
 
     # inside
 

@@ -31,8 +31,10 @@ class BackedFiles:
     def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
         """A name in a directory on disk."""
         assert parent.area is not None
-        if parent.area.hides(parent, name) or not self._state.rights_below(parent, name).exists:
+        if parent.area.hides(parent, name):
             return attributes.absent(0)
+        if not self._state.rights_below(parent, name).exists:
+            return self._hidden(parent, name)
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         except FileNotFoundError:
@@ -44,7 +46,7 @@ class BackedFiles:
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> pyfuse3.EntryAttributes:
         """The root of an area. A host folder that is gone is a mount that is down: EIO."""
         if not self._state.rights_below(parent, name).exists:
-            return attributes.absent(0)
+            return self._hidden(parent, name)
         try:
             found = os.stat(area.root)
         except OSError as error:
@@ -119,7 +121,9 @@ class BackedFiles:
         if fields.update_size and fh is not None and fh in self._state.files:
             self._state.written.add(fh)  # recorded when it is closed
         elif fields.update_size or fields.update_mode:
-            self._state.record("write", node)
+            self._state.record("write", node, "write" if fields.update_size else "meta")
+        elif changes_meta:
+            self._state.note("meta", node.path)
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
@@ -134,21 +138,21 @@ class BackedFiles:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name, Verb.CREATE)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
-        self._state.record_name("write", parent, name)
+        self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, ctx)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A directory; the setgid bit of the parent is the host's business."""
         self._may_make(parent, name, Verb.CREATE)
         os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
-        self._state.record_name("write", parent, name)
+        self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, ctx)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """A link; its text is not looked at."""
         self._may_make(parent, name, Verb.CREATE)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
-        self._state.record_name("write", parent, name)
+        self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, ctx)
 
     def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
@@ -164,21 +168,21 @@ class BackedFiles:
             os.link(old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         finally:
             os.close(source)
-        self._state.record_name("write", parent, name)
+        self._state.record_name("write", parent, name, "create")
         return self.lookup(parent, name)
 
     def unlink(self, parent: Node, name: bytes) -> None:
         """Remove a name; who has the file open keeps it."""
         self._may_make(parent, name, Verb.DELETE)
         os.unlink(name, dir_fd=self._state.directories.of(parent))
-        self._state.record_name("remove", parent, name)
+        self._state.record_name("remove", parent, name, "delete")
         self._state.nodes.unlinked(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._may_make(parent, name, Verb.DELETE)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
-        self._state.record_name("remove", parent, name)
+        self._state.record_name("remove", parent, name, "delete")
         node = self._state.nodes.unlinked(parent, name)
         if node is not None:
             self._state.directories.forget(node)
@@ -201,12 +205,12 @@ class BackedFiles:
             os.close(source)
         self._state.moved()
         if flags & beneath.RENAME_EXCHANGE:
-            self._state.record_name("tree", parent, name)
-            self._state.record_name("tree", new_parent, new_name)
+            self._state.record_name("tree", parent, name, "rename")
+            self._state.record_name("tree", new_parent, new_name, "rename")
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
         else:
             to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
-            self._state.record_name("move", parent, name, to)
+            self._state.record_name("move", parent, name, "rename", to)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
     def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
@@ -226,6 +230,8 @@ class BackedFiles:
         self._remember(fd, node)
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            self._state.note("read", node.path)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=keep)
 
     def create(
@@ -244,8 +250,10 @@ class BackedFiles:
         except BaseException:
             os.close(fd)
             raise
-        self._remember(fd, self._state.nodes[entry.st_ino])
+        node = self._state.nodes[entry.st_ino]
+        self._remember(fd, node)
         self._state.written.add(fd)
+        self._state.note("create", node.path)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=False), entry
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
@@ -271,13 +279,14 @@ class BackedFiles:
         os.close(fd)
 
     async def fsync(self, fd: int, datasync: bool) -> None:
-        """In a thread: the disk may take its time, others go on."""
+        """In a thread: the disk may take its time, others go on. What was done until now is in the audit, whatever happens."""
         await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
         node = self._state.files.get(fd)
         if node is not None and fd in self._state.written:
             self._state.written.discard(fd)
             self._state.record("write", node)
             self._state.record("sync", node)
+        self._state.spool.flush()
 
     async def fsync_directory(self, node: Node) -> None:
         """Make names durable."""
@@ -315,7 +324,7 @@ class BackedFiles:
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
         place, follow = self._xattr_place(node)
         os.setxattr(place, name, value, follow_symlinks=follow)
-        self._state.record("write", node)
+        self._state.record("write", node, "meta")
 
     def list_xattrs(self, node: Node) -> list[bytes]:
         """The names of `user.*`."""
@@ -330,9 +339,14 @@ class BackedFiles:
         check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
         place, follow = self._xattr_place(node)
         os.removexattr(place, name, follow_symlinks=follow)
-        self._state.record("write", node)
+        self._state.record("write", node, "meta")
 
     # inside
+
+    def _hidden(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+        """Nothing is there for whoever mounted; that they looked is noted."""
+        self._state.note("list", Path((*parent.path.parts, os.fsdecode(name))), outcome="ENOENT")
+        return attributes.absent(0)
 
     def _writable(self, node: Node) -> None:
         if node.area is None or not node.area.writable:
@@ -383,7 +397,8 @@ class BackedFiles:
         rights = self._state.rights_below(parent, name)
         if not rights.allows(verb):
             hidden = verb is Verb.DELETE and not rights.exists
-            raise path_error(errno.ENOENT if hidden else errno.EACCES, parent.path)
+            path = Path((*parent.path.parts, os.fsdecode(name)))
+            raise path_error(errno.ENOENT if hidden else errno.EACCES, path)
 
     @staticmethod
     def _check_shown(parent: Node, name: bytes) -> None:

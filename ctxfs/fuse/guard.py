@@ -7,11 +7,23 @@ import errno
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import pyfuse3
 
 log = logging.getLogger(__name__)
+
+_REFUSALS = (errno.EACCES, errno.EPERM)
+
+
+@runtime_checkable
+class Refuses(Protocol):
+    """Wants to know what was refused."""
+
+    def refused(self, handler: str, error: OSError) -> None:
+        """A handler of this name has refused a request."""
+        ...
+
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -25,6 +37,8 @@ def guarded(handler: Callable[Args, Awaitable[Result]]) -> Callable[Args, Corout
         try:
             return await handler(*args, **kwargs)
         except OSError as error:
+            if error.errno in _REFUSALS and isinstance(args[0], Refuses):
+                args[0].refused(handler.__name__, error)
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
         except pyfuse3.FUSEError:
             raise

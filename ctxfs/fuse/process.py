@@ -23,6 +23,7 @@ from ctxfs.fuse.invalidate import Invalidator, Notifier
 from ctxfs.fuse.loop import make_loop
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.state import State
+from ctxfs.history.spool import Spool
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
@@ -35,6 +36,7 @@ from ctxfs.versions.journal import JournalWriter, new_session
 log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.2
+_AUDIT_SECONDS = 0.1
 _RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
 
 
@@ -60,6 +62,7 @@ class MountProcess:
             float(arguments["cache_seconds"]),
             principal,
             self._journal,
+            Spool(HostPath(arguments["audit"]) if arguments["audit"] else None),
         )
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False
@@ -76,6 +79,7 @@ class MountProcess:
         self._loop.run(self._background, self._start)
         self._state.record_written()
         self._journal.close()
+        self._state.spool.close()
         if self._notifier is not None:
             self._notifier.stop()
         pyfuse3.close(unmount=True)
@@ -96,6 +100,17 @@ class MountProcess:
     async def _background(self, started: Callable[[], None]) -> None:
         """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
         self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_audit)
+            await self._stay_connected(started)
+
+    async def _flush_audit(self) -> None:
+        while True:
+            await trio.sleep(_AUDIT_SECONDS)
+            if self._state.spool.has_news:
+                self._loop.run_soon(self._state.spool.flush)
+
+    async def _stay_connected(self, started: Callable[[], None]) -> None:
         while True:
             await self._connect()
             async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from typing import Any
 from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.loop import Loop
+from ctxfs.history.spool import OK, Doer, Spool
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
@@ -36,11 +37,20 @@ class State:
     """Used by the thread that runs the handlers; nothing here waits."""
 
     def __init__(
-        self, tree: Mount, loop: Loop, store: str, keep_seconds: float, principal: Principal, journal: JournalWriter
+        self,
+        tree: Mount,
+        loop: Loop,
+        store: str,
+        keep_seconds: float,
+        principal: Principal,
+        journal: JournalWriter,
+        spool: Spool,
     ) -> None:
         self.tree = tree
         self.principal = principal
         self.journal = journal
+        self.spool = spool
+        self._doer = Doer(str(principal), journal.actor.session, journal.actor.tool)
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
@@ -121,17 +131,24 @@ class State:
         if node is not None:
             self.directories.forget(node)
 
-    def record(self, op: str, node: Node) -> None:
-        """Tell the journal what was done to a file on disk, if its area has a past."""
+    def note(self, op: str, path: Path, to: Path | None = None, outcome: str = OK) -> None:
+        """Tell the audit what was done, or refused."""
+        self.spool.note(self._doer, op, str(path), str(to) if to is not None else "", outcome)
+
+    def record(self, op: str, node: Node, done: str = "write") -> None:
+        """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""
         self.described = None
+        if op != "sync":
+            self.note(done, node.path)
         if node.area is not None and node.area.versioned:
             self.journal.record(op, str(node.path))
 
-    def record_name(self, op: str, parent: Node, name: bytes, to: Path | None = None) -> None:
+    def record_name(self, op: str, parent: Node, name: bytes, done: str, to: Path | None = None) -> None:
         """The same, of a name in a directory; `to` is where it was moved."""
         self.described = None
+        path = Path((*parent.path.parts, os.fsdecode(name)))
+        self.note(done, path, to)
         if parent.area is not None and parent.area.versioned:
-            path = Path((*parent.path.parts, os.fsdecode(name)))
             self.journal.record(op, str(path), str(to) if to is not None else None)
 
     def record_written(self) -> None:

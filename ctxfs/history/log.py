@@ -85,6 +85,11 @@ class HistoryLog:
             self._write(head, last, link, file, bytes(lines), durable)
         return numbers
 
+    def head(self) -> Link | None:
+        """Where the chain stands; None where nothing was written yet."""
+        with self._turn() as head:
+            return _read_head(head)[0]
+
     def begin(self, day: str, session: str) -> None:
         """Make a session's file, empty, unless it is there. EINVAL for another day than today."""
         if day != datetime.now(UTC).date().isoformat() or not is_session(session):

@@ -64,10 +64,15 @@ def error_to_wire(error: Exception) -> dict[str, Any]:
     return {"errno": 5, "message": f"internal error: {error}", "path": ""}
 
 
+ANSWERED = "the daemon's answer"  # a note on errors that came over the socket
+
+
 def error_from_wire(value: dict[str, Any]) -> Exception:
     """The exception that `error_to_wire` packed."""
     if "errno" in value:
-        return OSError(value["errno"], value["message"], value["path"])
+        error = OSError(value["errno"], value["message"], value["path"])
+        error.add_note(ANSWERED)
+        return error
     return CommandError(value["message"], value["remedy"], value["code"])
 
 

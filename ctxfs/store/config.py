@@ -83,6 +83,15 @@ class VersionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """What is kept of what was done."""
+
+    audit: bool = field(
+        default=True, metadata={"doc": "keep who read, wrote, moved, deleted, asked what: history/audit"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that ctxfs.toml can say."""
 
@@ -92,6 +101,7 @@ class Settings:
     endpoint: EndpointSettings = EndpointSettings()
     mount: MountSettings = MountSettings()
     versions: VersionSettings = VersionSettings()
+    history: HistorySettings = HistorySettings()
     sources: tuple[Source, ...] = ()
 
 
@@ -102,6 +112,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "endpoint": EndpointSettings,
     "mount": MountSettings,
     "versions": VersionSettings,
+    "history": HistorySettings,
 }
 
 

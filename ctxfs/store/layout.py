@@ -49,6 +49,11 @@ class Layout:
         return self.root / "history"
 
     @property
+    def audit(self) -> HostPath:
+        """Every operation that matters, in a chain of its own."""
+        return self.history / "audit"
+
+    @property
     def tokens(self) -> HostPath:
         """What is kept of the tokens that agents act with."""
         return self.root / "tokens.json"

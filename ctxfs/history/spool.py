@@ -1,0 +1,139 @@
+"""What was done, on its way into the audit: written by whoever did it, read by whoever keeps the chain.
+
+A file a process below `<store>/history/audit/spool/`, append only, JSON lines. `{"spool": id}` comes first, `{"actor": number,
+"principal": …, "session": …, "tool": …}` before the first event of an actor; events are
+`[n, time_ns, actor, op, path, to, outcome, times]`, `n` counting from 1 over all files of a spool. Events wait in memory for a tenth
+of a second at most (`flush`), or until an fsync: then they survive a kill. The writer holds a shared flock for as long as it lives.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import time
+from pathlib import Path as HostPath
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+OK = "ok"
+_SEGMENT_BYTES = 4_000_000
+_FLUSH_AT = 1000
+_MOST_HELD = 100_000
+
+
+class Doer(NamedTuple):
+    """On whose account something is done."""
+
+    principal: str
+    session: str
+    tool: str
+
+
+class Event(NamedTuple):
+    """Something that was done or refused; `outcome` is `ok` or the name of an errno, `times` how often in a row."""
+
+    time_ns: int
+    doer: Doer
+    op: str
+    path: str
+    to: str
+    outcome: str
+    times: int = 1
+
+
+class Spool:
+    """The events of one process. One thread uses it."""
+
+    def __init__(self, folder: HostPath | None) -> None:
+        """`folder` None: nothing is kept."""
+        self._folder = folder
+        self._held: list[Event] = []
+        self._id = secrets.token_hex(8)
+        self._actors: dict[Doer, int] = {}
+        self._written = 0
+        self._lost = 0
+        self._fd = -1
+        self._size = 0
+
+    @property
+    def has_news(self) -> bool:
+        """True while something waits to be written."""
+        return bool(self._held)
+
+    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK) -> None:
+        """Remember an event."""
+        if self._folder is None:
+            return
+        self._held.append(Event(time.time_ns(), doer, op, path, to, outcome))
+        if len(self._held) >= _FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held: it survives the end of this process. What cannot be written is tried again; what is lost is counted."""
+        if not self._held or self._folder is None:
+            return
+        try:
+            if self._fd < 0 or self._size > _SEGMENT_BYTES:
+                self._open(self._folder)
+            data, written = self._lines()
+            done = 0
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
+        except OSError as error:
+            log.warning("cannot write the audit: %s", error)
+            if len(self._held) > _MOST_HELD:
+                self._lost += len(self._held)
+                self._held.clear()
+            self._drop_file()
+            return
+        self._size += len(data)
+        self._written, self._lost = written, 0
+        self._held.clear()
+
+    def close(self) -> None:
+        """Write what is held; nothing follows."""
+        self.flush()
+        self._drop_file()
+
+    def _lines(self) -> tuple[bytes, int]:
+        """(lines of what is held, the number of the last event)."""
+        lines: list[object] = []
+        number = self._written
+        if self._lost:
+            number += 1
+            lines.append([number, time.time_ns(), 0, "lost", "", "", str(self._lost), 1])
+        for event in _merged(self._held):
+            actor = self._actors.get(event.doer)
+            if actor is None:
+                actor = self._actors[event.doer] = len(self._actors) + 1
+                lines.append({"actor": actor, **event.doer._asdict()})
+            number += 1
+            lines.append([number, event.time_ns, actor, *event[2:]])
+        return "".join(f"{json.dumps(line)}\n" for line in lines).encode(), number
+
+    def _open(self, folder: HostPath) -> None:
+        self._drop_file()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = folder / f"{time.time_ns():020}-{self._id}.jsonl"
+        self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        self._actors.clear()
+        self._size = os.write(self._fd, json.dumps({"spool": self._id}).encode() + b"\n")
+
+    def _drop_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _merged(events: list[Event]) -> list[Event]:
+    """The same thing several times in a row is one event."""
+    out: list[Event] = []
+    for event in events:
+        if out and out[-1][1:6] == event[1:6]:
+            out[-1] = out[-1]._replace(times=out[-1].times + 1)
+        else:
+            out.append(event)
+    return out

@@ -1,0 +1,52 @@
+"""history/audit/<date>.jsonl: every operation that matters, a record a line. Nobody adds to it but ctxfs."""
+
+import errno
+from collections.abc import Sequence
+
+from ctxfs.history.audit import SESSION, Audit
+from ctxfs.history.log import SUFFIX
+from ctxfs.model.change import Change
+from ctxfs.model.entry import Entry, directory
+from ctxfs.model.errors import not_found, not_permitted, path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.threads import blocking
+
+
+class AuditMount(Mount):
+    """A file a day."""
+
+    grows = True
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    async def stat(self, path: Path) -> Entry:
+        """Sizes are those of a read."""
+        return directory("", mode=0o555) if path.is_root else await blocking(self._entry, _day(path))
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """The days on which something was done."""
+        if not path.is_root:
+            raise path_error(errno.ENOTDIR, path)
+        return await blocking(lambda: [self._entry(day) for day in self._audit.log.days()])
+
+    async def read(self, path: Path) -> bytes:
+        """The records of a day."""
+        if path.is_root:
+            raise path_error(errno.EISDIR, path)
+        return await blocking(self._audit.log.read, _day(path), SESSION)
+
+    async def apply(self, change: Change) -> None:
+        """EPERM."""
+        raise not_permitted(change.path, "the audit is written by ctxfs alone")
+
+    def _entry(self, day: str) -> Entry:
+        size, mtime_ns = self._audit.log.size(day, SESSION)
+        return Entry(f"{day}{SUFFIX}", "file", version=f"{size}", size=size, mtime_ns=mtime_ns, mode=0o444)
+
+
+def _day(path: Path) -> str:
+    if len(path.parts) != 1 or not path.name.endswith(SUFFIX):
+        raise not_found(path)
+    return path.name.removesuffix(SUFFIX)

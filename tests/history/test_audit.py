@@ -1,0 +1,249 @@
+"""The audit: complete, each event once, in a chain, whoever is killed when."""
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxfs.history.audit import Audit
+from ctxfs.history.spool import Doer, Spool
+from ctxfs.rpc.client import Client
+from tests.live import Live, children_of, eventually
+
+ALICE = Doer("agent:alice", "s-1", "mount")
+
+
+def paths(audit: Audit) -> list[str]:
+    return [record["path"] for record in audit.records(limit=10**6)]
+
+
+def test_every_event_is_kept_once_and_in_order(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    for number in range(2500):  # more than are held, less than all that is flushed at once
+        spool.note(ALICE, "read", f"a/{number}")
+    assert audit.collect() == 2000
+    spool.close()
+    assert audit.collect() == 500
+    assert audit.collect() == 0
+    assert paths(audit) == [f"a/{number}" for number in range(2500)]
+    assert audit.verify().faults == []
+    assert audit.spools is not None
+    assert os.listdir(audit.spools) == [], "what is in the chain is not kept twice"
+
+
+def test_a_record_says_who_when_what_and_how_it_went(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    spool.note(ALICE, "rename", "a/\udcff", "b", "EACCES")
+    spool.close()
+    audit.collect()
+    (record,) = audit.records()
+    assert record["path"] == "a/\\xff" or "a/" in record["path"]
+    assert {key: record[key] for key in ("principal", "session", "tool", "op", "to", "outcome")} == {
+        **ALICE._asdict(), "op": "rename", "to": "b", "outcome": "EACCES",
+    }  # fmt: skip
+    assert abs(datetime.fromisoformat(record["at"]).timestamp() - datetime.now(UTC).timestamp()) < 60
+
+
+def test_the_same_in_a_row_is_one_record_that_counts(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    for path in ("a", "a", "a", "b", "a"):
+        spool.note(ALICE, "read", path)
+    spool.close()
+    audit.collect()
+    assert [(r["path"], r.get("times", 1)) for r in audit.records()] == [("a", 3), ("b", 1), ("a", 1)]
+
+
+def test_another_process_takes_in_only_what_is_new(tmp_path: Path) -> None:
+    """As after a kill between the chain and the spool: what is in the chain already does not come again."""
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    spool.note(ALICE, "read", "first")
+    spool.flush()
+    assert audit.collect() == 1
+    spool.note(ALICE, "read", "second")
+    spool.flush()
+    again = Audit(tmp_path)
+    assert again.collect() == 1
+    assert audit.collect() == 0
+    assert paths(again) == ["first", "second"]
+    assert Audit(tmp_path).collect() == 0
+
+
+def test_a_line_that_a_kill_cut_off_harms_nothing(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    spool.note(ALICE, "read", "whole")
+    spool.close()
+    assert audit.spools is not None
+    (file,) = audit.spools.iterdir()
+    with open(file, "ab") as out:
+        out.write(b'[2, 17, 1, "read", "ha')
+    assert audit.collect() == 1
+    assert list(audit.spools.iterdir()) == []
+    assert paths(audit) == ["whole"]
+
+
+def test_what_cannot_be_written_waits_and_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    spool = Spool(tmp_path / "spool")
+    spool.note(ALICE, "read", "a")
+    spool.flush()
+    assert spool.has_news
+    (tmp_path / "spool").unlink()
+    spool.note(ALICE, "read", "b")
+    spool.close()
+    audit = Audit(tmp_path)
+    audit.collect()
+    assert paths(audit) == ["a", "b"]
+
+
+def test_an_edited_audit_is_found_out(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spool = audit.spool()
+    for number in range(3):
+        spool.note(ALICE, "read", f"secret{number}")
+    spool.close()
+    audit.collect()
+    (file,) = tmp_path.glob("*/audit.jsonl")
+    file.write_bytes(file.read_bytes().replace(b"secret1", b"nothing"))
+    assert any("was changed" in fault.what for fault in audit.verify().faults)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A store with a mount of its owner and one of alice."""
+    live = Live(tmp_path_factory.mktemp("audit"))
+    live.run("init")
+    live.run("mount", str(live.at))
+    live.run("mount", str(live.at.parent / "mnt-alice"), "--as", "agent:alice")
+    (live.at / "memory" / "bob").mkdir()
+    (live.at / "memory" / "bob" / "b.md").write_text("of bob\n")
+    (live.at / "memory" / "shared" / "s.md").write_text("shared\n")
+    yield live
+    live.close()
+
+
+def audited(live: Live, *options: str) -> list[dict[str, Any]]:
+    done = live.try_run("history", "audit", "--json", *options)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def done_to(live: Live, path: str, *options: str) -> list[tuple[str, str]]:
+    """(op, outcome) of everything that was done to a path."""
+    return [(record["op"], record["outcome"]) for record in audited(live, path, *options)]
+
+
+@pytest.mark.fuse
+def test_what_is_done_through_the_mount_is_in_the_audit(served: Live) -> None:
+    file = served.at / "pad" / "a.md"
+    file.write_text("one\n")
+    file.read_text()
+    os.chmod(file, 0o600)
+    os.setxattr(file, "user.ctx.kind", b"note")
+    file.rename(file.with_name("b.md"))
+    os.truncate(file.with_name("b.md"), 0)
+    file.with_name("b.md").unlink()
+    wanted = ["create", "write", "read", "meta", "rename"]  # what was labelled twice in a row is one record
+    ops = eventually(
+        "everything is there", lambda: (found := [op for op, _ in done_to(served, "pad/a.md")])[4:] and found
+    )
+    assert ops == wanted
+    assert [op for op, _ in done_to(served, "pad/b.md")] == ["rename", "write", "delete"]
+    assert {record["principal"] for record in audited(served, "pad/a.md")} == {
+        f"human:{os.environ.get('USER', 'root')}"
+    }
+
+
+@pytest.mark.fuse
+def test_what_is_refused_is_in_the_audit(served: Live) -> None:
+    at = served.at.parent / "mnt-alice"
+    with pytest.raises(PermissionError):
+        (at / "memory" / "shared" / "new.md").write_text("x")
+    with pytest.raises(FileNotFoundError):
+        (at / "memory" / "bob" / "b.md").read_text()
+    client = Client(served.store / "run")
+    client.call("join", principal="agent:alice")
+    with pytest.raises(PermissionError):
+        client.call("issue_token", principal="agent:alice")
+    with pytest.raises(PermissionError):
+        client.call("join", principal="human:root")
+    client.close()
+    eventually("the mount has told", lambda: done_to(served, "memory/bob", "--agent", "agent:alice"))
+    assert ("list", "ENOENT") in done_to(served, "memory/bob", "--agent", "agent:alice")
+    assert ("create", "EACCES") in done_to(served, "memory/shared/new.md")
+    refused = [(r["op"], r["outcome"]) for r in audited(served, "--agent", "agent:alice")]
+    assert ("token", "EACCES") in refused
+    assert ("join", "EPERM") in refused
+
+
+def test_questions_contexts_and_commands_are_in_the_audit(served: Live) -> None:
+    served.try_run("search", "how are keys rotated")
+    served.try_run("context", "how are keys rotated")
+    served.try_run("cat", "memory/shared/s.md")
+    served.try_run("policy", "list")
+    assert ("search", "ok") in done_to(served, "how are keys rotated")
+    assert ("context", "ok") in done_to(served, "how are keys rotated")
+    assert ("read", "ok") in done_to(served, "memory/shared/s.md")
+
+
+def test_other_rules_are_in_the_audit(served: Live) -> None:
+    config = served.store / "ctxfs.toml"
+    config.write_text(config.read_text() + '\n[[rule]]\nprincipal="agent:x"\npath="pad/**"\nverbs="r"\n')
+    eventually("the rules are taken up", lambda: ("policy", "ok") in done_to(served, "rules"))
+
+
+@pytest.mark.fuse
+def test_the_audit_is_a_file_that_nobody_may_write(served: Live) -> None:
+    eventually("there is one", lambda: audited(served))
+    (day,) = os.listdir(served.at / "history" / "audit")
+    file = served.at / "history" / "audit" / day
+    assert all(json.loads(line)["hash"] for line in file.read_text().splitlines())
+    with pytest.raises(PermissionError):
+        file.write_text("x")
+    with pytest.raises(PermissionError):
+        file.unlink()
+    with pytest.raises(PermissionError), open(file, "a") as out:
+        out.write("x")
+    assert not (served.at.parent / "mnt-alice" / "history").exists()
+
+
+@pytest.mark.fuse
+def test_no_event_before_an_fsync_is_lost_when_everything_is_killed(served: Live) -> None:
+    fd = os.open(served.at / "pad" / "durable.md", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"x")
+    os.fsync(fd)
+    daemon = served.daemon_pid()
+    for pid in [*children_of(daemon), daemon]:
+        os.kill(pid, signal.SIGKILL)
+    os.close(fd) if _still_open(fd) else None
+    ops = [op for op, _ in done_to(served, "pad/durable.md")]
+    assert ops == ["create", "write"]
+    assert served.run("history", "verify")
+
+
+def _still_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError as error:
+        return error.errno != errno.EBADF
+    return True
+
+
+def test_the_audit_can_be_switched_off(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    config = live.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("# audit = true", "audit = false"))
+    live.run("ls")
+    live.try_run("cat", "AGENTS.md")
+    assert live.try_run("history", "audit").returncode == 3
+    assert not (live.store / "history" / "audit").exists()
