@@ -82,7 +82,7 @@ class BackedFiles:
             rights = self._state.rights(node)
             is_dir = st.S_ISDIR(found.st_mode)
             out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=is_dir))
-            if is_dir and not rights.below & Verb.LIST:
+            if is_dir and not rights.lists_below:
                 # Its links, size and times tell of names that do not exist for whoever mounted.
                 out.st_nlink, out.st_size, out.st_blocks = 1, 4096, 8
                 out.st_atime_ns = out.st_mtime_ns = out.st_ctime_ns = 0
@@ -303,7 +303,7 @@ class BackedFiles:
         if area is not None and area.hidden:
             found = [name for name in found if not area.hides(node, name)]
         if not self._state.free:
-            found = [name for name in found if self._state.rights_below(node, name).exists]
+            found = self._state.existing(node, found)
         return found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:

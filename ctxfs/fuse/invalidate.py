@@ -10,7 +10,8 @@ import os
 import queue
 import stat as st
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 
 import pyfuse3
 
@@ -20,22 +21,25 @@ from ctxfs.fuse.state import State
 
 log = logging.getLogger(__name__)
 
+_AT_A_TIME = 200
+
 
 class Notifier:
     """Sends invalidations from a thread of its own: the kernel may make them wait for the requests in flight."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._urgent: deque[Callable[[], None]] = deque()
         self._thread = threading.Thread(target=self._run, name="invalidate", daemon=True)
         self._thread.start()
 
-    def inode(self, number: int) -> None:
+    def inode(self, number: int, *, urgent: bool = False) -> None:
         """Attributes and content of a file."""
-        self._queue.put(lambda: pyfuse3.invalidate_inode(pyfuse3.InodeT(number)))
+        self._put(lambda: pyfuse3.invalidate_inode(pyfuse3.InodeT(number)), urgent)
 
-    def entry(self, parent: int, name: bytes) -> None:
+    def entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
         """A name in a directory, also one that the kernel knows to be absent."""
-        self._queue.put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)))
+        self._put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)), urgent)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call this once everything sent so far has been taken in by the kernel."""
@@ -45,14 +49,26 @@ class Notifier:
         """End the thread."""
         self._queue.put(None)
 
+    def _put(self, call: Callable[[], None], urgent: bool) -> None:
+        """What is urgent goes before whatever waits, and takes its turn again there: a later request may have made it stale."""
+        if urgent:
+            self._urgent.append(call)
+        self._queue.put(call)
+
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:
-            try:
-                call()
-            except OSError as error:
-                # ENOENT: the kernel does not know it; ENOTCONN, ENODEV, EBADF: it is being unmounted.
-                if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EBADF, errno.ENOTDIR):
-                    log.warning("invalidation failed: %s", error)
+            while self._urgent:
+                _send(self._urgent.popleft())
+            _send(call)
+
+
+def _send(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except OSError as error:
+        # ENOENT: the kernel does not know it; ENOTCONN, ENODEV, EBADF: it is being unmounted.
+        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EBADF, errno.ENOTDIR):
+            log.warning("invalidation failed: %s", error)
 
 
 class Invalidator:
@@ -71,8 +87,32 @@ class Invalidator:
 
     def everything(self) -> None:
         """Changes may have been missed: nothing that the kernel keeps can be trusted."""
-        for node in self._state.nodes:
+        self._forget(self._state.nodes)
+
+    def ruled(self) -> None:
+        """The rules are others: the same, but requests are answered in between.
+
+        What is open comes first, since who reads it asks by no name; then the names at the top, with which the kernel forgets most of
+        what is below them.
+        """
+        nodes, root = list(self._state.nodes), self._state.nodes.root
+        for node in self._state.files.values():
+            self._notifier.inode(node.number, urgent=True)
+        for node in nodes:
+            if node.parent is root or (node.parent is not None and node.parent.parent is root):
+                self._notifier.entry(node.parent.number, node.name, urgent=True)
+        self._forget_on(nodes, 0)
+
+    def _forget_on(self, nodes: Sequence[Node], start: int) -> None:
+        self._forget(nodes[start : start + _AT_A_TIME])
+        if start + _AT_A_TIME < len(nodes):
+            self._state.loop.run_soon(self._forget_on, nodes, start + _AT_A_TIME)
+
+    def _forget(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
             node.cached = node.told = None
+            if node.parent is not None and node.lookups <= 0 and not node.descriptors:
+                continue  # forgotten meanwhile
             self._notifier.inode(node.number)
             if node.parent is not None:
                 self._notifier.entry(node.parent.number, node.name)

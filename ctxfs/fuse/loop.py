@@ -247,7 +247,7 @@ class PlainLoop:
             os.read(self._wake, 8)
         while self._done:
             self._ready.append(self._done.popleft())
-        while self._soon:
+        for _ in range(len(self._soon)):  # what these put off comes after the requests that wait
             function, args = self._soon.popleft()
             function(*args)
 

@@ -62,7 +62,7 @@ class MountProcess:
             float(arguments["cache_seconds"]),
             principal,
             self._journal,
-            Spool(HostPath(arguments["audit"]) if arguments["audit"] else None),
+            Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
         )
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False
@@ -225,7 +225,8 @@ class MountProcess:
     def _ruled(self, rules: list[Any]) -> None:
         """Other rules: nothing that the kernel was told by the old ones can be trusted."""
         self._state.take_policy(rules)
-        self._missed()
+        if self._invalidator is not None:
+            self._invalidator.ruled()
 
     def _reshaped(self, shape: dict[str, Any]) -> None:
         self._reshape(shape)

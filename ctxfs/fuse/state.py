@@ -125,6 +125,14 @@ class State:
             return ALL
         return self.policy.rights(self.principal, Path((*parent.path.parts, os.fsdecode(name))))
 
+    def existing(self, parent: Node, names: Sequence[bytes]) -> list[bytes]:
+        """Those of the names in a directory that exist for them."""
+        if self.rights(parent).lists_below:
+            return list(names)
+        at = parent.path.parts
+        rights = self.policy.rights
+        return [name for name in names if rights(self.principal, Path((*at, os.fsdecode(name)))).exists]
+
     def forget(self, number: int, lookups: int) -> None:
         """The kernel dropped references; with the last one goes everything that was kept for the node."""
         node = self.nodes.forget(number, lookups)

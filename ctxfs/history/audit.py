@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 SESSION = "audit"
 _FOLDER = "spool"
-_BATCH = 2000
+_BATCH = 100
+_PAUSE_SECONDS = 0.02  # between two: others in this process have something to do as well
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Audit:
                     if len(batch) >= _BATCH:
                         made += len(self.log.append(SESSION, batch, durable=True))
                         batch = []
+                        time.sleep(_PAUSE_SECONDS)
             made += len(self.log.append(SESSION, batch, durable=True)) if batch else 0
             if made:
                 self._stood = self.log.head()

@@ -18,6 +18,9 @@ from ctxfs.model.principal import Principal
 from ctxfs.policy.rules import EVERYTHING, NOTHING, Rule, Verb
 
 _KEPT = 100_000
+_LIST = Verb.LIST
+# What flags have in common, as a number: a tenth of the time that `&` of flags takes, which makes a flag.
+_both = int.__and__
 _DEEP = "**"
 _GRANT = "grant"
 
@@ -34,12 +37,21 @@ class Rights:
 
     def allows(self, verb: Verb) -> bool:
         """True if all of `verb` is allowed."""
-        return self.verbs & verb == verb
+        return _both(self.verbs, verb) == verb
+
+    def allows_some(self, verbs: Verb) -> bool:
+        """True if one of `verbs` is allowed."""
+        return _both(self.verbs, verbs) != 0
 
     @property
     def exists(self) -> bool:
         """False: for this principal there is nothing here."""
-        return bool(self.verbs & Verb.LIST) or self.leads
+        return self.leads or _both(self.verbs, _LIST) != 0
+
+    @property
+    def lists_below(self) -> bool:
+        """True if everything below may be listed, whatever comes to be there."""
+        return _both(self.below, _LIST) != 0
 
     def within(self, other: Rights) -> Rights:
         """What both allow."""

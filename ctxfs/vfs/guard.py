@@ -21,6 +21,7 @@ from ctxfs.vfs.acting import acting_principal
 
 _QUESTIONS = ".search"  # answers are made for whoever asks: who may be here may ask
 QUARANTINED = f"{PREFIX}quarantined"
+_READ, _WRITE = Verb.READ, Verb.WRITE
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
 
@@ -157,15 +158,15 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
 def masked(entry: Entry, rights: Rights) -> Entry:
     """The entry with the mode bits that are true for somebody with these rights."""
     mode = masked_mode(entry.mode, rights, is_dir=entry.is_dir)
-    if entry.is_dir and not rights.below & Verb.LIST:
+    if entry.is_dir and not rights.lists_below:
         return replace(entry, mode=mode, mtime_ns=0, version="")  # these tell of names that do not exist for them
     return entry if mode == entry.mode else replace(entry, mode=mode)
 
 
 def masked_mode(mode: int, rights: Rights, *, is_dir: bool) -> int:
     """Mode bits without what these rights do not allow; a directory that only leads somewhere can be entered and listed."""
-    if not rights.verbs & (CHANGES if is_dir else Verb.WRITE):
+    if not (rights.allows_some(CHANGES) if is_dir else rights.allows(_WRITE)):
         mode &= ~0o222
-    if not is_dir and not rights.allows(Verb.READ):
+    if not is_dir and not rights.allows(_READ):
         mode &= ~0o555
     return mode

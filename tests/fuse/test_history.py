@@ -43,7 +43,7 @@ def test_a_shell_adds_records_by_appending(day: Path, live: Live) -> None:
     )
     assert (second["kind"], second["text"]) == ("note", "plain")
     assert second["seq"] > first["seq"]
-    assert "the chain is whole" in live.run("history", "verify")
+    assert "the chains are whole" in live.run("history", "verify")
 
 
 def test_one_handle_adds_many_lines_and_an_unfinished_one_when_it_is_closed(day: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_command_line_records_shows_and_replays(live: Live) -> None:
     assert live.try_run("history", "forget", "talk").returncode == 2
     assert live.run("history", "forget", "--yes", "talk") == "3 records forgotten\n"
     assert "forgotten by" in live.run("history", "replay", "--session", "talk")
-    assert live.run("history", "verify").endswith("the chain is whole\n")
+    assert live.run("history", "verify").endswith("the chains are whole\n")
 
 
 def test_an_agent_cannot_erase_history(live: Live) -> None:

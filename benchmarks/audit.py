@@ -1,0 +1,75 @@
+"""What the audit costs on the mount: `python -m benchmarks.audit [--files 2000] [--rounds 9]`.
+
+Two stores that differ in `history.audit` alone, in turns: create, write and close of small files, and open, read and close of them.
+What the daemons do at the same time (versions, indexing, the chain) has the same processors.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+from benchmarks.harness import Bench, bench, interleaved, report
+
+
+def mounted(made: Bench, *, audit: bool) -> Bench:
+    """A store without meaning, with the audit on or off, and its mount."""
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    text = config.read_text().replace("[index]", "[index]\nmeaning = false")
+    config.write_text(text if audit else text.replace("# audit = true", "audit = false"))
+    made.ctxfs("mount", str(made.at))
+    return made
+
+
+def create(folder: Path, files: int) -> float:
+    """Seconds to create, write and close so many files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    time.sleep(1.5)  # what deleting left to do is over
+    start = time.perf_counter()
+    for number in range(files):
+        fd = os.open(f"{folder}/{number}.md", os.O_CREAT | os.O_WRONLY)
+        os.write(fd, b"some text of a small file\n")
+        os.close(fd)
+    return time.perf_counter() - start
+
+
+def read(folder: Path, files: int) -> float:
+    """Seconds to open, read and close so many files."""
+    start = time.perf_counter()
+    for number in range(files):
+        fd = os.open(f"{folder}/{number}.md", os.O_RDONLY)
+        os.read(fd, 4096)
+        os.close(fd)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with bench() as one, bench() as other:
+        places = {
+            "on": mounted(one, audit=True).at / "pad" / "made",
+            "off": mounted(other, audit=False).at / "pad" / "made",
+        }
+        rows: dict[str, object] = {}
+        for name, measure in (("create, write, close", create), ("open, read, close", read)):
+            found = interleaved(
+                arguments.rounds,
+                on=partial(measure, places["on"], arguments.files),
+                off=partial(measure, places["off"], arguments.files),
+            )
+            each = 1e6 / arguments.files
+            rows[name] = (
+                f"{found['on'] / found['off']:.3f} × audit off ({found['on'] * each:.0f} / {found['off'] * each:.0f} µs)"
+            )
+        report(rows)
+
+
+if __name__ == "__main__":
+    main()
