@@ -75,6 +75,7 @@ class App:
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self.secrets: Callable[[], Mapping[str, list[str]]] = dict
         self.history = HistoryLog(layout.history)
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
@@ -276,6 +277,7 @@ class App:
                 **self.progress,
             },
             "policy": {"rules": len(self.policy.rules), "fault": self.policy.fault},
+            "secrets": dict(sorted(self.secrets().items())),
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),
         }

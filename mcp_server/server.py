@@ -61,8 +61,8 @@ class TreeTools:
     async def ctx_write(self, path: str, content: str) -> str:
         """Make a file's whole content `content`; under memory/, pad/ and context/<task>/request.toml."""
         data = content.encode("utf-8", "replace")
-        await self._call("apply", change=change_to_wire(Put(_parsed(path), data)))
-        return f"wrote {len(data)} bytes to {path}"
+        done = await self._call("apply", change=change_to_wire(Put(_parsed(path), data)))
+        return "\n".join((f"wrote {len(data)} bytes to {path}", *(f"warning: {each}" for each in done["warnings"])))
 
     async def ctx_search(self, question: str, below: str = "", limit: int = 10) -> str:
         """Ask the tree; best hits first with path and lines. Operators: "a phrase" +must -not kind: path: author: since:7d."""

@@ -227,3 +227,19 @@ def test_tokens_and_fit_read_from_pipes(offline: Live) -> None:
     cut = offline.try_run("fit", "--budget", "60", "--query", "how often do keys rotate", "--words", input=text)
     assert "ninety days" in cut.stdout
     assert int(offline.try_run("tokens", input=cut.stdout).stdout) <= 60
+
+
+def test_secrets_are_withheld_unless_they_are_asked_for(offline: Live) -> None:
+    key = "AKIA" + "IOSFODNN7EXAMPLE"
+    (offline.corpus / "cloud.md").write_text(f"# Cloud\n\nThe access key of the walrus account is {key} until May.\n")
+    text = offline.run("context", "access key of the walrus account", "--save-manifest", str(offline.store / "m.json"))
+    assert key not in text
+    assert "is ⟨AWS Access Key withheld⟩ until May." in text
+    manifest = (offline.store / "m.json").read_text()
+    assert key not in manifest
+    (item,) = [item for item in json.loads(manifest)["items"] if item["path"].endswith("cloud.md")]
+    assert item["withheld"] == ["AWS Access Key"]
+    assert "same" in offline.run("context", "verify", str(offline.store / "m.json"))
+    assert key in offline.run("context", "access key of the walrus account", "--secrets")
+    pinned = offline.run("context", "walrus", "--pin", "knowledge/handbook/cloud.md")
+    assert key not in pinned

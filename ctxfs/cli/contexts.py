@@ -55,6 +55,7 @@ def context() -> None:
 @click.option("--order", type=click.Choice(["rank", "edges", "time"]), help="How sources stand; rank by default.")
 @click.option("--compress", is_flag=True, help="Of long texts only the sentences that answer.")
 @click.option("--summarise", is_flag=True, help="What did not fit in short, by the command in ctxfs.toml.")
+@click.option("--secrets", is_flag=True, help="Leave keys, tokens and passwords in; else they are withheld.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=HostPath), help="Write to a file.")
 @click.option(
     "--save-manifest", type=click.Path(dir_okay=False, path_type=HostPath), help="Write manifest.json to a file."
@@ -114,7 +115,7 @@ def _request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, A
             request[key] = dict(_share(text) for text in options[key])
     if options["form"]:
         request["format"] = _FORMATS[options["form"]]
-    return request | {key: True for key in ("compress", "summarise") if options[key]}
+    return request | {key: True for key in ("compress", "summarise", "secrets") if options[key]}
 
 
 def _share(text: str) -> tuple[str, object]:

@@ -52,6 +52,19 @@ def _show(found: dict[str, Any]) -> None:
             f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}",
             fg=None if good else "red",
         )
+    _show_index(index)
+    past = found["versions"]
+    if past["state"] == "ok":
+        say(
+            f"versions   {past['commits']}, the newest {past['newest'][:8]} of {past['at']}; {past['snapshots']} snapshots"
+        )
+    elif past["state"] != "closed":
+        say(f"versions   {past['state']}", fg="yellow")
+    for path, lines in found["secrets"].items():
+        say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _show_index(index: dict[str, Any]) -> None:
     say(f"index      {index.get('state', 'no daemon: as of the last run')}")
     embedded = index["chunks"] - index["waiting_for_meaning"]
     say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
@@ -63,13 +76,6 @@ def _show(found: dict[str, Any]) -> None:
     for fault in dict.fromkeys((index["meaning"], index.get("waits", ""))):
         if fault not in ("ok", ""):
             say(f"           {fault}", fg="yellow")
-    past = found["versions"]
-    if past["state"] == "ok":
-        say(
-            f"versions   {past['commits']}, the newest {past['newest'][:8]} of {past['at']}; {past['snapshots']} snapshots"
-        )
-    elif past["state"] != "closed":
-        say(f"versions   {past['state']}", fg="yellow")
     if index["damaged"]:
         say(f"damaged    {index['damaged']}", fg="red")
     for note, count in index["skipped"].items():

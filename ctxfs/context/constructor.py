@@ -136,16 +136,18 @@ class Constructor:
         return replace(built, account=account)
 
     async def _gather(self, request: Request, world: World) -> Candidates:
-        pins = [await _read_pin(world, pin) for pin in request.pins]
+        shown = _as_it_is if request.secrets else Piece.without_secrets
+        pins = [shown(await _read_pin(world, pin)) for pin in request.pins]
         answers = [await world.search(query, below, CANDIDATES) for query, below in _questions(request)]
         notes = tuple(dict.fromkeys((*world.notes, *(n for each in answers for n in (*each.notes, *each.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
         for hit in (hit for answer in answers for hit in answer.hits):
-            piece = _piece(hit, "search")
+            piece = shown(_piece(hit, "search"))
             place = (piece.path, piece.first, piece.last, piece.text)
             if place not in best or best[place].score < piece.score:
                 best[place] = piece
         for piece in await self._newest(request, world):
+            piece = shown(piece)
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
         standing = await world.standing({piece.path for piece in ordered})
@@ -239,6 +241,10 @@ def _counted(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, int]:
     return {at: tokenizer.count(piece.text) for at, piece in enumerate(pieces)}
 
 
+def _as_it_is(piece: Piece) -> Piece:
+    return piece
+
+
 def _questions(request: Request) -> list[tuple[Query, Path]]:
     queries = [_narrowed(query, request.kinds) for query in map(parse_query, request.queries) if not query.is_empty]
     return [(query, below) for query in queries for below in request.paths or (ROOT,)]
@@ -308,6 +314,6 @@ def _piece(hit: Hit, why: Why) -> Piece:
 
 def from_answer(request: Request, answer: Answer, tokenizer: Tokenizer, standing: Mapping[str, Standing]) -> Context:
     """The context of an answer that is at hand, without asking again."""
-    hits = [_piece(hit, "search") for hit in answer.hits]
+    hits = [_piece(hit, "search").without_secrets() for hit in answer.hits]
     kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
     return assemble(request, Candidates((), kept, excluded, tuple(answer.notes), len(hits)), tokenizer)

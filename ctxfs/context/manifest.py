@@ -85,6 +85,8 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
         said["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
         said |= {"cut": piece.cut, "text": printable(piece.text)}  # not what the lines say by themselves
+    if piece.withheld:
+        said["withheld"] = list(piece.withheld)
     if piece.origin:
         said["origin"] = [printable(path) for path in piece.origin]
     return said
@@ -168,6 +170,7 @@ def _read_item(item: Mapping[str, Any]) -> Piece:
         mtime_ns=int(item.get("mtime_ns", 0)),
         cut=bool(item.get("cut")),
         origin=tuple(map(str, item.get("origin", ()))),
+        withheld=tuple(map(str, item.get("withheld", ()))),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ctxfs.context.secrets import withhold
+
 Why = Literal["pin", "search", "recent", "derived"]
 Reason = Literal["budget", "quota", "duplicate", "superseded", "expired", "stale", "low-score", "quarantined"]
 
@@ -14,6 +16,7 @@ class Piece:
 
     `signals` are what each engine measured, `shares` what each added to the score. `sha256` is of the whole file. `cut` says that
     `text` is not all of these lines. A derived piece has no lines of a file: somebody's words about `origin`.
+    `withheld` are kinds of secrets that the lines have and `text` has not.
     """
 
     path: str
@@ -31,6 +34,7 @@ class Piece:
     mtime_ns: int = 0
     cut: bool = False
     origin: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> bool:
@@ -41,6 +45,11 @@ class Piece:
     def body(self) -> str:
         """The text with every run of space as one: what duplicates are told by."""
         return " ".join(self.text.split())
+
+    def without_secrets(self) -> "Piece":
+        """The same without what looks like a key, a token or a password."""
+        text, kinds = withhold(self.text)
+        return replace(self, text=text, cut=True, withheld=kinds) if kinds else self
 
     def shortened(self, text: str, last: int) -> "Piece":
         """The same with less of its text, up to the line `last`."""

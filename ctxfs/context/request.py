@@ -60,6 +60,7 @@ class Request:
     summarise: bool = False
     keep: bool = False
     piece: int = 0
+    secrets: bool = False
 
     @property
     def title(self) -> str:
@@ -91,6 +92,7 @@ _SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "summarise": (bool, "true or false"),
     "keep": (bool, "true or false"),
     "piece": (int, "tokens in a piece of the stream"),
+    "secrets": (bool, "true or false"),
 }
 _KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE)
 
@@ -230,6 +232,7 @@ def default_request(query: str, budget: int) -> str:
         "# summarise = false          # what did not fit, in short, by the command in ctxfs.toml\n"
         "# keep = false               # write what a response says, and the sources hold up, to memory/shared/fact/\n"
         "# piece = 1000               # tokens in a piece of `stream`\n"
+        "# secrets = false            # leave keys, tokens and passwords in; else they are withheld\n"
         '# [quota]                    # at most, by kind: dialogue = 1000, code = "30%"\n'
         "# [reserve]                  # at least, by kind, if there is so much: fact = 500\n"
     )

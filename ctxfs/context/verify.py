@@ -8,6 +8,7 @@ from ctxfs.context.constructor import pinned_text
 from ctxfs.context.manifest import Manifest, digest, text_sha256
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import render
+from ctxfs.context.secrets import without_remarks
 from ctxfs.index.formats import Unreadable, chunks_of
 
 # (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
@@ -92,7 +93,8 @@ def found_again(piece: Piece, data: bytes | None) -> Piece | None:
             return replace(piece, first=near.first, last=near.last)
         return None
     said = " ".join(data.decode("utf-8", "replace").split())
-    return piece if all(part in said for part in piece.body.split(" … ")) else None
+    parts = (part.strip() for each in without_remarks(piece.body) for part in each.split(" … "))
+    return piece if all(part in said for part in parts) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.context.secrets import find_secrets
 from ctxfs.daemon.access import check_method
 from ctxfs.daemon.auditing import audited
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
@@ -15,12 +16,14 @@ from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.token_methods import TOKEN_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
+from ctxfs.model.change import Append, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import parse_principal
 from ctxfs.policy.decide import judged
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.threads import blocking
 from ctxfs.vfs.acting import acting
 from ctxfs.vfs.record import Caller
 from mounts.search import hit_record
@@ -41,7 +44,12 @@ async def _read(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await caller.tree.apply(change_from_wire(args["change"]))
+    """Make a change; `warnings`: what of it looks like a secret, by line. It is written all the same."""
+    change = change_from_wire(args["change"])
+    await caller.tree.apply(change)
+    data = change.data if isinstance(change, Put | Append) else b""
+    found = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
+    return {"warnings": [f"line {secret.line} looks like a secret ({secret.kind})" for secret in found]}
 
 
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from ctxfs.daemon.methods import METHODS, tree_shape
 from ctxfs.daemon.methods import answer as run_method
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.secret_watch import SecretWatch
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
@@ -41,6 +42,7 @@ _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.02
 _NOTE_SECONDS = 0.1
 _NOTES_A_COLLECTION = 10
+_KEPT_AREAS = ("memory", "pad")
 _ITSELF = Doer("ctxfs", "daemon", "")
 _NOTED_WITHIN_NS = 50_000_000
 
@@ -70,6 +72,9 @@ class Daemon:
         self._server = Server(self._layout.run, self._handlers(), self._left)
         self._indexing = IndexingService(self._app)
         self._watcher = Watcher(self._changed)
+        self._secrets = SecretWatch(self._layout.tree)
+        self._kept = {str(self._layout.tree / area): area for area in _KEPT_AREAS}
+        self._app.secrets = lambda: self._secrets.found
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -84,6 +89,7 @@ class Daemon:
                 nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._keep_audit)
+                nursery.start_soon(self._secrets.run)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
         finally:
@@ -286,6 +292,8 @@ class Daemon:
             peer.push("changed", pushed)
         for area, inside in places.items():
             self._versions.changed(area, inside)
+            if area in self._kept:
+                self._secrets.changed(self._kept[area], inside)
         indexed = [(root, places[root.root]) for root in self._app.indexed_roots() if root.root in places]
         if indexed and self._nursery is not None:
             self._nursery.start_soon(self._indexing.changed, indexed)

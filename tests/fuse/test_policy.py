@@ -292,3 +292,13 @@ def test_nothing_is_asked_on_a_connection_that_has_not_said_for_whom(tmp_path: P
     process._bound = True
     trio.run(process._call, "read")
     assert asked == ["read"]
+
+
+def test_a_secret_that_is_written_is_in_the_status(own_live: Live) -> None:
+    file = own_live.at / "pad" / "keys.txt"
+    file.write_text("first\nexport KEY=" + "AKIA" + "IOSFODNN7EXAMPLE\n")
+    found = eventually("it is noticed", lambda: own_live.status()["secrets"].get("pad/keys.txt"))
+    assert found == ["line 2: AWS Access Key"]
+    assert "pad/keys.txt" in own_live.run("status")
+    file.write_text("first\n")
+    eventually("it is mended", lambda: "pad/keys.txt" not in own_live.status()["secrets"])
