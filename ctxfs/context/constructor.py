@@ -11,7 +11,7 @@ from typing import Protocol
 from ctxfs.context.compress import compress
 from ctxfs.context.manifest import Account, render_manifest, text_sha256
 from ctxfs.context.pack import Limits, Plan, most_that_fit, pack
-from ctxfs.context.piece import Exclusion, Piece, Why
+from ctxfs.context.piece import Exclusion, Piece, Why, without_secrets
 from ctxfs.context.render import render
 from ctxfs.context.request import Pin, Request
 from ctxfs.context.select import Rules, select
@@ -123,7 +123,9 @@ class Constructor:
         world = await blocking(self._world, request.as_of)
         found = await self._gather(request, world)
         if request.compress:
-            pieces = await blocking(compress, found.pieces, request.queries, world.analyse)
+            # Before anything is left out: half a key is no longer known as one.
+            whole = found.pieces if request.secrets else list(map(without_secrets, found.pieces))
+            pieces = await blocking(compress, whole, request.queries, world.analyse)
             found = replace(found, pieces=pieces)
         if request.summarise:
             built = await self._with_summary(request, found, tokenizer)
@@ -136,18 +138,15 @@ class Constructor:
         return replace(built, account=account)
 
     async def _gather(self, request: Request, world: World) -> Candidates:
-        shown = _as_it_is if request.secrets else Piece.without_secrets
-        pins = [shown(await _read_pin(world, pin)) for pin in request.pins]
+        pins = [await _read_pin(world, pin) for pin in request.pins]
         answers = [await world.search(query, below, CANDIDATES) for query, below in _questions(request)]
         notes = tuple(dict.fromkeys((*world.notes, *(n for each in answers for n in (*each.notes, *each.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
-        for hit in (hit for answer in answers for hit in answer.hits):
-            piece = shown(_piece(hit, "search"))
+        for piece in (_piece(hit, "search") for answer in answers for hit in answer.hits):
             place = (piece.path, piece.first, piece.last, piece.text)
             if place not in best or best[place].score < piece.score:
                 best[place] = piece
         for piece in await self._newest(request, world):
-            piece = shown(piece)
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
         standing = await world.standing({piece.path for piece in ordered})
@@ -179,7 +178,8 @@ class Constructor:
         left = [out.piece for out in first.plan.excluded if out.reason in ("budget", "quota")]
         if not left:
             return await blocking(assemble, request, found, tokenizer)
-        said = (await self._summarise(request.title, left, room)).strip()
+        told = left if request.secrets else list(map(without_secrets, left))
+        said = (await self._summarise(request.title, told, room)).strip()
         origin = tuple(dict.fromkeys(piece.path for piece in left))
         derived = Piece("", 0, 0, said, why="derived", origin=origin[:20])
         return await blocking(_append, request, first, derived, tokenizer)
@@ -191,14 +191,16 @@ def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Conte
     def rendered(pieces: Sequence[Piece]) -> str:
         return render(request.title, found.notes, pieces, request.format, request.order)
 
-    if found.pins:
-        needed = tokenizer.count(rendered(found.pins))
+    shown = _as_it_is if request.secrets else without_secrets
+    pins = list(map(shown, found.pins))
+    if pins:
+        needed = tokenizer.count(rendered(pins))
         if needed > request.budget:
             raise invalid(
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
     limits = Limits(request.budget, request.quotas, request.reserves)
-    plan = pack([*found.pins, *found.pieces], limits, rendered, tokenizer.count)
+    plan = pack([*pins, *found.pieces], limits, rendered, tokenizer.count, shown)
     plan.excluded[:0] = found.excluded
     text = rendered(plan.chosen)
     plan.tokens = tokenizer.count(text)
@@ -206,6 +208,10 @@ def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Conte
         text = _start_of(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
     return Context(request, text, plan, found.notes, found.found)
+
+
+def _as_it_is(piece: Piece) -> Piece:
+    return piece
 
 
 def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
@@ -239,10 +245,6 @@ def _append(request: Request, built: Context, derived: Piece, tokenizer: Tokeniz
 
 def _counted(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, int]:
     return {at: tokenizer.count(piece.text) for at, piece in enumerate(pieces)}
-
-
-def _as_it_is(piece: Piece) -> Piece:
-    return piece
 
 
 def _questions(request: Request) -> list[tuple[Query, Path]]:
@@ -314,6 +316,6 @@ def _piece(hit: Hit, why: Why) -> Piece:
 
 def from_answer(request: Request, answer: Answer, tokenizer: Tokenizer, standing: Mapping[str, Standing]) -> Context:
     """The context of an answer that is at hand, without asking again."""
-    hits = [_piece(hit, "search").without_secrets() for hit in answer.hits]
+    hits = [_piece(hit, "search") for hit in answer.hits]
     kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
     return assemble(request, Candidates((), kept, excluded, tuple(answer.notes), len(hits)), tokenizer)

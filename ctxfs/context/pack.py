@@ -42,6 +42,7 @@ _LEAST_START = 40  # characters: less is of no use to anybody
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
+Shown = Callable[[Piece], Piece]
 
 
 def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
@@ -53,19 +54,24 @@ def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def pack(pieces: Sequence[Piece], limits: Limits, render: Render, count: Count) -> Plan:
+def pack(
+    pieces: Sequence[Piece], limits: Limits, render: Render, count: Count, shown: Shown = lambda piece: piece
+) -> Plan:
     """The best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
 
     Costs of pieces are estimated one by one and the whole is counted at the end; what is over is taken out from the
-    lowest rank upwards, and what was left out for its estimate is tried again in the space that remains.
+    lowest rank upwards, and what was left out for its estimate is tried again in the space that remains. `shown`: what goes in of a
+    piece; asked only of those that may.
     """
-    return _Packing(limits, render, count).run(pieces)
+    return _Packing(limits, render, count, shown).run(pieces)
 
 
 class _Packing:
     """One packing: what is in so far, what waits for room, and what each kind has used."""
 
-    def __init__(self, limits: Limits, render: Render, count: Count) -> None:
+    def __init__(self, limits: Limits, render: Render, count: Count, shown: Shown) -> None:
+        self._show = shown
+        self._shown_as: dict[int, tuple[Piece, Piece]] = {}
         self._limits = limits
         self._render = render
         self._count = count
@@ -117,19 +123,27 @@ class _Packing:
         else:
             self._waiting.append((piece, cost))
 
+    def _shown(self, piece: Piece) -> Piece:
+        """What goes in of a piece; a number is used again once its object is gone, so that is kept."""
+        known = self._shown_as.get(id(piece))
+        if known is None:
+            known = self._shown_as[id(piece)] = (piece, self._show(piece))
+        return known[1]
+
     def _take(self, piece: Piece, cost: int) -> None:
-        self._plan.chosen.append(piece)
+        self._plan.chosen.append(self._shown(piece))
         self._opened.add(piece.path)
         self._used[piece.kind] += cost
         self._left -= cost
 
     def _cost(self, piece: Piece) -> int:
         header = 0 if piece.path in self._opened else self._count(piece.path) + _HEADER_TOKENS
-        tokens = self._tokens.get(piece.text)
+        text = self._shown(piece).text
+        tokens = self._tokens.get(text)
         if tokens is None:
-            tokens = self._tokens[piece.text] = self._count(piece.text)
+            tokens = self._tokens[text] = self._count(text)
         self._counted[0] += tokens
-        self._counted[1] += len(piece.text)
+        self._counted[1] += len(text)
         return tokens + self._count(piece.heading) + _CITATION_TOKENS + header
 
     def _allows(self, piece: Piece, cost: int) -> bool:
@@ -140,7 +154,7 @@ class _Packing:
         return "quota" if cost <= self._limits.budget and not self._allows(piece, cost) else "budget"
 
     def _whole(self, more: Sequence[Piece] = ()) -> int:
-        return self._count(self._render([*self._plan.chosen, *more]))
+        return self._count(self._render([*self._plan.chosen, *map(self._shown, more)]))
 
     def _shrink(self) -> None:
         """Take out what is over: what was chosen last, and so what a kind had reserved at the very end."""
@@ -199,7 +213,8 @@ class _Packing:
 
     def _longest_start(self, piece: Piece) -> Piece | None:
         """As many of its first lines as there is room for, or words of its first line; None if not even one goes in."""
-        return self._start_by("\n", piece) or self._start_by(" ", piece)
+        whole = self._shown(piece)
+        return self._start_by("\n", whole) or self._start_by(" ", whole)
 
     def _start_by(self, separator: str, piece: Piece) -> Piece | None:
         parts = piece.text.split(separator)

@@ -46,14 +46,15 @@ class Piece:
         """The text with every run of space as one: what duplicates are told by."""
         return " ".join(self.text.split())
 
-    def without_secrets(self) -> "Piece":
-        """The same without what looks like a key, a token or a password."""
-        text, kinds = withhold(self.text)
-        return replace(self, text=text, cut=True, withheld=kinds) if kinds else self
-
     def shortened(self, text: str, last: int) -> "Piece":
         """The same with less of its text, up to the line `last`."""
         return replace(self, text=text, last=last, cut=True)
+
+
+def without_secrets(piece: Piece) -> Piece:
+    """The same without what looks like a key, a token or a password."""
+    text, kinds = withhold(piece.text)
+    return replace(piece, text=text, cut=True, withheld=kinds) if kinds else piece
 
 
 @dataclass(frozen=True, slots=True)
