@@ -35,6 +35,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.book import PolicyBook, Reader
+from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
@@ -71,7 +72,7 @@ class App:
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
         self.tokens = TokenFile(layout.tokens)
-        self.policy = PolicyBook(layout.config, self.tokens)
+        self.policy = PolicyBook(layout.config, self.tokens, PolicyPast(layout.policy_past))
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
@@ -89,9 +90,14 @@ class App:
             self.settings.search.budget,
             self._sight,
         )
-        self.namespace = Namespace({".search": self._view, ".versions": VersionsView(self.archive, is_versioned)})
+        self.namespace = Namespace(
+            {
+                ".search": self._view,
+                ".versions": VersionsView(self.archive, is_versioned, self.past_since, self.restricted_reader),
+            }
+        )
         self.tree: Mount = Guarded(self.namespace, self.policy)
-        present = Present(self.tree, self.searcher, self.archive, self._has_past)
+        present = Present(self.tree, self.searcher, self.archive, self._has_past, self.past_since)
         context = self.settings.context
         self._constructor = Constructor(
             self._world, CommandSummariser(context.summariser) if context.summariser else None
@@ -174,6 +180,31 @@ class App:
         """True for a path whose versions whoever acts may read."""
         return is_versioned(path) and self.policy.may(acting_principal(), Verb.READ, path)
 
+    def restricted_reader(self) -> str:
+        """Whoever acts, if they may not see everything; else an empty text."""
+        principal = acting_principal()
+        return "" if self.policy.is_free(principal) else str(principal)
+
+    def past_since(self, path: Path, *, below: bool = False) -> int:
+        """From when on whoever acts may see the past of a path, in nanoseconds; 0: all of it. Blocks.
+
+        It begins where the rules last kept the path from them, or where the file came from a place that they may not read.
+        """
+        principal = acting_principal()
+        if principal is None or self.policy.may(principal, Verb.ADMIN, ROOT):
+            return 0
+        since = self.policy.readable_since(principal, path, below=below)
+        for moved_ns, source in self.archive.moves_of(str(path)):
+            place = Path.parse(source)
+            if moved_ns <= since:
+                break
+            if not self.policy.may(principal, Verb.READ, place):
+                return max(since, moved_ns)
+            earlier = self.policy.readable_since(principal, place)
+            if earlier > since:
+                since = min(earlier, moved_ns)
+        return since
+
     def _sees_all(self) -> bool:
         return self.policy.is_free(acting_principal())
 
@@ -202,7 +233,7 @@ class App:
         return Grepped(lines, faults, more=False)
 
     def _world(self, as_of: str) -> World:
-        ports = self.tree, self.searcher, self.archive, self._has_past
+        ports = self.tree, self.searcher, self.archive, self._has_past, self.past_since
         return Then(as_of, *ports) if as_of else Now(*ports)
 
     async def build(self, request: Request, principal: str = "") -> Context:
@@ -238,8 +269,11 @@ class App:
 
     def _origin(self, path: str) -> dict[str, str]:
         last, first = self.archive.last_change(path), self.archive.first_change(path)
-        if last is None:
+        since = self.past_since(Path.parse(path))
+        if last is None or last.time_ns < since:
             return {}
+        if first is not None and first.time_ns < since:
+            first = None
         made = {"revision": last.oid, "author": last.actor.principal, "session": last.actor.session}
         return {**made, "created_at": first.when} if first else made
 
@@ -318,7 +352,7 @@ class App:
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
-        tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive), hidden=True)
+        tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)
         self.reload_settings()
 
     def _work_folder(self, area: str) -> Mount:

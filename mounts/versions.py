@@ -9,7 +9,7 @@ import errno
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, path_error
@@ -18,9 +18,13 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
+from ctxfs.versions.commits import Commit
 from ctxfs.versions.trees import MODE_LINK
+from ctxfs.vfs.acting import acting_principal
 
 _KEEP_PAGES = 256
+
+Since = Callable[[Path], int]  # nanoseconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +50,51 @@ class VersionsView:
     sealed = True
     of_directories = False  # what is gone has a past too
 
-    def __init__(self, archive: Archive, is_versioned: Callable[[Path], bool]) -> None:
+    def __init__(
+        self, archive: Archive, is_versioned: Callable[[Path], bool], since: Since, reader: Callable[[], str]
+    ) -> None:
+        """`since`: from when on whoever acts may see the past of a path; `reader`: who that is, empty if they see everything."""
         self._archive = archive
         self._is_versioned = is_versioned
-        self._pages: OrderedDict[Path, _Page] = OrderedDict()
+        self._since = since
+        self._reader = reader
+        self._pages: OrderedDict[tuple[Path, int, str], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
         """The past of the directory `below`."""
         return _Versions(self, self._archive, below)
 
-    def known(self, place: Path) -> _Page | None:
-        """The page of a place, if it is remembered and nothing was committed since."""
-        page = self._pages.get(place)
-        return page if page is not None and page.newest == self._archive.newest else None
-
     async def page(self, place: Path) -> _Page:
-        """The page of a place; empty where there is no past."""
-        page = self.known(place)
-        if page is None:
-            page = await in_turn(self._make, place)
-            self._pages[place] = page
+        """The page of a place for whoever acts; empty where there is no past. Remembered until something is committed."""
+        since, reader = await self._since_when(place), self._reader()
+        page = self._pages.get((place, since, reader))
+        if page is None or page.newest != self._archive.newest:
+            page = await in_turn(self._make, place, since, reader)
+            self._pages[place, since, reader] = page
             while len(self._pages) > _KEEP_PAGES:
                 self._pages.popitem(last=False)
         return page
 
-    def _make(self, place: Path) -> _Page:
+    async def _since_when(self, place: Path) -> int:
+        return 0 if acting_principal() is None else await in_turn(self._since, place)
+
+    def _make(self, place: Path, since: int, reader: str) -> _Page:
         newest = self._archive.newest
         if not (place.is_root or self._is_versioned(place)):
             return _Page(newest)
-        versions = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
+        ever = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
+        versions = [shown for shown in ever if shown.commit.time_ns >= since]
+        if since:
+            versions = [replace(shown, number=number) for number, shown in enumerate(versions, 1)]
         if not versions:
-            inside = self._archive.was_directory(str(place))
+            inside = self._archive.was_directory(str(place)) and not ever
             names = [name for name, _ in self._archive.names_below(str(place))] if inside else None
+            if names and since:
+                names = [name for name in names if self._archive.changed_since(str(place / name), since)]
             return _Page(newest, names=names)
         named = [(_version_name(place.name, shown), shown) for shown in versions]
         entries = {name: self._entry(name, shown) for name, shown in named}
-        when, log = versions[-1].commit.time_ns, _render_log(named)
+        when, log = versions[-1].commit.time_ns, _render_log(named, reader)
         entries["latest"] = _link("latest", named[-1][0], when)
         if len(named) > 1:
             entries["prev"] = _link("prev", named[-2][0], when)
@@ -111,9 +124,6 @@ class _Versions(Mount):
         """Sizes and times are those of the versions."""
         if path.is_root:
             return directory("")
-        above = self._view.known(self._below.join(path.parent))
-        if above is not None and path.name in above.entries:
-            return above.entries[path.name]
         page = await self._view.page(self._below.join(path))
         if page.is_file or page.names is not None:
             return directory(path.name, mtime_ns=page.made_ns)
@@ -181,10 +191,13 @@ def _version_name(name: str, shown: Shown) -> str:
     return f"{shown.number:04}_{when}_{author}_{shown.commit.oid[:8]}{suffix}"
 
 
-def _render_log(named: Sequence[tuple[str, Shown]]) -> bytes:
-    """One line a version, newest first: name, what, subject, reason."""
+def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
+    """One line a version, newest first: name, what, subject, reason. To a `reader` no words of others, which may name other places."""
     lines = []
     for name, shown in reversed(named):
+        if reader not in ("", shown.commit.actor.principal):
+            lines.append(f"{name}  {shown.change.what}\n")
+            continue
         reason = f"  ({shown.commit.actor.reason})" if shown.commit.actor.reason else ""
         lines.append(f"{name}  {shown.change.what}  {printable(shown.commit.subject)}{reason}\n")
     return "".join(lines).encode("utf-8", "replace")
@@ -195,8 +208,10 @@ class SnapshotsMount(Mount):
 
     sealed = True
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, since: Since) -> None:
+        """`since`: from when on whoever acts may see the past of a path."""
         self._archive = archive
+        self._since = since
 
     async def stat(self, path: Path) -> Entry:
         """The entry as it was, read-only."""
@@ -217,7 +232,7 @@ class SnapshotsMount(Mount):
     def _stat(self, path: Path) -> Entry:
         if path.is_root:
             return directory("")
-        then = self._archive.resolve(path.parts[0]).commit
+        then = self._then(path)
         if len(path.parts) == 1:
             return directory(path.name, mtime_ns=then.time_ns, version=then.oid)
         return self._archive.entry_then(then, str(Path(path.parts[1:])), path.name)
@@ -226,17 +241,26 @@ class SnapshotsMount(Mount):
         if path.is_root:
             names = sorted(self._archive.snapshots())
             return [self._stat(ROOT / name) for name in names]
-        then = self._archive.resolve(path.parts[0]).commit
-        return self._archive.list_then(then, str(Path(path.parts[1:])))
+        then, inside = self._then(path), Path(path.parts[1:])
+        entries = self._archive.list_then(then, str(inside))
+        return [entry for entry in entries if self._since(inside / entry.name) <= then.time_ns]
 
     def _read(self, path: Path) -> bytes:
         if path.is_root:
             raise path_error(errno.EISDIR, path)
-        then = self._archive.resolve(path.parts[0]).commit
+        then = self._then(path)
         return self._archive.read_then(then, str(Path(path.parts[1:])))
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         if len(path.parts) < 2:
             return {}
-        then = self._archive.resolve(path.parts[0]).commit
+        then = self._then(path)
         return self._archive.attributes_then(then, str(Path(path.parts[1:])))
+
+    def _then(self, path: Path) -> Commit:
+        """The version that a path begins with; ENOENT if then its rest was not for whoever acts."""
+        then = self._archive.resolve(path.parts[0]).commit
+        inside = Path(path.parts[1:])
+        if not inside.is_root and self._since(inside) > then.time_ns:
+            raise not_found(path)
+        return then

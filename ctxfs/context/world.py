@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST_VERSIONS = 200
 
 IsVersioned = Callable[[Path], bool]
+Since = Callable[[Path], int]  # from when on whoever acts may see the past of a path, in nanoseconds
 
 
 class Now:
@@ -35,7 +36,10 @@ class Now:
 
     notes: Sequence[str] = ()
 
-    def __init__(self, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned) -> None:
+    def __init__(
+        self, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned, since: Since = lambda _: 0
+    ) -> None:
+        self._since = since
         self._tree = tree
         self._searcher = searcher
         self._archive = archive
@@ -61,12 +65,16 @@ class Now:
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """The newest version of each."""
-        mine = sorted(path for path in paths if self._is_versioned(Path(tuple(path.split("/")))))
+        mine = sorted(path for path in paths if self._is_versioned(_path(path)))
         return await in_turn(self._newest_of, mine) if mine else {}
 
     def _newest_of(self, paths: Sequence[str]) -> dict[str, str]:
         found = ((path, self._archive.last_change(path)) for path in paths)
-        return {path: commit.oid for path, commit in found if commit is not None}
+        return {
+            path: commit.oid
+            for path, commit in found
+            if commit is not None and commit.time_ns >= self._since(_path(path))
+        }
 
     def analyse(self, text: str) -> Sequence[str]:
         """The words of a text as search counts them."""
@@ -79,16 +87,24 @@ class Then(Now):
     """The tree as it was in a version: what has changed since is searched as it was, by words; sources have no past."""
 
     def __init__(
-        self, as_of: str, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned
+        self,
+        as_of: str,
+        tree: Mount,
+        searcher: Searcher,
+        archive: Archive,
+        is_versioned: IsVersioned,
+        since: Since = lambda _: 0,
     ) -> None:
         """OSError: ENOENT for what is no version and for a time before the first, EINVAL for what names none. Blocks."""
         from ctxfs.index.overlay import LARGEST
 
-        super().__init__(tree, searcher, archive, is_versioned)
+        super().__init__(tree, searcher, archive, is_versioned, since)
         archive.commit()
         self._commit = archive.resolve(as_of).commit
         self.revision = self._commit.oid
-        was = archive.differences(self._commit, LARGEST)
+        was = [
+            file if self._was_theirs(file.path) else file.hidden for file in archive.differences(self._commit, LARGEST)
+        ]
         large = sorted(file.path for file in was if file.too_large)
         self._past = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in was)
         self.notes = (
@@ -100,12 +116,15 @@ class Then(Now):
         """The best units of what there was then."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
         found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
-        hits = [hit for hit in found.hits if self._is_versioned(Path(tuple(hit.path.split("/"))))]
+        hits = [hit for hit in found.hits if self._is_versioned(_path(hit.path)) and self._was_theirs(hit.path)]
         return replace(found, query=query, hits=hits)
+
+    def _was_theirs(self, path: str) -> bool:
+        return self._since(_path(path)) <= self._commit.time_ns
 
     async def read(self, path: Path) -> bytes:
         """A file as it was."""
-        if not self._is_versioned(path):
+        if not self._is_versioned(path) or not await in_turn(self._was_theirs, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.read_then, self._commit, str(path))
 
@@ -116,6 +135,10 @@ class Then(Now):
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """The version that all are taken from."""
         return dict.fromkeys(paths, self._commit.oid)
+
+
+def _path(text: str) -> Path:
+    return Path(tuple(text.split("/")))
 
 
 class Present(Now):
@@ -134,14 +157,19 @@ class Present(Now):
 
     def _from_the_past(self, path: str, sha256: str, revision: str) -> bytes | None:
         self._archive.commit()
+        since = self._since(_path(path))
         if revision:
             with contextlib.suppress(OSError):
-                data = self._archive.show(path, revision)
+                known = self._archive.resolve(revision).commit.time_ns >= since
+                data = self._archive.show(path, revision) if known else b""
                 if hashlib.sha256(data).hexdigest() == sha256:
                     return data
         with contextlib.suppress(OSError):
             for shown in reversed(self._archive.versions(path)[-_MOST_VERSIONS:]):
-                if shown.is_file and hashlib.sha256(data := self._archive.content_of(shown)).hexdigest() == sha256:
+                if shown.commit.time_ns < since or not shown.is_file:
+                    continue
+                data = self._archive.content_of(shown)
+                if hashlib.sha256(data).hexdigest() == sha256:
                     return data
         return None
 

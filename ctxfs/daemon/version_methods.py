@@ -1,11 +1,13 @@
 """What can be asked of a store's past, by name: plain values in, plain values out."""
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ctxfs.app import App, is_versioned
-from ctxfs.model.errors import CommandError, invalid
+from ctxfs.model.errors import CommandError, invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.commits import Actor, Commit
@@ -18,8 +20,9 @@ from ctxfs.vfs.record import Caller
 _MAX_LOG = 1_000_000
 
 
-def commit_record(commit: Commit) -> dict[str, Any]:
-    """A version as plain values."""
+def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
+    """A version as plain values. `reader` may not see everything: of what others did no words, which may name other places."""
+    told = reader in ("", commit.actor.principal)
     return {
         "revision": commit.oid,
         "time": commit.when,
@@ -27,9 +30,9 @@ def commit_record(commit: Commit) -> dict[str, Any]:
         "principal": commit.actor.principal,
         "session": commit.actor.session,
         "tool": commit.actor.tool,
-        "reason": commit.actor.reason,
+        "reason": commit.actor.reason if told else "",
         "op": commit.op,
-        "subject": printable(commit.subject),
+        "subject": printable(commit.subject) if told else "",
     }
 
 
@@ -52,6 +55,24 @@ def _path(args: Mapping[str, Any]) -> str:
     if not path.is_root and not is_versioned(path):
         raise invalid(path, "only memory, pad, context and search are versioned")
     return str(path)
+
+
+async def _since(app: App, path: str, *named: str) -> int:
+    """From when on the caller may see the past of a path and what is below. ENOENT if a version that is named is older."""
+    since = await in_turn(lambda: app.past_since(Path.parse(path), below=True))
+    for at in named if since else ():
+        step = await in_turn(app.archive.resolve, at)
+        if step.commit.time_ns < since:
+            raise not_found(path)
+    return since
+
+
+async def _whole(app: App, path: str) -> None:
+    """EACCES for somebody who may not see all of a path's past, and could take back what they may not see."""
+    if await _since(app, path):
+        raise path_error(
+            errno.EACCES, path, "a part of its past is kept from you: restore one of the versions that log shows"
+        )
 
 
 def _filter(args: Mapping[str, Any]) -> Filter:
@@ -79,8 +100,9 @@ async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
     path, wanted = _path(args), _filter(args)
+    wanted = replace(wanted, since_ns=max(wanted.since_ns, await _since(app, path)))
     steps = await in_turn(app.archive.log, path, wanted, limit)
-    found = [commit_record(step.commit) for step in steps]
+    found = [commit_record(step.commit, app.restricted_reader()) for step in steps]
     if args.get("changes"):
         changes: Sequence[Sequence[PathChange]] = await in_turn(
             app.archive.changes_of, [step.seq for step in steps], path
@@ -91,39 +113,53 @@ async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await in_turn(app.archive.show, _path(args), str(args["at"]))
+    path, at = _path(args), str(args["at"])
+    await _since(app, path, at)
+    return await in_turn(app.archive.show, path, at)
 
 
 async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await in_turn(app.archive.diff, _path(args), str(args["old"]), str(args["new"]))
+    path, old, new = _path(args), str(args["old"]), str(args["new"])
+    await _since(app, path, old, new)
+    return await in_turn(app.archive.diff, path, old, new)
 
 
 async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    lines = await in_turn(app.archive.blame, _path(args), str(args.get("at", "latest")))
+    path, at = _path(args), str(args.get("at", "latest"))
+    since = await _since(app, path, at)
+    lines = await in_turn(app.archive.blame, path, at)
+    # What was there before somebody could see it came with their first sight of it.
+    told = [(line, line.time_ns >= since) for line in lines]
     return [
         {
-            "revision": line.commit,
-            "principal": line.principal,
-            "time_ns": line.time_ns,
+            "revision": line.commit if known else "",
+            "principal": line.principal if known else "",
+            "time_ns": line.time_ns if known else since,
             "line": line.number,
             "text": line.text,
         }
-        for line in lines
+        for line, known in told
     ]
 
 
 async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    if str(args["to"]) == "prev":
+        await _whole(app, path)
+    else:
+        await _since(app, path, str(args["to"]))
     return _outcome_record(*await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
 
 
 async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
+    await _whole(app, path)
     return _outcome_record(*await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
 
 
 async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    await _whole(app, path)
     return _outcome_record(*await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path as HostPath
 from typing import Any, Protocol
 
 from ctxfs.model.errors import CommandError
-from ctxfs.model.path import Path
+from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.decide import Policy, Rights, judged
+from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
 from ctxfs.policy.tokens import Token, grants_of
 
@@ -51,9 +52,12 @@ class Reader:
 class PolicyBook:
     """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
 
-    def __init__(self, config: HostPath | None, tokens: KeepsTokens | None = None) -> None:
-        """`config` None: rules come by `use` alone."""
+    def __init__(
+        self, config: HostPath | None, tokens: KeepsTokens | None = None, past: PolicyPast | None = None
+    ) -> None:
+        """`config` None: rules come by `use` alone. `past` is told of every change of the rules."""
         self._config = config
+        self._past = past
         self._tokens = tokens
         self._seen: tuple[object, object] = (None, None)
         self._free: dict[Principal, bool] = {}
@@ -78,6 +82,8 @@ class PolicyBook:
         if (rules, groups, grants) == (self.rules, self.groups, self.grants):
             return False
         self.use(rules, groups, grants)
+        if self._past is not None and not self.fault:
+            self._past.note(rules, groups)
         return True
 
     def _read_rules(self) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
@@ -147,6 +153,12 @@ class PolicyBook:
         if principal is None or self.is_free(principal):
             return ALL
         return self.policy.rights(principal, judged(path), time.time_ns())
+
+    def readable_since(self, principal: Principal | None, path: Path, *, below: bool = False) -> int:
+        """From when on the past of a path is theirs to see; 0: all of it, as for ctxfs itself and whoever may administer."""
+        if self._past is None or principal is None or self.may(principal, Verb.ADMIN, ROOT):
+            return 0
+        return self._past.since(principal, judged(path), below=below)
 
     def reader(self, principal: Principal | None) -> Reader | None:
         """How search asks about somebody; None for whoever may see everything."""

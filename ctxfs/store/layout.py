@@ -54,6 +54,11 @@ class Layout:
         return self.history / "audit"
 
     @property
+    def policy_past(self) -> HostPath:
+        """Which rules held when."""
+        return self.root / "policy.jsonl"
+
+    @property
     def tokens(self) -> HostPath:
         """What is kept of the tokens that agents act with."""
         return self.root / "tokens.json"

@@ -305,10 +305,20 @@ class Archive:
         with self._ready():
             return [(path_text(name), inside) for name, inside in self.index.names_below(path_bytes(path))]
 
+    def changed_since(self, path: str, since_ns: int) -> bool:
+        """True if a path, or anything below it, was changed at that time or later."""
+        with self._ready():
+            return bool(self.index.below(path_bytes(path), Filter(since_ns=since_ns), 1 << 62, 1))
+
     def was_directory(self, path: str) -> bool:
         """True if a path ever was a directory."""
         with self._ready():
             return self.index.was_directory(path_bytes(path))
+
+    def moves_of(self, path: str) -> list[tuple[int, str]]:
+        """(when in nanoseconds, what it was called before) of each rename of a path, the newest first."""
+        with self._ready():
+            return self.history.moves_of(path_bytes(path))
 
     def last_change(self, path: str) -> Commit | None:
         """The newest commit that changed exactly this path (of a directory: anything below it)."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from ctxfs.model.errors import path_error
 from ctxfs.versions.commits import Commit
 from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.names import path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, Version
 from ctxfs.versions.trees import EMPTY_TREE, Parts
 
@@ -119,6 +120,14 @@ class History:
         while (move := index.arrival(path, before)) is not None and move[0] > seq:
             before, path = move
         return path
+
+    def moves_of(self, path: bytes) -> list[tuple[int, str]]:
+        """(when, the name before) of each rename of a path, the newest first."""
+        index, before, out = self._ledger.index, _EVER, list[tuple[int, str]]()
+        while (move := index.arrival(path, before)) is not None:
+            before, path = move
+            out.append((index.commit(before).time_ns, path_text(path)))
+        return out
 
     def before(self, step: Step) -> str:
         """The tree before a commit: that of its first parent."""

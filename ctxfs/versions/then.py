@@ -22,6 +22,11 @@ class Was:
     attributes: Mapping[str, bytes]
     too_large: bool = False
 
+    @property
+    def hidden(self) -> "Was":
+        """The same for somebody for whom it was not there."""
+        return Was(self.path, None, {})
+
 
 class Then:
     """Reads the ledger; paths are texts, from the root of the tree. Used under the archive's lock."""
