@@ -11,7 +11,7 @@ CRASH_ROUNDS ?= 200
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-budget lint bench system system-test model clean
+.PHONY: help run stop test test-crash test-budget test-leaks lint bench system system-test model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -52,6 +52,9 @@ build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
 
 test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers, and the same bytes from any index (5 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/oracle
+
+test-leaks: system system-test $(VENV)/.ready model ## More than 2,000 tries to learn of what may not be seen, by six roles (a minute)
+	CTXFS_LEAK_ROLES=all $(BIN)/python -m pytest tests/spec/test_leaks.py
 
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/ruff check .

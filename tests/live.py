@@ -65,6 +65,7 @@ class Live:
         self.store = folder / "store"
         self.at = folder / "mnt"
         self.corpus = folder / "corpus"
+        self.tokens: dict[str, str] = {}  # by role, where a test needs some
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of `ctxfs`."""

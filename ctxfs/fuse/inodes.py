@@ -13,6 +13,7 @@ from ctxfs.model.path import Path
 from ctxfs.policy.decide import Rights
 
 ROOT_NUMBER = 1
+_MOST_NAMES = 100  # of a file with more the kernel's next lookup finds the others
 _INODE_BITS = 48
 
 
@@ -45,7 +46,20 @@ Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
 class Node:
     """One file that the kernel knows. `told` are the attributes it was told last; `cached` the content it may keep."""
 
-    __slots__ = ("area", "cached", "descriptors", "key", "lookups", "name", "number", "parent", "rights", "told", "top")
+    __slots__ = (
+        "area",
+        "cached",
+        "descriptors",
+        "key",
+        "lookups",
+        "name",
+        "number",
+        "others",
+        "parent",
+        "rights",
+        "told",
+        "top",
+    )
 
     def __init__(self, number: int, key: Hashable, parent: "Node | None", name: bytes, area: Area | None) -> None:
         self.number = number
@@ -54,6 +68,7 @@ class Node:
         self.name = name
         self.area = area
         self.top = False
+        self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file that has hard links
         self.lookups = 0
         self.descriptors: set[int] = set()
         self.told: Version | None = None
@@ -102,9 +117,19 @@ class NodeTable:
                 number = next(self._spare)
             node = self._add(Node(number, key, parent, name, area))
         if node.parent is not parent or node.name != name:
-            node.parent, node.name = parent, name
+            self._keep_name(node)
+            node.parent, node.name, node.rights = parent, name, None
         self._by_name[parent.number, name] = node
         return node
+
+    def _keep_name(self, node: Node) -> None:
+        """It was reached by another name: what it was called until now may be a name still."""
+        here = (node.parent, node.name)
+        known = [(at, name) for at, name in (*node.others, here) if at is not None and self._is_called(node, at, name)]
+        node.others = tuple(dict.fromkeys(known))[-_MOST_NAMES:]
+
+    def _is_called(self, node: Node, parent: Node, name: bytes) -> bool:
+        return self._by_name.get((parent.number, name)) is node
 
     def synthetic(self, parent: Node, name: bytes) -> Node:
         """The node of a file that exists by its path alone."""
@@ -123,7 +148,11 @@ class NodeTable:
         """`name` is gone from `parent`; a file without other known names is no longer found by identity."""
         node = self._by_name.pop((parent.number, name), None)
         if node is not None and node.parent is parent and node.name == name:
-            self._by_key.pop(node.key, None)
+            left = [other for other in node.others if self._is_called(node, *other)]
+            if left:
+                (node.parent, node.name), node.others = left[-1], tuple(left[:-1])
+            else:
+                self._by_key.pop(node.key, None)
         return node
 
     def renamed(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
@@ -166,5 +195,6 @@ class NodeTable:
         del self._by_number[node.number]
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
-        if node.parent is not None and self._by_name.get((node.parent.number, node.name)) is node:
-            del self._by_name[node.parent.number, node.name]
+        for parent, name in ((node.parent, node.name), *node.others):
+            if parent is not None and self._is_called(node, parent, name):
+                del self._by_name[parent.number, name]

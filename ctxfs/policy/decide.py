@@ -90,7 +90,7 @@ class _Step:
 
 
 class Policy:
-    """Rules over groups. Compiled a principal at a time, at its first question; answers are remembered until something expires."""
+    """Rules over groups, for times that go forward. Compiled a principal at a time; answers are remembered until something expires."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Policy:
         self._grants = dict(grants or {})
         self._steps: dict[Principal, _Step] = {}
         self._known: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
-        self._until = 0
+        self._now_ns = self._until = 0
 
     def is_unrestricted(self, principal: Principal) -> bool:
         """True for somebody who may do everything everywhere, for as long as these rules stand."""
@@ -116,26 +116,26 @@ class Policy:
 
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
         """What the principal may do to a path of the tree, as it is now (`judged` says which path of it a view's path is)."""
-        if now_ns >= self._until:
-            self._expire(now_ns)
+        self._expire(now_ns)
         key = (principal, path.parts)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            found = self._known[key] = self._decided(principal, path.parts, now_ns)
+            found = self._known[key] = self._decided(principal, path.parts)
         return found
 
-    def _decided(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> Rights:
+    def _decided(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         """A token narrows what its principal may do anyway."""
         if not principal.grant:
-            return self._rights(principal, parts, now_ns)
-        own = self._rights(Principal(principal.kind, principal.name), parts, now_ns)
-        return own.within(self._rights(Principal(_GRANT, principal.grant), parts, now_ns))
+            return self._rights(principal, parts)
+        own = self._rights(Principal(principal.kind, principal.name), parts)
+        return own.within(self._rights(Principal(_GRANT, principal.grant), parts))
 
     def decide(self, principal: Principal, verb: Verb, path: Path, now_ns: int) -> Decision:
         """One verb, with the reason. The same answer as `rights`."""
-        matched = [rule for rule in self._matched(principal, path.parts, now_ns) if rule.verbs & verb]
+        self._expire(now_ns)
+        matched = [rule for rule in self._matched(principal, path.parts) if rule.verbs & verb]
         matched.sort(key=lambda rule: (rule.effect != "deny", *(-part for part in rule.specificity)))
         listed = self.rights(principal, path, now_ns)
         allowed = bool(listed.verbs & verb) or (verb is Verb.LIST and listed.leads)
@@ -147,16 +147,18 @@ class Policy:
         return min((rule.expires_ns for rule in rules if rule.expires_ns > now_ns), default=None)
 
     def _expire(self, now_ns: int) -> None:
-        self._known.clear()
-        self._until = self.next_change(now_ns) or 1 << 62
+        """What has expired is as if it had never been a rule: nothing leads to what it allowed."""
+        if now_ns >= self._until:
+            self._known.clear()
+            self._steps.clear()
+            self._now_ns = now_ns
+            self._until = self.next_change(now_ns) or 1 << 62
 
-    def _rights(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> Rights:
+    def _rights(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         allowed = denied = NOTHING
         active = self._walk(principal, parts)
         for step, inside in active:
             for rule in step.ends:
-                if rule.expires_ns and rule.expires_ns <= now_ns:
-                    continue
                 if rule.effect == "deny":
                     denied |= rule.verbs
                 elif not inside:
@@ -168,7 +170,7 @@ class Policy:
         for step, inside in active:
             if not inside:
                 refused |= step.refused
-                deep |= _allowed_by(step, now_ns) if step.is_deep else NOTHING
+                deep |= _allowed_by(step) if step.is_deep else NOTHING
         below = deep & ~denied & ~refused & verbs
         leads = (
             not verbs
@@ -177,12 +179,12 @@ class Policy:
         )
         return Rights(verbs, leads, below)
 
-    def _matched(self, principal: Principal, parts: tuple[str, ...], now_ns: int) -> list[Rule]:
+    def _matched(self, principal: Principal, parts: tuple[str, ...]) -> list[Rule]:
         found = [
             rule
             for step, inside in self._walk(principal, parts)
             for rule in step.ends
-            if (rule.effect == "deny" or not inside) and not (rule.expires_ns and rule.expires_ns <= now_ns)
+            if rule.effect == "deny" or not inside
         ]
         return list(dict.fromkeys(found))
 
@@ -212,7 +214,8 @@ class Policy:
             else:
                 meant = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
             for rule in meant:
-                _add(first, rule, principal)
+                if not rule.expires_ns or rule.expires_ns > self._now_ns:
+                    _add(first, rule, principal)
         return first
 
     def _is_meant(self, named: str, principal: Principal) -> bool:
@@ -243,10 +246,10 @@ def _add(first: _Step, rule: Rule, principal: Principal) -> None:
             each.refused |= rule.verbs
 
 
-def _allowed_by(step: _Step, now_ns: int) -> Verb:
+def _allowed_by(step: _Step) -> Verb:
     allowed = NOTHING
     for rule in step.ends:
-        if rule.effect == "allow" and not (rule.expires_ns and rule.expires_ns <= now_ns):
+        if rule.effect == "allow":
             allowed |= rule.verbs
     return allowed
 

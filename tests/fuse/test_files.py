@@ -315,3 +315,26 @@ def test_what_is_written_to_a_synthetic_file_is_there_when_the_write_returns(liv
     assert (task / "huge.bin").stat().st_size <= 16_000_000
     (task / "huge.bin").unlink()
     assert subprocess.run(["rm", "-r", str(task)]).returncode == 0
+
+
+def test_a_file_lives_as_long_as_one_of_its_names(pad: Path) -> None:
+    first = pad / "first"
+    first.write_text("one\n")
+    (pad / "inner").mkdir()
+    second, third = pad / "second", pad / "inner" / "third"
+    os.link(first, second)
+    assert second.read_text() == "one\n"
+    second.unlink()
+    assert first.read_text() == "one\n", "by the name that it had before"
+    os.link(first, third)
+    third.write_text("two\n")
+    os.link(third, second)
+    first.unlink()
+    assert [second.read_text(), third.read_text()] == ["two\n", "two\n"]
+    third.rename(pad / "fourth")
+    second.unlink()
+    assert (pad / "fourth").read_text() == "two\n"
+    (pad / "fourth").unlink()
+    assert not (pad / "fourth").exists()
+    first.write_text("another\n")
+    assert first.read_text() == "another\n"

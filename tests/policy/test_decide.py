@@ -187,3 +187,12 @@ def test_the_compiled_walk_says_what_the_patterns_mean(made: list[Rule], parts: 
 def test_patterns_of_rules_can_be_parsed_again() -> None:
     for each in default_rules():
         assert parse_pattern("/".join(each.pattern), "test") == each.pattern
+
+
+def test_an_expired_rule_leads_nowhere() -> None:
+    """Not even the directories on the way to what it allowed are there any more."""
+    allow = Rule("agent:alice", ("memory", "bob", "**"), Verb(255), "allow", "test", NOW)
+    made = Policy((*default_rules(), allow))
+    paths = [Path(parts) for parts in (("memory", "bob"), ("memory", "bob", "x"), ("memory", "bob", "x", "y"))]
+    assert all(made.rights(ALICE, path, NOW - 1).exists for path in paths)
+    assert not any(made.rights(ALICE, path, NOW).exists for path in paths)

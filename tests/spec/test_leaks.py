@@ -3,6 +3,8 @@
 Two stores are alike but for files that the agent may not read. Whatever it asks of both, on the mount, over the socket, through MCP,
 must be answered alike: existence, names, sizes, counts, scores, snippets, versions, errors. Answers that differ are leaks.
 A planted leak shows that each probe would see one: the same probes by somebody who may see the files do differ.
+
+Asked by one role here; by all of them with CTXFS_LEAK_ROLES=all (`make test-leaks`, more than 2,000 trials).
 """
 
 import contextlib
@@ -39,11 +41,35 @@ HIDDEN = {
     "memory/shared/sealed/zanzibar.md": "zanzibar: the signing keys are under the zanzibar mat.\n",
     "knowledge/handbook/secret/zanzibar.md": "# Zanzibar\n\nRotate the signing keys in zanzibar every day.\n",
     "human/notes/zanzibar.md": "zanzibar\n",
+    "pad/t/zanzibár.md": "The zanzibar pad: otter-7741.\n",
+    "memory/bob/zan zibar.txt": "Zanzibar: where are the signing keys?\nBob: in zanzibar.\nZanzibar: thanks a lot.\nBob: any time.\n",
 }
-RULES = "".join(
-    f'\n[[rule]]\nprincipal = "agent:*"\npath = "{path}"\nverbs = "lrwxa"\neffect = "deny"\n'
-    for path in ("memory/shared/sealed", "knowledge/handbook/secret")
+OPEN = "memory/shared/** knowledge/** pad/** search/** context/** .ctxfs/whoami"
+RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
+    f'\n[[rule]]\nprincipal = "{who}"\npath = "{path}"\nverbs = "{verbs}"\n{more}\n'
+    for who, path, verbs, more in (
+        *(
+            (who, path, "lrwxa", 'effect = "deny"')
+            for who in ("agent:*", "group:guests")
+            for path in ("memory/shared/sealed", "knowledge/handbook/secret", "pad/t/zanzibár.md")
+        ),
+        ("group:trusted", "memory/shared/**", "rw", ""),
+        *(("group:guests", path, "rw", "") for path in OPEN.split()),
+        ("agent:oscar", "memory/bob/**", "rw", "expires = 2020-01-01T00:00:00Z"),
+        ("agent:oscar", "memory/mallory/**", "r", ""),
+    )
 )
+# Who asks: a plain agent, the same with a token, with one that allows less, a group, a member of one that may do more, and
+# somebody who once might have seen it.
+ROLES = {
+    "agent": (AGENT, None),
+    "token": (AGENT, []),
+    "narrow": (AGENT, [f"{path}:{'rw' if path[0] in 'psc' else 'r'}" for path in OPEN.split()]),
+    "group": ("group:guests", None),
+    "member": ("agent:trent", None),
+    "late": ("agent:oscar", None),
+}
+ASKED = list(ROLES) if os.environ.get("CTXFS_LEAK_ROLES") == "all" else ["agent"]
 QUESTIONS = (
     WORD, "signing keys", "rotate the signing keys", f"+{WORD} keys", f'"{WORD} lock"', f"mode:exact {WORD}", f"mode:words {WORD}",
     "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
@@ -52,7 +78,7 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]]:
-    """(a store without the hidden files, one with them), mounted for the agent at `mnt` and for a person at `mnt-ada`."""
+    """(a store without the hidden files, one with them), mounted for each role at `mnt-<role>` and for a person at `mnt-ada`."""
     made = []
     for name in ("without", "with"):
         live = Live(tmp_path_factory.mktemp(name))
@@ -77,14 +103,22 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
             (tree / place).write_text(text)
         if name == "with":
             hide(live)
-        live.run("mount", str(live.at), "--as", AGENT)
         live.run("mount", str(live.at.parent / "mnt-ada"))
+        for role in ASKED:
+            principal, allow = ROLES[role]
+            proof = ["--as", principal]
+            if allow is not None:
+                options = [option for each in allow for option in ("--allow", each)]
+                live.tokens[role] = live.run("token", "issue", principal, *options).strip()
+                proof = ["--token", live.tokens[role]]
+            live.run("mount", str(live.at.parent / f"mnt-{role}"), *proof)
         live.wait_idle()
+        assert live.status()["policy"]["fault"] == ""
         live.run("commit")
         live.run("snapshot", "first")
         for path in HIDDEN if name == "with" else ():
-            if path.startswith("memory/"):
-                with (tree / path).open("a") as file:
+            if path.startswith(("memory/", "pad/")):
+                with (live.at.parent / "mnt-ada" / path).open("a") as file:
                     file.write(f"Later: {WORD}.\n")
         live.run("commit")
         client = Client(live.store / "run", timeout=30)
@@ -109,15 +143,15 @@ def hide(live: Live) -> None:
 
 
 class Asker:
-    """Somebody's way into one store: a mount point, a socket session."""
+    """Somebody's way into one store: a mount point, a socket session. `proof` is how they join; nothing for a person."""
 
-    def __init__(self, live: Live, at: Path, principal: str) -> None:
+    def __init__(self, live: Live, at: Path, **proof: str) -> None:
         self.at = at
         self.live = live
         self.client = Client(live.store / "run", timeout=30)
-        if principal:
-            self.client.call("join", principal=principal)
-        self.principal = principal
+        if proof:
+            self.client.call("join", **proof)
+        self.proof = proof
 
     def close(self) -> None:
         self.client.close()
@@ -130,8 +164,8 @@ class Asker:
 
     def mcp(self, tool: str, **arguments: object) -> str:
         session = connect(Layout(self.live.store))
-        if self.principal:
-            session.call("join", principal=self.principal)
+        if self.proof:
+            session.call("join", **self.proof)
 
         async def call() -> Any:
             async with McpClient(make_server(session)) as client:
@@ -222,7 +256,7 @@ for path in HIDDEN:
     rpc(f"show {path}", "show", path=path, at="latest")
     rpc(f"diff {path}", "diff", path=path, old="first", new="latest")
     rpc(f"blame {path}", "blame", path=path)
-    rpc(f"restore {path}", "restore", path=path, to="1", dry_run=True)
+    rpc(f"restore {path}", "restore", path=path, to="first", dry_run=True)
     rpc(f"undo {path}", "undo", path=path, dry_run=True)
     for verb, change in {
         "remove": Remove(TreePath.parse(path)),
@@ -253,6 +287,11 @@ for pattern in (WORD, "signing keys", ".", "otter-[0-9]+"):
 rpc("log of everything", "log", path="")
 rpc("log of memory", "log", path="memory", changes=True)
 rpc("status", "status")
+rpc("audit", "audit")
+rpc("tokens", "tokens")
+rpc("policy", "policy")
+rpc("decision", "decide_policy", principal="human:root", verb="read", path="memory/bob/fact/zanzibar.md")
+rpc("whoami", "whoami")
 rpc("history", "history")
 rpc("snapshots", "snapshots")
 rpc("reviews", "reviews")
@@ -335,47 +374,35 @@ def observe(probe: Probe, asker: Asker) -> str:
         )
     )
     text = text.replace(str(asker.live.store.parent), "STORE")
+    text = re.sub(r"#[0-9a-f]{8}\b", "#TOKEN", text)
     text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|s-[0-9a-f]{8}", "ID", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T_ ]\d\d[:-]\d\d[:-]\d\d[.\d]*(Z|\+00:00)?", "TIME", text)
     return re.sub(r"\b1[0-9]{18}\b|\"seq\": \d+|\d{9,}\.\d+", "N", text)
 
 
 @pytest.fixture(scope="module")
-def askers(pair: tuple[Live, Live]) -> Iterator[tuple[Asker, Asker]]:
-    without, with_them = (Asker(live, live.at, AGENT) for live in pair)
-    yield without, with_them
-    without.close()
-    with_them.close()
+def askers(pair: tuple[Live, Live]) -> Iterator[dict[str, tuple[Asker, Asker]]]:
+    with contextlib.ExitStack() as stack:
+
+        def asker(live: Live, role: str) -> Asker:
+            token = live.tokens.get(role)
+            proof = {"token": token} if token else {"principal": ROLES[role][0]}
+            return stack.enter_context(contextlib.closing(Asker(live, live.at.parent / f"mnt-{role}", **proof)))
+
+        yield {role: (asker(pair[0], role), asker(pair[1], role)) for role in ASKED}
 
 
 def test_there_are_many_surfaces() -> None:
-    assert len(PROBES) >= 200
-    kinds = {re.sub(r" (memory|knowledge|human)/\S+$", "", name) for name in PROBES}
+    assert len(PROBES) * len(ROLES) >= 2000
+    kinds = {re.sub(r" (memory|knowledge|human|pad)/\S+$", "", name) for name in PROBES}
     assert len(kinds) >= 40
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_nothing_tells_of_what_may_not_be_seen(name: str, askers: tuple[Asker, Asker]) -> None:
-    without, with_them = (observe(PROBES[name], asker) for asker in askers)
+@pytest.mark.parametrize("role", ASKED)
+def test_nothing_tells_of_what_may_not_be_seen(role: str, name: str, askers: dict[str, tuple[Asker, Asker]]) -> None:
+    without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
     assert with_them == without
-
-
-# What a person's probes cannot tell apart: the same for both stores by their nature, or about folders of the person's own.
-BLIND = re.compile(
-    r"rpc (remotes|mountpoints|reviews|snapshots)|.*author:|.*(human|knowledge)/|(mount|rpc) search below path:secret"
-)
-CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
-
-
-def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
-    """By a person, who may see everything, the probes do tell the two stores apart, but for those that are named above."""
-    with contextlib.ExitStack() as stack:
-        one, two = (
-            stack.enter_context(contextlib.closing(Asker(live, live.at.parent / "mnt-ada", ""))) for live in pair
-        )
-        looks = {name: probe for name, probe in PROBES.items() if not any(word in name for word in CHANGES)}
-        blind = [name for name, probe in looks.items() if observe(probe, one) == observe(probe, two)]
-    assert [name for name in blind if not BLIND.match(name)] == []
 
 
 def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> None:
@@ -383,6 +410,37 @@ def test_a_denied_file_is_still_there_for_people(pair: tuple[Live, Live]) -> Non
     for path, text in HIDDEN.items():
         assert (ada / path).read_text().startswith(text)
     assert shutil.which("bash")
-    with contextlib.closing(Asker(pair[1], ada, "")) as asker:
+    with contextlib.closing(Asker(pair[1], ada)) as asker:
         asker.change(MakeDir(TreePath.parse("pad/by-people")))
         asker.change(Put(TreePath.parse("pad/by-people/x"), b"x"))
+
+
+# What a person's probes cannot tell apart: sources have no past and take no changes, human/ is another file system than memory/, an
+# area's folder with something in it stays, and some answers are about the store.
+BLIND = re.compile(
+    r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
+    r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
+    r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
+    r"|rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens)$"
+)
+CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
+
+
+def _changes(name: str) -> bool:
+    return any(word in name for word in CHANGES)
+
+
+def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
+    """By a person, who may see everything, the probes do tell the two stores apart, but for those that are named above."""
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(contextlib.closing(Asker(live, live.at.parent / "mnt-ada"))) for live in pair)
+        blind = []
+        for name in sorted(PROBES, key=_changes):
+            if _changes(name):  # what the last one did is undone
+                hide(pair[1])
+                for asker in (one, two):
+                    (asker.at / "pad" / "t").mkdir(exist_ok=True)
+                    subprocess.run(["rm", "-rf", *asker.at.glob("memory/mallory/stolen*")], check=True)
+            if observe(PROBES[name], one) == observe(PROBES[name], two):
+                blind.append(name)
+    assert [name for name in blind if not BLIND.match(name)] == []
