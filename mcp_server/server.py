@@ -18,6 +18,7 @@ from ctxfs import __version__
 from ctxfs.daemon.session import Session, connect
 from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError
+from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path, printable
 from ctxfs.rpc.wire import change_to_wire
 from ctxfs.store.layout import Layout
@@ -58,10 +59,15 @@ class TreeTools:
         part: str = text[offset : offset + limit]
         return part + (f"\n[continue at offset {offset + limit}]" if rest > 0 else "")
 
-    async def ctx_write(self, path: str, content: str) -> str:
-        """Make a file's whole content `content`; under memory/, pad/ and context/<task>/request.toml."""
+    async def ctx_write(self, path: str, content: str, source: str = "") -> str:
+        """Make a file's whole content `content`; under memory/, pad/ and context/<task>/request.toml.
+
+        `source`: where it is from, if not from you or your user: a URL, a tool, a file. It is marked as not to be trusted then.
+        """
         data = content.encode("utf-8", "replace")
-        done = await self._call("apply", change=change_to_wire(Put(_parsed(path), data)))
+        said = {"source": " ".join(source.split()), "trust": "untrusted"} if source.strip() else {}
+        attributes = {f"{PREFIX}{name}": value.encode("utf-8", "replace") for name, value in said.items()}
+        done = await self._call("apply", change=change_to_wire(Put(_parsed(path), data, attributes)))
         return "\n".join((f"wrote {len(data)} bytes to {path}", *(f"warning: {each}" for each in done["warnings"])))
 
     async def ctx_search(self, question: str, below: str = "", limit: int = 10) -> str:

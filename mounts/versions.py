@@ -127,7 +127,11 @@ class _Versions(Mount):
         page = await self._view.page(self._below.join(path))
         if page.is_file or page.names is not None:
             return directory(path.name, mtime_ns=page.made_ns)
-        return (await self._file(path)).entries[path.name]
+        # Its own page is not asked for again: a commit in between would make a directory of what was nothing.
+        above = await self._view.page(self._below.join(path.parent))
+        if path.name not in above.entries:
+            raise not_found(path)
+        return above.entries[path.name]
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Names that ever were here, or the versions of a file, oldest first."""

@@ -55,6 +55,11 @@ def context() -> None:
 @click.option("--order", type=click.Choice(["rank", "edges", "time"]), help="How sources stand; rank by default.")
 @click.option("--compress", is_flag=True, help="Of long texts only the sentences that answer.")
 @click.option("--summarise", is_flag=True, help="What did not fit in short, by the command in ctxfs.toml.")
+@click.option(
+    "--untrusted",
+    type=click.Choice(["mark", "drop", "keep"]),
+    help="What came from tools and servers; mark by default.",
+)
 @click.option("--secrets", is_flag=True, help="Leave keys, tokens and passwords in; else they are withheld.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=HostPath), help="Write to a file.")
 @click.option(
@@ -104,7 +109,7 @@ def _request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, A
         request["query"] = [read_question(words), *options["also"]]
     elif "query" not in request and not options["pins"]:
         raise CommandError("the question is empty", 'ask something: ctxfs context "how do we rotate keys"', EXIT_USAGE)
-    for key in ("budget", "tokenizer", "recent", "fresh", "as_of", "min_score", "order"):
+    for key in ("budget", "tokenizer", "recent", "fresh", "as_of", "min_score", "order", "untrusted"):
         if options[key] is not None:
             request[key] = options[key]
     for key in ("paths", "kinds", "pins"):

@@ -135,7 +135,10 @@ def verify(store: str | None, as_json: bool) -> None:
 def audit(
     store: str | None, path: str, session: str, agent: str, day: str, op: str, refused: bool, limit: int, as_json: bool
 ) -> None:  # fmt: skip
-    """Print what was done, to PATH and below or to anything: who read, wrote, moved, deleted, asked, and what was refused."""
+    """Print what was done, to PATH and below or to anything: who read, wrote, moved, deleted, asked, and what was refused.
+
+    Of questions only a digest is kept; give the words of one in place of PATH to see who asked it.
+    """
     with opened_session(store) as opened:
         asked = {"session": session, "principal": agent, "day": day, "op": op, "path": path, "limit": limit}
         found = opened.call("audit", **asked, outcome="EACCES" if refused else "")

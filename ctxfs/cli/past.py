@@ -142,15 +142,25 @@ def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("path", default="")
-@click.option("--to", "to", required=True, metavar="WHEN", help="A revision, snapshot, time, or prev.")
+@click.option("--to", "to", default="", metavar="WHEN", help="A revision, snapshot, time, or prev.")
+@click.option("--by-origin", "source", default="", metavar="SOURCE", help="Take back all that says it came from there.")
 @_dry
 @_reason
 @_json
 @click.pass_obj
-def restore(store: str | None, path: str, to: str, dry_run: bool, reason: str, as_json: bool) -> None:
-    """Bring PATH (a file, a directory, or everything) back to a version. It is a new version, and can be undone."""
+def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Bring PATH (a file, a directory, or everything) back to a version. It is a new version, and can be undone.
+
+    With --by-origin each file that came from there (its user.ctx.source) goes back to its last version from elsewhere, or away.
+    """
+    if bool(to) == bool(source):
+        raise click.UsageError("name a version with --to, or a source with --by-origin")
     with _joined(store, reason) as opened:
-        done = opened.call("restore", path=tree_path(opened, path), to=to, dry_run=dry_run)
+        at = tree_path(opened, path)
+        if source:
+            done = opened.call("restore_from", path=at, source=source, dry_run=dry_run)
+        else:
+            done = opened.call("restore", path=at, to=to, dry_run=dry_run)
     _say_outcome(done, dry_run, as_json, "restored")
 
 

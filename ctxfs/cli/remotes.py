@@ -7,6 +7,7 @@ import click
 from ctxfs.cli.output import say, say_json, warn
 from ctxfs.cli.progress import working
 from ctxfs.daemon.session import session
+from ctxfs.model.credentials import without_passwords
 
 
 @click.group(invoke_without_command=True)
@@ -35,7 +36,7 @@ def add(store: str | None, name: str, url: str) -> None:
     place = os.path.abspath(url) if os.path.isdir(url) else url
     with session(store) as opened:
         opened.call("add_remote", name=name, url=place)
-    say(f"{name} is {place}; next: ctxfs remote push {name}")
+    say(f"{name} is {without_passwords(place)}; next: ctxfs remote push {name}")
 
 
 @remote.command()

@@ -149,10 +149,13 @@ class Constructor:
         for piece in await self._newest(request, world):
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
-        standing = await world.standing({piece.path for piece in ordered})
+        standing = await world.standing({piece.path for piece in (*pins, *ordered)})
+        pins = [replace(pin, untrusted=_is_untrusted(standing, pin)) for pin in pins]
         now = time.time_ns()
-        rules = Rules(now, _since(request.fresh, now), request.min_score, standing)
+        rules = Rules(now, _since(request.fresh, now), request.min_score, standing, request.untrusted == "drop")
         kept, excluded = select(pins, ordered, rules)
+        if request.untrusted == "keep":
+            pins, kept = ([replace(piece, untrusted=False) for piece in each] for each in (pins, kept))
         return Candidates(pins, kept, excluded, notes, len(best))
 
     async def _newest(self, request: Request, world: World) -> list[Piece]:
@@ -254,6 +257,11 @@ def _questions(request: Request) -> list[tuple[Query, Path]]:
 
 def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
     return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
+
+
+def _is_untrusted(standing: Mapping[str, Standing], piece: Piece) -> bool:
+    said = standing.get(piece.path)
+    return said is not None and said.untrusted
 
 
 def _since(fresh: str, now_ns: int) -> int:

@@ -85,6 +85,8 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
         said["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
         said |= {"cut": piece.cut, "text": printable(piece.text)}  # not what the lines say by themselves
+    if piece.untrusted:
+        said["trust"] = "untrusted"
     if piece.withheld:
         said["withheld"] = list(piece.withheld)
     if piece.origin:
@@ -170,6 +172,7 @@ def _read_item(item: Mapping[str, Any]) -> Piece:
         mtime_ns=int(item.get("mtime_ns", 0)),
         cut=bool(item.get("cut")),
         origin=tuple(map(str, item.get("origin", ()))),
+        untrusted=item.get("trust") == "untrusted",
         withheld=tuple(map(str, item.get("withheld", ()))),
     )
 

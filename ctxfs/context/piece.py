@@ -7,7 +7,9 @@ from typing import Literal
 from ctxfs.context.secrets import withhold
 
 Why = Literal["pin", "search", "recent", "derived"]
-Reason = Literal["budget", "quota", "duplicate", "superseded", "expired", "stale", "low-score", "quarantined"]
+Reason = Literal[
+    "budget", "quota", "duplicate", "superseded", "expired", "stale", "low-score", "quarantined", "untrusted"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Piece:
 
     `signals` are what each engine measured, `shares` what each added to the score. `sha256` is of the whole file. `cut` says that
     `text` is not all of these lines. A derived piece has no lines of a file: somebody's words about `origin`.
-    `withheld` are kinds of secrets that the lines have and `text` has not.
+    `untrusted`: its source says so of itself. `withheld` are kinds of secrets that the lines have and `text` has not.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Piece:
     cut: bool = False
     origin: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    untrusted: bool = False
 
     @property
     def pinned(self) -> bool:

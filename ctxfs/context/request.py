@@ -12,6 +12,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, printable
 
 Format = Literal["markdown", "xml", "json", "messages"]
+Untrusted = Literal["mark", "drop", "keep"]
 Order = Literal["rank", "edges", "time"]
 
 MAX_BUDGET = 10_000_000
@@ -61,6 +62,7 @@ class Request:
     keep: bool = False
     piece: int = 0
     secrets: bool = False
+    untrusted: Untrusted = "mark"
 
     @property
     def title(self) -> str:
@@ -93,6 +95,7 @@ _SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "keep": (bool, "true or false"),
     "piece": (int, "tokens in a piece of the stream"),
     "secrets": (bool, "true or false"),
+    "untrusted": (str, ", ".join(get_args(Untrusted))),
 }
 _KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE)
 
@@ -148,6 +151,8 @@ def _simple(name: str, value: object) -> Any:
         fits = value in get_args(Format)
     elif name == "order":
         fits = value in get_args(Order)
+    elif name == "untrusted":
+        fits = value in get_args(Untrusted)
     elif name == "recent":
         fits = fits and isinstance(value, int) and 0 <= value <= _MOST_RECENT
     elif name == "piece":
@@ -232,6 +237,7 @@ def default_request(query: str, budget: int) -> str:
         "# summarise = false          # what did not fit, in short, by the command in ctxfs.toml\n"
         "# keep = false               # write what a response says, and the sources hold up, to memory/shared/fact/\n"
         "# piece = 1000               # tokens in a piece of `stream`\n"
+        '# untrusted = "mark"         # what came from tools and servers: mark, drop, keep (without a mark)\n'
         "# secrets = false            # leave keys, tokens and passwords in; else they are withheld\n"
         '# [quota]                    # at most, by kind: dialogue = 1000, code = "30%"\n'
         "# [reserve]                  # at least, by kind, if there is so much: fact = 500\n"

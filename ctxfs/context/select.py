@@ -1,7 +1,7 @@
 """What of the candidates may go in at all: not what is withdrawn, too old, too poor an answer, or there already. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ctxfs.context.piece import Exclusion, Piece, Reason
 from ctxfs.index.standing import Standing
@@ -15,6 +15,7 @@ class Rules:
     since_ns: int = 0
     min_score: float | None = None
     standing: Mapping[str, Standing] = field(default_factory=dict)
+    drops_untrusted: bool = False
 
 
 def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> tuple[list[Piece], list[Exclusion]]:
@@ -40,7 +41,7 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
             else:
                 bodies[body] = piece.path
         if reason is None:
-            kept.append(piece)
+            kept.append(replace(piece, untrusted=True) if standing is not None and standing.untrusted else piece)
         else:
             out.append(Exclusion(piece, reason, other))
     return kept, out
@@ -52,6 +53,8 @@ def _refused(piece: Piece, standing: Standing | None, rules: Rules) -> tuple[Rea
             return "quarantined", ""
         if standing.expires_ns is not None and standing.expires_ns <= rules.now_ns:
             return "expired", ""
+        if standing.untrusted and rules.drops_untrusted:
+            return "untrusted", ""
         if standing.superseded_by:
             return "superseded", standing.superseded_by
     if piece.mtime_ns < rules.since_ns:

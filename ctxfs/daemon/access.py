@@ -23,7 +23,7 @@ _ASKS_ITSELF = frozenset(
 )
 _PAST: Mapping[str, Verb] = {
     **dict.fromkeys(("log", "show", "diff", "blame"), Verb.LIST | Verb.READ),
-    **dict.fromkeys(("restore", "undo", "redo"), Verb.LIST | Verb.READ | CHANGES),
+    **dict.fromkeys(("restore", "restore_from", "undo", "redo"), Verb.LIST | Verb.READ | CHANGES),
     "commit": Verb(0),
 }
 

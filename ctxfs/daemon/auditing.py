@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.history.audit import outcome_of
+from ctxfs.history.audit import outcome_of, question_digest
 from ctxfs.history.spool import OK, Doer
 from ctxfs.model.path import printable
 from ctxfs.vfs.record import Caller
 
-# method → (what it is, which argument says to what)
+# method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
 _KEPT: Mapping[str, tuple[str, str]] = {
     "read": ("read", "path"),
     **dict.fromkeys(("show", "diff", "blame", "log"), ("past", "path")),
-    **dict.fromkeys(("restore", "undo", "redo", "forget"), ("rollback", "path")),
+    **dict.fromkeys(("restore", "restore_from", "undo", "redo", "forget"), ("rollback", "path")),
     "search": ("search", "question"),
     "find": ("search", "filters"),
     "grep": ("search", "pattern"),
@@ -47,6 +47,7 @@ _CHANGES = {
     "move": "rename",
     "meta": "meta",
 }
+_QUESTIONS = ("question", "filters", "pattern", "request")
 _REFUSALS = (errno.EACCES, errno.EPERM)
 
 
@@ -76,4 +77,6 @@ def note(app: App, caller: Caller, method: str, args: Mapping[str, Any], outcome
         said = args.get(key, "")
         asked = said.get("query", "") if isinstance(said, dict) else said
         about = "; ".join(map(str, asked)) if isinstance(asked, list | tuple) else str(asked)
+        if key in _QUESTIONS:
+            about = question_digest(about)
     app.spool.note(doer, op, printable(str(about))[:4096], printable(to), outcome)

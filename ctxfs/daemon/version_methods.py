@@ -151,6 +151,13 @@ async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return _outcome_record(*await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
 
 
+async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Take back all that came from a source (`user.ctx.source`): each file to its last version from elsewhere, or away."""
+    dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
+    await _whole(app, path)
+    return _outcome_record(*await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry)))
+
+
 async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
     await _whole(app, path)
@@ -233,6 +240,7 @@ VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitab
     "diff": _diff,
     "blame": _blame,
     "restore": _restore,
+    "restore_from": _restore_from,
     "undo": _undo,
     "redo": _redo,
     "forget": _forget,
@@ -249,4 +257,4 @@ VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitab
 # These speak of everything that was written before they were asked, so what is still being noted comes first.
 AFTER_SYNC = frozenset(VERSION_METHODS)
 # These change the work tree: the kernel's caches are told before the answer goes out.
-ROLLBACKS = frozenset(("restore", "undo", "redo", "forget", "pull"))
+ROLLBACKS = frozenset(("restore", "restore_from", "undo", "redo", "forget", "pull"))

@@ -7,6 +7,7 @@ as the how manieth, so after a kill in the middle it is known what is there alre
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -80,13 +81,17 @@ class Audit:
         return made
 
     def records(self, *, day: str = "", limit: int = 1000, **wanted: str) -> list[dict[str, Any]]:
-        """The newest `limit` records, oldest first, whose members are as `wanted`; `path` stands for what is below it too."""
-        below = wanted.pop("path", "").strip("/")
+        """The newest `limit` records, oldest first, whose members are as `wanted`.
+
+        `path` stands for what is below it too, and for the question of these words.
+        """
+        asked = wanted.pop("path", "")
+        below, question = asked.strip("/"), question_digest(asked)
         found = [
             record
             for record in self.log.records(day)
             if all(record.get(name) == value for name, value in wanted.items() if value)
-            and (not below or any(_is_below(str(record.get(name, "")), below) for name in ("path", "to")))
+            and (not below or any(_is_below(str(record.get(name, "")), below, question) for name in ("path", "to")))
         ]
         return found[-limit:]
 
@@ -168,8 +173,13 @@ class Audit:
                 os.close(fd)
 
 
-def _is_below(path: str, below: str) -> bool:
-    return path == below or path.startswith(below + "/")
+def question_digest(text: str) -> str:
+    """As what the audit keeps a question: it can be looked for, not read."""
+    return f"question:{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def _is_below(path: str, below: str, question: str) -> bool:
+    return path in (below, question) or path.startswith(below + "/")
 
 
 def outcome_of(error: OSError) -> str:

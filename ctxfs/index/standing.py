@@ -4,16 +4,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_MARKS = ("quarantined", "expires_at")
+_MARKS = ("quarantined", "expires_at", "trust")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`expires_ns`: since the epoch, None for never. `superseded_by`: the path of a file that says it takes this one's place."""
+    """`expires_ns`: since the epoch, None for never. `superseded_by`: the path of a file that says it takes this one's place.
+    `untrusted`: it came from a tool, a server or elsewhere, and nobody has said that it can be relied on.
+    """
 
     quarantined: bool = False
     expires_ns: int | None = None
     superseded_by: str = ""
+    untrusted: bool = False
 
 
 def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "") -> Standing | None:
@@ -25,6 +28,7 @@ def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "") 
         said.get("quarantined") == "true",
         _nanoseconds(said["expires_at"]) if "expires_at" in said else None,
         superseded_by,
+        said.get("trust") == "untrusted",
     )
 
 

@@ -1,16 +1,18 @@
 """The six things that can be done to a tree. A closed union: a `match` over it ends in assert_never."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ctxfs.model.path import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Make `path` a file whose whole content is `data`, atomically; creates or replaces."""
+    """Make `path` a file whose whole content is `data` and whose attributes (full names) are these, atomically; creates or replaces."""
 
     path: Path
     data: bytes
+    attributes: Mapping[str, bytes] = field(default_factory=dict)
 
 
 MAX_LINE = 4_000_000  # bytes of a line that is appended

@@ -84,7 +84,8 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
         raise not_permitted(path, f"{name} is computed")
     if short not in SETTABLE:
         raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
-    if short in BY_PEOPLE_ONLY and (by is None or not by.is_person):
+    lowers = short == "trust" and value == b"untrusted"  # who found it may warn of it
+    if short in BY_PEOPLE_ONLY and not lowers and (by is None or not by.is_person):
         raise not_permitted(path, f"only people set {name}")
     if value is None:
         return

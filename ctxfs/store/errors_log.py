@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path as HostPath
 
+from ctxfs.model.credentials import without_passwords
 from ctxfs.model.path import printable
 
 _MAX_BYTES = 1_000_000
@@ -17,10 +18,10 @@ class _JsonLine(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "where": record.name,
-            "message": printable(record.getMessage()),
+            "message": printable(without_passwords(record.getMessage())),
         }
         if record.exc_info:
-            line["traceback"] = printable(self.formatException(record.exc_info))
+            line["traceback"] = printable(without_passwords(self.formatException(record.exc_info)))
         return json.dumps(line, ensure_ascii=False)
 
 

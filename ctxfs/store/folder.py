@@ -100,8 +100,8 @@ class Folder(Mount):
 
     def _apply(self, change: Change) -> None:
         match change:
-            case Put(path, data):
-                self._put(path, data)
+            case Put(path, data, attributes):
+                self._put(path, data, attributes)
             case Append(path):
                 raise not_permitted(path, "files here are written whole")
             case MakeDir(path):
@@ -124,7 +124,7 @@ class Folder(Mount):
             case _:
                 assert_never(change)
 
-    def _put(self, path: Path, data: bytes) -> None:
+    def _put(self, path: Path, data: bytes, attributes: Mapping[str, bytes]) -> None:
         with self._located(path) as (parent, name):
             try:
                 old = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -142,6 +142,8 @@ class Folder(Mount):
                     file.write(data)
                     file.flush()
                     os.fchmod(file.fileno(), mode)
+                    for attribute, value in attributes.items():
+                        os.setxattr(file.fileno(), attribute, value)
                     os.fsync(file.fileno())
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:

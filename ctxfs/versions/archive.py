@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
+from ctxfs.model.credentials import without_passwords
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import printable
@@ -414,6 +415,12 @@ class Archive:
                 self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
             )
 
+    def restore_from(self, path: str, source: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
+        """Take back all that came from a source, below a path."""
+        with self._ready():
+            self.commit()
+            return self._carry_out(self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
+
     def undo(
         self, path: str, actor: Actor, wanted: Filter = EVERYTHING, *, dry_run: bool = False
     ) -> tuple[Outcome, bytes]:
@@ -481,9 +488,9 @@ class Archive:
     # elsewhere
 
     def remotes(self) -> dict[str, str]:
-        """Names of remotes and where they are."""
+        """Names of remotes and where they are; passwords in addresses are left out."""
         with self._ready():
-            return self._remotes.places()
+            return {name: without_passwords(url) for name, url in self._remotes.places().items()}
 
     def add_remote(self, name: str, url: str) -> None:
         """Remember a place to push to and pull from."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
 from typing import TypeVar
 
+from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import path_error
 
 log = logging.getLogger(__name__)
@@ -264,7 +265,7 @@ class Repository:
             if process.returncode:
                 complaints.seek(0)
                 said = complaints.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-                raise path_error(errno.EIO, str(self.folder), f"git: {said}")
+                raise path_error(errno.EIO, str(self.folder), f"git: {without_passwords(said)}")
         return out
 
     def forget_helpers(self) -> None:

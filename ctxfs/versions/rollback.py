@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.metadata import PREFIX
 from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.history import History, Step
-from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.sidecar import usual_mode
@@ -73,6 +74,30 @@ class Rollback:
             )
         tree = self._with({split_path(path): state}, to.commit.tree)
         return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
+
+    def plan_restore_from(self, path: bytes, source: str) -> Plan:
+        """Each file below `path` that says it came from `source` as it was in its last version from elsewhere, or gone."""
+        ledger, states = self._ledger, dict[Parts, State]()
+        for parts, state in ledger.walk(ledger.tree, split_path(path)):
+            if self._is_from(state, source):
+                states[parts] = self._before_from(b"/".join(parts), source)
+        if not states:
+            raise CommandError(f"nothing at '{shown_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
+        tree = self._with(states, ledger.tree)
+        return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path)
+
+    def _before_from(self, path: bytes, source: str) -> State:
+        for _, _, version in reversed(self._history.versions(path)):
+            state = State(TreeEntry(version.change.mode, version.change.oid), version.change.side)
+            if version.change.what == "remove":
+                break
+            if not self._is_from(state, source):
+                return state
+        return ABSENT
+
+    def _is_from(self, state: State, source: str) -> bool:
+        said = self._ledger.side(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
+        return said.decode("utf-8", "replace") == source
 
     def plan_undo(self, path: bytes) -> Plan:
         """`path` as it was before its newest change that is not undone already."""

@@ -105,8 +105,10 @@ class Guarded(Mount):
 
     async def _check_change(self, change: Change) -> None:
         match change:
-            case Put(path):
+            case Put(path, _, attributes):
                 self._need(path, Verb.WRITE if await self._is_there(path) else Verb.CREATE)
+                if attributes:
+                    self._need(path, Verb.META)
             case Append(path):
                 self._need(path, Verb.WRITE)
             case MakeDir(path):

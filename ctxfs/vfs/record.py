@@ -54,6 +54,9 @@ class Recorded(Mount):
         """Make the change, then note whose it was."""
         if isinstance(change, SetMeta):
             check_attribute(change.path, change.name, change.value, self._principal)
+        if isinstance(change, Put):
+            for name, value in change.attributes.items():
+                check_attribute(change.path, name, value, self._principal)
         with acting(self._principal, self._journal.actor.session):
             await self._tree.apply(change)
         if self._is_versioned(change.path):
