@@ -26,7 +26,7 @@ from tests.live import Live, eventually
 from tests.versions.conftest import Past, check_sound
 
 pytestmark = pytest.mark.fuse
-ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "4"))
 SEED = int(os.environ.get("CTXFS_CRASH_SEED", "11"))
 
 Model = dict[str, tuple[bytes | str | None, dict[str, bytes]]]

@@ -17,7 +17,7 @@ import pytest
 from ctxfs.versions.recover import read_checkpoint
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
-ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "2"))
 
 
 def can_mount_images(folder: Path) -> str:

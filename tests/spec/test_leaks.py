@@ -4,7 +4,8 @@ Two stores are alike but for files that the agent may not read. Whatever it asks
 must be answered alike: existence, names, sizes, counts, scores, snippets, versions, errors. Answers that differ are leaks.
 A planted leak shows that each probe would see one: the same probes by somebody who may see the files do differ.
 
-Asked by one role here; by all of them with CTXFS_LEAK_ROLES=all (`make test-leaks`, more than 2,000 trials).
+A third of the questions is asked here, by one role; with CTXFS_LEAK_ROLES=all all of them by all roles (`make test-leaks`, more
+than 2,000 trials).
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ ROLES = {
     "member": ("agent:trent", None),
     "late": ("agent:oscar", None),
 }
-ASKED = list(ROLES) if os.environ.get("CTXFS_LEAK_ROLES") == "all" else ["agent"]
+WHOLE = os.environ.get("CTXFS_LEAK_ROLES") == "all"
+ASKED = list(ROLES) if WHOLE else ["agent"]
 QUESTIONS = (
     WORD, "signing keys", "rotate the signing keys", f"+{WORD} keys", f'"{WORD} lock"', f"mode:exact {WORD}", f"mode:words {WORD}",
     "kind:fact", "path:secret", f"author:{WORD}", "tag:deploy",
@@ -398,7 +401,7 @@ def test_there_are_many_surfaces() -> None:
     assert len(kinds) >= 40
 
 
-@pytest.mark.parametrize("name", PROBES)
+@pytest.mark.parametrize("name", [name for name in PROBES if WHOLE or zlib.crc32(name.encode()) % 3 == 0])
 @pytest.mark.parametrize("role", ASKED)
 def test_nothing_tells_of_what_may_not_be_seen(role: str, name: str, askers: dict[str, tuple[Asker, Asker]]) -> None:
     without, with_them = (observe(PROBES[name], asker) for asker in askers[role])
