@@ -116,7 +116,8 @@ class Then(Now):
         """The best units of what there was then."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
         found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
-        hits = [hit for hit in found.hits if self._is_versioned(_path(hit.path)) and self._was_theirs(hit.path)]
+        versioned = [hit for hit in found.hits if self._is_versioned(_path(hit.path))]
+        hits = await in_turn(lambda: [hit for hit in versioned if self._was_theirs(hit.path)])
         return replace(found, query=query, hits=hits)
 
     def _was_theirs(self, path: str) -> bool:

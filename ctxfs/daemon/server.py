@@ -98,7 +98,8 @@ class Daemon:
                 caller.close()
             self._app.archive.close()
             self._app.spool.close()
-            self._app.audit.collect()
+            with contextlib.suppress(OSError):  # else the next daemon takes it in
+                self._app.audit.collect()
             lock.release()
 
     # requests
