@@ -1,5 +1,6 @@
 """What came from elsewhere: marked, left out, taken back; passwords in addresses are shown to nobody."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -73,9 +74,8 @@ def test_an_agent_lowers_trust_and_does_not_raise_it(served: Live) -> None:
 
 
 def context(live: Live, **more: object) -> tuple[str, dict[str, object]]:
-    client = Client(live.store / "run", timeout=20)
-    built = client.call("context", request={"query": "walrus key", "budget": 800, **more})
-    client.close()
+    with contextlib.closing(Client(live.store / "run", timeout=20)) as client:
+        built = client.call("context", request={"query": "walrus key", "budget": 800, **more})
     return built["text"], json.loads(built["manifest"])
 
 
