@@ -42,6 +42,7 @@ _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.02
 _NOTE_SECONDS = 0.1
 _NOTES_A_COLLECTION = 10
+_COLLECTED_AT_ONCE = 2000  # half a second: who ends the daemon waits for it
 _KEPT_AREAS = ("memory", "pad")
 _ITSELF = Doer("ctxfs", "daemon", "")
 _NOTED_WITHIN_NS = 50_000_000
@@ -97,9 +98,7 @@ class Daemon:
             for caller in self._callers.values():
                 caller.close()
             self._app.archive.close()
-            self._app.spool.close()
-            with contextlib.suppress(OSError):  # else the next daemon takes it in
-                self._app.audit.collect()
+            self._app.spool.close()  # taken in by the next daemon, or by whoever looks at the audit
             lock.release()
 
     # requests
@@ -275,7 +274,7 @@ class Daemon:
             self._app.spool.flush()
             if turn % _NOTES_A_COLLECTION == 0:
                 try:
-                    await blocking(self._app.audit.collect)
+                    await blocking(self._app.audit.collect, _COLLECTED_AT_ONCE)
                 except OSError as error:
                     log.error("the audit cannot be kept: %s", error)
 

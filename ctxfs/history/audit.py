@@ -11,10 +11,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 SESSION = "audit"
 _FOLDER = "spool"
 _BATCH = 100
+_FROM = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # a quote within a text would be escaped
 _PAUSE_SECONDS = 0.02  # between two: others in this process have something to do as well
 
 
@@ -50,29 +53,32 @@ class Audit:
         self.spools = folder / _FOLDER if enabled else None
         self._files: dict[str, _File] = {}
         self._stood: Link | None = None
+        self._looked_at: set[str] = set()  # days whose records are in `_taken`
         self._taken: dict[str, int] = {}  # spool → the last of its events that is in the chain
 
     def spool(self) -> Spool:
         """For a process that does things."""
         return Spool(self.spools)
 
-    def collect(self) -> int:
-        """Take in what was spooled since; how many records that made."""
+    def collect(self, most: int = 1 << 62) -> int:
+        """Take in what was spooled since, not much more than `most` of it; how many records that made."""
         if self.spools is None or not self.spools.is_dir():
             return 0
         with self._turn():
             if self.log.head() != self._stood:  # somebody else has taken in what was there
                 self._files.clear()
                 self._taken.clear()
+                self._looked_at.clear()
             made, batch = 0, []
             names = sorted(name for name in os.listdir(self.spools) if name.endswith(".jsonl"))
-            for name in names:
-                for body in self._read(name):
-                    batch.append(body)
-                    if len(batch) >= _BATCH:
-                        made += len(self.log.append(SESSION, batch, durable=True))
-                        batch = []
-                        time.sleep(_PAUSE_SECONDS)
+            for body in chain.from_iterable(map(self._read, names)):
+                batch.append(body)
+                if len(batch) >= _BATCH:
+                    made += len(self.log.append(SESSION, batch, durable=True))
+                    batch = []
+                    if made >= most:
+                        break
+                    time.sleep(_PAUSE_SECONDS)
             made += len(self.log.append(SESSION, batch, durable=True)) if batch else 0
             if made:
                 self._stood = self.log.head()
@@ -119,7 +125,7 @@ class Audit:
         except OSError as error:
             log.warning("cannot read the spooled audit '%s': %s", name, error)
             return
-        state.seen = state.offset + len(data)
+        size = state.offset + len(data)
         for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
             state.offset += len(line)
             try:
@@ -129,6 +135,7 @@ class Audit:
                 continue
             if body is not None:
                 yield body
+        state.seen = size  # only now: whoever has enough reads the rest another time
 
     def _body(self, state: _File, line: Any, name: str) -> dict[str, Any] | None:
         """What a line says as the body of a record; None for a line that says who, and for what is in the chain already."""
@@ -136,7 +143,8 @@ class Audit:
             if "spool" in line:
                 state.spool = str(line["spool"])
                 if state.spool not in self._taken:
-                    self._taken[state.spool] = self._last_taken(state.spool, int(name.split("-")[0]))
+                    self._look_back(int(name.split("-")[0]))
+                    self._taken.setdefault(state.spool, 0)
             else:
                 state.actors[int(line["actor"])] = {key: str(line[key]) for key in ("principal", "session", "tool")}
             return None
@@ -150,23 +158,29 @@ class Audit:
         body |= {"outcome": outcome, **({"times": times} if times > 1 else {})}
         return {**body, "from": f"{state.spool}:{number}"}
 
-    def _last_taken(self, spool: str, begun_ns: int) -> int:
-        """The last event of a spool that is in the chain; only days since the spool was begun can have it."""
+    def _look_back(self, begun_ns: int) -> None:
+        """Which events of spools are in the chain: those of one that was begun then can only be there since that day."""
         since = datetime.fromtimestamp(begun_ns / 1e9, UTC).date().isoformat()
-        mine = (
-            str(record.get("from", "")) for day in self.log.days() if day >= since for record in self.log.records(day)
-        )
-        return max((int(each.partition(":")[2]) for each in mine if each.startswith(f"{spool}:")), default=0)
+        for day in self.log.days():
+            if day < since or day in self._looked_at:
+                continue
+            self._looked_at.add(day)
+            for spool, number in _FROM.findall(self.log.read(day, SESSION)):
+                known = self._taken.get(spool.decode(), 0)
+                self._taken[spool.decode()] = max(known, int(number))
 
     def _settle(self, name: str) -> None:
         """Delete a file that is in the chain and that nobody appends to any more."""
         assert self.spools is not None
+        state = self._files.get(name)
+        if state is None:
+            return  # its turn has not come
         with contextlib.suppress(OSError):
             fd = os.open(self.spools / name, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 # Whoever writes it holds a shared lock; the kernel lets go of it with the process.
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(fd).st_size == self._files[name].seen:
+                if os.fstat(fd).st_size == state.seen:
                     os.unlink(self.spools / name)
                     del self._files[name]
             finally:

@@ -38,6 +38,22 @@ def test_every_event_is_kept_once_and_in_order(tmp_path: Path) -> None:
     assert os.listdir(audit.spools) == [], "what is in the chain is not kept twice"
 
 
+def test_a_collection_may_be_bounded_and_the_next_goes_on(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    spools = [audit.spool(), audit.spool()]
+    for number in range(250):
+        for spool in spools:
+            spool.note(ALICE, "read", f"{spools.index(spool)}/{number}")
+    for spool in spools:
+        spool.close()
+    made = [audit.collect(100) for _ in range(6)]
+    assert made == [100, 100, 100, 100, 100, 0]
+    assert sorted(paths(audit)) == sorted(f"{which}/{number}" for which in range(2) for number in range(250))
+    assert audit.spools is not None
+    assert os.listdir(audit.spools) == []
+    assert audit.verify().faults == []
+
+
 def test_a_record_says_who_when_what_and_how_it_went(tmp_path: Path) -> None:
     audit = Audit(tmp_path)
     spool = audit.spool()
