@@ -97,6 +97,7 @@ _SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "secrets": (bool, "true or false"),
     "untrusted": (str, ", ".join(get_args(Untrusted))),
 }
+_CHOICES: Mapping[str, Any] = {"format": Format, "order": Order, "untrusted": Untrusted}
 _KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE)
 
 
@@ -147,12 +148,8 @@ def make_request(data: Mapping[str, Any], default_budget: int) -> Request:
 def _simple(name: str, value: object) -> Any:
     kind, wanted = _SIMPLE[name]
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if name == "format":
-        fits = value in get_args(Format)
-    elif name == "order":
-        fits = value in get_args(Order)
-    elif name == "untrusted":
-        fits = value in get_args(Untrusted)
+    if name in _CHOICES:
+        fits = value in get_args(_CHOICES[name])
     elif name == "recent":
         fits = fits and isinstance(value, int) and 0 <= value <= _MOST_RECENT
     elif name == "piece":

@@ -136,10 +136,14 @@ async def _whoami(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"principal": str(caller.principal), "session": caller.actor.session}
 
 
-async def answer(app: App, caller: Caller, name: str, args: Mapping[str, Any]) -> Any:
-    """Run a method on the caller's account, if the policy lets them."""
+async def answer(
+    app: App, caller: Caller, name: str, args: Mapping[str, Any], first: Callable[[], Awaitable[None]] | None = None
+) -> Any:
+    """Run a method on the caller's account, if the policy lets them; `first` is done before, if it does."""
     with audited(app, caller, name, args):
         check_method(app, caller.principal, name, args)
+        if first is not None:
+            await first()
         with acting(caller.principal, caller.actor.session):
             return await METHODS[name](app, caller, args)
 

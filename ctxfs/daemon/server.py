@@ -116,11 +116,8 @@ class Daemon:
         def plain(name: str) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
                 caller = self._caller(peer)
-                if name in AFTER_SYNC:
-                    check_method(self._app, caller.principal, name, args)
-                    await self._versions.sync()
-                    await in_turn(self._app.archive.commit)
-                answer = await run_method(self._app, caller, name, args)
+                first = self._catch_up if name in AFTER_SYNC else None
+                answer = await run_method(self._app, caller, name, args, first)
                 if name in ROLLBACKS and not args.get("dry_run"):
                     await self._tell_of(answer)
                     if name == "forget":
@@ -133,6 +130,11 @@ class Daemon:
             **{name: plain(name) for name in METHODS},
             **{name: own(name, handler) for name, handler in self._own_handlers().items()},
         }
+
+    async def _catch_up(self) -> None:
+        """What was written before the past is asked about is part of it."""
+        await self._versions.sync()
+        await in_turn(self._app.archive.commit)
 
     def _own_handlers(self) -> Mapping[str, Handler]:
         return {

@@ -22,7 +22,8 @@ from typing import Any
 
 from ctxfs.history.chain import Link, Verified
 from ctxfs.history.log import HistoryLog
-from ctxfs.history.spool import OK, Spool
+from ctxfs.history.spool import Spool
+from ctxfs.store.lock import held
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,6 @@ class Audit:
 
     def __init__(self, folder: HostPath, *, enabled: bool = True) -> None:
         """`folder` is `<store>/history/audit`."""
-        self._folder = folder
         self.log = HistoryLog(folder)
         self.spools = folder / _FOLDER if enabled else None
         self._files: dict[str, _File] = {}
@@ -64,7 +64,7 @@ class Audit:
         """Take in what was spooled since, not much more than `most` of it; how many records that made."""
         if self.spools is None or not self.spools.is_dir():
             return 0
-        with self._turn():
+        with held(self.spools):
             if self.log.head() != self._stood:  # somebody else has taken in what was there
                 self._files.clear()
                 self._taken.clear()
@@ -104,16 +104,6 @@ class Audit:
     def verify(self) -> Verified:
         """Check the chain."""
         return self.log.verify()
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        assert self.spools is not None
-        fd = os.open(self.spools, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
     def _read(self, name: str) -> Iterator[dict[str, Any]]:
         assert self.spools is not None
@@ -197,5 +187,5 @@ def _is_below(path: str, below: str, question: str) -> bool:
 
 
 def outcome_of(error: OSError) -> str:
-    """`ok`, or the name of what went wrong."""
-    return errno.errorcode.get(error.errno or 0, "EIO") if error.errno else OK
+    """The name of what went wrong."""
+    return errno.errorcode.get(error.errno or errno.EIO, "EIO")

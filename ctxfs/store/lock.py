@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_BUSY, CommandError
@@ -37,3 +39,14 @@ class StoreLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+@contextmanager
+def held(folder: HostPath) -> Iterator[None]:
+    """While the context lasts no other process that asks for it holds this folder; waits for its turn."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,11 +1,8 @@
 """The tokens of a store, in `<store>/tokens.json`: what each is, and the sha256 of its secret: itself it is kept nowhere."""
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path as HostPath
 
@@ -13,6 +10,7 @@ from ctxfs.model.errors import CommandError, not_permitted
 from ctxfs.model.principal import Principal
 from ctxfs.policy.tokens import Token, make_token, read_token
 from ctxfs.store.config import replace_file
+from ctxfs.store.lock import held
 
 _MOST = 1000
 
@@ -40,7 +38,7 @@ class TokenFile:
         """A new token, and the text that proves it; see `make_token`. Expired ones are dropped."""
         now = time.time_ns()
         token, text = make_token(principal, allow, now, seconds)
-        with self._turn():
+        with held(self.file.parent):
             kept = [each for each in self.load() if not each.is_over(now)]
             if len(kept) >= _MOST:
                 raise CommandError(f"there are {_MOST} tokens already", "revoke some: ctxfs token list")
@@ -49,7 +47,7 @@ class TokenFile:
 
     def revoke(self, named: str) -> list[Token]:
         """Take back the token of this number, or all of a principal's; those that were. They are good for nothing from now on."""
-        with self._turn():
+        with held(self.file.parent):
             tokens = self.load()
             gone = [token for token in tokens if named in (token.id, token.principal)]
             if gone:
@@ -63,16 +61,6 @@ class TokenFile:
             if token.id == number and token.is_proved_by(secret) and not token.is_over(time.time_ns()):
                 return token.bound
         raise not_permitted("token", "this token is unknown, revoked or expired: ask for another one")
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One process at a time changes the file."""
-        fd = os.open(self.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
     def _save(self, tokens: Sequence[Token]) -> None:
         data = json.dumps([asdict(token) for token in tokens], indent=1) + "\n"

@@ -31,13 +31,13 @@ from ctxfs.versions.git import Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.large import LargeStore
-from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.ledger import Ledger, state_of
 from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.then import Then, Was
-from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeEntry
+from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
@@ -336,12 +336,12 @@ class Archive:
     def content_of(self, shown: "Shown") -> bytes:
         """The bytes of a file as a change left it."""
         with self._ready():
-            return self.ledger.content(_state(shown.change))
+            return self.ledger.content(state_of(shown.change))
 
     def attributes(self, shown: "Shown") -> tuple[int, dict[str, bytes]]:
         """(permission bits, extended attributes) of a file as a change left it."""
         with self._ready():
-            return self._then.attributes_of(_state(shown.change))
+            return self._then.attributes_of(state_of(shown.change))
 
     # the tree as it was
 
@@ -554,7 +554,3 @@ class Archive:
         with self._lock:
             self.open()
             yield
-
-
-def _state(change: PathChange) -> State:
-    return State(TreeEntry(change.mode, change.oid), change.side)

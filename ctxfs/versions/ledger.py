@@ -32,6 +32,11 @@ class State(NamedTuple):
 ABSENT = State(None)
 
 
+def state_of(change: PathChange) -> State:
+    """A path as a change left it there."""
+    return State(TreeEntry(change.mode, change.oid), change.side)
+
+
 class Ledger:
     """Everything that the operations on one store's versions share. Used under the archive's lock."""
 

@@ -18,7 +18,7 @@ from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.history import History, Step
-from ctxfs.versions.ledger import ABSENT, Ledger, State
+from ctxfs.versions.ledger import ABSENT, Ledger, State, state_of
 from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.sidecar import usual_mode
@@ -88,7 +88,7 @@ class Rollback:
 
     def _before_from(self, path: bytes, source: str) -> State:
         for _, _, version in reversed(self._history.versions(path)):
-            state = State(TreeEntry(version.change.mode, version.change.oid), version.change.side)
+            state = state_of(version.change)
             if version.change.what == "remove":
                 break
             if not self._is_from(state, source):

@@ -191,6 +191,8 @@ def test_what_is_refused_is_in_the_audit(served: Live) -> None:
     with pytest.raises(PermissionError):
         client.call("issue_token", principal="agent:alice")
     with pytest.raises(PermissionError):
+        client.call("log", path="")
+    with pytest.raises(PermissionError):
         client.call("join", principal="human:root")
     client.close()
     eventually("the mount has told", lambda: done_to(served, "memory/bob", "--agent", "agent:alice"))
@@ -198,6 +200,7 @@ def test_what_is_refused_is_in_the_audit(served: Live) -> None:
     assert ("create", "EACCES") in done_to(served, "memory/shared/new.md")
     refused = [(r["op"], r["outcome"]) for r in audited(served, "--agent", "agent:alice")]
     assert ("token", "EACCES") in refused
+    assert ("past", "EACCES") in refused
     assert ("join", "EPERM") in refused
 
 
