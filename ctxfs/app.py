@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
 
 from ctxfs import __version__
@@ -40,6 +41,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
+from ctxfs.store.rules import PolicyFile
 from ctxfs.store.tokens import TokenFile
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.archive import Archive
@@ -72,7 +74,8 @@ class App:
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
         self.tokens = TokenFile(layout.tokens)
-        self.policy = PolicyBook(layout.config, self.tokens, PolicyPast(layout.policy_past))
+        self.policy_file = PolicyFile(layout.rules)
+        self.policy = PolicyBook((layout.config, layout.rules), self.tokens, PolicyPast(layout.policy_past))
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
@@ -205,6 +208,9 @@ class App:
                 since = min(earlier, moved_ns)
         return since
 
+    def _sees_history(self, path: Path) -> bool:
+        return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
+
     def _sees_all(self) -> bool:
         return self.policy.is_free(acting_principal())
 
@@ -247,6 +253,11 @@ class App:
             await blocking(self.history.append, acting_session() or "ctxfs", bodies)
         except OSError as error:
             log.warning("the history could not be added to: %s", error.strerror or error)
+
+    def pack_history(self, days: int) -> int:
+        """Compress what of the history and the audit is older than that; how many files. They read as before. Blocks."""
+        before = datetime.now(UTC).date() - timedelta(days=days)
+        return self.history.compress_before(before) + self.audit.log.compress_before(before)
 
     def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
         """A session's own view of the store; to be closed with it."""
@@ -348,7 +359,7 @@ class App:
             Path(("context",)),
             ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner, self._sees_all),
         )
-        tree.attach(Path(("history",)), HistoryMount(self.history, owner))
+        tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
@@ -374,7 +385,16 @@ class App:
             except FileNotFoundError:
                 return b""
 
-        return ControlMount({"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors})
+        async def rules() -> bytes:
+            return await blocking(self.policy_file.read)
+
+        async def take_rules(data: bytes) -> None:
+            if not self.policy.may(acting_principal(), Verb.ADMIN, ROOT):
+                raise path_error(errno.EACCES, "policy.toml", "only who administers everything writes rules")
+            await blocking(self.policy_file.write, data)
+
+        files = {"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors, "policy.toml": rules}
+        return ControlMount(files, {"policy.toml": take_rules})
 
 
 class _Book:

@@ -1,26 +1,43 @@
-""".ctxfs/: what the store says of itself: status, whoami, mounts, errors.jsonl. Read-only, reachable by name only."""
+""".ctxfs/: what the store says of itself: status, whoami, mounts, errors.jsonl, and policy.toml, which people write.
+
+Reachable by name only.
+"""
 
 import errno
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry, directory, snapshot
-from ctxfs.model.errors import not_found, path_error
+from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 
 Produce = Callable[[], Awaitable[bytes]]
+Take = Callable[[bytes], Awaitable[None]]
 
 
 class ControlMount(Mount):
     """A flat directory of files that are made when they are looked at."""
 
-    def __init__(self, files: Mapping[str, Produce]) -> None:
+    def __init__(self, files: Mapping[str, Produce], taken: Mapping[str, Take] | None = None) -> None:
+        """`taken`: what is done with what somebody writes into a file; the others cannot be written."""
         self._files = dict(files)
+        self._taken = dict(taken or {})
 
     async def stat(self, path: Path) -> Entry:
         """The size is that of a read at this moment."""
-        return directory("") if path.is_root else snapshot(path.name, await self.read(path))
+        if path.is_root:
+            return directory("")
+        return snapshot(path.name, await self.read(path), mode=0o644 if str(path) in self._taken else 0o444)
+
+    async def apply(self, change: Change) -> None:
+        """Write a file that can be written; EPERM for everything else."""
+        await self.stat(change.path)
+        take = self._taken.get(str(change.path))
+        if take is None or not isinstance(change, Put):
+            raise not_permitted(change.path)
+        await take(change.data)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Every file."""

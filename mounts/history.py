@@ -5,7 +5,7 @@ done to these files. `by-agent/<principal>/` and `by-session/<session>/` are the
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from ctxfs.history.interactions import interactions
@@ -27,9 +27,11 @@ class HistoryMount(Mount):
 
     grows = True
 
-    def __init__(self, log: HistoryLog, owner: str) -> None:
+    def __init__(self, log: HistoryLog, owner: str, sees: Callable[[Path], bool] = lambda _: True) -> None:
+        """`sees`: whether whoever acts may see a file; days of which they may see none do not exist for them."""
         self._log = log
         self._owner = owner
+        self._sees = sees
 
     async def stat(self, path: Path) -> Entry:
         """Sizes are those of a read."""
@@ -70,7 +72,10 @@ class HistoryMount(Mount):
 
     def _days(self) -> Sequence[str]:
         """Today is always there, so that something can be added to it."""
-        return sorted({*self._log.days(), datetime.now(UTC).date().isoformat()})
+        return sorted({*filter(self._sessions, self._log.days()), datetime.now(UTC).date().isoformat()})
+
+    def _sessions(self, day: str) -> Sequence[str]:
+        return [name for name in self._log.sessions(day) if self._sees(Path((day, f"{name}{SUFFIX}")))]
 
     def _stat(self, path: Path) -> Entry:
         if path.is_root:
@@ -92,8 +97,8 @@ class HistoryMount(Mount):
             return [self._stat(ROOT / name) for name in (*self._days(), _BY_AGENT, _BY_SESSION)]
         first, *rest = path.parts
         if first in self._days() and not rest:
-            return [self._stat(path / f"{name}{SUFFIX}") for name in self._log.sessions(first)]
-        pairs = [(day, session) for day in self._log.days() for session in self._log.sessions(day)]
+            return [self._stat(path / f"{name}{SUFFIX}") for name in self._sessions(first)]
+        pairs = [(day, session) for day in self._log.days() for session in self._sessions(day)]
         if first == _BY_SESSION and not rest:
             return [directory(name) for name in sorted({session for _, session in pairs})]
         if first == _BY_AGENT and not rest:

@@ -4,14 +4,16 @@ import click
 
 from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session as opened_session
-from ctxfs.model.errors import EXIT_FAILURE
+from ctxfs.model.errors import EXIT_FAILURE, CommandError
 
+_RULES = ".ctxfs/policy.toml"
+_FAULT = "there is a mistake in the rules, the last good ones stay"
 _VERBS = ("list", "read", "write", "create", "delete", "exec", "meta", "admin")
 
 
 @click.group()
 def policy() -> None:
-    """Who may do what where: the rules of ctxfs.toml beside the defaults."""
+    """Who may do what where: the rules of policy.toml and ctxfs.toml beside the defaults."""
 
 
 @policy.command()
@@ -65,4 +67,21 @@ def list_rules(store: str | None, as_json: bool) -> None:
     for rule in found["rules"]:
         say(rule)
     if found["fault"]:
-        say(f"ctxfs.toml cannot be used, the last good rules stay: {found['fault']}", fg="red")
+        say(f"{_FAULT}: {found['fault']}", fg="red")
+
+
+@policy.command()
+@click.pass_obj
+def edit(store: str | None) -> None:
+    """Open policy.toml in $EDITOR. It is also a file of the tree: .ctxfs/policy.toml."""
+    with opened_session(store) as opened:
+        text = opened.call("read", path=_RULES).decode("utf-8", "replace")
+        edited = click.edit(text, extension=".toml")
+        if edited is None or edited == text:
+            say("nothing was changed")
+            return
+        opened.call("apply", change=["put", _RULES, edited.encode(), {}])
+        found = opened.call("policy")
+    if found["fault"]:
+        raise CommandError(f"{_FAULT}: {found['fault']}", "mend it: ctxfs policy edit")
+    say("in force", fg="green")

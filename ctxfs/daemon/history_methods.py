@@ -1,7 +1,6 @@
 """What can be asked of the history, by name: add, show, check, erase, pack. Plain values in, plain values out."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ctxfs.app import App
@@ -58,8 +57,7 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _pack(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    before = datetime.now(UTC).date() - timedelta(days=max(1, int(args["days"])))
-    return sum([await blocking(each.compress_before, before) for each in (app.history, app.audit.log)])
+    return await blocking(app.pack_history, max(1, int(args["days"])))
 
 
 HISTORY_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {

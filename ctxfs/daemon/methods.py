@@ -129,6 +129,7 @@ async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> A
 
 
 async def _policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    app.policy.reload()
     return {"rules": [str(rule) for rule in app.policy.rules], "fault": app.policy.fault}
 
 

@@ -42,6 +42,8 @@ _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.02
 _NOTE_SECONDS = 0.1
 _NOTES_A_COLLECTION = 10
+_PACK_AFTER_SECONDS = 10.0
+_DAY_SECONDS = 86400.0
 _COLLECTED_AT_ONCE = 2000  # half a second: who ends the daemon waits for it
 _KEPT_AREAS = ("memory", "pad")
 _ITSELF = Doer("ctxfs", "daemon", "")
@@ -90,6 +92,7 @@ class Daemon:
                 nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._keep_audit)
+                nursery.start_soon(self._pack_history)
                 nursery.start_soon(self._secrets.run)
                 nursery.start_soon(self._stop_on_signal)
                 nursery.start_soon(self._stop_when_unused)
@@ -279,6 +282,16 @@ class Daemon:
                     await blocking(self._app.audit.collect, _COLLECTED_AT_ONCE)
                 except OSError as error:
                     log.error("the audit cannot be kept: %s", error)
+
+    async def _pack_history(self) -> None:
+        """Compress old days, soon after the start and once a day."""
+        while True:
+            await trio.sleep(_PACK_AFTER_SECONDS)
+            try:
+                await blocking(self._app.pack_history, self._app.settings.history.pack_after_days)
+            except OSError as error:
+                log.error("the history cannot be compressed: %s", error)
+            await trio.sleep(_DAY_SECONDS)
 
     async def _watch_sources(self) -> None:
         areas = [str(self._layout.tree / area) for area in AREAS]

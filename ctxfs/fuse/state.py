@@ -63,7 +63,7 @@ class State:
         self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
         self.shape = Shape()
         # Until the daemon has said what the rules are, everything is asked of it anyway.
-        self.policy = PolicyBook(None)
+        self.policy = PolicyBook()
         self.free = False
         self._epoch = 0
         self._wanted_seconds = keep_seconds

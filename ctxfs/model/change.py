@@ -8,7 +8,11 @@ from ctxfs.model.path import Path
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Make `path` a file whose whole content is `data` and whose attributes (full names) are these, atomically; creates or replaces."""
+    """Make `path` a file whose whole content is `data`, atomically; creates or replaces.
+
+    What attributes (`user.*`) a file has stay, but for those given here by their full names: whoever writes to a file takes no mark
+    from it.
+    """
 
     path: Path
     data: bytes

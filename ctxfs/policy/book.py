@@ -1,10 +1,12 @@
-"""The policy in force: rules of ctxfs.toml, and tokens, read again when they change; of broken rules the last good ones stay."""
+"""The policy in force: rules of ctxfs.toml and policy.toml, and tokens, read again when they change; of a broken file the last good rules stay."""
 
+import errno
 import logging
 import os
 import time
 import tomllib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
@@ -31,6 +33,18 @@ class KeepsTokens(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file says, or said while it was good; `known` are the groups that it may name besides its own."""
+
+    stamp: object
+    known: frozenset[str]
+    rules: tuple[Rule, ...]
+    groups: dict[str, frozenset[str]]
+    fault: str = ""
+    is_good: bool = True
+
+
 class Reader:
     """Somebody who may not see everything, as search asks about them. `key` changes when the answers may."""
 
@@ -53,13 +67,17 @@ class PolicyBook:
     """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
 
     def __init__(
-        self, config: HostPath | None, tokens: KeepsTokens | None = None, past: PolicyPast | None = None
+        self, files: Sequence[HostPath] = (), tokens: KeepsTokens | None = None, past: PolicyPast | None = None
     ) -> None:
-        """`config` None: rules come by `use` alone. `past` is told of every change of the rules."""
-        self._config = config
+        """`files`: the settings, whose rules are some of their tables, then files of rules alone, which may be missing; of none:
+        rules come by `use` alone. `past` is told of every change of the rules.
+        """
+        self._files = tuple(files)
         self._past = past
         self._tokens = tokens
-        self._seen: tuple[object, object] = (None, None)
+        self._seen: Mapping[HostPath | None, object] = {}
+        self._read: dict[HostPath, _Read] = {}
+        self._waits: Mapping[HostPath | None, object] | None = None
         self._free: dict[Principal, bool] = {}
         self.rules: tuple[Rule, ...] = ()
         self.groups: dict[str, frozenset[str]] = {}
@@ -70,15 +88,26 @@ class PolicyBook:
         self.reload()
 
     def reload(self) -> bool:
-        """Read the files again if they are others; True if the rules or tokens are others now."""
-        if self._config is None:
+        """Read the files again if they are others; True if the rules or tokens are others now.
+
+        Rules that no longer deny something are taken up at the second look at the same files: an editor may be in the middle of
+        writing them, and half a file denies less.
+        """
+        if not self._files:
             return False
-        seen = (_stamp(self._config), _stamp(self._tokens.file if self._tokens else None))
+        seen = {file: _stamp(file) for file in (*self._files, *((self._tokens.file,) if self._tokens else ()))}
         if seen == self._seen:
             return False
-        before, self._seen = self._seen, seen
-        rules, groups = self._read_rules() if seen[0] != before[0] else (self.rules, self.groups)
-        grants = self._read_grants() if seen[1] != before[1] else self.grants
+        read = self._read_files(seen)
+        rules, groups, fault = self._together(read)
+        if self.epoch and _denied(self.rules) - _denied(rules) and seen != self._waits:
+            self._waits = seen
+            return False
+        before, self._seen, self._waits, self._read = self._seen, seen, None, read
+        self._say(fault)
+        grants = self.grants
+        if self._tokens is not None and seen[self._tokens.file] != before.get(self._tokens.file):
+            grants = self._read_grants()
         if (rules, groups, grants) == (self.rules, self.groups, self.grants):
             return False
         self.use(rules, groups, grants)
@@ -86,21 +115,42 @@ class PolicyBook:
             self._past.note(rules, groups)
         return True
 
-    def _read_rules(self) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
-        """What is in force by the file; while it is broken, what was."""
-        assert self._config is not None
+    def _read_files(self, seen: Mapping[HostPath | None, object]) -> dict[HostPath, _Read]:
+        """What each file says; of a broken one what it said before, with its fault."""
+        read: dict[HostPath, _Read] = {}
+        known: set[str] = set()
+        for file in self._files:
+            old = self._read.get(file)
+            if old is not None and old.stamp == seen[file] and old.known == known:
+                read[file] = old
+            else:
+                read[file] = self._parsed(file, seen[file], frozenset(known), old)
+            known |= read[file].groups.keys()
+        return read
+
+    def _parsed(self, file: HostPath, stamp: object, known: frozenset[str], old: _Read | None) -> _Read:
+        is_settings = file == self._files[0]
         try:
-            data = tomllib.loads(self._config.read_text(encoding="utf-8"))
-            rules, groups = parse_policy(data, str(self._config))
+            data = {} if stamp == errno.ENOENT and not is_settings else tomllib.loads(file.read_text(encoding="utf-8"))
+            return _Read(stamp, known, *parse_policy(data, str(file), known, alone=not is_settings))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, CommandError) as error:
-            self.fault = error.message if isinstance(error, CommandError) else f"'{self._config}': {error}"
-            stays = "the last good one stays" if self.epoch else "only people may do anything"
-            log.error("the policy cannot be read, %s: %s", stays, self.fault)
-            if self.epoch:
-                return self.rules, self.groups
-            return tuple(rule for rule in default_rules() if rule.principal.startswith("human:")), {}
-        self.fault = ""
-        return (*default_rules(), *rules), groups
+            fault = error.message if isinstance(error, CommandError) else f"'{file}': {error}"
+            good = old if old is not None and old.is_good else None
+            return _Read(stamp, known, good.rules if good else (), good.groups if good else {}, fault, good is not None)
+
+    def _together(self, read: Mapping[HostPath, _Read]) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]], str]:
+        """(rules, groups, what is wrong). Where a file was never good, nobody knows what it denies: only people do anything."""
+        fault = "; ".join(each.fault for each in read.values() if each.fault)
+        if not all(each.is_good for each in read.values()):
+            return tuple(rule for rule in default_rules() if rule.principal.startswith("human:")), {}, fault
+        groups = {name: members for each in read.values() for name, members in each.groups.items()}
+        return (*default_rules(), *(rule for each in read.values() for rule in each.rules)), groups, fault
+
+    def _say(self, fault: str) -> None:
+        if fault and fault != self.fault:
+            stays = "the last good rules stay" if self.epoch else "only people may do anything"
+            log.error("the policy cannot be read, %s: %s", stays, fault)
+        self.fault = fault
 
     def _read_grants(self) -> Mapping[str, tuple[Rule, ...]]:
         try:
@@ -165,6 +215,11 @@ class PolicyBook:
     def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
         """One question."""
         return self.rights(principal, path).allows(verb)
+
+
+def _denied(rules: Sequence[Rule]) -> set[tuple[object, ...]]:
+    """The denials among rules, wherever they stand."""
+    return {(r.principal, r.pattern, r.verbs, r.expires_ns) for r in rules if r.effect == "deny"}
 
 
 def _stamp(file: HostPath | None) -> object:

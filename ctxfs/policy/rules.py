@@ -7,7 +7,7 @@ An allowing pattern means what it matches; a denying one also everything below.
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntFlag
@@ -84,7 +84,7 @@ def rule_from_wire(value: list[Any]) -> Rule:
 
 
 # People do everything. An agent reads what is shared, keeps what is its own, and asks.
-_DEFAULTS = (
+_DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("human:*", "**", "lrwxa"),
     ("agent:*", "AGENTS.md", "r"),
     ("agent:*", ".ctxfs/whoami", "r"),
@@ -95,6 +95,7 @@ _DEFAULTS = (
     ("agent:*", "search/**", "rw"),
     ("agent:*", "context/**", "rw"),
     ("agent:*", "tools/**", "r"),
+    ("agent:*", "history/????-??-??/{name}.jsonl", ["list", "read", "write", "create"]),  # what it says of itself
 )
 
 
@@ -106,9 +107,18 @@ def default_rules() -> tuple[Rule, ...]:
     )
 
 
-def parse_policy(data: Mapping[str, Any], file: str) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
-    """(rules, group → members) of the tables `rule` and `groups` of a TOML document; CommandError names what is wrong and where."""
+def parse_policy(
+    data: Mapping[str, Any], file: str, known: Collection[str] = (), *, alone: bool = False
+) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
+    """(rules, group → members) of the tables `rule` and `groups` of a TOML document; CommandError names what is wrong and where.
+
+    `known`: groups that are defined elsewhere. `alone`: the document holds nothing else.
+    """
+    if alone and (others := set(data) - {"rule", "groups"}):
+        raise CommandError(f"'{file}': there is no '{min(others)}' here", "known: [groups] and [[rule]]")
     groups = _groups(data.get("groups", {}), file)
+    if twice := set(groups) & set(known):
+        raise CommandError(f"'{file}': the group '{min(twice)}' is defined elsewhere too", "give it another name")
     entries = data.get("rule", [])
     if not isinstance(entries, list):
         raise CommandError(f"'{file}': write [[rule]] with two brackets", "")
@@ -117,9 +127,9 @@ def parse_policy(data: Mapping[str, Any], file: str) -> tuple[tuple[Rule, ...], 
     rules = tuple(_rule(entry, f"{file}, rule {number}") for number, entry in enumerate(entries, 1))
     for rule in rules:
         named = rule.principal.removeprefix("group:")
-        if rule.principal.startswith("group:") and named not in groups:
+        if rule.principal.startswith("group:") and named not in groups and named not in known:
             raise CommandError(
-                f"{rule.where}: there is no group '{named}'", f"known: {', '.join(sorted(groups)) or 'none'}"
+                f"{rule.where}: there is no group '{named}'", f"known: {', '.join(sorted({*groups, *known})) or 'none'}"
             )
     return rules, groups
 

@@ -89,6 +89,7 @@ class HistorySettings:
     audit: bool = field(
         default=True, metadata={"doc": "keep who read, wrote, moved, deleted, asked what: history/audit"}
     )
+    pack_after_days: int = field(default=30, metadata={"doc": "older days are compressed; they read as before"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,9 +130,11 @@ class Folder(Mount):
                 old = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if stat.S_ISDIR(old.st_mode):
                     raise path_error(errno.EISDIR, path)
-                mode = stat.S_IMODE(old.st_mode) if stat.S_ISREG(old.st_mode) else 0o644
+                mode, kept = 0o644, {}
+                if stat.S_ISREG(old.st_mode):
+                    mode, kept = stat.S_IMODE(old.st_mode), beneath.read_xattrs(beneath.magic_path(parent, name))
             except FileNotFoundError:
-                mode = 0o644
+                mode, kept = 0o644, {}
             temporary = beneath.temporary_name()
             fd = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -142,7 +144,7 @@ class Folder(Mount):
                     file.write(data)
                     file.flush()
                     os.fchmod(file.fileno(), mode)
-                    for attribute, value in attributes.items():
+                    for attribute, value in {**kept, **attributes}.items():
                         os.setxattr(file.fileno(), attribute, value)
                     os.fsync(file.fileno())
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)

@@ -54,6 +54,11 @@ class Layout:
         return self.history / "audit"
 
     @property
+    def rules(self) -> HostPath:
+        """The rules that people write through the tree."""
+        return self.root / "policy.toml"
+
+    @property
     def policy_past(self) -> HostPath:
         """Which rules held when."""
         return self.root / "policy.jsonl"

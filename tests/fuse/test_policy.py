@@ -1,5 +1,6 @@
 """The policy through the kernel: other rules hold at once, and nothing can be carried out of where it belongs."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -168,8 +170,8 @@ def test_a_broken_policy_changes_nothing_and_is_named(own_live: Live, alice: Pat
     assert "not verbs" in fault
     assert refused(lambda: (alice / "memory" / "bob" / "b.md").read_text()) == errno.ENOENT
     assert (alice / "memory" / "shared" / "area" / "x.md").exists()
-    assert any("last good one stays" in line["message"] for line in own_live.errors())
-    assert "cannot be used" in own_live.run("policy", "list")
+    assert any("last good rules stay" in line["message"] for line in own_live.errors())
+    assert "the last good ones stay" in own_live.run("policy", "list")
 
 
 def test_quarantine_is_for_people(own_live: Live, alice: Path) -> None:
@@ -302,3 +304,51 @@ def test_a_secret_that_is_written_is_in_the_status(own_live: Live) -> None:
     assert "pad/keys.txt" in own_live.run("status")
     file.write_text("first\n")
     eventually("it is mended", lambda: "pad/keys.txt" not in own_live.status()["secrets"])
+
+
+def test_people_write_rules_through_the_tree(own_live: Live, alice: Path) -> None:
+    mine, shared = own_live.at / ".ctxfs" / "policy.toml", alice / "memory" / "shared" / "area"
+    assert not mine.read_text().replace("#", "").startswith("[")  # an example, commented out
+    assert not (alice / ".ctxfs" / "policy.toml").exists()
+    try:
+        mine.write_text(DENY.replace("agent:*", "group:watched") + '[groups]\nwatched = ["agent:alice"]\n')
+        eventually("the rule holds", lambda: not shared.exists())
+        assert "policy.toml, rule 1" in own_live.run("policy", "explain", "agent:alice", "memory/shared/area")
+        mine.write_text("[[rule]\n")
+        eventually("the mistake is named", lambda: "policy.toml" in own_live.status()["policy"]["fault"])
+        assert not shared.exists()
+        own_live.run("mount", "--help")  # the store is as usable as before
+    finally:
+        mine.write_text("# none\n")
+    eventually("nothing denies it", shared.exists)
+    assert own_live.status()["policy"]["fault"] == ""
+
+
+def test_rules_are_edited_in_the_editor_of_the_user(own_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i '1ioops = 1'")
+    done = own_live.try_run("policy", "edit")
+    assert done.returncode == 1
+    assert "there is no 'oops' here" in done.stderr
+    monkeypatch.setenv("EDITOR", "sed -i '/oops/d'")
+    assert "in force" in own_live.run("policy", "edit")
+    monkeypatch.setenv("EDITOR", "true")
+    assert "nothing was changed" in own_live.run("policy", "edit")
+
+
+def test_an_agent_adds_to_its_own_record_and_sees_no_other(own_live: Live, alice: Path) -> None:
+    own_live.run("record", "--session", "people", "said in private")
+    with contextlib.closing(Client(own_live.store / "run", timeout=20)) as client:
+        client.call("join", principal="agent:bob")
+        client.call("record", said=[{"kind": "note", "text": "bob's"}], session="bob")
+    day = datetime.now(UTC).date().isoformat()
+    with (alice / "history" / day / "alice.jsonl").open("a") as file:
+        file.write("what alice says of herself\n")
+    assert os.listdir(alice / "history") == [day]
+    assert os.listdir(alice / "history" / day) == ["alice.jsonl"]
+    assert "of herself" in (alice / "history" / day / "alice.jsonl").read_text()
+    for other in ("people", "bob"):
+        assert refused(lambda name=other: (alice / "history" / day / f"{name}.jsonl").read_text()) == errno.ENOENT  # type: ignore[misc]
+    with pytest.raises(OSError, match="No such file|denied"):
+        (alice / "history" / day / "forged.jsonl").open("a")
+    for attempt in ((alice / "history" / day / "alice.jsonl").unlink, lambda: (alice / "history" / "audit").stat()):
+        assert refused(attempt) in (errno.EPERM, errno.EACCES, errno.ENOENT)

@@ -232,7 +232,7 @@ def test_the_audit_is_a_file_that_nobody_may_write(served: Live) -> None:
         file.unlink()
     with pytest.raises(PermissionError), open(file, "a") as out:
         out.write("x")
-    assert not (served.at.parent / "mnt-alice" / "history").exists()
+    assert not (served.at.parent / "mnt-alice" / "history" / "audit").exists()
 
 
 @pytest.mark.fuse

@@ -1,0 +1,71 @@
+"""Rules are taken up from their files as they change, never half of them."""
+
+from pathlib import Path
+
+import pytest
+
+from ctxfs.model.path import Path as TreePath
+from ctxfs.model.principal import Principal
+from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.rules import Verb
+
+ALICE = Principal("agent", "alice")
+PLACE = TreePath.parse("knowledge/handbook/secret/x.md")
+DENIAL = '[[rule]]\nprincipal = "agent:*"\npath = "knowledge/*/secret"\nverbs = "lrwxa"\neffect = "deny"\n'
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """The settings, which exist, and a file of rules alone, which need not."""
+    (tmp_path / "ctxfs.toml").write_text('[groups]\nteam = ["agent:alice"]\n')
+    return tmp_path / "ctxfs.toml", tmp_path / "policy.toml"
+
+
+def may(book: PolicyBook) -> bool:
+    return book.may(ALICE, Verb.READ, PLACE)
+
+
+def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path]) -> None:
+    book = PolicyBook(files)
+    assert may(book)
+    files[1].write_text(DENIAL.replace("agent:*", "group:team"))
+    assert book.reload()
+    assert not may(book)
+    assert book.fault == ""
+
+
+def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(files: tuple[Path, Path]) -> None:
+    book = PolicyBook(files)
+    files[1].write_text(DENIAL)
+    assert book.reload()
+    files[1].write_text("")  # an editor empties the file before it writes
+    assert not book.reload()
+    assert not may(book)
+    files[1].write_text("# again\n" + DENIAL)
+    book.reload()
+    assert not may(book)
+    files[1].write_text("# done\n")
+    assert not book.reload()
+    assert book.reload()
+    assert may(book)
+
+
+@pytest.mark.parametrize("text", ["[[rule]\n", "[mount]\nloop = 'trio'\n", "[groups]\nteam = []\n", "\x00"])
+def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Path], text: str) -> None:
+    book = PolicyBook(files)
+    files[1].write_text(DENIAL)
+    book.reload()
+    files[1].write_text(text)
+    book.reload()
+    assert "policy.toml" in book.fault
+    assert not may(book)
+
+
+def test_where_nobody_knows_what_was_denied_only_people_do_anything(files: tuple[Path, Path]) -> None:
+    files[1].write_text("[[rule]\n")
+    book = PolicyBook(files)
+    assert not may(book)
+    assert book.is_free(Principal("human", "ada"))
+    files[1].write_text("")
+    book.reload()
+    assert may(book)
