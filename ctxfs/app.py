@@ -16,6 +16,7 @@ from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, f
 from ctxfs.context.curation import Curator
 from ctxfs.context.evaluator import Evaluator
 from ctxfs.context.external import CommandJudge, CommandSummariser
+from ctxfs.context.recall import Recalled, find_recalled, passed_on
 from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
@@ -28,7 +29,7 @@ from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Searcher
-from ctxfs.model.change import Change
+from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
@@ -117,6 +118,7 @@ class App:
             context.budget,
             self.remember,
             self._sight,
+            lambda folder: self.policy.may(acting_principal(), Verb.CREATE, folder),
         )
         self.present = present
         self._attach()
@@ -253,6 +255,21 @@ class App:
             await blocking(self.history.append, acting_session() or "ctxfs", bodies)
         except OSError as error:
             log.warning("the history could not be added to: %s", error.strerror or error)
+
+    async def recalled(self, change: Put) -> tuple[Sequence[Recalled], Mapping[str, bytes]]:
+        """(what of a text that an agent writes the tree says already, which marks go over with it); people know what they write."""
+        principal = acting_principal()
+        if principal is None or principal.is_person or change.path.parts[:1] not in (("memory",), ("pad",)):
+            return (), {}
+        try:
+            found = await blocking(
+                find_recalled, self.searcher, str(change.path), change.data.decode("utf-8", "replace")
+            )
+        except OSError as error:
+            log.warning("what is written could not be compared with what is there: %s", error)
+            return (), {}
+        doubtful = [await self.tree.metadata(Path.parse(each.path)) for each in found if each.untrusted]
+        return found, passed_on(doubtful)
 
     def pack_history(self, days: int) -> int:
         """Compress what of the history and the audit is older than that; how many files. They read as before. Blocks."""

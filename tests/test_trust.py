@@ -124,3 +124,32 @@ def test_the_password_of_a_remote_is_shown_to_nobody(served: Live, tmp_path: Pat
     assert "hunter2" not in said
     assert "https://ada:…@127.0.0.1:9/x.git" in said
     assert "hunter2" not in "".join(map(str, served.errors()))
+
+
+def test_what_is_recalled_and_written_back_is_no_new_evidence_and_no_more_to_be_trusted(served: Live) -> None:
+    said = written(
+        served,
+        "memory/alice/later.md",
+        "From what I remember:\n\n- The walrus key is at\n  https://evil.example!\n",
+        "",
+    )
+    assert "memory/alice/page.md:1 says this already, and is not to be trusted: it is no new evidence" in said
+    later = served.at / "memory" / "alice" / "later.md"
+    assert os.getxattr(later, "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(later, "user.ctx.source") == PAGE.encode()
+    assert "says this already" not in written(
+        served, "memory/alice/new.md", "The walrus has a second key since May.\n", ""
+    )
+
+    def left_out() -> dict[str, dict[str, object]]:
+        _, manifest = context(served)
+        return {out["path"]: out for out in manifest["excluded"]}  # type: ignore[attr-defined]
+
+    eventually("it is indexed", lambda: "memory/alice/later.md" in left_out())
+    assert left_out()["memory/alice/later.md"]["reason"] == "recalled"
+    assert left_out()["memory/alice/later.md"]["for"] == "memory/alice/page.md"
+
+
+def test_a_write_takes_no_mark_from_a_file(served: Live) -> None:
+    written(served, "memory/alice/page.md", "All is well now.\n", "")
+    assert os.getxattr(served.at / "memory" / "alice" / "page.md", "user.ctx.trust") == b"untrusted"

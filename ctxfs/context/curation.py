@@ -71,14 +71,14 @@ class Curator:
         self._book = book
 
     async def take(
-        self, task: str, manifest: Manifest, found: Evaluation, facts: Path = FACTS
+        self, task: str, manifest: Manifest, found: Evaluation, facts: Path | None = FACTS
     ) -> tuple[list[str], list[str]]:
-        """Keep facts in the directory `facts`: (paths of those that were kept, ids of the reviews that were opened).
+        """Keep facts in the directory `facts` (None: nowhere): (paths of those that were kept, ids of the reviews that were opened).
 
         What is there already is left alone.
         """
         kept = []
-        if manifest.request.keep:
+        if manifest.request.keep and facts is not None:
             for each in found.claims:
                 if each.verdict == "supported" and each.support >= _LEAST_KEPT and each.source is not None:
                     at = f"{each.source.path}:{each.source.first}-{each.source.last}"

@@ -8,7 +8,16 @@ from ctxfs.context.secrets import withhold
 
 Why = Literal["pin", "search", "recent", "derived"]
 Reason = Literal[
-    "budget", "quota", "duplicate", "superseded", "expired", "stale", "low-score", "quarantined", "untrusted"
+    "budget",
+    "quota",
+    "duplicate",
+    "recalled",
+    "superseded",
+    "expired",
+    "stale",
+    "low-score",
+    "quarantined",
+    "untrusted",
 ]
 
 

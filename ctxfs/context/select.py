@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ctxfs.context.echoes import Echoes
 from ctxfs.context.piece import Exclusion, Piece, Reason
 from ctxfs.index.standing import Standing
 
@@ -24,15 +25,21 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
     out: list[Exclusion] = []
     bodies = {pin.body: pin.path for pin in pins}
     lines: dict[str, list[tuple[int, int]]] = {}
+    everything = [*pins, *candidates]
+    echoes = Echoes(everything)
     for pin in pins:
         lines.setdefault(pin.path, []).append((pin.first, pin.last))
     places = set[tuple[str, int, int]]()
-    for piece in candidates:
+    for piece in everything[len(pins) :]:
         if piece.pinned or (place := (piece.path, piece.first, piece.last)) in places:
             continue  # another question found it too
         places.add(place)
         standing = rules.standing.get(piece.path)
         reason, other = _refused(piece, standing, rules)
+        if reason is None and (original := echoes.original_of(piece)) is not None:
+            # What is said of the original is said of its echo; otherwise the original stands for both.
+            reason, other = _refused(original, rules.standing.get(original.path), rules)
+            reason, other = reason or "recalled", other or original.path
         if reason is None:
             body = piece.body
             inside = any(first <= piece.first and piece.last <= last for first, last in lines.get(piece.path, ()))

@@ -106,8 +106,12 @@ class Tasks:
         default_budget: int,
         remember: Remember,
         sight: Callable[[], Hashable] = lambda: None,
+        may_keep: Callable[[Path], bool] = lambda _: True,
     ) -> None:
-        """`sight`: what tells apart the contexts of those who may see different things."""
+        """`sight`: what tells apart the contexts of those who may see different things; `may_keep`: whether whoever acts may have
+        facts kept in a directory.
+        """
+        self._may_keep = may_keep
         self._sight = sight
         self._requests = requests
         self._build = build
@@ -269,6 +273,7 @@ class Tasks:
             body = {
                 "manifest": json.loads(built.context.manifest),
                 "texts": [piece.text for piece in built.context.plan.chosen],
+                "by": principal.bound if (principal := acting_principal()) is not None else "",
             }
             await self._requests.apply(Put(Path((task, ANSWERED)), (json.dumps(body) + "\n").encode()))
 
@@ -314,7 +319,8 @@ class Tasks:
         found = await self._evaluator.evaluate(manifest, text, texts)
         done: dict[str, object] = {}
         if curate:
-            kept, opened = await self._curator.take(task, manifest, found, _facts_of(answered_by(answered)))
+            facts = _facts_of(answered_by(answered))
+            kept, opened = await self._curator.take(task, manifest, found, facts if self._may_keep(facts) else None)
             done = {"kept": kept, "reviews": opened}
         return render_evaluation(found, manifest, text), done
 
@@ -327,8 +333,8 @@ class Tasks:
         self._answered.pop(task, None)
         by = answered_by(answer[1])
         now = acting_principal()
-        # Whoever acts with a token is more than a name: they may do less.
-        answerer = now if not by or str(now) == by else parse_principal(by)
+        # Whoever answered with a token is more than a name: they may do less.
+        answerer = parse_principal(_bound_to(answer[1]) or by) if by else now
         with acting(answerer, acting_session()):
             record, done = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **done}
@@ -377,6 +383,14 @@ def answered_by(data: bytes) -> str:
     try:
         return str(json.loads(data)["manifest"]["principal"])
     except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _bound_to(data: bytes) -> str:
+    """Who wrote the response, with the token that they acted with; empty if it does not say."""
+    try:
+        return str(json.loads(data).get("by", ""))
+    except (ValueError, AttributeError):
         return ""
 
 

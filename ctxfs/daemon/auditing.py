@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.history.audit import outcome_of, question_digest
-from ctxfs.history.spool import OK, Doer
+from ctxfs.history.audit import outcome_of
+from ctxfs.history.spool import OK, Doer, question_digest
 from ctxfs.model.path import printable
 from ctxfs.vfs.record import Caller
 

@@ -4,10 +4,12 @@ The daemon answers these over its socket; a command that opens the store itself 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ctxfs.app import App
+from ctxfs.context.recall import Recalled
 from ctxfs.context.secrets import find_secrets
 from ctxfs.daemon.access import check_method
 from ctxfs.daemon.auditing import audited
@@ -16,7 +18,7 @@ from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.token_methods import TOKEN_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
-from ctxfs.model.change import Append, Put
+from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import parse_principal
@@ -44,12 +46,22 @@ async def _read(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    """Make a change; `warnings`: what of it looks like a secret, by line. It is written all the same."""
+    """Make a change; `warnings`: what of it looks like a secret, and what the tree says already. It is written all the same."""
     change = change_from_wire(args["change"])
+    recalled: Sequence[Recalled] = ()
+    marks: Mapping[str, bytes] = {}
+    if isinstance(change, Put):
+        recalled, marks = await app.recalled(change)
+        if app.policy.may(caller.principal, Verb.META, change.path):
+            change = replace(change, attributes={**marks, **change.attributes})
+            marks = {}
     await caller.tree.apply(change)
+    for name, value in marks.items():  # who may write and label nothing does not get rid of a mark either
+        await app.namespace.apply(SetMeta(change.path, name, value))
     data = change.data if isinstance(change, Put | Append) else b""
     found = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
-    return {"warnings": [f"line {secret.line} looks like a secret ({secret.kind})" for secret in found]}
+    secrets = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in found]
+    return {"warnings": [*secrets, *map(str, recalled)]}
 
 
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

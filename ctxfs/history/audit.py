@@ -7,7 +7,6 @@ as the how manieth, so after a kill in the middle it is known what is there alre
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import Any
 
 from ctxfs.history.chain import Link, Verified
 from ctxfs.history.log import HistoryLog
-from ctxfs.history.spool import Spool
+from ctxfs.history.spool import Spool, question_digest, without_words
 from ctxfs.store.lock import held
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class Audit:
         `path` stands for what is below it too, and for the question of these words.
         """
         asked = wanted.pop("path", "")
-        below, question = asked.strip("/"), question_digest(asked)
+        below, question = without_words(asked.strip("/")), question_digest(asked)
         found = [
             record
             for record in self.log.records(day)
@@ -177,13 +176,8 @@ class Audit:
                 os.close(fd)
 
 
-def question_digest(text: str) -> str:
-    """As what the audit keeps a question: it can be looked for, not read."""
-    return f"question:{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
-
-
 def _is_below(path: str, below: str, question: str) -> bool:
-    return path in (below, question) or path.startswith(below + "/")
+    return path == below or path.startswith(below + "/") or question in path.split("/")
 
 
 def outcome_of(error: OSError) -> str:

@@ -7,6 +7,7 @@ of a second at most (`flush`), or until an fsync: then they survive a kill. The 
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -66,7 +67,7 @@ class Spool:
         """Remember an event."""
         if self._folder is None:
             return
-        self._held.append(Event(time.time_ns(), doer, op, path, to, outcome))
+        self._held.append(Event(time.time_ns(), doer, op, without_words(path), without_words(to), outcome))
         if len(self._held) >= _FLUSH_AT:
             self.flush()
 
@@ -137,3 +138,19 @@ def _merged(events: list[Event]) -> list[Event]:
         else:
             out.append(event)
     return out
+
+
+def question_digest(text: str) -> str:
+    """As what the audit keeps a question: it can be looked for, not read."""
+    return f"question:{hashlib.sha256(text.replace('%2F', '/').encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def without_words(path: str) -> str:
+    """A path with the digest of a question in its place: `search/<question>/…`, `…/.search/<question>/…`."""
+    if "search/" not in path:
+        return path
+    parts = path.split("/")
+    at = 0 if parts[0] == "search" else parts.index(".search") if ".search" in parts else len(parts)
+    if at + 1 < len(parts) and not parts[at + 1].startswith("question:"):
+        parts[at + 1] = question_digest(parts[at + 1])
+    return "/".join(parts)

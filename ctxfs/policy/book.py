@@ -1,4 +1,7 @@
-"""The policy in force: rules of ctxfs.toml and policy.toml, and tokens, read again when they change; of a broken file the last good rules stay."""
+"""The policy in force: rules of ctxfs.toml and policy.toml, and tokens, read again when they change.
+
+Of a broken file the last good rules stay.
+"""
 
 import errno
 import logging

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import trio
 
 from ctxfs.fuse.process import MountProcess
 from ctxfs.rpc.client import Client
+from ctxfs.rpc.wire import pack_frame
 from tests.live import Live, eventually, make_corpus
 
 pytestmark = pytest.mark.fuse
@@ -348,7 +350,47 @@ def test_an_agent_adds_to_its_own_record_and_sees_no_other(own_live: Live, alice
     assert "of herself" in (alice / "history" / day / "alice.jsonl").read_text()
     for other in ("people", "bob"):
         assert refused(lambda name=other: (alice / "history" / day / f"{name}.jsonl").read_text()) == errno.ENOENT  # type: ignore[misc]
-    with pytest.raises(OSError, match="No such file|denied"):
+    with pytest.raises(OSError, match=r"No such file|denied"):
         (alice / "history" / day / "forged.jsonl").open("a")
     for attempt in ((alice / "history" / day / "alice.jsonl").unlink, lambda: (alice / "history" / "audit").stat()):
         assert refused(attempt) in (errno.EPERM, errno.EACCES, errno.ENOENT)
+
+
+_STRANGER = """
+import os, socket, struct, sys
+os.chdir(sys.argv[1])
+if sys.argv[3] != "0":
+    os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[3]))
+peer = socket.socket(socket.AF_UNIX)
+peer.settimeout(10)
+peer.connect("socket")
+frame = [bytes.fromhex(sys.argv[2])]
+try:
+    peer.sendmsg(frame, [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("3i", os.getpid(), 0, 0))])
+except PermissionError:
+    print("the kernel refuses forged credentials")
+    peer.sendmsg(frame)
+try:
+    print("answered" if peer.recv(100) else "hung up")
+except ConnectionError:
+    print("hung up")
+"""
+
+
+@pytest.mark.parametrize(
+    ("uid", "said"), [(0, ["answered"]), (65534, ["the kernel refuses forged credentials", "hung up"])]
+)
+def test_another_user_of_the_machine_gets_no_answer_even_where_modes_let_them_in(
+    own_live: Live, uid: int, said: list[str]
+) -> None:
+    run = own_live.store / "run"
+    frame = pack_frame([1, "status", {}]).hex()
+    run.chmod(0o711)
+    (run / "socket").chmod(0o666)
+    try:
+        command = [sys.executable, "-c", _STRANGER, str(run), frame, str(uid)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    finally:
+        (run / "socket").chmod(0o600)
+        run.chmod(0o700)
+    assert done.stdout.splitlines() == said, done.stderr

@@ -210,6 +210,10 @@ def test_questions_contexts_and_commands_are_in_the_audit(served: Live) -> None:
     served.try_run("cat", "memory/shared/s.md")
     served.try_run("policy", "list")
     assert ("search", "ok") in done_to(served, "how are keys rotated")
+    (served.at / "memory" / ".search" / "who holds the otter" / "results.jsonl").read_text()
+    eventually("the path is kept", lambda: ("read", "ok") in done_to(served, "who holds the otter"))
+    assert done_to(served, "memory/.search/who holds the otter")
+    assert "otter" not in "".join(file.read_text() for file in (served.at / "history" / "audit").glob("*"))
     assert ("context", "ok") in done_to(served, "how are keys rotated")
     assert ("read", "ok") in done_to(served, "memory/shared/s.md")
 

@@ -1,5 +1,6 @@
 """Tokens: what they are good for, when they are not, and that they only ever narrow."""
 
+import contextlib
 import json
 import os
 import stat
@@ -186,3 +187,20 @@ def test_tokens_are_listed_without_their_secret(served: Live) -> None:
     (mine,) = [each for each in listed if each["id"] == token.split("_")[1]]
     assert mine["expires_ns"] - mine["issued_ns"] == 7200 * 10**9
     assert served.try_run("token", "issue", "agent:x", "--ttl", "soon").returncode == 2
+
+
+@pytest.mark.parametrize(("more", "kept"), [([], 0), (["--allow", "memory/alice/**:rw"], 1)])
+def test_facts_of_an_answer_are_kept_only_where_the_token_allows_it(served: Live, more: list[str], kept: int) -> None:
+    (served.at / "memory" / "shared" / "keys.md").write_text("The signing keys rotate every ninety days in May.\n")
+    allow = [option for path in ("context/**:rw", "memory/shared/**:r") for option in ("--allow", path)]
+    with contextlib.closing(Client(served.store / "run", timeout=20)) as client:
+        client.call("join", token=issued(served, *allow, *more))
+        client.call("apply", change=["mkdir", f"context/keys{kept}"])
+        request = b'query = "signing keys rotate"\nbudget = 300\nkeep = true\n'
+        client.call("apply", change=["put", f"context/keys{kept}/request.toml", request, {}])
+        eventually("it is found", lambda: b"ninety" in client.call("read", path=f"context/keys{kept}/context.md"))
+        answer = b"The signing keys rotate every ninety days in May [1].\n"
+        client.call("apply", change=["put", f"context/keys{kept}/response.md", answer, {}])
+        done = client.call("curate", task=f"keys{kept}")
+    assert len(done["kept"]) == kept
+    assert len(list((served.at / "memory" / "alice" / "fact").glob("*"))) == kept

@@ -15,7 +15,9 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -271,6 +273,7 @@ for path in HIDDEN:
         "context", request={"query": "keys", "budget": 500, "pins": [p]}
     )["text"]
     PROBES[f"rpc verify {path}"] = lambda asker, p=path: _verified(asker, p)
+    PROBES[f"rpc guess {path}"] = lambda asker, p=path: _guessed(asker, HIDDEN[p])
     PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
     PROBES[f"mcp list {path}"] = lambda asker, p=parent: asker.mcp("ctx_list", path=p)
 for question in QUESTIONS:
@@ -301,6 +304,15 @@ rpc("reviews", "reviews")
 rpc("remotes", "remotes")
 rpc("mountpoints", "mountpoints")
 PROBES["context task"] = lambda asker: _task(asker)
+
+
+def _guessed(asker: Asker, text: str) -> Any:
+    """Whoever writes what is hidden is not told that it is there; they are of what they may see."""
+    place = TreePath.parse("memory/mallory/guess.md")
+    said = asker.change(Put(place, (text + "Signing keys are known to everybody.\n").encode()))
+    told = asker.call("metadata", path=str(place))
+    asker.change(Remove(place))
+    return said, sorted(name for name in told if "ctx." not in name or "trust" in name or "source" in name)
 
 
 def _through_link(at: Path, path: str) -> str:
@@ -424,7 +436,7 @@ BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
     r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
-    r"|rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens)$"
+    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens)$"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 
@@ -447,3 +459,33 @@ def test_the_probes_would_see_a_leak(pair: tuple[Live, Live]) -> None:
             if observe(PROBES[name], one) == observe(PROBES[name], two):
                 blind.append(name)
     assert [name for name in blind if not BLIND.match(name)] == []
+
+
+# What is there and hidden takes as long as what is not there: (what is asked of it, what is asked of nothing, how often).
+TIMED: dict[str, tuple[Probe, Probe, int]] = {
+    "stat": (lambda a: a.call("stat", path=_SHUT), lambda a: a.call("stat", path=_ABSENT), 150),
+    "read": (lambda a: a.call("read", path=_SHUT), lambda a: a.call("read", path=_ABSENT), 150),
+    "log": (lambda a: a.call("log", path=_SHUT), lambda a: a.call("log", path=_ABSENT), 150),
+    "list": (lambda a: a.call("list", path="memory/bob"), lambda a: a.call("list", path="memory/bub"), 150),
+    "stat on a mount": (lambda a: os.lstat(a.at / _SHUT), lambda a: os.lstat(a.at / _ABSENT), 300),
+    "search": (lambda a: a.call("search", question=WORD), lambda a: a.call("search", question="zenzibor"), 60),
+    "grep": (lambda a: a.call("grep", pattern="otter-7741"), lambda a: a.call("grep", pattern="otter-1774"), 60),
+}
+_SHUT, _ABSENT = "memory/bob/fact/zanzibar.md", "memory/bub/fact/zenzibor.md"
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_what_is_hidden_answers_no_slower_than_what_is_not_there(
+    name: str, askers: dict[str, tuple[Asker, Asker]]
+) -> None:
+    hidden, absent, rounds = TIMED[name]
+    asker = askers["agent"][1]
+    times: dict[str, list[float]] = {"hidden": [], "absent": []}
+    for _ in range(rounds):
+        for kind, probe in (("hidden", hidden), ("absent", absent)):
+            start = time.perf_counter()
+            with contextlib.suppress(OSError):
+                probe(asker)
+            times[kind].append(time.perf_counter() - start)
+    shut, missing = (statistics.median(times[kind]) for kind in ("hidden", "absent"))
+    assert 0.67 < shut / missing < 1.5, f"{shut * 1e6:.0f} µs against {missing * 1e6:.0f}"

@@ -1,0 +1,64 @@
+"""What only repeats others is told by its words, whatever their form."""
+
+import pytest
+
+from ctxfs.context.echoes import Echoes, units
+from ctxfs.context.piece import Piece
+from ctxfs.context.select import Rules, select
+from ctxfs.index.standing import Standing
+
+SAID = "The signing keys rotate every ninety days. The runbook is kept in the wiki of the platform team."
+
+
+def piece(path: str, text: str, mtime_ns: int = 1) -> Piece:
+    return Piece(path, 1, text.count("\n") + 1, text, mtime_ns=mtime_ns)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SAID,
+        "- the *signing keys* rotate\n  every ninety days [1:2-3]\n- The runbook is kept in the wiki of the platform team",
+        "THE SIGNING KEYS ROTATE EVERY NINETY DAYS! The runbook is kept in the wiki of the platform team\n\n"
+        "Source: [knowledge/a.md](/knowledge/a.md) lines 1-1\nKept: 2026-11-25, from context/t\n",
+    ],
+)
+def test_the_same_in_another_form_is_recognised(text: str) -> None:
+    original, echo = piece("knowledge/a.md", SAID, 9), piece("memory/alice/x.md", text, 3)
+    assert Echoes([echo, original]).original_of(echo) is original
+    kept, out = select((), [echo, original], Rules(0))
+    assert [each.path for each in kept] == ["knowledge/a.md"]
+    assert [(each.piece.path, each.reason, each.other) for each in out] == [
+        ("memory/alice/x.md", "recalled", "knowledge/a.md")
+    ]
+
+
+def test_what_adds_something_is_kept() -> None:
+    original = piece("knowledge/a.md", SAID)
+    more = piece(
+        "memory/alice/x.md", SAID + " Alice holds the second half of each key, Bob the first half, since March."
+    )
+    assert Echoes([original, more]).original_of(more) is None
+    other = piece("memory/alice/y.md", "Yes.")
+    assert Echoes([original, other]).original_of(other) is None
+
+
+def test_of_two_notes_the_younger_is_the_echo_and_sources_are_never_one() -> None:
+    old, young = piece("memory/a/1.md", SAID, 1), piece("memory/b/2.md", SAID, 2)
+    copy = piece("knowledge/copy.md", SAID, 3)
+    found = Echoes([young, old])
+    assert (found.original_of(young), found.original_of(old)) == (old, None)
+    assert Echoes([copy, old]).original_of(copy) is None
+    assert Echoes([copy, old]).original_of(old) is copy
+
+
+def test_what_is_said_of_the_original_is_said_of_its_echo() -> None:
+    original, echo = piece("memory/a/page.md", SAID, 1), piece("memory/a/own.md", SAID, 2)
+    rules = Rules(0, standing={"memory/a/page.md": Standing(untrusted=True)}, drops_untrusted=True)
+    kept, out = select((), [echo, original], rules)
+    assert not kept
+    assert {each.reason for each in out} == {"untrusted"}
+
+
+def test_short_words_that_everybody_says_are_no_unit() -> None:
+    assert not units("Thanks! Any time. Yes, please.")
