@@ -18,6 +18,7 @@ from ctxfs.threads import blocking
 from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
+_READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -78,11 +79,14 @@ class BackedFiles:
     def attributes(self, node: Node, found: os.stat_result) -> pyfuse3.EntryAttributes:
         """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
         out = attributes.on_disk(node, found, self._state.keep_seconds)
-        if not self._state.free:
+        if self._state.free:
+            return out
+        if not st.S_ISDIR(found.st_mode):
+            out.st_mode = pyfuse3.ModeT(self._state.true_mode(node, found.st_mode))
+        else:
             rights = self._state.rights(node)
-            is_dir = st.S_ISDIR(found.st_mode)
-            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=is_dir))
-            if is_dir and not rights.lists_below:
+            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=True))
+            if not rights.lists_below:
                 # Its links, size and times tell of names that do not exist for whoever mounted.
                 out.st_nlink, out.st_size, out.st_blocks = 1, 4096, 8
                 out.st_atime_ns = out.st_mtime_ns = out.st_ctime_ns = 0
@@ -90,7 +94,7 @@ class BackedFiles:
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Bytes from the file; EACCES once it may not be read any more."""
-        if not self._state.free:
+        if not self._state.may(self._state.files[fd], _READ):
             self._need(self._state.files[fd], Verb.READ)
         return os.pread(fd, size, offset)
 
@@ -258,7 +262,7 @@ class BackedFiles:
 
     def write(self, fd: int, offset: int, data: bytes) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
-        if not self._state.free:
+        if not self._state.may(self._state.files[fd], _WRITE):
             self._need(self._state.files[fd], Verb.WRITE)
         self._state.written.add(fd)
         done = os.pwrite(fd, data, offset)
@@ -362,6 +366,8 @@ class BackedFiles:
         if self._state.free:
             return
         access = flags & os.O_ACCMODE
+        if not access and not flags & os.O_TRUNC and self._state.may(node, _READ):
+            return
         verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
         self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
 

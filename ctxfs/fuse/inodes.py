@@ -51,6 +51,7 @@ class Node:
         "cached",
         "descriptors",
         "key",
+        "listed",
         "lookups",
         "name",
         "number",
@@ -73,7 +74,10 @@ class Node:
         self.descriptors: set[int] = set()
         self.told: Version | None = None
         self.cached: Version | None = None
-        self.rights: tuple[int, Rights] | None = None  # what whoever mounted may do to it, as of which epoch
+        # (as of which epoch, the names in it, those of them that exist for whoever mounted)
+        self.listed: tuple[int, list[bytes], list[bytes]] | None = None
+        # (as of which epoch, what whoever mounted may do to it, the same as a number, the mode bits of a file that are true for them)
+        self.rights: tuple[int, Rights, int, int] | None = None
 
     @property
     def path(self) -> Path:
@@ -118,7 +122,7 @@ class NodeTable:
             node = self._add(Node(number, key, parent, name, area))
         if node.parent is not parent or node.name != name:
             self._keep_name(node)
-            node.parent, node.name, node.rights = parent, name, None
+            node.parent, node.name, node.rights, node.listed = parent, name, None, None
         self._by_name[parent.number, name] = node
         return node
 

@@ -16,10 +16,12 @@ from ctxfs.model.principal import Principal
 from ctxfs.policy.book import ALL, PolicyBook
 from ctxfs.policy.decide import Rights
 from ctxfs.versions.journal import JournalWriter
+from ctxfs.vfs.guard import masked_mode
 from ctxfs.vfs.handles import Handles
 
 # Handles of synthetic files are numbered from here; below are real descriptors.
 SYNTHETIC = 1 << 40
+_ALL_BITS = 0o177777
 
 
 @dataclass(slots=True)
@@ -112,12 +114,22 @@ class State:
 
     def rights(self, node: Node) -> Rights:
         """What whoever mounted may do to a node."""
-        if self.free:
-            return ALL
+        return ALL if self.free else self._decided(node)[1]
+
+    def may(self, node: Node, verb: int) -> bool:
+        """True if they may do all of `verb`, a number, to a node: asked at every open and read."""
+        return self.free or self._decided(node)[2] & verb == verb
+
+    def true_mode(self, node: Node, mode: int) -> int:
+        """The mode of a file without the bits that are not true for them."""
+        return mode if self.free else mode & self._decided(node)[3]
+
+    def _decided(self, node: Node) -> tuple[int, Rights, int, int]:
         known = node.rights
         if known is None or known[0] != self._epoch:
-            known = node.rights = (self._epoch, self.policy.rights(self.principal, node.path))
-        return known[1]
+            rights = self.policy.rights(self.principal, node.path)
+            known = node.rights = (self._epoch, rights, int(rights.verbs), masked_mode(_ALL_BITS, rights, is_dir=False))
+        return known
 
     def rights_below(self, parent: Node, name: bytes) -> Rights:
         """What they may do to a name in a directory, whether it is there or not."""
@@ -125,13 +137,17 @@ class State:
             return ALL
         return self.policy.rights(self.principal, Path((*parent.path.parts, os.fsdecode(name))))
 
-    def existing(self, parent: Node, names: Sequence[bytes]) -> list[bytes]:
-        """Those of the names in a directory that exist for them."""
+    def existing(self, parent: Node, names: list[bytes]) -> list[bytes]:
+        """Those of the names in a directory that exist for them; what it said of the same names before is remembered."""
         if self.rights(parent).lists_below:
-            return list(names)
-        at = parent.path.parts
-        rights = self.policy.rights
-        return [name for name in names if rights(self.principal, Path((*at, os.fsdecode(name)))).exists]
+            return names
+        known = parent.listed
+        if known is not None and known[0] == self._epoch and known[1] == names:
+            return known[2]
+        at, rights = parent.path.parts, self.policy.rights
+        found = [name for name in names if rights(self.principal, Path((*at, os.fsdecode(name)))).exists]
+        parent.listed = self._epoch, names, names if len(found) == len(names) else found
+        return parent.listed[2]
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel dropped references; with the last one goes everything that was kept for the node."""
