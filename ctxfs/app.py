@@ -49,6 +49,7 @@ from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
 from ctxfs.vfs.acting import acting_principal, acting_session
+from ctxfs.vfs.conditional import Conditional
 from ctxfs.vfs.guard import Guarded
 from ctxfs.vfs.namespace import Namespace
 from ctxfs.vfs.record import Caller, Recorded
@@ -100,7 +101,7 @@ class App:
                 ".versions": VersionsView(self.archive, is_versioned, self.past_since, self.restricted_reader),
             }
         )
-        self.tree: Mount = Guarded(self.namespace, self.policy)
+        self.tree: Mount = Guarded(Conditional(self.namespace), self.policy)
         present = Present(self.tree, self.searcher, self.archive, self._has_past, self.past_since)
         context = self.settings.context
         self._constructor = Constructor(

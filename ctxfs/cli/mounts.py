@@ -11,6 +11,9 @@ import click
 from ctxfs.cli.output import say
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import find_store
+from ctxfs.store.lock import wait_released
+
+_END_SECONDS = 10.0
 
 
 @click.command()
@@ -94,25 +97,14 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
         say(f"unmounted {at}")
         return
     if everything:
-        pid = client.call("ping")["pid"]
         client.call("stop")
         client.close()
-        _wait_end(pid)
+        wait_released(find_store(store).run, _END_SECONDS)
         say("unmounted everything")
     else:
         client.call("unmount", at=str(at), lazy=lazy)
         client.close()
         say(f"unmounted {at}")
-
-
-def _wait_end(pid: int) -> None:
-    """The daemon has said yes; wait until it has let go of the store."""
-    for _ in range(1000):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
 
 
 @click.command(hidden=True)

@@ -18,8 +18,8 @@ from ctxfs.policy.rules import Verb
 from ctxfs.vfs.guard import CHANGES
 
 _ASKS_ITSELF = frozenset(
-    "ping join synced watch mounted stat list read apply metadata search find grep context evaluate_response verify_context curate "
-    "record history whoami".split()
+    "ping join synced watch mounted content_of stat list read apply metadata search find grep glob context evaluate_response "
+    "verify_context curate record history whoami".split()
 )
 _PAST: Mapping[str, Verb] = {
     **dict.fromkeys(("log", "show", "diff", "blame"), Verb.LIST | Verb.READ),

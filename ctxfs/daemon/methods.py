@@ -64,6 +64,14 @@ async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"warnings": [*secrets, *map(str, recalled)]}
 
 
+async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """`data`: what a file is, or was, whose sha256 begins with these digits; None if no version has it."""
+    digits = str(args["sha256"])
+    if len(digits) < 8:
+        raise invalid(digits, "give at least 8 digits of the sha256")
+    return {"data": await app.present.fetch(str(Path.parse(args["path"])), digits, "")}
+
+
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await app.metadata(Path.parse(args["path"]))
 
@@ -169,6 +177,7 @@ METHODS: Mapping[str, Method] = {
     "list": _list,
     "read": _read,
     "apply": _apply,
+    "content_of": _content_of,
     "metadata": _metadata,
     "status": _status,
     "mountpoints": _mountpoints,

@@ -5,18 +5,21 @@ from dataclasses import dataclass, field
 
 from ctxfs.model.path import Path
 
+ABSENT = "absent"
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
     """Make `path` a file whose whole content is `data`, atomically; creates or replaces.
 
     What attributes (`user.*`) a file has stay, but for those given here by their full names: whoever writes to a file takes no mark
-    from it.
+    from it. `expects`: the sha256, or its first digits, of what is to be replaced, or ABSENT; empty: whatever is there.
     """
 
     path: Path
     data: bytes
     attributes: Mapping[str, bytes] = field(default_factory=dict)
+    expects: str = ""
 
 
 MAX_LINE = 4_000_000  # bytes of a line that is appended

@@ -61,6 +61,11 @@ class AsyncClient:
                 event.set()
             self._waiting.clear()
 
+    async def close(self) -> None:
+        """End the connection."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
     async def call(self, method: str, **arguments: object) -> Any:
         """The answer; raises what the daemon raised, EIO if it is gone."""
         stream = self._stream

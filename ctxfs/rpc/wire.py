@@ -89,8 +89,8 @@ def entry_from_wire(value: list[Any]) -> Entry:
 def change_to_wire(change: Change) -> list[Any]:
     """A change as [verb, path, …]."""
     match change:
-        case Put(path, data, attributes):
-            return ["put", str(path), data, dict(attributes)]
+        case Put(path, data, attributes, expects):
+            return ["put", str(path), data, dict(attributes), expects]
         case Append(path, data):
             return ["append", str(path), data]
         case MakeDir(path):
@@ -111,7 +111,9 @@ def change_from_wire(value: list[Any]) -> Change:
         verb, path = value[0], Path.parse(value[1])
         match verb:
             case "put":
-                return Put(path, value[2], dict(value[3]) if len(value) > 3 else {})
+                return Put(
+                    path, value[2], dict(value[3]) if len(value) > 3 else {}, str(value[4]) if len(value) > 4 else ""
+                )
             case "append":
                 return Append(path, value[2])
             case "mkdir":

@@ -2,11 +2,14 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_BUSY, CommandError
+
+_LOOK_SECONDS = 0.01
 
 
 class StoreLock:
@@ -39,6 +42,26 @@ class StoreLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def wait_released(run: HostPath, seconds: float) -> bool:
+    """Wait until nobody holds the lock of a store; False if somebody still does after so long.
+
+    Not for the end of a process: of one that has ended, whoever should collect it may take his time.
+    """
+    end = time.monotonic() + seconds
+    fd = os.open(run / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(_LOOK_SECONDS)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

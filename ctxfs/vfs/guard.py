@@ -105,8 +105,11 @@ class Guarded(Mount):
 
     async def _check_change(self, change: Change) -> None:
         match change:
-            case Put(path, _, attributes):
-                self._need(path, Verb.WRITE if await self._is_there(path) else Verb.CREATE)
+            case Put(path, _, attributes, expects):
+                is_there = await self._is_there(path)
+                self._need(path, Verb.WRITE if is_there else Verb.CREATE)
+                if expects and is_there:
+                    self._need(path, Verb.READ)  # or its content could be guessed at
                 if attributes:
                     self._need(path, Verb.META)
             case Append(path):

@@ -96,7 +96,7 @@ def test_a_context_is_made_to_a_budget_and_says_what_is_in_it(shell: Shell, plac
     assert 0 < manifest["context"]["tokens"] <= 120
     assert manifest["items"][0]["path"].endswith("rotation.md")
     assert manifest["excluded"]
-    assert all(out["reason"] in ("budget", "duplicate") for out in manifest["excluded"])
+    assert all(out["reason"] in ("budget", "duplicate", "recalled") for out in manifest["excluded"])
     assert "ninety days" in shell.read(f"context/{place}/context.md")
 
 

@@ -1,0 +1,113 @@
+"""One principal's way to the tree: the daemon's socket, or the store opened here where no daemon runs."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from ctxfs.daemon.session import LocalSession
+from ctxfs.model.path import Path
+from ctxfs.rpc.async_client import AsyncClient
+from ctxfs.rpc.client import NoDaemon
+from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+Changed = Callable[[Sequence[Path]], None]
+
+
+class Door:
+    """Calls the methods of `daemon.methods` on one principal's account.
+
+    A daemon that comes, goes or is replaced is noticed at the next call.
+    """
+
+    def __init__(self, layout: Layout, nursery: trio.Nursery, *, principal: str = "", token: str = "") -> None:
+        self._layout = layout
+        self._nursery = nursery
+        self._joins = {"principal": principal, "token": token, "tool": "mcp"}
+        self._client: AsyncClient | None = None
+        self._local: LocalSession | None = None
+        self._turn = trio.Lock()
+        self._areas: list[tuple[str, Path]] = []
+        self._changed: Changed | None = None
+
+    async def call(self, method: str, **arguments: object) -> Any:
+        """The answer to one request. OSError and CommandError, as the method raises them."""
+        client = await self._connected()
+        if client is not None:
+            return await client.call(method, **arguments)
+        async with self._turn:
+            assert self._local is not None
+            local = self._local
+            return await blocking(lambda: local.call(method, **arguments))
+
+    async def join(self) -> str:
+        """Bind the session again, which fails for a token that is no longer good; the principal."""
+        joined = await self.call("join", **self._joins)
+        return str(joined["principal"])
+
+    async def watch(self, changed: Changed) -> None:
+        """From now on `changed` is called with the places that changed, whoever may see them; without a daemon never."""
+        self._changed = changed
+        client = await self._connected()
+        if client is not None:
+            self._take_shape(await client.call("watch"))
+
+    async def close(self) -> None:
+        """End the session."""
+        local, self._local = self._local, None
+        if local is not None:
+            await blocking(local.close)
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> AsyncClient | None:
+        """The connection to the daemon, made now if there is none; None: the store is open here."""
+        if self._client is not None and self._client.connected:
+            return self._client
+        async with self._turn:
+            if self._client is not None and self._client.connected:
+                return self._client
+            client = AsyncClient(self._pushed)
+            try:
+                await client.connect(self._layout.run)
+            except NoDaemon:
+                await self._open_here()
+                return None
+            self._nursery.start_soon(client.run)
+            await client.call("join", **self._joins)
+            if self._changed is not None:
+                self._take_shape(await client.call("watch"))
+            self._client = client
+            if self._local is not None:
+                local, self._local = self._local, None
+                await blocking(local.close)
+            return client
+
+    async def _open_here(self) -> None:
+        if self._local is None:
+            self._local = await blocking(LocalSession, self._layout)
+            local = self._local
+            await blocking(lambda: local.call("join", **self._joins))
+
+    def _pushed(self, topic: str, value: Any) -> None:
+        if topic == "tree":
+            self._take_shape(value)
+        elif topic == "changed" and self._changed is not None:
+            roots = [(at, inside) for root, inside in value for known, at in self._areas if known == root]
+            places = [_place(at, parts) for at, inside in roots for parts in inside]
+            self._changed([place for place in places if place is not None])
+
+    def _take_shape(self, shape: Mapping[str, Any]) -> None:
+        self._areas = [(root, Path.parse(at)) for at, root, *_ in shape["backings"]]
+
+
+def _place(at: Path, parts: Sequence[str]) -> Path | None:
+    try:
+        return at.join(Path(tuple(parts)))
+    except OSError as error:
+        log.debug("a change at no path: %s", error)
+        return None

@@ -1,0 +1,63 @@
+"""`ctx:///memory/alice/note.md`: paths of the tree as addresses, percent-encoded a name at a time. Pure."""
+
+import mimetypes
+from urllib.parse import quote, unquote_to_bytes
+
+from ctxfs.model.errors import invalid
+from ctxfs.model.path import Path, encode_name, printable
+
+SCHEME = "ctx:///"
+TEMPLATE = "ctx:///{+path}"
+_SAFE = "!$&'()*+,;=:@~"
+
+
+def uri_of(path: Path) -> str:
+    """The address of a path; any name round-trips, also one that is not UTF-8."""
+    return SCHEME + "/".join(quote(encode_name(part), safe=_SAFE) for part in path.parts)
+
+
+def path_of(uri: str) -> Path:
+    """The path that an address names. EINVAL for another scheme, for `..` and for a slash inside a name, however they are written."""
+    if not uri.startswith(SCHEME):
+        raise invalid(printable_uri(uri), f"an address of this tree begins with {SCHEME}")
+    names = []
+    for part in uri[len(SCHEME) :].split("/"):
+        name = unquote_to_bytes(part.encode("utf-8", "replace")).decode("utf-8", "surrogateescape")
+        if "/" in name or name in (".", ".."):
+            raise invalid(printable_uri(uri), "a name cannot be '..' or hold a slash")
+        names.append(name)
+    return Path.parse("/".join(names))
+
+
+def parsed(path: str) -> Path:
+    """A path as a client writes it: from the root of the tree, with or without a slash before it, or an address."""
+    if path.startswith("ctx:"):
+        return path_of(path)
+    try:
+        path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise invalid(printable_uri(path), "it holds half of a character (a lone surrogate)") from error
+    return Path.parse(path)
+
+
+def shown(path: Path) -> str:
+    """A path as a client can read it and give it back: as it is, or as an address where a name is not text."""
+    plain = str(path)
+    return plain if printable(plain) == plain and not any(ord(character) < 32 for character in plain) else uri_of(path)
+
+
+def printable_uri(text: str) -> str:
+    """Something that a client has sent, for a message."""
+    return text.encode("utf-8", "replace").decode()[:500]
+
+
+def mime_type_of(path: Path, data: bytes | None = None) -> str:
+    """By the name, else by the content: text or bytes."""
+    guessed, _ = mimetypes.guess_type(path.name, strict=False)
+    if guessed is None and path.name.endswith((".jsonl", ".toml")):
+        guessed = "application/jsonl" if path.name.endswith(".jsonl") else "application/toml"
+    if guessed is not None and path.name.endswith(".md"):
+        return "text/markdown"
+    if guessed is not None:
+        return guessed
+    return "application/octet-stream" if data is not None and b"\0" in data[:8192] else "text/plain"

@@ -1,0 +1,66 @@
+"""Of two who edit the same version of a file the second is refused, whatever they write."""
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+import trio
+
+from ctxfs.model.change import ABSENT, Put
+from ctxfs.model.path import Path as TreePath
+from ctxfs.store.folder import Folder
+from ctxfs.vfs.conditional import Conditional
+
+FILE = TreePath.parse("notes/x.md")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Conditional:
+    (tmp_path / "notes").mkdir()
+    return Conditional(Folder(str(tmp_path), writable=True))
+
+
+def revision(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def refused(tree: Conditional, data: bytes, expects: str) -> int | None:
+    with pytest.raises(OSError) as caught:
+        trio.run(tree.apply, Put(FILE, data, {}, expects))
+    return caught.value.errno
+
+
+def test_what_is_expected_is_replaced_and_nothing_else(tree: Conditional) -> None:
+    assert refused(tree, b"one", revision(b"none")) == errno.ESTALE
+    trio.run(tree.apply, Put(FILE, b"one", {}, ABSENT))
+    assert refused(tree, b"two", ABSENT) == errno.EEXIST
+    trio.run(tree.apply, Put(FILE, b"two", {}, revision(b"one")[:8]))
+    assert refused(tree, b"three", revision(b"one")) == errno.ESTALE
+    assert refused(tree, b"three", "two") == errno.EINVAL
+    assert refused(tree, b"three", revision(b"two")[:7]) == errno.EINVAL
+    assert trio.run(tree.read, FILE) == b"two"
+    trio.run(tree.apply, Put(FILE, b"free"))
+
+
+def test_of_many_at_once_one_wins(tree: Conditional) -> None:
+    trio.run(tree.apply, Put(FILE, b"base"))
+    won: list[int] = []
+
+    async def write(number: int) -> None:
+        try:
+            await tree.apply(Put(FILE, b"%d" % number, {}, revision(b"base")))
+        except OSError as error:
+            assert error.errno == errno.ESTALE
+        else:
+            won.append(number)
+
+    async def race() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(write, number)
+
+    trio.run(race)
+    assert len(won) == 1
+    assert trio.run(tree.read, FILE) == b"%d" % won[0]
