@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from ctxfs.context.world import Now, Present, Then
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
+from ctxfs.index.glob import glob_matcher
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
@@ -240,6 +242,14 @@ class App:
             if len(lines) > limit:
                 return Grepped(lines[:limit], faults, more=True)
         return Grepped(lines, faults, more=False)
+
+    async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
+        """Paths of indexed files that a pattern such as `**/*.md` names, in order. EINVAL for one that cannot be meant."""
+        matches = glob_matcher(pattern)
+        paths = await blocking(self.searcher.may_hold, (), below)
+        if paths is None:
+            raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
+        return list(itertools.islice(filter(matches, paths), limit))
 
     def _world(self, as_of: str) -> World:
         ports = self.tree, self.searcher, self.archive, self._has_past, self.past_since

@@ -91,7 +91,7 @@ async def _again(door: Door, handle: str, mode: str) -> Sequence[TextContent]:
     account = json.loads(manifest)
     whole = await read(door, place / NAMES[account["request"].get("format", "markdown")])
     left = len(account["excluded"])
-    told = f"{account['tokens']} tokens of {account['budget']}; {len(account['items'])} pieces, {left} left out"
+    told = f"{account['context']['tokens']} tokens of {account['context']['budget']}; {len(account['items'])} pieces, {left} left out"
     answer = (
         f"to have an answer checked against it, write it to context/{handle}/response.md and read evaluation.json there"
     )
@@ -125,8 +125,8 @@ def tools() -> Sequence[Entry]:
         ),
         Entry(
             "ctx_context",
-            "What the tree knows for a task, with sources, never more than the budget. It answers with a handle; with that and mode delta: "
-            "what to add, replace and drop in your window since; next: more, piece by piece; manifest: what is in, what is out and why.",
+            "What the tree knows for a task, with sources, never more than the budget. It answers with a handle. With it, mode delta: "
+            "what to add, replace and drop in your window since; next: more, bit by bit; manifest: what is in and out, and why.",
             ADDS,
             _context,
             {
@@ -142,7 +142,7 @@ def tools() -> Sequence[Entry]:
                 "mode": {"enum": ["full", "delta", "next", "manifest"]},
                 "options": {
                     "type": "object",
-                    "description": "keys of request.toml: paths, kinds, pins, quota, as_of, fresh, format, order, compress, untrusted …",
+                    "description": "keys of request.toml: paths, kinds, pins, quota, as_of, fresh, format, compress, untrusted …",
                 },
             },
         ),

@@ -49,7 +49,8 @@ def _version(version: Mapping[str, Any]) -> str:
     changed = ", ".join(f"{change['what']} {change['path']}" for change in version.get("changes", ())[:5])
     more = len(version.get("changes", ())) - 5
     why = version["reason"] or version["subject"]
-    return f"{version['revision'][:12]} {version['time']} {version['principal']}  {changed}{f' and {more} more' if more > 0 else ''}  {why}"
+    rest = f" and {more} more" if more > 0 else ""
+    return f"{version['revision'][:12]} {version['time']} {version['principal']}  {changed}{rest}  {why}"
 
 
 async def _record(call: Call, arguments: Mapping[str, Any]) -> Answer:
@@ -67,8 +68,8 @@ def tools() -> Sequence[Entry]:
     return (
         Entry(
             "ctx_history",
-            "The past of memory, pads and contexts: log (versions of a path), show (a file as it was at a version), diff (at → to), snapshot "
-            "(name all of it), restore (a path to what it was at a version; a dry run unless dry_run is false; a new version, never a loss).",
+            "The past of memory, pads and contexts: log (versions of a path), show (a file as it was), diff (at → to), "
+            "snapshot (name all of it), restore (a path; a dry run unless dry_run is false; a new version, never a loss).",
             CHANGES,
             _history,
             {

@@ -136,7 +136,8 @@ def _part(data: bytes, arguments: Mapping[str, Any], cap: int) -> str:
         out.append(line)
     whole = first == 1 and not more and last == count and not column
     part = "" if whole or more else f"lines {first}-{last} of "
-    return "\n".join([*out, f"[{more}{part}{count} lines, revision {revision_of(data)}]"])
+    ends = ", the last without a line end" if lines[-1] else ""
+    return "\n".join([*out, f"[{more}{part}{count} lines{ends}, revision {revision_of(data)}]"])
 
 
 def _cut(line: str, cap: int) -> str:
@@ -167,8 +168,8 @@ def tools() -> Sequence[Entry]:
         ),
         Entry(
             "ctx_read",
-            "Read files. The last line says how many lines a text has, its revision, and where to continue if not all was shown. Images are "
-            "shown, other binaries linked to. A path can be a question: search/<question>/context.md.",
+            "Read files. The last line says how many lines a text has, its revision, and where to continue if not all was shown. "
+            "Images are shown, other binaries linked to. A path can be a question: search/<question>/context.md.",
             READS,
             _read,
             {

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]  # it has none
+import jsonschema
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
+    CallToolRequestParams,
     CallToolResult,
     EmbeddedResource,
     ImageContent,
@@ -64,6 +65,7 @@ class Call:
 
     door: Door
     context: ServerRequestContext[Any, Any]
+    params: CallToolRequestParams
 
 
 Function = Callable[[Call, Mapping[str, Any]], Awaitable[Answer]]

@@ -149,15 +149,17 @@ async def _move(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 async def _delete(call: Call, arguments: Mapping[str, Any]) -> Answer:
     path = parsed(arguments["path"])
-    entry = await stat(call.door, path)
-    inside = len(await entries(call.door, path)) if entry.is_dir else 0
-    if inside and not arguments.get("recursive"):
-        raise path_error(errno.ENOTEMPTY, path, f"a directory with {inside} entries")
-    if inside:
-        inside = await delete_tree(call.door, path)
-    else:
-        await apply(call.door, Remove(path))
-    more = f" and {inside} entries in it" if inside else ""
+    count = 0
+    try:
+        await apply(call.door, Remove(path))  # a task or a question goes with what is in it
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        if not arguments.get("recursive"):
+            inside = len(await entries(call.door, path))
+            raise path_error(errno.ENOTEMPTY, path, f"a directory with {inside} entries") from error
+        count = await delete_tree(call.door, path)
+    more = f" and {count} entries in it" if count else ""
     return f"deleted {shown(path)}{more}; ctx_history with mode restore brings it back"
 
 
@@ -177,7 +179,7 @@ def tools() -> Sequence[Entry]:
     return (
         Entry(
             "ctx_write",
-            "Write a whole file, or add to its end; under memory/<you>/, memory/shared/, pad/, context/<task>/. Every write is a version.",
+            "Write a whole file, or add to its end; under memory/<you>/, memory/shared/, pad/, context/<task>/. Each is a version.",
             CHANGES,
             _write,
             {

@@ -5,11 +5,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
+from mcp.client import Client as McpClient
+from mcp.types import TextContent
+
 from ctxfs.rpc.client import Client
+from ctxfs.store.layout import Layout
+from mcp_server.server import opened
 
 Result = TypeVar("Result")
 BOUND = 20.0
@@ -115,3 +121,15 @@ class Live:
         self.try_run("unmount", "--all")
         for at in self.at.parent.glob("mnt*"):
             subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True)
+
+
+def mcp_call(live: Live, tool: str, arguments: Mapping[str, object], **proof: str) -> tuple[str, bool]:
+    """(what a tool answers to a real client, whether that is an error); `proof`: principal or token."""
+
+    async def call() -> tuple[str, bool]:
+        async with opened(Layout(live.store), **proof) as server, McpClient(server) as client:
+            done = await client.call_tool(tool, dict(arguments))
+            return "".join(part.text for part in done.content if isinstance(part, TextContent)), bool(done.is_error)
+
+    found: tuple[str, bool] = anyio.run(call, backend="trio")
+    return found

@@ -6,15 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import anyio
 import pytest
-from mcp.client import Client as McpClient
 
-from ctxfs.daemon.session import connect
 from ctxfs.rpc.client import Client
-from ctxfs.store.layout import Layout
-from mcp_server.server import make_server
-from tests.live import Live, eventually
+from tests.live import Live, eventually, mcp_call
 
 PAGE = "https://example.org/page"
 
@@ -39,18 +34,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def written(live: Live, path: str, content: str, source: str) -> str:
     """What ctx_write answers to alice."""
-    session = connect(Layout(live.store))
-    session.call("join", principal="agent:alice")
-
-    async def call() -> str:
-        async with McpClient(make_server(session)) as client:
-            done = await client.call_tool("ctx_write", {"path": path, "content": content, "source": source})
-        return "".join(part.text for part in done.content)
-
-    try:
-        return str(anyio.run(call, backend="trio"))
-    finally:
-        session.close()
+    text, failed = mcp_call(
+        live, "ctx_write", {"path": path, "content": content, "source": source}, principal="agent:alice"
+    )
+    assert not failed, text
+    return text
 
 
 @pytest.mark.fuse

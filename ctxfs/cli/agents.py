@@ -4,20 +4,35 @@ import sys
 
 import click
 
-from ctxfs.cli.output import write_bytes
+from ctxfs.cli.output import warn, write_bytes
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 from ctxfs.store.layout import find_store
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
 @click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
-@click.pass_obj
-def mcp(store: str | None, principal: str, token: str) -> None:
-    """Serve the tree over stdio to an MCP client."""
-    from mcp_server.server import serve_stdio
+@click.option(
+    "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH."
+)
+@click.pass_context
+def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
+    """Serve the tree to MCP clients: one over stdio, or many over streamable HTTP.
 
-    serve_stdio(find_store(store), principal, token)
+    Over TCP every client shows a token (ctxfs token issue) and acts for whoever it was given to.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    layout = find_store(context.obj)
+    if not address:
+        from mcp_server.server import serve_stdio
+
+        serve_stdio(layout, principal, token)
+        return
+    from mcp_server.http import parse_address, serve_http
+
+    warn(f"serving {parse_address(address).url}; Ctrl-C ends it")
+    serve_http(layout, address, principal)
 
 
 @click.command(name="mcp-call")

@@ -22,6 +22,7 @@ _KEPT: Mapping[str, tuple[str, str]] = {
     "search": ("search", "question"),
     "find": ("search", "filters"),
     "grep": ("search", "pattern"),
+    "glob": ("search", "pattern"),
     "context": ("context", "request"),
     "evaluate_response": ("context", "task"),
     "verify_context": ("context", ""),

@@ -140,6 +140,12 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
 
 
+async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 1_000_000))
+    await caller.tree.stat(below)
+    return await app.glob(str(args["pattern"]), below, limit)
+
+
 async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Whether somebody may do something to a path, by which rule, and every rule that matched."""
     principal, path = parse_principal(str(args["principal"])), judged(Path.parse(str(args["path"])))
@@ -184,6 +190,7 @@ METHODS: Mapping[str, Method] = {
     "search": _search,
     "find": _find,
     "grep": _grep,
+    "glob": _glob,
     **CONTEXT_METHODS,
     **HISTORY_METHODS,
     **TOKEN_METHODS,

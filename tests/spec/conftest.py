@@ -2,21 +2,17 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import anyio
 import pytest
-from mcp.client import Client as McpClient
 
-from ctxfs.daemon.session import connect
 from ctxfs.model.change import MakeDir, Put, Remove
 from ctxfs.model.path import Path
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
-from ctxfs.store.layout import Layout
-from mcp_server.server import make_server
-from tests.live import Live
+from tests.live import Live, mcp_call
 
 
 class Shell(Protocol):
@@ -88,38 +84,33 @@ class McpShell(VfsShell):
 
     def __init__(self, live: Live) -> None:
         super().__init__(live)
-        self._session = connect(Layout(live.store))
-
-    def close(self) -> None:
-        super().close()
-        self._session.close()
+        self._live = live
 
     def _call(self, tool: str, **arguments: object) -> str:
-        async def call() -> Any:
-            async with McpClient(make_server(self._session)) as client:
-                return await client.call_tool(tool, arguments)
-
-        result = anyio.run(call, backend="trio")
-        text = "".join(part.text for part in result.content)
-        if result.is_error:
+        text, failed = mcp_call(self._live, tool, arguments)
+        if failed:
             raise OSError(0, text)
         return text
 
     def names(self, path: str) -> set[str]:
-        lines = self._call("ctx_list", path=path).splitlines()
+        lines = self._call("ctx_list", path=path, limit=1000).splitlines()
         return {line.split(" -> ")[0].rstrip("/@") for line in lines if line != "(empty)"}
 
     def read(self, path: str) -> str:
-        text = ""
+        text, offset, column = "", 1, 0
         while True:
-            part = self._call("ctx_read", path=path, offset=len(text))
-            whole, mark, _ = part.rpartition("\n[continue at offset ")
-            if not mark:
-                return text + part
-            text += whole
+            part, _, last = self._call("ctx_read", path=path, offset=offset, column=column).rpartition("\n")
+            found = re.match(r"\[continue: offset=(\d+)(?: column=(\d+))?; ", last)
+            if found is None:
+                return text + part + ("\n" if part and "without a line end" not in last else "")
+            text += part + ("" if found[2] else "\n")
+            offset, column = int(found[1]), int(found[2] or 0)
 
     def write(self, path: str, text: str) -> None:
         self._call("ctx_write", path=path, content=text)
+
+    def remove(self, path: str) -> None:
+        self._call("ctx_delete", path=path, recursive=True)
 
 
 @pytest.fixture(params=[VfsShell, FuseShell, McpShell], ids=["vfs", "fuse", "mcp"])

@@ -23,18 +23,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from mcp.client import Client as McpClient
 
-from ctxfs.daemon.session import connect
 from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import change_to_wire
-from ctxfs.store.layout import Layout
-from mcp_server.server import make_server
-from tests.live import Live
+from tests.live import Live, mcp_call
 
 pytestmark = pytest.mark.fuse
 
@@ -168,18 +163,7 @@ class Asker:
         return self.client.call("apply", change=change_to_wire(change))
 
     def mcp(self, tool: str, **arguments: object) -> str:
-        session = connect(Layout(self.live.store))
-        if self.proof:
-            session.call("join", **self.proof)
-
-        async def call() -> Any:
-            async with McpClient(make_server(session)) as client:
-                return await client.call_tool(tool, arguments)
-
-        try:
-            return "".join(part.text for part in anyio.run(call, backend="trio").content)
-        finally:
-            session.close()
+        return mcp_call(self.live, tool, arguments, **self.proof)[0]
 
 
 PAST = (
@@ -283,10 +267,12 @@ for question in QUESTIONS:
     on_mount(f"search {question}", lambda at, q=question: _answers(at / "search" / q))
     on_mount(f"search below {question}", lambda at, q=question: _answers(at / "memory" / ".search" / q))
     PROBES[f"rpc context {question}"] = lambda asker, q=question: _context(asker, q)
-    PROBES[f"mcp search {question}"] = lambda asker, q=question: asker.mcp("ctx_search", question=q, limit=50)
-    PROBES[f"mcp context {question}"] = lambda asker, q=question: asker.mcp("ctx_context", question=q, budget=600)
+    PROBES[f"mcp search {question}"] = lambda asker, q=question: asker.mcp("ctx_search", query=q, limit=50)
+    PROBES[f"mcp context {question}"] = lambda asker, q=question: asker.mcp("ctx_context", task=q, budget=600)
 for filters in ("tag:deploy", "kind:fact", "path:secret", "since:2001-01-01"):
     rpc(f"find {filters}", "find", filters=filters)
+for pattern in ("*.md", "memory/**", "**/*zanzi*"):
+    rpc(f"glob {pattern}", "glob", pattern=pattern)
 for pattern in (WORD, "signing keys", ".", "otter-[0-9]+"):
     rpc(f"grep {pattern}", "grep", pattern=pattern)
     rpc(f"grep count {pattern}", "grep", pattern=pattern, only="count")

@@ -1,0 +1,220 @@
+"""The server over streamable HTTP: many clients at once, each on its own account.
+
+Over TCP a client shows a token (`ctxfs token issue`) with every request, and acts for whoever that was given to: the server is an OAuth
+resource server whose tokens are issued here and not by an authorisation server. A unix socket is for the user who made it.
+"""
+
+import hashlib
+import logging
+import signal
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any
+
+import anyio
+import hypercorn.config
+import hypercorn.trio
+import trio
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST
+from pydantic import AnyHttpUrl
+
+from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.store.layout import Layout
+from mcp_server.doors import Door
+from mcp_server.resources import News
+from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer
+
+log = logging.getLogger(__name__)
+
+PATH = "/mcp"
+_LARGEST_BODY = 64 * 1024 * 1024
+_MOST_SESSIONS = 1000
+_MOST_DOORS = 256
+_VERIFIED_SECONDS = 1.0  # how long a token that was good is taken for good
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_OWNER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a unix socket, or a host and a port."""
+
+    socket: str = ""
+    host: str = ""
+    port: int = 0
+
+    @property
+    def bind(self) -> str:
+        """As hypercorn writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.socket}" if self.socket else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What a client is given."""
+        return f"unix:{self.socket}" if self.socket else f"http://{self.bind}{PATH}"
+
+
+def parse_address(said: str) -> Address:
+    """`unix:PATH`, `HOST:PORT`, `:PORT` or `PORT`, of which the last two are on this machine only. CommandError."""
+    if said.startswith("unix:"):
+        path = HostPath(said.removeprefix("unix:")).expanduser()
+        if not path.parent.is_dir():
+            raise CommandError(f"'{path.parent}' is not a directory", "give the path of a socket in one", EXIT_USAGE)
+        return Address(socket=str(path.resolve()))
+    host, _, port = said.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise CommandError(f"'{said}' is not an address", "write HOST:PORT or unix:PATH", EXIT_USAGE)
+    return Address(host=host.strip("[]") or "127.0.0.1", port=int(port))
+
+
+@dataclass(slots=True)
+class _Known:
+    door: Door
+    news: News
+    principal: str
+    verified: float
+
+
+class TokenDoors:
+    """A door for each token; where none is needed, one for everybody. The verifier of tokens, too."""
+
+    def __init__(self, layout: Layout, nursery: trio.Nursery, *, needs_token: bool, principal: str = "") -> None:
+        self._layout = layout
+        self._nursery = nursery
+        self._needs_token = needs_token
+        self._principal = principal
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._turn = trio.Lock()
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Whose it is; None for one that is no good, in whichever way."""
+        try:
+            known = await self._through(token)
+        except (OSError, CommandError) as error:
+            log.info("a token was refused: %s", error)
+            return None
+        digest = hashlib.sha256(token.encode()).hexdigest()[:32]  # sessions are of a token, not of a name
+        return AccessToken(token=token, client_id=digest, scopes=[], subject=known.principal)
+
+    async def of(self, context: Context) -> tuple[Door, News]:
+        """The door of whoever has sent the request."""
+        token = _OWNER
+        if self._needs_token:
+            request: Any = context.request
+            user = request.scope.get("user") if request is not None else None
+            if not isinstance(user, AuthenticatedUser):
+                raise MCPError(INVALID_REQUEST, "a token is needed")
+            token = user.access_token.token
+        try:
+            known = await self._through(token)
+        except PermissionError as error:
+            raise MCPError(INVALID_REQUEST, str(error.strerror)) from error
+        return known.door, known.news
+
+    async def close(self) -> None:
+        """End every session."""
+        while self._known:
+            _, known = self._known.popitem()
+            await known.door.close()
+
+    async def _through(self, token: str) -> _Known:
+        known = self._known.get(token)
+        if known is not None and (token == _OWNER or time.monotonic() - known.verified < _VERIFIED_SECONDS):
+            return known
+        async with self._turn:
+            known = self._known.get(token)
+            if known is None:
+                named = self._principal if token == _OWNER else ""
+                door = Door(self._layout, self._nursery, principal=named, token=token)
+                known = _Known(door, News(door, self._nursery), "", 0.0)
+            elif time.monotonic() - known.verified < _VERIFIED_SECONDS:
+                return known
+            try:
+                known.principal = await known.door.join()
+            except BaseException:
+                self._known.pop(token, None)
+                with trio.CancelScope(shield=True):
+                    await known.door.close()
+                raise
+            known.verified = time.monotonic()
+            self._known[token] = known
+            self._known.move_to_end(token)
+            if len(self._known) > _MOST_DOORS:
+                _, oldest = self._known.popitem(last=False)
+                await oldest.door.close()
+            return known
+
+
+def serve_http(layout: Layout, said: str, principal: str = "", *, more: Additions = NOTHING_MORE) -> None:
+    """Serve until told to stop. `principal`: who acts on a unix socket; over TCP that is whoever holds the token."""
+    at = parse_address(said)
+    if not at.socket and principal:
+        raise CommandError(
+            "over TCP everybody shows a token, which says who they are",
+            f"ctxfs token issue {principal}, or use unix:PATH",
+            EXIT_USAGE,
+        )
+    anyio.run(lambda: _serve(layout, at, principal, more), backend="trio")
+
+
+async def _serve(layout: Layout, at: Address, principal: str, more: Additions) -> None:
+    async with trio.open_nursery() as nursery:
+        doors = TokenDoors(layout, nursery, needs_token=not at.socket, principal=principal)
+        app = (
+            TreeServer(doors, more)
+            .made()
+            .streamable_http_app(
+                streamable_http_path=PATH,
+                max_request_body_size=_LARGEST_BODY,
+                max_sessions=_MOST_SESSIONS,
+                transport_security=_security(at),
+                host=at.host or "127.0.0.1",
+                auth=None if at.socket else _settings(at),
+                token_verifier=None if at.socket else doors,
+            )
+        )
+        config = hypercorn.config.Config()
+        config.bind = [at.bind]
+        config.umask = 0o177
+        config.accesslog = config.errorlog = None
+        config.h11_max_incomplete_size = 64 * 1024
+        if at.socket:
+            HostPath(at.socket).unlink(missing_ok=True)
+        try:
+            await hypercorn.trio.serve(app, config, shutdown_trigger=_told_to_stop)  # type: ignore[arg-type]  # ASGI by another name
+        finally:
+            with trio.CancelScope(shield=True):
+                await doors.close()
+            if at.socket:
+                HostPath(at.socket).unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
+
+
+def _settings(at: Address) -> AuthSettings:
+    return AuthSettings(issuer_url=AnyHttpUrl(f"http://{at.bind}"), resource_server_url=AnyHttpUrl(at.url))
+
+
+def _security(at: Address) -> TransportSecuritySettings | None:
+    """A page in a browser must not reach the server by a name that it has made lead here."""
+    if at.socket or at.host in _LOCAL:
+        hosts = [f"{name}:*" for name in ("127.0.0.1", "localhost", "[::1]")] + (["*"] if at.socket else [])
+    else:
+        hosts = [at.bind]
+    origins = [f"http://{host}" for host in hosts if host != "*"]
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=not at.socket, allowed_hosts=hosts, allowed_origins=origins
+    )
+
+
+async def _told_to_stop() -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return

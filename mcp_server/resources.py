@@ -1,0 +1,227 @@
+"""The tree as resources: `ctx:///{+path}`, a few entries to begin with, completion, and news of what changed."""
+
+import base64
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+from mcp.server.context import ServerRequestContext
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    BlobResourceContents,
+    CompleteResult,
+    Completion,
+    EmptyResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    TextResourceContents,
+    UnsubscribeRequestParams,
+)
+
+from ctxfs.model.path import ROOT, Path, printable
+from mcp_server.doors import Door
+from mcp_server.table import text
+from mcp_server.tree import entries, read, stat
+from mcp_server.uris import TEMPLATE, mime_type_of, parsed, path_of, printable_uri, shown, uri_of
+
+_PAGE = 50
+_MOST_COMPLETED = 100
+_MOST_SUBSCRIPTIONS = 1024
+_NOTICED_SECONDS = 0.05
+_CURATED = (
+    ("AGENTS.md", "How to use this tree"),
+    ("llms.txt", "What is in this tree, in a page"),
+    ("knowledge", "Folders that the user added"),
+    ("memory", "What was remembered: by agent and kind"),
+    ("memory/shared", "What all agents share"),
+    ("pad", "Scratchpads"),
+    ("context", "Contexts that were built"),
+    ("search", "Questions as paths"),
+    ("skills", "What there are instructions for"),
+    ("tools", "Tools as files"),
+    ("history", "What was said and done"),
+    (".ctxfs/whoami", "Who you are here"),
+)
+_NOT_THERE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES)
+
+
+class News:
+    """What changed, for those who have asked to be told; one for each door."""
+
+    def __init__(self, door: Door, nursery: trio.Nursery) -> None:
+        self._door = door
+        self._nursery = nursery
+        self._bus = InMemorySubscriptionBus()
+        self._listen = ListenHandler(self._bus)
+        self._watching = False
+        self._subscribed: dict[str, list[Any]] = {}
+        self._wanted: set[str] = set()
+        self._waiting: set[str] = set()
+
+    async def subscribe(self, uri: str, session: Any) -> None:
+        """A client of the handshake's era wants to hear of a resource. MCPError if that is no address."""
+        self._wanted.add(uri_of(_place(uri)))
+        if sum(map(len, self._subscribed.values())) >= _MOST_SUBSCRIPTIONS:
+            raise MCPError(INTERNAL_ERROR, f"{_MOST_SUBSCRIPTIONS} subscriptions at most")
+        self._subscribed.setdefault(uri, []).append(session)
+        await self._watch()
+
+    def unsubscribe(self, uri: str) -> None:
+        """They have heard enough; of what was not subscribed to, nothing happens."""
+        self._subscribed.pop(uri, None)
+
+    async def listen(
+        self, context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """Serve a stream of news until its reader goes."""
+        self._wanted.update(params.notifications.resource_subscriptions or ())
+        await self._watch()
+        return await self._listen(context, params)
+
+    async def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            await self._door.watch(self._changed)
+
+    def _changed(self, places: Sequence[Path]) -> None:
+        changed = {uri_of(at) for place in places for at in (place, place.parent)}
+        fresh = changed & {uri.rstrip("/") for uri in self._wanted} - self._waiting
+        if fresh:
+            self._waiting |= fresh
+            self._nursery.start_soon(self._tell, sorted(fresh))
+
+    async def _tell(self, uris: Sequence[str]) -> None:
+        """Many changes of a moment are one piece of news; of what a client may not see, none."""
+        await trio.sleep(_NOTICED_SECONDS)
+        self._waiting.difference_update(uris)
+        for uri in uris:
+            try:
+                await stat(self._door, path_of(uri))
+            except OSError as error:
+                if error.errno != errno.ENOENT or not await self._was_theirs(path_of(uri)):
+                    continue
+            await self._bus.publish(ResourceUpdated(uri=uri))
+            for session in list(self._subscribed.get(uri, ())):
+                await session.send_resource_updated(uri)
+
+    async def _was_theirs(self, path: Path) -> bool:
+        """What was deleted is news for whoever may see the directory that it was in."""
+        try:
+            await stat(self._door, path.parent)
+        except OSError:
+            return False
+        return True
+
+
+def _place(uri: str) -> Path:
+    try:
+        return path_of(uri)
+    except OSError as error:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
+
+
+async def list_resources(door: Door, cursor: str | None, more: Sequence[Resource] = ()) -> ListResourcesResult:
+    """The entries to begin with, then the files of the root of each source; in pages."""
+    start = int(cursor) if cursor and cursor.isdecimal() else 0
+    if cursor and not cursor.isdecimal():
+        raise MCPError(INVALID_PARAMS, "the cursor is not one that was given")
+    known = [*more, *await _known(door)]
+    page = known[start : start + _PAGE]
+    following = str(start + _PAGE) if len(known) > start + _PAGE else None
+    return ListResourcesResult(resources=page, next_cursor=following)
+
+
+async def _known(door: Door) -> list[Resource]:
+    found = []
+    for name, words in _CURATED:
+        path = Path.parse(name)
+        try:
+            entry = await stat(door, path)
+        except OSError:
+            continue
+        kind = "inode/directory" if entry.is_dir else mime_type_of(path)
+        found.append(Resource(uri=uri_of(path), name=name, description=words, mime_type=kind))
+    try:
+        sources = await entries(door, Path(("knowledge",)))
+    except OSError:
+        sources = []
+    for source in sources:
+        path = Path(("knowledge", source.name))
+        found.append(Resource(uri=uri_of(path), name=shown(path), description="A source", mime_type="inode/directory"))
+    return found
+
+
+def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplatesResult:
+    """The one template of the tree: any path."""
+    words = "Any file or directory of the tree; a path can be a question: search/<question>/context.md"
+    return ListResourceTemplatesResult(
+        resource_templates=[ResourceTemplate(uri_template=TEMPLATE, name="path", description=words), *more]
+    )
+
+
+async def read_resource(door: Door, uri: str) -> ReadResourceResult:
+    """A file as text or bytes, a directory as a list of addresses. MCPError -32602 for what is not there."""
+    path = _place(uri)
+    try:
+        entry = await stat(door, path)
+        if entry.is_dir:
+            listed = [f"{uri_of(path / each.name)}{'/' if each.is_dir else ''}" for each in await entries(door, path)]
+            contents = TextResourceContents(uri=uri, mime_type="text/uri-list", text="\n".join(listed) + "\n")
+            return ReadResourceResult(contents=[contents])
+        data = await read(door, path)
+    except OSError as error:
+        code = INVALID_PARAMS if error.errno in _NOT_THERE else INTERNAL_ERROR
+        raise MCPError(code, f"{printable_uri(uri)}: {error.strerror}", {"uri": printable_uri(uri)}) from error
+    return ReadResourceResult(contents=[contents_of(uri, path, data)])
+
+
+def contents_of(uri: str, path: Path, data: bytes) -> TextResourceContents | BlobResourceContents:
+    """Text if it is text, else base64."""
+    kind = mime_type_of(path, data)
+    try:
+        words = data.decode()
+    except UnicodeDecodeError:
+        words = None
+    if words is None or "\0" in words[:8192]:
+        return BlobResourceContents(uri=uri, mime_type=kind, blob=base64.b64encode(data).decode())
+    return TextResourceContents(uri=uri, mime_type=kind, text=text(words).text)
+
+
+async def complete_path(door: Door, begun: str) -> CompleteResult:
+    """Paths that go on from what was typed."""
+    parent, _, prefix = begun.lstrip("/").rpartition("/")
+    try:
+        where = parsed(parent) if parent else ROOT
+        found = await entries(door, where)
+    except OSError:
+        found = []
+    names = [f"{where / each.name}{'/' if each.is_dir else ''}" for each in found if each.name.startswith(prefix)]
+    return completed([printable(name) for name in names])
+
+
+def completed(values: Sequence[str]) -> CompleteResult:
+    """At most a hundred, with how many there are."""
+    some = list(values[:_MOST_COMPLETED])
+    return CompleteResult(completion=Completion(values=some, total=len(values), has_more=len(values) > len(some)))
+
+
+async def subscribe(news: News, context: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+    """`resources/subscribe` of the handshake's era."""
+    await news.subscribe(str(params.uri), context.session)
+    return EmptyResult()
+
+
+async def unsubscribe(news: News, params: UnsubscribeRequestParams) -> EmptyResult:
+    """`resources/unsubscribe` of the handshake's era."""
+    news.unsubscribe(str(params.uri))
+    return EmptyResult()
