@@ -153,7 +153,7 @@ class TokenDoors:
             return known
 
 
-def serve_http(layout: Layout, said: str, principal: str = "", *, more: Additions = NOTHING_MORE) -> None:
+def serve_http(layout: Layout, said: str, principal: str = "") -> None:
     """Serve until told to stop. `principal`: who acts on a unix socket; over TCP that is whoever holds the token."""
     at = parse_address(said)
     if not at.socket and principal:
@@ -162,12 +162,15 @@ def serve_http(layout: Layout, said: str, principal: str = "", *, more: Addition
             f"ctxfs token issue {principal}, or use unix:PATH",
             EXIT_USAGE,
         )
-    anyio.run(lambda: _serve(layout, at, principal, more), backend="trio")
+    anyio.run(lambda: serve(layout, at, principal=principal, needs_token=not at.socket), backend="trio")
 
 
-async def _serve(layout: Layout, at: Address, principal: str, more: Additions) -> None:
+async def serve(
+    layout: Layout, at: Address, *, principal: str = "", needs_token: bool = True, more: Additions = NOTHING_MORE
+) -> None:
+    """Serve until told to stop; without tokens everybody who comes acts for `principal`, else for the store's owner. Under trio."""
     async with trio.open_nursery() as nursery:
-        doors = TokenDoors(layout, nursery, needs_token=not at.socket, principal=principal)
+        doors = TokenDoors(layout, nursery, needs_token=needs_token, principal=principal)
         app = (
             TreeServer(doors, more)
             .made()
@@ -177,8 +180,8 @@ async def _serve(layout: Layout, at: Address, principal: str, more: Additions) -
                 max_sessions=_MOST_SESSIONS,
                 transport_security=_security(at),
                 host=at.host or "127.0.0.1",
-                auth=None if at.socket else _settings(at),
-                token_verifier=None if at.socket else doors,
+                auth=_settings(at) if needs_token else None,
+                token_verifier=doors if needs_token else None,
             )
         )
         config = hypercorn.config.Config()
@@ -199,7 +202,12 @@ async def _serve(layout: Layout, at: Address, principal: str, more: Additions) -
 
 
 def _settings(at: Address) -> AuthSettings:
-    return AuthSettings(issuer_url=AnyHttpUrl(f"http://{at.bind}"), resource_server_url=AnyHttpUrl(at.url))
+    # Tokens name no audience: one is good for the store that issued it.
+    return AuthSettings(
+        issuer_url=AnyHttpUrl(f"http://{at.bind}"),
+        resource_server_url=AnyHttpUrl(at.url),
+        validate_token_resource=False,
+    )
 
 
 def _security(at: Address) -> TransportSecuritySettings | None:

@@ -120,7 +120,7 @@ async def _listed(memories: _Memories, path: Path, said: str, depth: int) -> lis
     for entry in found:
         if entry.name.startswith(".") or entry.kind not in ("file", "dir"):
             continue
-        at = f"{said.rstrip('/')}/{entry.name}"
+        at = f"{said}/{entry.name}"
         if entry.is_dir:
             out.append(f"{_size(_DIRECTORY_BYTES)}\t{at}/")
             out += await _listed(memories, path / entry.name, at, depth + 1) if depth < _DEEP else []

@@ -2,7 +2,8 @@
 
 import base64
 import errno
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,27 +39,29 @@ async def _list(call: Call, arguments: Mapping[str, Any]) -> Answer:
     start = parsed(after).parts if after else None
     lines: list[str] = []
     last = ""
-    async for at, entry in _walk(call.door, path, depth):
-        if start is not None and at.parts <= start:
-            continue
-        if len(lines) == limit:
-            return "\n".join([*lines, f"[more: cursor={last}]"])
-        last = shown(at)
-        name = last if last.startswith("ctx:") else str(at.relative_to(path))
-        line = f"{name}{_MARKS.get(entry.kind, '')}{f' -> {entry.target}' if entry.target else ''}"
-        lines.append(f"{_details(entry)}  {line}" if arguments.get("detail") else line)
+    async with aclosing(_walk(call.door, path, depth)) as found:
+        async for at, entry in found:
+            if start is not None and at.parts <= start:
+                continue
+            if len(lines) == limit:
+                return "\n".join([*lines, f"[more: cursor={last}]"])
+            last = shown(at)
+            name = last if last.startswith("ctx:") else str(at.relative_to(path))
+            line = f"{name}{_MARKS.get(entry.kind, '')}{f' -> {entry.target}' if entry.target else ''}"
+            lines.append(f"{_details(entry)}  {line}" if arguments.get("detail") else line)
     return "\n".join(lines) or "(empty)"
 
 
-async def _walk(door: Door, path: Path, depth: int) -> AsyncIterator[tuple[Path, TreeEntry]]:
+async def _walk(door: Door, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
     """What is below a directory, in the order of paths; a directory that cannot be listed has nothing in it."""
     for entry in sorted(await entries(door, path), key=lambda each: each.name):
         at = path / entry.name
         yield at, entry
         if entry.is_dir and depth > 1:
             try:
-                async for below in _walk(door, at, depth - 1):
-                    yield below
+                async with aclosing(_walk(door, at, depth - 1)) as inside:
+                    async for below in inside:
+                        yield below
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.ENOENT):
                     raise

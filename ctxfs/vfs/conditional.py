@@ -55,6 +55,8 @@ class Conditional(Mount):
                 await self._tree.apply(change)
 
     async def _check(self, path: Path, expects: str) -> None:
+        if expects != ABSENT and (len(expects) < _LEAST_DIGITS or set(expects) - set("0123456789abcdef")):
+            raise invalid(path, f"'{expects[:80]}' is not a revision: give at least {_LEAST_DIGITS} hexadecimal digits")
         try:
             data = await self._tree.read(path)
         except FileNotFoundError as error:
@@ -63,8 +65,6 @@ class Conditional(Mount):
             raise path_error(errno.ESTALE, path, "it is not there any more") from error
         if expects == ABSENT:
             raise path_error(errno.EEXIST, path)
-        if len(expects) < _LEAST_DIGITS or set(expects) - set("0123456789abcdef"):
-            raise invalid(path, f"'{expects[:80]}' is not a revision: give at least {_LEAST_DIGITS} hexadecimal digits")
         if not hashlib.sha256(data).hexdigest().startswith(expects):
             raise path_error(errno.ESTALE, path, "it has changed since that revision")
 

@@ -1,0 +1,342 @@
+"""The tools, through a real client: what they do, and that what cannot be meant is refused with a remedy and changes nothing."""
+
+import base64
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp.client import Client as McpClient
+from mcp.types import TextContent
+
+from ctxfs.context.bound import upper_bound
+from ctxfs.store.layout import Layout
+from mcp_server.server import opened, own_tools
+from mcp_server.table import Table
+from tests.live import Live, eventually, mcp_call
+
+Ask = Callable[..., str]
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
+
+
+@pytest.fixture
+def ask(served: Live) -> Ask:
+    """Call a tool as agent:alice; it must succeed."""
+
+    def call(tool: str, **arguments: object) -> str:
+        text, failed = mcp_call(served, tool, arguments, principal="agent:alice")
+        assert not failed, text
+        return text
+
+    return call
+
+
+@pytest.fixture
+def refuse(served: Live) -> Ask:
+    """Call a tool as agent:alice; it must fail, and what it says is the answer."""
+
+    def call(tool: str, **arguments: object) -> str:
+        text, failed = mcp_call(served, tool, arguments, principal="agent:alice")
+        assert failed, text
+        return text
+
+    return call
+
+
+def revision(text: str) -> str:
+    return text.rstrip("]\n").rpartition("revision ")[2].rstrip("]")
+
+
+def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
+    tools = Table(own_tools()).tools
+    names = (
+        "ctx_list ctx_read ctx_search ctx_context ctx_write ctx_edit ctx_move ctx_delete ctx_history ctx_record memory"
+    )
+    assert [tool.name for tool in tools] == names.split()
+    said = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]
+    assert upper_bound(json.dumps(said)) <= 3500
+    reading = {tool.name for tool in tools if tool.annotations and tool.annotations.read_only_hint}
+    assert reading == {"ctx_list", "ctx_read", "ctx_search"}
+    assert all(tool.input_schema["additionalProperties"] is False for tool in tools)
+
+
+def test_lists_go_deep_and_go_on(ask: Ask) -> None:
+    assert "knowledge/" in ask("ctx_list").splitlines()
+    assert "human/" not in ask("ctx_list")
+    first = ask("ctx_list", path="knowledge", depth=5, limit=3).splitlines()
+    assert len(first) == 4
+    seen, more = first[:3], first[3]
+    while more.startswith("[more: cursor="):
+        page = ask(
+            "ctx_list", path="knowledge", depth=5, limit=3, cursor=more.removeprefix("[more: cursor=")[:-1]
+        ).splitlines()
+        more = page[-1]
+        seen += page[:3] if more.startswith("[more") else page
+    assert seen == ask("ctx_list", path="knowledge", depth=5, limit=1000).splitlines()
+    assert "handbook/inside-link@ -> rotation.md" in seen
+    assert any(
+        line.startswith("r-") and line.endswith("rotation.md")
+        for line in ask("ctx_list", path="knowledge/handbook", detail=True).splitlines()
+    )
+
+
+def test_a_name_that_is_no_text_can_be_read_by_what_the_list_says(ask: Ask) -> None:
+    (name,) = [line for line in ask("ctx_list", path="knowledge/handbook").splitlines() if "latin" in line]
+    assert name == "ctx:///knowledge/handbook/latin-%E9.txt"
+    assert "quokka" in ask("ctx_read", path=name)
+
+
+def test_a_file_is_read_in_parts_by_lines_from_the_end_and_within_tokens(ask: Ask) -> None:
+    ask("ctx_write", path="memory/alice/long.md", content="".join(f"line {n}\n" for n in range(1, 1001)))
+    assert ask("ctx_read", path="memory/alice/long.md", offset=3, limit=2).startswith(
+        "line 3\nline 4\n[lines 3-4 of 1000 lines, revision "
+    )
+    assert ask("ctx_read", path="memory/alice/long.md", tail=2).startswith("line 999\nline 1000\n[")
+    text, offset, turns = "", 1, 0
+    while True:
+        part, _, last = ask("ctx_read", path="memory/alice/long.md", offset=offset, max_tokens=1000).rpartition("\n")
+        text, turns = text + part + "\n", turns + 1
+        if "continue: offset=" not in last:
+            break
+        offset = int(last.partition("offset=")[2].partition(";")[0])
+    assert text == "".join(f"line {n}\n" for n in range(1, 1001))
+    assert turns > 2
+    ask("ctx_write", path="memory/alice/wide.txt", content="x" * 9000 + "y")
+    first = ask("ctx_read", path="memory/alice/wide.txt", max_tokens=100)
+    column = int(first.partition("column=")[2].partition(";")[0])
+    assert first.startswith("x" * column + "\n")
+    assert "the last without a line end" in ask("ctx_read", path="memory/alice/wide.txt", column=8990)
+
+
+def test_many_paths_are_read_at_once_and_one_that_is_missing_costs_no_other(ask: Ask) -> None:
+    text = ask("ctx_read", path=["knowledge/handbook/rotation.md", "nope.md", "knowledge/handbook/deploy.md"])
+    assert "ninety days" in text
+    assert "nope.md: No such file or directory" in text
+    assert "pipeline" in text
+
+
+def test_an_image_is_shown_and_other_bytes_are_linked_to(served: Live) -> None:
+    (served.at / "pad" / "dot.png").write_bytes(PNG)
+    (served.at / "pad" / "blob.bin").write_bytes(bytes(1000))
+
+    async def call(path: str) -> list[object]:
+        async with opened(Layout(served.store)) as server, McpClient(server) as client:
+            return list((await client.call_tool("ctx_read", {"path": path})).content)
+
+    (image,) = anyio.run(call, "pad/dot.png", backend="trio")
+    assert base64.b64decode(image.data) == PNG
+    told, link = anyio.run(call, "pad/blob.bin", backend="trio")
+    assert "1000 bytes" in told.text
+    assert (link.uri, link.size) == ("ctx:///pad/blob.bin", 1000)
+
+
+def test_of_two_who_edit_one_version_the_second_is_shown_what_changed(ask: Ask, refuse: Ask) -> None:
+    old = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\ntwo\nthree\n"))
+    ask("ctx_history", mode="log", path="memory/alice")  # what was written is a version now
+    new = revision(ask("ctx_write", path="memory/alice/shared.md", content="one\n2\nthree\n", if_revision=old))
+    for tool, more in (
+        ("ctx_write", {"content": "mine\n"}),
+        ("ctx_write", {"content": "mine\n", "mode": "append"}),
+        ("ctx_edit", {"edits": [{"old": "three", "new": "3"}]}),
+    ):
+        said = refuse(tool, path="memory/alice/shared.md", if_revision=old, **more)
+        assert "-two\n+2" in said
+        assert f"it is {new} now, and nothing was written" in said
+    assert "2\nthree" in ask("ctx_read", path="memory/alice/shared.md")
+    assert "is there already" in refuse("ctx_write", path="memory/alice/shared.md", content="x", mode="create")
+
+
+def test_appending_from_many_loses_nothing(served: Live, ask: Ask) -> None:
+    ask("ctx_write", path="pad/log.txt", content="")
+    failed: list[str] = []
+
+    def append(number: int) -> None:
+        for turn in range(5):
+            text, is_error = mcp_call(
+                served, "ctx_write", {"path": "pad/log.txt", "content": f"{number}.{turn}\n", "mode": "append"}
+            )
+            failed.extend([text] if is_error else [])
+
+    threads = [threading.Thread(target=append, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = (served.at / "pad" / "log.txt").read_text().splitlines()
+    assert len(lines) + len(failed) == 15
+    assert len(set(lines)) == len(lines)
+    assert all("others go on writing" in each for each in failed)
+
+
+def test_edits_are_unique_exact_and_shown_before_they_are_made(ask: Ask, refuse: Ask) -> None:
+    ask("ctx_write", path="memory/alice/e.md", content="alpha beta\nalpha gamma\n")
+    assert "there 2 times, in lines 1, 2" in refuse(
+        "ctx_edit", path="memory/alice/e.md", edits=[{"old": "alpha", "new": "x"}]
+    )
+    assert "nearest line is: alpha gamma" in refuse(
+        "ctx_edit", path="memory/alice/e.md", edits=[{"old": "alpha gama", "new": "x"}]
+    )
+    dry = ask("ctx_edit", path="memory/alice/e.md", edits=[{"old": "beta", "new": "BETA"}], dry_run=True)
+    assert "-alpha beta\n+alpha BETA" in dry
+    two = [{"old": "beta", "new": "BETA"}, {"old": "nothing like it", "new": "x"}]
+    assert "edit 2" in refuse("ctx_edit", path="memory/alice/e.md", edits=two)
+    assert "alpha beta" in ask("ctx_read", path="memory/alice/e.md"), "half of the edits were made"
+    ask("ctx_edit", path="memory/alice/e.md", edits=[{"old": "alpha", "new": "x", "all": True}])
+    assert ask("ctx_read", path="memory/alice/e.md").startswith("x beta\nx gamma\n")
+
+
+def test_files_are_found_by_meaning_by_lines_and_by_name(ask: Ask) -> None:
+    assert "knowledge/handbook/rotation.md:5-7" in ask("ctx_search", query="how often are keys changed")
+    assert ask("ctx_search", kind="grep", query="pipe.?line").startswith("knowledge/handbook/deploy.md:3: ")
+    assert ask("ctx_search", kind="glob", query="*.py") == "knowledge/handbook/src/retry.py"
+    assert ask("ctx_search", kind="glob", query="*.zzz") == "nothing found"
+    first = ask("ctx_search", query="keys", limit=1).splitlines()
+    assert first[-1] == "[more: cursor=1]"
+    assert ask("ctx_search", query="keys", limit=1, cursor="1").splitlines()[0] != first[0]
+
+
+def test_a_context_has_a_handle_and_says_what_is_new(ask: Ask, served: Live) -> None:
+    text = ask("ctx_context", task="rotate the signing keys", budget=400)
+    handle = text.partition("[handle: ")[2].partition(";")[0]
+    assert "ninety days" in text
+    assert ask("ctx_context", task="rotate the signing keys", budget=400).partition("[handle: ")[2].startswith(handle)
+    assert json.loads(ask("ctx_context", handle=handle, mode="manifest"))["context"]["tokens"] <= 400
+    assert ask("ctx_context", handle=handle, mode="next")
+    rotation = served.corpus / "rotation.md"
+    before = rotation.read_text()
+    try:
+        rotation.write_text(before.replace("ninety", "sixty"))
+        eventually("it is indexed", lambda: "sixty" in ask("ctx_search", query="rotate signing keys"))
+        assert "sixty days" in ask("ctx_context", handle=handle, mode="delta")
+    finally:
+        rotation.write_text(before)
+    ask("ctx_write", path=f"context/{handle}/response.md", content="Keys are rotated every ninety days.\n")
+    assert "claims" in ask("ctx_read", path=f"context/{handle}/evaluation.json")
+
+
+def test_the_past_is_logged_shown_compared_and_restored_after_a_dry_run(ask: Ask) -> None:
+    ask("ctx_write", path="memory/alice/fact/p.md", content="old\n")
+    version = ask("ctx_history", mode="log", path="memory/alice/fact/p.md").split()[0]
+    ask("ctx_write", path="memory/alice/fact/p.md", content="new\n")
+    assert ask("ctx_history", mode="show", path="memory/alice/fact/p.md", at=version) == "old\n"
+    assert "-old\n+new" in ask("ctx_history", mode="diff", path="memory/alice/fact/p.md", at=version)
+    assert "would restore" in ask("ctx_history", mode="restore", path="memory/alice/fact/p.md", at=version)
+    assert ask("ctx_read", path="memory/alice/fact/p.md").startswith("new\n")
+    ask("ctx_history", mode="restore", path="memory/alice/fact/p.md", at=version, dry_run=False)
+    assert ask("ctx_read", path="memory/alice/fact/p.md").startswith("old\n")
+    ask("ctx_delete", path="memory/alice/fact", recursive=True)
+    ask("ctx_history", mode="restore", path="memory/alice/fact", at=version, dry_run=False)
+    assert ask("ctx_read", path="memory/alice/fact/p.md").startswith("old\n")
+
+
+def test_moving_replaces_only_when_told(ask: Ask, refuse: Ask) -> None:
+    ask("ctx_write", path="pad/m/a.md", content="a\n")
+    ask("ctx_write", path="pad/m/b.md", content="b\n")
+    assert "set replace" in refuse("ctx_move", path="pad/m/a.md", to="pad/m/b.md")
+    ask("ctx_move", path="pad/m/a.md", to="pad/n/deep/a.md")
+    ask("ctx_move", path="pad/n/deep/a.md", to="pad/m/b.md", replace=True)
+    assert ask("ctx_read", path="pad/m/b.md").startswith("a\n")
+    assert "1 entries" in refuse("ctx_delete", path="pad/m")
+    assert "cross" in refuse("ctx_move", path="pad/m/b.md", to="memory/alice/b.md").lower()
+
+
+TRAVERSALS = (
+    "../../etc/passwd",
+    "memory/alice/../../bob/x",
+    "memory/alice/..",
+    "ctx:///memory/..%2F..%2Fetc/passwd",
+    "ctx:///%2e%2e/etc/passwd",
+    "ctx:///memory%2Fbob%2Fsecret.md",
+    "file:///etc/passwd",
+    "memory/alice/\0x",
+    "memory/alice/\ud800",
+    "/etc/passwd",
+    "memory_backup/x",
+    "memory/alicex/x",
+    "x" * 5000,
+    "memory/" + "y" * 300,
+)
+
+
+@pytest.mark.parametrize("path", TRAVERSALS, ids=range(len(TRAVERSALS)))
+def test_no_path_leads_out(path: str, refuse: Ask, served: Live) -> None:
+    for tool, more in (
+        ("ctx_read", {}),
+        ("ctx_write", {"content": "x"}),
+        ("ctx_edit", {"edits": [{"old": "a", "new": "b"}]}),
+        ("ctx_delete", {"recursive": True}),
+        ("ctx_move", {"to": "memory/alice/stolen"}),
+    ):
+        said = refuse(tool, path=path, **more)
+        assert said
+        assert "internal error" not in said
+        assert "root:" not in said
+    assert not (served.store.parent / "etc").exists()
+
+
+def test_a_link_leads_nowhere_out_of_the_tree(served: Live, refuse: Ask) -> None:
+    link = served.store / "tree" / "memory" / "alice" / "out"
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(served.store.parent)
+    assert "passwd" not in refuse("ctx_read", path="memory/alice/out/store/ctxfs.toml")
+    refuse("ctx_write", path="memory/alice/out/x", content="x")
+    assert not (served.store.parent / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("ctx_read", {}, "'path' is a required property"),
+        ("ctx_read", {"path": 7}, "path"),
+        ("ctx_read", {"path": []}, "path"),
+        ("ctx_read", {"path": "AGENTS.md", "lines": 3}, "lines"),
+        ("ctx_read", {"path": "AGENTS.md", "offset": 0}, "offset"),
+        ("ctx_read", {"path": "AGENTS.md", "offset": 10**6}, "the file has"),
+        ("ctx_list", {"depth": "deep"}, "depth"),
+        ("ctx_search", {"query": ""}, "query"),
+        ("ctx_search", {"query": "(", "kind": "grep"}, "not a regular expression"),
+        ("ctx_search", {"query": "x", "cursor": "-1"}, "cursor"),
+        ("ctx_context", {}, "give a task"),
+        ("ctx_context", {"task": "x", "options": {"colour": 1}}, "unknown key 'colour'"),
+        ("ctx_context", {"handle": "../x"}, "a handle is made of"),
+        ("ctx_write", {"path": "memory/alice/s.md", "content": "half \ud83d"}, "half of a character"),
+        ("ctx_write", {"path": "knowledge/handbook/new.md", "content": "x"}, ""),
+        ("ctx_write", {"path": "memory/bob/new.md", "content": "x"}, ""),
+        ("ctx_write", {"path": "memory/alice/s.md", "content": "x", "if_revision": "latest"}, "not a revision"),
+        ("ctx_history", {"mode": "restore", "path": "memory/alice"}, "needs 'at'"),
+        ("ctx_history", {"mode": "log", "path": "knowledge"}, ""),
+        ("ctx_record", {"text": "x", "kind": "shout"}, "kind"),
+        ("memory", {"command": "format"}, "command"),
+        ("memory", {"command": "view"}, "path missing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_to_do(
+    tool: str, arguments: dict[str, object], said: str, refuse: Ask
+) -> None:
+    text = refuse(tool, **arguments)
+    assert said in text
+    assert "internal error" not in text
+
+
+def test_twenty_megabytes_go_in_and_out(ask: Ask, served: Live) -> None:
+    line = "0123456789abcdef" * 64
+    content = "\n".join(f"{n:06d} {line}" for n in range(19_600)) + "\n"
+    assert len(content) > 20_000_000
+    ask("ctx_write", path="pad/large.txt", content=content)
+    assert (Path(served.at) / "pad" / "large.txt").read_text() == content
+    assert ask("ctx_read", path="pad/large.txt", offset=19_600).startswith("019599 0123")
+
+
+def test_an_unknown_tool_is_an_error_of_the_protocol_and_the_server_lives(served: Live) -> None:
+    async def call() -> str:
+        async with opened(Layout(served.store)) as server, McpClient(server) as client:
+            with pytest.raises(Exception, match="Unknown tool"):
+                await client.call_tool("ctx_nothing", {})
+            part = (await client.call_tool("ctx_list", {})).content[0]
+            assert isinstance(part, TextContent)
+            return part.text
+
+    assert "memory/" in anyio.run(call, backend="trio")
