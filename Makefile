@@ -11,7 +11,7 @@ CRASH_ROUNDS ?= 200
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-budget test-leaks lint bench system system-test model clean
+.PHONY: help run stop test test-crash test-budget test-leaks test-mcp lint bench system system-test model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -52,6 +52,20 @@ build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
 
 test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers, and the same bytes from any index (5 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/oracle
+
+# Clients and suites that others publish: Node and the npm packages of tests/peers, and the Python client of the protocol's last version.
+build/peers/.ready: tests/peers/package.json tests/peers/package-lock.json tests/peers/mcp1.txt | $(VENV)/.ready
+	@mkdir -p build/peers
+	@cp tests/peers/package.json tests/peers/package-lock.json tests/peers/.npmrc build/peers/
+	@cd build/peers && npm ci --no-fund --no-audit --loglevel=error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target build/peers/mcp1 -r tests/peers/mcp1.txt
+	@touch $@
+
+test-mcp: system $(VENV)/.ready model ## Conformance suites, the inspector, other SDKs against the MCP server (two minutes)
+	@if command -v npm >/dev/null && (cd tests/peers && npm ping >/dev/null 2>&1); then \
+	    $(MAKE) --no-print-directory build/peers/.ready && \
+	    $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/peers; \
+	else echo "test-mcp SKIPPED: there is no npm here, or its registry is out of reach; nothing was tested"; fi
 
 test-leaks: system system-test $(VENV)/.ready model ## More than 2,000 tries to learn of what may not be seen, by six roles (a minute)
 	CTXFS_LEAK_ROLES=all $(BIN)/python -m pytest tests/spec/test_leaks.py

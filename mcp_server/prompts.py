@@ -1,12 +1,14 @@
 """Prompts: build_context, remember, review_changes. Each brings what it needs from the tree."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
+    GetPromptRequestParams,
     GetPromptResult,
+    InputRequiredResult,
     ListPromptsResult,
     Prompt,
     PromptArgument,
@@ -26,10 +28,11 @@ class Said:
     """A prompt, and what it says for its arguments."""
 
     prompt: Prompt
-    say: Callable[[Door, Mapping[str, str]], Awaitable[GetPromptResult]]
+    say: Callable[[Door, GetPromptRequestParams], Awaitable[GetPromptResult | InputRequiredResult]]
 
 
-async def _build_context(door: Door, arguments: Mapping[str, str]) -> GetPromptResult:
+async def _build_context(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+    arguments = params.arguments or {}
     budget = arguments.get("budget", str(_BUDGET))
     if not budget.isdecimal():
         raise MCPError(INVALID_PARAMS, f"budget = {budget[:40]!r}: a number of tokens is needed")
@@ -38,7 +41,8 @@ async def _build_context(door: Door, arguments: Mapping[str, str]) -> GetPromptR
     return _from_user("A context for the task, from the tree", words)
 
 
-async def _remember(door: Door, arguments: Mapping[str, str]) -> GetPromptResult:
+async def _remember(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+    arguments = params.arguments or {}
     who = str((await door.call("whoami"))["principal"]).partition(":")[2]
     found = await door.call("search", question=arguments["what"], below="memory", limit=5)
     known = "\n".join(f"- {hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in found["hits"])
@@ -52,7 +56,8 @@ async def _remember(door: Door, arguments: Mapping[str, str]) -> GetPromptResult
     return _from_user("Keep something in memory", words)
 
 
-async def _review_changes(door: Door, arguments: Mapping[str, str]) -> GetPromptResult:
+async def _review_changes(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+    arguments = params.arguments or {}
     path = arguments.get("path", "memory")
     asked = {"path": path, "limit": _REVIEWED, "changes": True}
     if arguments.get("since"):
@@ -121,8 +126,9 @@ class Prompts:
         """All of them."""
         return ListPromptsResult(prompts=[said.prompt for said in self._prompts.values()])
 
-    async def get(self, door: Door, name: str, arguments: Mapping[str, str]) -> GetPromptResult:
+    async def get(self, door: Door, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
         """What one says. MCPError -32602 for an unknown one, and for arguments that are missing or unknown."""
+        name, arguments = params.name, params.arguments or {}
         said = self._prompts.get(name)
         if said is None:
             raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:200]}")
@@ -132,7 +138,7 @@ class Prompts:
             wrong = f"missing: {', '.join(missing)}" if missing else f"unknown: {min(unknown)}"
             raise MCPError(INVALID_PARAMS, f"{name}: {wrong}; arguments: {', '.join(known)}")
         try:
-            return await said.say(door, arguments)
+            return await said.say(door, params)
         except OSError as error:
             raise MCPError(INVALID_PARAMS, f"{name}: {error.filename}: {error.strerror}") from error
         except CommandError as error:

@@ -30,6 +30,7 @@ from mcp.types import (
 
 from ctxfs.model.path import ROOT, Path, printable
 from mcp_server.doors import Door
+from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
 from mcp_server.table import text
 from mcp_server.tree import entries, read, stat
 from mcp_server.uris import TEMPLATE, mime_type_of, parsed, path_of, printable_uri, shown, uri_of
@@ -47,7 +48,6 @@ _CURATED = (
     ("pad", "Scratchpads"),
     ("context", "Contexts that were built"),
     ("search", "Questions as paths"),
-    ("skills", "What there are instructions for"),
     ("tools", "Tools as files"),
     ("history", "What was said and done"),
     (".ctxfs/whoami", "Who you are here"),
@@ -158,7 +158,7 @@ async def _known(door: Door) -> list[Resource]:
     for source in sources:
         path = Path(("knowledge", source.name))
         found.append(Resource(uri=uri_of(path), name=shown(path), description="A source", mime_type="inode/directory"))
-    return found
+    return [*found, *await skill_resources(door)]
 
 
 def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplatesResult:
@@ -171,7 +171,11 @@ def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplat
 
 async def read_resource(door: Door, uri: str) -> ReadResourceResult:
     """A file as text or bytes, a directory as a list of addresses. MCPError -32602 for what is not there."""
-    path = _place(uri)
+    if uri.startswith(SKILL_SCHEME):
+        path = skill_path(uri)
+        await skill_of(door, path, uri)
+    else:
+        path = _place(uri)
     try:
         entry = await stat(door, path)
         if entry.is_dir:

@@ -21,6 +21,7 @@ from mcp.types import (
     CallToolResult,
     CompleteRequestParams,
     CompleteResult,
+    EmptyResult,
     GetPromptRequestParams,
     GetPromptResult,
     InputRequiredResult,
@@ -43,7 +44,7 @@ from mcp.types import (
 
 from ctxfs import __version__
 from ctxfs.store.layout import Layout
-from mcp_server import asking, memory, past, reading, resources, writing
+from mcp_server import asking, memory, past, reading, resources, skills, writing
 from mcp_server.doors import Door
 from mcp_server.prompts import Prompts, Said, own_prompts
 from mcp_server.resources import News
@@ -117,9 +118,20 @@ class TreeServer:
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
         )
+        server.extensions[skills.EXTENSION] = dict(skills.SETTINGS)
+        server.add_request_handler("skills/list", PaginatedRequestParams, self._through(skills.list_skills))
+        server.add_request_handler("skills/get", skills.OneParams, self._through(skills.get_skill))
+        server.add_request_handler("resources/directory/read", skills.OneParams, self._through(skills.read_directory))
         for method, (params, handler) in self._more.handlers.items():
             server.add_request_handler(method, params, handler)
         return server
+
+    def _through(self, function: Callable[[Door, Any], Awaitable[Any]]) -> Callable[[Context, Any], Awaitable[Any]]:
+        async def handle(context: Context, params: Any) -> Any:
+            door, _ = await self._doors.of(context)
+            return await function(door, params)
+
+        return handle
 
     async def _list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=self._table.tools)
@@ -145,6 +157,8 @@ class TreeServer:
         return await resources.read_resource(door, uri)
 
     async def _subscribe(self, context: Context, params: SubscribeRequestParams) -> Any:
+        if self._more.read(str(params.uri)) is not None:
+            return EmptyResult()
         _, news = await self._doors.of(context)
         return await resources.subscribe(news, context, params)
 
@@ -163,7 +177,7 @@ class TreeServer:
         self, context: Context, params: GetPromptRequestParams
     ) -> GetPromptResult | InputRequiredResult:
         door, _ = await self._doors.of(context)
-        return await self._prompts.get(door, params.name, params.arguments or {})
+        return await self._prompts.get(door, params)
 
     async def _complete(self, context: Context, params: CompleteRequestParams) -> CompleteResult:
         if (more := self._more.complete(params)) is not None:

@@ -15,6 +15,7 @@ from ctxfs.daemon.access import check_method
 from ctxfs.daemon.auditing import audited
 from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.history_methods import HISTORY_METHODS
+from ctxfs.daemon.skill_methods import SKILL_METHODS
 from ctxfs.daemon.token_methods import TOKEN_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
@@ -193,6 +194,7 @@ METHODS: Mapping[str, Method] = {
     "glob": _glob,
     **CONTEXT_METHODS,
     **HISTORY_METHODS,
+    **SKILL_METHODS,
     **TOKEN_METHODS,
     **VERSION_METHODS,
 }

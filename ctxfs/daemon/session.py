@@ -47,7 +47,7 @@ class LocalSession:
 
         if method == "join":
             return self._join(**arguments)
-        if method in ("search", "context", "grep", "glob", "verify_context", "curate") and self._follows:
+        if method in ("search", "context", "grep", "glob", "skills", "verify_context", "curate") and self._follows:
             self._catch_up()
         if method in AFTER_SYNC:
             self.app.archive.commit()

@@ -1,0 +1,91 @@
+"""Skills: folders `skills/<name>/` with a SKILL.md that says, in YAML between `---` lines, what it is for. Pure."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ctxfs.model.path import Path
+
+MANIFEST = "SKILL.md"
+PATTERN = f"**/skills/*/{MANIFEST}"
+_BLOCK = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_LARGEST_BLOCK = 65_536
+_LONGEST_DESCRIPTION = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A folder of the tree; `fault` says why it is no skill, if it is none."""
+
+    path: Path
+    name: str
+    description: str
+    frontmatter: dict[str, Any]
+    fault: str = ""
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases, which can make much of little, and without dates, which JSON does not know."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name) is not allowed here")
+        return super().compose_node(parent, index)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_skill(path: Path, data: bytes) -> Skill:
+    """The skill in the folder `path` by its SKILL.md."""
+    try:
+        frontmatter = _frontmatter(data)
+    except ValueError as error:
+        return Skill(path, path.name, "", {}, str(error))
+    name, description = frontmatter.get("name"), frontmatter.get("description")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        fault = "its name is not small letters, digits and '-'"
+    elif name != path.name:
+        fault = f"its name is '{name}', its folder '{path.name}'"
+    elif not isinstance(description, str) or not description.strip():
+        fault = "it has no description"
+    elif len(description) > _LONGEST_DESCRIPTION:
+        fault = f"its description has more than {_LONGEST_DESCRIPTION} characters"
+    else:
+        return Skill(path, name, description, frontmatter)
+    return Skill(path, path.name, "", frontmatter, fault)
+
+
+def _frontmatter(data: bytes) -> dict[str, Any]:
+    """ValueError says what is wrong."""
+    try:
+        found = _BLOCK.match(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    if found is None or len(found[1]) > _LARGEST_BLOCK:
+        raise ValueError("it does not begin with YAML between two lines of ---")
+    try:
+        said = yaml.load(found[1], _Loader)  # noqa: S506 - a SafeLoader
+        json.dumps(said, allow_nan=False)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise ValueError(f"its YAML cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(said, dict):
+        raise ValueError("its YAML is not a table")
+    return {str(key): value for key, value in said.items()}
+
+
+def places_of(paths: Iterable[str]) -> list[Path]:
+    """The folders of the SKILL.md files among these paths; what lies in a skill is no other one."""
+    found: list[Path] = []
+    for place in sorted(Path.parse(path).parent for path in paths):
+        if not any(place.is_below(other) for other in found):
+            found.append(place)
+    return found

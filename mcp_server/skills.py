@@ -1,0 +1,147 @@
+"""Skills over MCP (SEP-2640): `skills/list`, `skills/get`, `resources/directory/read`, and their files as `skill://` resources.
+
+`skill://<path>` is the file `<path>` of the tree, if it lies in a skill.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, PaginatedRequestParams, RequestParams, Resource
+
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import Path
+from mcp_server.doors import Door
+from mcp_server.tree import entries, stat
+from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_uri, shown, uri_of
+
+EXTENSION = "io.modelcontextprotocol/skills"
+SETTINGS: Mapping[str, Any] = {"directoryRead": True}
+SKILL_SCHEME = "skill://"
+_MANIFEST = "SKILL.md"
+_DIRECTORY = "inode/directory"
+_PAGE = 50
+_CACHING = {"ttlMs": 0, "cacheScope": "private"}  # what is listed is for whoever asks, and may be another thing at once
+
+
+class OneParams(RequestParams):
+    """Of requests about one address."""
+
+    uri: str
+    cursor: str | None = None
+
+
+def skill_uri(path: Path) -> str:
+    """The address of a file or folder of a skill."""
+    return SKILL_SCHEME + uri_of(path).removeprefix(SCHEME)
+
+
+def skill_path(uri: str) -> Path:
+    """The path that a `skill://` address names. MCPError -32602 for one that names none."""
+    try:
+        return path_of(SCHEME + uri.removeprefix(SKILL_SCHEME))
+    except OSError as error:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
+
+
+async def list_skills(door: Door, params: PaginatedRequestParams | None) -> dict[str, Any]:
+    """`skills/list`: name, description and files of each, in pages."""
+    known = await _known(door)
+    start = _start(params.cursor if params else None)
+    found = []
+    for skill in known[start : start + _PAGE]:
+        try:
+            found.append(_entry(await door.call("skill", path=skill["path"])))
+        except OSError:
+            continue  # it went, or grew too large, a moment ago
+    more = {"nextCursor": str(start + _PAGE)} if len(known) > start + _PAGE else {}
+    return {"skills": found, **more, **_CACHING}
+
+
+async def get_skill(door: Door, params: OneParams) -> dict[str, Any]:
+    """`skills/get`: one of them. MCPError -32602 for what is none."""
+    place = skill_path(params.uri)
+    if place.name != _MANIFEST:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: name the SKILL.md of a skill")
+    return {"skill": _entry(await _skill(door, place.parent, params.uri)), **_CACHING}
+
+
+async def read_directory(door: Door, params: OneParams) -> dict[str, Any]:
+    """`resources/directory/read`: what is in a directory of the tree, or of a skill."""
+    is_skill = params.uri.startswith(SKILL_SCHEME)
+    try:
+        place = skill_path(params.uri.rstrip("/")) if is_skill else path_of(params.uri)
+        entry = await stat(door, place)
+    except OSError as error:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: {error.strerror}") from error
+    if not entry.is_dir:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(params.uri)}: it is not a directory")
+    if is_skill:
+        await skill_of(door, place, params.uri)
+    address = skill_uri if is_skill else uri_of
+    known = [
+        {
+            "uri": address(place / each.name),
+            "name": shown(Path((each.name,))),
+            "mimeType": _DIRECTORY if each.is_dir else mime_type_of(place / each.name),
+        }
+        for each in await entries(door, place)
+    ]
+    start = _start(params.cursor)
+    more = {"nextCursor": str(start + _PAGE)} if len(known) > start + _PAGE else {}
+    return {"resources": known[start : start + _PAGE], **more, **_CACHING}
+
+
+async def skill_resources(door: Door) -> list[Resource]:
+    """The SKILL.md of each skill, as a resource."""
+    return [
+        Resource(
+            uri=skill_uri(Path.parse(skill["path"]) / _MANIFEST),
+            name=skill["name"],
+            description=skill["description"],
+            mime_type="text/markdown",
+        )
+        for skill in await _known(door)
+    ]
+
+
+async def skill_of(door: Door, path: Path, uri: str) -> Mapping[str, Any]:
+    """The skill in which a path lies. MCPError -32602 for a path that lies in none."""
+    for depth in range(len(path.parts), 2, -1):
+        if path.parts[depth - 2] == "skills":
+            return await _skill(door, Path(path.parts[:depth]), uri)
+    raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: it is in no skill")
+
+
+async def _skill(door: Door, place: Path, uri: str) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = await door.call("skill", path=str(place))
+    except (OSError, CommandError) as error:
+        raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error}") from error
+    return found
+
+
+async def _known(door: Door) -> list[Mapping[str, Any]]:
+    try:
+        found = await door.call("skills")
+    except OSError:
+        return []  # nothing has been indexed yet
+    return [skill for skill in found if not skill["fault"]]
+
+
+def _entry(skill: Mapping[str, Any]) -> dict[str, Any]:
+    place = Path.parse(skill["path"])
+    return {
+        "uri": skill_uri(place / _MANIFEST),
+        "frontmatter": skill["frontmatter"],
+        "resources": [
+            {"uri": skill_uri(place.join(Path(tuple(file.split("/"))))), "digest": f"sha256:{digest}", "size": size}
+            for file, digest, size in skill["files"]
+        ],
+    }
+
+
+def _start(cursor: str | None) -> int:
+    if cursor and not cursor.isdecimal():
+        raise MCPError(INVALID_PARAMS, "the cursor is not one that was given")
+    return int(cursor or 0)
