@@ -377,7 +377,7 @@ class App:
 
     def _attach(self) -> None:
         tree, folders = self.namespace, self.layout.tree
-        tree.attach(ROOT, GuideMount(lambda: [(source.name, source.writable) for source in self.settings.sources]))
+        tree.attach(ROOT, GuideMount(self._sources_seen))
         tree.attach(Path(("memory",)), memory.provide(folders))
         tree.attach(Path(("pad",)), pad.provide(folders))
         tree.attach(Path(("knowledge",)), _Nothing())
@@ -393,6 +393,12 @@ class App:
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)
         self.reload_settings()
+
+    def _sources_seen(self) -> list[tuple[str, bool]]:
+        """(name, writable) of the sources that exist for whoever acts."""
+        who = acting_principal()
+        seen = [s for s in self.settings.sources if self.policy.rights(who, Path(("knowledge", s.name))).exists]
+        return [(source.name, source.writable) for source in seen]
 
     def _work_folder(self, area: str) -> Mount:
         return Folder(str(self.layout.tree / area), writable=True)

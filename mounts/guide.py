@@ -1,40 +1,77 @@
-"""AGENTS.md at the root: how to use this tree, made from what is mounted, short enough to be read every time."""
+"""AGENTS.md and llms.txt at the root: how to use this tree, and what is in it, made from what is mounted, for whoever reads."""
 
 import errno
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.model.path import ROOT, Path, encode_name, printable
 
-_NAME = "AGENTS.md"
+_GUIDE, _INDEX = "AGENTS.md", "llms.txt"
 _MAX_SOURCES = 12
 
 
 class GuideMount(Mount):
-    """One generated file."""
+    """Two generated files."""
 
     def __init__(self, sources: Callable[[], Sequence[tuple[str, bool]]]) -> None:
+        """`sources`: (name, writable) of those that whoever acts may see."""
         self._sources = sources
 
     async def stat(self, path: Path) -> Entry:
-        """AGENTS.md, or the directory that holds it."""
+        """One of the files, or the directory that holds them."""
         return directory("") if path.is_root else snapshot(path.name, await self.read(path))
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """AGENTS.md."""
+        """Both."""
         if not path.is_root:
             raise not_found(path)
-        return [await self.stat(ROOT / _NAME)]
+        return [await self.stat(ROOT / name) for name in (_GUIDE, _INDEX)]
 
     async def read(self, path: Path) -> bytes:
-        """The guide as of now."""
+        """What there is to say as of now."""
         if path.is_root:
             raise path_error(errno.EISDIR, path)
-        if str(path) != _NAME:
+        render = {_GUIDE: render_guide, _INDEX: render_index}.get(str(path))
+        if render is None:
             raise not_found(path)
-        return render_guide(self._sources()).encode()
+        return render(self._sources()).encode()
+
+
+def render_index(sources: Sequence[tuple[str, bool]]) -> str:
+    """llms.txt: a title, what this is, and links to what is there (the form of llmstxt.org)."""
+    folders = [
+        f"- [{printable(name)}](knowledge/{quote(encode_name(name))}/): a folder{', writable' if writable else ''}"
+        for name, writable in sources
+    ]
+    return "\n".join(
+        [
+            "# Context",
+            "",
+            "> A file system of context: knowledge to read, memory to keep, pads to work in, and the history of it all.",
+            "",
+            "How to use it: [AGENTS.md](AGENTS.md).",
+            "",
+            "## Knowledge",
+            "",
+            *(folders or ["Nothing yet."]),
+            "",
+            "## Kept here",
+            "",
+            "- [memory](memory/): what agents and people keep, by whom and by kind",
+            "- [memory/shared](memory/shared/): what everybody keeps",
+            "- [pad](pad/): scratch space of tasks",
+            "- [history](history/): what was said and done",
+            "",
+            "## Made when it is read",
+            "",
+            "- [search](search/): a path that is a question: search/<question>/context.md",
+            "- [context](context/): contexts built to a token budget",
+            "",
+        ]
+    )
 
 
 def render_guide(sources: Sequence[tuple[str, bool]]) -> str:

@@ -49,6 +49,7 @@ _COMMANDS = {
     "fit": "ask",
     "eval": "evaluation:evaluate",
     "model": "models",
+    "skills": "skills",
     "mcp": "agents",
     "mcp-call": "agents:mcp_call",
     "completion": "shells",

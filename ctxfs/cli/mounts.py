@@ -10,6 +10,7 @@ import click
 
 from ctxfs.cli.output import say
 from ctxfs.model.errors import CommandError
+from ctxfs.store.announce import Announcements
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
 
@@ -21,8 +22,16 @@ _END_SECONDS = 10.0
 @click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
 @click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
 @click.option("--foreground", is_flag=True, help="Stay until unmounted; Ctrl-C unmounts.")
+@click.option(
+    "--agents-md",
+    "guide",
+    type=click.Path(dir_okay=False, path_type=HostPath),
+    help="Say where the tree is in this file, such as a project's AGENTS.md; unmount takes it out again.",
+)
 @click.pass_obj
-def mount(store: str | None, mountpoint: str, principal: str, token: str, foreground: bool) -> None:
+def mount(
+    store: str | None, mountpoint: str, principal: str, token: str, foreground: bool, guide: HostPath | None
+) -> None:
     """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
     from ctxfs.daemon.launch import connect_or_start
     from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
@@ -37,11 +46,15 @@ def mount(store: str | None, mountpoint: str, principal: str, token: str, foregr
         client.call("mount", at=str(at), principal=principal, token=token)
         client.close()
         say(f"mounted at {at}")
+        if guide is not None:
+            Announcements(layout.run).put(guide, str(at))
         return
     _interrupt_on_terminate()
     try:
         client.call("mount", at=str(at), principal=principal, token=token)
         say(f"mounted at {at}; Ctrl-C unmounts")
+        if guide is not None:
+            Announcements(layout.run).put(guide, str(at))
         while is_mounted(at):
             time.sleep(0.5)
     except KeyboardInterrupt:
@@ -49,6 +62,7 @@ def mount(store: str | None, mountpoint: str, principal: str, token: str, foregr
         with contextlib.closing(Client(layout.run)) as again:
             again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
+    Announcements(layout.run).take(str(at))
 
 
 def _real_place(mountpoint: str) -> HostPath:
@@ -96,14 +110,17 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
         clear_dead(at)
         say(f"unmounted {at}")
         return
+    announced = Announcements(find_store(store).run)
     if everything:
         client.call("stop")
         client.close()
+        announced.take()
         wait_released(find_store(store).run, _END_SECONDS)
         say("unmounted everything")
     else:
         client.call("unmount", at=str(at), lazy=lazy)
         client.close()
+        announced.take(str(at))
         say(f"unmounted {at}")
 
 

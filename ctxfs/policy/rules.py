@@ -87,6 +87,7 @@ def rule_from_wire(value: list[Any]) -> Rule:
 _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("human:*", "**", "lrwxa"),
     ("agent:*", "AGENTS.md", "r"),
+    ("agent:*", "llms.txt", "r"),
     ("agent:*", ".ctxfs/whoami", "r"),
     ("agent:*", "knowledge/**", "r"),
     ("agent:*", "memory/shared/**", "r"),

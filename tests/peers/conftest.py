@@ -75,4 +75,6 @@ def url(served: Live) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
         process.terminate()
         _, said = process.communicate(timeout=20)
-    assert "mcp_server/" not in said, said  # a traceback of ours; the SDK logs its own, of requests to sessions that ended
+    assert "mcp_server/" not in said, (
+        said
+    )  # a traceback of ours; the SDK logs its own, of requests to sessions that ended

@@ -10,7 +10,9 @@ from tests.spec.conftest import FuseShell, Shell, VfsShell
 
 
 def test_the_root_shows_the_areas_and_hides_the_control_files(shell: Shell) -> None:
-    assert shell.names("") == {"AGENTS.md", "context", "history", "human", "knowledge", "memory", "pad", "search"}
+    assert shell.names("") == {
+        "AGENTS.md", "context", "history", "human", "knowledge", "llms.txt", "memory", "pad", "search",
+    }  # fmt: skip
     assert "status" in shell.names(".ctxfs")
 
 

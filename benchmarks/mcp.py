@@ -1,0 +1,112 @@
+"""What MCP costs: `python -m benchmarks.mcp [--rounds 300]`.
+
+A client of the SDK over stdio, a daemon with a warm store. The empty tool is one of a bare server of the same SDK, asked in turns with
+ctx_read of a file of 4 kB; ctx_search is asked in turns with the same question over the daemon's socket. The start is from starting the
+command to the answer of `initialize`.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+from mcp.client import Client as McpClient
+from mcp.client.stdio import StdioServerParameters
+
+from benchmarks.corpus import make_corpus
+from benchmarks.harness import Bench, bench, report
+from ctxfs.rpc.client import Client
+
+_EMPTY = """
+import anyio
+from mcp.server import MCPServer
+server = MCPServer("empty")
+@server.tool(structured_output=False)
+def empty() -> str:
+    return ""
+anyio.run(server.run_stdio_async, backend="trio")
+"""
+_HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "b", "version": "1"}}
+_QUESTION = "how is an import of a module found"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--files", type=int, default=2000)
+    arguments = parser.parse_args()
+    with bench() as made:
+        make_corpus(made.corpus, arguments.files)
+        (made.corpus / "four.txt").write_text(
+            "".join(f"{n:04d} a line of a file of four kilobytes.\n" for n in range(93))[:4096]
+        )
+        made.ctxfs("init")
+        config = made.store / "ctxfs.toml"
+        config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+        made.ctxfs("add", str(made.corpus), "--name", "corpus")
+        made.ctxfs("mount", str(made.at))
+        made.wait(300, lambda index: index["state"] == "idle")
+        report(anyio.run(calls, made, arguments.rounds, backend="trio"))
+        starts = sorted(start(made) for _ in range(15))
+        report({"start to first answer, median / most": f"{starts[7]:.2f} / {starts[-1]:.2f} s"})
+
+
+def serve(made: Bench) -> list[str]:
+    return [sys.executable, "-m", "ctxfs", "--store", str(made.store), "mcp"]
+
+
+async def calls(made: Bench, rounds: int) -> dict[str, object]:
+    ours, bare = serve(made), Path(made.store.parent) / "empty.py"
+    bare.write_text(_EMPTY)
+    times: dict[str, list[float]] = {"empty": [], "read": [], "search": [], "socket": []}
+    socket = Client(made.store / "run")
+
+    async def timed(name: str, client: McpClient, tool: str, arguments: dict[str, Any]) -> None:
+        begun = time.perf_counter()
+        done = await client.call_tool(tool, arguments)
+        times[name].append(time.perf_counter() - begun)
+        assert not done.is_error
+
+    async with (
+        McpClient(StdioServerParameters(command=ours[0], args=ours[1:])) as tree,
+        McpClient(StdioServerParameters(command=sys.executable, args=[str(bare)])) as empty,
+    ):
+        for turn in range(rounds + 20):
+            if turn == 20:  # both are warm
+                for each in times.values():
+                    each.clear()
+            await timed("empty", empty, "empty", {})
+            await timed("read", tree, "ctx_read", {"path": "knowledge/corpus/four.txt"})
+            await timed("search", tree, "ctx_search", {"query": _QUESTION})
+            begun = time.perf_counter()
+            socket.call("search", question=_QUESTION, limit=21)
+            times["socket"].append(time.perf_counter() - begun)
+    socket.close()
+    median = {name: statistics.median(each) * 1000 for name, each in times.items()}
+    return {
+        "ctx_read of 4 kB": f"{median['read'] / median['empty']:.2f} × an empty tool ({median['read']:.2f} / {median['empty']:.2f} ms)",
+        "ctx_search adds": f"{median['search'] - median['socket']:.2f} ms ({median['search']:.2f} / {median['socket']:.2f} ms)",
+    }
+
+
+def start(made: Bench) -> float:
+    """Seconds from the start of the command to its first answer."""
+    hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": _HELLO}).encode() + b"\n"
+    begun = time.perf_counter()
+    with subprocess.Popen(serve(made), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(hello)
+        process.stdin.flush()
+        assert process.stdout.readline()
+        taken = time.perf_counter() - begun
+        process.stdin.close()
+    return taken
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""skills: instructions for a kind of work, found in knowledge and memory."""
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.daemon.session import session as opened_session
+from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
+
+
+@click.command()
+@click.argument("name", default="")
+@click.option("--files", is_flag=True, help="Which files it has, with their sha256 and bytes.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
+    """List the skills, or print the SKILL.md of one.
+
+    A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and description in YAML.
+    Nothing of it is ever run by being read.
+    """
+    with opened_session(store) as opened:
+        known = opened.call("skills")
+        if not name:
+            if as_json:
+                say_json(known)
+                return
+            for skill in known:
+                if skill["fault"]:
+                    warn(f"{skill['path']} is no skill: {skill['fault']}")
+                else:
+                    say(f"{skill['name']:<24} {skill['description']}  ({skill['path']})")
+            if not any(not skill["fault"] for skill in known):
+                raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+            return
+        mine = [skill for skill in known if name in (skill["name"], skill["path"]) and not skill["fault"]]
+        if not mine:
+            raise CommandError(f"there is no skill '{name}'", "see: ctxfs skills", EXIT_NOTHING_FOUND)
+        if len(mine) > 1:
+            places = ", ".join(skill["path"] for skill in mine)
+            raise CommandError(f"several skills are called '{name}'", f"name one by its path: {places}")
+        if files or as_json:
+            found = opened.call("skill", path=mine[0]["path"])
+            if as_json:
+                say_json(found)
+            else:
+                for file, digest, size in found["files"]:
+                    say(f"{digest[:12]} {size:>9} {mine[0]['path']}/{file}")
+            return
+        write_bytes(opened.call("read", path=f"{mine[0]['path']}/SKILL.md"))

@@ -1,0 +1,139 @@
+"""How clients are told of the server: the entry that each of them reads, where it reads it, and putting it there and taking it out."""
+
+import copy
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any, Literal
+
+import tomlkit
+import tomlkit.exceptions
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.config import replace_file
+
+Form = Literal["json", "toml"]
+_BACKUP = ".before-ctxfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where a client reads servers from: `project` below a project's folder, `user` below the home folder; `table` holds them."""
+
+    name: str
+    project: str
+    user: str
+    table: str
+    form: Form = "json"
+    typed: bool = False
+
+    def file(self, folder: HostPath | None) -> HostPath:
+        """The file for a project, or for everything that the user does (None)."""
+        return folder / self.project if folder is not None else HostPath.home() / self.user
+
+
+_VSCODE = "Library/Application Support/Code/User" if sys.platform == "darwin" else ".config/Code/User"
+CLIENTS = {
+    client.name: client
+    for client in (
+        Client("claude-code", ".mcp.json", ".claude.json", "mcpServers", typed=True),
+        Client("cursor", ".cursor/mcp.json", ".cursor/mcp.json", "mcpServers"),
+        Client("vscode", ".vscode/mcp.json", f"{_VSCODE}/mcp.json", "servers", typed=True),
+        Client("codex", ".codex/config.toml", ".codex/config.toml", "mcp_servers", form="toml"),
+        Client("gemini", ".gemini/settings.json", ".gemini/settings.json", "mcpServers"),
+    )
+}
+
+
+def entry_of(client: Client, store: HostPath, principal: str) -> dict[str, Any]:
+    """What a client is told: which program, with which arguments, in full, since it starts anywhere."""
+    program = shutil.which("ctxfs") or ""
+    command = [program] if program else [sys.executable, "-m", "ctxfs"]
+    arguments = [*command[1:], "--store", str(store), "mcp", *(("--as", principal) if principal else ())]
+    return {**({"type": "stdio"} if client.typed else {}), "command": command[0], "args": arguments}
+
+
+def shown(client: Client, name: str, entry: Mapping[str, Any]) -> str:
+    """The entry as it would stand in the client's file."""
+    if client.form == "toml":
+        return tomlkit.dumps({client.table: {name: dict(entry)}})
+    return json.dumps({client.table: {name: entry}}, indent=2, ensure_ascii=False) + "\n"
+
+
+def install(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> bool:
+    """Put the entry into the client's file, and leave the rest of it as it is; False if it is there already. CommandError."""
+    document = _read(client, file, name, entry)
+    table = document.setdefault(client.table, {} if client.form == "json" else tomlkit.table())
+    if not isinstance(table, MutableMapping):
+        raise _unreadable(client, file, name, entry, f"'{client.table}' is not a table")
+    if _plain(table.get(name)) == dict(entry):
+        return False
+    table[name] = dict(entry)
+    _write(client, file, document)
+    return True
+
+
+def uninstall(client: Client, file: HostPath, name: str) -> bool:
+    """Take the entry out again; False if it is not there. A file that holds nothing else stays, empty."""
+    if not file.exists():
+        return False
+    document = _read(client, file, name, {})
+    table = document.get(client.table)
+    if not isinstance(table, MutableMapping) or name not in table:
+        return False
+    del table[name]
+    if not table:
+        del document[client.table]
+    _write(client, file, document)
+    return True
+
+
+def _read(client: Client, file: HostPath, name: str, entry: Mapping[str, Any]) -> MutableMapping[str, Any]:
+    try:
+        words = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        words = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(client, file, name, entry, str(error)) from error
+    try:
+        found = tomlkit.parse(words) if client.form == "toml" else json.loads(words or "{}")
+    except (ValueError, tomlkit.exceptions.TOMLKitError) as error:
+        raise _unreadable(client, file, name, entry, str(error)) from error
+    if not isinstance(found, MutableMapping):
+        raise _unreadable(client, file, name, entry, "it is not a table")
+    return found
+
+
+def _unreadable(client: Client, file: HostPath, name: str, entry: Mapping[str, Any], why: str) -> CommandError:
+    """Comments, for one, which some clients allow: what a person has written is not thrown away."""
+    return CommandError(
+        f"'{file}' cannot be read as {client.form.upper()} ({why}); nothing was changed",
+        f"add this to it yourself:\n{shown(client, name, entry)}" if entry else f"take '{name}' out of it yourself",
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.unwrap() if hasattr(value, "unwrap") else copy.copy(value)
+
+
+def _write(client: Client, file: HostPath, document: MutableMapping[str, Any]) -> None:
+    """The first time beside a copy of what was there."""
+    words = (
+        tomlkit.dumps(document) if client.form == "toml" else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    )
+    file = HostPath(os.path.realpath(file))  # a link stays one
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        backup = file.with_name(file.name + _BACKUP)
+        mode = 0o644
+        if file.exists():
+            mode = file.stat().st_mode & 0o777
+            if not backup.exists():
+                shutil.copy2(file, backup)
+        replace_file(file, words.encode("utf-8"), mode)
+    except OSError as error:
+        raise CommandError(f"'{file}' cannot be written: {error.strerror}", "check its permissions") from error

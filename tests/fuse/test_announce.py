@@ -1,0 +1,51 @@
+"""A project's AGENTS.md says where the tree is while it is mounted, if that is asked for, and what people wrote in it stays."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live
+
+pytestmark = pytest.mark.fuse
+
+
+def test_a_block_comes_with_the_mount_and_goes_with_it(tmp_path: Path) -> None:
+    live, project = Live(tmp_path), tmp_path / "AGENTS.md"
+    project.write_text("# Mine\n\nUse tabs.\n")
+    live.run("init")
+    try:
+        live.run("mount", str(live.at), "--agents-md", str(project))
+        assert project.read_text().startswith("# Mine\n\nUse tabs.\n\n<!-- ctxfs: begin -->\n")
+        assert f"`{live.at}/AGENTS.md`" in project.read_text()
+        project.write_text(project.read_text() + "\nWritten later.\n")
+        live.run("unmount", str(live.at))
+        assert project.read_text() == "# Mine\n\nUse tabs.\nWritten later.\n"
+        alone = tmp_path / "alone.md"
+        live.run("mount", str(live.at), "--agents-md", str(alone))
+        assert alone.read_text().startswith("<!-- ctxfs: begin -->")
+        live.run("unmount", "--all")
+        assert not alone.exists()
+    finally:
+        live.close()
+
+
+def test_whoever_reads_the_guide_is_told_of_what_they_may_see(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    for name in ("open", "closed"):
+        (tmp_path / name).mkdir()
+    live.run("init")
+    config = live.store / "ctxfs.toml"
+    rule = '\n[[rule]]\nprincipal = "agent:*"\npath = "knowledge/closed"\nverbs = "lrwxa"\neffect = "deny"\n'
+    config.write_text(config.read_text() + rule)
+    for name in ("open", "closed"):
+        live.run("add", str(tmp_path / name), "--name", name)
+    try:
+        live.run("mount", str(live.at))
+        live.run("mount", str(tmp_path / "mnt-agent"), "--as", "agent:alice")
+        for file in ("AGENTS.md", "llms.txt"):
+            assert "closed" in (live.at / file).read_text()
+            told = (tmp_path / "mnt-agent" / file).read_text()
+            assert "open" in told
+            assert "closed" not in told
+    finally:
+        live.close()

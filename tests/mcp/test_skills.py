@@ -1,0 +1,147 @@
+"""Skills are found where they lie, at three depths, for whoever may see them; what is none says why."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client import Client as McpClient
+from mcp.shared.exceptions import MCPError
+
+from ctxfs.context.skills import parse_skill, places_of
+from ctxfs.model.path import Path as TreePath
+from ctxfs.store.layout import Layout
+from mcp_server.server import opened
+from tests.live import Live, eventually
+
+SKILL = "---\nname: {name}\ndescription: {words}\nsince: 2026-01-01\n---\n\n# How\n\nRead more in refs/MORE.md.\n"
+
+
+@pytest.fixture(scope="module")
+def skilled(served: Live) -> Live:
+    """A skill in a source, one in alice's memory, one that is none."""
+    for place, name, words in (
+        (served.corpus / "skills" / "deploy", "deploy", "Ship a release"),
+        (served.store / "tree" / "memory" / "alice" / "skills" / "notes", "notes", "Take notes"),
+        (served.corpus / "team" / "skills" / "wrong", "other", "Named otherwise"),
+    ):
+        (place / "refs").mkdir(parents=True)
+        (place / "SKILL.md").write_text(SKILL.format(name=name, words=words))
+        (place / "refs" / "MORE.md").write_text("more\n")
+    eventually("they are indexed", lambda: "notes" in served.run("skills"))
+    return served
+
+
+def ask(live: Live, method: str, params: dict[str, Any], principal: str = "agent:alice") -> Any:
+    async def call() -> Any:
+        from mcp.types import Request, RequestParams, Result
+
+        class Anything(Result, extra="allow"):
+            pass
+
+        class Params(RequestParams, extra="allow"):
+            pass
+
+        async with opened(Layout(live.store), principal=principal) as server, McpClient(server) as client:
+            request = Request[Params, str](method=method, params=Params(**params))
+            try:
+                found = await client.session.send_request(request, Anything)  # type: ignore[arg-type]
+            except MCPError as error:
+                return error
+            return found.model_dump(by_alias=True)
+
+    answer = anyio.run(call, backend="trio")
+    if isinstance(answer, MCPError):
+        raise answer
+    return answer
+
+
+def test_skills_are_listed_with_what_their_files_are(skilled: Live) -> None:
+    found = {skill["uri"]: skill for skill in ask(skilled, "skills/list", {})["skills"]}
+    assert set(found) == {
+        "skill://knowledge/handbook/skills/deploy/SKILL.md",
+        "skill://memory/alice/skills/notes/SKILL.md",
+    }
+    deploy = found["skill://knowledge/handbook/skills/deploy/SKILL.md"]
+    assert deploy["frontmatter"] == {"name": "deploy", "description": "Ship a release", "since": "2026-01-01"}
+    more = {file["uri"]: file for file in deploy["resources"]}["skill://knowledge/handbook/skills/deploy/refs/MORE.md"]
+    assert more == {**more, "digest": f"sha256:{hashlib.sha256(b'more' + bytes([10])).hexdigest()}", "size": 5}
+    assert ask(skilled, "skills/get", {"uri": deploy["uri"]})["skill"] == deploy
+    inside = ask(skilled, "resources/directory/read", {"uri": "skill://knowledge/handbook/skills/deploy"})["resources"]
+    assert [(each["name"], each["mimeType"]) for each in inside] == [
+        ("SKILL.md", "text/markdown"),
+        ("refs", "inode/directory"),
+    ]
+
+
+def test_a_skill_of_somebody_else_s_memory_is_none(skilled: Live) -> None:
+    uris = [skill["uri"] for skill in ask(skilled, "skills/list", {}, "agent:bob")["skills"]]
+    assert uris == ["skill://knowledge/handbook/skills/deploy/SKILL.md"]
+    for method in ("skills/get", "resources/read"):
+        with pytest.raises(MCPError):
+            ask(skilled, method, {"uri": "skill://memory/alice/skills/notes/SKILL.md"}, "agent:bob")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "skill://knowledge/handbook/rotation.md",
+        "skill://knowledge/handbook/skills/deploy/../../../rotation.md",
+        "skill://knowledge/handbook/skills/deploy/%2e%2e/%2e%2e/rotation.md",
+        "skill://nothing/SKILL.md",
+        "skill://",
+    ],
+)
+def test_an_address_of_a_skill_leads_to_nothing_else(uri: str, skilled: Live) -> None:
+    for method in ("skills/get", "resources/read", "resources/directory/read"):
+        with pytest.raises(MCPError):
+            ask(skilled, method, {"uri": uri})
+
+
+def test_the_command_lists_prints_and_names_files(skilled: Live) -> None:
+    done = skilled.try_run("skills")
+    assert "deploy" in done.stdout and "Ship a release" in done.stdout
+    assert "its name is 'other', its folder 'wrong'" in done.stderr
+    assert skilled.run("skills", "deploy").startswith("---\nname: deploy\n")
+    assert "refs/MORE.md" in skilled.run("skills", "deploy", "--files")
+    assert json.loads(skilled.run("skills", "notes", "--json"))["files"][0][0] == "SKILL.md"
+    assert skilled.try_run("skills", "nope").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("# no front matter\n", "does not begin with YAML"),
+        ("---\nname: x\n", "does not begin with YAML"),
+        ("---\n- a\n---\n", "not a table"),
+        ("---\nname: [\n---\n", "cannot be read"),
+        ("---\nname: x\n---\n", "no description"),
+        ("---\nname: Y\ndescription: d\n---\n", "small letters"),
+        ("---\nname: y\ndescription: d\n---\n", "its folder 'x'"),
+        ("---\na: &a [1]\nb: *a\nname: x\ndescription: d\n---\n", "alias"),
+        ("---\nname: x\ndescription: " + "d" * 2000 + "\n---\n", "more than 1024"),
+        ("---\nname: x\ndescription: d\nv: .nan\n---\n", "cannot be read"),
+    ],
+)
+def test_what_is_no_skill_says_why(words: str, why: str) -> None:
+    assert why in parse_skill(TreePath.parse("knowledge/s/skills/x"), words.encode()).fault
+
+
+def test_what_lies_in_a_skill_is_no_other_one() -> None:
+    paths = ["knowledge/a/skills/x/SKILL.md", "knowledge/a/skills/x/skills/y/SKILL.md", "knowledge/b/skills/z/SKILL.md"]
+    assert [str(place) for place in places_of(paths)] == ["knowledge/a/skills/x", "knowledge/b/skills/z"]
+
+
+def test_a_link_out_of_a_skill_is_not_served(skilled: Live, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret\n")
+    link = skilled.corpus / "skills" / "deploy" / "refs" / "out.md"
+    link.symlink_to(tmp_path / "secret")
+    try:
+        found = ask(skilled, "skills/get", {"uri": "skill://knowledge/handbook/skills/deploy/SKILL.md"})["skill"]
+        assert not [file for file in found["resources"] if "out.md" in file["uri"]]
+        with pytest.raises(MCPError):
+            ask(skilled, "resources/read", {"uri": "skill://knowledge/handbook/skills/deploy/refs/out.md"})
+    finally:
+        link.unlink()
