@@ -33,6 +33,9 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "rich": "ctxfs/cli/progress.py",
     "click": "ctxfs/cli",
     "mcp": "mcp_server",
+    "hypercorn": "mcp_server/http.py",
+    "jsonschema": "mcp_server/table.py",
+    "yaml": "ctxfs/context/skills.py",
 }
 
 

@@ -1,5 +1,6 @@
 """The README's commands do what the README says: every line of its `sh` blocks is run, top to bottom, in one home."""
 
+import json
 import os
 import re
 import shlex
@@ -75,13 +76,34 @@ def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
         "CTXFS_STORE": str(own_live.store),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "recipes.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 5
+    run_blocks("recipes.md", environment, tmp_path)
+    assert "ninety days" in (tmp_path / "prompt.md").read_text()
+    assert "DAYS = 30" in (tmp_path / "prompt.md").read_text()
+    assert "decided" in (tmp_path / "digest.md").read_text()
+
+
+@pytest.mark.fuse
+def test_what_the_document_of_mcp_shows_works(own_live: Live, tmp_path: Path) -> None:
+    own_live.wait_idle()
+    (tmp_path / "project").mkdir()
+    environment = os.environ | {
+        "CTXFS_STORE": str(own_live.store),
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    run_blocks("mcp.md", environment, tmp_path / "project")
+    assert "mcpServers" not in json.loads((tmp_path / "project" / ".mcp.json").read_text())
+
+
+def run_blocks(document: str, environment: dict[str, str], folder: Path) -> None:
+    """Each `sh` block of a document, by a shell that stops at the first failure; each says something."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / document).read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 1
     for block in blocks:
         done = subprocess.run(
             ["bash", "-ec", block],
             env=environment,
-            cwd=tmp_path,
+            cwd=folder,
             capture_output=True,
             text=True,
             errors="replace",
@@ -89,9 +111,6 @@ def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         assert done.stdout, f"{block}: no output"
-    assert "ninety days" in (tmp_path / "prompt.md").read_text()
-    assert "DAYS = 30" in (tmp_path / "prompt.md").read_text()
-    assert "decided" in (tmp_path / "digest.md").read_text()
 
 
 def test_every_file_that_the_documents_link_to_exists() -> None:
