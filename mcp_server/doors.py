@@ -40,9 +40,10 @@ class Door:
         if client is not None:
             return await client.call(method, **arguments)
         async with self._turn:
-            assert self._local is not None
             local = self._local
-            return await blocking(lambda: local.call(method, **arguments))
+            if local is not None:
+                return await blocking(lambda: local.call(method, **arguments))
+        return await self.call(method, **arguments)  # a daemon came in between
 
     async def join(self) -> str:
         """Bind the session again, which fails for a token that is no longer good; the principal."""

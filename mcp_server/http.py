@@ -7,13 +7,13 @@ resource server whose tokens are issued here and not by an authorisation server.
 import hashlib
 import logging
 import signal
+import socket
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
 
-import anyio
 import hypercorn.config
 import hypercorn.trio
 import trio
@@ -25,11 +25,11 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_REQUEST
 from pydantic import AnyHttpUrl
 
-from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
 from mcp_server.doors import Door
 from mcp_server.resources import News
-from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer
+from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer, run_alone
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def serve_http(layout: Layout, said: str, principal: str = "") -> None:
             f"ctxfs token issue {principal}, or use unix:PATH",
             EXIT_USAGE,
         )
-    anyio.run(lambda: serve(layout, at, principal=principal, needs_token=not at.socket), backend="trio")
+    run_alone(lambda: serve(layout, at, principal=principal, needs_token=not at.socket))
 
 
 async def serve(
@@ -190,7 +190,7 @@ async def serve(
         config.accesslog = config.errorlog = None
         config.h11_max_incomplete_size = 64 * 1024
         if at.socket:
-            HostPath(at.socket).unlink(missing_ok=True)
+            _make_way(HostPath(at.socket))
         try:
             await hypercorn.trio.serve(app, config, shutdown_trigger=_told_to_stop)  # type: ignore[arg-type]  # ASGI by another name
         finally:
@@ -199,6 +199,21 @@ async def serve(
             if at.socket:
                 HostPath(at.socket).unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
+
+
+def _make_way(place: HostPath) -> None:
+    """Take away the socket of a server that is gone. CommandError for anything else that is there."""
+    if not place.exists():
+        return
+    if not place.is_socket():
+        raise CommandError(f"'{place}' is there, and no socket", "choose another path", EXIT_USAGE)
+    with socket.socket(socket.AF_UNIX) as other:
+        try:
+            other.connect(str(place))
+        except OSError:
+            place.unlink()
+            return
+    raise CommandError(f"another server listens at '{place}'", "use that one, or stop it", EXIT_BUSY)
 
 
 def _settings(at: Address) -> AuthSettings:

@@ -226,6 +226,11 @@ def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
             options = server.create_initialization_options(NotificationOptions())
             await server.run(incoming, outgoing, options)
 
+    run_alone(serve)
+
+
+def run_alone(serve: Callable[[], Awaitable[None]]) -> None:
+    """Run it under trio; what goes wrong is raised as it is, where it was one thing."""
     try:
         anyio.run(serve, backend="trio")
     except BaseExceptionGroup as group:

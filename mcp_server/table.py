@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
@@ -97,7 +96,7 @@ class Table:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = {entry.name: entry for entry in entries}
-        self._checks = {entry.name: jsonschema.Draft202012Validator(entry.input_schema) for entry in entries}
+        self._checks: dict[str, Any] = {}
 
     @property
     def tools(self) -> list[Tool]:
@@ -141,8 +140,16 @@ class Table:
             return answer
         return CallToolResult(content=[text(answer)] if isinstance(answer, str) else [*answer])
 
+    def _check(self, name: str) -> Any:
+        if name not in self._checks:
+            import jsonschema  # with the first call, so that a client's first answer comes sooner
+
+            self._checks[name] = jsonschema.Draft202012Validator(self._entries[name].input_schema)
+        return self._checks[name]
+
     def _wrong(self, name: str, arguments: Mapping[str, Any]) -> str:
-        error = next(iter(sorted(self._checks[name].iter_errors(arguments), key=lambda error: list(error.path))), None)
+        errors = self._check(name).iter_errors(arguments)
+        error = next(iter(sorted(errors, key=lambda error: list(map(str, error.path)))), None)
         if error is None:
             return ""
         at = ".".join(map(str, error.path))

@@ -1,5 +1,6 @@
 """mcp, mcp-call: the tree for clients that speak the Model Context Protocol, and a tool of another server as a command."""
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +29,11 @@ def mcp(context: click.Context, principal: str, token: str, address: str) -> Non
         return
     layout = find_store(context.obj)
     if not address:
+        gc.disable()  # a quarter of the start: the protocol's types are many, and all of them stay
         from mcp_server.server import serve_stdio
 
+        gc.freeze()
+        gc.enable()
         serve_stdio(layout, principal, token)
         return
     from mcp_server.http import parse_address, serve_http

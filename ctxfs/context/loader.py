@@ -40,7 +40,7 @@ class Part:
 def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count) -> list[Part]:
     """The pieces, best first, as texts of at most `budget` tokens each; citations count sources through the whole stream.
 
-    What is longer than a text goes on in the next one, line by line, and word by word where a line is too long.
+    What is longer than a text goes on in the next one, line by line, or word by word, or letter by letter where a word is too long.
     """
     numbers = {source.path: source.number for source in sources_of(pieces)}
 
@@ -64,7 +64,9 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
                 continue
             head, rest = _cut(rest, lambda each: count(rendered([each])) <= budget)
             if head is None:
-                raise invalid("piece", f"piece = {budget}: not even one word of '{piece.path}' fits; allow more tokens")
+                raise invalid(
+                    "piece", f"piece = {budget}: not even one letter of '{piece.path}' fits; allow more tokens"
+                )
             out.append(Part(rendered([head]), ()))
     if part:
         out.append(Part(rendered(part), ends))
@@ -72,12 +74,12 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
 
 
 def _cut(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
-    """(the longest start of a piece that fits, the rest), at the end of a line or else of a word."""
-    return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or (None, None)
+    """(the longest start of a piece that fits, the rest), at the end of a line, else of a word, else inside one."""
+    return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or _cut_at("", piece, fits) or (None, None)
 
 
 def _cut_at(separator: str, piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece, Piece] | None:
-    parts = piece.text.split(separator)
+    parts = piece.text.split(separator) if separator else list(piece.text)
     length = most_that_fit(len(parts) - 1, lambda most: fits(_part(piece, separator, parts, 0, most)))
     if length and fits(head := _part(piece, separator, parts, 0, length)):
         return head, _part(piece, separator, parts, length, len(parts))

@@ -103,7 +103,7 @@ class PolicyBook:
             return False
         read = self._read_files(seen)
         rules, groups, fault = self._together(read)
-        if self.epoch and _denied(self.rules) - _denied(rules) and seen != self._waits:
+        if self.epoch and _denied(self.rules, self.groups) - _denied(rules, groups) and seen != self._waits:
             self._waits = seen
             return False
         before, self._seen, self._waits, self._read = self._seen, seen, None, read
@@ -220,9 +220,14 @@ class PolicyBook:
         return self.rights(principal, path).allows(verb)
 
 
-def _denied(rules: Sequence[Rule]) -> set[tuple[object, ...]]:
-    """The denials among rules, wherever they stand."""
-    return {(r.principal, r.pattern, r.verbs, r.expires_ns) for r in rules if r.effect == "deny"}
+def _denied(rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> set[tuple[object, ...]]:
+    """The denials among rules, wherever they stand, a member of a group at a time."""
+    return {
+        (who, rule.pattern, rule.verbs, rule.expires_ns)
+        for rule in rules
+        if rule.effect == "deny"
+        for who in (rule.principal, *groups.get(rule.principal.removeprefix("group:"), ()))
+    }
 
 
 def _stamp(file: HostPath | None) -> object:

@@ -310,6 +310,17 @@ def test_an_address_that_is_none_is_refused(address: str, served: Live) -> None:
     assert served.try_run("mcp", "--http", "127.0.0.1:9", "--as", "agent:alice").returncode == 2
 
 
+def test_what_is_in_the_way_is_said_and_left_alone(served: Live, http: Http, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine\n")
+    done = served.try_run("mcp", "--http", f"unix:{tmp_path}/notes.txt")
+    assert (done.returncode, "no socket" in done.stderr) == (2, True)
+    assert (tmp_path / "notes.txt").read_text() == "mine\n"
+    taken = served.try_run("mcp", "--http", http.url.removeprefix("http://").removesuffix("/mcp"))
+    assert taken.returncode == 1
+    assert "in use" in taken.stderr
+    assert "Traceback" not in taken.stderr
+
+
 # life
 
 

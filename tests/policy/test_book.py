@@ -50,6 +50,17 @@ def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(fil
     assert may(book)
 
 
+def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[Path, Path]) -> None:
+    book = PolicyBook(files)
+    files[1].write_text(DENIAL.replace("agent:*", "group:team"))
+    book.reload()
+    files[0].write_text("[groups]\nteam = []\n")
+    assert not book.reload()
+    assert not may(book)
+    assert book.reload()
+    assert may(book)
+
+
 @pytest.mark.parametrize("text", ["[[rule]\n", "[mount]\nloop = 'trio'\n", "[groups]\nteam = []\n", "\x00"])
 def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Path], text: str) -> None:
     book = PolicyBook(files)

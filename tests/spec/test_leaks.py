@@ -242,6 +242,7 @@ for path in HIDDEN:
     for method in ("stat", "read", "list", "metadata"):
         rpc(f"{method} past {path}", method, path=f".snapshots/now/{path}")
     rpc(f"log {path}", "log", path=path)
+    rpc(f"content {path}", "content_of", path=path, sha256=hashlib.sha256(HIDDEN[path].encode()).hexdigest()[:12])
     rpc(f"show {path}", "show", path=path, at="latest")
     rpc(f"diff {path}", "diff", path=path, old="first", new="latest")
     rpc(f"blame {path}", "blame", path=path)

@@ -1,5 +1,7 @@
 """Streams and windows: what is delivered, what is replaced, what goes."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,3 +128,13 @@ def test_a_window_survives_a_restart_with_names_that_are_no_utf_8() -> None:
         "sha", 2, ("g",), ("s",), 4, (Held(Piece("a\udcff.md", 1, 2, "é\ntext", day=5, kind="fact"), 0.5, 1),)
     )
     assert load_window(dump_window(window)) == window
+
+
+def test_a_word_that_is_longer_than_a_text_arrives_in_pieces() -> None:
+    word = "".join(f"x{n}y" for n in range(3000))
+    stream = split_stream([piece("a.md", f"before\n{word}\nafter"), piece("b.md", "short")], 100, "q", upper_bound)
+    assert all(upper_bound(part.text) <= 100 for part in stream)
+    lines = [line for part in stream for line in part.text.split("\n") if re.fullmatch(r"[xy\d]{6,}", line)]
+    assert len(lines) > 5
+    assert "".join(lines) == word
+    assert [each.path for part in stream for each in part.ends] == ["a.md", "b.md"]
