@@ -6,11 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tomlkit
 from mcp.types import TextContent
 
-from ctxfs.context.render import NAMES
-from ctxfs.context.request import make_request
 from ctxfs.model.change import MakeDir, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
@@ -50,6 +47,10 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
+    import tomlkit  # with the first context, so that a client's first answer comes sooner
+
+    from ctxfs.context.request import make_request
+
     handle, task, mode = arguments.get("handle", ""), arguments.get("task"), arguments.get("mode", "full")
     if not handle and task is None:
         raise invalid("ctx_context", "give a task, or the handle of a context that you were given")
@@ -76,6 +77,8 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 async def _again(door: Door, handle: str, mode: str) -> Sequence[TextContent]:
     """A context by its handle: whole, what is new since it was last delivered, its next piece, its manifest."""
+    from ctxfs.context.render import NAMES
+
     place = Path(("context", handle))
     if mode == "delta":
         return [text((await read(door, place / "delta.md")).decode("utf-8", "replace") or "[nothing has changed]")]
