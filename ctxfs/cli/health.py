@@ -60,6 +60,10 @@ def _show(found: dict[str, Any]) -> None:
         )
     elif past["state"] != "closed":
         say(f"versions   {past['state']}", fg="yellow")
+    if found["policy"]["fault"]:
+        say(f"policy     the last good rules stay: {found['policy']['fault']}", fg="red")
+    if found["review"]["waiting"]:
+        say(f"review     {found['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
     for path, lines in found["secrets"].items():
         say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
 
@@ -212,6 +216,16 @@ def _check_versions(store: str | None) -> str:
     return f"{repo} is whole"
 
 
+def _check_policy(store: str | None) -> str:
+    with session(store) as opened:
+        found = opened.call("policy")
+    if found["fault"]:
+        raise CommandError(
+            found["fault"], "mend it: ctxfs policy edit, or ctxfs.toml; until then the last good rules hold"
+        )
+    return f"{len(found['rules'])} rules"
+
+
 _CHECKS: dict[str, Callable[[str | None], str]] = {
     "python": _check_python,
     "fuse": _check_fuse,
@@ -219,6 +233,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "model": _check_model,
     "store": _check_store,
     "versions": _check_versions,
+    "policy": _check_policy,
     "disk": _check_disk,
     "mounts": _check_mounts,
     "watches": _check_watches,

@@ -128,9 +128,14 @@ class Follower:
             self.flush()
             return
         if _is_directory(found):
+            if self._catalog.file(path) is not None:
+                self._catalog.mark_gone(path)  # the file whose place it has taken
+                self.flush()
             if not parts or not rules.ignores_path((*parts, "x")):
                 self.scan(prefix, parts)
         elif _is_regular(found) and not rules.ignores_path(parts):
+            for inner in self._catalog.paths_below(path):
+                self._catalog.mark_gone(inner)  # in the folder whose place it has taken
             row = self._catalog.file(path)
             stat = stat_of(found)
             if row is None or row.stat != stat:

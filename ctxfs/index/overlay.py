@@ -97,6 +97,10 @@ class Overlay:
         found = self._files.get(path)
         return found is not None and found.stat is None
 
+    def gone(self, path: str) -> None:
+        """There is no file here any more, whatever else there is."""
+        self._put(path, _FreshFile(None))
+
     def gone_below(self, folder: str, indexed: Iterable[str]) -> None:
         """A folder was deleted, or moved away, with the files `indexed` and those that are here."""
         here = [path for path in self._files if path.startswith(folder + "/")]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
+from stat import S_ISREG
 from typing import Protocol
 
 import numpy as np
@@ -157,10 +158,14 @@ class IndexView:
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))
             if not self.overlay.take_in(root, parts):
-                self.overlay.drop(path)
-            elif self.overlay.is_gone(path):
-                self.overlay.gone_below(path, self.catalog.paths_below(path))
-            else:
+                if self.catalog.file(path) is not None and not _is_file(os.path.join(root.root, *parts)):
+                    self.overlay.gone(path)  # a folder has taken its place
+                else:
+                    self.overlay.drop(path)
+                continue
+            # If a folder was here it is gone, or a file has taken its place.
+            self.overlay.gone_below(path, self.catalog.paths_below(path))
+            if not self.overlay.is_gone(path):
                 known = known or self._settled_stat(path) == self.overlay.stat(path)
         if known:
             self.take_up(None)  # the index has it, but what is open here may be older
@@ -312,3 +317,10 @@ def _behind(waiting: int, total: int) -> str:
     if waiting <= max(_FEW, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
+
+
+def _is_file(place: str) -> bool:
+    try:
+        return S_ISREG(os.lstat(place).st_mode)
+    except OSError:
+        return False

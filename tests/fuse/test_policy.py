@@ -318,6 +318,8 @@ def test_people_write_rules_through_the_tree(own_live: Live, alice: Path) -> Non
         assert "policy.toml, rule 1" in own_live.run("policy", "explain", "agent:alice", "memory/shared/area")
         mine.write_text("[[rule]\n")
         eventually("the mistake is named", lambda: "policy.toml" in own_live.status()["policy"]["fault"])
+        assert "the last good rules stay" in own_live.run("status")
+        assert own_live.try_run("doctor").returncode == 6
         assert not shared.exists()
         own_live.run("mount", "--help")  # the store is as usable as before
     finally:

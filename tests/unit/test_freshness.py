@@ -239,3 +239,25 @@ def test_what_was_rewritten_again_and_again_weighs_as_in_a_new_index(live: Live,
     assert len(exact(fresh, "otter keys")) == 11
     assert exact(live.searcher, "otter keys") == exact(fresh, "otter keys")
     fresh.close()
+
+
+def test_a_file_whose_place_a_folder_takes_is_gone_and_the_other_way_round(live: Live) -> None:
+    place = live.corpus / "place"
+    place.write_text("the otter\n")
+    live.catch_up("place")
+    for caught_up in (False, True):
+        place.unlink()
+        place.mkdir()
+        (place / "in.md").write_text("a walrus\n")
+        live.told("place")
+        if caught_up:
+            live.catch_up("place")
+        assert {hit[0] for hit in live.found("otter")} == set()
+        assert {hit[0] for hit in live.found("walrus")} == {"knowledge/c/place/in.md"}
+        place.rename(live.corpus.parent / f"away-{caught_up}")
+        place.write_text("the otter\n")
+        live.told("place")  # the watcher tells of the name only
+        if caught_up:
+            live.catch_up("place")
+        assert {hit[0] for hit in live.found("walrus")} == set()
+        assert {hit[0] for hit in live.found("otter")} == {"knowledge/c/place"}
