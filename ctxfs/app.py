@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
 
+import tools
 from ctxfs import __version__
 from ctxfs.context.bound import upper_bound
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
@@ -22,6 +23,9 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
+from ctxfs.exec.calls import Calls
+from ctxfs.exec.catalog import ToolCatalog
+from ctxfs.exec.definition import Tool
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
@@ -63,6 +67,7 @@ from mounts.guide import GuideMount
 from mounts.history import HistoryMount
 from mounts.human import HumanMount
 from mounts.search import SearchView
+from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
@@ -88,6 +93,8 @@ class App:
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
+        builtin = HostPath(tools.__file__).parent
+        self.calls = Calls(ToolCatalog(builtin, layout.tools, layout.approvals), layout.calls, self.may_run)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
             self.ask,
@@ -212,6 +219,12 @@ class App:
             if earlier > since:
                 since = min(earlier, moved_ns)
         return since
+
+    def may_run(self, tool: Tool) -> bool:
+        """True if whoever acts may run a tool: one that changes nothing and reaches nowhere if they may read it, others with `exec`."""
+        at = Path(("tools", tool.name))
+        wanted = Verb.READ if tool.is_harmless else Verb.EXEC
+        return self.policy.may(acting_principal(), wanted, at)
 
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
@@ -389,6 +402,7 @@ class App:
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
+        tree.attach(Path(("tools",)), ToolsMount(self.calls, self.restricted_reader))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)

@@ -44,7 +44,7 @@ from mcp.types import (
 
 from ctxfs import __version__
 from ctxfs.store.layout import Layout
-from mcp_server import asking, memory, past, reading, resources, skills, writing
+from mcp_server import asking, memory, past, reading, resources, running, skills, writing
 from mcp_server.doors import Door
 from mcp_server.prompts import Prompts, Said, own_prompts
 from mcp_server.resources import News
@@ -81,12 +81,16 @@ class Additions:
 
 
 NOTHING_MORE = Additions()
+_ORDER = (
+    "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
+).split()
 
 
 def own_tools() -> list[Entry]:
     """The tree's, in the order in which they are listed."""
-    tables = (reading.tools(), asking.tools(), writing.tools(), past.tools(), memory.tools())
-    return [entry for table in tables for entry in table]
+    groups = (reading, writing, running, asking, past, memory)
+    made = {entry.name: entry for group in groups for entry in group.tools()}
+    return [made[name] for name in _ORDER]
 
 
 class TreeServer:

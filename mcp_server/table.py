@@ -24,6 +24,7 @@ from mcp.types import (
     ToolAnnotations,
 )
 
+from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import printable
 from ctxfs.rpc.wire import WireError
@@ -41,6 +42,7 @@ Answer = str | Sequence[Content] | CallToolResult | InputRequiredResult
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 KEEPS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
 CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False)
 
 _REMEDIES = {
@@ -96,7 +98,7 @@ class Table:
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = {entry.name: entry for entry in entries}
-        self._checks: dict[str, Any] = {}
+        self._schemas = {entry.name: Schema(entry.input_schema) for entry in entries}
 
     @property
     def tools(self) -> list[Tool]:
@@ -121,8 +123,8 @@ class Table:
         entry = self._entries.get(name)
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
-        if wrong := self._wrong(name, arguments):
-            return failure(wrong)
+        if wrong := self._schemas[name].wrong(arguments):
+            return failure(f"{name}: {wrong}")
         try:
             answer = await entry.function(call, arguments)
         except CommandError as error:
@@ -139,25 +141,6 @@ class Table:
         if isinstance(answer, CallToolResult | InputRequiredResult):
             return answer
         return CallToolResult(content=[text(answer)] if isinstance(answer, str) else [*answer])
-
-    def _check(self, name: str) -> Any:
-        if name not in self._checks:
-            import jsonschema  # with the first call, so that a client's first answer comes sooner
-
-            self._checks[name] = jsonschema.Draft202012Validator(self._entries[name].input_schema)
-        return self._checks[name]
-
-    def _wrong(self, name: str, arguments: Mapping[str, Any]) -> str:
-        errors = self._check(name).iter_errors(arguments)
-        error = next(iter(sorted(errors, key=lambda error: list(map(str, error.path)))), None)
-        if error is None:
-            return ""
-        at = ".".join(map(str, error.path))
-        known = ", ".join(self._entries[name].input_schema.get("properties", {}))
-        said = printable(error.message)
-        if len(said) > 300:
-            said = f"{said[:150]} … {said[-140:]}"
-        return f"{name}: {f'{at}: ' if at else ''}{said}. Arguments: {known}."
 
 
 def text(words: str) -> TextContent:

@@ -83,7 +83,7 @@ def test_every_recipe_works(own_live: Live, tmp_path: Path) -> None:
 
 
 @pytest.mark.fuse
-def test_what_the_document_of_mcp_shows_works(own_live: Live, tmp_path: Path) -> None:
+def test_what_the_documents_of_mcp_and_tools_show_works(own_live: Live, tmp_path: Path) -> None:
     own_live.wait_idle()
     (tmp_path / "project").mkdir()
     environment = os.environ | {
@@ -92,13 +92,15 @@ def test_what_the_document_of_mcp_shows_works(own_live: Live, tmp_path: Path) ->
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     run_blocks("mcp.md", environment, tmp_path / "project")
+    (tmp_path / "other").mkdir()
+    run_blocks("tools.md", environment, tmp_path / "other")
     assert "mcpServers" not in json.loads((tmp_path / "project" / ".mcp.json").read_text())
 
 
 def run_blocks(document: str, environment: dict[str, str], folder: Path) -> None:
     """Each `sh` block of a document, by a shell that stops at the first failure; each says something."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / document).read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) > 1
+    assert blocks
     for block in blocks:
         done = subprocess.run(
             ["bash", "-ec", block],

@@ -1,1 +1,1 @@
-"""Built-in tools, one folder each, in the form that `tools/` shows when it is mounted. None is built in yet."""
+"""Built-in tools, a folder each with a `tool.toml` and a program that needs nothing but Python, in the form of anybody's."""

@@ -49,6 +49,7 @@ _COMMANDS = {
     "fit": "ask",
     "eval": "evaluation:evaluate",
     "model": "models",
+    "tools": "tools",
     "skills": "skills",
     "mcp": "agents",
     "mcp-call": "agents:mcp_call",

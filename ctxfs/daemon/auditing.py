@@ -33,6 +33,8 @@ _KEPT: Mapping[str, tuple[str, str]] = {
     "audit": ("history", ""),
     "forget_history": ("forget", "session"),
     "pack_history": ("pack", ""),
+    "call_tool": ("exec", "name"),
+    "approve_tool": ("approve", "name"),
     "issue_token": ("token", "principal"),
     "revoke_token": ("token", "named"),
     "mount": ("mount", "at"),

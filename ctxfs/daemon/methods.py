@@ -17,6 +17,7 @@ from ctxfs.daemon.context_methods import CONTEXT_METHODS
 from ctxfs.daemon.history_methods import HISTORY_METHODS
 from ctxfs.daemon.skill_methods import SKILL_METHODS
 from ctxfs.daemon.token_methods import TOKEN_METHODS
+from ctxfs.daemon.tool_methods import TOOL_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.change import Append, Put, SetMeta
@@ -196,5 +197,6 @@ METHODS: Mapping[str, Method] = {
     **HISTORY_METHODS,
     **SKILL_METHODS,
     **TOKEN_METHODS,
+    **TOOL_METHODS,
     **VERSION_METHODS,
 }

@@ -69,6 +69,21 @@ class Layout:
         return self.root / "tokens.json"
 
     @property
+    def tools(self) -> HostPath:
+        """The store's own tools, a folder each."""
+        return self.root / "tools"
+
+    @property
+    def approvals(self) -> HostPath:
+        """Which of them people have approved, as they were."""
+        return self.root / "tools.json"
+
+    @property
+    def calls(self) -> HostPath:
+        """Calls of tools that are kept."""
+        return self.root / "calls"
+
+    @property
     def index(self) -> HostPath:
         """Everything derived; deleting it costs time only."""
         return self.root / "index"

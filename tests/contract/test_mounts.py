@@ -38,7 +38,18 @@ def at(place: str) -> Callable[[App], Mount]:
 PROVIDERS: dict[str, Callable[[App], Mount]] = {
     **{
         place or "root": at(place)
-        for place in ("", "memory", "pad", "search", "context", "human", "history", ".ctxfs", "knowledge/handbook")
+        for place in (
+            "",
+            "memory",
+            "pad",
+            "search",
+            "context",
+            "human",
+            "history",
+            "tools",
+            ".ctxfs",
+            "knowledge/handbook",
+        )
     },
     "namespace": lambda app: app.tree,
     "view": lambda app: app._view.at(Path.parse("knowledge/handbook")),

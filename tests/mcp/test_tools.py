@@ -51,9 +51,7 @@ def revision(text: str) -> str:
 
 def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
     tools = Table(own_tools()).tools
-    names = (
-        "ctx_list ctx_read ctx_search ctx_context ctx_write ctx_edit ctx_move ctx_delete ctx_history ctx_record memory"
-    )
+    names = "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
     assert [tool.name for tool in tools] == names.split()
     said = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]
     assert upper_bound(json.dumps(said)) <= 3500

@@ -125,6 +125,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         client.call("record", said=[{"kind": "note", "text": "common"}], session="people")
         if name == "with":
             client.call("record", said=[{"kind": "note", "text": WORD}], session=WORD)
+            client.call("call_tool", name="extract", arguments={"text": WORD}, id=f"c-{WORD}")
         client.close()
     yield made[0], made[1]
     for live in made:
@@ -286,6 +287,8 @@ rpc("policy", "policy")
 rpc("decision", "decide_policy", principal="human:root", verb="read", path="memory/bob/fact/zanzibar.md")
 rpc("whoami", "whoami")
 rpc("history", "history")
+rpc("tools", "tools")
+rpc("calls of tools", "list", path="tools/extract/calls")
 rpc("snapshots", "snapshots")
 rpc("reviews", "reviews")
 rpc("remotes", "remotes")
@@ -423,7 +426,7 @@ BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
     r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
-    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens)$"
+    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools)$"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 

@@ -11,7 +11,7 @@ from tests.spec.conftest import FuseShell, Shell, VfsShell
 
 def test_the_root_shows_the_areas_and_hides_the_control_files(shell: Shell) -> None:
     assert shell.names("") == {
-        "AGENTS.md", "context", "history", "human", "knowledge", "llms.txt", "memory", "pad", "search",
+        "AGENTS.md", "context", "history", "human", "knowledge", "llms.txt", "memory", "pad", "search", "tools",
     }  # fmt: skip
     assert "status" in shell.names(".ctxfs")
 

@@ -1,0 +1,1 @@
+"""Tools: what they are, whether they may run, and running them."""

@@ -1,0 +1,145 @@
+"""A tool as its `tool.toml` says it, checked. Pure.
+
+```toml
+description = "Ask CSV, JSON and SQLite by SQL"     # one line
+command = ["python3", "run.py"]                     # in the tool's folder; arguments come as JSON on stdin
+read_only = true                                    # it changes nothing outside itself
+destructive = false                                 # what it does cannot be taken back
+open_world = false                                  # it reaches beyond this machine
+timeout_seconds = 60
+memory_mb = 1024
+output_bytes = 10000000
+
+[input]                                             # JSON Schema of the arguments
+required = ["file"]
+[input.properties.file]
+type = "string"
+x-ctx = "file"                                      # a path of the tree: the tool is given a copy that the caller may read
+```
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctxfs.exec.schema import fault_of
+from ctxfs.model.errors import CommandError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+MANIFEST = "tool.toml"
+TREE_FILE = "file"
+_KEYS = frozenset(
+    "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input".split()
+)
+_LONGEST = 300
+_MOST_SECONDS = 3600.0
+_MOST_MB = 65_536
+_MOST_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """`folder` is where its files are on the host; `builtin` ones come with ctxfs and need no approval."""
+
+    name: str
+    folder: str
+    description: str
+    command: tuple[str, ...]
+    schema: Mapping[str, Any]
+    read_only: bool = False
+    destructive: bool = True
+    open_world: bool = True
+    timeout_seconds: float = 60.0
+    memory_mb: int = 1024
+    output_bytes: int = 10_000_000
+    builtin: bool = False
+    files: tuple[str, ...] = field(default=())  # arguments that are paths of the tree
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whoever may read it may run it: it changes nothing and reaches nowhere."""
+        return self.read_only and not self.open_world
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """tool.json: name, description, inputSchema and annotations in the protocol's words."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "inputSchema": dict(self.schema),
+            "annotations": {
+                "readOnlyHint": self.read_only,
+                "destructiveHint": self.destructive,
+                "openWorldHint": self.open_world,
+            },
+        }
+
+
+def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool = False) -> Tool:
+    """The tool in a folder of this name. CommandError says what is wrong with its tool.toml."""
+    if not NAME.fullmatch(name):
+        raise _wrong(name, "a tool's folder is named by small letters, digits, '-' and '_'")
+    if unknown := set(data) - _KEYS:
+        raise _wrong(name, f"there is no key '{min(unknown)}'; known: {', '.join(sorted(_KEYS))}")
+    description, command = data.get("description"), data.get("command")
+    if (
+        not isinstance(description, str)
+        or not description.strip()
+        or "\n" in description
+        or len(description) > _LONGEST
+    ):
+        raise _wrong(name, f"description is one line of at most {_LONGEST} characters")
+    if not isinstance(command, list) or not command or not all(isinstance(part, str) and part for part in command):
+        raise _wrong(name, 'command is a list of texts, such as ["python3", "run.py"]')
+    read_only = _truth(name, data, "read_only", default=False)
+    schema = _schema(name, data.get("input", {}))
+    return Tool(
+        name,
+        folder,
+        description.strip(),
+        tuple(command),
+        schema,
+        read_only,
+        _truth(name, data, "destructive", default=not read_only),
+        _truth(name, data, "open_world", default=True),
+        _number(name, data, "timeout_seconds", 60.0, _MOST_SECONDS),
+        int(_number(name, data, "memory_mb", 1024, _MOST_MB)),
+        int(_number(name, data, "output_bytes", 10_000_000, _MOST_BYTES)),
+        builtin,
+        tuple(key for key, each in schema["properties"].items() if each.get("x-ctx") == TREE_FILE),
+    )
+
+
+def _schema(name: str, said: object) -> dict[str, Any]:
+    """The schema of an object that takes no argument which it does not name."""
+    if not isinstance(said, dict) or said.get("type", "object") != "object":
+        raise _wrong(name, "input is the JSON Schema of an object")
+    properties = said.get("properties", {})
+    if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
+        raise _wrong(name, "input.properties is a table of schemas")
+    required = said.get("required", [])
+    if not isinstance(required, list) or not set(map(str, required)) <= set(properties):
+        raise _wrong(name, "input.required names arguments that are in input.properties")
+    schema = {"additionalProperties": False, **said, "type": "object", "properties": properties}
+    if fault := fault_of(schema):
+        raise _wrong(name, f"input is no JSON Schema: {fault}")
+    return schema
+
+
+def _truth(name: str, data: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    value = data.get(key, default)
+    if not isinstance(value, bool):
+        raise _wrong(name, f"{key} is true or false")
+    return value
+
+
+def _number(name: str, data: Mapping[str, Any], key: str, default: float, most: float) -> float:
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise _wrong(name, f"{key} is a number above 0 and at most {most:g}")
+    return float(value)
+
+
+def _wrong(name: str, why: str) -> CommandError:
+    return CommandError(f"tool '{name}': {why}", f"mend its {MANIFEST}")

@@ -1,0 +1,108 @@
+"""ctx_exec: a tool of the tree, run for a client, who hears how far it is, may give it up, and is asked before what is final."""
+
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import trio
+from mcp.shared.exceptions import MCPError
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from ctxfs.model.errors import CommandError
+from mcp_server.table import RUNS, Answer, Call, Entry, failure, text
+
+_LOOK_SECONDS = 0.1
+_GIVEN_UP_SECONDS = 5.0
+_ASKED = "confirm"
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "title": "Run it"}},
+    "required": ["confirm"],
+}
+
+
+async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
+    name, given = arguments["tool"], arguments.get("arguments", {})
+    known = {tool["name"]: tool for tool in (await call.door.call("tools"))["tools"]}
+    if name not in known:
+        return failure(f"there is no tool '{name}'. Known: {', '.join(known) or 'none'}; tools/index.md says what for.")
+    confirmed: bool | InputRequiredResult = True
+    if known[name]["annotations"]["destructiveHint"] and not known[name]["refusal"]:
+        confirmed = await _confirmed(call, name, given)
+        if isinstance(confirmed, InputRequiredResult):
+            return confirmed
+        if not confirmed:
+            return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
+    done = await _run(call, name, given)
+    if done["ok"]:
+        return [text(done["text"]), *([text(f"[stderr: {done['stderr']}]")] if done["stderr"] else [])]
+    return failure(f"{name}: {done['fault']}. {done['text'][:2000]}".rstrip())
+
+
+async def _run(call: Call, name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The call, and beside it what it says of how far it is. Cancelled, it is given up where it runs, too."""
+    number = f"c-{secrets.token_hex(4)}"
+    done: Mapping[str, Any] | None = None
+    refused: OSError | CommandError | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_report, call, number)
+            try:
+                done = await call.door.call("call_tool", name=name, arguments=dict(given), id=number, confirmed=True)
+            except (OSError, CommandError) as error:
+                refused = error
+            nursery.cancel_scope.cancel()
+    finally:
+        if done is None and refused is None:
+            with trio.CancelScope(shield=True), trio.move_on_after(_GIVEN_UP_SECONDS):
+                await call.door.call("cancel_call", id=number)
+    if refused is not None:
+        raise refused
+    assert done is not None
+    return done
+
+
+async def _report(call: Call, number: str) -> None:
+    told = 0.0
+    with contextlib.suppress(OSError, CommandError):  # whoever waits for the call is told
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            state = await call.door.call("call_state", id=number)
+            if state["running"] and state["progress"] > told:
+                told = state["progress"]
+                await call.context.session.report_progress(told, 1.0, state["message"] or None)
+
+
+async def _confirmed(call: Call, name: str, given: Mapping[str, Any]) -> bool | InputRequiredResult:
+    """Whether a person says yes; a client that cannot ask one has not been told so."""
+    message = f"{name} does what cannot be taken back. Run it with {given}?"
+    if call.context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        can = call.context.session.client_capabilities
+        if can is None or can.elicitation is None:
+            return False
+        found = (call.params.input_responses or {}).get(_ASKED)
+        if not isinstance(found, ElicitResult):
+            asked = ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=_FORM))
+            return InputRequiredResult(input_requests={_ASKED: asked})
+        return found.action == "accept" and bool((found.content or {}).get("confirm"))
+    try:
+        answer = await call.context.session.elicit_form(message, _FORM, related_request_id=call.context.request_id)
+    except (MCPError, ValueError):  # it cannot be asked
+        return False
+    return answer.action == "accept" and bool((answer.content or {}).get("confirm"))
+
+
+def tools() -> Sequence[Entry]:
+    """The one tool."""
+    return (
+        Entry(
+            "ctx_exec",
+            "Run one of the tree's tools: tools/index.md lists them, tools/<tool>/README.md says which arguments each takes.",
+            RUNS,
+            _exec,
+            {"tool": {"type": "string"}, "arguments": {"type": "object"}},
+            ("tool",),
+        ),
+    )
