@@ -226,6 +226,9 @@ class App:
         wanted = Verb.READ if tool.is_harmless else Verb.EXEC
         return self.policy.may(acting_principal(), wanted, at)
 
+    def _sees_tool(self, name: str) -> bool:
+        return self.policy.rights(acting_principal(), Path(("tools", name))).exists
+
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
 
@@ -402,7 +405,7 @@ class App:
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
-        tree.attach(Path(("tools",)), ToolsMount(self.calls, self.restricted_reader))
+        tree.attach(Path(("tools",)), ToolsMount(self.calls, self.restricted_reader, self._sees_tool))
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)

@@ -5,11 +5,12 @@ Looking runs nothing. Whoever may not see everything sees their own calls.
 
 import errno
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ctxfs.exec.calls import FILES, RESULT, Calls
 from ctxfs.exec.catalog import Offered
+from ctxfs.exec.definition import Tool
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
@@ -20,12 +21,15 @@ _INDEX, _README, _DEFINITION, _CALLS = "index.md", "README.md", "tool.json", "ca
 
 
 class ToolsMount(Mount):
-    """A directory a tool. `restricted`: who acts, if they may not see everything, else an empty text."""
+    """A directory a tool. `restricted`: who acts, if they may not see everything, else an empty text; `sees`: a tool of this name."""
 
     sealed = True
 
-    def __init__(self, calls: Calls, restricted: Callable[[], str]) -> None:
+    def __init__(
+        self, calls: Calls, restricted: Callable[[], str], sees: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._calls = calls
+        self._sees = sees
         self._restricted = restricted
 
     async def stat(self, path: Path) -> Entry:
@@ -47,13 +51,13 @@ class ToolsMount(Mount):
             case ():
                 return directory("")
             case (name,) if name != _INDEX:
-                self._calls.catalog.find(name)
+                self._check(name)
                 return directory(name)
             case (name, each) if each == _CALLS:
-                self._calls.catalog.find(name)
+                self._check(name)
                 return directory(each)
             case (name, calls, number) if calls == _CALLS:
-                self._calls.catalog.find(name)
+                self._check(name)
                 if number not in self._numbers(name):
                     raise not_found(path)
                 return directory(number)
@@ -63,7 +67,7 @@ class ToolsMount(Mount):
     def _list(self, path: Path) -> Sequence[Entry]:
         match path.parts:
             case ():
-                names = [each.tool.name for each in self._calls.catalog.offered()[0]]
+                names = self._calls.catalog.tools()[0]
                 return [self._stat(ROOT / _INDEX), *(directory(name) for name in names)]
             case (name,) if name != _INDEX:
                 self._stat(path)
@@ -81,7 +85,8 @@ class ToolsMount(Mount):
     def _read(self, path: Path) -> bytes:
         match path.parts:
             case (each,) if each == _INDEX:
-                return _index(self._calls.catalog.offered()[0]).encode()
+                seen = [tool for name, tool in self._calls.catalog.tools()[0].items() if self._sees(name)]
+                return _index(seen).encode("utf-8", "replace")
             case (name, each) if each == _README:
                 return _readme(self._calls.catalog.find(name)).encode("utf-8", "replace")
             case (name, each) if each == _DEFINITION:
@@ -90,6 +95,11 @@ class ToolsMount(Mount):
                 return self._calls.read(name, number, each)
             case _:
                 raise not_found(path)
+
+    def _check(self, name: str) -> None:
+        """ENOENT for no tool."""
+        if name not in self._calls.catalog.tools()[0]:
+            raise not_found(f"tools/{name}")
 
     def _numbers(self, tool: str) -> Sequence[str]:
         kept, who = self._calls.kept(tool), self._restricted()
@@ -102,8 +112,8 @@ class ToolsMount(Mount):
             return ""
 
 
-def _index(offered: Sequence[Offered]) -> str:
-    lines = [f"- {each.tool.name}: {each.tool.description}" for each in offered]
+def _index(tools: Iterable[Tool]) -> str:
+    lines = [f"- {tool.name}: {tool.description}" for tool in tools]
     return "\n".join(
         ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", "", *(lines or ["None."]), ""]
     )

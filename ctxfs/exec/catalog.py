@@ -36,32 +36,55 @@ class ToolCatalog:
         self._builtin = builtin
         self._own = own
         self._approvals = approvals
+        self._known: dict[HostPath, tuple[object, Tool | CommandError]] = {}
 
-    def offered(self) -> tuple[list[Offered], dict[str, str]]:
-        """(tools by name, folder → why it is no tool). A name of the store's own stands for no built-in one."""
-        found: dict[str, Offered] = {}
+    def tools(self) -> tuple[dict[str, Tool], dict[str, str]]:
+        """(tools by name, folder → why it is no tool), whether they run or not. The store's own stand for no built-in one."""
+        found: dict[str, Tool] = {}
         faults: dict[str, str] = {}
-        approved = self._approved()
         for root, builtin in ((self._builtin, True), (self._own, False)):
             for folder in _folders(root):
                 try:
-                    tool = _read(folder, builtin=builtin)
+                    tool = self._read_once(folder, builtin=builtin)
                     if tool.name in found:
                         raise CommandError(
                             f"tool '{tool.name}': there is a built-in one of this name", "rename its folder"
                         )
-                    found[tool.name] = Offered(tool, "" if builtin else self._refusal(folder, approved))
+                    found[tool.name] = tool
                 except CommandError as error:
                     faults[folder.name] = error.message
-        return [found[name] for name in sorted(found)], faults
+        return dict(sorted(found.items())), faults
+
+    def offered(self) -> tuple[list[Offered], dict[str, str]]:
+        """The same, with what keeps each from running: every file of the store's own is read."""
+        tools, faults = self.tools()
+        approved = self._approved()
+        return [Offered(tool, self._refusal(tool, approved)) for tool in tools.values()], faults
 
     def find(self, name: str) -> Offered:
         """One of them. ENOENT."""
-        if NAME.fullmatch(name):
-            for each in self.offered()[0]:
-                if each.tool.name == name:
-                    return each
-        raise not_found(f"tools/{name}")
+        tool = self.tools()[0].get(name)
+        if tool is None:
+            raise not_found(f"tools/{name}")
+        return Offered(tool, self._refusal(tool, self._approved()))
+
+    def _read_once(self, folder: HostPath, *, builtin: bool) -> Tool:
+        """A definition is read again when its file is another."""
+        try:
+            seen = (folder / MANIFEST).stat()
+        except OSError as error:
+            raise CommandError(f"tool '{folder.name}': {error.strerror}", f"mend its {MANIFEST}") from error
+        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        known = self._known.get(folder)
+        if known is None or known[0] != stamp:
+            try:
+                known = (stamp, _read(folder, builtin=builtin))
+            except CommandError as error:
+                known = (stamp, error)
+            self._known[folder] = known
+        if isinstance(known[1], CommandError):
+            raise CommandError(known[1].message, known[1].remedy)
+        return known[1]
 
     def approve(self, name: str) -> Tool:
         """From now on this tool runs as it is now. CommandError for a folder that is no tool."""
@@ -76,11 +99,17 @@ class ToolCatalog:
             replace_file(self._approvals, json.dumps(known, indent=1).encode(), mode=0o600)
         return tool
 
-    def _refusal(self, folder: HostPath, approved: Mapping[str, str]) -> str:
-        if folder.name not in approved:
+    def _refusal(self, tool: Tool, approved: Mapping[str, str]) -> str:
+        if tool.builtin:
+            return ""
+        if tool.name not in approved:
             return "it has not been approved"
         try:
-            return "" if digest_of(folder) == approved[folder.name] else "it has changed since it was approved"
+            return (
+                ""
+                if digest_of(HostPath(tool.folder)) == approved[tool.name]
+                else "it has changed since it was approved"
+            )
         except (OSError, CommandError) as error:
             return str(error)
 

@@ -62,7 +62,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     )
     made.run("tools", "approve", "loud", "--yes")
     config = made.store / "ctxfs.toml"
-    config.write_text(config.read_text() + '\n[[rule]]\nprincipal = "agent:runner"\npath = "tools/**"\nverbs = "rx"\n')
+    rules = '\n[[rule]]\nprincipal = "agent:runner"\npath = "tools/**"\nverbs = "rx"\n'
+    rules += '\n[[rule]]\nprincipal = "agent:alice"\npath = "tools/final"\nverbs = "lrx"\neffect = "deny"\n'
+    config.write_text(config.read_text() + rules)
     yield made
     made.close()
 
@@ -200,6 +202,20 @@ def test_agents_run_what_is_harmless_and_nothing_else_unless_a_rule_says_so(live
             client.call("approve_tool", name="plain")
         finally:
             client.close()
+
+
+def test_a_tool_that_an_agent_may_not_see_is_not_there_for_it(live: Live) -> None:
+    at = live.at.parent / "mnt-alice" / "tools"
+    assert "final" not in os.listdir(at)
+    assert "final" not in (at / "index.md").read_text()
+    assert "echo" in (at / "index.md").read_text()
+    assert "final" in (live.at / "tools" / "index.md").read_text()
+    with pytest.raises(FileNotFoundError):
+        call(live, "final", "agent:alice")
+    told, failed = mcp_call(live, "ctx_exec", {"tool": "final"}, principal="agent:alice")
+    assert failed
+    assert "there is no tool 'final'" in told
+    assert "final," not in told.partition("Known:")[2]
 
 
 def test_an_agent_sees_its_own_calls_only(live: Live) -> None:
