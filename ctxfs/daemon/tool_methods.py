@@ -64,7 +64,13 @@ async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 def _record(app: App, offered: Offered) -> dict[str, Any]:
     refusal = offered.refusal or ("" if app.may_run(offered.tool) else "you may not run it")
-    return {**offered.tool.record, "builtin": offered.tool.builtin, "folder": offered.tool.folder, "refusal": refusal}
+    free = not app.restricted_reader()  # where it lies on the host is nobody else's to know
+    return {
+        **offered.tool.record,
+        "builtin": offered.tool.builtin,
+        "folder": offered.tool.folder if free else "",
+        "refusal": refusal,
+    }
 
 
 TOOL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
