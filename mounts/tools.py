@@ -8,11 +8,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ctxfs.exec.calls import FILES, RESULT, Calls
+from ctxfs.exec.calls import FILES, RESULT, STDERR, TEXT, Calls
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.definition import Tool
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
+from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.threads import blocking
@@ -45,6 +46,13 @@ class ToolsMount(Mount):
         if (await self.stat(path)).is_dir:
             raise path_error(errno.EISDIR, path)
         return await blocking(self._read, path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """What a tool has said is not to be trusted, and says where it is from."""
+        await self.stat(path)
+        if len(path.parts) != 4 or path.name not in (TEXT, STDERR):
+            return {}
+        return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": f"tools/{path.parts[0]}".encode()}
 
     def _stat(self, path: Path) -> Entry:
         match path.parts:

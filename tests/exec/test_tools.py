@@ -90,6 +90,8 @@ def test_a_tool_is_given_its_arguments_and_what_came_of_it_is_kept(live: Live) -
     assert json.loads((place / "args.json").read_text()) == {"word": "wörd"}
     assert (place / "result.md").read_text() == done["text"]
     assert json.loads((place / "result.json").read_text())["principal"] == "human:root"
+    assert os.getxattr(place / "result.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(place / "result.md", "user.ctx.source") == b"tools/plain"
     assert done["id"] in live.run("tools", "calls", "plain")
     said = live.run("history", "show", "--json")
     assert f'"call": "{done["id"]}"' in said or f'"call":"{done["id"]}"' in said
