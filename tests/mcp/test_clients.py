@@ -19,8 +19,10 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent, TextResourceContents
 
+from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
+from mcp_server.http import parse_address
 from mcp_server.server import opened
 from tests.live import Live, eventually
 
@@ -230,7 +232,7 @@ def test_a_hundred_sessions_at_once_get_each_their_own(era: Any, http: Http) -> 
 
     async def session(name: str) -> None:
         async with http.client(tokens[name], era) as client:
-            for other in tokens:
+            for other in (name, "bob" if name == "alice" else "alice"):
                 done = await client.call_tool("ctx_read", {"path": f"memory/{other}/mine.md"})
                 if done.is_error != (other != name) or (other == name and f"only {name}'s" not in words(done)):
                     wrong.append(f"{name} reads {other}: {words(done)}")
@@ -303,11 +305,17 @@ def test_a_unix_socket_is_for_its_owner_who_says_who_acts(served: Live, tmp_path
     assert not place.exists()
 
 
-@pytest.mark.parametrize("address", ["", "nowhere", "127.0.0.1:", "127.0.0.1:99999", "unix:/no/such/dir/s"])
-def test_an_address_that_is_none_is_refused(address: str, served: Live) -> None:
-    if address:
-        assert served.try_run("mcp", "--http", address).returncode == 2
-    assert served.try_run("mcp", "--http", "127.0.0.1:9", "--as", "agent:alice").returncode == 2
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:", "127.0.0.1:99999", "unix:/no/such/dir/s"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        parse_address(address)
+    assert refused.value.code == 2
+
+
+def test_over_tcp_nobody_says_who_acts_but_a_token(served: Live) -> None:
+    done = served.try_run("mcp", "--http", "127.0.0.1:9", "--as", "agent:alice")
+    assert done.returncode == 2
+    assert "ctxfs token issue agent:alice" in done.stderr
 
 
 def test_what_is_in_the_way_is_said_and_left_alone(served: Live, http: Http, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 _TABLE = "data"
 _ROWS = 100
 _SHOWN = 10
-_MOST_STEPS = 200_000_000
+_MOST_STEPS = 100_000_000
 _READS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
