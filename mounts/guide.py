@@ -10,7 +10,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, encode_name, printable
 
 _GUIDE, _INDEX = "AGENTS.md", "llms.txt"
-_MAX_SOURCES = 12
+_MAX_SOURCES = 5  # the whole stays under 600 tokens
 
 
 class GuideMount(Mount):
@@ -80,7 +80,7 @@ def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
     more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
     return f"""# How to use this tree
 
-Everything here is a file; ls, cat, grep and your editor work.
+Everything is a file: ls, cat, grep and your editor work.
 
 | place | what it is |
 |---|---|
@@ -90,28 +90,28 @@ Everything here is a file; ls, cat, grep and your editor work.
 | `pad/<task>/` | scratch space |
 | `search/<question>/` | a path that is a question |
 | `context/<task>/` | a context built to a token budget |
-| `history/<date>/<session>.jsonl` | what was said and done; add with `>>` |
+| `tools/index.md` | programs to call |
+| `history/<date>/<you>.jsonl` | what was said; add with `>>` |
 
 ## Ask
 - `ls 'search/how do we rotate keys'`: links to the files that answer, best first.
-- `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` for at most 2000 tokens.
-- `results.jsonl` beside it: path, lines, score, why; first, if anything could not be searched.
-- `ls 'knowledge/x/.search/<question>'`: the same, below one directory only.
-- Operators: `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `author:ada` `since:7d` `mode:words`. `%2F` stands for a slash.
+- `cat 'search/how do we rotate keys/context.md'`: the packed answer; `context@2000.md` within 2000 tokens.
+- `results.jsonl` there: paths, lines, scores, what could not be searched.
+- `knowledge/x/.search/<question>`: below one directory.
+- `"a phrase"` `+must` `-not` `kind:fact` `path:docs` `author:ada` `since:7d` `mode:words`; `%2F` stands for a slash.
 
 ## Go back
-Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/`, `cat …/prev`, restore with `cp`.
-`ls '.snapshots/1h-ago/memory'` is the whole tree then. In a shell: `ctxfs log|diff|undo|restore PATH`.
+Every write under `memory/` and `pad/` is a version: `ls <dir>/.versions/<file>/`, `cat …/prev`.
+`.snapshots/1h-ago/` is the whole tree then. In a shell: `ctxfs log|diff|undo|restore PATH`.
 
 ## Label
-`setfattr -n user.ctx.kind -v fact FILE` (or `ctxfs meta set FILE kind=fact`): kind, source, confidence (0 to 1), tags,
-description, expires_at, pinned. Ask by them: `kind:fact tag:deploy confidence:>0.8`.
+`setfattr -n user.ctx.kind -v fact FILE`; so source, confidence, tags, description, expires_at, pinned. Ask by them:
+`tag:deploy confidence:>0.8`.
 
 ## Build a context
-`mkdir context/my-task`, edit `request.toml` (query, budget, paths, pins), read `context.md`; `manifest.json` says
-what is in it and why. Each read of `stream` gives the next piece, of `delta.md` what changed in your window. Write your answer
-to `response.md`: `evaluation.json` checks each claim.
+`mkdir context/my-task`, edit `request.toml`, read `context.md`; `manifest.json` says why what is in it. `stream` gives
+the next piece, `delta.md` what changed in your window. Write your answer to `response.md`: `evaluation.json` checks it.
 
 ## Keep in mind
-Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/status` tells what is indexed.
+Search before you read whole files. Write memories as short Markdown files, one fact each. `.ctxfs/whoami` says who you are.
 """

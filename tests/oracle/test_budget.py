@@ -20,6 +20,7 @@ from ctxfs.context.select import Rules, select
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.index.formats import Unreadable, chunks_of
 from ctxfs.index.reading import kind_of
+from mounts.guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
 _SHARES = 4  # the rounds are dealt to so many tests
@@ -150,3 +151,10 @@ def test_the_budget_is_used_when_there_is_enough(pieces: list[Piece]) -> None:
         assert (
             open_tokenizer("bound").count(render(request.title, (), built.plan.chosen, request.format)) == built.tokens
         )
+
+
+def test_the_guide_of_a_tree_with_many_sources_is_under_600_tokens(oracles: Oracles) -> None:
+    guide = render_guide([(f"source-number-{number}", False) for number in range(30)])
+    counts = {name: count(guide) for name, count in oracles.items() if "deepseek" not in name}
+    assert len(counts) == 3
+    assert max(counts.values()) <= 600, counts

@@ -240,4 +240,6 @@ def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:
 
     guide = shell.read("AGENTS.md")
     assert "`handbook`" in guide
-    assert upper_bound(guide) <= 740  # the bound counts a quarter too much here; real tokenizers say under 600
+    assert (
+        upper_bound(guide) <= 690
+    )  # a fifth too much here: the tokenizers published for GPT and Claude 2 say under 600
