@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
 
@@ -245,9 +245,7 @@ class App:
 
     async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> Grepped:
         """Lines that match, in the order of paths. Reads only files that the index says may hold one."""
-        paths = await blocking(self.searcher.may_hold, matcher.needed, below)
-        if paths is None:
-            raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
+        paths = await self._may_hold(matcher.needed, below)
         places = places_of(paths, self.indexed_roots(), hidden=hidden)
         lines: list[Line] = []
         faults: list[str] = []
@@ -262,10 +260,13 @@ class App:
     async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
         """Paths of indexed files that a pattern such as `**/*.md` names, in order. EINVAL for one that cannot be meant."""
         matches = glob_matcher(pattern)
-        paths = await blocking(self.searcher.may_hold, (), below)
+        return list(itertools.islice(filter(matches, await self._may_hold((), below)), limit))
+
+    async def _may_hold(self, needed: Sequence[Collection[str]], below: Path) -> Sequence[str]:
+        paths = await blocking(self.searcher.may_hold, needed, below)
         if paths is None:
             raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
-        return list(itertools.islice(filter(matches, paths), limit))
+        return paths
 
     def _world(self, as_of: str) -> World:
         ports = self.tree, self.searcher, self.archive, self._has_past, self.past_since

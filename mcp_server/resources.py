@@ -2,11 +2,14 @@
 
 import base64
 import errno
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import trio
+from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
@@ -30,12 +33,12 @@ from mcp.types import (
 
 from ctxfs.model.path import ROOT, Path, printable
 from mcp_server.doors import Door
+from mcp_server.pages import page_of
 from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
 from mcp_server.table import text
 from mcp_server.tree import entries, read, stat
 from mcp_server.uris import TEMPLATE, mime_type_of, parsed, path_of, printable_uri, shown, uri_of
 
-_PAGE = 50
 _MOST_COMPLETED = 100
 _MOST_SUBSCRIPTIONS = 1024
 _NOTICED_SECONDS = 0.05
@@ -56,7 +59,10 @@ _NOT_THERE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.ENAMETOOLONG, err
 
 
 class News:
-    """What changed, for those who have asked to be told; one for each door."""
+    """What changed, for those who have asked to be told; one for each door.
+
+    Clients of the handshake's era subscribe to an address at a time, each session for itself, until it ends; later ones to a stream.
+    """
 
     def __init__(self, door: Door, nursery: trio.Nursery) -> None:
         self._door = door
@@ -64,29 +70,60 @@ class News:
         self._bus = InMemorySubscriptionBus()
         self._listen = ListenHandler(self._bus)
         self._watching = False
-        self._subscribed: dict[str, list[Any]] = {}
-        self._wanted: set[str] = set()
+        self._sessions: dict[Connection, dict[str, ServerSession]] = {}  # by the address as it was written
+        self._wanted: dict[str, Counter[str]] = {}  # address → as it was written → by how many
         self._waiting: set[str] = set()
 
-    async def subscribe(self, uri: str, session: Any) -> None:
-        """A client of the handshake's era wants to hear of a resource. MCPError if that is no address."""
-        self._wanted.add(uri_of(_place(uri)))
-        if sum(map(len, self._subscribed.values())) >= _MOST_SUBSCRIPTIONS:
-            raise MCPError(INTERNAL_ERROR, f"{_MOST_SUBSCRIPTIONS} subscriptions at most")
-        self._subscribed.setdefault(uri, []).append(session)
+    async def subscribe(self, uri: str, session: ServerSession) -> None:
+        """A session wants to hear of a resource. MCPError if that is no address, and for too many."""
+        uri_of(_place(uri))
+        connection = _connection_of(session)
+        if connection not in self._sessions:
+            connection.exit_stack.callback(self._forget, connection)
+        known = self._sessions.setdefault(connection, {})
+        if uri not in known:
+            if len(known) >= _MOST_SUBSCRIPTIONS:
+                raise MCPError(INVALID_PARAMS, f"{_MOST_SUBSCRIPTIONS} subscriptions at most")
+            self._want(uri)
+        known[uri] = session
         await self._watch()
 
-    def unsubscribe(self, uri: str) -> None:
-        """They have heard enough; of what was not subscribed to, nothing happens."""
-        self._subscribed.pop(uri, None)
+    def unsubscribe(self, uri: str, session: ServerSession) -> None:
+        """It has heard enough; of what it was not subscribed to, nothing happens."""
+        if self._sessions.get(_connection_of(session), {}).pop(uri, None) is not None:
+            self._want_no_more(uri)
 
     async def listen(
         self, context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """Serve a stream of news until its reader goes."""
-        self._wanted.update(params.notifications.resource_subscriptions or ())
-        await self._watch()
-        return await self._listen(context, params)
+        wanted = [uri for uri in set(params.notifications.resource_subscriptions or ()) if _is_address(uri)]
+        for uri in wanted:
+            self._want(uri)
+        try:
+            await self._watch()
+            return await self._listen(context, params)
+        finally:
+            for uri in wanted:
+                self._want_no_more(uri)
+
+    @property
+    def wanted(self) -> Collection[str]:
+        """The addresses that somebody wants to hear of."""
+        return self._wanted.keys()
+
+    def _want(self, uri: str) -> None:
+        self._wanted.setdefault(uri_of(path_of(uri)), Counter())[uri] += 1
+
+    def _want_no_more(self, uri: str) -> None:
+        place = uri_of(path_of(uri))
+        self._wanted[place] -= Counter((uri,))
+        if not self._wanted[place]:
+            del self._wanted[place]
+
+    def _forget(self, connection: Connection) -> None:
+        for uri in self._sessions.pop(connection, ()):
+            self._want_no_more(uri)
 
     async def _watch(self) -> None:
         if not self._watching:
@@ -95,7 +132,7 @@ class News:
 
     def _changed(self, places: Sequence[Path]) -> None:
         changed = {uri_of(at) for place in places for at in (place, place.parent)}
-        fresh = changed & {uri.rstrip("/") for uri in self._wanted} - self._waiting
+        fresh = changed & self._wanted.keys() - self._waiting
         if fresh:
             self._waiting |= fresh
             self._nursery.start_soon(self._tell, sorted(fresh))
@@ -110,9 +147,11 @@ class News:
             except OSError as error:
                 if error.errno != errno.ENOENT or not await self._was_theirs(path_of(uri)):
                     continue
-            await self._bus.publish(ResourceUpdated(uri=uri))
-            for session in list(self._subscribed.get(uri, ())):
-                await session.send_resource_updated(uri)
+            for written in list(self._wanted.get(uri, ())):
+                await self._bus.publish(ResourceUpdated(uri=written))
+                for known in list(self._sessions.values()):
+                    if written in known:
+                        await known[written].send_resource_updated(written)
 
     async def _was_theirs(self, path: Path) -> bool:
         """What was deleted is news for whoever may see the directory that it was in."""
@@ -121,6 +160,19 @@ class News:
         except OSError:
             return False
         return True
+
+
+def _connection_of(session: ServerSession) -> Connection:
+    """What lasts of a session: the SDK makes a `ServerSession` a request, and names its connection nowhere in public."""
+    return session._connection
+
+
+def _is_address(uri: str) -> bool:
+    try:
+        path_of(uri)
+    except OSError:
+        return False
+    return True
 
 
 def _place(uri: str) -> Path:
@@ -132,12 +184,7 @@ def _place(uri: str) -> Path:
 
 async def list_resources(door: Door, cursor: str | None, more: Sequence[Resource] = ()) -> ListResourcesResult:
     """The entries to begin with, then the files of the root of each source; in pages."""
-    start = int(cursor) if cursor and cursor.isdecimal() else 0
-    if cursor and not cursor.isdecimal():
-        raise MCPError(INVALID_PARAMS, "the cursor is not one that was given")
-    known = [*more, *await _known(door)]
-    page = known[start : start + _PAGE]
-    following = str(start + _PAGE) if len(known) > start + _PAGE else None
+    page, following = page_of([*more, *await _known(door)], cursor)
     return ListResourcesResult(resources=page, next_cursor=following)
 
 
@@ -225,7 +272,9 @@ async def subscribe(news: News, context: ServerRequestContext[Any, Any], params:
     return EmptyResult()
 
 
-async def unsubscribe(news: News, params: UnsubscribeRequestParams) -> EmptyResult:
+async def unsubscribe(
+    news: News, context: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
+) -> EmptyResult:
     """`resources/unsubscribe` of the handshake's era."""
-    news.unsubscribe(str(params.uri))
+    news.unsubscribe(str(params.uri), context.session)
     return EmptyResult()

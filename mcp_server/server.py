@@ -168,7 +168,7 @@ class TreeServer:
 
     async def _unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> Any:
         _, news = await self._doors.of(context)
-        return await resources.unsubscribe(news, params)
+        return await resources.unsubscribe(news, context, params)
 
     async def _listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         _, news = await self._doors.of(context)
@@ -192,7 +192,7 @@ class TreeServer:
         return resources.completed([])
 
 
-class _OneDoor:
+class OneDoor:
     """Everybody who comes this way is the same."""
 
     def __init__(self, door: Door, news: News) -> None:
@@ -212,7 +212,7 @@ async def opened(
         door = Door(layout, nursery, principal=principal, token=token)
         await door.join()
         try:
-            yield TreeServer(_OneDoor(door, News(door, nursery)), more).made()
+            yield TreeServer(OneDoor(door, News(door, nursery)), more).made()
         finally:
             with trio.CancelScope(shield=True):
                 await door.close()

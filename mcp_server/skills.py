@@ -12,6 +12,7 @@ from mcp.types import INVALID_PARAMS, PaginatedRequestParams, RequestParams, Res
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from mcp_server.doors import Door
+from mcp_server.pages import page_of
 from mcp_server.tree import entries, stat
 from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_uri, shown, uri_of
 
@@ -20,7 +21,6 @@ SETTINGS: Mapping[str, Any] = {"directoryRead": True}
 SKILL_SCHEME = "skill://"
 _MANIFEST = "SKILL.md"
 _DIRECTORY = "inode/directory"
-_PAGE = 50
 _CACHING = {"ttlMs": 0, "cacheScope": "private"}  # what is listed is for whoever asks, and may be another thing at once
 
 
@@ -46,16 +46,14 @@ def skill_path(uri: str) -> Path:
 
 async def list_skills(door: Door, params: PaginatedRequestParams | None) -> dict[str, Any]:
     """`skills/list`: name, description and files of each, in pages."""
-    known = await _known(door)
-    start = _start(params.cursor if params else None)
+    page, following = page_of(await _known(door), params.cursor if params else None)
     found = []
-    for skill in known[start : start + _PAGE]:
+    for skill in page:
         try:
             found.append(_entry(await door.call("skill", path=skill["path"])))
         except OSError:
             continue  # it went, or grew too large, a moment ago
-    more = {"nextCursor": str(start + _PAGE)} if len(known) > start + _PAGE else {}
-    return {"skills": found, **more, **_CACHING}
+    return {"skills": found, **_next(following), **_CACHING}
 
 
 async def get_skill(door: Door, params: OneParams) -> dict[str, Any]:
@@ -87,9 +85,8 @@ async def read_directory(door: Door, params: OneParams) -> dict[str, Any]:
         }
         for each in await entries(door, place)
     ]
-    start = _start(params.cursor)
-    more = {"nextCursor": str(start + _PAGE)} if len(known) > start + _PAGE else {}
-    return {"resources": known[start : start + _PAGE], **more, **_CACHING}
+    page, following = page_of(known, params.cursor)
+    return {"resources": page, **_next(following), **_CACHING}
 
 
 async def skill_resources(door: Door) -> list[Resource]:
@@ -141,7 +138,5 @@ def _entry(skill: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _start(cursor: str | None) -> int:
-    if cursor and not cursor.isdecimal():
-        raise MCPError(INVALID_PARAMS, "the cursor is not one that was given")
-    return int(cursor or 0)
+def _next(cursor: str | None) -> dict[str, str]:
+    return {"nextCursor": cursor} if cursor else {}

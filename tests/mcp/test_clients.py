@@ -22,8 +22,10 @@ from mcp.types import TextContent, TextResourceContents
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
+from mcp_server.doors import Door
 from mcp_server.http import parse_address
-from mcp_server.server import opened
+from mcp_server.resources import News
+from mcp_server.server import OneDoor, TreeServer, opened
 from tests.live import Live, eventually
 
 ERAS = ("legacy", "2026-07-28")
@@ -158,11 +160,13 @@ class Http:
         return self.live.run("token", "issue", principal, *options).strip()
 
     @contextlib.asynccontextmanager
-    async def client(self, token: str = "", mode: Any = "auto", **transport: Any) -> AsyncIterator[McpClient]:
+    async def client(
+        self, token: str = "", mode: Any = "auto", take: Any = None, **transport: Any
+    ) -> AsyncIterator[McpClient]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with (
             httpx2.AsyncClient(headers=headers, timeout=30, **transport) as http,
-            McpClient(streamable_http_client(self.url, http_client=http), mode=mode) as client,
+            McpClient(streamable_http_client(self.url, http_client=http), mode=mode, message_handler=take) as client,
         ):
             yield client
 
@@ -261,6 +265,71 @@ def test_a_session_is_of_the_token_that_began_it(http: Http) -> None:
         http.url, json=listing, headers={**PLAIN, "Authorization": f"Bearer {bob}", "Mcp-Session-Id": session}
     )
     assert taken.status_code == 404
+
+
+@pytest.mark.fuse
+@pytest.mark.filterwarnings("ignore:resources/subscribe is removed", "ignore:resources/unsubscribe is removed")
+def test_a_session_that_has_heard_enough_silences_no_other_of_the_same_token(http: Http) -> None:
+    token, path = http.token("agent:alice"), http.live.at / "memory" / "shared" / "told.md"
+    path.write_text("before\n")
+    uri = "ctx:///memory/shared/told.md"
+
+    async def follow() -> tuple[list[str], list[str]]:
+        heard: tuple[list[str], list[str]] = ([], [])
+        events = anyio.Event(), anyio.Event()
+
+        def listener(number: int) -> Any:
+            async def take(message: Any) -> None:
+                if "resources/updated" in str(getattr(message, "method", "")):
+                    heard[number].append(str(message.params.uri))
+                    events[number].set()
+
+            return take
+
+        async with (
+            http.client(token, "legacy", listener(0)) as leaving,
+            http.client(token, "legacy", listener(1)) as staying,
+        ):
+            for client in (leaving, staying, staying):
+                await client.subscribe_resource(uri)
+            await leaving.unsubscribe_resource(uri)
+            await anyio.to_thread.run_sync(path.write_text, "after\n")
+            with anyio.fail_after(20):
+                await events[1].wait()
+            await staying.call_tool("ctx_list", {})  # what was sent before it has arrived
+        return heard
+
+    silent, told = anyio.run(follow, backend="asyncio")
+    assert (silent, told) == ([], [uri])
+
+
+@pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
+def test_sessions_that_are_over_leave_room_for_new_subscriptions(served: Live) -> None:
+    async def use() -> int:
+        async with trio.open_nursery() as nursery:
+            door = Door(Layout(served.store), nursery)
+            await door.join()
+            news = News(door, nursery)
+            for _ in range(3):
+                async with McpClient(TreeServer(OneDoor(door, news)).made(), mode="legacy") as client:
+                    for number in range(1024):
+                        await client.subscribe_resource(f"ctx:///memory/shared/{number}.md")
+                    with pytest.raises(Exception, match="1024 subscriptions at most"):
+                        await client.subscribe_resource("ctx:///memory/shared/one-more.md")
+            await door.close()
+            return len(news.wanted)
+
+    assert anyio.run(use, backend="trio") == 0
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "9" * 5000, "1e3", "²"])
+def test_a_cursor_that_was_not_given_is_refused(cursor: str, served: Live) -> None:
+    async def use() -> None:
+        async with opened(Layout(served.store)) as server, McpClient(server) as client:
+            with pytest.raises(Exception, match="the cursor is not one that was given"):
+                await client.list_resources(cursor=cursor)
+
+    anyio.run(use, backend="trio")
 
 
 def test_two_hundred_requests_four_at_a_time_all_succeed(http: Http) -> None:
