@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CTXFS := $(BIN)/ctxfs --store .ctxfs
 MOUNT := context
 APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
-APT_TEST := ripgrep vim attr
+APT_TEST := ripgrep vim attr bubblewrap
 CRASH_ROUNDS ?= 200
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import json
 import logging
 import os
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
+from typing import Any
 
 import tools
 from ctxfs import __version__
@@ -23,9 +25,13 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
-from ctxfs.exec.calls import Calls
-from ctxfs.exec.catalog import ToolCatalog
+from ctxfs.exec.approvals import Approvals
+from ctxfs.exec.calls import Asked, Calls
+from ctxfs.exec.catalog import Shelf, ToolCatalog
 from ctxfs.exec.definition import Tool
+from ctxfs.exec.folders import FolderShelf
+from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.exec.process import Walls, run_tool
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
@@ -37,7 +43,7 @@ from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
-from ctxfs.model.errors import path_error
+from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -93,8 +99,8 @@ class App:
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
-        builtin = HostPath(tools.__file__).parent
-        self.calls = Calls(ToolCatalog(builtin, layout.tools, layout.approvals), layout.calls, self.may_run)
+        self._tools = _Tools(self)
+        self.calls = Calls(self._tools.catalog, layout.calls, self._tools)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
             self.ask,
@@ -222,12 +228,12 @@ class App:
 
     def may_run(self, tool: Tool) -> bool:
         """True if whoever acts may run a tool: one that changes nothing and reaches nowhere if they may read it, others with `exec`."""
-        at = Path(("tools", tool.name))
+        at = tool_path(tool.name)
         wanted = Verb.READ if tool.is_harmless else Verb.EXEC
         return self.policy.may(acting_principal(), wanted, at)
 
     def _sees_tool(self, name: str) -> bool:
-        return self.policy.rights(acting_principal(), Path(("tools", name))).exists
+        return self.policy.rights(acting_principal(), tool_path(name)).exists
 
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
@@ -449,6 +455,55 @@ class App:
         return ControlMount(files, {"policy.toml": take_rules})
 
 
+class _Tools:
+    """What calls need of the rest, and who brings tools."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.approvals = Approvals(app.layout.approvals)
+        self._builtin = FolderShelf(HostPath(tools.__file__).parent, self._approved, builtin=True)
+        self._own = FolderShelf(app.layout.tools, self._approved)
+        self._of_sources: dict[str, FolderShelf] = {}
+        self.catalog = ToolCatalog(self._shelves, self.approvals)
+
+    def may_run(self, tool: Tool) -> bool:
+        return self._app.may_run(tool)
+
+    async def run(
+        self, tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, asked: Asked
+    ) -> Outcome:
+        return await run_tool(tool, arguments, files, progress, self._walls(asked.principal))
+
+    async def ask_person(self, tool: Tool, asked: Asked) -> None:
+        shown = json.dumps(asked.arguments, ensure_ascii=False)
+        question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
+        about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
+        said = await self._app.curator.permission(question, about)
+        if said == "reject":
+            raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
+        if said != "accept":
+            raise not_permitted(
+                f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{said}"
+            )
+
+    def _walls(self, principal: str) -> Walls:
+        """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
+        mounted = [(str(each["at"]), str(each["principal"])) for each in self._app.mountpoints()]
+        own = next((at for at, who in mounted if who == principal), "")
+        return Walls([os.path.realpath(self._app.layout.root), *(at for at, _ in mounted if at != own)], own)
+
+    def _approved(self, name: str) -> Mapping[str, Any] | None:
+        known = self.approvals.all().get(name)
+        return known.definition if known is not None else None
+
+    def _shelves(self) -> Sequence[Shelf]:
+        allowed = [source.path for source in self._app.settings.sources if source.tools]
+        for path in allowed:
+            if path not in self._of_sources:
+                self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
+        return [self._builtin, self._own, *(self._of_sources[path] for path in allowed)]
+
+
 class _Book:
     """The tree, written to by ctxfs itself: what it keeps and asks is versioned like everything else."""
 
@@ -481,6 +536,11 @@ def embedder_of(settings: Settings) -> EmbedderSpec | None:
     if endpoint.url:
         return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
     return EmbedderSpec(folder=str(HostPath(named).expanduser() if named else default_model_folder()))
+
+
+def tool_path(name: str) -> Path:
+    """Where a tool is in the tree."""
+    return Path(("tools", *name.split("/")))
 
 
 def is_versioned(path: Path) -> bool:

@@ -25,11 +25,12 @@ _FORM: dict[str, Any] = {
 
 async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
     name, given = arguments["tool"], arguments.get("arguments", {})
-    known = {tool["name"]: tool for tool in (await call.door.call("tools"))["tools"]}
-    if name not in known:
-        return failure(f"there is no tool '{name}'. Known: {', '.join(known) or 'none'}; tools/index.md says what for.")
+    try:
+        tool = await call.door.call("tool", name=name)
+    except FileNotFoundError:
+        return failure(f"there is no tool '{name}': read tools/index.md, which has a line for each.")
     confirmed: bool | InputRequiredResult = True
-    if known[name]["annotations"]["destructiveHint"] and not known[name]["refusal"]:
+    if tool["annotations"]["destructiveHint"] and not tool["refusal"]:
         confirmed = await _confirmed(call, name, given)
         if isinstance(confirmed, InputRequiredResult):
             return confirmed

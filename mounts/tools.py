@@ -1,14 +1,20 @@
-"""tools/<tool>/: what a tool is for (README.md, tool.json), and what came of calling it (calls/<id>/); tools/index.md: a line a tool.
+"""tools/<tool>/: what a tool is for (README.md, tool.json), the two ways to call it (run, call), and what came of it (calls/<id>/).
 
-Looking runs nothing. Whoever may not see everything sees their own calls.
+tools/index.md has a line a tool. A server's tools are in a directory of its own, tools/<server>/{status,instructions.md,index.md,
+<tool>/…}, and its prompts in tools/<server>/prompts/. Looking runs nothing. Whoever may not see everything sees their own calls.
 """
 
 import errno
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.exec.calls import FILES, RESULT, STDERR, TEXT, Calls
+from ctxfs.exec.calls import ARGS, RESULT, Calls
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.definition import Tool
 from ctxfs.model.entry import Entry, directory, snapshot
@@ -18,27 +24,54 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.threads import blocking
 
-_INDEX, _README, _DEFINITION, _CALLS = "index.md", "README.md", "tool.json", "calls"
+_INDEX, _README, _DEFINITION, _RUN, _CALL, _CALLS = "index.md", "README.md", "tool.json", "run", "call", "calls"
+_FILES = (_README, _CALL, _DEFINITION, _RUN)
+_RENDER, _PROMPTS = "render", "prompts"
+_STATUS, _INSTRUCTIONS = "status", "instructions.md"
+_SCRIPT = HostPath(__file__).parent.parent / "ctxfs" / "exec" / "run_script.py"
+_LONGEST_LINE = 80
+_HOW = b"""Write the arguments here as JSON, then read the answer on the same handle. In a shell:
+  exec 3<>call; echo '{}' >&3; cat <&3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An MCP server: how it is (a line), and what it says of how to use it."""
+
+    status: str
+    instructions: str = ""
+
+
+def _no_groups() -> Mapping[str, Group]:
+    return {}
 
 
 class ToolsMount(Mount):
-    """A directory a tool. `restricted`: who acts, if they may not see everything, else an empty text; `sees`: a tool of this name."""
+    """A directory a tool, or a server. `restricted`: who acts, if they may not see everything, else an empty text; `sees`: a tool of
+    this name.
+    """
 
     sealed = True
 
     def __init__(
-        self, calls: Calls, restricted: Callable[[], str], sees: Callable[[str], bool] = lambda _: True
+        self,
+        calls: Calls,
+        restricted: Callable[[], str],
+        sees: Callable[[str], bool] = lambda _: True,
+        groups: Callable[[], Mapping[str, Group]] = _no_groups,
     ) -> None:
         self._calls = calls
         self._sees = sees
         self._restricted = restricted
+        self._groups = groups
 
     async def stat(self, path: Path) -> Entry:
         """Sizes are those of a read."""
         return await blocking(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """index.md and the tools; what a tool has; its calls; what is kept of one."""
+        """index.md, the tools and the servers; what a tool has; its calls; what is kept of one."""
         return await blocking(self._list, path)
 
     async def read(self, path: Path) -> bytes:
@@ -48,100 +81,205 @@ class ToolsMount(Mount):
         return await blocking(self._read, path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """What a tool has said is not to be trusted, and says where it is from."""
+        """What a tool or a server has said is not to be trusted, and says where it is from."""
         await self.stat(path)
-        if len(path.parts) != 4 or path.name not in (TEXT, STDERR):
+        tool, rest = self._placed(path)
+        said = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
+        if not said and not (
+            path.parts and path.parts[0] in self._groups() and path.name not in (_STATUS, _RUN, _CALL)
+        ):
             return {}
-        return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": f"tools/{path.parts[0]}".encode()}
+        source = f"tools/{tool.name if tool else path.parts[0]}"
+        return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": source.encode("utf-8", "replace")}
+
+    # what a path is
+
+    def _placed(self, path: Path) -> tuple[Tool | None, tuple[str, ...]]:
+        """(the tool that a path is in, the rest of the path); None for what is in none."""
+        tools = self._calls.catalog.tools()[0]
+        for depth in range(1, min(len(path.parts), 3) + 1):
+            tool = tools.get("/".join(path.parts[:depth]))
+            if tool is not None:
+                return tool, path.parts[depth:]
+        return None, path.parts
 
     def _stat(self, path: Path) -> Entry:
-        match path.parts:
+        tool, rest = self._placed(path)
+        if tool is None:
+            if not path.parts or self._is_group(path.parts):
+                return directory(path.name)
+            return snapshot(path.name, self._read_outside(path.parts, path))
+        match rest:
             case ():
-                return directory("")
-            case (name,) if name != _INDEX:
-                self._check(name)
-                return directory(name)
-            case (name, each) if each == _CALLS:
-                self._check(name)
+                return directory(path.name)
+            case (each,) if each == _CALLS and not tool.is_prompt:
                 return directory(each)
-            case (name, calls, number) if calls == _CALLS:
-                self._check(name)
-                if number not in self._numbers(name):
-                    raise not_found(path)
+            case (calls, number) if calls == _CALLS and number in self._numbers(tool):
                 return directory(number)
+            case (each,) if each == _CALL:
+                offered = self._calls.catalog.find(tool.name)
+                may = self._calls.may_call(tool, offered.refusal)
+                return Entry(each, "file", size=len(_HOW), mode=0o666 if may else 0o444, answers=True)
+            case (each,) if each == _program(tool):
+                return snapshot(each, _script(), mode=0o555)
             case _:
-                return snapshot(path.name, self._read(path))
+                return snapshot(path.name, self._read_tool(tool, rest, path))
 
     def _list(self, path: Path) -> Sequence[Entry]:
-        match path.parts:
+        tool, rest = self._placed(path)
+        if tool is None:
+            return self._list_outside(path)
+        match rest:
             case ():
-                names = self._calls.catalog.tools()[0]
-                return [self._stat(ROOT / _INDEX), *(directory(name) for name in names)]
-            case (name,) if name != _INDEX:
-                self._stat(path)
-                return [self._stat(path / each) for each in (_README, _CALLS, _DEFINITION)]
-            case (name, calls) if calls == _CALLS:
-                self._stat(path)
-                return [directory(number) for number in self._numbers(name)]
-            case (_, calls, _) if calls == _CALLS:
-                self._stat(path)
-                return [self._stat(path / each) for each in FILES]
+                names = [_program(tool) if each == _RUN else each for each in _FILES]
+                calls = [] if tool.is_prompt else [directory(_CALLS)]
+                return [*calls, *(self._stat(path / each) for each in names)]
+            case (calls,) if calls == _CALLS and not tool.is_prompt:
+                return [directory(number) for number in self._numbers(tool)]
+            case (calls, number) if calls == _CALLS and number in self._numbers(tool):
+                return [self._stat(path / each) for each in self._calls.files(tool.name, number)]
             case _:
                 self._stat(path)
                 raise path_error(errno.ENOTDIR, path)
 
     def _read(self, path: Path) -> bytes:
-        match path.parts:
+        tool, rest = self._placed(path)
+        return self._read_outside(path.parts, path) if tool is None else self._read_tool(tool, rest, path)
+
+    # outside of tools
+
+    def _is_group(self, parts: tuple[str, ...]) -> bool:
+        known = self._groups()
+        return parts[0] in known and (len(parts) == 1 or (parts[1:] == (_PROMPTS,) and bool(self._below(parts))))
+
+    def _below(self, parts: Sequence[str]) -> Sequence[str]:
+        """Names of tools directly in a directory."""
+        start = "".join(f"{part}/" for part in parts)
+        tools = self._calls.catalog.tools()[0]
+        found = (name[len(start) :] for name in tools if name.startswith(start))
+        return [name for name in found if "/" not in name]
+
+    def _list_outside(self, path: Path) -> Sequence[Entry]:
+        groups = self._groups()
+        if not path.parts:
+            entries = [self._stat(ROOT / _INDEX), *(directory(name) for name in (*self._below(()), *groups))]
+            return sorted(entries, key=lambda entry: entry.name)
+        if not self._is_group(path.parts):
+            self._stat(path)
+            raise path_error(errno.ENOTDIR, path)
+        entries = [directory(name) for name in self._below(path.parts)]
+        if len(path.parts) == 1:
+            files = [_INDEX, _STATUS, *([_INSTRUCTIONS] if groups[path.name].instructions else [])]
+            entries += [self._stat(path / name) for name in files]
+            if self._below((*path.parts, _PROMPTS)):
+                entries.append(directory(_PROMPTS))
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def _read_outside(self, parts: tuple[str, ...], path: Path) -> bytes:
+        groups = self._groups()
+        match parts:
             case (each,) if each == _INDEX:
-                seen = [tool for name, tool in self._calls.catalog.tools()[0].items() if self._sees(name)]
-                return _index(seen).encode("utf-8", "replace")
-            case (name, each) if each == _README:
-                return _readme(self._calls.catalog.find(name)).encode("utf-8", "replace")
-            case (name, each) if each == _DEFINITION:
-                return _json(self._calls.catalog.find(name).tool.record)
-            case (name, calls, number, each) if calls == _CALLS and number in self._numbers(name):
-                return self._calls.read(name, number, each)
+                return self._index(groups).encode("utf-8", "replace")
+            case (name, each) if name in groups and each == _INDEX:
+                seen = [tool for tool in self._tools() if tool.server == name and self._sees(tool.name)]
+                return _server_index(name, seen).encode("utf-8", "replace")
+            case (name, each) if name in groups and each == _STATUS:
+                return f"{groups[name].status}\n".encode("utf-8", "replace")
+            case (name, each) if name in groups and each == _INSTRUCTIONS and groups[name].instructions:
+                return f"{groups[name].instructions.rstrip()}\n".encode("utf-8", "replace")
             case _:
                 raise not_found(path)
 
-    def _check(self, name: str) -> None:
-        """ENOENT for no tool."""
-        if name not in self._calls.catalog.tools()[0]:
-            raise not_found(f"tools/{name}")
+    def _tools(self) -> Iterable[Tool]:
+        return self._calls.catalog.tools()[0].values()
 
-    def _numbers(self, tool: str) -> Sequence[str]:
-        kept, who = self._calls.kept(tool), self._restricted()
-        return [number for number in kept if not who or self._whose(tool, number) == who]
+    def _index(self, groups: Mapping[str, Group]) -> str:
+        seen = [tool for tool in self._tools() if self._sees(tool.name)]
+        lines = [f"- {tool.name}: {tool.description}" for tool in seen if not tool.server]
+        for name in groups:
+            count = sum(tool.server == name and not tool.is_prompt for tool in seen)
+            if self._sees(name):
+                lines.append(f"- {name}/: a server with {count} tools ({groups[name].status}): tools/{name}/index.md")
+        head = ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", ""]
+        return "\n".join([*head, *(lines or ["None."]), ""])
 
-    def _whose(self, tool: str, number: str) -> str:
-        try:
-            return str(json.loads(self._calls.read(tool, number, RESULT))["principal"])
-        except (OSError, ValueError, KeyError):
-            return ""
+    # of a tool
+
+    def _read_tool(self, tool: Tool, rest: tuple[str, ...], path: Path) -> bytes:
+        match rest:
+            case (each,) if each == _README:
+                offered = self._calls.catalog.find(tool.name)
+                return _readme(offered).encode("utf-8", "replace")
+            case (each,) if each == _DEFINITION:
+                return _json(tool.record)
+            case (each,) if each == _program(tool):
+                return _script()
+            case (each,) if each == _CALL:
+                return _HOW
+            case (calls, number, each) if calls == _CALLS and number in self._numbers(tool):
+                return self._calls.read(tool.name, number, each)
+            case _:
+                raise not_found(path)
+
+    def _numbers(self, tool: Tool) -> Sequence[str]:
+        return [] if tool.is_prompt else self._calls.kept(tool.name, self._restricted())
 
 
-def _index(tools: Iterable[Tool]) -> str:
-    lines = [f"- {tool.name}: {tool.description}" for tool in tools]
-    return "\n".join(
-        ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", "", *(lines or ["None."]), ""]
-    )
+def _program(tool: Tool) -> str:
+    return _RENDER if tool.is_prompt else _RUN
+
+
+@cache
+def _script() -> bytes:
+    """`run`: the same for every tool; it finds out which by where it lies."""
+    interpreter = sys.executable
+    if len(os.fsencode(interpreter)) > 100 or " " in interpreter:
+        interpreter = "/usr/bin/env python3"
+        return f"#!{interpreter}\n".encode() + _SCRIPT.read_bytes()
+    return f"#!{interpreter} -IS\n".encode() + _SCRIPT.read_bytes()
+
+
+def _server_index(name: str, tools: Sequence[Tool]) -> str:
+    lines = [f"- {_short(tool)}" for tool in tools if not tool.is_prompt]
+    prompts = [f"- prompts/{_short(tool)}" for tool in tools if tool.is_prompt]
+    head = [f"# {name}", "", f"Read `tools/{name}/<tool>/README.md` before you use one.", ""]
+    return "\n".join([*head, *(lines or ["No tools."]), *(["", *prompts] if prompts else []), ""])
+
+
+def _short(tool: Tool) -> str:
+    """`name: what for`, cut at a word: a server's words may be many."""
+    words = " ".join(tool.description.split())
+    sentence = words.partition(". ")[0]
+    if len(sentence) > _LONGEST_LINE:
+        sentence = sentence[:_LONGEST_LINE].rsplit(" ", 1)[0] + " …"
+    return f"{tool.name.rsplit('/', 1)[-1]}: {sentence}"
 
 
 def _readme(offered: Offered) -> str:
     tool = offered.tool
     required = set(tool.schema.get("required", ()))
+    properties = tool.schema.get("properties", {})
     arguments = [
-        f"| `{name}` | {_kind(schema)}{'' if name in required else ', optional'} | {schema.get('description', '')} |"
-        for name, schema in tool.schema["properties"].items()
+        f"| `{name}` | {_kind(schema)}{'' if name in required else ', optional'} | {_cell(schema)} |"
+        for name, schema in properties.items()
     ]
+    what = tool.description.rstrip(".")
     does = "changes nothing" if tool.read_only else "cannot be taken back" if tool.destructive else "changes something"
-    lines = [f"# {tool.name}", "", f"{tool.description}. What it does {does}."]
+    lines = [f"# {tool.name}", "", f"{what}." + ("" if tool.is_prompt else f" What it does {does}.")]
     lines += ["", "| argument | | |", "|---|---|---|", *arguments] if arguments else ["", "It takes no arguments."]
-    lines += ["", f"In a shell: `ctxfs tools run {tool.name} --json '{{…}}'`; over MCP: `ctx_exec`."]
+    lines += ["", f"In a shell: `tools/{tool.name}/{_program(tool)} --help`, here in the tree"]
+    lines[-1] += "." if tool.is_prompt else f"; `ctxfs tools run {tool.name} --json '{{…}}'`; over MCP: `ctx_exec`."
     return "\n".join([*lines, *(["", f"It does not run: {offered.refusal}."] if offered.refusal else []), ""])
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
+def _cell(schema: object) -> str:
+    said = str(schema.get("description", "")) if isinstance(schema, dict) else ""
+    return " ".join(said.replace("|", "\\|").split())
+
+
+def _kind(schema: object) -> str:
+    if not isinstance(schema, dict):
+        return "anything"
     if schema.get("x-ctx"):
         return "a path of the tree"
     if "enum" in schema:
@@ -149,5 +287,5 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return str(schema.get("type", "anything"))
 
 
-def _json(value: object) -> bytes:
+def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")

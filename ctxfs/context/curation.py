@@ -9,6 +9,7 @@ human/review/<id>/claim.md      what was said, and in which task
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Decision = Literal["accept", "reject", "edit"]
 
+_ABOUT, _OUTCOME = "about.json", "outcome.json"
 REVIEWS = Path(("human", "review"))
 FACTS = Path(("memory", "shared", "fact"))
 _LEAST_KEPT = 0.75
@@ -133,14 +135,41 @@ class Curator:
             MakeDir(folder),
             Put(folder / "claim.md", f"{each.claim.text}\n".encode("utf-8", "replace")),
             Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace")),
-            Put(
-                folder / "about.json",
-                (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"),
-            ),
+            Put(folder / _ABOUT, _json(about)),
             Put(folder / "verdict", b""),
         ]
         await self._book.apply(changes, f"doubt about context/{task}")
         return name
+
+    async def permission(self, question: str, about: Mapping[str, object]) -> str:
+        """Whether people let something be done once: `accept` the first time after they did, `reject`, or the id of the review that
+        waits. `about` is kept beside the question and tells one from another; it has a `kind`.
+        """
+        said = json.dumps(about, sort_keys=True, ensure_ascii=False)
+        for turn in itertools.count():
+            name = claim_id(f"{said} {turn}")
+            folder = REVIEWS / name
+            if not await self._exists(folder / _ABOUT):
+                record = {"task": "", "suggested": "reject", **about}
+                changes: list[Change] = [
+                    MakeDir(REVIEWS),
+                    MakeDir(folder),
+                    Put(folder / "claim.md", f"{question}\n".encode("utf-8", "replace")),
+                    Put(folder / _ABOUT, _json(record)),
+                    Put(folder / "verdict", b""),
+                ]
+                await self._book.apply(changes, f"asked: {question[:80]}")
+                return name
+            if not await self._exists(folder / _OUTCOME):
+                return name
+            outcome = json.loads(await self._book.read(folder / _OUTCOME))
+            if outcome["decision"] == "reject":
+                return "reject"
+            if not outcome.get("used"):
+                outcome["used"] = datetime.now(UTC).isoformat(timespec="seconds")
+                await self._book.apply([Put(folder / _OUTCOME, _json(outcome))], f"done as allowed: review {name}")
+                return "accept"
+        raise AssertionError("counting does not end")
 
     async def decide(self, name: str, verdict: bytes, principal: str) -> None:
         """Carry out what a person wrote into `verdict`. EINVAL if it is none, EPERM for agents and for what is decided."""
@@ -148,12 +177,12 @@ class Curator:
         folder = REVIEWS / name
         if not principal.startswith("human:"):
             raise not_permitted(folder / "verdict", "only people decide")
-        if await self._exists(folder / "outcome.json"):
+        if await self._exists(folder / _OUTCOME):
             raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
-        about = json.loads(await self._book.read(folder / "about.json"))
+        about = json.loads(await self._book.read(folder / _ABOUT))
         claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
         kept = ""
-        if decision != "reject":
+        if decision != "reject" and "kind" not in about:
             wording = text if decision == "edit" else claim
             kept = await self._keep(wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"]))
         outcome = {
@@ -164,10 +193,9 @@ class Curator:
             "override": (decision == "reject") != (about["suggested"] == "reject"),
             "kept": kept,
         }
-        data = (json.dumps(outcome, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
         written = f"{decision} {text}".strip() + "\n"
         await self._book.apply(
-            [Put(folder / "verdict", written.encode()), Put(folder / "outcome.json", data)],
+            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME, _json(outcome))],
             f"{decision}: review {name}",
         )
 
@@ -181,13 +209,20 @@ class Curator:
         for entry in entries:
             folder = REVIEWS / entry.name
             try:
-                about = json.loads(await self._book.read(folder / "about.json"))
+                about = json.loads(await self._book.read(folder / _ABOUT))
                 claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
                 decision = ""
-                if await self._exists(folder / "outcome.json"):
-                    decision = str(json.loads(await self._book.read(folder / "outcome.json"))["decision"])
+                if await self._exists(folder / _OUTCOME):
+                    decision = str(json.loads(await self._book.read(folder / _OUTCOME))["decision"])
                 out.append(
-                    Review(entry.name, claim, str(about["task"]), str(about["why"]), about["suggested"], decision)
+                    Review(
+                        entry.name,
+                        claim,
+                        str(about["task"]),
+                        str(about.get("why", about.get("kind", ""))),
+                        about["suggested"],
+                        decision,
+                    )
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # somebody else's folder
@@ -248,3 +283,7 @@ def _evidence(task: str, each: Judged) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "fact"
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")

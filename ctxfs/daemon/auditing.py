@@ -33,7 +33,7 @@ _KEPT: Mapping[str, tuple[str, str]] = {
     "audit": ("history", ""),
     "forget_history": ("forget", "session"),
     "pack_history": ("pack", ""),
-    "call_tool": ("exec", "name"),
+    **dict.fromkeys(("call_tool", "begin_call"), ("exec", "name")),
     "approve_tool": ("approve", "name"),
     "issue_token": ("token", "principal"),
     "revoke_token": ("token", "named"),

@@ -90,6 +90,7 @@ class Daemon:
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
+                nursery.start_soon(self._app.calls.serve)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._keep_audit)
                 nursery.start_soon(self._pack_history)

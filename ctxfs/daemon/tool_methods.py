@@ -1,53 +1,71 @@
 """What can be asked of tools, by name: which there are, running one, approving one. Plain values in, plain values out."""
 
+import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ctxfs.app import App
+from ctxfs.app import App, tool_path
+from ctxfs.exec.calls import Asked, Read
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.process import sandbox
-from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.errors import invalid, not_found
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.record import Caller
 
 _LONGEST_ARGUMENTS = 4000  # characters of them in the history
+_ENVELOPE = "$call"
+_MOST_SECONDS = 10.0
 
 
 async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """The tools that exist for the caller, whether each may be run and why not; folders that are none, and why; the sandbox."""
     offered, faults = await blocking(app.calls.catalog.offered)
-    seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, Path(("tools", each.tool.name)))]
+    seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
     whole = app.policy.is_free(caller.principal)
     return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
 
 
+async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """One of them. ENOENT."""
+    name = _visible(app, caller, str(args["name"]))
+    return _record(app, await blocking(app.calls.catalog.find, name))
+
+
 async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Run a tool; what it was asked and what came of it are in the history."""
-    name, arguments = str(args["name"]), args.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise invalid(f"tools/{name}", "arguments are an object")
-    if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
-        raise path_error(2, f"tools/{name}")
-
-    async def read(path: str) -> bytes:
-        return await caller.tree.read(Path.parse(path))
-
-    done = await app.calls.call(
-        name, arguments, str(args["id"]), str(caller.principal), read, confirmed=bool(args.get("confirmed"))
-    )
-    asked = json.dumps(arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
-    told = {key: done[key] for key in ("ok", "fault", "sha256", "seconds")}
-    await app.remember(
-        str(caller.principal),
-        [
-            {"kind": "tool_call", "tool": name, "call": done["id"], "arguments": asked},
-            {"kind": "tool_result", "tool": name, "call": done["id"], "origin": f"tools/{name}", **told},
-        ],
-    )
+    asked, read = _asked(app, caller, args)
+    done = await app.calls.call(asked, read)
+    await _remember(app, asked, done)
     return done
+
+
+async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Begin what was written to a `call`: arguments as JSON, and under "$call" what is no argument: {id, confirmed, files}. The id."""
+    name, envelope = str(args["name"]), {}
+    arguments = dict(args.get("arguments", {}))
+    if _ENVELOPE in arguments:
+        envelope = arguments.pop(_ENVELOPE)
+        if not isinstance(envelope, dict) or not isinstance(envelope.get("files", {}), dict):
+            raise invalid(f"tools/{name}", f"'{_ENVELOPE}' is an object")
+    try:
+        files = {key: base64.b64decode(data, validate=True) for key, data in envelope.get("files", {}).items()}
+    except (TypeError, ValueError) as error:
+        raise invalid(f"tools/{name}", f"files are base64: {error}") from error
+    said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
+    asked, read = _asked(app, caller, {"name": name, "arguments": arguments, **said})
+
+    async def done(result: dict[str, Any]) -> None:
+        await _remember(app, asked, result)
+
+    return {"id": await app.calls.begin(asked, read, done)}
+
+
+async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MOST_SECONDS))
+    return await app.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
 
 
 async def _state(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -58,8 +76,55 @@ async def _cancel(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return app.calls.cancel(str(args["id"]), str(caller.principal))
 
 
+async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
+    return await blocking(app.calls.records, str(args.get("tool", "")), app.restricted_reader())
+
+
+async def _kept(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """One of them: its result, its arguments and its text."""
+    return await blocking(app.calls.record, str(args["id"]), app.restricted_reader())
+
+
+async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """What a tool says of itself that it did not say when it was approved; a program may be run for it."""
+    return await blocking(app.calls.catalog.difference, str(args["name"]))
+
+
 async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return (await blocking(app.calls.catalog.approve, str(args["name"]))).record
+    await blocking(app.calls.catalog.approve, [str(args["name"])])
+    return (await blocking(app.calls.catalog.find, str(args["name"]))).tool.record
+
+
+def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> tuple[Asked, Read]:
+    name, arguments = _visible(app, caller, str(args["name"])), args.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise invalid(f"tools/{name}", "arguments are an object")
+
+    async def read(path: str) -> bytes:
+        return await caller.tree.read(Path.parse(path))
+
+    who, confirmed = str(caller.principal), bool(args.get("confirmed"))
+    return Asked(name, arguments, who, str(args.get("id") or ""), confirmed, args.get("files", {})), read
+
+
+def _visible(app: App, caller: Caller, name: str) -> str:
+    if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
+        raise not_found(f"tools/{name}")
+    return name
+
+
+async def _remember(app: App, asked: Asked, done: Mapping[str, Any]) -> None:
+    said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
+    told = {key: done[key] for key in ("ok", "fault", "sha256", "seconds")}
+    name, number = asked.name, done["id"]
+    await app.remember(
+        asked.principal,
+        [
+            {"kind": "tool_call", "tool": name, "call": number, "arguments": said},
+            {"kind": "tool_result", "tool": name, "call": number, "origin": f"tools/{name}", **told},
+        ],
+    )
 
 
 def _record(app: App, offered: Offered) -> dict[str, Any]:
@@ -75,8 +140,14 @@ def _record(app: App, offered: Offered) -> dict[str, Any]:
 
 TOOL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
     "tools": _tools,
+    "tool": _tool,
     "call_tool": _call,
+    "begin_call": _begin,
+    "wait_call": _wait,
     "call_state": _state,
     "cancel_call": _cancel,
+    "calls": _records,
+    "kept_call": _kept,
+    "tool_difference": _difference,
     "approve_tool": _approve,
 }

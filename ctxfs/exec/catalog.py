@@ -1,24 +1,32 @@
-"""Which tools there are: those that come with ctxfs, and folders of `<store>/tools` that a person has approved as they are.
-
-`<store>/tools.json` keeps the sha256 of each approved folder, files and names. A folder that has changed since is refused until it is
-approved again.
+"""Which tools there are, whoever brings them, and whether each may run: what comes with ctxfs may, the rest once a person has approved
+it as it is.
 """
 
-import hashlib
-import json
-import os
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as HostPath
+from typing import Any, Protocol
 
-from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
+from ctxfs.exec.approvals import Approval, Approvals, difference
+from ctxfs.exec.definition import Tool
 from ctxfs.model.errors import CommandError, not_found
-from ctxfs.store.config import replace_file
-from ctxfs.store.lock import held
 
-_MOST_FILES = 1000
-_MOST_BYTES = 50_000_000
+
+class Shelf(Protocol):
+    """Whoever brings tools. Methods may block for a moment."""
+
+    trusted: bool  # its tools need no approval
+
+    def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
+        """(tools by name, name → why something is no tool)."""
+        ...
+
+    def digest(self, tool: Tool) -> str:
+        """What changes whenever anything does that decides what the tool does. OSError, CommandError."""
+        ...
+
+    def definition(self, tool: Tool) -> Mapping[str, Any]:
+        """What it says of itself, for people who approve it; a program may be run for it. CommandError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,137 +38,89 @@ class Offered:
 
 
 class ToolCatalog:
-    """Methods block for a moment; several processes may use the same folders."""
+    """Methods block for a moment. `shelves` in the order in which they are looked through: a name is the first one's."""
 
-    def __init__(self, builtin: HostPath, own: HostPath, approvals: HostPath) -> None:
-        self._builtin = builtin
-        self._own = own
+    def __init__(self, shelves: Callable[[], Sequence[Shelf]], approvals: Approvals) -> None:
+        self._shelves = shelves
         self._approvals = approvals
-        self._known: dict[HostPath, tuple[object, Tool | CommandError]] = {}
 
     def tools(self) -> tuple[dict[str, Tool], dict[str, str]]:
-        """(tools by name, folder → why it is no tool), whether they run or not. The store's own stand for no built-in one."""
-        found: dict[str, Tool] = {}
-        faults: dict[str, str] = {}
-        for root, builtin in ((self._builtin, True), (self._own, False)):
-            for folder in _folders(root):
-                try:
-                    tool = self._read_once(folder, builtin=builtin)
-                    if tool.name in found:
-                        raise CommandError(
-                            f"tool '{tool.name}': there is a built-in one of this name", "rename its folder"
-                        )
-                    found[tool.name] = tool
-                except CommandError as error:
-                    faults[folder.name] = error.message
-        return dict(sorted(found.items())), faults
+        """(tools by name, name → why it is no tool), whether they run or not."""
+        found, faults = self._found()
+        return {name: tool for name, (tool, _) in sorted(found.items())}, faults
 
     def offered(self) -> tuple[list[Offered], dict[str, str]]:
-        """The same, with what keeps each from running: every file of the store's own is read."""
-        tools, faults = self.tools()
-        approved = self._approved()
-        return [Offered(tool, self._refusal(tool, approved)) for tool in tools.values()], faults
+        """The same, with what keeps each from running."""
+        found, faults = self._found()
+        approved = self._approvals.all()
+        return [
+            Offered(tool, self._refusal(tool, shelf, approved)) for _, (tool, shelf) in sorted(found.items())
+        ], faults
 
     def find(self, name: str) -> Offered:
         """One of them. ENOENT."""
-        tool = self.tools()[0].get(name)
-        if tool is None:
-            raise not_found(f"tools/{name}")
-        return Offered(tool, self._refusal(tool, self._approved()))
+        for shelf in self._shelves():
+            tool = shelf.tools()[0].get(name)
+            if tool is not None:
+                return Offered(tool, self._refusal(tool, shelf, self._approvals.all()))
+        raise not_found(f"tools/{name}")
 
-    def _read_once(self, folder: HostPath, *, builtin: bool) -> Tool:
-        """A definition is read again when its file is another."""
+    def has(self, name: str) -> bool:
+        """True if there is one of this name."""
+        return any(name in shelf.tools()[0] for shelf in self._shelves())
+
+    def difference(self, name: str) -> str:
+        """What a tool says of itself that it did not say when it was approved: a diff, empty if nothing. CommandError, ENOENT."""
+        tool, shelf = self._placed(name)
+        known = self._approvals.all().get(name)
+        return difference(known.definition if known else {}, shelf.definition(tool))
+
+    def approve(self, names: Sequence[str]) -> None:
+        """From now on these run as they are now. CommandError for what is no tool, ENOENT."""
+        given = {}
+        for name in names:
+            tool, shelf = self._placed(name)
+            given[name] = Approval(self._digest(tool, shelf), dict(shelf.definition(tool)))
+        self._approvals.add(given)
+
+    def _found(self) -> tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]:
+        found: dict[str, tuple[Tool, Shelf]] = {}
+        faults: dict[str, str] = {}
+        for shelf in self._shelves():
+            tools, bad = shelf.tools()
+            faults |= bad
+            for name, tool in tools.items():
+                if name in found:
+                    what = "built-in one" if found[name][0].builtin else "one"
+                    faults[name] = f"tool '{name}': there is a {what} of this name already: rename its folder"
+                else:
+                    found[name] = tool, shelf
+        return found, faults
+
+    def _placed(self, name: str) -> tuple[Tool, Shelf]:
+        found, faults = self._found()
+        if name in found:
+            if found[name][1].trusted:
+                raise CommandError(f"'{name}' comes with ctxfs and needs no approval", "")
+            return found[name]
+        if name in faults:
+            raise CommandError(faults[name], "mend it, then approve it")
+        raise CommandError(f"there is no tool '{name}'", "see: ctxfs tools list")
+
+    @staticmethod
+    def _digest(tool: Tool, shelf: Shelf) -> str:
         try:
-            seen = (folder / MANIFEST).stat()
+            return shelf.digest(tool)
         except OSError as error:
-            raise CommandError(f"tool '{folder.name}': {error.strerror}", f"mend its {MANIFEST}") from error
-        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
-        known = self._known.get(folder)
-        if known is None or known[0] != stamp:
-            try:
-                known = (stamp, _read(folder, builtin=builtin))
-            except CommandError as error:
-                known = (stamp, error)
-            self._known[folder] = known
-        if isinstance(known[1], CommandError):
-            raise CommandError(known[1].message, known[1].remedy)
-        return known[1]
+            raise CommandError(f"'{tool.name}' cannot be read: {error}", "check its permissions") from error
 
-    def approve(self, name: str) -> Tool:
-        """From now on this tool runs as it is now. CommandError for a folder that is no tool."""
-        folder = self._own / name
-        if not NAME.fullmatch(name) or not (folder / MANIFEST).is_file():
-            raise CommandError(f"there is no tool '{name}' in {self._own}", f"put a folder with a {MANIFEST} there")
-        tool = _read(folder, builtin=False)
-        digest = digest_of(folder)
-        with held(self._approvals.parent):
-            known = dict(self._approved())
-            known[name] = digest
-            replace_file(self._approvals, json.dumps(known, indent=1).encode(), mode=0o600)
-        return tool
-
-    def _refusal(self, tool: Tool, approved: Mapping[str, str]) -> str:
-        if tool.builtin:
+    def _refusal(self, tool: Tool, shelf: Shelf, approved: Mapping[str, Approval]) -> str:
+        if shelf.trusted:
             return ""
         if tool.name not in approved:
             return "it has not been approved"
         try:
-            return (
-                ""
-                if digest_of(HostPath(tool.folder)) == approved[tool.name]
-                else "it has changed since it was approved"
-            )
+            same = shelf.digest(tool) == approved[tool.name].digest
         except (OSError, CommandError) as error:
             return str(error)
-
-    def _approved(self) -> Mapping[str, str]:
-        try:
-            found = json.loads(self._approvals.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise CommandError(
-                f"'{self._approvals}' cannot be read: {error}", "delete it, and approve tools anew"
-            ) from error
-        return {str(name): str(digest) for name, digest in found.items()} if isinstance(found, dict) else {}
-
-
-def digest_of(folder: HostPath) -> str:
-    """sha256 over the names, modes and contents of a folder's files. CommandError if there are too many, or links out of it."""
-    total, digest = 0, hashlib.sha256()
-    for number, file in enumerate(_files(folder)):
-        if file.is_symlink():
-            raise CommandError(f"'{file}' is a link: what it leads to could change unseen", "put the file itself there")
-        data = file.read_bytes()
-        total += len(data)
-        if number >= _MOST_FILES or total > _MOST_BYTES:
-            raise CommandError(
-                f"'{folder}' holds more than {_MOST_FILES} files or {_MOST_BYTES} bytes", "make it smaller"
-            )
-        mode = file.stat().st_mode & 0o111
-        digest.update(f"{file.relative_to(folder)}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
-        digest.update(data)
-    return digest.hexdigest()
-
-
-def _files(folder: HostPath) -> Iterator[HostPath]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted([*names, *(each for each in folders if (HostPath(place) / each).is_symlink())]):
-            yield HostPath(place) / name
-
-
-def _folders(root: HostPath) -> list[HostPath]:
-    try:
-        names = sorted(os.listdir(root))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [root / name for name in names if (root / name / MANIFEST).is_file()]
-
-
-def _read(folder: HostPath, *, builtin: bool) -> Tool:
-    try:
-        data = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CommandError(f"tool '{folder.name}': {error}", f"mend its {MANIFEST}") from error
-    return parse_tool(folder.name, str(folder), data, builtin=builtin)
+        return "" if same else "it has changed since it was approved"

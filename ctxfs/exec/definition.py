@@ -10,6 +10,7 @@ timeout_seconds = 60
 memory_mb = 1024
 output_bytes = 10000000
 
+[output]                                            # JSON Schema of what it says, where that is JSON
 [input]                                             # JSON Schema of the arguments
 required = ["file"]
 [input.properties.file]
@@ -30,7 +31,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MANIFEST = "tool.toml"
 TREE_FILE = "file"
 _KEYS = frozenset(
-    "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input".split()
+    "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output".split()
 )
 _LONGEST = 300
 _MOST_SECONDS = 3600.0
@@ -40,13 +41,17 @@ _MOST_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`folder` is where its files are on the host; `builtin` ones come with ctxfs and need no approval."""
+    """Something that can be called by its `name`, which is its path below tools/.
+
+    A program has a `command`, and a `folder` on the host where its files are; what belongs to an MCP server has the name of that
+    `server` and the one that it is `called` by there. `builtin` ones come with ctxfs and need no approval.
+    """
 
     name: str
-    folder: str
     description: str
-    command: tuple[str, ...]
     schema: Mapping[str, Any]
+    folder: str = ""
+    command: tuple[str, ...] = ()
     read_only: bool = False
     destructive: bool = True
     open_world: bool = True
@@ -55,6 +60,10 @@ class Tool:
     output_bytes: int = 10_000_000
     builtin: bool = False
     files: tuple[str, ...] = field(default=())  # arguments that are paths of the tree
+    output_schema: Mapping[str, Any] | None = None
+    server: str = ""
+    called: str = ""
+    is_prompt: bool = False
 
     @property
     def is_harmless(self) -> bool:
@@ -63,11 +72,12 @@ class Tool:
 
     @property
     def record(self) -> dict[str, Any]:
-        """tool.json: name, description, inputSchema and annotations in the protocol's words."""
+        """tool.json: name, description, schemas and annotations in the protocol's words."""
         return {
             "name": self.name,
             "description": self.description,
             "inputSchema": dict(self.schema),
+            **({"outputSchema": dict(self.output_schema)} if self.output_schema is not None else {}),
             "annotations": {
                 "readOnlyHint": self.read_only,
                 "destructiveHint": self.destructive,
@@ -94,12 +104,15 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
         raise _wrong(name, 'command is a list of texts, such as ["python3", "run.py"]')
     read_only = _truth(name, data, "read_only", default=False)
     schema = _schema(name, data.get("input", {}))
+    output = data.get("output")
+    if output is not None and (not isinstance(output, dict) or fault_of(output)):
+        raise _wrong(name, "output is no JSON Schema")
     return Tool(
         name,
-        folder,
         description.strip(),
-        tuple(command),
         schema,
+        folder,
+        tuple(command),
         read_only,
         _truth(name, data, "destructive", default=not read_only),
         _truth(name, data, "open_world", default=True),
@@ -107,8 +120,16 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
         int(_number(name, data, "memory_mb", 1024, _MOST_MB)),
         int(_number(name, data, "output_bytes", 10_000_000, _MOST_BYTES)),
         builtin,
-        tuple(key for key, each in schema["properties"].items() if each.get("x-ctx") == TREE_FILE),
+        file_arguments(schema),
+        output,
     )
+
+
+def file_arguments(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arguments that are paths of the tree."""
+    properties = schema.get("properties")
+    found = properties.items() if isinstance(properties, dict) else ()
+    return tuple(key for key, each in found if isinstance(each, dict) and each.get("x-ctx") == TREE_FILE)
 
 
 def _schema(name: str, said: object) -> dict[str, Any]:

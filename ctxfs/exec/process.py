@@ -1,7 +1,8 @@
 """Running a tool: a process group with limits, arguments as JSON on its stdin; nothing of it is left when the call ends.
 
 A tool may say how far it is by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap is installed a tool
-sees the machine read-only, a temporary folder of its own, and a network only if it says that it reaches out.
+sees the machine read-only and without the store, a temporary folder of its own, a network only if it says that it reaches out, and the
+tree as its caller does, at $CTXFS_TREE, if that is mounted.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as HostPath
@@ -22,8 +23,8 @@ from typing import Any
 import trio
 
 from ctxfs.exec.definition import Tool
+from ctxfs.exec.outcome import Outcome, Progress
 
-Progress = Callable[[float, str], None]
 _CHUNK = 65_536
 _GRACE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 0.2
@@ -33,19 +34,11 @@ _LONGEST_NEWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a run; `fault` says why it is no answer: it timed out, said too much, could not be started."""
+class Walls:
+    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere."""
 
-    stdout: bytes
-    stderr: bytes
-    exit_code: int | None
-    seconds: float
-    fault: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """True for an answer."""
-        return not self.fault and self.exit_code == 0
+    hidden: Sequence[str] = ()
+    tree: str = ""
 
 
 def sandbox() -> str:
@@ -53,7 +46,9 @@ def sandbox() -> str:
     return shutil.which("bwrap") or ""
 
 
-async def run_tool(tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress) -> Outcome:
+async def run_tool(
+    tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, walls: Walls
+) -> Outcome:
     """Run a tool; `files`: contents of the arguments that are paths of the tree, which it gets copies of. Cancelling it ends it."""
     with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as scratch:
         given = dict(arguments)
@@ -61,10 +56,12 @@ async def run_tool(tool: Tool, arguments: Mapping[str, Any], files: Mapping[str,
             copy = HostPath(scratch) / f"{number}-{os.path.basename(str(arguments[name]))[:100] or 'file'}"
             copy.write_bytes(data)
             given[name] = str(copy)
-        return await _run(tool, json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"), scratch, progress)
+        return await _run(
+            tool, json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"), scratch, progress, walls
+        )
 
 
-def command_of(tool: Tool, scratch: str, bwrap: str) -> list[str]:
+def command_of(tool: Tool, scratch: str, bwrap: str, walls: Walls) -> list[str]:
     """The whole command; a program in the tool's own folder goes before one on the PATH."""
     first, *rest = tool.command
     own = HostPath(tool.folder) / first
@@ -72,19 +69,26 @@ def command_of(tool: Tool, scratch: str, bwrap: str) -> list[str]:
     command = [program, *rest]
     if not bwrap:
         return command
-    shut = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", scratch, scratch]  # noqa: S108
+    shut = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    for place in walls.hidden:
+        shut += ["--tmpfs", place]
+    shut += ["--ro-bind", tool.folder, tool.folder, "--bind", scratch, scratch]
+    if walls.tree:  # it is the caller's own mount, which lets nobody do more than its principal may
+        shut += ["--ro-bind" if tool.read_only else "--bind", walls.tree, walls.tree]
     net = [] if tool.open_world else ["--unshare-net"]
     return [bwrap, *shut, *net, "--unshare-pid", "--die-with-parent", "--chdir", tool.folder, "--", *command]
 
 
-async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress) -> Outcome:
+async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls: Walls) -> Outcome:
     begun = time.monotonic()
     news, theirs = os.pipe()
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
+    if walls.tree:
+        environment["CTXFS_TREE"] = walls.tree
     start = partial(
         trio.lowlevel.open_process,
-        limited(tool, command_of(tool, scratch, sandbox()), theirs),
+        limited(tool, command_of(tool, scratch, sandbox(), walls), theirs),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Arguments against a JSON Schema. The library is loaded with the first check, so that whatever lists tools starts sooner."""
+"""Values against a JSON Schema. The library is loaded with the first check, so that whatever lists tools starts sooner."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +17,31 @@ class Schema:
 
     def wrong(self, arguments: Mapping[str, Any]) -> str:
         """What is wrong with the arguments, in a sentence; empty if nothing is."""
+        fault = self.fault_in(arguments)
+        if not fault:
+            return ""
+        known = ", ".join(self._schema.get("properties", {}))
+        return f"{fault}. Arguments: {known or 'none'}."
+
+    def fault_in(self, value: Any) -> str:
+        """What the schema says against a value; empty if nothing."""
         if self._validator is None:
             import jsonschema
+            import referencing
 
-            self._validator = jsonschema.Draft202012Validator(dict(self._schema))
-        errors = sorted(self._validator.iter_errors(arguments), key=lambda error: list(map(str, error.path)))
+            # An empty registry: what a schema refers to outside itself is never fetched.
+            self._validator = jsonschema.Draft202012Validator(dict(self._schema), registry=referencing.Registry())
+        try:
+            errors = sorted(self._validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+        except Exception as error:  # the libraries below raise what they like for a schema that cannot be used
+            return f"its schema cannot be used: {printable(str(error))[:_LONGEST]}"
         if not errors:
             return ""
         at = ".".join(map(str, errors[0].path))
         said = printable(errors[0].message)
         if len(said) > _LONGEST:
             said = f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
-        known = ", ".join(self._schema.get("properties", {}))
-        return f"{f'{at}: ' if at else ''}{said}. Arguments: {known or 'none'}."
+        return f"{f'{at}: ' if at else ''}{said}"
 
 
 def fault_of(schema: Mapping[str, Any]) -> str:

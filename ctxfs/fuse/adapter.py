@@ -12,6 +12,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestConte
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.backed import BackedFiles
+from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.guard import guarded
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
@@ -251,13 +252,21 @@ class Adapter(pyfuse3.Operations):
 
     @guarded
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        """Bytes from the file, or from the snapshot."""
-        return self._disk.read(fh, off, size) if fh < SYNTHETIC else self._made.read(fh, off, size)
+        """Bytes from the file, from the snapshot, or of an answer."""
+        if fh < SYNTHETIC:
+            return self._disk.read(fh, off, size)
+        if fh >= SPEAKING:
+            return await self._state.conversations.read(fh, off, size)
+        return self._made.read(fh, off, size)
 
     @guarded
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        """Bytes into the file, or into the copy."""
-        return self._disk.write(fh, off, buf) if fh < SYNTHETIC else await self._made.write(fh, off, buf)
+        """Bytes into the file, into the copy, or of a question."""
+        if fh < SYNTHETIC:
+            return self._disk.write(fh, off, buf)
+        if fh >= SPEAKING:
+            return await self._state.conversations.write(fh, buf)
+        return await self._made.write(fh, off, buf)
 
     async def flush(self, fh: FileHandleT) -> None:
         """ENOSYS once and the kernel never asks again: a third less for open and close. See `synthetic`."""
@@ -268,6 +277,8 @@ class Adapter(pyfuse3.Operations):
         """The last user has closed."""
         if fh < SYNTHETIC:
             self._disk.release(fh)
+        elif fh >= SPEAKING:
+            await self._state.conversations.release(fh)
         else:
             await self._made.release(fh)
 
@@ -276,7 +287,7 @@ class Adapter(pyfuse3.Operations):
         """Durable when it returns; edits of a synthetic file are applied."""
         if fh < SYNTHETIC:
             await self._disk.fsync(fh, datasync)
-        else:
+        elif fh < SPEAKING:
             await self._made.commit(fh)
 
     # directories

@@ -63,6 +63,7 @@ class MountProcess:
             principal,
             self._journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
+            self._call,
         )
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False

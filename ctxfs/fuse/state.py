@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ctxfs.fuse.conversations import Call, Conversations
 from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.loop import Loop
@@ -47,6 +48,7 @@ class State:
         principal: Principal,
         journal: JournalWriter,
         spool: Spool,
+        call: Call,
     ) -> None:
         self.tree = tree
         self.principal = principal
@@ -58,6 +60,7 @@ class State:
         self.nodes = NodeTable()
         self.directories = DirectoryDescriptors()
         self.handles = Handles(tree)
+        self.conversations = Conversations(call, loop)
         self.files: dict[int, Node] = {}
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()

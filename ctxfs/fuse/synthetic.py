@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import pyfuse3
 
 from ctxfs.fuse import attributes
+from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
@@ -72,6 +73,8 @@ class SyntheticFiles:
             self._check_unchanged(await self.getattr(node), wanted, fields, node)
         if fields.update_size and self._state.only_grows(node.path):
             raise not_permitted(node.path)
+        if fields.update_size and fh is not None and fh >= SPEAKING:
+            return await self.getattr(node)
         if fields.update_size:
             if fh is not None and fh >= SYNTHETIC:
                 self._state.handles.truncate(fh - SYNTHETIC, wanted.st_size)
@@ -105,10 +108,16 @@ class SyntheticFiles:
         """Take the snapshot that this handle will read."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
-        if writing and self._state.is_sealed(path):
-            raise read_only(path)
-        if writing and not (await self._stat(path)).mode & 0o222:
-            raise path_error(errno.EACCES, path)
+        if writing:
+            entry = await self._stat(path)
+            if not entry.answers and self._state.is_sealed(path):
+                raise read_only(path)
+            if not entry.mode & 0o222:
+                raise path_error(errno.EACCES, path)
+            if entry.answers:
+                hears = flags & os.O_ACCMODE == os.O_RDWR
+                number = pyfuse3.FileHandleT(self._state.conversations.open(path, hears=hears))
+                return pyfuse3.FileInfo(fh=number, direct_io=True, keep_cache=False)
         if writing and self._state.only_grows(path):
             _check_appends(path, flags)
             return _info(self._state.handles.add_appending(path))

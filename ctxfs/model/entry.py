@@ -13,7 +13,8 @@ class Entry:
 
     `size` is in bytes and is what a read returns; a listing may leave it None where only `stat` pays for knowing it.
     `mtime_ns` is in nanoseconds since the epoch; `mode` holds the
-    permission bits only; `version` changes whenever the content does; `target` is the text of a link.
+    permission bits only; `version` changes whenever the content does; `target` is the text of a link. What is written to a file
+    that `answers` is a question, and the same handle reads the answer; its mode says whether whoever looks may ask.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry:
     mtime_ns: int = 0
     mode: int = 0o444
     target: str = ""
+    answers: bool = False
 
     @property
     def is_dir(self) -> bool:

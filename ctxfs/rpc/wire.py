@@ -78,7 +78,7 @@ def error_from_wire(value: dict[str, Any]) -> Exception:
 
 def entry_to_wire(entry: Entry) -> list[Any]:
     """An entry as an array of its fields."""
-    return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target]
+    return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target, entry.answers]
 
 
 def entry_from_wire(value: list[Any]) -> Entry:

@@ -17,12 +17,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A host folder shown as knowledge/<name>; `exclude` are .gitignore patterns that are shown but not indexed."""
+    """A host folder shown as knowledge/<name>; `exclude` are .gitignore patterns that are shown but not indexed; `tools`: what is in
+    its folder tools/ is offered, too.
+    """
 
     name: str
     path: str
     writable: bool = False
     exclude: tuple[str, ...] = ()
+    tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ def default_text() -> str:
         '# path = "/home/me/handbook"',
         "# writable = false",
         '# exclude = ["*.svg"]               # .gitignore patterns: shown, not indexed',
+        "# tools = false                     # offer what is in its folder tools/, once it is approved",
         "",
         "# Who may do what where, beside the defaults (docs/policy.md). A denial wins, then the most specific.",
         "# [groups]",
@@ -199,7 +203,11 @@ def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:
     try:
         exclude = entry.get("exclude", [])
         source = Source(
-            check_source_name(entry["name"]), entry["path"], entry.get("writable", False), tuple(map(str, exclude))
+            check_source_name(entry["name"]),
+            entry["path"],
+            entry.get("writable", False),
+            tuple(map(str, exclude)),
+            entry.get("tools", False),
         )
     except (KeyError, TypeError) as error:
         raise CommandError(f"'{config}': a [[source]] needs a name and a path ({error})", "") from error
@@ -228,6 +236,8 @@ def add_source(config: HostPath, source: Source) -> None:
         table["writable"] = True
     if source.exclude:
         table["exclude"] = list(source.exclude)
+    if source.tools:
+        table["tools"] = True
     existing = document.get("source")
     if existing is None:
         existing = tomlkit.aot()

@@ -162,6 +162,8 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
 
 def masked(entry: Entry, rights: Rights) -> Entry:
     """The entry with the mode bits that are true for somebody with these rights."""
+    if entry.answers:
+        return entry  # who may ask is not a matter of writing
     mode = masked_mode(entry.mode, rights, is_dir=entry.is_dir)
     if entry.is_dir and not rights.lists_below:
         return replace(entry, mode=mode, mtime_ns=0, version="")  # these tell of names that do not exist for them

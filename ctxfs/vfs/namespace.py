@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from ctxfs.model.change import Change, Move
@@ -75,7 +76,7 @@ class Namespace(Mount):
             return directory(path.name)
         owner, rest = await self._route(path)
         entry = await self._guarded(path, lambda: owner.stat(rest))
-        return entry if entry.name == path.name else _renamed(entry, path.name)
+        return entry if entry.name == path.name else replace(entry, name=path.name)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """The owner's entries and the mountpoints below."""
@@ -175,7 +176,3 @@ class Namespace(Mount):
         except Exception as error:
             log.exception("mount failed at %s", path)
             raise path_error(errno.EIO, path, f"internal error: {error}") from error
-
-
-def _renamed(entry: Entry, name: str) -> Entry:
-    return Entry(name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target)

@@ -16,9 +16,9 @@ import trio
 from mcp.client import Client as McpClient
 from mcp.types import ElicitResult
 
-from ctxfs.exec.catalog import digest_of
 from ctxfs.exec.definition import parse_tool
-from ctxfs.exec.process import command_of
+from ctxfs.exec.folders import digest_of
+from ctxfs.exec.process import Walls, command_of
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
@@ -101,7 +101,19 @@ def test_a_tool_is_given_its_arguments_and_what_came_of_it_is_kept(live: Live) -
 def test_only_what_it_needs_is_in_its_environment(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     text = call(live, "plain")["text"]
     names = {line.partition("=")[0] for line in text.splitlines() if "=" in line}
-    assert names <= {"PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "CTXFS_PROGRESS", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert names <= {
+        "PATH",
+        "LANG",
+        "LC_ALL",
+        "HOME",
+        "TMPDIR",
+        "CTXFS_PROGRESS",
+        "CTXFS_TREE",
+        "PWD",
+        "SHLVL",
+        "_",
+        "OLDPWD",
+    }
 
 
 def test_arguments_are_checked_before_anything_starts(live: Live) -> None:
@@ -301,7 +313,7 @@ def test_over_mcp_progress_is_heard_and_a_call_that_is_given_up_ends(live: Live)
 
 def test_errors_of_tools_over_mcp_say_what_to_do(live: Live) -> None:
     for arguments, said in (
-        ({"tool": "nope"}, "Known:"),
+        ({"tool": "nope"}, "tools/index.md"),
         ({"tool": "echo", "arguments": {"x": 1}}, "Arguments: none"),
         ({"tool": "plain"}, "no 'exec'"),
     ):
@@ -394,11 +406,12 @@ def test_what_is_not_said_is_taken_for_the_worst() -> None:
 
 def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
     tool = parse_tool("x", str(tmp_path), {"description": "d", "command": ["sh", "run.sh"], "open_world": False})
-    command = command_of(tool, "/scratch", "/usr/bin/bwrap")
+    walls = Walls(["/store", "/mnt/other"], "/mnt/mine")
+    command = command_of(tool, "/scratch", "/usr/bin/bwrap", walls)
     assert command[:4] == ["/usr/bin/bwrap", "--ro-bind", "/", "/"]
     assert "--unshare-net" in command
     assert command[command.index("--") + 1 :] == ["sh", "run.sh"]
-    assert command_of(tool, "/scratch", "") == ["sh", "run.sh"]
+    assert command_of(tool, "/scratch", "", walls) == ["sh", "run.sh"]
 
 
 def test_a_folder_s_digest_is_of_everything_that_could_change_what_it_does(tmp_path: Path) -> None:

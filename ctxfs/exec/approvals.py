@@ -1,0 +1,76 @@
+"""Which tools people have approved, as they were: `<store>/tools.json`, name → {digest, definition}.
+
+`digest` is a sha256 over all that decides what the tool does; `definition` is what was shown when it was approved, so that a change
+can be.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.config import replace_file
+from ctxfs.store.lock import held
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A tool as it was when somebody approved it."""
+
+    digest: str
+    definition: Mapping[str, Any]
+
+
+class Approvals:
+    """Methods block for a moment; several processes may use the same file."""
+
+    def __init__(self, file: HostPath) -> None:
+        self._file = file
+        self._read: tuple[object, Mapping[str, Approval]] = (None, {})
+
+    def all(self) -> Mapping[str, Approval]:
+        """By the tool's name. CommandError for a file that cannot be read."""
+        try:
+            seen = self._file.stat()
+            stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            if self._read[0] != stamp:
+                self._read = stamp, _parsed(json.loads(self._file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise CommandError(
+                f"'{self._file}' cannot be read: {error}", "delete it, and approve tools anew"
+            ) from error
+        return self._read[1]
+
+    def add(self, given: Mapping[str, Approval]) -> None:
+        """From now on these are approved."""
+        with held(self._file.parent):
+            self._write({**self.all(), **given})
+
+    def drop(self, prefix: str) -> None:
+        """Take back those of all tools whose names begin so."""
+        with held(self._file.parent):
+            self._write({name: each for name, each in self.all().items() if not name.startswith(prefix)})
+
+    def _write(self, known: Mapping[str, Approval]) -> None:
+        said = {name: {"digest": each.digest, "definition": each.definition} for name, each in sorted(known.items())}
+        replace_file(self._file, json.dumps(said, indent=1, ensure_ascii=False).encode("utf-8", "replace"), mode=0o600)
+
+
+def _parsed(said: object) -> Mapping[str, Approval]:
+    found = said.items() if isinstance(said, dict) else ()
+    return {
+        str(name): Approval(str(each.get("digest", "")), each.get("definition") or {})
+        for name, each in found
+        if isinstance(each, dict)
+    }
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is new in a definition since it was approved, line by line; empty if nothing is."""
+    old, new = (json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (before, now))
+    return "\n".join(difflib.unified_diff(old, new, "approved", "now", lineterm="", n=2))

@@ -1,0 +1,186 @@
+"""Tools that are folders: a `tool.toml` and any program, or a program `run` that prints what it is when it is asked (`--schema`).
+
+Those that come with ctxfs, those in `<store>/tools`, and those in the `tools/` of a source whose tools a person allowed.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
+from ctxfs.model.errors import CommandError
+
+PROGRAM = "run"
+_SCHEMA_SECONDS = 20
+_MOST_SCHEMA = 1_000_000
+_MOST_FILES = 1000
+_MOST_BYTES = 50_000_000
+_SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock look alike
+_UNASKED = "Not approved yet: what it is for, it is asked when it is"
+Approved = Callable[[str], Mapping[str, Any] | None]
+
+
+class FolderShelf:
+    """The tools of one folder. `approved`: what a tool that says itself what it is has said when it was approved."""
+
+    def __init__(self, root: HostPath, approved: Approved, *, builtin: bool = False) -> None:
+        self.trusted = builtin
+        self._root = root
+        self._approved = approved
+        self._known: dict[HostPath, tuple[object, Tool | CommandError]] = {}
+        self._digests: dict[str, tuple[object, str]] = {}
+
+    def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
+        """(tools by name, folder → why it is no tool)."""
+        found: dict[str, Tool] = {}
+        faults: dict[str, str] = {}
+        for folder in _folders(self._root):
+            try:
+                found[folder.name] = self._read_once(folder)
+            except CommandError as error:
+                faults[folder.name] = error.message
+        return found, faults
+
+    def digest(self, tool: Tool) -> str:
+        """sha256 over the names, modes and contents of its files. OSError, and CommandError if there are too many, or links."""
+        folder = HostPath(tool.folder)
+        signature = _signature(folder)
+        known = self._digests.get(tool.folder)
+        if known is not None and known[0] == signature:
+            return known[1]
+        digest = digest_of(folder)
+        if time.time_ns() - max((each[-1] for each in signature), default=0) > _SETTLED_NS:
+            self._digests[tool.folder] = signature, digest
+        return digest
+
+    def definition(self, tool: Tool) -> Mapping[str, Any]:
+        """What it says of itself now: its tool.toml, or what it prints, for which it is run. CommandError."""
+        folder = HostPath(tool.folder)
+        if (folder / MANIFEST).is_file():
+            return _manifest(folder)
+        return asked([str(folder / PROGRAM)], folder.name, folder)
+
+    def _read_once(self, folder: HostPath) -> Tool:
+        """A definition is read again when its file is another."""
+        name = folder.name
+        if not (folder / MANIFEST).is_file():
+            return said_of_itself(name, self._approved(name), [f"./{PROGRAM}"], str(folder))
+        try:
+            seen = (folder / MANIFEST).stat()
+        except OSError as error:
+            raise CommandError(f"tool '{name}': {error.strerror}", f"mend its {MANIFEST}") from error
+        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        known = self._known.get(folder)
+        if known is None or known[0] != stamp:
+            try:
+                known = (stamp, parse_tool(name, str(folder), _manifest(folder), builtin=self.trusted))
+            except CommandError as error:
+                known = (stamp, error)
+            self._known[folder] = known
+        if isinstance(known[1], CommandError):
+            raise CommandError(known[1].message, known[1].remedy)
+        return known[1]
+
+
+def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
+    """A tool by what its program printed when it was approved; before that, nobody has asked."""
+    if said is None:
+        if not NAME.fullmatch(name):
+            raise CommandError(f"tool '{name}': its name needs small letters, digits, '-' and '_'", "rename it")
+        return Tool(name, _UNASKED, {"type": "object", "properties": {}}, folder, tuple(command))
+    return parse_tool(name, folder, {**said, "command": command})
+
+
+def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
+    """What a program prints of itself: JSON with the keys of a tool.toml, less `command`. `inputSchema` is `input`, too.
+
+    CommandError.
+    """
+    environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
+    try:
+        done = subprocess.run(
+            [*command, "--schema"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SCHEMA_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandError(f"tool '{name}' does not say what it is: {error}", "run it with --schema") from error
+    try:
+        said = json.loads(done.stdout[:_MOST_SCHEMA])
+    except ValueError as error:
+        why = done.stderr.decode("utf-8", "replace").strip()[-300:] or str(error)
+        raise CommandError(f"tool '{name}' prints no JSON with --schema: {why}", f"or give it a {MANIFEST}") from error
+    if not isinstance(said, dict):
+        raise CommandError(f"tool '{name}' prints no object with --schema", f"or give it a {MANIFEST}")
+    renamed = {"inputSchema": "input", "outputSchema": "output"}
+    kept = {renamed.get(str(key), str(key)): value for key, value in said.items() if key not in ("name", "command")}
+    parse_tool(name, str(folder), {**kept, "command": command})
+    return kept
+
+
+def digest_of(folder: HostPath) -> str:
+    """sha256 over the names, modes and contents of a folder's files. CommandError if there are too many, or links out of it."""
+    total, digest = 0, hashlib.sha256()
+    for number, file in enumerate(_files(folder)):
+        if file.is_symlink():
+            raise CommandError(f"'{file}' is a link: what it leads to could change unseen", "put the file itself there")
+        data = file.read_bytes()
+        total += len(data)
+        if number >= _MOST_FILES or total > _MOST_BYTES:
+            raise CommandError(
+                f"'{folder}' holds more than {_MOST_FILES} files or {_MOST_BYTES} bytes", "make it smaller"
+            )
+        mode = file.stat().st_mode & 0o111
+        digest.update(f"{file.relative_to(folder)}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], ...]:
+    """What changes when a file does, of one that was last changed a while ago: contents are read again only then."""
+    found: list[tuple[str, int, int, int, int, int]] = []
+    for file in _files(folder):
+        seen = file.lstat()
+        found.append((str(file), seen.st_ino, seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+        if len(found) > _MOST_FILES:
+            break
+    return tuple(found)
+
+
+def _files(folder: HostPath) -> Iterator[HostPath]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted([*names, *(each for each in folders if (HostPath(place) / each).is_symlink())]):
+            yield HostPath(place) / name
+
+
+def _folders(root: HostPath) -> list[HostPath]:
+    try:
+        names = sorted(os.listdir(root))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [root / name for name in names if _is_tool(root / name)]
+
+
+def _is_tool(folder: HostPath) -> bool:
+    with contextlib.suppress(OSError):
+        return (folder / MANIFEST).is_file() or ((folder / PROGRAM).is_file() and os.access(folder / PROGRAM, os.X_OK))
+    return False
+
+
+def _manifest(folder: HostPath) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CommandError(f"tool '{folder.name}': {error}", f"mend its {MANIFEST}") from error
