@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, Protocol
+
+import trio
 
 import tools
 from ctxfs import __version__
@@ -51,6 +53,7 @@ from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.book import PolicyBook, Reader
 from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import Verb
+from ctxfs.servers.shelf import ServerShelf
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
@@ -72,12 +75,14 @@ from mounts.control import ControlMount, as_json
 from mounts.guide import GuideMount
 from mounts.history import HistoryMount
 from mounts.human import HumanMount
+from mounts.resources import ResourcesMount
 from mounts.search import SearchView
-from mounts.tools import ToolsMount
+from mounts.tools import Group, ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
 
+_ANSWERED_SECONDS = 0.3
 _GREP_BATCH = 200  # files between which others get their turn
 
 
@@ -99,7 +104,10 @@ class App:
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
+        self.servers: Servers = _NoServers()
+        self.shelf = ServerShelf(layout.servers, lambda: self.settings.servers)
         self._tools = _Tools(self)
+        self.approvals = self._tools.approvals
         self.calls = Calls(self._tools.catalog, layout.calls, self._tools)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
@@ -142,12 +150,35 @@ class App:
     def reload_settings(self) -> None:
         """Read ctxfs.toml again and show the sources that it names now."""
         self.settings = read_settings(self.layout.config)
-        wanted = {Path(("knowledge", source.name)): source for source in self.settings.sources}
+        wanted: dict[Path, Mount] = {
+            Path(("knowledge", source.name)): knowledge.provide(source, opaque_below(source.path, self._opaque))
+            for source in self.settings.sources
+        }
+        for name, known in self.shelf.known().items():
+            if known.documents or known.templates:
+                wanted[Path(("knowledge", name))] = self._documents_of(name)
         for at in self.namespace.mountpoints:
             if len(at.parts) == 2 and at.parts[0] == "knowledge" and at not in wanted:
                 self.namespace.detach(at)
-        for at, source in wanted.items():
-            self.namespace.attach(at, knowledge.provide(source, opaque_below(source.path, self._opaque)))
+        for at, mount in wanted.items():
+            self.namespace.attach(at, mount)
+
+    def _documents_of(self, server: str) -> Mount:
+        async def fetch(uri: str, parts: tuple[str, ...]) -> bool:
+            return await self.servers.fetch(server, uri, parts)
+
+        kept = Folder(str(self.shelf.resources_of(server)), writable=False)
+        return ResourcesMount(kept, lambda: self.shelf.known()[server], fetch)
+
+    async def ask_for_server(self, server: str, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
+        """What a person answers to a server that asks; None if they refuse."""
+        what = "a text, as a model would write it" if kind == "model" else f"this form: {json.dumps(dict(schema))}"
+        question = f"The server tools/{server} asks for {what}\n\n{text}"
+        about = {"kind": "question", "server": server, "asked": datetime.now(UTC).isoformat(), "text": text[:10_000]}
+        name = await self.curator.permission(question, about)
+        while (answer := await self.curator.answer(name)) is None:
+            await trio.sleep(_ANSWERED_SECONDS)
+        return None if answer == "reject" else answer.removeprefix("edit").removeprefix("accept").strip()
 
     @property
     def opaque(self) -> frozenset[str]:
@@ -172,6 +203,10 @@ class App:
         """Every host folder whose files are searched."""
         tree = self.layout.tree
         own = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
+        searchable = [server.name for server in self.settings.servers if server.searchable]
+        own += [
+            IndexedRoot(f"knowledge/{name}", str(self.shelf.resources_of(name)), gitignore=False) for name in searchable
+        ]
         return own + [
             IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude + self._ignored(source.path))
             for source in self.settings.sources
@@ -234,6 +269,9 @@ class App:
 
     def _sees_tool(self, name: str) -> bool:
         return self.policy.rights(acting_principal(), tool_path(name)).exists
+
+    def _groups(self) -> Mapping[str, Group]:
+        return {name: Group(known.status, known.instructions) for name, known in self.shelf.known().items()}
 
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
@@ -412,7 +450,8 @@ class App:
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
-        tree.attach(Path(("tools",)), ToolsMount(self.calls, self.restricted_reader, self._sees_tool))
+        tools_mount = ToolsMount(self.calls, self.restricted_reader, self._sees_tool, self._groups)
+        tree.attach(Path(("tools",)), tools_mount)
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)
@@ -455,6 +494,28 @@ class App:
         return ControlMount(files, {"policy.toml": take_rules})
 
 
+class Servers(Protocol):
+    """Whoever speaks to MCP servers; EIO where one is not there."""
+
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+        """Call a tool of a server, or fill in a prompt."""
+        ...
+
+    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
+        """Keep a document; False if the server has none there."""
+        ...
+
+
+class _NoServers:
+    """No daemon runs that would keep servers connected."""
+
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+        raise path_error(errno.EIO, f"tools/{tool.name}", "servers are connected by the daemon: ctxfs mount DIR")
+
+    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
+        raise path_error(errno.EIO, uri, "servers are connected by the daemon: ctxfs mount DIR")
+
+
 class _Tools:
     """What calls need of the rest, and who brings tools."""
 
@@ -472,6 +533,9 @@ class _Tools:
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, asked: Asked
     ) -> Outcome:
+        if tool.server:
+            given = {**arguments, **{name: data.decode("utf-8", "replace") for name, data in files.items()}}
+            return await self._app.servers.run_tool(tool, given, progress)
         return await run_tool(tool, arguments, files, progress, self._walls(asked.principal))
 
     async def ask_person(self, tool: Tool, asked: Asked) -> None:
@@ -501,7 +565,7 @@ class _Tools:
         for path in allowed:
             if path not in self._of_sources:
                 self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
-        return [self._builtin, self._own, *(self._of_sources[path] for path in allowed)]
+        return [self._builtin, self._own, *(self._of_sources[path] for path in allowed), self._app.shelf]
 
 
 class _Book:

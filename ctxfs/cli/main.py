@@ -50,6 +50,7 @@ _COMMANDS = {
     "eval": "evaluation:evaluate",
     "model": "models",
     "tools": "tools",
+    "calls": "tools",
     "skills": "skills",
     "mcp": "agents",
     "mcp-call": "agents:mcp_call",

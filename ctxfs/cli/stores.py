@@ -30,8 +30,9 @@ def init(store: str | None) -> None:
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="A .gitignore pattern: shown, not indexed. Repeatable."
 )
+@click.option("--tools", is_flag=True, help="Offer what is in its folder tools/, too, once each is approved.")
 @click.pass_obj
-def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...]) -> None:
+def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...], tools: bool) -> None:
     """Show FOLDER as knowledge/NAME and index it. The folder is not copied."""
     opened = connect(find_store(store))
     path = os.path.abspath(os.path.expanduser(folder))
@@ -39,10 +40,11 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.server import register_source
 
-            name, new = register_source(opened.app, path, name, writable, list(exclude))
+            name, new = register_source(opened.app, path, name, writable, list(exclude), tools=tools)
             news = "added; it is indexed at the next mount, or now by: ctxfs reindex"
         else:
-            added = opened.call("add", path=path, name=name, writable=writable, exclude=list(exclude))
+            values = {"path": path, "name": name, "writable": writable, "exclude": list(exclude), "tools": tools}
+            added = opened.call("add", **values)
             name, new = added["name"], added["new"]
             news = "added; it is being indexed (ctxfs status --wait)"
         say(f"knowledge/{name} is {news if new else 'there already'}")

@@ -1,7 +1,7 @@
 """tools: which there are, running and approving them, and what came of calls."""
 
 import json
-import secrets
+import shlex
 import sys
 from typing import Any
 
@@ -11,6 +11,7 @@ from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import Session
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.rpc.client import Client
 
 
 @click.group()
@@ -65,15 +66,151 @@ def run(store: str | None, name: str, arguments: str, output: str, yes: bool) ->
     except ValueError as error:
         raise CommandError(f"the arguments are not JSON: {error}", "give an object", EXIT_USAGE) from error
     with opened_session(store) as opened:
-        tool = _tool(opened, name)
-        confirmed = yes or not tool["annotations"]["destructiveHint"]
-        if not confirmed and sys.stdin.isatty():
-            confirmed = click.confirm(f"What {name} does cannot be taken back. Run it?")
-        done = opened.call("call_tool", name=name, arguments=given, id=f"c-{secrets.token_hex(4)}", confirmed=confirmed)
-    if output == "json":
+        done = _called(opened, name, given, yes=yes)
+    _tell(name, done, as_json=output == "json")
+
+
+@tools.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Without asking.")
+@click.pass_obj
+def approve(store: str | None, name: str, yes: bool) -> None:
+    """Let a tool run as it is now, or all tools of a server. What it says of itself otherwise than when it was approved is shown.
+
+    A tool of your own is the folder <store>/tools/NAME; when anything in it changes, it has to be approved again.
+    """
+    with opened_session(store) as opened:
+        waiting = _waiting(opened, name)
+        for each in waiting:
+            found = _tool(opened, each)
+            say(f"{each}  {found['folder'] or found['description'].splitlines()[0]}", bold=True)
+            for line in opened.call("tool_difference", name=each).splitlines():
+                say(line, fg={"+": "green", "-": "red"}.get(line[:1]))
+        if not yes and not click.confirm("It will run as you, with what it is now. Approve it?"):
+            raise CommandError("it was not approved", "look at its files first", EXIT_FAILURE)
+        for each in waiting:
+            opened.call("approve_tool", name=each)
+        say(f"{name} is approved as it is now", fg="green")
+
+
+@tools.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--url", default="", help="The address of a server over HTTP, instead of a command.")
+@click.option("--env", multiple=True, metavar="NAME", help="A variable that the server is given: its name. Repeatable.")
+@click.option("--token-env", default="", metavar="NAME", help="The variable that holds the token for --url.")
+@click.option("--searchable", is_flag=True, help="Index its documents, too.")
+@click.option("--yes", is_flag=True, help="Without asking.")
+@click.pass_obj
+def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **options: Any) -> None:
+    """Mount an MCP server: ctxfs tools add NAME -- COMMAND…, or --url. Its tools are tools/NAME/, its documents knowledge/NAME/."""
+    if bool(command) == bool(options["url"]):
+        raise CommandError("give a command after --, or --url", "ctxfs tools add NAME -- COMMAND…", EXIT_USAGE)
+    say(f"{name} runs as you, whenever the tree is mounted:" if command else f"{name} is asked at:")
+    say(f"  {shlex.join(command) if command else options['url']}", bold=True)
+    if options["env"]:
+        say(f"  with {', '.join(f'${each}' for each in options['env'])}")
+    if not yes and not click.confirm("Add it, and approve the tools that it has now?"):
+        raise CommandError("it was not added", "", EXIT_FAILURE)
+    with opened_session(store) as opened:
+        if not isinstance(opened, Client):
+            raise CommandError("servers are connected by the daemon, and none runs", "ctxfs mount DIR, then add it")
+        from ctxfs.cli.progress import working
+
+        with working(f"connecting {name}"):
+            done = opened.call(
+                "add_server", name=name, command=list(command), **{**options, "env": list(options["env"])}
+            )
+    for why in done["faults"].values():
+        warn(why)
+    for tool in done["tools"]:
+        marks = "  [cannot be taken back]" if tool["annotations"]["destructiveHint"] else ""
+        say(f"{tool['name']:<40} {' '.join(tool['description'].split())[:70]}{marks}")
+    colour = "green" if done["status"] == "ready" else "yellow"
+    say(f"tools/{name}: {done['status']}, {len(done['tools'])} tools and prompts", fg=colour)
+    if done["status"] != "ready":
+        raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+@tools.command()
+@click.argument("name")
+@click.pass_obj
+def remove(store: str | None, name: str) -> None:
+    """Take an MCP server out of the tree, with its approvals and what was kept of its documents."""
+    with opened_session(store) as opened:
+        opened.call("remove_server", name=name)
+    say(f"removed tools/{name}")
+
+
+@tools.command(name="calls")
+@click.argument("name")
+@click.argument("number", default="")
+@click.pass_obj
+def calls_of(store: str | None, name: str, number: str) -> None:
+    """List the calls of a tool that are kept, the oldest first, or print one: its arguments, its result, its text."""
+    with opened_session(store) as opened:
+        if not number:
+            _list_calls(opened.call("calls", tool=name), as_json=False)
+            return
+        place = f"tools/{name}/calls"
+        for file in ("args.json", "result.json", "result.md"):
+            write_bytes(opened.call("read", path=f"{place}/{number}/{file}"))
+
+
+@click.group(invoke_without_command=True)
+@click.option("--tool", default="", metavar="NAME", help="Only those of this tool.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def calls(context: click.Context, tool: str, as_json: bool) -> None:
+    """Calls of tools that are kept, the oldest first."""
+    if context.invoked_subcommand is None:
+        with opened_session(context.obj) as opened:
+            _list_calls(opened.call("calls", tool=tool), as_json=as_json)
+
+
+@calls.command()
+@click.argument("number", metavar="ID")
+@click.option("--live", is_flag=True, help="Call the tool again, with the same arguments.")
+@click.option("--yes", is_flag=True, help="Of what cannot be taken back: do it without asking.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Its text, or the whole result."
+)
+@click.pass_obj
+def replay(store: str | None, number: str, live: bool, yes: bool, output: str) -> None:
+    """Say again what a call said, from its record: text, complaints, exit code. Nothing runs without --live."""
+    with opened_session(store) as opened:
+        kept = opened.call("kept_call", id=number)
+        done = _called(opened, kept["tool"], kept["arguments"], yes=yes) if live else kept
+    _tell(kept["tool"], done, as_json=output == "json")
+
+
+def _list_calls(found: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+    for each in [] if as_json else found:
+        told = "ok" if each["ok"] else each["fault"]
+        say(f"{each['id']}  {each['at']}  {each['principal']}  {each['tool']}  {each['seconds']:.2f} s  {told}")
+    if not found:
+        raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
+
+
+def _called(opened: Session, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
+    """Run a tool; of what cannot be taken back somebody is asked first, if there is somebody."""
+    confirmed = yes or not _tool(opened, name)["annotations"]["destructiveHint"]
+    if not confirmed and sys.stdin.isatty():
+        confirmed = click.confirm(f"What {name} does cannot be taken back. Run it?")
+    done: dict[str, Any] = opened.call("call_tool", name=name, arguments=arguments, confirmed=confirmed)
+    return done
+
+
+def _tell(name: str, done: dict[str, Any], *, as_json: bool) -> None:
+    """What a call said, as the tool itself would have: text, complaints, exit code."""
+    if as_json:
         say_json(done)
     else:
         write_bytes(done["text"].encode("utf-8", "replace"))
+        for file in done.get("files", ()):
+            say(f"tools/{name}/calls/{done['id']}/{file}")
         if done["stderr"]:
             click.echo(done["stderr"], err=True)
     if not done["ok"]:
@@ -82,46 +219,20 @@ def run(store: str | None, name: str, arguments: str, output: str, yes: bool) ->
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-@tools.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Without asking.")
-@click.pass_obj
-def approve(store: str | None, name: str, yes: bool) -> None:
-    """Let the tool of the folder <store>/tools/NAME run as it is now. When its files change it has to be approved again."""
-    with opened_session(store) as opened:
-        found = {tool["name"]: tool for tool in opened.call("tools")["tools"]}
-        if name in found:
-            say(f"{found[name]['folder']}: {found[name]['description']}")
-        if not yes and not click.confirm("It will run as you, with what it is now in this folder. Approve it?"):
-            raise CommandError("it was not approved", "look at its files first", EXIT_FAILURE)
-        opened.call("approve_tool", name=name)
-        say(f"{name} is approved as it is now", fg="green")
-
-
-@tools.command()
-@click.argument("name")
-@click.argument("number", default="")
-@click.pass_obj
-def calls(store: str | None, name: str, number: str) -> None:
-    """List the calls of a tool that are kept, the oldest first, or print one: its arguments, its result, its text."""
-    with opened_session(store) as opened:
-        place = f"tools/{name}/calls"
-        if number:
-            for file in ("args.json", "result.json", "result.md"):
-                write_bytes(opened.call("read", path=f"{place}/{number}/{file}"))
-            return
-        found = [entry[0] for entry in opened.call("list", path=place)]
-        for each in found:
-            result = json.loads(opened.call("read", path=f"{place}/{each}/result.json"))
-            told = "ok" if result["ok"] else result["fault"]
-            say(f"{each}  {result['at']}  {result['principal']}  {result['seconds']:.2f} s  {told}")
-        if not found:
-            raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
-
-
 def _tool(opened: Session, name: str) -> dict[str, Any]:
-    for tool in opened.call("tools")["tools"]:
-        if tool["name"] == name:
-            found: dict[str, Any] = tool
-            return found
-    raise CommandError(f"there is no tool '{name}'", "see: ctxfs tools list", EXIT_NOTHING_FOUND)
+    try:
+        found: dict[str, Any] = opened.call("tool", name=name)
+    except FileNotFoundError as error:
+        raise CommandError(f"there is no tool '{name}'", "see: ctxfs tools list", EXIT_NOTHING_FOUND) from error
+    return found
+
+
+def _waiting(opened: Session, name: str) -> list[str]:
+    """The tool of this name, or the tools of the server that are not approved as they are."""
+    found = [tool for tool in opened.call("tools")["tools"] if tool["name"].startswith(f"{name}/")]
+    if not found:
+        return [name]
+    waiting = [tool["name"] for tool in found if "approved" in tool["refusal"]]
+    if not waiting:
+        raise CommandError(f"everything of {name} is approved as it is", "", EXIT_NOTHING_FOUND)
+    return waiting

@@ -171,6 +171,13 @@ class Curator:
                 return "accept"
         raise AssertionError("counting does not end")
 
+    async def answer(self, name: str) -> str | None:
+        """What a person wrote into the verdict of a review, None while it waits."""
+        folder = REVIEWS / name
+        if not await self._exists(folder / _OUTCOME):
+            return None
+        return (await self._book.read(folder / "verdict")).decode("utf-8", "replace").strip()
+
     async def decide(self, name: str, verdict: bytes, principal: str) -> None:
         """Carry out what a person wrote into `verdict`. EINVAL if it is none, EPERM for agents and for what is decided."""
         decision, text = parse_verdict(verdict)

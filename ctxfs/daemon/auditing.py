@@ -41,6 +41,7 @@ _KEPT: Mapping[str, tuple[str, str]] = {
     "unmount": ("unmount", "at"),
     "add": ("source", "path"),
     "remove": ("source", "name"),
+    **dict.fromkeys(("add_server", "remove_server"), ("server", "name")),
 }
 _CHANGES = {
     "put": "write",

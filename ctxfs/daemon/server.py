@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -21,13 +22,14 @@ from ctxfs.daemon.methods import answer as run_method
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.secret_watch import SecretWatch
+from ctxfs.daemon.serving import ServerService
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher
 from ctxfs.history.spool import Doer
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.server import Handler, Peer, Server
-from ctxfs.store.config import Source, add_source, check_source_name, remove_source
+from ctxfs.store.config import ServerSource, Source, add_source, check_server_name, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
 _FOLLOW_AFTER_SECONDS = 0.3
+_CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.02
 _NOTE_SECONDS = 0.1
@@ -74,6 +77,7 @@ class Daemon:
         log_to(self._layout.errors)
         self._server = Server(self._layout.run, self._handlers(), self._left)
         self._indexing = IndexingService(self._app)
+        self._servers = ServerService(self._app, self._sources_changed)
         self._watcher = Watcher(self._changed)
         self._secrets = SecretWatch(self._layout.tree)
         self._kept = {str(self._layout.tree / area): area for area in _KEPT_AREAS}
@@ -91,6 +95,7 @@ class Daemon:
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._app.calls.serve)
+                nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._keep_audit)
                 nursery.start_soon(self._pack_history)
@@ -151,6 +156,8 @@ class Daemon:
             "mounted": self._mounted,
             "add": self._add,
             "remove": self._remove,
+            "add_server": self._add_server,
+            "remove_server": self._remove_server,
             "reindex": self._reindex,
             "stop": self._stop,
         }
@@ -211,9 +218,9 @@ class Daemon:
         self._had_mounts = True
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        name, new = await blocking(
-            register_source, self._app, args["path"], args["name"], args["writable"], args["exclude"]
-        )
+        what = args["path"], args["name"], args["writable"], args["exclude"]
+        tools = bool(args.get("tools"))
+        name, new = await blocking(lambda: register_source(self._app, *what, tools=tools))
         if new:
             await self._sources_changed()
         return {"name": name, "new": new}
@@ -221,6 +228,31 @@ class Daemon:
     async def _remove(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         if not await blocking(remove_source, self._layout.config, args["name"]):
             raise CommandError(f"no source is called '{args['name']}'", "see: ctxfs status")
+        await self._sources_changed()
+
+    async def _add_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        """Mount a server; what it says of itself: {status, instructions, tools}. Its tools are approved as they are now."""
+        server = ServerSource(
+            check_server_name(str(args["name"])),
+            tuple(map(str, args.get("command", ()))),
+            str(args.get("url", "")),
+            tuple(map(str, args.get("env", ()))),
+            str(args.get("token_env", "")),
+            bool(args.get("searchable")),
+        )
+        await blocking(register_server, self._app, server)
+        self._app.reload_settings()
+        await self._servers.reload()
+        status = await self._servers.ready(server.name, _CONNECT_SECONDS)
+        known = self._app.shelf.known()[server.name]
+        await blocking(self._app.calls.catalog.approve, list(known.tools))
+        await self._sources_changed()
+        tools = [{"name": tool.name, **tool.record} for tool in known.tools.values()]
+        return {"status": status, "instructions": known.instructions, "tools": tools, "faults": dict(known.faults)}
+
+    async def _remove_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
+        await blocking(unregister_server, self._app, str(args["name"]))
+        await self._servers.reload()
         await self._sources_changed()
 
     async def _reindex(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -235,6 +267,7 @@ class Daemon:
 
     async def _sources_changed(self) -> None:
         self._app.reload_settings()
+        await self._servers.reload()
         await self._tree_changed()
 
     async def _tree_changed(self) -> None:
@@ -345,16 +378,36 @@ class Daemon:
             self._nursery.cancel_scope.cancel()
 
 
-def register_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> tuple[str, bool]:
+def register_server(app: App, server: ServerSource) -> None:
+    """Write a server into ctxfs.toml. CommandError if there is something of this name."""
+    taken = {source.name: "source" for source in app.settings.sources}
+    taken |= {each.name: "server" for each in app.settings.servers}
+    taken |= {name: "tool" for name in app.calls.catalog.tools()[0] if "/" not in name}
+    if server.name in taken:
+        raise CommandError(f"there is a {taken[server.name]} called '{server.name}' already", "choose another name")
+    add_source(app.layout.config, server)
+
+
+def unregister_server(app: App, name: str) -> None:
+    """Take a server out of ctxfs.toml, with what was kept of it and of approvals. CommandError for none."""
+    if not remove_source(app.layout.config, name, ServerSource):
+        raise CommandError(f"no server is called '{name}'", "see: ctxfs tools list")
+    app.approvals.drop(f"{name}/")
+    shutil.rmtree(app.layout.servers / name, ignore_errors=True)
+
+
+def register_source(
+    app: App, path: str, name: str, writable: bool, exclude: list[str], *, tools: bool = False
+) -> tuple[str, bool]:
     """Write a source into ctxfs.toml; its name, and False if it was there already. CommandError if it cannot be one."""
-    source = _checked_source(app, path, name, writable, exclude)
+    source = _checked_source(app, path, name, writable, exclude, tools)
     new = source not in app.settings.sources
     if new:
         add_source(app.layout.config, source)
     return source.name, new
 
 
-def _checked_source(app: App, path: str, name: str, writable: bool, exclude: list[str]) -> Source:
+def _checked_source(app: App, path: str, name: str, writable: bool, exclude: list[str], tools: bool) -> Source:
     folder = HostPath(path)
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -364,7 +417,9 @@ def _checked_source(app: App, path: str, name: str, writable: bool, exclude: lis
     real, store = folder.resolve(), app.layout.root.resolve()
     if real == store or real.is_relative_to(store):
         raise CommandError(f"'{path}' lies inside the store itself", "choose a folder of your own")
-    source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude))
+    source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude), tools)
+    if any(server.name == source.name for server in app.settings.servers):
+        raise CommandError(f"there is a server called '{source.name}'", "choose another: --name NAME")
     for other in app.settings.sources:
         if other.name == source.name and other != source:
             raise CommandError(

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -29,6 +30,8 @@ from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.path import printable
 from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
 
 Read = Callable[[str], Awaitable[bytes]]
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
@@ -113,7 +116,8 @@ class Calls:
                 self._nursery = None
 
     async def call(self, asked: Asked, read: Read) -> dict[str, Any]:
-        """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}.
+        """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}; `errno` if it could not be run, such as EIO for a
+        server that is not there.
 
         OSError: ENOENT for no such tool, EACCES for one that whoever acts may not run or that nobody has approved, EPERM for a
         destructive one that was not confirmed, EINVAL for arguments that its schema refuses, EAGAIN when too many run.
@@ -129,7 +133,10 @@ class Calls:
         tool, number, running, files = await self._checked(asked, read)
 
         async def run() -> None:
-            await done(await self._run(tool, number, asked, running, files))
+            try:
+                await done(await self._run(tool, number, asked, running, files))
+            except Exception:  # nobody waits for it, and others go on
+                log.exception("what came of call %s could not be kept", number)
 
         nursery.start_soon(run)
         return number
@@ -258,22 +265,32 @@ class Calls:
     async def _run(
         self, tool: Tool, number: str, asked: Asked, running: _Running, files: Mapping[str, bytes]
     ) -> dict[str, Any]:
-        outcome, begun = None, time.monotonic()
+        begun, failed = time.monotonic(), ""
+        outcome: Outcome | None = None
         try:
-            with running.scope:
-                outcome = await self._ports.run(tool, asked.arguments, files, running.tell, asked)
+            try:
+                with running.scope:
+                    outcome = await self._ports.run(tool, asked.arguments, files, running.tell, asked)
+            except OSError as error:
+                failed = errno.errorcode.get(error.errno or errno.EIO, "EIO")
+                outcome = _fault(begun, error.strerror or str(error))
+            except Exception as error:
+                log.exception("tool %s failed", tool.name)
+                failed = "EIO"
+                outcome = _fault(begun, f"internal error: {error}")
+            result = self._result(tool, number, asked.principal, outcome or _fault(begun, "it was cancelled"))
+            if failed:
+                result["errno"] = failed
+            with trio.CancelScope(shield=True):
+                await blocking(self._keep, tool.name, number, asked.arguments, result, outcome)
+            # atomic: whoever waits finds it in one place or the other
+            running.end(result)
+            self._ended[number] = running
+            if len(self._ended) > _MOST_WAITING:
+                self._ended.popitem(last=False)
+            return result
         finally:
             del self._running[number]
-        if outcome is None:
-            outcome = Outcome(b"", b"", None, time.monotonic() - begun, "it was cancelled")
-        result = self._result(tool, number, asked.principal, outcome)
-        with trio.CancelScope(shield=True):
-            await blocking(self._keep, tool.name, number, asked.arguments, result, outcome)
-        running.end(result)
-        self._ended[number] = running
-        if len(self._ended) > _MOST_WAITING:
-            self._ended.popitem(last=False)
-        return result
 
     def _schema(self, tool: Tool) -> Schema:
         """Compiled once for each definition; the tool is kept beside it, so that no other gets its identity."""
@@ -309,17 +326,18 @@ class Calls:
         }
 
     def _keep(
-        self, tool: str, number: str, arguments: Mapping[str, Any], result: Mapping[str, Any], outcome: Outcome
+        self, tool: str, number: str, arguments: Mapping[str, Any], result: Mapping[str, Any], outcome: Outcome | None
     ) -> None:
         """All of it appears at once, under its id."""
+        said = outcome or _fault(0.0, "")
         place = self._place(tool)
         begun = place / f".{number}"
         begun.mkdir(parents=True, mode=0o700)
         files = {
-            **dict(outcome.files),
+            **dict(said.files),
             ARGS: _json(arguments),
-            STDERR: outcome.stderr,
-            TEXT: outcome.stdout,
+            STDERR: said.stderr,
+            TEXT: said.stdout,
             RESULT: _json({key: value for key, value in result.items() if key != "text"}),
         }
         for name, data in files.items():
@@ -344,6 +362,10 @@ class Calls:
             return str(json.loads(self.read(tool, number, RESULT))["principal"])
         except (OSError, ValueError, KeyError):
             return ""
+
+
+def _fault(begun: float, why: str) -> Outcome:
+    return Outcome(b"", b"", None, time.monotonic() - begun, why)
 
 
 def _structured(tool: Tool, structured: Any, text: str) -> tuple[Any, str]:

@@ -120,8 +120,14 @@ def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> t
 
 
 def flag(name: str) -> str:
-    """As people write it."""
-    return name.replace("_", "-")
+    """As people write it: `maxRows` and `max_rows` are --max-rows."""
+    words = "".join(f"-{each.lower()}" if each.isupper() and before.islower() else each for before, each in pairs(name))
+    return words.replace("_", "-")
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """Each character with the one before it."""
+    return list(zip(" " + text, text, strict=False))
 
 
 def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_required: bool) -> None:

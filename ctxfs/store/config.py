@@ -12,6 +12,7 @@ from typing import Any
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 
 MIN_LARGE_BYTES = 65_536
+_SERVER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -26,6 +27,20 @@ class Source:
     writable: bool = False
     exclude: tuple[str, ...] = ()
     tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSource:
+    """An MCP server: a program, or an address. `env`: names of variables that the program is given, `token_env`: of the one that holds
+    the token for the address. `searchable`: its documents are indexed.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    env: tuple[str, ...] = ()
+    token_env: str = ""
+    searchable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +122,7 @@ class Settings:
     versions: VersionSettings = VersionSettings()
     history: HistorySettings = HistorySettings()
     sources: tuple[Source, ...] = ()
+    servers: tuple[ServerSource, ...] = ()
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -138,6 +154,14 @@ def default_text() -> str:
         '# exclude = ["*.svg"]               # .gitignore patterns: shown, not indexed',
         "# tools = false                     # offer what is in its folder tools/, once it is approved",
         "",
+        "# MCP servers, mounted as tools/<name>/ and knowledge/<name>/. `ctxfs tools add` and `ctxfs tools remove` keep this list.",
+        "# [[server]]",
+        '# name = "github"',
+        '# command = ["npx", "-y", "some-server"]   # or url = "https://host/mcp"',
+        '# env = ["GITHUB_TOKEN"]             # names of variables that it is given, never values',
+        '# token_env = "TOKEN"                # for a url: the variable that holds the token',
+        "# searchable = false                 # index its documents",
+        "",
         "# Who may do what where, beside the defaults (docs/policy.md). A denial wins, then the most specific.",
         "# [groups]",
         '# writers = ["agent:alice", "agent:bob"]',
@@ -160,7 +184,7 @@ def read_settings(config: HostPath) -> Settings:
         raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
-    unknown = set(data) - set(_SECTIONS) - {"source", "rule", "groups"}  # the last two are the policy's
+    unknown = set(data) - set(_SECTIONS) - {"source", "server", "rule", "groups"}  # the last two are the policy's
     if unknown:
         raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
     sections = {name: _read_section(config, name, kind, data.get(name, {})) for name, kind in _SECTIONS.items()}
@@ -171,7 +195,10 @@ def read_settings(config: HostPath) -> Settings:
     names = [source.name for source in sources]
     if len(names) != len(set(names)):
         raise CommandError(f"'{config}' names a source twice", "give each [[source]] a name of its own")
-    return Settings(**sections, sources=sources)
+    servers = tuple(_read_server(config, entry) for entry in data.get("server", []))
+    if len({server.name for server in servers} | set(names)) != len(servers) + len(names):
+        raise CommandError(f"'{config}' names a server like another, or like a source", "give it a name of its own")
+    return Settings(**sections, sources=sources, servers=servers)
 
 
 def _read_section(config: HostPath, section: str, kind: type[Any], values: object) -> Any:
@@ -216,6 +243,36 @@ def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:
     return source
 
 
+def _read_server(config: HostPath, entry: dict[str, Any]) -> ServerSource:
+    def wrong(what: str) -> CommandError:
+        return CommandError(f"'{config}': server '{entry.get('name', '')}': {what}", "see: ctxfs tools add --help")
+
+    if unknown := set(entry) - {item.name for item in dataclasses.fields(ServerSource)}:
+        raise wrong(f"there is no setting '{min(unknown)}'")
+    texts = [entry.get(name, []) for name in ("command", "env")]
+    if not all(isinstance(each, list) and all(isinstance(one, str) and one for one in each) for each in texts):
+        raise wrong("command and env are lists of texts")
+    command, env = map(tuple, texts)
+    url, token_env = str(entry.get("url", "")), str(entry.get("token_env", ""))
+    if bool(command) == bool(url):
+        raise wrong("it has a command or a url")
+    if url and not url.startswith(("http://", "https://")):
+        raise wrong("its url begins with http:// or https://")
+    searchable = entry.get("searchable", False)
+    if not isinstance(searchable, bool):
+        raise wrong("searchable is true or false")
+    return ServerSource(check_server_name(str(entry.get("name", ""))), command, url, env, token_env, searchable)
+
+
+def check_server_name(name: str) -> str:
+    """A server's name is one that a tool could have."""
+    if not _SERVER_NAME.fullmatch(name):
+        raise CommandError(
+            f"'{name}' cannot name a server", "use small letters, digits, '-' and '_', 64 at most", EXIT_USAGE
+        )
+    return name
+
+
 def check_source_name(name: str) -> str:
     """A source's name is one plain path component."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -225,38 +282,41 @@ def check_source_name(name: str) -> str:
     return name
 
 
-def add_source(config: HostPath, source: Source) -> None:
-    """Append `source` to ctxfs.toml, keeping what people wrote there."""
+def add_source(config: HostPath, source: Source | ServerSource) -> None:
+    """Append a source or a server to ctxfs.toml, keeping what people wrote there."""
     import tomlkit
 
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
     table = tomlkit.table()
-    table["name"], table["path"] = source.name, source.path
-    if source.writable:
-        table["writable"] = True
-    if source.exclude:
-        table["exclude"] = list(source.exclude)
-    if source.tools:
-        table["tools"] = True
-    existing = document.get("source")
+    for item in dataclasses.fields(source):
+        value = getattr(source, item.name)
+        if value != item.default:
+            table[item.name] = list(value) if isinstance(value, tuple) else value
+    kind = _kind_of(type(source))
+    existing = document.get(kind)
     if existing is None:
         existing = tomlkit.aot()
-        document["source"] = existing
+        document[kind] = existing
     existing.append(table)
     replace_text(config, tomlkit.dumps(document))
 
 
-def remove_source(config: HostPath, name: str) -> bool:
-    """Take the source `name` out of ctxfs.toml; False if it is not there. The folder itself is not touched."""
+def _kind_of(kind: type[Source] | type[ServerSource]) -> str:
+    return "source" if kind is Source else "server"
+
+
+def remove_source(config: HostPath, name: str, what: type[Source] | type[ServerSource] = Source) -> bool:
+    """Take a source or a server out of ctxfs.toml; False if it is not there. A source's folder is not touched."""
     import tomlkit
 
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
-    entries = document.get("source")
+    kind = _kind_of(what)
+    entries = document.get(kind)
     for position, entry in enumerate(entries or ()):
         if entry.get("name") == name:
             del entries[position]  # type: ignore[union-attr]  # tomlkit types it as a plain Item
             if not entries:
-                del document["source"]
+                del document[kind]
             replace_text(config, tomlkit.dumps(document))
             return True
     return False

@@ -79,6 +79,11 @@ class Layout:
         return self.root / "tools.json"
 
     @property
+    def servers(self) -> HostPath:
+        """What MCP servers said last, and their documents: a folder each."""
+        return self.root / "servers"
+
+    @property
     def calls(self) -> HostPath:
         """Calls of tools that are kept."""
         return self.root / "calls"

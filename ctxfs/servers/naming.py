@@ -1,0 +1,97 @@
+"""What a server calls things, as names of files, and back. Pure.
+
+Every character that could be taken for something else is percent-encoded, and what is too long for a name ends in a digest.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+_LONGEST = 200  # bytes; a name has room for 255
+_DIGEST = 12
+_VARIABLE = re.compile(r"\{([+/?&.;#]?)([A-Za-z0-9_.,%*]+)\}")
+
+Parts = tuple[str, ...]
+
+
+def file_name(name: str, reserved: Collection[str] = ()) -> str:
+    """A name of one file or folder for anything: of equal ones the same, of others another."""
+    made = "".join(each if each.isprintable() and each not in "/%" else _encoded(each) for each in name)
+    if not made:
+        return "%"
+    if made.startswith(".") or made in reserved:
+        made = _encoded(made[0]) + made[1:]
+    if len(made.encode()) > _LONGEST:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+        made = made.encode()[: _LONGEST - _DIGEST - 1].decode("utf-8", "ignore") + f"~{digest}"
+    return made
+
+
+def _encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def parts_of(uri: str) -> Parts:
+    """Where a document is, below the folder of its server: its scheme, and the parts of its address without empty ones."""
+    scheme, colon, rest = uri.partition(":")
+    if not colon:
+        scheme, rest = "", uri
+    names = [unquote(part, errors="surrogateescape") for part in rest.split("/") if part]
+    return tuple(file_name(name) for name in (scheme, *names) if name) or (file_name(uri),)
+
+
+def placed(uris: Iterable[str]) -> Mapping[Parts, str]:
+    """path → address, of all the documents of a server; what would have to be a file and a folder at once is a file with a `~`."""
+    found: dict[Parts, str] = {}
+    for uri in sorted(set(uris)):
+        parts = parts_of(uri)
+        if parts in found:
+            parts = (*parts[:-1], f"{parts[-1]}~{hashlib.sha256(uri.encode('utf-8', 'replace')).hexdigest()[:_DIGEST]}")
+        found[parts] = uri
+    folders = {parts[:depth] for parts in found for depth in range(1, len(parts))}
+    return {((*parts[:-1], f"{parts[-1]}~") if parts in folders else parts): uri for parts, uri in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template of addresses, such as `file:///{path}`, by whose parts paths are known."""
+
+    uri: str
+
+    @property
+    def folder(self) -> Parts:
+        """The parts before the first that varies: where what it names is."""
+        fixed = self.uri[: found.start()] if (found := _VARIABLE.search(self.uri)) else self.uri
+        return () if ":" not in fixed else parts_of(fixed if fixed.endswith("/") else fixed.rpartition("/")[0] or fixed)
+
+    def match(self, parts: Parts) -> str:
+        """The address that a path below the server's folder means; empty for none of this template."""
+        scheme, _, rest = self.uri.partition(":")
+        wanted = [scheme, *(part for part in rest.split("/") if part)]
+        values: list[str] = []
+        for position, pattern in enumerate(wanted):
+            if position >= len(parts):
+                return ""
+            said = unquote(parts[position])
+            variables = _VARIABLE.findall(pattern)
+            if variables and variables[-1][0] in ("+", "/") and position == len(wanted) - 1:
+                said = "/".join(unquote(part) for part in parts[position:])
+            elif position == len(wanted) - 1 and len(parts) > len(wanted):
+                return ""
+            found = re.fullmatch(_regex(pattern), said, re.DOTALL)
+            if found is None:
+                return ""
+            values += found.groups()
+        filled = iter(values)
+        return _VARIABLE.sub(lambda one: quote(next(filled), safe="/" if one[1] in ("+", "/") else ""), self.uri)
+
+
+def _regex(pattern: str) -> str:
+    """A part of a template as an expression: each variable stands for something."""
+    out, end = "", 0
+    for found in _VARIABLE.finditer(pattern):
+        out += re.escape(unquote(pattern[end : found.start()])) + "(.+?)"
+        end = found.end()
+    return out + re.escape(unquote(pattern[end:]))

@@ -1,0 +1,68 @@
+"""One bad entry in a list does not take the list along: what a client of the SDK would refuse is left out before it sees it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import trio
+from mcp.client._transport import TransportStreams
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCResponse, Prompt, Resource, ResourceTemplate, Tool
+
+LeftOut = Callable[[str, str, str], None]  # kind, name, why
+_KINDS: dict[str, type[Any]] = {
+    "tools": Tool,
+    "prompts": Prompt,
+    "resources": Resource,
+    "resourceTemplates": ResourceTemplate,
+}
+
+
+def sift(message: SessionMessage, left_out: LeftOut) -> None:
+    """Take the entries out of a list's answer that are none by the protocol."""
+    said = message.message
+    if not isinstance(said, JSONRPCResponse) or not isinstance(said.result, dict):
+        return
+    for kind, model in _KINDS.items():
+        entries = said.result.get(kind)
+        if isinstance(entries, list):
+            said.result[kind] = [each for each in entries if _is_good(kind, model, each, left_out)]
+
+
+def _is_good(kind: str, model: type[Any], entry: Any, left_out: LeftOut) -> bool:
+    name = str(entry.get("name", "")) if isinstance(entry, dict) else ""
+    why = ""
+    try:
+        model.model_validate(entry, by_name=False)
+    except ValueError as error:
+        why = str(error).splitlines()[-2].strip()[:200] if "\n" in str(error) else str(error)[:200]
+    schemas = [entry.get(key) for key in ("inputSchema", "outputSchema")] if isinstance(entry, dict) else []
+    if not why and any(isinstance(each, dict) and each.get("type", "object") != "object" for each in schemas):
+        why = "its schema is not one of an object"
+    if why:
+        left_out(kind, name, why)
+    return not why
+
+
+@asynccontextmanager
+async def sifted(
+    transport: AbstractAsyncContextManager[TransportStreams], left_out: LeftOut
+) -> AsyncIterator[TransportStreams]:
+    """A transport whose lists are sifted."""
+    to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+    async def pump(source: Any) -> None:
+        try:
+            async with to_client:
+                async for message in source:
+                    if isinstance(message, SessionMessage):
+                        sift(message, left_out)
+                    await to_client.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # the client has gone
+
+    async with transport as (read, write), from_server, trio.open_nursery() as nursery:
+        nursery.start_soon(pump, read)
+        yield from_server, write
+        nursery.cancel_scope.cancel()

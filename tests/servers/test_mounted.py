@@ -1,0 +1,294 @@
+"""MCP servers as directories: real programs on a real mount, used from a shell; none of them can harm another, or the tree."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxfs.rpc.client import Client
+from tests.live import Live, eventually, mcp_call
+
+SMALL = str(Path(__file__).parent / "small.py")
+
+
+def command(**said: Any) -> list[str]:
+    return [sys.executable, "-IS", SMALL, json.dumps(said)]
+
+
+def add(live: Live, name: str, **said: Any) -> str:
+    return live.run("tools", "add", name, "--yes", "--", *command(**said))
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A store with a daemon, a mount for its owner and one for alice, and the server `small`."""
+    made = Live(tmp_path_factory.mktemp("servers"))
+    made.run("init")
+    made.run("mount", str(made.at))
+    made.run("mount", str(made.at.parent / "mnt-alice"), "--as", "agent:alice")
+    add(made, "small", state=str(made.at.parent / "about"))
+    eventually(
+        "its documents are there", lambda: (made.at / "knowledge" / "small" / "memo" / "a b" / "one.md").exists()
+    )
+    yield made
+    made.close()
+
+
+def run(live: Live, tool: str, *words: str, at: str = "mnt", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    program = live.at.parent / at / "tools" / tool
+    return subprocess.run([program, *words], capture_output=True, text=True, input=stdin, timeout=60)
+
+
+def status(live: Live, name: str = "small") -> str:
+    return (live.at / "tools" / name / "status").read_text().strip()
+
+
+def test_a_server_is_a_directory_that_says_what_it_is(live: Live) -> None:
+    place = live.at / "tools" / "small"
+    assert {"status", "index.md", "instructions.md", "prompts", "echo", "drop"} <= set(os.listdir(place))
+    assert (place / "status").read_text() == "ready\n"
+    assert (place / "instructions.md").read_text() == "Be careful.\n"
+    assert "- echo: Say it again\n" in (place / "index.md").read_text()
+    assert "- small/: a server with 14 tools (ready)" in (live.at / "tools" / "index.md").read_text()
+    assert set(os.listdir(place / "echo")) == {"README.md", "tool.json", "run", "call", "calls"}
+    assert set(os.listdir(place / "prompts" / "greet")) == {"README.md", "tool.json", "render", "call"}
+    assert os.getxattr(place / "instructions.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(place / "echo" / "README.md", "user.ctx.trust") == b"untrusted"
+
+
+def test_its_tools_are_programs(live: Live) -> None:
+    done = run(live, "small/echo/run", "--word", "wörd")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "wörd\n", "")
+    assert run(live, "small/echo/run", stdin='{"word": "in"}').stdout == "in\n"
+    assert run(live, "small/prompts/greet/render", "Ada").stdout == "Greet Ada.\n"
+    failed = run(live, "small/fail/run")
+    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "it went wrong\n", "small/fail: it went wrong\n")
+    wrong = run(live, "small/echo/run", "--word", "a", "--colour", "red")
+    assert wrong.returncode == 2
+    kept = sorted((live.at / "tools" / "small" / "echo" / "calls").iterdir())
+    assert json.loads((kept[-1] / "args.json").read_text()) in ({"word": "in"}, {"word": "wörd"})
+    assert os.getxattr(kept[-1] / "result.md", "user.ctx.source") == b"tools/small/echo"
+    text, failed_there = mcp_call(
+        live, "ctx_exec", {"tool": "small/echo", "arguments": {"word": "x"}}, principal="agent:alice"
+    )
+    assert (text.strip(), failed_there) == ("x", False)
+    assert '"tool":"small/echo"' in live.run("history", "show", "--json").replace(" ", "")
+
+
+def test_its_documents_are_files(live: Live) -> None:
+    place = live.at / "knowledge" / "small" / "memo"
+    assert (place / "a b" / "one.md").read_text() == "about memo://a b/one.md\n"
+    assert os.getxattr(place / "a b" / "one.md", "user.ctx.trust") == b"untrusted"
+    assert os.getxattr(place / "a b" / "one.md", "user.ctx.source") == b"memo://a b/one.md"
+    assert os.listdir(place / "odd") == ["%2Fetc"]
+    assert os.listdir(place / "made") == []
+    assert (place / "made" / "7").read_text() == "about memo://made/7\n"
+    for name in ("x", ".git", "7/8"):
+        with pytest.raises(FileNotFoundError if name != "7/8" else NotADirectoryError):
+            (place / "made" / name).read_text()
+    with pytest.raises(OSError, match="Read-only"):
+        (place / "a b" / "one.md").write_text("mine")
+
+
+def test_looking_calls_nothing(live: Live) -> None:
+    before = live.run("calls", "--json") if live.try_run("calls").returncode == 0 else ""
+    subprocess.run(
+        ["find", str(live.at / "tools" / "small"), "-type", "f", "-exec", "cat", "{}", "+"],
+        capture_output=True,
+        check=True,
+    )
+    subprocess.run(["ls", "-lR", str(live.at / "tools")], capture_output=True, check=True)
+    assert (live.run("calls", "--json") if before else "") == before
+
+
+def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) -> None:
+    assert run(live, "small/changing/run").stdout == "as ever\n"
+    (live.at.parent / "about").write_text("Now it deletes everything")
+    run(live, "small/flood/run")  # it says that its tools have changed
+    eventually("it is noticed", lambda: "deletes" in (live.at / "tools/small/changing/README.md").read_text())
+    refused = run(live, "small/changing/run")
+    assert refused.returncode == 126
+    assert "changed since it was approved" in refused.stderr
+    with pytest.raises(PermissionError):
+        os.open(live.at / "tools" / "small" / "changing" / "call", os.O_RDWR)
+    shown = live.run("tools", "approve", "small", "--yes")
+    assert "-" in shown
+    assert '+ "description": "Now it deletes everything"' in shown
+    assert '- "description": "As it was"' in shown
+    assert run(live, "small/changing/run").stdout == "as ever\n"
+    assert (
+        run(live, "small/echo/run", "x").returncode == 2
+    )  # others were not touched: `word` is optional, so no value goes there
+
+
+def test_what_cannot_be_taken_back_needs_exec_or_a_person(live: Live) -> None:
+    assert run(live, "small/drop/run", "--table", "users").returncode == 126
+    assert run(live, "small/drop/run", "-y", "--table", "users").stdout == "drop was called\n"
+    refused = run(live, "small/drop/run", "-y", "--table", "users", at="mnt-alice")
+    assert refused.returncode == 126
+    assert "human/review/" in refused.stderr
+    name = refused.stderr.strip().rsplit("/", 1)[-1]
+    assert "agent:alice wants to run tools/small/drop" in (live.at / "human" / "review" / name / "claim.md").read_text()
+    again = run(live, "small/drop/run", "-y", "--table", "users", at="mnt-alice")
+    assert name in again.stderr  # it is not asked twice
+    (live.at / "human" / "review" / name / "verdict").write_text("accept\n")
+    assert run(live, "small/drop/run", "--table", "users", at="mnt-alice").stdout == "drop was called\n"
+    once_more = run(live, "small/drop/run", "--table", "users", at="mnt-alice")
+    assert once_more.returncode == 126  # a verdict is for one call
+    other = once_more.stderr.strip().rsplit("/", 1)[-1]
+    assert other != name
+    (live.at / "human" / "review" / other / "verdict").write_text("reject\n")
+    assert "refused this call" in run(live, "small/drop/run", "--table", "users", at="mnt-alice").stderr
+
+
+def test_a_server_may_ask_a_person(live: Live) -> None:
+    reviews = live.at / "human" / "review"
+    before = set(os.listdir(reviews)) if reviews.exists() else set()
+    asking = subprocess.Popen([live.at / "tools/small/ask/run"], stdout=subprocess.PIPE, text=True)
+    (name,) = eventually("the question waits", lambda: set(os.listdir(reviews)) - before if reviews.exists() else None)
+    assert "Who are you?" in (reviews / name / "claim.md").read_text()
+    eventually("there is a verdict to write", (reviews / name / "verdict").exists)
+    (reviews / name / "verdict").write_text("edit Ada\n")
+    said, _ = asking.communicate(timeout=20)
+    assert json.loads(said) == {"action": "accept", "content": {"name": "Ada"}}
+
+
+def test_answers_that_cannot_be_used_are_failures_of_that_call_alone(live: Live) -> None:
+    broken = run(live, "small/promise/run", "-y")
+    assert broken.returncode == 1
+    assert "schema" in broken.stderr
+    assert run(live, "small/latin/run").returncode == 0
+    for size in (20_000_000, 100_000_000):  # more than a call may say, more than a line may hold
+        big = run(live, "small/big/run", "--bytes", str(size))
+        assert (big.returncode, "more than" in big.stderr) == (1, True), big.stderr
+    pid = run(live, "small/pid/run").stdout
+    assert run(live, "small/flood/run").stdout == "told\n"
+    assert run(live, "small/pid/run").stdout == pid  # it was never lost
+
+
+def test_progress_is_heard_and_a_call_can_be_given_up(live: Live) -> None:
+    client = Client(live.store / "run", timeout=30)
+    try:
+        number = client.call("begin_call", name="small/steps", arguments={})["id"]
+        seen = [client.call("wait_call", id=number, seconds=5, seen=0.0)]
+        while seen[-1]["running"]:
+            seen.append(client.call("wait_call", id=number, seconds=5, seen=seen[-1]["progress"]))
+        assert seen[-1]["result"]["ok"]
+        assert max(state["progress"] for state in seen) >= 0.25
+    finally:
+        client.close()
+    hanging = subprocess.Popen([live.at / "tools/small/hang/run"], stderr=subprocess.PIPE, text=True)
+    calls = live.at / "tools" / "small" / "hang" / "calls"
+    eventually("it waits", lambda: Path(f"/proc/{hanging.pid}/fd").exists() and _holds(hanging.pid, "call"))
+    hanging.send_signal(2)
+    hanging.communicate(timeout=10)
+    assert hanging.returncode == 130
+    eventually("it was given up", lambda: os.listdir(calls))
+    assert json.loads((calls / os.listdir(calls)[0] / "result.json").read_text())["fault"] == "it was cancelled"
+
+
+def _holds(pid: int, name: str) -> bool:
+    return any(os.readlink(each).endswith(f"/{name}") for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_a_server_that_goes_is_said_to_and_comes_back(live: Live) -> None:
+    gone = run(live, "small/exit/run")
+    assert gone.returncode == 1
+    assert "the server is not there" in gone.stderr
+    assert (live.at / "knowledge" / "small" / "memo" / "a b" / "one.md").read_text() == "about memo://a b/one.md\n"
+    eventually("it is there again", lambda: status(live) == "ready")
+    assert run(live, "small/echo/run", "--word", "back").stdout == "back\n"
+
+
+@pytest.mark.parametrize(
+    ("mood", "said"),
+    [
+        ("dead", "exit code 2 (no licence)"),
+        ("only garbage", "prints what is no message"),
+    ],
+)
+def test_a_server_that_is_none_says_why_and_delays_nobody(mood: str, said: str, live: Live) -> None:
+    name = mood.replace(" ", "-")
+    done = live.try_run("tools", "add", name, "--yes", "--", *command(mood=mood))
+    assert done.returncode == 1
+    assert "down" in done.stdout
+    assert "down" in status(live, name)
+    assert said in status(live, name)
+    assert run(live, "small/echo/run", "--word", "x").stdout == "x\n"
+    live.run("tools", "remove", name)
+    assert name not in os.listdir(live.at / "tools")
+
+
+def test_garbage_between_messages_is_skipped_and_a_silent_server_delays_nobody(live: Live) -> None:
+    begun = time.monotonic()
+    silent = subprocess.Popen(
+        live.command("tools", "add", "silent", "--yes", "--", *command(mood="silent")), stdout=subprocess.PIPE
+    )
+    eventually("it is there, and not yet", lambda: "silent" in os.listdir(live.at / "tools"))
+    add(live, "noisy", mood="garbage")
+    assert run(live, "noisy/echo/run", "--word", "x").stdout == "x\n"
+    assert time.monotonic() - begun < 15
+    assert status(live, "silent") == "connecting"
+    live.run("tools", "remove", "silent")
+    silent.communicate(timeout=60)
+    live.run("tools", "remove", "noisy")
+
+
+def test_names_that_are_no_names_of_files_are_encoded_and_bad_tools_are_left_out(live: Live) -> None:
+    plain = {"type": "object", "properties": {}}
+    names = ["a/b", "..", ".hidden", "status", "prompts", "x" * 300, "line\nbreak", "twice", "twice", "ü"]
+    tools: list[dict[str, Any]] = [{"name": name, "description": "d", "inputSchema": plain} for name in names]
+    tools += [
+        {"name": "no-schema", "inputSchema": {"type": "string"}},
+        {"name": "bad-schema", "inputSchema": {"type": "object", "properties": {"x": {"type": "nonsense"}}}},
+    ]
+    added = live.try_run("tools", "add", "odd", "--yes", "--", *command(tools=tools))
+    shown = set(os.listdir(live.at / "tools" / "odd"))
+    assert {"a%2Fb", "%2E.", "%2Ehidden", "%73tatus", "%70rompts", "line%0Abreak", "twice", "ü"} <= shown
+    assert all(len(name.encode()) <= 255 for name in shown)
+    assert not {"no-schema", "bad-schema"} & shown
+    assert "two so" in added.stderr
+    assert "is none" in added.stderr
+    for name, called in (("a%2Fb", "a/b"), ("%73tatus", "status"), ("line%0Abreak", "line\nbreak")):
+        assert run(live, f"odd/{name}/run", "-y").stdout == f"{called} was called\n"
+    live.run("tools", "remove", "odd")
+
+
+def test_only_the_variables_that_were_named_reach_a_server(live: Live) -> None:
+    found = json.loads(run(live, "small/env/run").stdout)
+    assert set(found) <= {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM"}
+    missing = live.try_run("tools", "add", "needy", "--yes", "--env", "CTXFS_NO_SUCH", "--", *command())
+    assert missing.returncode == 1
+    assert "$CTXFS_NO_SUCH is not set" in status(live, "needy")
+    live.run("tools", "remove", "needy")
+
+
+def test_a_server_is_known_without_its_daemon_and_forgotten_when_it_is_removed(live: Live) -> None:
+    refused = live.try_run("tools", "add", "small", "--yes", "--", "true")
+    assert "already" in refused.stderr
+    assert live.try_run("tools", "add", "Bad Name", "--yes", "--", "true").returncode == 2
+    add(live, "brief")
+    assert "brief/echo" in live.run("tools", "list")
+    live.run("tools", "remove", "brief")
+    assert not (live.store / "servers" / "brief").exists()
+    assert "brief" not in (live.store / "ctxfs.toml").read_text()
+    assert "brief" not in (live.store / "tools.json").read_text()
+
+
+def test_calls_are_listed_and_replayed(live: Live) -> None:
+    run(live, "small/pid/run")
+    lines = live.run("calls", "--tool", "small/pid").splitlines()
+    number = lines[-1].split()[0]
+    said = live.run("calls", "replay", number)
+    assert said.strip().isdigit()
+    assert live.run("calls", "replay", number) == said
+    assert len(live.run("calls", "--tool", "small/pid").splitlines()) == len(lines)  # nothing ran
+    assert live.run("calls", "replay", number, "--live").strip().isdigit()
+    assert len(live.run("calls", "--tool", "small/pid").splitlines()) == len(lines) + 1
+    assert live.try_run("calls", "replay", "c-nothing").returncode != 0
