@@ -28,15 +28,18 @@ from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
 from ctxfs.exec.approvals import Approvals
-from ctxfs.exec.calls import Asked, Calls
+from ctxfs.exec.calls import Asked, Brought, Calls
 from ctxfs.exec.catalog import Shelf, ToolCatalog
 from ctxfs.exec.definition import Tool
+from ctxfs.exec.finding import ToolFinder
 from ctxfs.exec.folders import FolderShelf
+from ctxfs.exec.functions import FunctionShelf
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.process import Walls, run_tool
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
-from ctxfs.index.answers import Answer, Generation
+from ctxfs.index.answers import Answer, Generation, Hit
+from ctxfs.index.catalog import ChunkRow
 from ctxfs.index.glob import glob_matcher
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
@@ -106,6 +109,7 @@ class App:
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
         self.servers: Servers = _NoServers()
         self.shelf = ServerShelf(layout.servers, lambda: self.settings.servers)
+        self._finder = ToolFinder()
         self._tools = _Tools(self)
         self.approvals = self._tools.approvals
         self.calls = Calls(self._tools.catalog, layout.calls, self._tools)
@@ -280,8 +284,32 @@ class App:
         return self.policy.is_free(acting_principal())
 
     async def ask(self, question: str, below: Path) -> Answer:
-        """Answer a question typed by somebody."""
+        """Answer a question typed by somebody; below tools/, which tools do it."""
+        if below.parts[:1] == ("tools",):
+            return await self._find_tools(parse_query(question), below)
         return await self._search(parse_query(question), below, CANDIDATES)
+
+    async def _find_tools(self, query: Query, below: Path) -> Answer:
+        """The tools that exist for whoever acts, as hits whose paths are their directories."""
+        tools = (await blocking(self.calls.catalog.tools))[0]
+        who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
+        seen = [
+            tool
+            for tool in tools.values()
+            if tool.name.startswith(start) and self.policy.may(who, Verb.READ, tool_path(tool.name))
+        ]
+
+        def rank() -> list[tuple[Tool, float, float]]:
+            can_embed = query.mode != "words" and self.searcher.can_embed()
+            return self._finder.ranked(query.text, seen, self.searcher.embed if can_embed else None)
+
+        hits = []
+        for number, (tool, words, meaning) in enumerate((await blocking(rank))[:CANDIDATES]):
+            text, path = f"{tool.name}: {tool.description}", str(tool_path(tool.name))
+            chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
+            signals = {"words": words, "meaning": meaning}
+            hits.append(Hit(chunk, words + meaning, signals, signals))
+        return Answer(query, hits)
 
     async def find(self, filters: str, below: Path, limit: int) -> list[str]:
         """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
@@ -524,19 +552,21 @@ class _Tools:
         self.approvals = Approvals(app.layout.approvals)
         self._builtin = FolderShelf(HostPath(tools.__file__).parent, self._approved, builtin=True)
         self._own = FolderShelf(app.layout.tools, self._approved)
+        self._functions = FunctionShelf(self._approved)
         self._of_sources: dict[str, FolderShelf] = {}
-        self.catalog = ToolCatalog(self._shelves, self.approvals)
+        self.catalog = ToolCatalog(self._shelves, self.approvals, self._setting)
 
     def may_run(self, tool: Tool) -> bool:
         return self._app.may_run(tool)
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, asked: Asked
+        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
     ) -> Outcome:
         if tool.server:
-            given = {**arguments, **{name: data.decode("utf-8", "replace") for name, data in files.items()}}
+            texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
+            given = {**arguments, **texts}
             return await self._app.servers.run_tool(tool, given, progress)
-        return await run_tool(tool, arguments, files, progress, self._walls(asked.principal))
+        return await run_tool(tool, arguments, brought, progress, self._walls(tool, asked.principal))
 
     async def ask_person(self, tool: Tool, asked: Asked) -> None:
         shown = json.dumps(asked.arguments, ensure_ascii=False)
@@ -550,11 +580,16 @@ class _Tools:
                 f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{said}"
             )
 
-    def _walls(self, principal: str) -> Walls:
+    def _setting(self, name: str) -> str:
+        return str(getattr(self._app.settings.tools, name, ""))
+
+    def _walls(self, tool: Tool, principal: str) -> Walls:
         """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
         mounted = [(str(each["at"]), str(each["principal"])) for each in self._app.mountpoints()]
         own = next((at for at, who in mounted if who == principal), "")
-        return Walls([os.path.realpath(self._app.layout.root), *(at for at, _ in mounted if at != own)], own)
+        hidden = [os.path.realpath(self._app.layout.root), *(at for at, _ in mounted if at != own)]
+        variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
+        return Walls(hidden, own, variables)
 
     def _approved(self, name: str) -> Mapping[str, Any] | None:
         known = self.approvals.all().get(name)
@@ -565,7 +600,13 @@ class _Tools:
         for path in allowed:
             if path not in self._of_sources:
                 self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
-        return [self._builtin, self._own, *(self._of_sources[path] for path in allowed), self._app.shelf]
+        return [
+            self._builtin,
+            self._own,
+            *(self._of_sources[path] for path in allowed),
+            self._functions,
+            self._app.shelf,
+        ]
 
 
 class _Book:

@@ -53,8 +53,11 @@ class ServerService:
                 await trio.sleep(_RESTART_SECONDS)
 
     async def reload(self) -> None:
-        """Other servers are wanted now."""
+        """Other servers are wanted now; whoever waits for one that is not any more is told."""
         self._wanted.set()
+        names = {each.name for each in self._app.settings.servers}
+        for name in [name for name in self._heard if name not in names]:
+            self._heard.pop(name).set()
         if self._process is not None:
             await self._tell_wanted()
 

@@ -1,16 +1,20 @@
 """What can be asked of tools, by name: which there are, running one, approving one. Plain values in, plain values out."""
 
 import base64
+import errno
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from ctxfs.app import App, tool_path
-from ctxfs.exec.calls import Asked, Read
+from ctxfs.exec.calls import Asked
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.process import sandbox
-from ctxfs.model.errors import invalid, not_found
-from ctxfs.model.path import Path
+from ctxfs.model.errors import invalid, not_found, path_error
+from ctxfs.model.path import Path, printable
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.record import Caller
@@ -18,6 +22,7 @@ from ctxfs.vfs.record import Caller
 _LONGEST_ARGUMENTS = 4000  # characters of them in the history
 _ENVELOPE = "$call"
 _MOST_SECONDS = 10.0
+_NUMBERED = re.compile(r"\d{4,}_\d{4}-")
 
 
 async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -36,8 +41,8 @@ async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Run a tool; what it was asked and what came of it are in the history."""
-    asked, read = _asked(app, caller, args)
-    done = await app.calls.call(asked, read)
+    asked = _asked(app, caller, args)
+    done = await app.calls.call(asked, _Sight(app, caller))
     await _remember(app, asked, done)
     return done
 
@@ -55,12 +60,12 @@ async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     except (TypeError, ValueError) as error:
         raise invalid(f"tools/{name}", f"files are base64: {error}") from error
     said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
-    asked, read = _asked(app, caller, {"name": name, "arguments": arguments, **said})
+    asked = _asked(app, caller, {"name": name, "arguments": arguments, **said})
 
     async def done(result: dict[str, Any]) -> None:
         await _remember(app, asked, result)
 
-    return {"id": await app.calls.begin(asked, read, done)}
+    return {"id": await app.calls.begin(asked, _Sight(app, caller), done)}
 
 
 async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -96,16 +101,70 @@ async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return (await blocking(app.calls.catalog.find, str(args["name"]))).tool.record
 
 
-def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> tuple[Asked, Read]:
+class _Sight:
+    """The tree as a caller sees it."""
+
+    def __init__(self, app: App, caller: Caller) -> None:
+        self._app = app
+        self._caller = caller
+
+    async def file(self, path: str) -> bytes:
+        return await self._caller.tree.read(Path.parse(path))
+
+    async def version(self, path: str, said: str) -> bytes:
+        at = Path.parse(path)
+        versions = at.parent.join(Path((".versions", at.name)))
+        try:
+            names = [entry.name for entry in await self._caller.tree.list(versions)]
+        except FileNotFoundError as error:
+            raise path_error(errno.ENOENT, at, "it has no versions") from error
+        name = chosen_version(names, said)
+        if not name:
+            raise path_error(errno.ENOENT, at, f"it has no version '{printable(said)[:80]}'; see {versions}")
+        return await self._caller.tree.read(versions / name)
+
+    def folder(self, path: str) -> str:
+        at = Path.parse(path)
+        if self._app.policy.rights(self._caller.principal, at).below & Verb.READ != Verb.READ:
+            raise path_error(errno.EACCES, at, "you may not read all of it")
+        backing = self._caller.tree.backing(at)
+        if backing is None:
+            raise path_error(errno.ENOTDIR, at, "it is no folder on disk: name one below knowledge/")
+        place = os.path.realpath(os.path.join(backing.root, *backing.relative.parts))
+        if not is_inside(place, os.path.realpath(backing.root)):
+            raise path_error(errno.EACCES, at, "it leads out of its source")
+        return place
+
+
+def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> Asked:
     name, arguments = _visible(app, caller, str(args["name"])), args.get("arguments", {})
     if not isinstance(arguments, dict):
         raise invalid(f"tools/{name}", "arguments are an object")
 
-    async def read(path: str) -> bytes:
-        return await caller.tree.read(Path.parse(path))
-
     who, confirmed = str(caller.principal), bool(args.get("confirmed"))
-    return Asked(name, arguments, who, str(args.get("id") or ""), confirmed, args.get("files", {})), read
+    return Asked(name, arguments, who, str(args.get("id") or ""), confirmed, args.get("files", {}))
+
+
+def chosen_version(names: Sequence[str], said: str) -> str:
+    """Of the names below `.versions/<file>/`, the one that is meant by a number, `latest`, `prev`, a revision, or a time: the last one
+    until then. Empty for none.
+    """
+    numbered = sorted(name for name in names if _NUMBERED.match(name))
+    if said in ("latest", "prev"):
+        return numbered[-1 if said == "latest" else -2] if len(numbered) >= (1 if said == "latest" else 2) else ""
+    if said.isascii() and said.isdecimal() and len(said) < 8:
+        return next((name for name in numbered if int(name.split("_")[0]) == int(said)), "")
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        return next((name for name in numbered if len(said) >= 4 and f"_{said}" in name), "")
+    stamp = (moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    return max((name for name in numbered if name.split("_")[1] <= stamp), default="")
+
+
+def is_inside(place: str, root: str) -> bool:
+    """True for a host path at or below another, both of them real."""
+    return place == root or place.startswith(root.rstrip("/") + "/")
 
 
 def _visible(app: App, caller: Caller, name: str) -> str:

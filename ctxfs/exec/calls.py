@@ -33,7 +33,7 @@ from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-Read = Callable[[str], Awaitable[bytes]]
+Brought = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
 _KEPT = 500  # calls of a tool; older ones are dropped
 _MOST_AT_ONCE = 100
@@ -54,6 +54,22 @@ class Asked:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
+class Sight(Protocol):
+    """The tree as the caller sees it. OSError for what they may not read."""
+
+    async def file(self, path: str) -> bytes:
+        """The content of a file."""
+        ...
+
+    async def version(self, path: str, said: str) -> bytes:
+        """What a file was: at a time, at a version by its number, or before now (`prev`)."""
+        ...
+
+    def folder(self, path: str) -> str:
+        """The host path of a folder that they may read all of."""
+        ...
+
+
 class Ports(Protocol):
     """What calls need of the rest."""
 
@@ -62,7 +78,7 @@ class Ports(Protocol):
         ...
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, asked: Asked
+        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
     ) -> Outcome:
         """Run it; cancelling ends it."""
         ...
@@ -115,26 +131,26 @@ class Calls:
             finally:
                 self._nursery = None
 
-    async def call(self, asked: Asked, read: Read) -> dict[str, Any]:
+    async def call(self, asked: Asked, sight: Sight) -> dict[str, Any]:
         """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}; `errno` if it could not be run, such as EIO for a
         server that is not there.
 
         OSError: ENOENT for no such tool, EACCES for one that whoever acts may not run or that nobody has approved, EPERM for a
         destructive one that was not confirmed, EINVAL for arguments that its schema refuses, EAGAIN when too many run.
         """
-        tool, number, running, files = await self._checked(asked, read)
-        return await self._run(tool, number, asked, running, files)
+        tool, number, running, brought = await self._checked(asked, sight)
+        return await self._run(tool, number, asked, running, brought)
 
-    async def begin(self, asked: Asked, read: Read, done: Callable[[dict[str, Any]], Awaitable[None]]) -> str:
+    async def begin(self, asked: Asked, sight: Sight, done: Callable[[dict[str, Any]], Awaitable[None]]) -> str:
         """Begin a call, and return its id; `wait` says what came of it. `done` is called with the result. OSError as `call`."""
         nursery = self._nursery
         if nursery is None:
             raise path_error(errno.EAGAIN, f"tools/{asked.name}", "no daemon runs that could wait for it")
-        tool, number, running, files = await self._checked(asked, read)
+        tool, number, running, brought = await self._checked(asked, sight)
 
         async def run() -> None:
             try:
-                await done(await self._run(tool, number, asked, running, files))
+                await done(await self._run(tool, number, asked, running, brought))
             except Exception:  # nobody waits for it, and others go on
                 log.exception("what came of call %s could not be kept", number)
 
@@ -225,11 +241,20 @@ class Calls:
 
     # inside
 
-    async def _checked(self, asked: Asked, read: Read) -> tuple[Tool, str, _Running, Mapping[str, bytes]]:
+    async def _checked(self, asked: Asked, sight: Sight) -> tuple[Tool, str, _Running, Brought]:
         name, arguments = asked.name, asked.arguments
-        tool = await self._allowed(asked)
+        offered = await blocking(self.catalog.find, name)
+        tool = offered.tool
+        may = self._ports.may_run(tool)
+        if not may and not tool.destructive:
+            raise path_error(errno.EACCES, f"tools/{name}", "you may not run it: the policy gives no 'exec' for it")
+        if offered.refusal:
+            remedy = f": ctxfs tools approve {name}" if "approved" in offered.refusal else ""
+            raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}{remedy}")
         if wrong := self._schema(tool).wrong(arguments):
             raise invalid(f"tools/{name}", wrong)
+        if may and tool.destructive and not asked.confirmed:
+            raise not_permitted(f"tools/{name}", "what it does cannot be taken back: it has to be confirmed")
         number = asked.id or f"c-{secrets.token_hex(6)}"
         if not _ID.fullmatch(number) or number in self._running or (self._place(name) / number).exists():
             raise invalid(f"tools/{name}", f"'{printable(number)[:80]}' cannot be the id of a call")
@@ -238,39 +263,21 @@ class Calls:
         # atomic: the number is taken before anything else waits
         running = self._running[number] = _Running(asked.principal, trio.CancelScope())
         try:
-            files = {
-                key: asked.files[key] if key in asked.files else await read(str(arguments[key]))
-                for key in tool.files
-                if key in arguments
-            }
+            brought = await _brought(tool, asked, sight)
+            if not may:
+                await self._ports.ask_person(tool, asked)
         except BaseException:
             del self._running[number]
             raise
-        return tool, number, running, files
+        return tool, number, running, brought
 
-    async def _allowed(self, asked: Asked) -> Tool:
-        offered = await blocking(self.catalog.find, asked.name)
-        tool, name = offered.tool, asked.name
-        may = self._ports.may_run(tool)
-        if not may and not tool.destructive:
-            raise path_error(errno.EACCES, f"tools/{name}", "you may not run it: the policy gives no 'exec' for it")
-        if offered.refusal:
-            raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}: ctxfs tools approve {name}")
-        if not may:
-            await self._ports.ask_person(tool, asked)
-        elif tool.destructive and not asked.confirmed:
-            raise not_permitted(f"tools/{name}", "what it does cannot be taken back: it has to be confirmed")
-        return tool
-
-    async def _run(
-        self, tool: Tool, number: str, asked: Asked, running: _Running, files: Mapping[str, bytes]
-    ) -> dict[str, Any]:
+    async def _run(self, tool: Tool, number: str, asked: Asked, running: _Running, brought: Brought) -> dict[str, Any]:
         begun, failed = time.monotonic(), ""
         outcome: Outcome | None = None
         try:
             try:
                 with running.scope:
-                    outcome = await self._ports.run(tool, asked.arguments, files, running.tell, asked)
+                    outcome = await self._ports.run(tool, asked.arguments, brought, running.tell, asked)
             except OSError as error:
                 failed = errno.errorcode.get(error.errno or errno.EIO, "EIO")
                 outcome = _fault(begun, error.strerror or str(error))
@@ -362,6 +369,22 @@ class Calls:
             return str(json.loads(self.read(tool, number, RESULT))["principal"])
         except (OSError, ValueError, KeyError):
             return ""
+
+
+async def _brought(tool: Tool, asked: Asked, sight: Sight) -> Brought:
+    """What the arguments mean that are paths, as the caller may see it."""
+    found: dict[str, bytes | str] = {}
+    for each in tool.paths:
+        if each.name not in asked.arguments:
+            continue
+        said = str(asked.arguments[each.name])
+        if each.kind == "file":
+            found[each.name] = asked.files[each.name] if each.name in asked.files else await sight.file(said)
+        elif each.kind == "version":
+            found[each.name] = await sight.version(str(asked.arguments.get(each.of, "")), said)
+        else:
+            found[each.name] = sight.folder(said)
+    return found
 
 
 def _fault(begun: float, why: str) -> Outcome:

@@ -40,8 +40,11 @@ class Offered:
 class ToolCatalog:
     """Methods block for a moment. `shelves` in the order in which they are looked through: a name is the first one's."""
 
-    def __init__(self, shelves: Callable[[], Sequence[Shelf]], approvals: Approvals) -> None:
+    def __init__(
+        self, shelves: Callable[[], Sequence[Shelf]], approvals: Approvals, setting: Callable[[str], str] = lambda _: ""
+    ) -> None:
         self._shelves = shelves
+        self._setting = setting
         self._approvals = approvals
 
     def tools(self) -> tuple[dict[str, Tool], dict[str, str]]:
@@ -115,6 +118,8 @@ class ToolCatalog:
             raise CommandError(f"'{tool.name}' cannot be read: {error}", "check its permissions") from error
 
     def _refusal(self, tool: Tool, shelf: Shelf, approved: Mapping[str, Approval]) -> str:
+        if tool.setting and not self._setting(tool.setting):
+            return f"it is off: set tools.{tool.setting} in ctxfs.toml"
         if shelf.trusted:
             return ""
         if tool.name not in approved:

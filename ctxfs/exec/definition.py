@@ -6,6 +6,7 @@ command = ["python3", "run.py"]                     # in the tool's folder; argu
 read_only = true                                    # it changes nothing outside itself
 destructive = false                                 # what it does cannot be taken back
 open_world = false                                  # it reaches beyond this machine
+setting = "fetch_hosts"                             # of built-in ones: what of ctxfs.toml it needs
 timeout_seconds = 60
 memory_mb = 1024
 output_bytes = 10000000
@@ -15,13 +16,14 @@ output_bytes = 10000000
 required = ["file"]
 [input.properties.file]
 type = "string"
-x-ctx = "file"                                      # a path of the tree: the tool is given a copy that the caller may read
+x-ctx = "file"                                      # a path of the tree: the tool is given a copy that the caller may read;
+                                                    # "folder": its host path; "version", of x-ctx-of = "file": what it was then
 ```
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.exec.schema import fault_of
@@ -29,9 +31,9 @@ from ctxfs.model.errors import CommandError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MANIFEST = "tool.toml"
-TREE_FILE = "file"
+_PATH_KINDS = ("file", "folder", "version")
 _KEYS = frozenset(
-    "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output".split()
+    "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output setting".split()
 )
 _LONGEST = 300
 _MOST_SECONDS = 3600.0
@@ -40,11 +42,23 @@ _MOST_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class PathArgument:
+    """An argument that means something of the tree. The tool is given the path of a copy of a `file`, or of what the file that the
+    argument `of` names was at a `version`; or the host path of a `folder`, all of which the caller may read.
+    """
+
+    name: str
+    kind: str
+    of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """Something that can be called by its `name`, which is its path below tools/.
 
     A program has a `command`, and a `folder` on the host where its files are; what belongs to an MCP server has the name of that
-    `server` and the one that it is `called` by there. `builtin` ones come with ctxfs and need no approval.
+    `server` and the one that it is `called` by there. `builtin` ones come with ctxfs and need no approval. One with a `setting` is
+    off while that one of [tools] in ctxfs.toml is empty, and gets it as a variable.
     """
 
     name: str
@@ -59,10 +73,11 @@ class Tool:
     memory_mb: int = 1024
     output_bytes: int = 10_000_000
     builtin: bool = False
-    files: tuple[str, ...] = field(default=())  # arguments that are paths of the tree
+    paths: tuple[PathArgument, ...] = ()
     output_schema: Mapping[str, Any] | None = None
     server: str = ""
     called: str = ""
+    setting: str = ""
     is_prompt: bool = False
 
     @property
@@ -120,16 +135,21 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
         int(_number(name, data, "memory_mb", 1024, _MOST_MB)),
         int(_number(name, data, "output_bytes", 10_000_000, _MOST_BYTES)),
         builtin,
-        file_arguments(schema),
+        path_arguments(schema),
         output,
+        setting=str(data.get("setting", "")),
     )
 
 
-def file_arguments(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """The arguments that are paths of the tree."""
+def path_arguments(schema: Mapping[str, Any]) -> tuple[PathArgument, ...]:
+    """The arguments that mean something of the tree."""
     properties = schema.get("properties")
     found = properties.items() if isinstance(properties, dict) else ()
-    return tuple(key for key, each in found if isinstance(each, dict) and each.get("x-ctx") == TREE_FILE)
+    return tuple(
+        PathArgument(name, each["x-ctx"], str(each.get("x-ctx-of", "")))
+        for name, each in found
+        if isinstance(each, dict) and each.get("x-ctx") in _PATH_KINDS
+    )
 
 
 def _schema(name: str, said: object) -> dict[str, Any]:

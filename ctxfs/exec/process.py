@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
 from typing import Any
@@ -35,10 +35,13 @@ _LONGEST_NEWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere."""
+    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
+    `settings`: variables that it is given besides.
+    """
 
     hidden: Sequence[str] = ()
     tree: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def sandbox() -> str:
@@ -47,12 +50,17 @@ def sandbox() -> str:
 
 
 async def run_tool(
-    tool: Tool, arguments: Mapping[str, Any], files: Mapping[str, bytes], progress: Progress, walls: Walls
+    tool: Tool, arguments: Mapping[str, Any], brought: Mapping[str, bytes | str], progress: Progress, walls: Walls
 ) -> Outcome:
-    """Run a tool; `files`: contents of the arguments that are paths of the tree, which it gets copies of. Cancelling it ends it."""
+    """Run a tool; `brought`: contents of the arguments that are files of the tree, of which it gets copies, and host paths of
+    folders. Cancelling it ends it.
+    """
     with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as scratch:
         given = dict(arguments)
-        for number, (name, data) in enumerate(files.items()):
+        for number, (name, data) in enumerate(brought.items()):
+            if isinstance(data, str):
+                given[name] = data
+                continue
             copy = HostPath(scratch) / f"{number}-{os.path.basename(str(arguments[name]))[:100] or 'file'}"
             copy.write_bytes(data)
             given[name] = str(copy)
@@ -84,6 +92,7 @@ async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls:
     news, theirs = os.pipe()
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
+    environment |= walls.settings
     if walls.tree:
         environment["CTXFS_TREE"] = walls.tree
     start = partial(

@@ -188,12 +188,12 @@ def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[s
     root, files = os.path.realpath(root), {}
     for name, schema in tool["inputSchema"].get("properties", {}).items():
         said = arguments.get(name)
-        if not isinstance(schema, dict) or schema.get("x-ctx") != "file" or not isinstance(said, str):
+        if not isinstance(schema, dict) or schema.get("x-ctx") not in ("file", "folder") or not isinstance(said, str):
             continue
         real = os.path.realpath(said)
         if real.startswith(root + os.sep):
             arguments[name] = os.path.relpath(real, root)
-        elif os.path.isfile(real):
+        elif schema["x-ctx"] == "file" and os.path.isfile(real):
             import base64
 
             with open(real, "rb") as file:

@@ -64,7 +64,12 @@ class Conversations:
             raise path_error(errno.EFBIG, talk.tool)
         talk.asked += data
         if not talk.hears and _whole(talk.asked) is not None:
-            await self._loop.call(self._begin, talk)
+            try:
+                await self._loop.call(self._begin, talk)
+            except OSError:  # a buffer that could not be written is written again when its file is closed
+                talk.asked.clear()
+                talk.begun = False
+                raise
         return len(data)
 
     async def read(self, number: int, offset: int, size: int) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.exec.definition import Tool, file_arguments
+from ctxfs.exec.definition import Tool, path_arguments
 from ctxfs.exec.schema import fault_of
 from ctxfs.model.path import printable
 from ctxfs.servers.naming import Parts, Template, file_name, placed
@@ -172,7 +172,7 @@ def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool
         destructive=not read_only and hints.get("destructiveHint") is not False,
         open_world=hints.get("openWorldHint") is not False,
         timeout_seconds=_SECONDS,
-        files=file_arguments(schema),
+        paths=path_arguments(schema),
         output_schema=output,
         server=server,
         called=called,

@@ -101,6 +101,15 @@ class VersionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSettings:
+    """What built-in tools may do that they do not by default."""
+
+    fetch_hosts: str = field(
+        default="", metadata={"doc": "hosts that `fetch` may ask, with spaces between; empty: it is off"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class HistorySettings:
     """What is kept of what was done."""
 
@@ -121,6 +130,7 @@ class Settings:
     mount: MountSettings = MountSettings()
     versions: VersionSettings = VersionSettings()
     history: HistorySettings = HistorySettings()
+    tools: ToolSettings = ToolSettings()
     sources: tuple[Source, ...] = ()
     servers: tuple[ServerSource, ...] = ()
 
@@ -133,6 +143,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "mount": MountSettings,
     "versions": VersionSettings,
     "history": HistorySettings,
+    "tools": ToolSettings,
 }
 
 

@@ -1,4 +1,7 @@
-"""Dates, links, mail addresses, numbers and names of a text, by rules alone. JSON on stdin; line, kind and value on stdout."""
+"""Facts, dates, links, mail addresses, numbers and names of a text, by rules alone. JSON on stdin; line, kind and value on stdout.
+
+A fact is a sentence that says what something is or has, or a line `key: value`.
+"""
 
 import json
 import re
@@ -19,6 +22,16 @@ _FINDS = {
 }
 
 
+_SENTENCE = re.compile(r"[^.!?]+(?:[.!?]+(?=\s|$)|$)")
+_SAYS = re.compile(
+    r"^(?!(?:it|this|that|there|these|those|what|who|which|if|when|i|we|you|they)\b)[^,;:?]{2,60}?"
+    r"\b(?:is|are|was|were|has|have|had|means|equals|costs|lives|works|runs|uses|requires|needs|belongs|contains|consists|starts|ends)\b"
+    r"\s+\S.*[^?]$",
+    re.IGNORECASE,
+)
+_PAIR = re.compile(r"^\s*(?:[-*]\s+)?(?:\*\*)?(?P<key>[A-Z][\w /-]{1,40}?)(?:\*\*)?:(?:\*\*)?\s+(?P<value>\S.{0,200})$")
+
+
 def main() -> int:
     """Exit code 1 with the reason on stderr where there is nothing to look at."""
     asked = json.loads(sys.stdin.buffer.read() or b"{}")
@@ -27,7 +40,7 @@ def main() -> int:
     except (OSError, KeyError):
         print("extract: give a file or a text", file=sys.stderr)
         return 1
-    for kind, value, line in finds(text, asked.get("kinds") or list(_FINDS)):
+    for kind, value, line in finds(text, asked.get("kinds") or [*_FINDS, "fact"]):
         print(f"{line}\t{kind}\t{value}")
     return 0
 
@@ -35,6 +48,9 @@ def main() -> int:
 def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
     """(kind, what was found, line); a link, a date or an address is not found again as numbers and names."""
     for number, line in enumerate(text.split("\n"), 1):
+        if "fact" in kinds:
+            for fact in facts(line):
+                yield "fact", fact, number
         rest = line
         for kind in ("link", "mail", "date", "number", "name"):
             for found in _FINDS[kind].finditer(rest):
@@ -42,6 +58,17 @@ def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
                     yield kind, found[0], number
             if kind in ("link", "mail", "date"):
                 rest = _FINDS[kind].sub(lambda match: " " * len(match[0]), rest)
+
+
+def facts(line: str) -> Iterator[str]:
+    """What a line says of something, a sentence each."""
+    if pair := _PAIR.match(line):
+        yield f"{pair['key'].strip()}: {pair['value'].strip()}"
+        return
+    for found in _SENTENCE.finditer(line.lstrip("-*># ")):
+        sentence = found[0].strip()
+        if 10 <= len(sentence) <= 300 and _SAYS.match(sentence):
+            yield sentence
 
 
 if __name__ == "__main__":

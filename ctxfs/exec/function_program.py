@@ -1,0 +1,47 @@
+"""A Python function as a program: `python function_program.py module:function [--schema]`; arguments as JSON on stdin.
+
+Its parameters, by their type hints, make the schema; its docstring says what it is for. What it returns is the answer: text as it is,
+anything else as JSON.
+"""
+
+import importlib
+import inspect
+import json
+import sys
+from typing import Any
+
+import pydantic
+import pydantic_core
+
+
+def main() -> int:
+    """Exit code 1, with a line on stderr, for what the function raises."""
+    del sys.path[0]  # the folder of this file, whose modules have names of others
+    module, _, name = sys.argv[1].partition(":")
+    function: Any = importlib.import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    if "--schema" in sys.argv[2:]:
+        print(json.dumps(definition(function)))
+        return 0
+    given = json.loads(sys.stdin.buffer.read() or b"{}")
+    try:
+        found = pydantic.TypeAdapter(function).validate_python(pydantic_core.ArgsKwargs((), given))
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(found if isinstance(found, str) else pydantic_core.to_json(found, indent=1).decode() + "\n")
+    return 0
+
+
+def definition(function: Any) -> dict[str, Any]:
+    """What a tool.toml would say; `read_only` and the like are attributes of the function, else the worst is taken."""
+    words = inspect.getdoc(function) or function.__name__
+    schema = pydantic.TypeAdapter(function).json_schema()
+    said = {"description": " ".join(words.split("\n\n")[0].split())[:300], "input": schema}
+    marks = ("read_only", "destructive", "open_world", "timeout_seconds", "memory_mb")
+    return {**said, **{mark: getattr(function, mark) for mark in marks if hasattr(function, mark)}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A page or file from an allowed host, as text. JSON on stdin; the text on stdout. Every redirect is checked like the address."""
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from email.message import Message
+from html.parser import HTMLParser
+from typing import IO
+from urllib.parse import urlsplit
+
+_MOST_BYTES = 2_000_000
+_SECONDS = 30
+_SKIPPED = ("script", "style", "noscript", "template", "svg")
+_BREAKS = ("p", "br", "div", "li", "tr", "section", "article", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "title")
+
+
+class NotAllowed(Exception):
+    """An address that nobody has allowed."""
+
+
+def main() -> int:
+    """Exit code 1 with the reason on stderr."""
+    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    try:
+        print(fetched(str(asked["url"]), raw=bool(asked.get("raw")), most=int(asked.get("max_bytes", _MOST_BYTES))))
+    except (NotAllowed, OSError, ValueError, LookupError) as error:
+        print(f"fetch: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check(url: str) -> str:
+    """The address, if its host is one of those that are allowed."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NotAllowed(f"'{url[:200]}' is no http or https address")
+    allowed = os.environ.get("CTXFS_FETCH_HOSTS", "").lower().split()
+    names = {parts.hostname.lower(), parts.netloc.rpartition("@")[2].lower()}
+    if not names & set(allowed):
+        raise NotAllowed(f"{parts.hostname} is not among tools.fetch_hosts of ctxfs.toml")
+    return url
+
+
+class _Checked(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        return super().redirect_request(req, fp, code, msg, headers, check(newurl))  # type: ignore[arg-type]  # as it is called
+
+
+def fetched(url: str, *, raw: bool, most: int) -> str:
+    """What is there, as text."""
+    opener = urllib.request.build_opener(_Checked())
+    headers = {"User-Agent": "ctxfs", "Accept": "text/*,application/json;q=0.9,*/*;q=0.1"}
+    request = urllib.request.Request(check(url), headers=headers)  # noqa: S310 - http and https alone
+    with opener.open(request, timeout=_SECONDS) as answer:
+        data = answer.read(most + 1)
+        kind = answer.headers.get_content_type()
+        charset = answer.headers.get_content_charset() or "utf-8"
+    if len(data) > most:
+        raise ValueError(f"it has more than {most} bytes")
+    if b"\0" in data[:8192]:
+        raise ValueError(f"it is no text, but {kind}")
+    text: str = data.decode(charset, "replace")
+    return text if raw or "html" not in kind else text_of(text)
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._skipping = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._skipping += tag in _SKIPPED
+        if tag in _BREAKS:
+            self.pieces.append("\n")
+        if tag[:1] == "h" and tag[1:].isdecimal():
+            self.pieces.append("#" * int(tag[1:]) + " ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skipping -= tag in _SKIPPED and self._skipping > 0
+        if tag in _BREAKS:
+            self.pieces.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._skipping:
+            self.pieces.append(" ".join(data.split()) + (" " if data[-1:].isspace() else ""))
+
+
+def text_of(page: str) -> str:
+    """The words of a page, a block a line."""
+    parser = _Text()
+    parser.feed(page)
+    lines = (line.strip() for line in "".join(parser.pieces).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
