@@ -86,6 +86,7 @@ from mounts.versions import SnapshotsMount, VersionsView
 log = logging.getLogger(__name__)
 
 _ANSWERED_SECONDS = 0.3
+_LONGEST_ARGUMENTS = 4000  # characters of them in the history
 _GREP_BATCH = 200  # files between which others get their turn
 
 
@@ -348,11 +349,11 @@ class App:
         """Build a context for a request, for whoever acts if nobody is named."""
         return await self._constructor.build(request, principal or str(acting_principal() or self.principal))
 
-    async def remember(self, principal: str, said: Sequence[Mapping[str, object]]) -> None:
+    async def remember(self, principal: str, said: Sequence[Mapping[str, object]], session: str = "") -> None:
         """Add to the history of the session that acts what ctxfs itself did for it. Never fails: the deed is done."""
         bodies = [{"principal": principal, "origin": "ctxfs", **each} for each in said]
         try:
-            await blocking(self.history.append, acting_session() or "ctxfs", bodies)
+            await blocking(self.history.append, session or acting_session() or "ctxfs", bodies)
         except OSError as error:
             log.warning("the history could not be added to: %s", error.strerror or error)
 
@@ -568,6 +569,16 @@ class _Tools:
             return await self._app.servers.run_tool(tool, given, progress)
         return await run_tool(tool, arguments, brought, progress, self._walls(tool, asked.principal))
 
+    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
+        said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
+        told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
+        call = {"tool": asked.name, "call": result["id"]}
+        bodies = [
+            {"kind": "tool_call", **call, "arguments": said},
+            {"kind": "tool_result", **call, "origin": f"tools/{asked.name}", **told},
+        ]
+        await self._app.remember(asked.principal, bodies, asked.session)
+
     async def ask_person(self, tool: Tool, asked: Asked) -> None:
         shown = json.dumps(asked.arguments, ensure_ascii=False)
         question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
@@ -589,7 +600,7 @@ class _Tools:
         own = next((at for at, who in mounted if who == principal), "")
         hidden = [os.path.realpath(self._app.layout.root), *(at for at, _ in mounted if at != own)]
         variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
-        return Walls(hidden, own, variables)
+        return Walls(hidden, own, self._app.settings.tools.walls, variables)
 
     def _approved(self, name: str) -> Mapping[str, Any] | None:
         known = self.approvals.all().get(name)

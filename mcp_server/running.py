@@ -10,6 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from ctxfs.exec.calls import UNCONFIRMED
 from ctxfs.model.errors import CommandError
 from mcp_server.table import RUNS, Answer, Call, Entry, failure, text
 
@@ -26,23 +27,26 @@ _FORM: dict[str, Any] = {
 async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
     name, given = arguments["tool"], arguments.get("arguments", {})
     try:
-        tool = await call.door.call("tool", name=name)
-    except FileNotFoundError:
+        done = await _run(call, name, given, confirmed=False)
+    except FileNotFoundError as error:
+        if error.filename != f"tools/{name}":
+            raise
         return failure(f"there is no tool '{name}': read tools/index.md, which has a line for each.")
-    confirmed: bool | InputRequiredResult = True
-    if tool["annotations"]["destructiveHint"] and not tool["refusal"]:
+    except PermissionError as error:
+        if UNCONFIRMED not in str(error.strerror):
+            raise
         confirmed = await _confirmed(call, name, given)
         if isinstance(confirmed, InputRequiredResult):
             return confirmed
         if not confirmed:
             return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
-    done = await _run(call, name, given)
+        done = await _run(call, name, given, confirmed=True)
     if done["ok"]:
         return [text(done["text"]), *([text(f"[stderr: {done['stderr']}]")] if done["stderr"] else [])]
     return failure(f"{name}: {done['fault']}. {done['text'][:2000]}".rstrip())
 
 
-async def _run(call: Call, name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+async def _run(call: Call, name: str, given: Mapping[str, Any], *, confirmed: bool) -> Mapping[str, Any]:
     """The call, and beside it what it says of how far it is. Cancelled, it is given up where it runs, too."""
     number = f"c-{secrets.token_hex(4)}"
     done: Mapping[str, Any] | None = None
@@ -51,7 +55,9 @@ async def _run(call: Call, name: str, given: Mapping[str, Any]) -> Mapping[str, 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_report, call, number)
             try:
-                done = await call.door.call("call_tool", name=name, arguments=dict(given), id=number, confirmed=True)
+                done = await call.door.call(
+                    "call_tool", name=name, arguments=dict(given), id=number, confirmed=confirmed
+                )
             except (OSError, CommandError) as error:
                 refused = error
             nursery.cancel_scope.cancel()

@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.exec.calls import ARGS, RESULT, Calls
+from ctxfs.exec.calls import Calls
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.definition import Tool
+from ctxfs.exec.kept import ARGS, RESULT
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
@@ -68,7 +69,8 @@ class ToolsMount(Mount):
 
     async def stat(self, path: Path) -> Entry:
         """Sizes are those of a read."""
-        return await blocking(self._stat, path)
+        # Definitions are at hand, and a few stats of the store's own folders cost less than a thread.
+        return await blocking(self._stat, path) if _CALLS in path.parts else self._stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """index.md, the tools and the servers; what a tool has; its calls; what is kept of one."""
@@ -76,9 +78,7 @@ class ToolsMount(Mount):
 
     async def read(self, path: Path) -> bytes:
         """A file, made now or as it was kept."""
-        if (await self.stat(path)).is_dir:
-            raise path_error(errno.EISDIR, path)
-        return await blocking(self._read, path)
+        return await blocking(self._read, path) if _CALLS in path.parts else self._read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """What a tool or a server has said is not to be trusted, and says where it is from."""
@@ -114,7 +114,7 @@ class ToolsMount(Mount):
                 return directory(path.name)
             case (each,) if each == _CALLS and not tool.is_prompt:
                 return directory(each)
-            case (calls, number) if calls == _CALLS and number in self._numbers(tool):
+            case (calls, number) if calls == _CALLS and self._has(tool, number):
                 return directory(number)
             case (each,) if each == _CALL:
                 offered = self._calls.catalog.find(tool.name)
@@ -136,15 +136,20 @@ class ToolsMount(Mount):
                 return [*calls, *(self._stat(path / each) for each in names)]
             case (calls,) if calls == _CALLS and not tool.is_prompt:
                 return [directory(number) for number in self._numbers(tool)]
-            case (calls, number) if calls == _CALLS and number in self._numbers(tool):
-                return [self._stat(path / each) for each in self._calls.files(tool.name, number)]
+            case (calls, number) if calls == _CALLS and self._has(tool, number):
+                return [self._stat(path / each) for each in self._calls.kept.files(tool.name, number)]
             case _:
                 self._stat(path)
                 raise path_error(errno.ENOTDIR, path)
 
     def _read(self, path: Path) -> bytes:
         tool, rest = self._placed(path)
-        return self._read_outside(path.parts, path) if tool is None else self._read_tool(tool, rest, path)
+        try:
+            return self._read_outside(path.parts, path) if tool is None else self._read_tool(tool, rest, path)
+        except FileNotFoundError:
+            if self._stat(path).is_dir:
+                raise path_error(errno.EISDIR, path) from None
+            raise
 
     # outside of tools
 
@@ -216,13 +221,16 @@ class ToolsMount(Mount):
                 return _script()
             case (each,) if each == _CALL:
                 return _HOW
-            case (calls, number, each) if calls == _CALLS and number in self._numbers(tool):
-                return self._calls.read(tool.name, number, each)
+            case (calls, number, each) if calls == _CALLS and self._has(tool, number):
+                return self._calls.kept.read(tool.name, number, each)
             case _:
                 raise not_found(path)
 
     def _numbers(self, tool: Tool) -> Sequence[str]:
-        return [] if tool.is_prompt else self._calls.kept(tool.name, self._restricted())
+        return [] if tool.is_prompt else self._calls.kept.numbers(tool.name, self._restricted())
+
+    def _has(self, tool: Tool, number: str) -> bool:
+        return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._restricted())
 
 
 def _program(tool: Tool) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import errno
-import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +18,6 @@ from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.record import Caller
 
-_LONGEST_ARGUMENTS = 4000  # characters of them in the history
 _ENVELOPE = "$call"
 _MOST_SECONDS = 10.0
 _NUMBERED = re.compile(r"\d{4,}_\d{4}-")
@@ -36,15 +34,12 @@ async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """One of them. ENOENT."""
     name = _visible(app, caller, str(args["name"]))
-    return _record(app, await blocking(app.calls.catalog.find, name))
+    return _record(app, app.calls.catalog.find(name))
 
 
 async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Run a tool; what it was asked and what came of it are in the history."""
-    asked = _asked(app, caller, args)
-    done = await app.calls.call(asked, _Sight(app, caller))
-    await _remember(app, asked, done)
-    return done
+    return await app.calls.call(_asked(app, caller, args), _Sight(app, caller))
 
 
 async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -61,11 +56,7 @@ async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         raise invalid(f"tools/{name}", f"files are base64: {error}") from error
     said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
     asked = _asked(app, caller, {"name": name, "arguments": arguments, **said})
-
-    async def done(result: dict[str, Any]) -> None:
-        await _remember(app, asked, result)
-
-    return {"id": await app.calls.begin(asked, _Sight(app, caller), done)}
+    return {"id": await app.calls.begin(asked, _Sight(app, caller))}
 
 
 async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -83,12 +74,12 @@ async def _cancel(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
-    return await blocking(app.calls.records, str(args.get("tool", "")), app.restricted_reader())
+    return await blocking(app.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
 
 
 async def _kept(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """One of them: its result, its arguments and its text."""
-    return await blocking(app.calls.record, str(args["id"]), app.restricted_reader())
+    return await blocking(app.calls.kept.record, str(args["id"]), app.restricted_reader())
 
 
 async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -141,8 +132,15 @@ def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> Asked:
     if not isinstance(arguments, dict):
         raise invalid(f"tools/{name}", "arguments are an object")
 
-    who, confirmed = str(caller.principal), bool(args.get("confirmed"))
-    return Asked(name, arguments, who, str(args.get("id") or ""), confirmed, args.get("files", {}))
+    return Asked(
+        name,
+        arguments,
+        str(caller.principal),
+        str(args.get("id") or ""),
+        caller.actor.session,
+        bool(args.get("confirmed")),
+        args.get("files", {}),
+    )
 
 
 def chosen_version(names: Sequence[str], said: str) -> str:
@@ -171,19 +169,6 @@ def _visible(app: App, caller: Caller, name: str) -> str:
     if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
         raise not_found(f"tools/{name}")
     return name
-
-
-async def _remember(app: App, asked: Asked, done: Mapping[str, Any]) -> None:
-    said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
-    told = {key: done[key] for key in ("ok", "fault", "sha256", "seconds")}
-    name, number = asked.name, done["id"]
-    await app.remember(
-        asked.principal,
-        [
-            {"kind": "tool_call", "tool": name, "call": number, "arguments": said},
-            {"kind": "tool_result", "tool": name, "call": number, "origin": f"tools/{name}", **told},
-        ],
-    )
 
 
 def _record(app: App, offered: Offered) -> dict[str, Any]:

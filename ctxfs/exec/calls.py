@@ -1,5 +1,4 @@
-"""Calls of tools: checked, run, kept. `<store>/calls/<tool>/<id>/` has `args.json`, `result.json`, `result.md` and `stderr` of each,
-and what it answered besides text. A `/` in a tool's name is a `%` there.
+"""Calls of tools: checked, run, kept.
 
 A call's id may be given by whoever calls, so that they can ask how far it is, and give it up, while they wait.
 """
@@ -9,13 +8,10 @@ import errno
 import hashlib
 import json
 import logging
-import os
-import re
 import secrets
-import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
@@ -25,6 +21,7 @@ import trio
 
 from ctxfs.exec.catalog import ToolCatalog
 from ctxfs.exec.definition import Tool
+from ctxfs.exec.kept import KeptCalls, is_call_id
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -34,12 +31,9 @@ from ctxfs.threads import blocking
 log = logging.getLogger(__name__)
 
 Brought = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
-_KEPT = 500  # calls of a tool; older ones are dropped
 _MOST_AT_ONCE = 100
 _MOST_WAITING = 1000  # results that nobody has asked for yet
-ARGS, RESULT, TEXT, STDERR = "args.json", "result.json", "result.md", "stderr"
-FILES = (ARGS, RESULT, TEXT, STDERR)
+UNCONFIRMED = "it has to be confirmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +44,7 @@ class Asked:
     arguments: Mapping[str, Any]
     principal: str
     id: str = ""
+    session: str = ""
     confirmed: bool = False
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -81,6 +76,10 @@ class Ports(Protocol):
         self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
     ) -> Outcome:
         """Run it; cancelling ends it."""
+        ...
+
+    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
+        """Add a call to the history. Never fails."""
         ...
 
     async def ask_person(self, tool: Tool, asked: Asked) -> None:
@@ -115,21 +114,27 @@ class Calls:
 
     def __init__(self, catalog: ToolCatalog, folder: HostPath, ports: Ports) -> None:
         self.catalog = catalog
-        self.folder = folder
+        self.kept = KeptCalls(folder)
         self._ports = ports
         self._running: dict[str, _Running] = {}
         self._ended: OrderedDict[str, _Running] = OrderedDict()
         self._nursery: trio.Nursery | None = None
+        self._results: trio.MemorySendChannel[tuple[Asked, dict[str, Any]]] | None = None
         self._schemas: dict[int, tuple[Tool, Schema]] = {}
 
     async def serve(self) -> None:
-        """While this runs, calls may be begun that nobody waits for."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        """While this runs, calls may be begun that nobody waits for, and what came of calls is written after they are answered."""
+        self._results, results = trio.open_memory_channel[tuple[Asked, dict[str, Any]]](float("inf"))
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                async for each in results:
+                    await self._write(*each)
+        finally:
+            self._nursery = self._results = None
+            with trio.CancelScope(shield=True), contextlib.suppress(trio.WouldBlock):
+                while True:
+                    await self._write(*results.receive_nowait())
 
     async def call(self, asked: Asked, sight: Sight) -> dict[str, Any]:
         """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}; `errno` if it could not be run, such as EIO for a
@@ -141,20 +146,13 @@ class Calls:
         tool, number, running, brought = await self._checked(asked, sight)
         return await self._run(tool, number, asked, running, brought)
 
-    async def begin(self, asked: Asked, sight: Sight, done: Callable[[dict[str, Any]], Awaitable[None]]) -> str:
-        """Begin a call, and return its id; `wait` says what came of it. `done` is called with the result. OSError as `call`."""
+    async def begin(self, asked: Asked, sight: Sight) -> str:
+        """Begin a call, and return its id; `wait` says what came of it. OSError as `call`."""
         nursery = self._nursery
         if nursery is None:
             raise path_error(errno.EAGAIN, f"tools/{asked.name}", "no daemon runs that could wait for it")
         tool, number, running, brought = await self._checked(asked, sight)
-
-        async def run() -> None:
-            try:
-                await done(await self._run(tool, number, asked, running, brought))
-            except Exception:  # nobody waits for it, and others go on
-                log.exception("what came of call %s could not be kept", number)
-
-        nursery.start_soon(run)
+        nursery.start_soon(self._run, tool, number, asked, running, brought)
         return number
 
     async def wait(self, number: str, principal: str, seconds: float, seen: float) -> dict[str, Any]:
@@ -195,55 +193,11 @@ class Calls:
         """True if whoever acts may ask for it to be run: what a mode bit says."""
         return not refusal and (self._ports.may_run(tool) or tool.destructive)
 
-    # what is kept
-
-    def kept(self, tool: str, restricted: str = "") -> list[str]:
-        """The ids of a tool's calls that are kept, the oldest first; `restricted`: only this principal's. Blocks."""
-        place = self._place(tool)
-        try:
-            names = os.listdir(place)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        found = sorted((name for name in names if _ID.fullmatch(name)), key=lambda name: (_when(place / name), name))
-        return [number for number in found if not restricted or self._whose(tool, number) == restricted]
-
-    def records(self, tool: str = "", restricted: str = "") -> list[dict[str, Any]]:
-        """The results of all calls that are kept, the oldest first, without their texts. Blocks."""
-        found = []
-        for name in [tool] if tool else self._called():
-            for number in self.kept(name, restricted):
-                with contextlib.suppress(OSError, ValueError):
-                    found.append(json.loads(self.read(name, number, RESULT)))
-        return sorted(found, key=lambda record: str(record["at"]))
-
-    def record(self, number: str, restricted: str = "") -> dict[str, Any]:
-        """A call that is kept: its result, `arguments` and `text`. ENOENT. Blocks."""
-        for name in self._called():
-            if _ID.fullmatch(number) and number in self.kept(name, restricted):
-                record: dict[str, Any] = json.loads(self.read(name, number, RESULT))
-                arguments = json.loads(self.read(name, number, ARGS))
-                text = self.read(name, number, TEXT).decode("utf-8", "replace")
-                return {**record, "arguments": arguments, "text": text}
-        raise not_found(f"calls/{printable(number)[:80]}")
-
-    def files(self, tool: str, number: str) -> list[str]:
-        """The names of what is kept of a call. ENOENT. Blocks."""
-        try:
-            return sorted(os.listdir(self._place(tool) / number)) if _ID.fullmatch(number) else []
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise not_found(f"tools/{tool}/calls/{number}") from error
-
-    def read(self, tool: str, number: str, name: str) -> bytes:
-        """A file of a call that is kept. ENOENT. Blocks."""
-        if name not in self.files(tool, number):
-            raise not_found(f"tools/{tool}/calls/{number}/{name}")
-        return (self._place(tool) / number / name).read_bytes()
-
     # inside
 
     async def _checked(self, asked: Asked, sight: Sight) -> tuple[Tool, str, _Running, Brought]:
         name, arguments = asked.name, asked.arguments
-        offered = await blocking(self.catalog.find, name)
+        offered = self.catalog.find(name)  # nothing but a few stats, unless the tool's folder has changed
         tool = offered.tool
         may = self._ports.may_run(tool)
         if not may and not tool.destructive:
@@ -254,9 +208,9 @@ class Calls:
         if wrong := self._schema(tool).wrong(arguments):
             raise invalid(f"tools/{name}", wrong)
         if may and tool.destructive and not asked.confirmed:
-            raise not_permitted(f"tools/{name}", "what it does cannot be taken back: it has to be confirmed")
+            raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}")
         number = asked.id or f"c-{secrets.token_hex(6)}"
-        if not _ID.fullmatch(number) or number in self._running or (self._place(name) / number).exists():
+        if not is_call_id(number) or number in self._running or self.kept.has(name, number):
             raise invalid(f"tools/{name}", f"'{printable(number)[:80]}' cannot be the id of a call")
         if len(self._running) >= _MOST_AT_ONCE:
             raise path_error(errno.EAGAIN, f"tools/{name}", f"{_MOST_AT_ONCE} calls run already")
@@ -285,19 +239,32 @@ class Calls:
                 log.exception("tool %s failed", tool.name)
                 failed = "EIO"
                 outcome = _fault(begun, f"internal error: {error}")
-            result = self._result(tool, number, asked.principal, outcome or _fault(begun, "it was cancelled"))
+            outcome = outcome or _fault(begun, "it was cancelled")
+            result = self._result(tool, number, asked.principal, outcome)
             if failed:
                 result["errno"] = failed
-            with trio.CancelScope(shield=True):
-                await blocking(self._keep, tool.name, number, asked.arguments, result, outcome)
-            # atomic: whoever waits finds it in one place or the other
+            # atomic: whoever waits, or looks, finds it in one place or the other
+            self.kept.hold(tool.name, number, asked.arguments, result, outcome)
             running.end(result)
             self._ended[number] = running
             if len(self._ended) > _MOST_WAITING:
                 self._ended.popitem(last=False)
-            return result
         finally:
             del self._running[number]
+        if self._results is not None:
+            self._results.send_nowait((asked, result))
+        else:
+            with trio.CancelScope(shield=True):
+                await self._write(asked, result)
+        return result
+
+    async def _write(self, asked: Asked, result: dict[str, Any]) -> None:
+        """A call goes to disk and into the history."""
+        try:
+            await blocking(self.kept.write, asked.name, result["id"])
+        except OSError as error:
+            log.error("call %s of %s cannot be kept: %s", result["id"], asked.name, error)
+        await self._ports.remember(asked, result)
 
     def _schema(self, tool: Tool) -> Schema:
         """Compiled once for each definition; the tool is kept beside it, so that no other gets its identity."""
@@ -332,44 +299,6 @@ class Calls:
             "text": text,
         }
 
-    def _keep(
-        self, tool: str, number: str, arguments: Mapping[str, Any], result: Mapping[str, Any], outcome: Outcome | None
-    ) -> None:
-        """All of it appears at once, under its id."""
-        said = outcome or _fault(0.0, "")
-        place = self._place(tool)
-        begun = place / f".{number}"
-        begun.mkdir(parents=True, mode=0o700)
-        files = {
-            **dict(said.files),
-            ARGS: _json(arguments),
-            STDERR: said.stderr,
-            TEXT: said.stdout,
-            RESULT: _json({key: value for key, value in result.items() if key != "text"}),
-        }
-        for name, data in files.items():
-            (begun / name).write_bytes(data)
-        os.rename(begun, place / number)
-        for old in self.kept(tool)[:-_KEPT] if len(os.listdir(place)) > _KEPT else ():
-            shutil.rmtree(place / old, ignore_errors=True)
-
-    def _place(self, tool: str) -> HostPath:
-        return self.folder / tool.replace("/", "%")
-
-    def _called(self) -> Iterator[str]:
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return
-        for name in sorted(names):
-            yield name.replace("%", "/")
-
-    def _whose(self, tool: str, number: str) -> str:
-        try:
-            return str(json.loads(self.read(tool, number, RESULT))["principal"])
-        except (OSError, ValueError, KeyError):
-            return ""
-
 
 async def _brought(tool: Tool, asked: Asked, sight: Sight) -> Brought:
     """What the arguments mean that are paths, as the caller may see it."""
@@ -401,14 +330,3 @@ def _structured(tool: Tool, structured: Any, text: str) -> tuple[Any, str]:
             return None, "its answer is no JSON, which its output schema promises"
     wrong = Schema(tool.output_schema).fault_in(structured)
     return structured, f"its answer breaks its output schema: {wrong}" if wrong else ""
-
-
-def _when(place: HostPath) -> int:
-    try:
-        return place.stat().st_mtime_ns
-    except FileNotFoundError:
-        return time.time_ns()
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")

@@ -37,6 +37,9 @@ class Offered:
     refusal: str = ""
 
 
+_Found = tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]
+
+
 class ToolCatalog:
     """Methods block for a moment. `shelves` in the order in which they are looked through: a name is the first one's."""
 
@@ -45,12 +48,16 @@ class ToolCatalog:
     ) -> None:
         self._shelves = shelves
         self._setting = setting
+        self._merged: tuple[object, _Found, object] | None = None
+        self._sorted: tuple[object, dict[str, Tool]] | None = None
         self._approvals = approvals
 
     def tools(self) -> tuple[dict[str, Tool], dict[str, str]]:
-        """(tools by name, name → why it is no tool), whether they run or not."""
+        """(tools by name, name → why it is no tool), whether they run or not; the same objects while nothing changes."""
         found, faults = self._found()
-        return {name: tool for name, (tool, _) in sorted(found.items())}, faults
+        if self._sorted is None or self._sorted[0] is not found:
+            self._sorted = found, {name: tool for name, (tool, _) in sorted(found.items())}
+        return self._sorted[1], faults
 
     def offered(self) -> tuple[list[Offered], dict[str, str]]:
         """The same, with what keeps each from running."""
@@ -62,15 +69,10 @@ class ToolCatalog:
 
     def find(self, name: str) -> Offered:
         """One of them. ENOENT."""
-        for shelf in self._shelves():
-            tool = shelf.tools()[0].get(name)
-            if tool is not None:
-                return Offered(tool, self._refusal(tool, shelf, self._approvals.all()))
-        raise not_found(f"tools/{name}")
-
-    def has(self, name: str) -> bool:
-        """True if there is one of this name."""
-        return any(name in shelf.tools()[0] for shelf in self._shelves())
+        placed = self._found()[0].get(name)
+        if placed is None:
+            raise not_found(f"tools/{name}")
+        return Offered(placed[0], self._refusal(*placed, self._approvals.all()))
 
     def difference(self, name: str) -> str:
         """What a tool says of itself that it did not say when it was approved: a diff, empty if nothing. CommandError, ENOENT."""
@@ -87,10 +89,13 @@ class ToolCatalog:
         self._approvals.add(given)
 
     def _found(self) -> tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]:
+        brought = [(shelf, *shelf.tools()) for shelf in self._shelves()]
+        stamp = tuple((id(tools), id(bad)) for _, tools, bad in brought)
+        if self._merged is not None and self._merged[0] == stamp:
+            return self._merged[1]
         found: dict[str, tuple[Tool, Shelf]] = {}
         faults: dict[str, str] = {}
-        for shelf in self._shelves():
-            tools, bad = shelf.tools()
+        for shelf, tools, bad in brought:
             faults |= bad
             for name, tool in tools.items():
                 if name in found:
@@ -98,6 +103,7 @@ class ToolCatalog:
                     faults[name] = f"tool '{name}': there is a {what} of this name already: rename its folder"
                 else:
                     found[name] = tool, shelf
+        self._merged = stamp, (found, faults), brought  # they are kept, so that no others get their identity
         return found, faults
 
     def _placed(self, name: str) -> tuple[Tool, Shelf]:

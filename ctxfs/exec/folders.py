@@ -34,19 +34,25 @@ class FolderShelf:
         self.trusted = builtin
         self._root = root
         self._approved = approved
-        self._known: dict[HostPath, tuple[object, Tool | CommandError]] = {}
+        self._all: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
         self._digests: dict[str, tuple[object, str]] = {}
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """(tools by name, folder → why it is no tool)."""
-        found: dict[str, Tool] = {}
-        faults: dict[str, str] = {}
-        for folder in _folders(self._root):
-            try:
-                found[folder.name] = self._read_once(folder)
-            except CommandError as error:
-                faults[folder.name] = error.message
-        return found, faults
+        """(tools by name, folder → why it is no tool); the same objects while nothing changes. Those that come with ctxfs never do."""
+        if self.trusted and self._all is not None:
+            return self._all[1]
+        folders = _folders(self._root)
+        stamp = tuple((each, _stamp(each), id(self._approved(each.name))) for each in folders)
+        if self._all is None or self._all[0] != stamp:
+            found: dict[str, Tool] = {}
+            faults: dict[str, str] = {}
+            for folder in folders:
+                try:
+                    found[folder.name] = self._read(folder)
+                except CommandError as error:
+                    faults[folder.name] = error.message
+            self._all = stamp, (found, faults)
+        return self._all[1]
 
     def digest(self, tool: Tool) -> str:
         """sha256 over the names, modes and contents of its files. OSError, and CommandError if there are too many, or links."""
@@ -67,26 +73,11 @@ class FolderShelf:
             return _manifest(folder)
         return asked([str(folder / PROGRAM)], folder.name, folder)
 
-    def _read_once(self, folder: HostPath) -> Tool:
-        """A definition is read again when its file is another."""
+    def _read(self, folder: HostPath) -> Tool:
         name = folder.name
         if not (folder / MANIFEST).is_file():
             return said_of_itself(name, self._approved(name), [f"./{PROGRAM}"], str(folder))
-        try:
-            seen = (folder / MANIFEST).stat()
-        except OSError as error:
-            raise CommandError(f"tool '{name}': {error.strerror}", f"mend its {MANIFEST}") from error
-        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
-        known = self._known.get(folder)
-        if known is None or known[0] != stamp:
-            try:
-                known = (stamp, parse_tool(name, str(folder), _manifest(folder), builtin=self.trusted))
-            except CommandError as error:
-                known = (stamp, error)
-            self._known[folder] = known
-        if isinstance(known[1], CommandError):
-            raise CommandError(known[1].message, known[1].remedy)
-        return known[1]
+        return parse_tool(name, str(folder), _manifest(folder), builtin=self.trusted)
 
 
 def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
@@ -156,6 +147,15 @@ def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], .
         if len(found) > _MOST_FILES:
             break
     return tuple(found)
+
+
+def _stamp(folder: HostPath) -> tuple[int, ...]:
+    """What changes when a definition does."""
+    try:
+        seen = (folder / MANIFEST).stat()
+    except OSError:
+        return ()
+    return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
 
 
 def _files(folder: HostPath) -> Iterator[HostPath]:

@@ -32,10 +32,14 @@ class FunctionShelf:
     def __init__(self, approved: Approved, offered: Callable[[], Mapping[str, str]] | None = None) -> None:
         self._approved = approved
         self._offered = offered or installed
+        self._all: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
         self._found: Mapping[str, str] | None = None
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
         """Looked for once: what is installed later is seen by the next process."""
+        stamp = tuple((name, id(self._approved(name))) for name in self._functions())
+        if self._all is not None and self._all[0] == stamp:
+            return self._all[1]
         found: dict[str, Tool] = {}
         faults: dict[str, str] = {}
         for name, function in self._functions().items():
@@ -43,7 +47,8 @@ class FunctionShelf:
                 found[name] = said_of_itself(name, self._approved(name), _command(function), str(_PROGRAM.parent))
             except CommandError as error:
                 faults[name] = error.message
-        return found, faults
+        self._all = stamp, (found, faults)
+        return self._all[1]
 
     def digest(self, tool: Tool) -> str:
         """sha256 over where the function is, and over the source of its module."""

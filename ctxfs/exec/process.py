@@ -36,11 +36,12 @@ _LONGEST_NEWS = 4096
 @dataclass(frozen=True, slots=True)
 class Walls:
     """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
-    `settings`: variables that it is given besides.
+    `settings`: variables that it is given besides; not `up`: it is not shut in.
     """
 
     hidden: Sequence[str] = ()
     tree: str = ""
+    up: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -97,7 +98,7 @@ async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls:
         environment["CTXFS_TREE"] = walls.tree
     start = partial(
         trio.lowlevel.open_process,
-        limited(tool, command_of(tool, scratch, sandbox(), walls), theirs),
+        limited(tool, command_of(tool, scratch, sandbox() if walls.up else "", walls), theirs),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,8 +5,6 @@ It writes the arguments to `call` beside it, and reads the answer there; Python'
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+INVALID = 22
 OK, FAILED, USAGE, REFUSED, MISSING, INTERRUPTED = 0, 1, 2, 126, 127, 130
 CODES = {"EINVAL": USAGE, "EACCES": REFUSED, "EPERM": REFUSED, "ENOENT": MISSING}
 PIECE = 1 << 16
@@ -24,6 +23,67 @@ PIECE = 1 << 16
 def main() -> int:
     """The exit code."""
     here = os.path.dirname(os.path.abspath(sys.argv[0]))
+    if len(sys.argv) == 1 and not sys.stderr.isatty() and sys.stdin is not None and not sys.stdin.isatty():
+        return main_without_json(here)
+    return main_with_flags(here)
+
+
+def main_without_json(here: str) -> int:
+    """JSON goes from stdin to the tool as it is, and nothing here reads it: that would take longer than many a tool."""
+    name = here.rpartition("/tools/")[2]
+    with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
+        takes_nothing = '"properties": {}' in file.read()
+    said = b"" if takes_nothing else sys.stdin.buffer.read().strip()
+    if said and not (said.startswith(b"{") and said.endswith(b"}")):
+        return complain(name, "the arguments are a JSON object", USAGE)
+    rest = said[1:].lstrip() if said else b"}"
+    question = b'{"$call": {"plain": true}' + (b"" if rest == b"}" else b", ") + rest
+    try:
+        answer = asked_plainly(os.path.join(here, "call"), question)
+    except PermissionError:
+        return complain(name, refusal(here), REFUSED)
+    except OSError as error:
+        return complain(name, error.strerror or str(error), USAGE if error.errno == INVALID else FAILED)
+    head, body = answer.split(b"\n", 1)
+    state, *lengths = head.decode().split()
+    pieces = []
+    for length in map(int, lengths):
+        pieces.append(body[:length])
+        body = body[length:]
+    text, complaints, fault, files = pieces
+    sys.stdout.buffer.write(text + (files + b"\n" if files else b""))
+    sys.stdout.flush()
+    sys.stderr.buffer.write(complaints + b"\n" if complaints else b"")
+    if state == "ok":
+        return OK
+    if fault not in complaints:
+        complain(name, fault.decode("utf-8", "replace"), FAILED)
+    return CODES.get(state, FAILED)
+
+
+def asked_plainly(place: str, question: bytes) -> bytes:
+    """Write the question; the whole answer."""
+    descriptor = os.open(place, os.O_RDWR)
+    try:
+        write(descriptor, question)
+        answer = b""
+        while piece := os.read(descriptor, PIECE):
+            answer += piece
+        return answer
+    finally:
+        os.close(descriptor)
+
+
+def write(descriptor: int, rest: bytes) -> None:
+    """All of it."""
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def main_with_flags(here: str) -> int:
+    """Flags, a terminal, or both."""
+    import json
+
     try:
         with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
             tool = json.load(file)
@@ -58,6 +118,8 @@ def given(tool: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], dict[
 
 def from_stdin() -> dict[str, Any]:
     """The arguments as JSON. ValueError."""
+    import json
+
     text = sys.stdin.read()
     arguments = json.loads(text) if text.strip() else {}
     if not isinstance(arguments, dict):
@@ -132,6 +194,7 @@ def pairs(text: str) -> list[tuple[str, str]]:
 
 def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_required: bool) -> None:
     """`--name VALUE`, repeated for a list; `--name` and `--no-name` for a truth value."""
+    import json
     from argparse import BooleanOptionalAction
 
     said = str(schema.get("description", "")).replace("%", "%%") + (" (required)" if is_required else "")
@@ -159,6 +222,8 @@ def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_re
 
 def value_of(schema: dict[str, Any]) -> Callable[[str], Any]:
     """What makes a value of a word: a text stays one where the schema says so; of other kinds it is JSON."""
+    import json
+
     kind, choices = schema.get("type"), schema.get("enum")
 
     def make(word: str) -> Any:
@@ -203,11 +268,11 @@ def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[s
 
 def asked(place: str, question: bytes) -> dict[str, Any]:
     """Write the question, read lines until the answer."""
+    import json
+
     descriptor = os.open(place, os.O_RDWR)
     try:
-        rest = question
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        write(descriptor, question)
         buffer, shown = b"", False
         while piece := os.read(descriptor, PIECE):
             buffer += piece
@@ -230,6 +295,8 @@ def asked(place: str, question: bytes) -> dict[str, Any]:
 def told(name: str, answer: dict[str, Any], *, as_json: bool) -> int:
     """Text to stdout, complaints to stderr."""
     if as_json:
+        import json
+
         print(json.dumps(answer, ensure_ascii=False, indent=1))
     else:
         sys.stdout.write(answer.get("text", ""))
@@ -247,10 +314,13 @@ def told(name: str, answer: dict[str, Any], *, as_json: bool) -> int:
 
 def refusal(here: str) -> str:
     """Why it does not run: its README says so."""
-    with contextlib.suppress(OSError), open(os.path.join(here, "README.md"), encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("It does not run"):
-                return line.strip()
+    try:
+        with open(os.path.join(here, "README.md"), encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("It does not run"):
+                    return line.strip()
+    except OSError:
+        pass
     return "you may not run it"
 
 

@@ -1,8 +1,9 @@
 """Files that answer: what is written to one is a question, and the same handle reads the answer.
 
 A question is a JSON object; it is asked as soon as it is whole. Whoever opened for writing only is told at once what is wrong with it;
-whoever reads, too, reads the answer, a line of JSON, and before it lines with `progress` where they asked for them. A handle that is
-closed before its answer came gives the call up.
+whoever reads, too, reads the answer, a line of JSON, and before it lines with `progress` where they asked for them ("$call":
+{"progress": true}), or, with {"plain": true}, the answer as `plain` makes it. A handle that is closed before its answer came gives the
+call up.
 """
 
 import errno
@@ -36,6 +37,7 @@ class _Talk:
     begun: bool = False
     over: bool = False
     wants_progress: bool = False
+    plain: bool = False
     progress: float = 0.0
     base: int | None = None  # the offset of the first byte of what it is told
 
@@ -101,7 +103,8 @@ class Conversations:
             raise path_error(errno.EINVAL, talk.tool, "the arguments are no JSON object")
         talk.begun = True
         said = arguments.get("$call")
-        talk.wants_progress = isinstance(said, dict) and bool(said.pop("progress", False))
+        if isinstance(said, dict):
+            talk.wants_progress, talk.plain = bool(said.pop("progress", False)), bool(said.pop("plain", False))
         talk.number = (await self._call("begin_call", name=talk.tool, arguments=arguments))["id"]
 
     async def _go_on(self, talk: _Talk) -> None:
@@ -112,14 +115,13 @@ class Conversations:
             state = await self._call("wait_call", id=talk.number, seconds=_WAIT_SECONDS, seen=talk.progress)
         except OSError as error:
             why = error.strerror or str(error)
-            self._tell(
-                talk, {"ok": False, "fault": why, "errno": errno.errorcode.get(error.errno or 0, "EIO"), "text": ""}
-            )
+            name = errno.errorcode.get(error.errno or 0, "EIO")
             talk.over = True
+            self._answer(talk, {"ok": False, "fault": why, "errno": name, "text": ""})
             return
         if state["result"] is not None:
             talk.over = True
-            self._tell(talk, _answer(state["result"]))
+            self._answer(talk, _answer(state["result"]))
         elif talk.wants_progress and state["progress"] > talk.progress:
             self._tell(talk, {"progress": state["progress"], "message": state["message"]})
         talk.progress = max(talk.progress, state["progress"])
@@ -130,9 +132,25 @@ class Conversations:
         elif not talk.hears and not talk.begun and talk.asked:
             await self._begin(talk)
 
+    def _answer(self, talk: _Talk, said: dict[str, Any]) -> None:
+        if talk.plain:
+            talk.told += plain(said)
+        else:
+            self._tell(talk, said)
+
     @staticmethod
     def _tell(talk: _Talk, said: dict[str, Any]) -> None:
         talk.told += json.dumps(said, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def plain(said: dict[str, Any]) -> bytes:
+    """An answer for who would not read JSON: `ok` or the errno, or `failed`, and four lengths in bytes on a line; then as many bytes of
+    text, of what it complained of, of why it failed, and of the paths of its files.
+    """
+    state = "ok" if said["ok"] else said.get("errno") or "failed"
+    texts = (said.get("text", ""), said.get("stderr", ""), said.get("fault", ""), "\n".join(said.get("files", ())))
+    parts = [each.encode("utf-8", "surrogateescape") for each in texts]
+    return f"{state} {' '.join(str(len(each)) for each in parts)}\n".encode() + b"".join(parts)
 
 
 def _answer(result: dict[str, Any]) -> dict[str, Any]:

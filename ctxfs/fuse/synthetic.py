@@ -31,6 +31,8 @@ _FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter 
 _PREFIX = PREFIX.encode()
 _DESCRIBED_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
+_GLANCE_SECONDS = 0.02
+_MOST_PROGRAMS = 1000
 _SMALL_FILE = 1024 * 1024
 
 
@@ -39,6 +41,7 @@ class SyntheticFiles:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._programs: dict[int, tuple[float, bytes] | None] = {}
 
     async def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
         """Ask the tree. Absence is not cached: a mount may appear at any time."""
@@ -55,11 +58,15 @@ class SyntheticFiles:
 
     def attributes(self, node: Node, path: Path, entry: Entry) -> pyfuse3.EntryAttributes:
         """Directories that only lead to mounts are cached: the daemon says when they change. So are those of the past,
-        for a moment: on the way to an old version each would be a question of its own.
+        for a moment: on the way to an old version each would be a question of its own; and programs, which are looked at a dozen times
+        when they start. Of other files in them, as long as it takes to open what was just looked up.
         """
         keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
-        if entry.is_dir and self._state.is_sealed(path):
-            keep = _SEALED_SECONDS
+        if self._state.is_sealed(path):
+            lasts = entry.is_dir or entry.mode & 0o111
+            keep = _SEALED_SECONDS if lasts else _GLANCE_SECONDS
+            if lasts and not entry.is_dir:
+                self._programs.setdefault(node.number, None)
         return attributes.synthetic(node, entry, keep)
 
     async def setattr(
@@ -121,10 +128,22 @@ class SyntheticFiles:
         if writing and self._state.only_grows(path):
             _check_appends(path, flags)
             return _info(self._state.handles.add_appending(path))
+        if node.number in self._programs:
+            return await self._open_program(node)
         truncated = bool(flags & os.O_TRUNC)
         data = b"" if truncated else await self._read(path)
         handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
         return _info(handle)
+
+    async def _open_program(self, node: Node) -> pyfuse3.FileInfo:
+        """Its text is kept for a moment here, and by the kernel until it is told otherwise: it says the same as long as it is there."""
+        known, now = self._programs[node.number], time.monotonic()
+        if known is None or now > known[0]:
+            if len(self._programs) > _MOST_PROGRAMS:
+                self._programs.clear()
+            known = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
+        handle = self._state.handles.add(node.path, known[1], writable=False)
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(SYNTHETIC + handle), direct_io=False, keep_cache=True)
 
     async def create(self, parent: Node, name: bytes, flags: int) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """An empty file, if the mount takes one there."""

@@ -102,8 +102,9 @@ class VersionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
-    """What built-in tools may do that they do not by default."""
+    """What tools may do."""
 
+    walls: bool = field(default=True, metadata={"doc": "shut tools in, where bubblewrap is installed"})
     fetch_hosts: str = field(
         default="", metadata={"doc": "hosts that `fetch` may ask, with spaces between; empty: it is off"}
     )
