@@ -53,15 +53,17 @@ build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
 test-budget: system $(VENV)/.ready build/oracles/litellm ## 10,000 random contexts counted by real tokenizers, and the same bytes from any index (5 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/oracle
 
-# Clients and suites that others publish: Node and the npm packages of tests/peers, and the Python client of the protocol's last version.
-build/peers/.ready: tests/peers/package.json tests/peers/package-lock.json tests/peers/mcp1.txt | $(VENV)/.ready
+# Clients, servers and suites that others publish: Node and the npm packages of tests/peers, the Python client of the protocol's last
+# version, and two servers in Python.
+build/peers/.ready: tests/peers/package.json tests/peers/package-lock.json tests/peers/mcp1.txt tests/peers/servers.txt | $(VENV)/.ready
 	@mkdir -p build/peers
 	@cp tests/peers/package.json tests/peers/package-lock.json tests/peers/.npmrc build/peers/
 	@cd build/peers && npm ci --no-fund --no-audit --loglevel=error
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target build/peers/mcp1 -r tests/peers/mcp1.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target build/peers/servers -r tests/peers/servers.txt
 	@touch $@
 
-test-mcp: system $(VENV)/.ready model ## Conformance suites, the inspector, other SDKs against the MCP server (two minutes)
+test-mcp: system $(VENV)/.ready model ## Conformance suites, the inspector, other SDKs; servers that others publish, mounted (three minutes)
 	@if command -v npm >/dev/null && (cd tests/peers && npm ping >/dev/null 2>&1); then \
 	    $(MAKE) --no-print-directory build/peers/.ready && \
 	    $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/peers; \

@@ -11,6 +11,10 @@ from typing import Any
 from ctxfs.exec.definition import Tool
 
 _WORD = re.compile(r"[A-Za-z][a-z]+|[A-Z]+(?![a-z])|[^\W_]+")
+_STOP = frozenset(
+    "a an and are as at be by can do does for from has have how i if in into is it its me my of on or so that the their them then "
+    "there these this to use used uses was what when where which who why will with you your".split()
+)
 _ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "s")
 _K1, _B = 1.2, 0.6
 _NAME, _DESCRIPTION, _ARGUMENT = 3, 2, 1  # how often each counts
@@ -78,10 +82,12 @@ def _bag(tool: Tool) -> Counter[str]:
 
 
 def stems(text: str) -> list[str]:
-    """Words without the endings that English puts on them; `getFileInfo` is three."""
+    """Words that say something, without the endings that English puts on them; `getFileInfo` is three."""
     found = []
     for each in _WORD.findall(text):
         word = each.lower()
+        if word in _STOP:
+            continue
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) - len(ending) >= 3:
                 word = word[: -len(ending)] + ("y" if ending == "ies" else "")
