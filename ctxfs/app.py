@@ -35,7 +35,7 @@ from ctxfs.exec.finding import ToolFinder
 from ctxfs.exec.folders import FolderShelf
 from ctxfs.exec.functions import FunctionShelf
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.process import Walls, run_tool
+from ctxfs.exec.process import Walls, run_tool, sandbox
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation, Hit
@@ -440,10 +440,14 @@ class App:
                 **self.progress,
             },
             "policy": {"rules": len(self.policy.rules), "fault": self.policy.fault},
+            "tools": {"shut_in": bool(sandbox()) and self.settings.tools.walls, "servers": self._server_status()},
             "secrets": dict(sorted(self.secrets().items())),
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),
         }
+
+    def _server_status(self) -> dict[str, str]:
+        return {name: known.status for name, known in self.shelf.known().items()}
 
     def _versions_status(self) -> dict[str, object]:
         try:

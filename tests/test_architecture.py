@@ -33,6 +33,8 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "rich": "ctxfs/cli/progress.py",
     "click": "ctxfs/cli",
     "mcp": ("mcp_server", "ctxfs/servers"),
+    "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
+    "referencing": "ctxfs/exec/schema.py",
     "hypercorn": "mcp_server/http.py",
     "jsonschema": "ctxfs/exec/schema.py",
     "yaml": "ctxfs/context/skills.py",

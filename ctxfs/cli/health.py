@@ -64,6 +64,10 @@ def _show(found: dict[str, Any]) -> None:
         say(f"policy     the last good rules stay: {found['policy']['fault']}", fg="red")
     if found["review"]["waiting"]:
         say(f"review     {found['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
+    for name, state in found["tools"]["servers"].items():
+        say(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
+    if not found["tools"]["shut_in"]:
+        say("tools      they see this machine as you do: bubblewrap is not installed, or walls are off", fg="yellow")
     for path, lines in found["secrets"].items():
         say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
 
