@@ -120,7 +120,7 @@ def many(made: Bench) -> dict[str, object]:
             "description": _DESCRIPTION.format(thing=f"thing {n}"),
             "inputSchema": {"type": "object"},
         }
-        for n in range(_TOOLS - 14)  # it has fourteen of its own
+        for n in range(_TOOLS - 15)  # it has fifteen of its own
     ]
     made.ctxfs("unmount", "--all")
     config = made.store / "ctxfs.toml"

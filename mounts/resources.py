@@ -22,6 +22,11 @@ class Documents(Protocol):
         ...
 
     @property
+    def folders(self) -> frozenset[Parts]:
+        """Paths that it lists as directories."""
+        ...
+
+    @property
     def templates(self) -> tuple[Template, ...]:
         """Of addresses that it does not list."""
         ...
@@ -46,13 +51,13 @@ class ResourcesMount(Mount):
             return await self._kept.stat(path)
         except FileNotFoundError:
             known = self._known()
+            if self._leads_to_some(path.parts):
+                return Entry(path.name, "dir", mode=0o555)
             if path.parts in known.documents:
                 uri = known.documents[path.parts]
             else:
                 uri = "" if path.name.startswith(".") else _meant(known, path.parts)
             if not uri or not await self._fetch(uri, path.parts):
-                if self._leads_to_some(path.parts):
-                    return Entry(path.name, "dir", mode=0o555)
                 raise not_found(path) from None
         return await self._kept.stat(path)
 
@@ -88,7 +93,8 @@ class ResourcesMount(Mount):
     def _prefixes(self) -> Sequence[Parts]:
         """The folders that templates and documents that are not fetched yet are in."""
         known = self._known()
-        return [template.folder for template in known.templates] + [parts[:-1] for parts in known.documents]
+        fetched_later = [parts[:-1] for parts in known.documents]
+        return [*(template.folder for template in known.templates), *known.folders, *fetched_later]
 
 
 def _meant(known: Documents, parts: Parts) -> str:

@@ -18,7 +18,9 @@ import httpx2
 import trio
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
 from mcp.types import (
     CreateMessageRequestParams,
     CreateMessageResult,
@@ -32,7 +34,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ctxfs import __version__
 from ctxfs.model.errors import path_error
-from ctxfs.servers.naming import placed
+from ctxfs.servers.naming import DIRECTORIES, Parts, placed
 from ctxfs.servers.pipes import Pipes, last_words
 from ctxfs.servers.results import document, rendered, result_of
 from ctxfs.servers.sifting import sifted
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 30.0
 _LIST_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
 _LEAST_DELAY, _MOST_DELAY, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
 _MOST_PAGES = 100
 _MOST_LISTED = 5000  # tools, prompts, documents: of each
@@ -93,6 +96,8 @@ class Connection:
         self._stale: set[str] = set()
         self._news = trio.Event()
         self._listed = _Listed()
+        self._documents: Mapping[Parts, str] = {}
+        self._settled = trio.Event()
         self._limits: set[trio.CancelScope] = set()
         self._retry = trio.Event()
         self._instructions = ""
@@ -102,17 +107,15 @@ class Connection:
         delay = _LEAST_DELAY
         while True:
             begun = trio.current_time()
+            self._settled = trio.Event()
             self._tell("connecting")
             why = await self._session()
+            self._settled.set()
             delay = _LEAST_DELAY if trio.current_time() - begun > _HEALTHY_SECONDS else min(_MOST_DELAY, delay * 2)
             self._tell(f"down: {why}; it is tried again in {delay:g} s")
             self._retry = trio.Event()
             with trio.move_on_after(delay):
                 await self._retry.wait()
-
-    def retry(self) -> None:
-        """Connect again now, if it is down."""
-        self._retry.set()
 
     async def call(
         self, name: str, arguments: Mapping[str, Any], seconds: float, most: int, told: Callable[[float, str], None]
@@ -123,7 +126,7 @@ class Connection:
             told(progress / total if total else 0.0, message or "")
 
         with self._limit(seconds) as scope:
-            client = self._connected()
+            client = await self._connected()
             found = await self._answer(client.call_tool(name, dict(arguments), progress_callback=tell))
         if scope.cancelled_caught:
             return _failed(f"it took more than {seconds:g} s")
@@ -133,14 +136,15 @@ class Connection:
         """A prompt, filled in. EIO if the server is not there."""
         texts = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
         with self._limit(seconds) as scope:
-            found = await self._answer(self._connected().get_prompt(name, texts))
+            client = await self._connected()
+            found = await self._answer(client.get_prompt(name, texts))
         if scope.cancelled_caught:
             return _failed(f"it took more than {seconds:g} s")
         return found if isinstance(found, dict) else rendered(found)
 
     async def fetch(self, uri: str, parts: Sequence[str]) -> bool:
         """Keep a document as the file at `parts`; False if the server has none there. EIO if it is not there itself."""
-        client = self._connected()
+        client = await self._connected()
         with self._limit(_LIST_SECONDS) as scope:
             try:
                 found = await client.read_resource(uri)
@@ -152,6 +156,9 @@ class Connection:
                 raise self._lost() from error
         if scope.cancelled_caught:
             raise path_error(5, uri, f"the server '{self.spec.name}' does not answer")
+        if any(each.mime_type in DIRECTORIES for each in found.contents):
+            await trio.to_thread.run_sync(_make_folder, self._folder / "resources", tuple(parts))
+            return True
         data = b"\n".join(document(each) for each in found.contents)
         if len(data) > _MOST_DOCUMENT_BYTES:
             raise path_error(27, uri, f"it has more than {_MOST_DOCUMENT_BYTES} bytes")
@@ -169,6 +176,7 @@ class Connection:
                 async with self._transport() as transport, self._made(transport) as client:
                     scope.deadline = float("inf")
                     self._client = client
+                    self._settled.set()
                     await self._follow(client)
             except* Exception as group:
                 error: BaseException = group
@@ -224,37 +232,46 @@ class Connection:
         self._instructions = client.instructions or ""
         self._stale = {"tools", "prompts", "resources"}
         self._news.set()
+        listening = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._until_gone, nursery.cancel_scope)
-            if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-                nursery.start_soon(self._listen, client)
             while True:
                 await self._news.wait()
                 self._news = trio.Event()
                 stale, self._stale = self._stale, set()
                 await self._refresh(client, stale)
+                if client.protocol_version in MODERN_PROTOCOL_VERSIONS and "resources" in stale:
+                    listening.cancel()  # there are other documents to hear of
+                    listening = trio.CancelScope()
+                    nursery.start_soon(self._listen, client, listening)
                 await trio.sleep(_SETTLE_SECONDS)  # a flood of news is one
 
     async def _until_gone(self, scope: trio.CancelScope) -> None:
         await self._gone.wait()
         scope.cancel()
 
-    async def _listen(self, client: Client) -> None:
+    async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
         """The news of servers of the later era."""
-        with contextlib.suppress(MCPError, OSError, TimeoutError):
-            async with client.listen(
-                tools_list_changed=True, prompts_list_changed=True, resources_list_changed=True
-            ) as events:
+        uris = list(self._documents.values())
+        wanted = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
+        with scope, contextlib.suppress(MCPError, OSError, TimeoutError, SubscriptionLost):
+            async with client.listen(**wanted, resource_subscriptions=uris) as events:
                 async for event in events:
-                    self._note(type(event).__name__)
+                    if isinstance(event, ResourceUpdated):
+                        self._note_document(str(event.uri))
+                    else:
+                        self._note(type(event).__name__)
 
     async def _heard(self, message: Any) -> None:
         method = str(getattr(message, "method", ""))
         if method == "notifications/resources/updated":
-            self._stale.add(f"uri {message.params.uri}")
-            self._news.set()
+            self._note_document(str(message.params.uri))
         elif method.endswith("list_changed"):
             self._note(method)
+
+    def _note_document(self, uri: str) -> None:
+        self._stale.add(f"uri {uri}")
+        self._news.set()
 
     def _note(self, what: str) -> None:
         for kind in ("tools", "prompts", "resources"):
@@ -277,13 +294,15 @@ class Connection:
             if "resources" in stale and has.resources is not None:
                 found = [_plain(each) for each in await _pages(client.list_resources, "resources")]
                 self._listed.resources = {str(each["uri"]): each for each in found}
+                files = [uri for uri, each in self._listed.resources.items() if each.get("mimeType") not in DIRECTORIES]
+                self._documents = dict(itertools.islice(placed(files).items(), _MOST_DOCUMENTS))
                 self._listed.templates = await self._templates(client)
         self._tell("ready")
         if "resources" in stale and has.resources is not None:
             await self._fetch_all(client, subscribes=bool(has.resources.subscribe))
         for uri in sorted(each[4:] for each in stale if each.startswith("uri ")):
             with contextlib.suppress(OSError):
-                known = {one: parts for parts, one in placed(self._listed.resources).items()}
+                known = {one: parts for parts, one in self._documents.items()}
                 if uri in known:
                     await self.fetch(uri, known[uri])
 
@@ -296,7 +315,7 @@ class Connection:
 
     async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
         """Every document is a file before anybody asks, so that it stays when the server goes."""
-        wanted = placed(itertools.islice(self._listed.resources, _MOST_DOCUMENTS))
+        wanted = self._documents
         await trio.to_thread.run_sync(_drop_others, self._folder / "resources", set(wanted))
         for parts, uri in wanted.items():
             with contextlib.suppress(OSError):
@@ -310,7 +329,8 @@ class Connection:
 
     async def _elicit(self, context: Any, params: ElicitRequestParams) -> ElicitResult | ErrorData:
         schema = getattr(params, "requested_schema", None) or {}
-        answer = await self._asked("form", params.message, dict(schema) if isinstance(schema, dict) else {})
+        text = "\n".join([params.message, *([str(url)] if (url := getattr(params, "url", None)) else [])])
+        answer = await self._asked("form", text, dict(schema) if isinstance(schema, dict) else {})
         if answer is None:
             return ElicitResult(action="decline")
         return ElicitResult(action="accept", content=_filled(answer, dict(schema)))
@@ -331,7 +351,12 @@ class Connection:
 
     # inside
 
-    def _connected(self) -> Client:
+    async def _connected(self) -> Client:
+        """The client; where it is being connected, whoever comes waits a little. EIO where it is down, which is tried again at once."""
+        if self._client is None:
+            self._retry.set()
+            with trio.move_on_after(_PATIENCE_SECONDS):
+                await self._settled.wait()
         if self._client is None:
             raise self._lost()
         return self._client
@@ -419,6 +444,8 @@ def _words(error: BaseException) -> str:
         return error.strerror or str(error)
     if isinstance(error, MCPError):
         return error.error.message
+    if isinstance(error, trio.TooSlowError):
+        return f"it did not say what it has within {_LIST_SECONDS:g} s"
     return str(error) or type(error).__name__
 
 
@@ -457,6 +484,10 @@ def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> No
             os.setxattr(begun, _TRUST, b"untrusted")
             os.setxattr(begun, _SOURCE, uri.encode("utf-8", "replace")[:4000])
     os.replace(begun, place)
+
+
+def _make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:
+    folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
 
 
 def _drop_others(folder: HostPath, wanted: set[tuple[str, ...]]) -> None:

@@ -14,6 +14,7 @@ _DIGEST = 12
 _VARIABLE = re.compile(r"\{([+/?&.;#]?)([A-Za-z0-9_.,%*]+)\}")
 
 Parts = tuple[str, ...]
+DIRECTORIES = ("inode/directory", "text/uri-list")  # kinds of documents that are lists of others
 
 
 def file_name(name: str, reserved: Collection[str] = ()) -> str:

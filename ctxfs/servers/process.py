@@ -1,7 +1,7 @@
 """All servers in a process of their own, which the SDK and what servers say keep busy: requests on stdin, answers and news on stdout.
 
 Frames are those of `rpc.wire`. Requests: `servers` (those that are wanted), `call`, `prompt`, `fetch`, `cancel` (a request), `answer`
-(what a person said), `retry`. Pushes: `state` (of a server), `progress` (of a request), `ask` (a person).
+(what a person said). Pushes: `state` (of a server), `progress` (of a request), `ask` (a person).
 """
 
 import contextlib
@@ -56,9 +56,6 @@ class Host:
                     event, slot = self._asked.pop(args["ask"])
                     slot.append(args["value"])
                     event.set()
-            case "retry":
-                if args["name"] in self._connections:
-                    self._connections[args["name"]][1].retry()
             case _:
                 self._nursery.start_soon(self._answer, number, method, args)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ctxfs.exec.definition import Tool, path_arguments
 from ctxfs.exec.schema import fault_of
 from ctxfs.model.path import printable
-from ctxfs.servers.naming import Parts, Template, file_name, placed
+from ctxfs.servers.naming import DIRECTORIES, Parts, Template, file_name, parts_of, placed
 from ctxfs.store.config import ServerSource, replace_file
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Known:
     definitions: Mapping[str, Mapping[str, Any]]
     documents: Mapping[Parts, str]
     templates: tuple[Template, ...]
+    folders: frozenset[Parts]
 
 
 class ServerShelf:
@@ -145,10 +146,12 @@ def _parsed(source: ServerSource, said: Mapping[str, Any], status: str = "not co
             definitions[place] = each
             said_of = json.dumps(each, sort_keys=True, ensure_ascii=False)
             digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
-    documents = placed(str(each["uri"]) for each in said.get("resources", ()) if each.get("uri"))
+    resources = [each for each in said.get("resources", ()) if each.get("uri")]
+    documents = placed(str(each["uri"]) for each in resources if each.get("mimeType") not in DIRECTORIES)
+    folders = frozenset(parts_of(str(each["uri"])) for each in resources if each.get("mimeType") in DIRECTORIES)
     templates = tuple(Template(str(each.get("uriTemplate", ""))) for each in said.get("templates", ()))
     instructions = str(said.get("instructions") or "")
-    return Known(status, instructions, tools, faults, digests, definitions, documents, templates)
+    return Known(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
 
 
 def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:

@@ -1,6 +1,7 @@
 """What every provider owes: run on each of them, and on the namespace that is made of them."""
 
 import errno
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path as HostPath
 
@@ -11,7 +12,7 @@ from ctxfs.app import App
 from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
-from ctxfs.store.config import Source, add_source
+from ctxfs.store.config import ServerSource, Source, add_source
 from ctxfs.store.layout import Layout
 from mounts import knowledge
 
@@ -22,6 +23,21 @@ SOME_QUESTION = Path.parse("how to rotate keys")
 def app(layout: Layout, corpus: HostPath) -> Iterator[App]:
     """An opened store with one source; nothing is indexed."""
     add_source(layout.config, Source("handbook", str(corpus)))
+    add_source(layout.config, ServerSource("wiki", ("true",)))
+    said = layout.servers / "wiki"
+    (said / "resources" / "memo").mkdir(parents=True)
+    (said / "resources" / "memo" / "one.md").write_text("a document")
+    tool = {"name": "look", "inputSchema": {"type": "object"}, "description": "Look"}
+    prompt = {"name": "greet", "arguments": [{"name": "who", "required": True}]}
+    state = {
+        "name": "wiki",
+        "instructions": "Be careful.",
+        "tools": [tool],
+        "prompts": [prompt],
+        "resources": [{"uri": "memo://one.md", "name": "one"}],
+        "templates": [{"uriTemplate": "memo://made/{id}", "name": "made"}],
+    }
+    (said / "state.json").write_text(json.dumps(state))
     memory = layout.tree / "memory" / "a" / "fact"
     memory.mkdir(parents=True)
     (memory / "one.md").write_text("a fact")
@@ -49,6 +65,7 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
             "tools",
             ".ctxfs",
             "knowledge/handbook",
+            "knowledge/wiki",
         )
     },
     "namespace": lambda app: app.tree,
@@ -213,6 +230,6 @@ def test_a_source_whose_folder_is_gone_does_not_hide_the_others(app: App, layout
     gone.rmdir()
 
     async def check() -> None:
-        assert {entry.name for entry in await app.tree.list(Path.parse("knowledge"))} == {"gone", "handbook"}
+        assert {entry.name for entry in await app.tree.list(Path.parse("knowledge"))} == {"gone", "handbook", "wiki"}
 
     trio.run(check)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SAID: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+EDITS: list[int] = []
 STATE = SAID.get("state", "")  # a file whose content becomes the description of `changing`
 
 
@@ -36,6 +37,7 @@ def tools() -> list[dict[str, Any]]:
         {"name": "exit", "description": "Go", "inputSchema": schema(), "annotations": harmless},
         {"name": "flood", "description": "News", "inputSchema": schema(), "annotations": harmless},
         {"name": "steps", "description": "Progress", "inputSchema": schema(), "annotations": harmless},
+        {"name": "edit", "description": "Edit a document", "inputSchema": schema(), "annotations": harmless},
         {"name": "ask", "description": "Ask a person", "inputSchema": schema(), "annotations": harmless},
     ]
     return [*found, *SAID.get("tools", [])]
@@ -90,6 +92,10 @@ def call(number: Any, params: dict[str, Any]) -> dict[str, Any] | None:  # noqa:
                 )
                 time.sleep(0.1)  # as work that can be followed does
             return text("done")
+        case "edit":
+            EDITS.append(1)
+            send({"method": "notifications/resources/updated", "params": {"uri": "memo://a b/one.md"}})
+            return text("edited")
         case "ask":
             asked = {"message": "Who are you?", "requestedSchema": schema(name="string")}
             send({"id": "q1", "method": "elicitation/create", "params": asked})
@@ -129,7 +135,8 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
             uri = params["uri"]
             if uri.startswith("memo://made/") and not uri.removeprefix("memo://made/").isdigit():
                 raise KeyError(uri)
-            return {"contents": [{"uri": uri, "text": f"about {uri}\n"}]}
+            more = f"edited {len(EDITS)} times\n" if EDITS and uri.endswith("one.md") else ""
+            return {"contents": [{"uri": uri, "text": f"about {uri}\n{more}"}]}
         case "resources/subscribe" | "ping":
             return {}
     raise KeyError(method)

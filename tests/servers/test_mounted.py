@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def test_a_server_is_a_directory_that_says_what_it_is(live: Live) -> None:
     assert (place / "status").read_text() == "ready\n"
     assert (place / "instructions.md").read_text() == "Be careful.\n"
     assert "- echo: Say it again\n" in (place / "index.md").read_text()
-    assert "- small/: a server with 14 tools (ready)" in (live.at / "tools" / "index.md").read_text()
+    assert "- small/: a server with 15 tools (ready)" in (live.at / "tools" / "index.md").read_text()
     assert set(os.listdir(place / "echo")) == {"README.md", "tool.json", "run", "call", "calls"}
     assert set(os.listdir(place / "prompts" / "greet")) == {"README.md", "tool.json", "render", "call"}
     assert os.getxattr(place / "instructions.md", "user.ctx.trust") == b"untrusted"
@@ -94,6 +95,16 @@ def test_its_documents_are_files(live: Live) -> None:
             (place / "made" / name).read_text()
     with pytest.raises(OSError, match="Read-only"):
         (place / "a b" / "one.md").write_text("mine")
+
+
+def test_a_document_that_changes_is_fetched_again(live: Live) -> None:
+    add(live, "editor")
+    place = live.at / "knowledge" / "editor" / "memo" / "a b" / "one.md"
+    eventually("it is there", place.exists)
+    for times in (1, 2):
+        run(live, "editor/edit/run")
+        eventually("it was fetched again", lambda times=times: f"edited {times} times" in place.read_text())
+    live.run("tools", "remove", "editor")
 
 
 def test_looking_calls_nothing(live: Live) -> None:
@@ -292,3 +303,54 @@ def test_calls_are_listed_and_replayed(live: Live) -> None:
     assert live.run("calls", "replay", number, "--live").strip().isdigit()
     assert len(live.run("calls", "--tool", "small/pid").splitlines()) == len(lines) + 1
     assert live.try_run("calls", "replay", "c-nothing").returncode != 0
+
+
+def test_another_store_is_mounted_over_stdio_and_over_http(live: Live, tmp_path: Path) -> None:
+    """ctxfs itself as a server of the protocol's later era: its documents are followed, its templates lead to any file."""
+    other = Live(tmp_path)
+    other.run("init")
+    other.run("mount", str(other.at))
+    (other.at / "memory" / "shared" / "note.md").write_text("first\n")
+    token = other.run("token", "issue", "agent:guest").strip()
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    serving = subprocess.Popen(other.command("mcp", "--http", f"127.0.0.1:{port}"), stderr=subprocess.DEVNULL)
+    third = Live(tmp_path / "third")
+    third.store.parent.mkdir()
+    third.run("init")
+    try:
+        os.environ["CTXFS_TEST_OTHER"] = token
+        third.run("mount", str(third.at))
+        url = f"http://127.0.0.1:{port}/mcp"
+        added = ["tools", "add", "far", "--yes", "--url", url, "--token-env", "CTXFS_TEST_OTHER"]
+        eventually("it is mounted over HTTP", lambda: _added(third, added, "far"))
+        third.run("tools", "add", "near", "--yes", "--", *other.command("mcp"))
+        for name in ("far", "near"):
+            said = run(third, f"{name}/ctx_read/run", "--path", "memory/shared/note.md")
+            assert "first" in said.stdout, said.stderr
+            tree = third.at / "knowledge" / name / "ctx"
+            assert (tree / "memory" / "shared" / "note.md").read_text() == "first\n"
+            assert "AGENTS.md" in os.listdir(tree)
+        assert "agent:guest" in run(third, "far/ctx_read/run", "--path", ".ctxfs/whoami").stdout
+        assert run(third, "far/ctx_list/run", "--path", "memory").returncode == 0
+        serving.terminate()
+        serving.wait(20)
+        gone = run(third, "far/ctx_list/run", "--path", "memory")
+        assert gone.returncode == 1
+        assert "not there" in gone.stderr
+        eventually("it says so", lambda: status(third, "far").startswith(("down", "connecting")))
+        assert (third.at / "knowledge/far/ctx/AGENTS.md").read_text()
+    finally:
+        os.environ.pop("CTXFS_TEST_OTHER", None)
+        serving.kill()
+        serving.wait()
+        third.close()
+        other.close()
+
+
+def _added(live: Live, command: list[str], name: str) -> bool:
+    if live.try_run(*command).returncode == 0:
+        return True
+    live.try_run("tools", "remove", name)
+    return False

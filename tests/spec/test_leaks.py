@@ -157,7 +157,7 @@ class Asker:
     def close(self) -> None:
         self.client.close()
 
-    def call(self, method: str, **arguments: object) -> Any:
+    def call(self, method: str, /, **arguments: object) -> Any:
         return self.client.call(method, **arguments)
 
     def change(self, change: Any) -> Any:
@@ -189,8 +189,8 @@ def shell(name: str, command: str) -> None:
     PROBES[f"shell {name}"] = run
 
 
-def rpc(name: str, method: str, **arguments: object) -> None:
-    PROBES[f"rpc {name}"] = lambda asker: asker.call(method, **arguments)
+def rpc(probe: str, method: str, **arguments: object) -> None:
+    PROBES[f"rpc {probe}"] = lambda asker: asker.call(method, **arguments)
 
 
 def opened(path: Path, flags: int) -> str:
@@ -244,6 +244,9 @@ for path in HIDDEN:
         rpc(f"{method} past {path}", method, path=f".snapshots/now/{path}")
     rpc(f"log {path}", "log", path=path)
     rpc(f"content {path}", "content_of", path=path, sha256=hashlib.sha256(HIDDEN[path].encode()).hexdigest()[:12])
+    rpc(f"tool on {path}", "call_tool", name="extract", arguments={"file": path})
+    rpc(f"tool on a version of {path}", "call_tool", name="diff-summary", arguments={"file": path, "since": "1"})
+    rpc(f"tool in {parent}", "call_tool", name="git", arguments={"command": "log", "repo": parent})
     rpc(f"show {path}", "show", path=path, at="latest")
     rpc(f"diff {path}", "diff", path=path, old="first", new="latest")
     rpc(f"blame {path}", "blame", path=path)
@@ -289,6 +292,9 @@ rpc("whoami", "whoami")
 rpc("history", "history")
 rpc("tools", "tools")
 rpc("calls of tools", "list", path="tools/extract/calls")
+rpc("all calls", "calls")
+rpc("a tool", "tool", name="extract")
+rpc("which tool", "search", question="zanzibar keys", below="tools")
 rpc("snapshots", "snapshots")
 rpc("reviews", "reviews")
 rpc("remotes", "remotes")
@@ -426,7 +432,7 @@ BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
     r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
-    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools)$"
+    r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$|rpc tool in human/"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")
 
