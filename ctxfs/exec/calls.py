@@ -125,6 +125,7 @@ class Calls:
     async def serve(self) -> None:
         """While this runs, calls may be begun that nobody waits for, and what came of calls is written after they are answered."""
         self._results, results = trio.open_memory_channel[tuple[Asked, dict[str, Any]]](float("inf"))
+        await blocking(self.kept.sweep)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

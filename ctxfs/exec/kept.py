@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -22,6 +22,8 @@ ARGS, RESULT, TEXT, STDERR = "args.json", "result.json", "result.md", "stderr"
 FILES = (ARGS, RESULT, TEXT, STDERR)
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
 _KEPT = 500  # calls of a tool; older ones are dropped
+_KEPT_BYTES = 256 * 1024 * 1024  # of a tool
+_LARGE = 100_000  # calls that say more make it worth counting
 
 
 def is_call_id(number: str) -> bool:
@@ -53,13 +55,22 @@ class KeptCalls:
         place = self._place(tool)
         begun = place / f".{number}"
         begun.mkdir(parents=True, mode=0o700)
-        for name, data in self._held[tool, number].items():
+        files = self._held[tool, number]
+        for name, data in files.items():
             (begun / name).write_bytes(data)
         os.rename(begun, place / number)
         del self._held[tool, number]
-        if len(names := self._names(place)) > _KEPT:
-            for old in names[:-_KEPT]:
-                shutil.rmtree(place / old, ignore_errors=True)
+        names = self._names(place)
+        old = names[:-_KEPT]
+        if sum(map(len, files.values())) > _LARGE:
+            old = names[: len(names) - _fitting([place / name for name in names])]
+        for name in old:
+            shutil.rmtree(place / name, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed daemon has left half written."""
+        for begun in self._folder.glob("*/.*"):
+            shutil.rmtree(begun, ignore_errors=True)
 
     def numbers(self, tool: str, restricted: str = "") -> list[str]:
         """The ids of a tool's calls, the oldest first; `restricted`: only this principal's."""
@@ -122,15 +133,26 @@ class KeptCalls:
         return self._folder / tool.replace("/", "%")
 
     def _tools(self) -> Iterator[str]:
+        names = {tool for tool, _ in list(self._held)}
         with contextlib.suppress(FileNotFoundError):
-            names = {name.replace("%", "/") for name in os.listdir(self._folder)}
-            yield from sorted(names | {tool for tool, _ in list(self._held)})
+            names |= {name.replace("%", "/") for name in os.listdir(self._folder)}
+        yield from sorted(names)
 
     def _whose(self, tool: str, number: str) -> str:
         try:
             return str(json.loads(self.read(tool, number, RESULT))["principal"])
         except (OSError, ValueError, KeyError):
             return ""
+
+
+def _fitting(calls: Sequence[HostPath]) -> int:
+    """How many of the newest calls are kept: in number, and in bytes; the last one always."""
+    total = 0
+    for count, place in enumerate(reversed(calls[-_KEPT:])):
+        total += sum(file.stat().st_size for file in place.iterdir())
+        if total > _KEPT_BYTES and count:
+            return count
+    return min(len(calls), _KEPT)
 
 
 def _when(place: HostPath) -> int:

@@ -22,7 +22,7 @@ PIECE = 1 << 16
 
 def main() -> int:
     """The exit code."""
-    here = os.path.dirname(os.path.abspath(sys.argv[0]))
+    here = os.path.dirname(os.path.realpath(sys.argv[0]))  # it may have been found, and reached by a link
     if len(sys.argv) == 1 and not sys.stderr.isatty() and sys.stdin is not None and not sys.stdin.isatty():
         return main_without_json(here)
     return main_with_flags(here)
@@ -134,7 +134,7 @@ def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> t
     properties, required = tool["inputSchema"].get("properties", {}), tool["inputSchema"].get("required", [])
     own = [name for name in ("yes", "output", "help") if name not in properties]
     parser = argparse.ArgumentParser(
-        prog=os.path.join(os.path.basename(os.path.dirname(os.path.abspath(sys.argv[0]))), "run"),
+        prog=f"{tool['name']}/{os.path.basename(sys.argv[0])}",
         description=tool["description"],
         epilog="Without flags the arguments are read as JSON from stdin ('-': the same, beside flags). Exit codes: 0 an answer, 1 the "
         "tool failed, 2 wrong arguments, 126 refused, 127 no such tool, 130 given up.",
