@@ -8,6 +8,7 @@ MOUNT := context
 APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
 APT_TEST := ripgrep vim attr bubblewrap
 CRASH_ROUNDS ?= 200
+TEST_WORKERS ?= 2
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
@@ -39,7 +40,7 @@ stop: ## Unmount ./context and end the daemon
 	@if [ -x $(BIN)/ctxfs ] && [ -f .ctxfs/ctxfs.toml ]; then $(CTXFS) unmount --all; else echo "nothing is mounted"; fi
 
 test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (15 minutes)
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py

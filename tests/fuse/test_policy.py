@@ -371,8 +371,9 @@ try:
     peer.sendmsg(frame, [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("3i", os.getpid(), 0, 0))])
 except PermissionError:
     print("the kernel refuses forged credentials")
-    peer.sendmsg(frame)
 try:
+    if os.getuid():
+        peer.sendmsg(frame)
     print("answered" if peer.recv(100) else "hung up")
 except ConnectionError:
     print("hung up")
