@@ -31,8 +31,11 @@ def main() -> int:
 def main_without_json(here: str) -> int:
     """JSON goes from stdin to the tool as it is, and nothing here reads it: that would take longer than many a tool."""
     name = here.rpartition("/tools/")[2]
-    with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
-        takes_nothing = '"properties": {}' in file.read()
+    try:
+        with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
+            takes_nothing = '"properties": {}' in file.read()
+    except OSError as error:
+        return complain(name, f"its tool.json cannot be read: {error.strerror}", MISSING)
     said = b"" if takes_nothing else sys.stdin.buffer.read().strip()
     if said and not (said.startswith(b"{") and said.endswith(b"}")):
         return complain(name, "the arguments are a JSON object", USAGE)

@@ -9,6 +9,7 @@ call up.
 import errno
 import itertools
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from ctxfs.fuse.loop import Loop
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
+
+log = logging.getLogger(__name__)
 
 SPEAKING = 1 << 41  # handles of conversations are numbered from here
 _LONGEST = 192 * 1024 * 1024
@@ -93,7 +96,10 @@ class Conversations:
     async def release(self, number: int) -> None:
         """The handle is closed: what nobody waits for is given up, unless nobody meant to."""
         talk = self._talks.pop(number)
-        await self._loop.call(self._end, talk)
+        try:
+            await self._loop.call(self._end, talk)
+        except OSError as error:  # nobody is left to be told but the log
+            log.warning("what was written to 'tools/%s/call' was refused: %s", talk.tool, error.strerror)
 
     # under trio
 

@@ -173,6 +173,10 @@ def test_it_works_from_xargs_make_and_pipes(live: Live) -> None:
     assert made.stdout.endswith("quick\n"), made.stderr
     assert shell(live, "set -o pipefail; tools/much/run | head -n1; echo ${PIPESTATUS[0]}").stdout == "y\n141\n"
     assert shell(live, "cd tools/quick && ./run && PATH=.:$PATH run").stdout == "quick\nquick\n"
+    assert shell(live, "'tools/.search/say what it was asked/01 echo/run' --word found").stdout == '{"word": "found"}'
+    (live.at.parent / "copy").write_bytes((live.at / "tools" / "quick" / "run").read_bytes())
+    lost = subprocess.run([sys.executable, live.at.parent / "copy"], capture_output=True, text=True, input="")
+    assert (lost.returncode, "tool.json cannot be read" in lost.stderr) == (127, True)
 
 
 def test_files_are_named_as_the_shell_names_them(live: Live) -> None:
@@ -239,6 +243,9 @@ def test_call_is_written_to_and_read_elsewhere(live: Live) -> None:
     eventually("its result is there", (calls / "mine-1" / "result.json").exists)
     assert json.loads((calls / "mine-1" / "result.json").read_text())["ok"]
     assert (calls / "mine-1" / "result.md").read_text() == '{"word": "elsewhere"}'
+    (live.at / "tools/echo/call").write_bytes(b"\xff{ never whole")
+    refused = eventually("it is in the log", lambda: [line for line in live.errors() if "tools/echo/call" in str(line)])
+    assert "no JSON object" in str(refused[-1])
     for wrong in ('{"word": 1}', '{"word": "again", "$call": {"id": "mine-1"}}', '{"word": "a", "$call": 3}'):
         with pytest.raises(OSError, match="Invalid argument"):
             (live.at / "tools/echo/call").write_text(wrong)
