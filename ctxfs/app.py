@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as HostPath
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
-import tools
 from ctxfs import __version__
 from ctxfs.context.bound import upper_bound
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
@@ -27,19 +26,9 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
-from ctxfs.exec.approvals import Approvals
-from ctxfs.exec.calls import Asked, Brought, Calls
-from ctxfs.exec.catalog import Shelf, ToolCatalog
-from ctxfs.exec.definition import Tool
-from ctxfs.exec.finding import ToolFinder
-from ctxfs.exec.folders import FolderShelf
-from ctxfs.exec.functions import FunctionShelf
-from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.process import Walls, run_tool, sandbox
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
-from ctxfs.index.answers import Answer, Generation, Hit
-from ctxfs.index.catalog import ChunkRow
+from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.glob import glob_matcher
 from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
 from ctxfs.index.model_files import default_model_folder
@@ -48,7 +37,7 @@ from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
-from ctxfs.model.errors import not_permitted, path_error
+from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -56,13 +45,13 @@ from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.book import PolicyBook, Reader
 from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import Verb
-from ctxfs.servers.shelf import ServerShelf
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.rules import PolicyFile
 from ctxfs.store.tokens import TokenFile
 from ctxfs.threads import blocking, in_turn
+from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
@@ -80,7 +69,7 @@ from mounts.history import HistoryMount
 from mounts.human import HumanMount
 from mounts.resources import ResourcesMount
 from mounts.search import SearchView
-from mounts.tools import Group, ToolsMount
+from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
@@ -108,12 +97,6 @@ class App:
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
-        self.servers: Servers = _NoServers()
-        self.shelf = ServerShelf(layout.servers, lambda: self.settings.servers)
-        self._finder = ToolFinder()
-        self._tools = _Tools(self)
-        self.approvals = self._tools.approvals
-        self.calls = Calls(self._tools.catalog, layout.calls, self._tools)
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
         self._view = SearchView(
             self.ask,
@@ -137,6 +120,15 @@ class App:
         )
         self.evaluator = Evaluator(present, CommandJudge(context.judge) if context.judge else None)
         self.curator = Curator(_Book(self))
+        self.tools = Toolbox(
+            layout,
+            lambda: self.settings,
+            self.policy,
+            self.searcher,
+            self.curator,
+            self.remember,
+            lambda: self.mountpoints(),
+        )
         self.tasks = Tasks(
             self._work_folder("context"),
             self.build,
@@ -159,7 +151,7 @@ class App:
             Path(("knowledge", source.name)): knowledge.provide(source, opaque_below(source.path, self._opaque))
             for source in self.settings.sources
         }
-        for name, known in self.shelf.known().items():
+        for name, known in self.tools.shelf.known().items():
             if known.documents or known.templates:
                 wanted[Path(("knowledge", name))] = self._documents_of(name)
         for at in self.namespace.mountpoints:
@@ -170,10 +162,10 @@ class App:
 
     def _documents_of(self, server: str) -> Mount:
         async def fetch(uri: str, parts: tuple[str, ...]) -> bool:
-            return await self.servers.fetch(server, uri, parts)
+            return await self.tools.servers.fetch(server, uri, parts)
 
-        kept = Folder(str(self.shelf.resources_of(server)), writable=False)
-        return ResourcesMount(kept, lambda: self.shelf.known()[server], fetch)
+        kept = Folder(str(self.tools.shelf.resources_of(server)), writable=False)
+        return ResourcesMount(kept, lambda: self.tools.shelf.known()[server], fetch)
 
     async def ask_for_server(self, server: str, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
         """What a person answers to a server that asks; None if they refuse."""
@@ -210,7 +202,8 @@ class App:
         own = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
         searchable = [server.name for server in self.settings.servers if server.searchable]
         own += [
-            IndexedRoot(f"knowledge/{name}", str(self.shelf.resources_of(name)), gitignore=False) for name in searchable
+            IndexedRoot(f"knowledge/{name}", str(self.tools.shelf.resources_of(name)), gitignore=False)
+            for name in searchable
         ]
         return own + [
             IndexedRoot(f"knowledge/{source.name}", source.path, source.exclude + self._ignored(source.path))
@@ -266,18 +259,6 @@ class App:
                 since = min(earlier, moved_ns)
         return since
 
-    def may_run(self, tool: Tool) -> bool:
-        """True if whoever acts may run a tool: one that changes nothing and reaches nowhere if they may read it, others with `exec`."""
-        at = tool_path(tool.name)
-        wanted = Verb.READ if tool.is_harmless else Verb.EXEC
-        return self.policy.may(acting_principal(), wanted, at)
-
-    def _sees_tool(self, name: str) -> bool:
-        return self.policy.rights(acting_principal(), tool_path(name)).exists
-
-    def _groups(self) -> Mapping[str, Group]:
-        return {name: Group(known.status, known.instructions) for name, known in self.shelf.known().items()}
-
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
 
@@ -287,30 +268,8 @@ class App:
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody; below tools/, which tools do it."""
         if below.parts[:1] == ("tools",):
-            return await self._find_tools(parse_query(question), below)
+            return await self.tools.find(parse_query(question), below)
         return await self._search(parse_query(question), below, CANDIDATES)
-
-    async def _find_tools(self, query: Query, below: Path) -> Answer:
-        """The tools that exist for whoever acts, as hits whose paths are their directories."""
-        tools = (await blocking(self.calls.catalog.tools))[0]
-        who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
-        seen = [
-            tool
-            for tool in tools.values()
-            if tool.name.startswith(start) and self.policy.may(who, Verb.READ, tool_path(tool.name))
-        ]
-
-        def rank() -> list[tuple[Tool, float, float]]:
-            can_embed = query.mode != "words" and self.searcher.can_embed()
-            return self._finder.ranked(query.text, seen, self.searcher.embed if can_embed else None)
-
-        hits = []
-        for number, (tool, words, meaning) in enumerate((await blocking(rank))[:CANDIDATES]):
-            text, path = f"{tool.name}: {tool.description}", str(tool_path(tool.name))
-            chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
-            signals = {"words": words, "meaning": meaning}
-            hits.append(Hit(chunk, words + meaning, signals, signals))
-        return Answer(query, hits)
 
     async def find(self, filters: str, below: Path, limit: int) -> list[str]:
         """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
@@ -440,14 +399,11 @@ class App:
                 **self.progress,
             },
             "policy": {"rules": len(self.policy.rules), "fault": self.policy.fault},
-            "tools": {"shut_in": bool(sandbox()) and self.settings.tools.walls, "servers": self._server_status()},
+            "tools": self.tools.status(),
             "secrets": dict(sorted(self.secrets().items())),
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),
         }
-
-    def _server_status(self) -> dict[str, str]:
-        return {name: known.status for name, known in self.shelf.known().items()}
 
     def _versions_status(self) -> dict[str, object]:
         try:
@@ -483,7 +439,7 @@ class App:
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
-        tools_mount = ToolsMount(self.calls, self.restricted_reader, self._sees_tool, self._groups)
+        tools_mount = ToolsMount(self.tools.calls, self.restricted_reader, self.tools.sees, self.tools.states)
         tree.attach(Path(("tools",)), tools_mount)
         tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
@@ -527,103 +483,6 @@ class App:
         return ControlMount(files, {"policy.toml": take_rules})
 
 
-class Servers(Protocol):
-    """Whoever speaks to MCP servers; EIO where one is not there."""
-
-    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
-        """Call a tool of a server, or fill in a prompt."""
-        ...
-
-    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
-        """Keep a document; False if the server has none there."""
-        ...
-
-
-class _NoServers:
-    """No daemon runs that would keep servers connected."""
-
-    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
-        raise path_error(errno.EIO, f"tools/{tool.name}", "servers are connected by the daemon: ctxfs mount DIR")
-
-    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
-        raise path_error(errno.EIO, uri, "servers are connected by the daemon: ctxfs mount DIR")
-
-
-class _Tools:
-    """What calls need of the rest, and who brings tools."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self.approvals = Approvals(app.layout.approvals)
-        self._builtin = FolderShelf(HostPath(tools.__file__).parent, self._approved, builtin=True)
-        self._own = FolderShelf(app.layout.tools, self._approved)
-        self._functions = FunctionShelf(self._approved)
-        self._of_sources: dict[str, FolderShelf] = {}
-        self.catalog = ToolCatalog(self._shelves, self.approvals, self._setting)
-
-    def may_run(self, tool: Tool) -> bool:
-        return self._app.may_run(tool)
-
-    async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
-    ) -> Outcome:
-        if tool.server:
-            texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
-            given = {**arguments, **texts}
-            return await self._app.servers.run_tool(tool, given, progress)
-        return await run_tool(tool, arguments, brought, progress, self._walls(tool, asked.principal))
-
-    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
-        said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
-        told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
-        call = {"tool": asked.name, "call": result["id"]}
-        bodies = [
-            {"kind": "tool_call", **call, "arguments": said},
-            {"kind": "tool_result", **call, "origin": f"tools/{asked.name}", **told},
-        ]
-        await self._app.remember(asked.principal, bodies, asked.session)
-
-    async def ask_person(self, tool: Tool, asked: Asked) -> None:
-        shown = json.dumps(asked.arguments, ensure_ascii=False)
-        question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
-        about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
-        said = await self._app.curator.permission(question, about)
-        if said == "reject":
-            raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
-        if said != "accept":
-            raise not_permitted(
-                f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{said}"
-            )
-
-    def _setting(self, name: str) -> str:
-        return str(getattr(self._app.settings.tools, name, ""))
-
-    def _walls(self, tool: Tool, principal: str) -> Walls:
-        """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
-        mounted = [(str(each["at"]), str(each["principal"])) for each in self._app.mountpoints()]
-        own = next((at for at, who in mounted if who == principal), "")
-        hidden = [os.path.realpath(self._app.layout.root), *(at for at, _ in mounted if at != own)]
-        variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
-        return Walls(hidden, own, self._app.settings.tools.walls, variables)
-
-    def _approved(self, name: str) -> Mapping[str, Any] | None:
-        known = self.approvals.all().get(name)
-        return known.definition if known is not None else None
-
-    def _shelves(self) -> Sequence[Shelf]:
-        allowed = [source.path for source in self._app.settings.sources if source.tools]
-        for path in allowed:
-            if path not in self._of_sources:
-                self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
-        return [
-            self._builtin,
-            self._own,
-            *(self._of_sources[path] for path in allowed),
-            self._functions,
-            self._app.shelf,
-        ]
-
-
 class _Book:
     """The tree, written to by ctxfs itself: what it keeps and asks is versioned like everything else."""
 
@@ -656,11 +515,6 @@ def embedder_of(settings: Settings) -> EmbedderSpec | None:
     if endpoint.url:
         return EmbedderSpec(url=endpoint.url, model=endpoint.model, key_env=endpoint.key_env)
     return EmbedderSpec(folder=str(HostPath(named).expanduser() if named else default_model_folder()))
-
-
-def tool_path(name: str) -> Path:
-    """Where a tool is in the tree."""
-    return Path(("tools", *name.split("/")))
 
 
 def is_versioned(path: Path) -> bool:

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path as HostPath
 from typing import Any
@@ -23,6 +22,7 @@ from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.servers.shelf import Known
 from ctxfs.threads import blocking
 
 _INDEX, _README, _DEFINITION, _RUN, _CALL, _CALLS = "index.md", "README.md", "tool.json", "run", "call", "calls"
@@ -36,15 +36,7 @@ _HOW = b"""Write the arguments here as JSON, then read the answer on the same ha
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """An MCP server: how it is (a line), and what it says of how to use it."""
-
-    status: str
-    instructions: str = ""
-
-
-def _no_groups() -> Mapping[str, Group]:
+def _no_groups() -> Mapping[str, Known]:
     return {}
 
 
@@ -60,7 +52,7 @@ class ToolsMount(Mount):
         calls: Calls,
         restricted: Callable[[], str],
         sees: Callable[[str], bool] = lambda _: True,
-        groups: Callable[[], Mapping[str, Group]] = _no_groups,
+        groups: Callable[[], Mapping[str, Known]] = _no_groups,
     ) -> None:
         self._calls = calls
         self._sees = sees
@@ -198,7 +190,7 @@ class ToolsMount(Mount):
     def _tools(self) -> Iterable[Tool]:
         return self._calls.catalog.tools()[0].values()
 
-    def _index(self, groups: Mapping[str, Group]) -> str:
+    def _index(self, groups: Mapping[str, Known]) -> str:
         seen = [tool for tool in self._tools() if self._sees(tool.name)]
         lines = [f"- {tool.name}: {tool.description}" for tool in seen if not tool.server]
         for name in groups:

@@ -94,7 +94,7 @@ class Daemon:
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
-                nursery.start_soon(self._app.calls.serve)
+                nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)
                 nursery.start_soon(self._keep_audit)
@@ -244,8 +244,8 @@ class Daemon:
         self._app.reload_settings()
         await self._servers.reload()
         status = await self._servers.ready(server.name, _CONNECT_SECONDS)
-        known = self._app.shelf.known()[server.name]
-        await blocking(self._app.calls.catalog.approve, list(known.tools))
+        known = self._app.tools.shelf.known()[server.name]
+        await blocking(self._app.tools.calls.catalog.approve, list(known.tools))
         await self._sources_changed()
         tools = [{"name": tool.name, **tool.record} for tool in known.tools.values()]
         return {"status": status, "instructions": known.instructions, "tools": tools, "faults": dict(known.faults)}
@@ -382,7 +382,7 @@ def register_server(app: App, server: ServerSource) -> None:
     """Write a server into ctxfs.toml. CommandError if there is something of this name."""
     taken = {source.name: "source" for source in app.settings.sources}
     taken |= {each.name: "server" for each in app.settings.servers}
-    taken |= {name: "tool" for name in app.calls.catalog.tools()[0] if "/" not in name}
+    taken |= {name: "tool" for name in app.tools.calls.catalog.tools()[0] if "/" not in name}
     if server.name in taken:
         raise CommandError(f"there is a {taken[server.name]} called '{server.name}' already", "choose another name")
     add_source(app.layout.config, server)
@@ -392,7 +392,7 @@ def unregister_server(app: App, name: str) -> None:
     """Take a server out of ctxfs.toml, with what was kept of it and of approvals. CommandError for none."""
     if not remove_source(app.layout.config, name, ServerSource):
         raise CommandError(f"no server is called '{name}'", "see: ctxfs tools list")
-    app.approvals.drop(f"{name}/")
+    app.tools.approvals.drop(f"{name}/")
     shutil.rmtree(app.layout.servers / name, ignore_errors=True)
 
 

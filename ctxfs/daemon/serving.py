@@ -36,7 +36,7 @@ class ServerService:
         self._states, self._to_take = trio.open_memory_channel[Mapping[str, Any]](float("inf"))
         self._nursery: trio.Nursery | None = None
         self._heard: dict[str, trio.Event] = {}
-        app.servers = self
+        app.tools.servers = self
 
     async def run(self) -> None:
         """Run the process while servers are wanted; start it again if it dies."""
@@ -105,7 +105,7 @@ class ServerService:
             self._process = None
             for event, _ in self._waiting.values():
                 event.set()
-            self._app.shelf.lost("down: the servers' process ended")
+            self._app.tools.shelf.lost("down: the servers' process ended")
             with trio.CancelScope(shield=True):
                 await _end(process)
 
@@ -126,7 +126,7 @@ class ServerService:
     async def _take_states(self) -> None:
         async for state in self._to_take:
             try:
-                news = await blocking(self._app.shelf.take, state)
+                news = await blocking(self._app.tools.shelf.take, state)
             except Exception:
                 log.exception("what server %s says cannot be used", state.get("name"))
                 continue
@@ -141,7 +141,7 @@ class ServerService:
         await self._send([0, "answer", {"ask": asked["ask"], "value": value}])
 
     def _status(self, name: str) -> str:
-        known = self._app.shelf.known().get(name)
+        known = self._app.tools.shelf.known().get(name)
         return known.status if known is not None else "down: there is no such server"
 
     async def _tell_wanted(self) -> None:

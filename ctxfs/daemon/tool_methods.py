@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ctxfs.app import App, tool_path
+from ctxfs.app import App
 from ctxfs.exec.calls import Asked
 from ctxfs.exec.catalog import Offered
 from ctxfs.exec.process import sandbox
@@ -16,6 +16,7 @@ from ctxfs.model.errors import invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
+from ctxfs.toolbox import tool_path
 from ctxfs.vfs.record import Caller
 
 _ENVELOPE = "$call"
@@ -25,7 +26,7 @@ _NUMBERED = re.compile(r"\d{4,}_\d{4}-")
 
 async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """The tools that exist for the caller, whether each may be run and why not; folders that are none, and why; the sandbox."""
-    offered, faults = await blocking(app.calls.catalog.offered)
+    offered, faults = await blocking(app.tools.calls.catalog.offered)
     seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
     whole = app.policy.is_free(caller.principal)
     return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
@@ -34,12 +35,12 @@ async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """One of them. ENOENT."""
     name = _visible(app, caller, str(args["name"]))
-    return _record(app, app.calls.catalog.find(name))
+    return _record(app, app.tools.calls.catalog.find(name))
 
 
 async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Run a tool; what it was asked and what came of it are in the history."""
-    return await app.calls.call(_asked(app, caller, args), _Sight(app, caller))
+    return await app.tools.calls.call(_asked(app, caller, args), _Sight(app, caller))
 
 
 async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -56,40 +57,40 @@ async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         raise invalid(f"tools/{name}", f"files are base64: {error}") from error
     said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
     asked = _asked(app, caller, {"name": name, "arguments": arguments, **said})
-    return {"id": await app.calls.begin(asked, _Sight(app, caller))}
+    return {"id": await app.tools.calls.begin(asked, _Sight(app, caller))}
 
 
 async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MOST_SECONDS))
-    return await app.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
+    return await app.tools.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
 
 
 async def _state(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return app.calls.state(str(args["id"]), str(caller.principal))
+    return app.tools.calls.state(str(args["id"]), str(caller.principal))
 
 
 async def _cancel(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return app.calls.cancel(str(args["id"]), str(caller.principal))
+    return app.tools.calls.cancel(str(args["id"]), str(caller.principal))
 
 
 async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
-    return await blocking(app.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
+    return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
 
 
 async def _kept(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """One of them: its result, its arguments and its text."""
-    return await blocking(app.calls.kept.record, str(args["id"]), app.restricted_reader())
+    return await blocking(app.tools.calls.kept.record, str(args["id"]), app.restricted_reader())
 
 
 async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """What a tool says of itself that it did not say when it was approved; a program may be run for it."""
-    return await blocking(app.calls.catalog.difference, str(args["name"]))
+    return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
 
 
 async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await blocking(app.calls.catalog.approve, [str(args["name"])])
-    return (await blocking(app.calls.catalog.find, str(args["name"]))).tool.record
+    await blocking(app.tools.calls.catalog.approve, [str(args["name"])])
+    return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
 
 
 class _Sight:
@@ -172,7 +173,7 @@ def _visible(app: App, caller: Caller, name: str) -> str:
 
 
 def _record(app: App, offered: Offered) -> dict[str, Any]:
-    refusal = offered.refusal or ("" if app.may_run(offered.tool) else "you may not run it")
+    refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
     free = not app.restricted_reader()  # where it lies on the host is nobody else's to know
     return {
         **offered.tool.record,

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as HostPath
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import trio
@@ -97,7 +97,8 @@ class Connection:
         self._news = trio.Event()
         self._listed = _Listed()
         self._documents: Mapping[Parts, str] = {}
-        self._settled = trio.Event()
+        self._state: Literal["connecting", "up", "down"] = "connecting"
+        self._turned = trio.Event()
         self._limits: set[trio.CancelScope] = set()
         self._retry = trio.Event()
         self._instructions = ""
@@ -107,13 +108,13 @@ class Connection:
         delay = _LEAST_DELAY
         while True:
             begun = trio.current_time()
-            self._settled = trio.Event()
+            self._turn("connecting")
             self._tell("connecting")
             why = await self._session()
-            self._settled.set()
             delay = _LEAST_DELAY if trio.current_time() - begun > _HEALTHY_SECONDS else min(_MOST_DELAY, delay * 2)
             self._tell(f"down: {why}; it is tried again in {delay:g} s")
             self._retry = trio.Event()
+            self._turn("down")
             with trio.move_on_after(delay):
                 await self._retry.wait()
 
@@ -176,7 +177,7 @@ class Connection:
                 async with self._transport() as transport, self._made(transport) as client:
                     scope.deadline = float("inf")
                     self._client = client
-                    self._settled.set()
+                    self._turn("up")
                     await self._follow(client)
             except* Exception as group:
                 error: BaseException = group
@@ -352,14 +353,24 @@ class Connection:
     # inside
 
     async def _connected(self) -> Client:
-        """The client; where it is being connected, whoever comes waits a little. EIO where it is down, which is tried again at once."""
-        if self._client is None:
-            self._retry.set()
-            with trio.move_on_after(_PATIENCE_SECONDS):
-                await self._settled.wait()
-        if self._client is None:
+        """The client; where it is being connected, whoever comes waits a little. Where it is down it is tried once more, then EIO."""
+        tried = False
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            while self._client is None or self._gone.is_set():
+                if self._state == "down":
+                    if tried:
+                        break
+                    tried = True
+                    self._retry.set()
+                await self._turned.wait()
+        if self._client is None or self._gone.is_set():
             raise self._lost()
         return self._client
+
+    def _turn(self, state: Literal["connecting", "up", "down"]) -> None:
+        self._state = state
+        turned, self._turned = self._turned, trio.Event()
+        turned.set()
 
     def _lost(self) -> OSError:
         return path_error(

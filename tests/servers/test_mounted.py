@@ -1,5 +1,6 @@
 """MCP servers as directories: real programs on a real mount, used from a shell; none of them can harm another, or the tree."""
 
+import contextlib
 import json
 import os
 import socket
@@ -163,8 +164,8 @@ def test_a_server_may_ask_a_person(live: Live) -> None:
     before = set(os.listdir(reviews)) if reviews.exists() else set()
     asking = subprocess.Popen([live.at / "tools/small/ask/run"], stdout=subprocess.PIPE, text=True)
     (name,) = eventually("the question waits", lambda: set(os.listdir(reviews)) - before if reviews.exists() else None)
-    assert "Who are you?" in (reviews / name / "claim.md").read_text()
     eventually("there is a verdict to write", (reviews / name / "verdict").exists)
+    assert "Who are you?" in (reviews / name / "claim.md").read_text()
     (reviews / name / "verdict").write_text("edit Ada\n")
     said, _ = asking.communicate(timeout=20)
     assert json.loads(said) == {"action": "accept", "content": {"name": "Ada"}}
@@ -205,7 +206,12 @@ def test_progress_is_heard_and_a_call_can_be_given_up(live: Live) -> None:
 
 
 def _holds(pid: int, name: str) -> bool:
-    return any(os.readlink(each).endswith(f"/{name}") for each in Path(f"/proc/{pid}/fd").iterdir())
+    """True if a process has a file of this name open."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(each).endswith(f"/{name}"):
+                return True
+    return False
 
 
 def test_a_server_that_goes_is_said_to_and_comes_back(live: Live) -> None:

@@ -1,0 +1,194 @@
+"""The tools of one store, composed: who brings them, who may run them, how they are run, kept and found."""
+
+import errno
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path as HostPath
+from typing import Any, Protocol
+
+import tools
+from ctxfs.context.constructor import CANDIDATES
+from ctxfs.context.curation import Curator
+from ctxfs.exec.approvals import Approvals
+from ctxfs.exec.calls import Asked, Brought, Calls
+from ctxfs.exec.catalog import Shelf, ToolCatalog
+from ctxfs.exec.definition import Tool
+from ctxfs.exec.finding import ToolFinder
+from ctxfs.exec.folders import FolderShelf
+from ctxfs.exec.functions import FunctionShelf
+from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.exec.process import Walls, run_tool, sandbox
+from ctxfs.index.answers import Answer, Hit
+from ctxfs.index.catalog import ChunkRow
+from ctxfs.index.query import Query
+from ctxfs.index.search import Searcher
+from ctxfs.model.errors import not_permitted, path_error
+from ctxfs.model.path import Path
+from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.rules import Verb
+from ctxfs.servers.shelf import Known, ServerShelf
+from ctxfs.store.config import Settings
+from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
+from ctxfs.vfs.acting import acting_principal
+
+_LONGEST_ARGUMENTS = 4000  # characters of them in the history
+
+Remember = Callable[[str, Sequence[Mapping[str, object]], str], Awaitable[None]]
+Mounted = Callable[[], Sequence[Mapping[str, object]]]
+
+
+class Servers(Protocol):
+    """Whoever speaks to MCP servers; EIO where one is not there."""
+
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+        """Call a tool of a server, or fill in a prompt."""
+        ...
+
+    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
+        """Keep a document; False if the server has none there."""
+        ...
+
+
+class _NoServers:
+    """No daemon runs that would keep servers connected."""
+
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+        raise path_error(errno.EIO, f"tools/{tool.name}", "servers are connected by the daemon: ctxfs mount DIR")
+
+    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
+        raise path_error(errno.EIO, uri, "servers are connected by the daemon: ctxfs mount DIR")
+
+
+class Toolbox:
+    """`servers` is whoever the daemon puts there; `calls` runs tools, and `shelf` knows what servers have."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        settings: Callable[[], Settings],
+        policy: PolicyBook,
+        searcher: Searcher,
+        curator: Curator,
+        remember: Remember,
+        mounted: Mounted,
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._policy = policy
+        self._searcher = searcher
+        self._curator = curator
+        self._remember = remember
+        self._mounted = mounted
+        self._finder = ToolFinder()
+        self.approvals = Approvals(layout.approvals)
+        self._builtin = FolderShelf(HostPath(tools.__file__).parent, self._approved, builtin=True)
+        self._own = FolderShelf(layout.tools, self._approved)
+        self._functions = FunctionShelf(self._approved)
+        self._of_sources: dict[str, FolderShelf] = {}
+        self.shelf = ServerShelf(layout.servers, lambda: self._settings().servers)
+        self.servers: Servers = _NoServers()
+        self.calls = Calls(ToolCatalog(self._shelves, self.approvals, self._setting), layout.calls, self)
+
+    def sees(self, name: str) -> bool:
+        """True if a tool, or a server, of this name exists for whoever acts."""
+        return self._policy.rights(acting_principal(), tool_path(name)).exists
+
+    def states(self) -> Mapping[str, Known]:
+        """The servers, by their names."""
+        return self.shelf.known()
+
+    def status(self) -> dict[str, object]:
+        """What `ctxfs status` says of tools."""
+        servers = {name: known.status for name, known in self.shelf.known().items()}
+        return {"shut_in": bool(sandbox()) and self._settings().tools.walls, "servers": servers}
+
+    async def find(self, query: Query, below: Path) -> Answer:
+        """The tools that exist for whoever acts and do what is asked for, as hits whose paths are their directories."""
+        known = (await blocking(self.calls.catalog.tools))[0]
+        who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
+        named = [tool for tool in known.values() if tool.name.startswith(start)]
+        seen = [tool for tool in named if self._policy.may(who, Verb.READ, tool_path(tool.name))]
+
+        def rank() -> list[tuple[Tool, float, float]]:
+            can_embed = query.mode != "words" and self._searcher.can_embed()
+            return self._finder.ranked(query.text, seen, self._searcher.embed if can_embed else None)
+
+        hits = []
+        for number, (tool, words, meaning) in enumerate((await blocking(rank))[:CANDIDATES]):
+            text, path = f"{tool.name}: {tool.description}", str(tool_path(tool.name))
+            chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
+            signals = {"words": words, "meaning": meaning}
+            hits.append(Hit(chunk, words + meaning, signals, signals))
+        return Answer(query, hits)
+
+    # what calls need
+
+    def may_run(self, tool: Tool) -> bool:
+        """True if whoever acts may run a tool: one that changes nothing and reaches nowhere if they may read it, others with `exec`."""
+        wanted = Verb.READ if tool.is_harmless else Verb.EXEC
+        return self._policy.may(acting_principal(), wanted, tool_path(tool.name))
+
+    async def run(
+        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
+    ) -> Outcome:
+        """A server's by its server, else as a program. A server is given files as their text."""
+        if tool.server:
+            texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
+            return await self.servers.run_tool(tool, {**arguments, **texts}, progress)
+        return await run_tool(tool, arguments, brought, progress, self._walls(tool, asked.principal))
+
+    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
+        """Two records: what was asked, and what came of it."""
+        said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
+        told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
+        call = {"tool": asked.name, "call": result["id"]}
+        bodies = [
+            {"kind": "tool_call", **call, "arguments": said},
+            {"kind": "tool_result", **call, "origin": f"tools/{asked.name}", **told},
+        ]
+        await self._remember(asked.principal, bodies, asked.session)
+
+    async def ask_person(self, tool: Tool, asked: Asked) -> None:
+        """A verdict is for one call, of one principal, with these arguments."""
+        shown = json.dumps(asked.arguments, ensure_ascii=False)
+        question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
+        about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
+        said = await self._curator.permission(question, about)
+        if said == "reject":
+            raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
+        if said != "accept":
+            raise not_permitted(
+                f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{said}"
+            )
+
+    # inside
+
+    def _setting(self, name: str) -> str:
+        return str(getattr(self._settings().tools, name, ""))
+
+    def _walls(self, tool: Tool, principal: str) -> Walls:
+        """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
+        mounted = [(str(each["at"]), str(each["principal"])) for each in self._mounted()]
+        own = next((at for at, who in mounted if who == principal), "")
+        hidden = [os.path.realpath(self._layout.root), *(at for at, _ in mounted if at != own)]
+        variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
+        return Walls(hidden, own, self._settings().tools.walls, variables)
+
+    def _approved(self, name: str) -> Mapping[str, Any] | None:
+        known = self.approvals.all().get(name)
+        return known.definition if known is not None else None
+
+    def _shelves(self) -> Sequence[Shelf]:
+        allowed = [source.path for source in self._settings().sources if source.tools]
+        for path in allowed:
+            if path not in self._of_sources:
+                self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
+        of_sources = [self._of_sources[path] for path in allowed]
+        return [self._builtin, self._own, *of_sources, self._functions, self.shelf]
+
+
+def tool_path(name: str) -> Path:
+    """Where a tool is in the tree."""
+    return Path(("tools", *name.split("/")))
