@@ -42,7 +42,7 @@ class FolderShelf:
         if self.trusted and self._all is not None:
             return self._all[1]
         folders = _folders(self._root)
-        stamp = tuple((each, _stamp(each), id(self._approved(each.name))) for each in folders)
+        stamp = tuple((each, _stamp(each), self._approved(each.name)) for each in folders)
         if self._all is None or self._all[0] != stamp:
             found: dict[str, Tool] = {}
             faults: dict[str, str] = {}

@@ -37,7 +37,7 @@ class FunctionShelf:
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
         """Looked for once: what is installed later is seen by the next process."""
-        stamp = tuple((name, id(self._approved(name))) for name in self._functions())
+        stamp = tuple((name, self._approved(name)) for name in self._functions())
         if self._all is not None and self._all[0] == stamp:
             return self._all[1]
         found: dict[str, Tool] = {}

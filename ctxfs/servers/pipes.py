@@ -29,6 +29,7 @@ _MOST_NOTIFICATIONS = 200  # a second
 _MOST_GARBAGE = 100
 _EDGE = 200
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.){0,100}"|-?\d{1,18})')
+_WRITTEN_SECONDS = 0.5
 _KEPT_STDERR = 64 * 1024
 
 
@@ -58,22 +59,23 @@ class Pipes:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[TransportStreams]:
         """The streams that a client of the SDK is given. OSError if the program cannot be started."""
-        with open(self._stderr, "wb") as complaints:
-            process = await trio.lowlevel.open_process(
-                list(self._command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-            )
+        process = await trio.lowlevel.open_process(
+            list(self._command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            cwd=self._folder,
+            start_new_session=True,
+        )
+        complaints = bytearray()
         to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, process, to_client)
                 nursery.start_soon(self._send, process, from_client)
+                nursery.start_soon(self._complain, process, complaints)
                 yield from_server, to_server
                 nursery.cancel_scope.cancel()
         finally:
@@ -84,11 +86,13 @@ class Pipes:
                     await stream.aclose()
                 if by_itself:
                     with trio.move_on_after(_REAPED_SECONDS):
+                        await self._complain(process, complaints)  # its last words
+                    with trio.move_on_after(_REAPED_SECONDS):
                         await process.wait()
                 if by_itself and process.returncode is not None and not self.ended:
                     self.ended = _how(process.returncode)
                 await _end(process)
-                _cut(self._stderr)
+                self._stderr.write_bytes(complaints)
 
     async def _send(self, process: trio.Process, messages: anyio.abc.ObjectReceiveStream[SessionMessage]) -> None:
         assert process.stdin is not None
@@ -97,6 +101,18 @@ class Pipes:
                 said = each.message.model_dump_json(by_alias=True, exclude_unset=True)
                 await process.stdin.send_all(said.encode("utf-8", "replace") + b"\n")
         self.gone.set()
+
+    async def _complain(self, process: trio.Process, last: bytearray) -> None:
+        """Keep the last of what it says on stderr, and write it now and then: nobody knows how much that will be."""
+        assert process.stderr is not None
+        written = 0.0
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await process.stderr.receive_some(_CHUNK):
+                last += data
+                del last[:-_KEPT_STDERR]
+                if trio.current_time() - written > _WRITTEN_SECONDS:
+                    written = trio.current_time()
+                    self._stderr.write_bytes(last)
 
     async def _receive(
         self, process: trio.Process, client: anyio.abc.ObjectSendStream[SessionMessage | Exception]
@@ -112,11 +128,9 @@ class Pipes:
                     if b'"id"' not in line[:_EDGE] and b'"id"' not in line[-_EDGE:]:
                         if (now := int(trio.current_time())) != second:
                             second, heard = now, Counter()
-                        kind = (
-                            b"notifications/progress" in line[:_EDGE]
-                        )  # a flood of other news takes no progress along
-                        heard[kind] += 1
-                        if heard[kind] > _MOST_NOTIFICATIONS:
+                        is_progress = b"notifications/progress" in line[:_EDGE]
+                        heard[is_progress] += 1  # counted apart: a flood of other news takes no progress along
+                        if heard[is_progress] > _MOST_NOTIFICATIONS:
                             continue
                     try:
                         message = jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False)
@@ -187,6 +201,8 @@ async def _end(process: trio.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
     await process.stdout.aclose()
+    if process.stderr is not None:
+        await process.stderr.aclose()
 
 
 def _how(code: int) -> str:
@@ -200,10 +216,3 @@ def last_words(file: HostPath) -> str:
     except OSError:
         return ""
     return lines[-1].strip()[:200] if lines else ""
-
-
-def _cut(file: HostPath) -> None:
-    with suppress(OSError):
-        data = file.read_bytes()
-        if len(data) > _KEPT_STDERR:
-            file.write_bytes(data[-_KEPT_STDERR:])

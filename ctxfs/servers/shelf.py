@@ -5,6 +5,7 @@ keeps it.
 import hashlib
 import json
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
@@ -49,7 +50,7 @@ class ServerShelf:
         self._configured = configured
         self._known: dict[str, Known] = {}
         self._sources: dict[str, ServerSource] = {}
-        self._merged: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+        self._merged: tuple[tuple[Known, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
 
     def known(self) -> Mapping[str, Known]:
         """By the server's name."""
@@ -93,10 +94,14 @@ class ServerShelf:
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
         """Those of all servers; merged again when one of them is another."""
         known = tuple(self.known().values())
-        if self._merged is None or self._merged[0] != tuple(map(id, known)):
+        if (
+            self._merged is None
+            or len(self._merged[0]) != len(known)
+            or any(map(operator.is_not, self._merged[0], known))
+        ):
             tools = {name: tool for each in known for name, tool in each.tools.items()}
             faults = {name: fault for each in known for name, fault in each.faults.items()}
-            self._merged = tuple(map(id, known)), (tools, faults)
+            self._merged = known, (tools, faults)
         return self._merged[1]
 
     def digest(self, tool: Tool) -> str:
