@@ -26,6 +26,7 @@ from ctxfs.context.request import Request
 from ctxfs.context.tasks import Tasks
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
+from ctxfs.exec.kept import ARGS, RESULT, STDERR
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
@@ -42,7 +43,7 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
-from ctxfs.policy.book import PolicyBook, Reader
+from ctxfs.policy.book import PolicyBook, Reader, is_of_calls
 from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings, read_settings
@@ -200,6 +201,9 @@ class App:
         """Every host folder whose files are searched."""
         tree = self.layout.tree
         own = [IndexedRoot("memory", str(tree / "memory"), gitignore=False), IndexedRoot("pad", str(tree / "pad"))]
+        if self.settings.tools.searchable:
+            self.layout.calls.mkdir(exist_ok=True, mode=0o700)
+            own.append(IndexedRoot("tools", str(self.layout.calls), (ARGS, RESULT, STDERR), gitignore=False))
         searchable = [server.name for server in self.settings.servers if server.searchable]
         own += [
             IndexedRoot(f"knowledge/{name}", str(self.tools.shelf.resources_of(name)), gitignore=False)
@@ -267,7 +271,7 @@ class App:
 
     async def ask(self, question: str, below: Path) -> Answer:
         """Answer a question typed by somebody; below tools/, which tools do it."""
-        if below.parts[:1] == ("tools",):
+        if below.parts[:1] == ("tools",) and not is_of_calls(below):
             return await self.tools.find(parse_query(question), below)
         return await self._search(parse_query(question), below, CANDIDATES)
 

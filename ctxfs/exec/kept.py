@@ -1,5 +1,6 @@
-"""What is kept of calls: `<store>/calls/<tool>/<id>/` has `args.json`, `result.json`, `result.md` and `stderr` of each, and what it
-answered besides text. A `/` in a tool's name is a `%` there.
+"""What is kept of calls: `<store>/calls/<tool>/calls/<id>/` has `args.json`, `result.json`, `result.md` and `stderr` of each, and what
+it answered besides text; as in the tree, so that it can be indexed. What it said carries the mark that it is not to be
+trusted.
 
 A call is there for everybody as soon as it is held, and on disk once it is written.
 """
@@ -20,6 +21,7 @@ from ctxfs.model.path import printable
 
 ARGS, RESULT, TEXT, STDERR = "args.json", "result.json", "result.md", "stderr"
 FILES = (ARGS, RESULT, TEXT, STDERR)
+_CALLS = "calls"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
 _KEPT = 500  # calls of a tool; older ones are dropped
 _KEPT_BYTES = 256 * 1024 * 1024  # of a tool
@@ -54,10 +56,14 @@ class KeptCalls:
         """Put a call that is held on disk, where all of it appears at once; old ones go."""
         place = self._place(tool)
         begun = place / f".{number}"
-        begun.mkdir(parents=True, mode=0o700)
+        begun.mkdir(parents=True)
         files = self._held[tool, number]
         for name, data in files.items():
             (begun / name).write_bytes(data)
+            if name not in (ARGS, RESULT):
+                with contextlib.suppress(OSError):  # a host without attributes
+                    os.setxattr(begun / name, "user.ctx.trust", b"untrusted")
+                    os.setxattr(begun / name, "user.ctx.source", f"tools/{tool}".encode("utf-8", "replace"))
         os.rename(begun, place / number)
         del self._held[tool, number]
         names = self._names(place)
@@ -69,7 +75,7 @@ class KeptCalls:
 
     def sweep(self) -> None:
         """Remove what a killed daemon has left half written."""
-        for begun in self._folder.glob("*/.*"):
+        for begun in self._folder.glob("**/calls/.*"):
             shutil.rmtree(begun, ignore_errors=True)
 
     def numbers(self, tool: str, restricted: str = "") -> list[str]:
@@ -130,12 +136,14 @@ class KeptCalls:
         return sorted((name for name in names if is_call_id(name)), key=lambda name: (_when(place / name), name))
 
     def _place(self, tool: str) -> HostPath:
-        return self._folder / tool.replace("/", "%")
+        return self._folder.joinpath(*tool.split("/"), _CALLS)
 
     def _tools(self) -> Iterator[str]:
         names = {tool for tool, _ in list(self._held)}
-        with contextlib.suppress(FileNotFoundError):
-            names |= {name.replace("%", "/") for name in os.listdir(self._folder)}
+        for place, folders, _ in os.walk(self._folder):
+            if _CALLS in folders:
+                folders.remove(_CALLS)  # what is in there are calls
+                names.add(str(HostPath(place).relative_to(self._folder)))
         yield from sorted(names)
 
     def _whose(self, tool: str, number: str) -> str:

@@ -105,6 +105,7 @@ class ToolSettings:
     """What tools may do."""
 
     walls: bool = field(default=True, metadata={"doc": "shut tools in, where bubblewrap is installed"})
+    searchable: bool = field(default=False, metadata={"doc": "index what calls have said, for who may see everything"})
     fetch_hosts: str = field(
         default="", metadata={"doc": "hosts that `fetch` may ask, with spaces between; empty: it is off"}
     )

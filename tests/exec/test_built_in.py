@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.live import Live
+from ctxfs.rpc.client import Client
+from tests.live import Live, eventually
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 
@@ -309,3 +310,36 @@ def test_a_tool_is_found_by_what_it_does(live: Live) -> None:
         assert (live.at / "tools" / ".search" / question / links[0] / "README.md").read_text().startswith(f"# {tool}\n")
     found = live.run("search", "turn a csv into json", "--below", "tools")
     assert "tools/table" in found
+
+
+def test_what_calls_have_said_is_found_only_where_it_was_allowed_and_by_who_sees_all(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    config = live.store / "ctxfs.toml"
+    live.run("mount", str(live.at))
+    program = live.at / "tools" / "summarise" / "run"
+    text = "The xylophone stands in the second room of the museum."
+    subprocess.run([program, "--text", text], check=True, capture_output=True)
+    assert live.try_run("search", "xylophone").returncode == 3
+    live.run("unmount", "--all")
+    config.write_text(config.read_text().replace("# searchable = false", "searchable = true", 1))
+    live.run("mount", str(live.at))
+    try:
+
+        def hits() -> Any:
+            done = live.try_run("search", "xylophone", "--json")
+            return json.loads(done.stdout)["hits"] if done.returncode == 0 else []
+
+        (hit,) = eventually("it is indexed", hits, 30)
+        assert hit["path"].startswith("tools/summarise/calls/")
+        assert hit["path"].endswith("/result.md")
+        assert "no instructions" in live.run("context", "xylophone", "--budget", "400")
+        subprocess.run([program, "--text", text.replace("xylophone", "glockenspiel")], check=True, capture_output=True)
+        eventually("so is the next", lambda: "glockenspiel" in live.try_run("search", "glockenspiel").stdout)
+        client = Client(live.store / "run", timeout=30)
+        client.call("join", principal="agent:alice")
+        assert client.call("search", question="xylophone")["hits"] == []
+        assert client.call("grep", pattern="xylophone")["lines"] == []
+        client.close()
+    finally:
+        live.close()

@@ -61,7 +61,7 @@ def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monke
 
 
 def test_what_a_killed_daemon_has_left_is_swept(tmp_path: Path) -> None:
-    half = tmp_path / "calls" / "a%b" / ".c-0001"
+    half = tmp_path / "calls" / "a" / "b" / "calls" / ".c-0001"
     half.mkdir(parents=True)
     (half / "args.json").write_text(json.dumps({}))
     calls = KeptCalls(tmp_path / "calls")
