@@ -1,5 +1,6 @@
 """tools: which there are, running and approving them, and what came of calls."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -16,7 +17,17 @@ from ctxfs.rpc.client import Client
 
 @click.group()
 def tools() -> None:
-    """Programs with a schema, which agents and scripts call: the built-in ones, and folders of <store>/tools that you approve."""
+    """Programs with a schema, which agents and scripts call: the built-in ones, yours, and those of MCP servers."""
+
+
+def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Tools whose names begin so, for the shell; none where the store cannot be asked."""
+    with (
+        contextlib.suppress(CommandError, OSError),
+        opened_session(context.find_root().params.get("store")) as opened,
+    ):
+        return [tool["name"] for tool in opened.call("tools")["tools"] if tool["name"].startswith(begun)]
+    return []
 
 
 @tools.command(name="list")
@@ -39,7 +50,7 @@ def list_tools(store: str | None, as_json: bool) -> None:
 
 
 @tools.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.option("--json", "as_json", is_flag=True, help="tool.json.")
 @click.pass_obj
 def show(store: str | None, name: str, as_json: bool) -> None:
@@ -49,7 +60,7 @@ def show(store: str | None, name: str, as_json: bool) -> None:
 
 
 @tools.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.option(
     "--json", "arguments", default="", metavar="OBJECT", help="The arguments; from stdin if this is left out."
 )
@@ -71,7 +82,7 @@ def run(store: str | None, name: str, arguments: str, output: str, yes: bool) ->
 
 
 @tools.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.option("--yes", is_flag=True, help="Without asking.")
 @click.pass_obj
 def approve(store: str | None, name: str, yes: bool) -> None:
@@ -143,7 +154,7 @@ def remove(store: str | None, name: str) -> None:
 
 
 @tools.command(name="calls")
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @click.argument("number", default="")
 @click.pass_obj
 def calls_of(store: str | None, name: str, number: str) -> None:

@@ -312,6 +312,22 @@ def test_a_tool_is_found_by_what_it_does(live: Live) -> None:
     assert "tools/table" in found
 
 
+def test_the_shell_completes_names_of_tools(live: Live) -> None:
+    for words, names in (
+        ("ctxfs tools run ca", {"calendar"}),
+        ("ctxfs tools show s", {"summarise"}),
+        ("ctxfs tools run zz", set()),
+    ):
+        asking = {
+            "_CTXFS_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": "3",
+            "CTXFS_STORE": str(live.store),
+        }
+        done = subprocess.run([sys.executable, "-m", "ctxfs"], env=os.environ | asking, capture_output=True, text=True)
+        assert {line.partition(",")[2] for line in done.stdout.splitlines() if line} == names
+
+
 def test_what_calls_have_said_is_found_only_where_it_was_allowed_and_by_who_sees_all(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
