@@ -1,0 +1,83 @@
+"""The rules of POSIX, on the host's own file system, in `pad/` and in `memory/`; as root and as an ordinary user."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live
+from tests.posix.rules import NEEDS_ROOT, NEEDS_USER, RULES
+
+NOBODY = 65534
+PLACES = ("native", "pad", "memory")
+CASES = [
+    (place, who, name)
+    for place in PLACES
+    for name in RULES
+    for who in ("root", "user")
+    if not (who == "user" and name in NEEDS_ROOT) and not (who == "root" and name in NEEDS_USER)
+]
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user: run it as root"),
+]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A mount that lets other users of the machine in."""
+    made = Live(tmp_path_factory.mktemp("posix"))
+    made.run("init")
+    config = made.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("# allow_other = false", "allow_other = true"))
+    made.run("mount", str(made.at))
+    for folder in (made.at.parent, made.at.parent.parent, made.at.parent.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("native")
+    for each in (folder, folder.parent, folder.parent.parent):
+        each.chmod(each.stat().st_mode | 0o055)
+    return folder
+
+
+def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
+    """Run it in a process of that user; what fails there fails here."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.close(reading)
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o022)
+            check(at)
+            code = 0
+        except BaseException:
+            os.write(writing, traceback.format_exc()[-4000:].encode())
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        told = said.read().decode()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, told
+
+
+@pytest.mark.parametrize(("place", "who", "name"), CASES, ids=["-".join(case) for case in CASES])
+def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live, native: Path) -> None:
+    top = {"native": native, "pad": live.at / "pad", "memory": live.at / "memory" / "shared"}[place]
+    at = top / f"{name[:60]}-{who}"
+    at.mkdir()
+    if who == "user":
+        os.chown(at, NOBODY, NOBODY)
+        as_user(RULES[name], at, NOBODY)
+    else:
+        as_user(RULES[name], at, 0)
