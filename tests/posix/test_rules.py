@@ -1,6 +1,7 @@
 """The rules of POSIX, on the host's own file system, in `pad/` and in `memory/`; as root and as an ordinary user."""
 
 import os
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,8 +34,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     config = made.store / "ctxfs.toml"
     config.write_text(config.read_text().replace("# allow_other = false", "allow_other = true"))
     made.run("mount", str(made.at))
-    for folder in (made.at.parent, made.at.parent.parent, made.at.parent.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    let_in(made.at.parent)
     yield made
     made.close()
 
@@ -42,9 +42,16 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("native")
-    for each in (folder, folder.parent, folder.parent.parent):
-        each.chmod(each.stat().st_mode | 0o055)
+    let_in(folder)
     return folder
+
+
+def let_in(folder: Path) -> None:
+    """Others may come as far as this folder of pytest's."""
+    temporary = Path(tempfile.gettempdir())
+    for each in (folder, *folder.parents):
+        if temporary in each.parents:
+            each.chmod(each.stat().st_mode | 0o055)
 
 
 def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
