@@ -470,9 +470,11 @@ class BackedFiles:
             os.utime(place, ns=times)
 
     def _made(self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """What has just been created belongs to whoever asked."""
+        """What has just been created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
         if self._is_root and ctx.uid:
-            os.chown(name, ctx.uid, ctx.gid, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+            at = self._state.directories.of(parent)
+            gid = -1 if os.fstat(at).st_mode & st.S_ISGID else ctx.gid
+            os.chown(name, ctx.uid, gid, dir_fd=at, follow_symlinks=False)
         return self.lookup(parent, name)
 
     def _remember(self, fd: int, node: Node) -> None:

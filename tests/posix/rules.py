@@ -556,27 +556,50 @@ def a_directory_with_the_group_bit_hands_its_group_on(at: Path) -> None:
     assert (at / "d" / "sub").stat().st_mode & stat.S_ISGID
 
 
+def _by_a_user(act: Callable[[], object]) -> int:
+    """The errno with which it fails for an ordinary user, 0 if it does not."""
+    child = os.fork()
+    if not child:
+        code = 0
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            act()
+        except OSError as error:
+            code = error.errno or 255
+        except BaseException:
+            code = 254
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@rule
+@as_root
+def what_a_user_makes_is_theirs_but_for_the_group_of_such_a_directory(at: Path) -> None:
+    for name, mode in (("plain", 0o777), ("shared", 0o2777)):
+        (at / name).mkdir()
+        os.chown(at / name, 0, 2345)
+        (at / name).chmod(mode)
+        assert _by_a_user(lambda name=name: (at / name / "f").touch()) == 0
+        assert _by_a_user(lambda name=name: (at / name / "sub").mkdir()) == 0
+        assert _by_a_user(lambda name=name: (at / name / "l").symlink_to("f")) == 0
+        for each in ("f", "sub", "l"):
+            found = os.lstat(at / name / each)
+            assert (found.st_uid, found.st_gid) == (65534, 2345 if name == "shared" else 65534), (name, each)
+    assert (at / "shared" / "sub").stat().st_mode & stat.S_ISGID
+
+
 @rule
 @as_root
 def in_a_sticky_directory_only_owners_delete(at: Path) -> None:
     (at / "d").mkdir()
     (at / "d").chmod(0o1777)
     (at / "d" / "theirs").touch()
-    child = os.fork()
-    if not child:
-        with contextlib.suppress(BaseException):
-            at.chmod(0o755)
-        os.setgid(65534)
-        os.setuid(65534)
-        try:
-            os.unlink(at / "d" / "theirs")
-        except PermissionError:
-            os._exit(0)
-        except OSError as error:
-            os._exit(error.errno or 1)
-        os._exit(99)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code == 0, errno.errorcode.get(code, code)
+    assert _by_a_user((at / "d" / "theirs").unlink) in (errno.EPERM, errno.EACCES)
+    assert _by_a_user(lambda: (at / "d" / "theirs").rename(at / "d" / "mine")) in (errno.EPERM, errno.EACCES)
+    assert _by_a_user((at / "d" / "own").touch) == 0
+    assert _by_a_user((at / "d" / "own").unlink) == 0
 
 
 @rule
