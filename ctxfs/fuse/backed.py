@@ -470,7 +470,7 @@ class BackedFiles:
             os.utime(place, ns=times)
 
     def _made(self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """What has just been created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
+        """What was just created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
         if self._is_root and ctx.uid:
             at = self._state.directories.of(parent)
             gid = -1 if os.fstat(at).st_mode & st.S_ISGID else ctx.gid
