@@ -50,6 +50,7 @@ class _Listing:
     """An open directory: its names as of the last rewind."""
 
     node: Node
+    held: int | None  # a descriptor, of one on disk
     names: list[bytes] | None = None
     entries: dict[bytes, Entry] = field(default_factory=dict)
 
@@ -299,7 +300,7 @@ class Adapter(pyfuse3.Operations):
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         number = next(self._numbers)
-        self._listings[number] = _Listing(node)
+        self._listings[number] = _Listing(node, self._disk.hold_directory(node) if node.area is not None else None)
         return FileHandleT(number)
 
     @guarded
@@ -316,7 +317,9 @@ class Adapter(pyfuse3.Operations):
     @guarded
     async def releasedir(self, fh: FileHandleT) -> None:
         """Close the directory."""
-        self._listings.pop(fh, None)
+        listing = self._listings.pop(fh, None)
+        if listing is not None and listing.held is not None:
+            self._disk.let_go(listing.node, listing.held)
 
     @guarded
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:

@@ -282,6 +282,19 @@ class BackedFiles:
                 self._state.forget(node.number, 0)
         os.close(fd)
 
+    def hold_directory(self, node: Node) -> int:
+        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone."""
+        fd = os.dup(self._state.directories.of(node))
+        node.descriptors.add(fd)
+        return fd
+
+    def let_go(self, node: Node, fd: int) -> None:
+        """They have closed it."""
+        node.descriptors.discard(fd)
+        os.close(fd)
+        if node.lookups <= 0:
+            self._state.forget(node.number, 0)
+
     async def fsync(self, fd: int, datasync: bool) -> None:
         """In a thread: the disk may take its time, others go on. What was done until now is in the audit, whatever happens."""
         await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
@@ -417,10 +430,10 @@ class BackedFiles:
             return self._state.directories.of(node), b"."
         return self._state.directories.of(node.parent), node.name
 
-    def _xattr_place(self, node: Node) -> tuple[int | bytes, bool]:
-        """(descriptor or path, whether links are followed): an open file by its descriptor, it may have no name any more."""
+    def _xattr_place(self, node: Node) -> tuple[bytes, bool]:
+        """(path, whether links are followed): what is open by its descriptor, it may have no name any more."""
         if node.descriptors:
-            return next(iter(node.descriptors)), True
+            return b"/proc/self/fd/%d" % next(iter(node.descriptors)), True
         parent, name = self._place(node)
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 

@@ -666,6 +666,7 @@ def a_removed_directory_that_is_open_lists_nothing(at: Path) -> None:
         (at / "d").rmdir()
         with contextlib.suppress(FileNotFoundError):
             assert os.listdir(inside) == []
+        assert stat.S_ISDIR(os.fstat(inside).st_mode)
         with refused(errno.ENOENT):
             os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=inside)
     finally:
