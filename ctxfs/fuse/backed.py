@@ -61,7 +61,7 @@ class BackedFiles:
         try:
             parent, name = self._place(node)
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if node.top or node.key[1:3] == (found.st_dev, found.st_ino):  # type: ignore[index]  # keys of disk nodes are tuples
+            if self._is_it(node, found):
                 return found
         except OSError:
             if not node.descriptors:
@@ -134,6 +134,8 @@ class BackedFiles:
         """The text of a link, as it is."""
         self._need(node, Verb.READ)
         parent, name = self._place(node)
+        if not self._is_it(node, os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            raise path_error(errno.ESTALE, node.path)
         return os.readlink(name, dir_fd=parent)
 
     def mknod(
@@ -222,8 +224,14 @@ class BackedFiles:
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._writable(node)
         self._check_open(node, flags)
-        fd = self._open_again(node, flags & _OPEN_FLAGS)
+        fd = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
         found = os.fstat(fd)
+        if not self._is_it(node, found):
+            os.close(fd)
+            raise path_error(errno.ESTALE, node.path)  # the kernel looks its name up again
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
+            found = os.fstat(fd)
         version = attributes.version_of(found)
         keep = node.cached == version
         # What is as it was when it was last read was not in quarantine: attributes change the version.
@@ -446,9 +454,18 @@ class BackedFiles:
                 raise
             return os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
 
+    @staticmethod
+    def _is_it(node: Node, found: os.stat_result) -> bool:
+        """False if what is found under a node's name is another file: it was replaced behind our back."""
+        return node.top or node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
+
     def _reopen(self, node: Node) -> int:
         parent, name = self._place(node)
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        if not self._is_it(node, os.fstat(fd)):
+            os.close(fd)
+            raise path_error(errno.ESTALE, node.path)
+        return fd
 
     def _truncate(self, node: Node, fh: int | None, size: int) -> None:
         node.cached = None
@@ -457,6 +474,8 @@ class BackedFiles:
             return
         fd = self._open_again(node, os.O_WRONLY)
         try:
+            if not self._is_it(node, os.fstat(fd)):
+                raise path_error(errno.ESTALE, node.path)
             os.ftruncate(fd, size)
         finally:
             os.close(fd)

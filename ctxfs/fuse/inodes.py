@@ -166,18 +166,23 @@ class NodeTable:
         self.unlinked(new_parent, new_name)
         node = self._by_name.pop((parent.number, name), None)
         if node is not None:
+            self._keep_name(node)  # it may have been reached last by a name that stays
             node.parent, node.name = new_parent, new_name
             self._by_name[new_parent.number, new_name] = node
 
     def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
         """Two names changed places."""
         one, two = self._by_name.get((parent.number, name)), self._by_name.get((other_parent.number, other_name))
-        for node, at, called in ((one, other_parent, other_name), (two, parent, name)):
+        changes = ((one, other_parent, other_name), (two, parent, name))
+        for node, at, called in changes:
             if node is None:
                 self._by_name.pop((at.number, called), None)
             else:
-                node.parent, node.name = at, called
                 self._by_name[at.number, called] = node
+        for node, at, called in changes:
+            if node is not None:
+                self._keep_name(node)
+                node.parent, node.name = at, called
 
     def forget(self, number: int, lookups: int) -> Node | None:
         """The kernel dropped `lookups` of its references; the node, if those were the last."""

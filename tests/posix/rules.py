@@ -293,6 +293,35 @@ def hard_links_are_one_file(at: Path) -> None:
 
 
 @rule
+def a_file_keeps_its_other_names_when_one_moves_and_goes(at: Path) -> None:
+    for exchanges in (False, True):
+        (at / "f").write_text("one file")
+        os.link(at / "f", at / "g")
+        (at / "other").write_text("another")
+        assert [(at / name).stat().st_nlink for name in ("f", "g")] == [2, 2]
+        if exchanges:
+            renameat2(at / "f", at / "other", EXCHANGE)
+            (at / "other").unlink()
+        else:
+            (at / "f").rename(at / "moved")
+            (at / "moved").unlink()
+            (at / "f").write_text("not this")
+        assert (at / "g").read_text() == "one file"
+        os.truncate(at / "g", 3)
+        (at / "g").chmod(0o600)
+        assert ((at / "g").read_text(), (at / "g").stat().st_nlink) == ("one", 1)
+        for name in os.listdir(at):
+            (at / name).unlink()
+    for name in ("a", "b"):
+        os.symlink("text", at / name) if name == "a" else os.link(at / "a", at / "b", follow_symlinks=False)
+        assert os.readlink(at / name) == "text"
+    (at / "a").rename(at / "c")
+    (at / "c").unlink()
+    os.symlink("wrong", at / "c")
+    assert os.readlink(at / "b") == "text"
+
+
+@rule
 def symbolic_links_keep_their_text(at: Path) -> None:
     for number, text in enumerate(("f", "../x", "/nowhere/at/all", "a b\nc", "ü", "x" * 1000)):
         (at / str(number)).symlink_to(text)
