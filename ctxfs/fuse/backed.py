@@ -230,7 +230,7 @@ class BackedFiles:
             os.close(fd)
             raise path_error(errno.ESTALE, node.path)  # the kernel looks its name up again
         if flags & os.O_TRUNC:
-            os.ftruncate(fd, 0)
+            os.truncate(f"/proc/self/fd/{fd}", 0)  # it may be open for reading only
             found = os.fstat(fd)
         version = attributes.version_of(found)
         keep = node.cached == version

@@ -115,6 +115,9 @@ def truncation_at_open_empties_and_moves_mtime(at: Path) -> None:
     found = (at / "f").stat()
     assert found.st_size == 0
     assert found.st_mtime_ns > 1
+    (at / "f").write_text("again")
+    os.close(os.open(at / "f", os.O_RDONLY | os.O_TRUNC))
+    assert (at / "f").read_bytes() == b""
 
 
 @rule
