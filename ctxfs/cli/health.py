@@ -67,7 +67,10 @@ def _show(found: dict[str, Any]) -> None:
     for name, state in found["tools"]["servers"].items():
         say(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
     if not found["tools"]["shut_in"]:
-        say("tools      they see this machine as you do: bubblewrap is not installed, or walls are off", fg="yellow")
+        say(
+            "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",
+            fg="yellow",
+        )
     for path, lines in found["secrets"].items():
         say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
 

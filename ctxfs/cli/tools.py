@@ -46,7 +46,9 @@ def list_tools(store: str | None, as_json: bool) -> None:
     for why in found["faults"].values():
         warn(why)
     if not found["sandbox"]:
-        warn("tools see this machine as you do: bubblewrap, which shuts them in, is not installed")
+        warn(
+            "tools see this machine as you do: bubblewrap, which shuts them in, is not installed, or does not work here"
+        )
 
 
 @tools.command()

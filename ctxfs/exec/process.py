@@ -6,6 +6,7 @@ tree as its caller does, at $CTXFS_TREE, if that is mounted.
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ import trio
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
 
+_INSIDE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid")
 _CHUNK = 65_536
 _GRACE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 0.2
@@ -46,8 +48,19 @@ class Walls:
 
 
 def sandbox() -> str:
-    """The program that shuts tools in; empty if it is not installed."""
-    return shutil.which("bwrap") or ""
+    """The program that shuts tools in; empty if it is not installed, or does not work here. Blocks for a moment the first time."""
+    program = shutil.which("bwrap") or ""
+    return program if program and _works(program) else ""
+
+
+@functools.cache
+def _works(program: str) -> bool:
+    """False where the kernel, or a container, lets nobody make namespaces."""
+    try:
+        done = subprocess.run([program, *_INSIDE, "--unshare-net", "true"], capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 async def run_tool(
@@ -78,14 +91,14 @@ def command_of(tool: Tool, scratch: str, bwrap: str, walls: Walls) -> list[str]:
     command = [program, *rest]
     if not bwrap:
         return command
-    shut = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    shut = list(_INSIDE)
     for place in walls.hidden:
         shut += ["--tmpfs", place]
     shut += ["--ro-bind", tool.folder, tool.folder, "--bind", scratch, scratch]
     if walls.tree:  # it is the caller's own mount, which lets nobody do more than its principal may
         shut += ["--ro-bind" if tool.read_only else "--bind", walls.tree, walls.tree]
     net = [] if tool.open_world else ["--unshare-net"]
-    return [bwrap, *shut, *net, "--unshare-pid", "--die-with-parent", "--chdir", tool.folder, "--", *command]
+    return [bwrap, *shut, *net, "--die-with-parent", "--chdir", tool.folder, "--", *command]
 
 
 async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls: Walls) -> Outcome:

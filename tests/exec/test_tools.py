@@ -18,7 +18,7 @@ from mcp.types import ElicitResult
 
 from ctxfs.exec.definition import parse_tool
 from ctxfs.exec.folders import digest_of
-from ctxfs.exec.process import Walls, command_of
+from ctxfs.exec.process import Walls, command_of, sandbox
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
@@ -402,6 +402,21 @@ def test_a_definition_that_cannot_be_meant_is_refused(data: dict[str, Any], why:
 def test_what_is_not_said_is_taken_for_the_worst() -> None:
     tool = parse_tool("x", "/nowhere", {"description": "d", "command": ["x"]})
     assert (tool.read_only, tool.destructive, tool.open_world, tool.is_harmless) == (False, True, True, False)
+
+
+def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in (("broken", "exit 1"), ("good", "exit 0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'broken'}:/usr/bin:/bin")
+    assert sandbox() == ""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'good'}:/usr/bin:/bin")
+    assert sandbox() == str(tmp_path / "good" / "bwrap")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sandbox() == ""
 
 
 def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
