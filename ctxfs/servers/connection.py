@@ -126,8 +126,8 @@ class Connection:
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             told(progress / total if total else 0.0, message or "")
 
+        client = await self._connected()
         with self._limit(seconds) as scope:
-            client = await self._connected()
             found = await self._answer(client.call_tool(name, dict(arguments), progress_callback=tell))
         if scope.cancelled_caught:
             return _failed(f"it took more than {seconds:g} s")
@@ -136,8 +136,8 @@ class Connection:
     async def prompt(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """A prompt, filled in. EIO if the server is not there."""
         texts = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
+        client = await self._connected()
         with self._limit(seconds) as scope:
-            client = await self._connected()
             found = await self._answer(client.get_prompt(name, texts))
         if scope.cancelled_caught:
             return _failed(f"it took more than {seconds:g} s")
@@ -389,9 +389,7 @@ class Connection:
             if self.spec.url:
                 self._gone.set()
             raise self._lost() from error
-        except (
-            ValueError
-        ) as error:  # an answer that is none by the protocol, or by the schema that the server has given
+        except ValueError as error:  # it is none by the protocol, or by the server's own schema
             return _failed(f"its answer cannot be understood: {error}")
         except RuntimeError as error:
             return _failed(str(error))
