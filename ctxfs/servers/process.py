@@ -92,6 +92,7 @@ class Host:
             if name not in self._connections:
                 folder = HostPath(args["folder"]) / name
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (folder / "resources").mkdir(exist_ok=True)  # so that it can be watched before anything is in it
                 made = Connection(spec, folder, self.push, self._asker(name))
                 scope = trio.CancelScope()
                 self._connections[name] = spec, made, scope

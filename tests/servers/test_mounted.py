@@ -108,6 +108,17 @@ def test_a_document_that_changes_is_fetched_again(live: Live) -> None:
     live.run("tools", "remove", "editor")
 
 
+def test_documents_are_searched_only_where_that_was_said(live: Live) -> None:
+    live.run("tools", "add", "open", "--searchable", "--yes", "--", *command())
+    found = eventually("they are indexed", lambda: live.try_run("search", "about memo").stdout)
+    assert "knowledge/open/memo/a b/one.md" in found
+    assert "knowledge/small/" not in found
+    run(live, "open/edit/run")
+    eventually("so is a change", lambda: "edited" in live.try_run("search", "edited").stdout)
+    live.run("tools", "remove", "open")
+    eventually("they are gone", lambda: live.try_run("search", "about memo").returncode == 3)
+
+
 def test_looking_calls_nothing(live: Live) -> None:
     before = live.run("calls", "--json") if live.try_run("calls").returncode == 0 else ""
     subprocess.run(
