@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
-from ctxfs.daemon.session import Session
+from ctxfs.daemon.session import LocalSession, Session
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.rpc.client import Client
@@ -151,7 +151,12 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
 def remove(store: str | None, name: str) -> None:
     """Take an MCP server out of the tree, with its approvals and what was kept of its documents."""
     with opened_session(store) as opened:
-        opened.call("remove_server", name=name)
+        if isinstance(opened, LocalSession):
+            from ctxfs.daemon.server import unregister_server
+
+            unregister_server(opened.app, name)
+        else:
+            opened.call("remove_server", name=name)
     say(f"removed tools/{name}")
 
 

@@ -453,3 +453,26 @@ def test_a_store_without_a_daemon_runs_tools_too(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
     assert live.run("tools", "run", "extract", "--json", '{"text": "see 2026-01-02"}') == "1\tdate\t2026-01-02\n"
+
+
+def test_without_a_daemon_servers_are_known_and_can_be_removed_but_not_asked(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    config = live.store / "ctxfs.toml"
+    config.write_text(config.read_text() + '\n[[server]]\nname = "wiki"\ncommand = ["true"]\n')
+    state = live.store / "servers" / "wiki" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(
+        json.dumps({"tools": [{"name": "look", "inputSchema": {"type": "object"}, "description": "Look"}]})
+    )
+    assert "wiki/look" in live.run("tools", "list")
+    live.run("tools", "approve", "wiki", "--yes")
+    asked = live.try_run("tools", "run", "wiki/look", "--yes", "--json", "{}")
+    assert (asked.returncode, "ctxfs mount" in asked.stderr) == (1, True)
+    refused = live.try_run("tools", "add", "other", "--yes", "--", "true")
+    assert (refused.returncode, "none runs" in refused.stderr) == (1, True)
+    live.run("tools", "remove", "wiki")
+    assert "wiki" not in live.run("tools", "list")
+    assert not state.parent.exists()
+    gone = live.try_run("tools", "remove", "wiki")
+    assert (gone.returncode, "no server is called" in gone.stderr) == (1, True)
