@@ -36,10 +36,6 @@ _HOW = b"""Write the arguments here as JSON, then read the answer on the same ha
 """
 
 
-def _no_groups() -> Mapping[str, Known]:
-    return {}
-
-
 class ToolsMount(Mount):
     """A directory a tool, or a server. `restricted`: who acts, if they may not see everything, else an empty text; `sees`: a tool of
     this name.
@@ -52,7 +48,7 @@ class ToolsMount(Mount):
         calls: Calls,
         restricted: Callable[[], str],
         sees: Callable[[str], bool] = lambda _: True,
-        groups: Callable[[], Mapping[str, Known]] = _no_groups,
+        groups: Callable[[], Mapping[str, Known]] = dict,
     ) -> None:
         self._calls = calls
         self._sees = sees

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import trio
 
 from ctxfs.app import App
+from ctxfs.daemon.child import end_child
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
 from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
@@ -19,6 +20,7 @@ from ctxfs.threads import blocking
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS = 2.0
+_END_SECONDS = 5.0
 _MAX_QUICK_ENDS = 5
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
@@ -106,7 +108,7 @@ class IndexingService:
         finally:
             self._process = None
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await end_child(process, _END_SECONDS)
 
     def _repair(self, reason: str) -> None:
         """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""
@@ -164,14 +166,3 @@ class IndexingService:
 
     def _state(self, state: str) -> None:
         self._app.progress["state"] = state
-
-
-async def _end(process: trio.Process) -> None:
-    """Close its orders so that it finishes its batch; be firm after five seconds."""
-    if process.stdin is not None:
-        await process.stdin.aclose()
-    with trio.move_on_after(5):
-        await process.wait()
-        return
-    process.kill()
-    await process.wait()

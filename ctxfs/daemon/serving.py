@@ -5,11 +5,14 @@ import logging
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import trio
 
 from ctxfs.app import App
+from ctxfs.daemon.child import end_child
+from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
@@ -71,7 +74,7 @@ class ServerService:
                 await self._heard.setdefault(name, trio.Event()).wait()
         return self._status(name)
 
-    async def run_tool(self, tool: Any, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
         """Call a tool, or fill in a prompt, of a server. EIO if it is not there."""
         begun = trio.current_time()
         values = {"server": tool.server, "name": tool.called, "arguments": dict(arguments)}
@@ -107,7 +110,7 @@ class ServerService:
                 event.set()
             self._app.tools.shelf.lost("down: the servers' process ended")
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await end_child(process, _END_SECONDS)
 
     def _take(self, number: int, error: Any, value: Any) -> None:
         if number:
@@ -145,17 +148,9 @@ class ServerService:
         return known.status if known is not None else "down: there is no such server"
 
     async def _tell_wanted(self) -> None:
-        specs = [
-            {
-                "name": each.name,
-                "command": list(each.command),
-                "url": each.url,
-                "env": list(each.env),
-                "token_env": each.token_env,
-            }
-            for each in self._app.settings.servers
-        ]
-        await self._send([next(self._numbers), "servers", {"specs": specs, "folder": str(self._app.layout.servers)}])
+        # Whether its documents are indexed is nothing to connect a server again for.
+        specs = [asdict(replace(each, searchable=False)) for each in self._app.settings.servers]
+        await self._send([0, "servers", {"specs": specs, "folder": str(self._app.layout.servers)}])
 
     async def _request(self, method: str, args: Mapping[str, Any], progress: Progress | None = None) -> Any:
         if self._process is None:
@@ -193,14 +188,3 @@ class ServerService:
                 await process.stdin.send_all(pack_frame(message))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 log.warning("the servers' process does not listen")
-
-
-async def _end(process: trio.Process) -> None:
-    """Close its requests so that it ends its servers; be firm later."""
-    if process.stdin is not None:
-        await process.stdin.aclose()
-    with trio.move_on_after(_END_SECONDS):
-        await process.wait()
-        return
-    process.kill()
-    await process.wait()

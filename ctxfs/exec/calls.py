@@ -120,7 +120,7 @@ class Calls:
         self._ended: OrderedDict[str, _Running] = OrderedDict()
         self._nursery: trio.Nursery | None = None
         self._results: trio.MemorySendChannel[tuple[Asked, dict[str, Any]]] | None = None
-        self._schemas: dict[int, tuple[Tool, Schema]] = {}
+        self._schemas: dict[int, tuple[Tool, Schema, Schema]] = {}
 
     async def serve(self) -> None:
         """While this runs, calls may be begun that nobody waits for, and what came of calls is written after they are answered."""
@@ -206,7 +206,7 @@ class Calls:
         if offered.refusal:
             remedy = f": ctxfs tools approve {name}" if "approved" in offered.refusal else ""
             raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}{remedy}")
-        if wrong := self._schema(tool).wrong(arguments):
+        if wrong := self._schemas_of(tool)[0].wrong(arguments):
             raise invalid(f"tools/{name}", wrong)
         if may and tool.destructive and not asked.confirmed:
             raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}")
@@ -267,14 +267,16 @@ class Calls:
             log.error("call %s of %s cannot be kept: %s", result["id"], asked.name, error)
         await self._ports.remember(asked, result)
 
-    def _schema(self, tool: Tool) -> Schema:
-        """Compiled once for each definition; the tool is kept beside it, so that no other gets its identity."""
+    def _schemas_of(self, tool: Tool) -> tuple[Schema, Schema]:
+        """(of its arguments, of its answer), compiled once for each definition; the tool is kept beside them, so that no other gets its
+        identity.
+        """
         known = self._schemas.get(id(tool))
         if known is None:
             if len(self._schemas) > _MOST_WAITING:
                 self._schemas.clear()
-            known = self._schemas[id(tool)] = tool, Schema(tool.schema)
-        return known[1]
+            known = self._schemas[id(tool)] = tool, Schema(tool.schema), Schema(tool.output_schema or {})
+        return known[1], known[2]
 
     def _result(self, tool: Tool, number: str, principal: str, outcome: Outcome) -> dict[str, Any]:
         text = outcome.stdout.decode("utf-8", "replace")
@@ -283,7 +285,7 @@ class Calls:
         if not fault and outcome.exit_code:
             fault = said.splitlines()[-1][:300] if said else f"it ended with exit code {outcome.exit_code}"
         if not fault and tool.output_schema is not None:
-            structured, fault = _structured(tool, structured, text)
+            structured, fault = _structured(self._schemas_of(tool)[1], structured, text)
         return {
             "id": number,
             "tool": tool.name,
@@ -321,13 +323,12 @@ def _fault(begun: float, why: str) -> Outcome:
     return Outcome(b"", b"", None, time.monotonic() - begun, why)
 
 
-def _structured(tool: Tool, structured: Any, text: str) -> tuple[Any, str]:
+def _structured(schema: Schema, structured: Any, text: str) -> tuple[Any, str]:
     """(the answer as JSON, what is wrong with it by the tool's own schema)."""
-    assert tool.output_schema is not None
     if structured is None:
         try:
             structured = json.loads(text)
         except ValueError:
             return None, "its answer is no JSON, which its output schema promises"
-    wrong = Schema(tool.output_schema).fault_in(structured)
+    wrong = schema.fault_in(structured)
     return structured, f"its answer breaks its output schema: {wrong}" if wrong else ""

@@ -18,6 +18,7 @@ from typing import Any
 from ctxfs.exec.outcome import Outcome
 from ctxfs.model.errors import not_found
 from ctxfs.model.path import printable
+from ctxfs.store.marks import mark_untrusted
 
 ARGS, RESULT, TEXT, STDERR = "args.json", "result.json", "result.md", "stderr"
 FILES = (ARGS, RESULT, TEXT, STDERR)
@@ -61,9 +62,7 @@ class KeptCalls:
         for name, data in files.items():
             (begun / name).write_bytes(data)
             if name not in (ARGS, RESULT):
-                with contextlib.suppress(OSError):  # a host without attributes
-                    os.setxattr(begun / name, "user.ctx.trust", b"untrusted")
-                    os.setxattr(begun / name, "user.ctx.source", f"tools/{tool}".encode("utf-8", "replace"))
+                mark_untrusted(begun / name, f"tools/{tool}")
         os.rename(begun, place / number)
         del self._held[tool, number]
         names = self._names(place)

@@ -4,7 +4,6 @@ Nothing that a server does is let through as an exception: what it says, or why 
 """
 
 import contextlib
-import functools
 import itertools
 import json
 import logging
@@ -38,6 +37,8 @@ from ctxfs.servers.naming import DIRECTORIES, Parts, placed
 from ctxfs.servers.pipes import Pipes, last_words
 from ctxfs.servers.results import document, rendered, result_of
 from ctxfs.servers.sifting import sifted
+from ctxfs.store.config import ServerSource
+from ctxfs.store.marks import mark_untrusted
 
 log = logging.getLogger(__name__)
 
@@ -52,23 +53,9 @@ _MOST_DOCUMENTS = 1000  # that are fetched before anybody asks
 _MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
 _INVALID_REQUEST, _DECLINED = -32600, -1
 _CLOSED = -32000
-_TRUST, _SOURCE = "user.ctx.trust", "user.ctx.source"
 
 Push = Callable[[str, Any], None]
 Ask = Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A server as it is wanted: a program, or an address. `env`: names of variables that it is given, `token_env`: of the one that
-    holds the token for the address.
-    """
-
-    name: str
-    command: tuple[str, ...] = ()
-    url: str = ""
-    env: tuple[str, ...] = ()
-    token_env: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +72,7 @@ class _Listed:
 class Connection:
     """`folder` keeps what is known of the server; `push` is told of its state, `ask` asks a person."""
 
-    def __init__(self, spec: Spec, folder: HostPath, push: Push, ask: Ask) -> None:
+    def __init__(self, spec: ServerSource, folder: HostPath, push: Push, ask: Ask) -> None:
         self.spec = spec
         self._folder = folder
         self._push = push
@@ -475,11 +462,6 @@ def _filled(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-@functools.cache
-def _marks_kept() -> bool:
-    return hasattr(os, "setxattr")
-
-
 def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
     """The file appears whole, with the mark that it is not to be trusted, and where it is from."""
     place = folder.joinpath(*parts)
@@ -488,10 +470,7 @@ def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> No
         return
     begun = place.with_name(f".{place.name[:100]}.new")
     begun.write_bytes(data)
-    if _marks_kept():
-        with contextlib.suppress(OSError):
-            os.setxattr(begun, _TRUST, b"untrusted")
-            os.setxattr(begun, _SOURCE, uri.encode("utf-8", "replace")[:4000])
+    mark_untrusted(begun, uri)
     os.replace(begun, place)
 
 

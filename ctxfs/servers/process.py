@@ -19,7 +19,8 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_to_wire, pack_frame
-from ctxfs.servers.connection import Connection, Spec
+from ctxfs.servers.connection import Connection
+from ctxfs.store.config import ServerSource
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Host:
     def __init__(self, send: Callable[[bytes], None], nursery: trio.Nursery) -> None:
         self._send = send
         self._nursery = nursery
-        self._connections: dict[str, tuple[Spec, Connection, trio.CancelScope]] = {}
+        self._connections: dict[str, tuple[ServerSource, Connection, trio.CancelScope]] = {}
         self._requests: dict[int, trio.CancelScope] = {}
         self._asked: dict[int, tuple[trio.Event, list[str | None]]] = {}
         self._numbers = itertools.count(1)
@@ -47,7 +48,6 @@ class Host:
         match method:
             case "servers":
                 self._want(args)
-                self._send(pack_frame([number, None, None]))
             case "cancel":
                 if args["number"] in self._requests:
                     self._requests[args["number"]].cancel()
@@ -81,7 +81,7 @@ class Host:
     def _want(self, args: Mapping[str, Any]) -> None:
         """Begin what is new, end what is not wanted any more, and both for what is another now."""
         wanted = {
-            each["name"]: Spec(each["name"], tuple(each["command"]), each["url"], tuple(each["env"]), each["token_env"])
+            each["name"]: ServerSource(**{**each, "command": tuple(each["command"]), "env": tuple(each["env"])})
             for each in args["specs"]
         }
         for name, (spec, _, scope) in list(self._connections.items()):
