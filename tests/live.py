@@ -123,6 +123,14 @@ class Live:
             subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True)
 
 
+def run_tool(live: Live, tool: str, *words: str, at: str = "mnt", stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a tool as a program of a mount, from the folder that the mount points are in."""
+    program = live.at.parent / at / "tools" / tool / "run"
+    return subprocess.run(
+        [program, *words], capture_output=True, text=True, input=stdin, timeout=60, cwd=live.at.parent
+    )
+
+
 def mcp_call(live: Live, tool: str, arguments: Mapping[str, object], **proof: str) -> tuple[str, bool]:
     """(what a tool answers to a real client, whether that is an error); `proof`: principal or token."""
 

@@ -14,6 +14,7 @@ import pytest
 
 from ctxfs.rpc.client import Client
 from tests.live import Live, eventually
+from tests.live import run_tool as run
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 
@@ -67,13 +68,6 @@ def live(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator
     made.run("mount", str(made.at.parent / "mnt-alice"), "--as", "agent:alice")
     yield made
     made.close()
-
-
-def run(live: Live, tool: str, *words: str, at: str = "mnt", stdin: str = "") -> subprocess.CompletedProcess[str]:
-    program = live.at.parent / at / "tools" / tool / "run"
-    return subprocess.run(
-        [program, *words], capture_output=True, text=True, input=stdin, timeout=60, cwd=live.at.parent
-    )
 
 
 def test_every_built_in_tool_has_a_directory_and_says_what_it_takes(live: Live) -> None:

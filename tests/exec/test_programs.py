@@ -16,6 +16,7 @@ import pytest
 from ctxfs.exec.functions import FunctionShelf
 from ctxfs.exec.process import sandbox
 from tests.live import Live, eventually
+from tests.live import run_tool as run
 
 ECHO = """description = "Say what it was asked"
 command = ["cat"]
@@ -99,13 +100,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         made.run("tools", "approve", name, "--yes")
     yield made
     made.close()
-
-
-def run(live: Live, tool: str, *words: str, stdin: str = "", at: str = "mnt") -> subprocess.CompletedProcess[str]:
-    program = live.at.parent / at / "tools" / tool / "run"
-    return subprocess.run(
-        [program, *words], capture_output=True, text=True, input=stdin, timeout=60, cwd=live.at.parent
-    )
 
 
 def shell(live: Live, script: str) -> subprocess.CompletedProcess[str]:
