@@ -130,14 +130,8 @@ class Curator:
         suggested: Decision = "reject" if each.conflicts or each.verdict == "contradicted" else "accept"
         about = {"task": task, "why": _why(each), "suggested": suggested, "support": round(each.support, 3)}
         about["source"] = f"{each.source.path}:{each.source.first}-{each.source.last}" if each.source else ""
-        changes: list[Change] = [
-            MakeDir(REVIEWS),
-            MakeDir(folder),
-            Put(folder / "claim.md", f"{each.claim.text}\n".encode("utf-8", "replace")),
-            Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace")),
-            Put(folder / _ABOUT, _json(about)),
-            Put(folder / "verdict", b""),
-        ]
+        evidence = Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace"))
+        changes = _new_review(folder, each.claim.text, about, evidence)
         await self._book.apply(changes, f"doubt about context/{task}")
         return name
 
@@ -151,13 +145,7 @@ class Curator:
             folder = REVIEWS / name
             if not await self._exists(folder / _ABOUT):
                 record = {"task": "", "suggested": "reject", **about}
-                changes: list[Change] = [
-                    MakeDir(REVIEWS),
-                    MakeDir(folder),
-                    Put(folder / "claim.md", f"{question}\n".encode("utf-8", "replace")),
-                    Put(folder / _ABOUT, _json(record)),
-                    Put(folder / "verdict", b""),
-                ]
+                changes = _new_review(folder, question, record)
                 await self._book.apply(changes, f"asked: {question[:80]}")
                 return name
             if not await self._exists(folder / _OUTCOME):
@@ -290,6 +278,18 @@ def _evidence(task: str, each: Judged) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "fact"
+
+
+def _new_review(folder: Path, claim: str, about: Mapping[str, object], *more: Change) -> list[Change]:
+    """What makes a review that waits: the verdict comes last, so that whoever sees it sees the rest."""
+    return [
+        MakeDir(REVIEWS),
+        MakeDir(folder),
+        Put(folder / "claim.md", f"{claim}\n".encode("utf-8", "replace")),
+        *more,
+        Put(folder / _ABOUT, _json(about)),
+        Put(folder / "verdict", b""),
+    ]
 
 
 def _json(value: Mapping[str, object]) -> bytes:
