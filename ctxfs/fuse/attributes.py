@@ -1,9 +1,9 @@
-"""Attributes as the kernel wants them."""
+"""What a file is said to be, whoever carries it to the kernel."""
 
 import os
 import stat
-
-import pyfuse3
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.model.entry import Entry
@@ -12,53 +12,122 @@ _TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "othe
 _UID, _GID = os.getuid(), os.getgid()
 
 
-def version_of(found: os.stat_result) -> Version:
+@dataclass(slots=True)
+class MadeStat:
+    """An `os.stat_result` of what no host file stands for: times in nanoseconds, sizes in bytes, blocks of 512 bytes."""
+
+    st_mode: int
+    st_nlink: int = 1
+    st_uid: int = _UID
+    st_gid: int = _GID
+    st_rdev: int = 0
+    st_size: int = 0
+    st_blksize: int = 4096
+    st_blocks: int = 0
+    st_atime_ns: int = 0
+    st_mtime_ns: int = 0
+    st_ctime_ns: int = 0
+
+
+Stat: TypeAlias = os.stat_result | MadeStat
+
+
+class Attributes:
+    """An answer about one file: its number (0: there is none of that name), what it is, its mode as whoever mounted may see it,
+    and for how many seconds the kernel may keep name and attributes.
+    """
+
+    __slots__ = ("found", "mode", "number", "seconds")
+
+    def __init__(self, number: int, found: Stat, mode: int, seconds: float) -> None:
+        self.number = number
+        self.found = found
+        self.mode = mode
+        self.seconds = seconds
+
+
+class Opened:
+    """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself."""
+
+    __slots__ = ("backing", "direct_io", "fh", "keep_cache")
+
+    def __init__(self, fh: int, *, keep_cache: bool = False, direct_io: bool = False, backing: int = 0) -> None:
+        self.fh = fh
+        self.keep_cache = keep_cache
+        self.direct_io = direct_io
+        self.backing = backing
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a setattr asks for; None leaves a thing as it is. `now` for both times: the host's clock says when."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+    now: bool = False
+    drop_privileges: bool = False  # set-user and set-group bits go: somebody else has changed the file
+
+
+@dataclass(slots=True)
+class MadeStatfs:
+    """How full a file system is; sizes in bytes, blocks of `frsize`."""
+
+    bsize: int
+    frsize: int
+    blocks: int
+    free: int
+    available: int
+    files: int
+    files_free: int
+    name_max: int
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    uid: int
+    gid: int
+
+
+_NOTHING = MadeStat(0)
+
+
+def version_of(found: Stat) -> Version:
     """What changes when a file does."""
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode
 
 
-def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> pyfuse3.EntryAttributes:
+def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> Attributes:
     """The host's attributes under the node's number; remembers what the kernel is told."""
-    node.told = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode)
-    out = pyfuse3.EntryAttributes()
-    out.st_ino = pyfuse3.InodeT(node.number)
-    out.entry_timeout = keep_seconds
-    out.attr_timeout = keep_seconds
-    out.st_mode = pyfuse3.ModeT(found.st_mode)
-    out.st_nlink = found.st_nlink
-    out.st_uid = found.st_uid
-    out.st_gid = found.st_gid
-    out.st_rdev = found.st_rdev
-    out.st_size = found.st_size
-    out.st_blksize = found.st_blksize
-    out.st_blocks = found.st_blocks
-    out.st_atime_ns = found.st_atime_ns
-    out.st_ctime_ns = found.st_ctime_ns
-    out.st_mtime_ns = found.st_mtime_ns
-    return out
+    mode = found.st_mode
+    node.told = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, mode)
+    return Attributes(node.number, found, mode, keep_seconds)
 
 
-def synthetic(node: Node, entry: Entry, keep_seconds: float) -> pyfuse3.EntryAttributes:
+def synthetic(node: Node, entry: Entry, keep_seconds: float) -> Attributes:
     """Attributes of a file that is made when it is read."""
-    out = pyfuse3.EntryAttributes()
-    out.st_ino = pyfuse3.InodeT(node.number)
-    out.entry_timeout = keep_seconds
-    out.attr_timeout = keep_seconds
-    out.st_mode = pyfuse3.ModeT(_TYPES[entry.kind] | entry.mode)
-    out.st_nlink = 2 if entry.is_dir else 1
-    out.st_uid, out.st_gid = _UID, _GID
+    mode = _TYPES[entry.kind] | entry.mode
     # An unknown size is only ever part of a listing, which the kernel is told to keep for no time at all:
     # it asks again before anybody sees it.
-    out.st_size = entry.size or 0
-    out.st_blksize = 4096
-    out.st_blocks = (out.st_size + 511) // 512
-    out.st_atime_ns = out.st_ctime_ns = out.st_mtime_ns = entry.mtime_ns
-    return out
+    size = entry.size or 0
+    when = entry.mtime_ns
+    found = MadeStat(
+        mode,
+        2 if entry.is_dir else 1,
+        st_size=size,
+        st_blocks=(size + 511) // 512,
+        st_atime_ns=when,
+        st_mtime_ns=when,
+        st_ctime_ns=when,
+    )
+    return Attributes(node.number, found, mode, keep_seconds)
 
 
-def absent(keep_seconds: float) -> pyfuse3.EntryAttributes:
+def absent(keep_seconds: float) -> Attributes:
     """A negative entry: the kernel need not ask again for this long."""
-    out = pyfuse3.EntryAttributes()
-    out.st_ino = pyfuse3.InodeT(0)
-    out.entry_timeout = keep_seconds
-    return out
+    return Attributes(0, _NOTHING, 0, keep_seconds)

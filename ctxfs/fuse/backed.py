@@ -1,12 +1,12 @@
 """Requests on files that are on disk: system calls relative to directory descriptors, no link followed, no RPC."""
 
 import errno
+import functools
 import os
 import stat as st
 
-import pyfuse3
-
 from ctxfs.fuse import attributes
+from ctxfs.fuse.attributes import Attributes, Caller, MadeStat, Opened, Wanted
 from ctxfs.fuse.inodes import Area, Node
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
@@ -19,6 +19,7 @@ from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
+_MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -29,7 +30,7 @@ class BackedFiles:
         self._state = state
         self._is_root = os.geteuid() == 0
 
-    def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+    def lookup(self, parent: Node, name: bytes) -> Attributes:
         """A name in a directory on disk."""
         assert parent.area is not None
         if parent.area.hides(parent, name):
@@ -44,7 +45,7 @@ class BackedFiles:
         node.lookups += 1
         return self.attributes(node, found)
 
-    def lookup_top(self, parent: Node, name: bytes, area: Area) -> pyfuse3.EntryAttributes:
+    def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:
         """The root of an area. A host folder that is gone is a mount that is down: EIO."""
         if not self._state.rights_below(parent, name).exists:
             return self._hidden(parent, name)
@@ -70,26 +71,25 @@ class BackedFiles:
             return os.fstat(next(iter(node.descriptors)))
         raise path_error(errno.ESTALE, node.path)
 
-    def getattr(self, node: Node) -> pyfuse3.EntryAttributes:
+    def getattr(self, node: Node) -> Attributes:
         """Attributes now."""
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         return self.attributes(node, self.stat(node))
 
-    def attributes(self, node: Node, found: os.stat_result) -> pyfuse3.EntryAttributes:
+    def attributes(self, node: Node, found: os.stat_result) -> Attributes:
         """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
         out = attributes.on_disk(node, found, self._state.keep_seconds)
         if self._state.free:
             return out
         if not st.S_ISDIR(found.st_mode):
-            out.st_mode = pyfuse3.ModeT(self._state.true_mode(node, found.st_mode))
+            out.mode = self._state.true_mode(node, found.st_mode)
         else:
             rights = self._state.rights(node)
-            out.st_mode = pyfuse3.ModeT(masked_mode(found.st_mode, rights, is_dir=True))
+            out.mode = masked_mode(found.st_mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its links, size and times tell of names that do not exist for whoever mounted.
-                out.st_nlink, out.st_size, out.st_blocks = 1, 4096, 8
-                out.st_atime_ns = out.st_mtime_ns = out.st_ctime_ns = 0
+                out.found = MadeStat(found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8)
         return out
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
@@ -98,34 +98,34 @@ class BackedFiles:
             self._need(self._state.files[fd], Verb.READ)
         return os.pread(fd, size, offset)
 
-    def setattr(
-        self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
-    ) -> pyfuse3.EntryAttributes:
+    def setattr(self, node: Node, wanted: Wanted, fh: int | None) -> Attributes:
         """Size, mode, owner and times, in the order that keeps later ones from undoing earlier ones."""
         self._writable(node)
-        changes_meta = fields.update_mode or fields.update_uid or fields.update_gid
-        self._need(node, Verb.META if changes_meta and not fields.update_size else Verb.WRITE)
-        descriptor = fh if fh is not None and fh < beneath.MAX_DESCRIPTOR else next(iter(node.descriptors), None)
-        if fields.update_size:
-            self._truncate(node, fh, wanted.st_size)
+        resizes = wanted.size is not None
+        changes_meta = wanted.mode is not None or wanted.uid is not None or wanted.gid is not None
+        self._need(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
+        descriptor = fh if fh in self._state.files else next(iter(node.descriptors), None)
+        if wanted.size is not None:
+            self._truncate(node, fh, wanted.size)
         reopened = descriptor is None
         handle = self._reopen(node) if descriptor is None else descriptor
         place = f"/proc/self/fd/{handle}"
         try:
-            if fields.update_uid or fields.update_gid:
-                uid, gid = wanted.st_uid if fields.update_uid else -1, wanted.st_gid if fields.update_gid else -1
-                self._change_owner(node, handle, uid, gid)
-            if fields.update_mode:
-                os.chmod(place, st.S_IMODE(wanted.st_mode))
-            if fields.update_atime or fields.update_mtime:
-                self._change_times(node, place, wanted, fields)
+            if wanted.uid is not None or wanted.gid is not None:
+                self._change_owner(node, handle, *(-1 if new is None else new for new in (wanted.uid, wanted.gid)))
+            if wanted.mode is not None:
+                os.chmod(place, st.S_IMODE(wanted.mode))
+            elif wanted.drop_privileges:
+                _drop_privileges(place)
+            if wanted.now or wanted.atime_ns is not None or wanted.mtime_ns is not None:
+                self._change_times(node, place, wanted)
         finally:
             if reopened:
                 os.close(handle)
-        if fields.update_size and fh is not None and fh in self._state.files:
+        if resizes and fh is not None and fh in self._state.files:
             self._state.written.add(fh)  # recorded when it is closed
-        elif fields.update_size or fields.update_mode:
-            self._state.record("write", node, "write" if fields.update_size else "meta")
+        elif resizes or wanted.mode is not None:
+            self._state.record("write", node, "write" if resizes else "meta")
         elif changes_meta:
             self._state.note("meta", node.path)
         return self.getattr(node)
@@ -138,30 +138,28 @@ class BackedFiles:
             raise path_error(errno.ESTALE, node.path)
         return os.readlink(name, dir_fd=parent)
 
-    def mknod(
-        self, parent: Node, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
+    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name, Verb.CREATE)
         os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, ctx)
+        return self._made(parent, name, caller)
 
-    def mkdir(self, parent: Node, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A directory; the setgid bit of the parent is the host's business."""
         self._may_make(parent, name, Verb.CREATE)
         os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, ctx)
+        return self._made(parent, name, caller)
 
-    def symlink(self, parent: Node, name: bytes, target: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> Attributes:
         """A link; its text is not looked at."""
         self._may_make(parent, name, Verb.CREATE)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, ctx)
+        return self._made(parent, name, caller)
 
-    def link(self, node: Node, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+    def link(self, node: Node, parent: Node, name: bytes) -> Attributes:
         """Another name for a file in the same area, for whom may read and write it: the new name may have other rights."""
         self._need(node, Verb.READ | Verb.WRITE)
         self._may_make(parent, name, Verb.CREATE)
@@ -219,7 +217,7 @@ class BackedFiles:
             self._state.record_name("move", parent, name, "rename", to)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
-    def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
+    def open(self, node: Node, flags: int) -> Opened:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._writable(node)
@@ -239,16 +237,13 @@ class BackedFiles:
             os.close(fd)
             raise path_error(errno.EACCES, node.path, "it is in quarantine")
         node.cached = None if flags & os.O_ACCMODE else version
-        self._remember(fd, node)
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
         if flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.note("read", node.path)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=keep)
+        return self._opened(fd, node, found, writes=bool(flags & os.O_ACCMODE), keep=keep)
 
-    def create(
-        self, parent: Node, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+    def create(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
         """Create and open in one step."""
         self._may_make(parent, name, Verb.CREATE)
         fd = os.open(
@@ -258,43 +253,67 @@ class BackedFiles:
             dir_fd=self._state.directories.of(parent),
         )
         try:
-            entry = self._made(parent, name, ctx)
+            entry = self._made(parent, name, caller)
         except BaseException:
             os.close(fd)
             raise
-        node = self._state.nodes[entry.st_ino]
-        self._remember(fd, node)
+        node = self._state.nodes[entry.number]
+        node.cached = None
         self._state.written.add(fd)
         self._state.note("create", node.path)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(fd), keep_cache=False), entry
+        return self._opened(fd, node, None, writes=True), entry
 
-    def write(self, fd: int, offset: int, data: bytes) -> int:
+    def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
-        if not self._state.may(self._state.files[fd], _WRITE):
-            self._need(self._state.files[fd], Verb.WRITE)
+        node = self._state.files[fd]
+        if not self._state.may(node, _WRITE):
+            self._need(node, Verb.WRITE)
         self._state.written.add(fd)
+        if drop_privileges:
+            _drop_privileges(fd)
         done = os.pwrite(fd, data, offset)
         while done < len(data):
             done += os.pwrite(fd, data[done:], offset + done)
         return done
 
+    def allocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+        """Space, or a hole."""
+        self._need(self._state.files[fd], Verb.WRITE)
+        beneath.allocate(fd, mode, offset, length)
+        self._state.written.add(fd)
+
+    def seek(self, fd: int, offset: int, whence: int) -> int:
+        """Where the next data, or the next hole, begins. The position of the descriptor is nobody's: all reads say where."""
+        self._need(self._state.files[fd], Verb.READ)
+        return os.lseek(fd, offset, whence)
+
+    def copy_range(self, source: int, offset: int, target: int, target_offset: int, length: int) -> int:
+        """On the host, where some file systems share the blocks."""
+        self._need(self._state.files[source], Verb.READ)
+        self._need(self._state.files[target], Verb.WRITE)
+        self._state.written.add(target)
+        return os.copy_file_range(source, target, min(length, _MOST_COPIED), offset, target_offset)
+
     def release(self, fd: int) -> None:
         """The last user of a handle has closed it."""
-        node = self._state.files.pop(fd, None)
-        if node is not None:
-            if fd in self._state.written:
-                self._state.written.discard(fd)
-                self._state.record("write", node)
-            node.descriptors.discard(fd)
-            if node.lookups <= 0:
-                self._state.forget(node.number, 0)
+        node = self._state.files.pop(fd)
+        if self._state.handed_over.release(fd, node) or fd in self._state.written:
+            self._state.written.discard(fd)
+            self._state.record("write", node)
+        node.descriptors.discard(fd)
+        if node.lookups <= 0:
+            self._state.forget(node.number, 0)
         os.close(fd)
 
-    def hold_directory(self, node: Node) -> int:
-        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone."""
+    def hold_directory(self, node: Node) -> tuple[int, bool]:
+        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. And whether the names
+        that the kernel has kept of it are those that it has.
+        """
         fd = os.dup(self._state.directories.of(node))
         node.descriptors.add(fd)
-        return fd
+        version = attributes.version_of(os.fstat(fd))
+        keep, node.cached = node.cached == version, version
+        return fd, keep
 
     def let_go(self, node: Node, fd: int) -> None:
         """They have closed it."""
@@ -306,6 +325,7 @@ class BackedFiles:
     async def fsync(self, fd: int, datasync: bool) -> None:
         """In a thread: the disk may take its time, others go on. What was done until now is in the audit, whatever happens."""
         await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
+        self._state.notice_written()
         node = self._state.files.get(fd)
         if node is not None and fd in self._state.written:
             self._state.written.discard(fd)
@@ -340,7 +360,7 @@ class BackedFiles:
         # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
         raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
 
-    def set_xattr(self, node: Node, name: bytes, value: bytes) -> None:
+    def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
         """Only `user.*`: the other namespaces belong to the host."""
         self._writable(node)
         self._need(node, Verb.META)
@@ -348,7 +368,7 @@ class BackedFiles:
             raise path_error(errno.EOPNOTSUPP, node.path)
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
         place, follow = self._xattr_place(node)
-        os.setxattr(place, name, value, follow_symlinks=follow)
+        os.setxattr(place, name, value, flags, follow_symlinks=follow)
         self._state.record("write", node, "meta")
 
     def list_xattrs(self, node: Node) -> list[bytes]:
@@ -368,7 +388,7 @@ class BackedFiles:
 
     # inside
 
-    def _hidden(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+    def _hidden(self, parent: Node, name: bytes) -> Attributes:
         """Nothing is there for whoever mounted; that they looked is noted."""
         self._state.note("list", Path((*parent.path.parts, os.fsdecode(name))), outcome="ENOENT")
         return attributes.absent(0)
@@ -487,28 +507,43 @@ class BackedFiles:
         else:
             os.chown(f"/proc/self/fd/{handle}", uid, gid)
 
-    def _change_times(
-        self, node: Node, place: str, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields
-    ) -> None:
-        now = self.stat(node)
-        times = (
-            wanted.st_atime_ns if fields.update_atime else now.st_atime_ns,
-            wanted.st_mtime_ns if fields.update_mtime else now.st_mtime_ns,
-        )
-        if node.key[3] == st.S_IFLNK:  # type: ignore[index]  # keys of disk nodes are tuples
+    def _change_times(self, node: Node, place: str, wanted: Wanted) -> None:
+        is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
+        if is_link:
             parent, name = self._place(node)
-            os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+            utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:
-            os.utime(place, ns=times)
+            utime = functools.partial(os.utime, place)
+        if wanted.now:
+            utime()
+        else:
+            before = self.stat(node)
+            utime(
+                ns=(
+                    before.st_atime_ns if wanted.atime_ns is None else wanted.atime_ns,
+                    before.st_mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
+                )
+            )
 
-    def _made(self, parent: Node, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def _made(self, parent: Node, name: bytes, caller: Caller) -> Attributes:
         """What was just created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
-        if self._is_root and ctx.uid:
+        if self._is_root and caller.uid:
             at = self._state.directories.of(parent)
-            gid = -1 if os.fstat(at).st_mode & st.S_ISGID else ctx.gid
-            os.chown(name, ctx.uid, gid, dir_fd=at, follow_symlinks=False)
+            gid = -1 if os.fstat(at).st_mode & st.S_ISGID else caller.gid
+            os.chown(name, caller.uid, gid, dir_fd=at, follow_symlinks=False)
         return self.lookup(parent, name)
 
-    def _remember(self, fd: int, node: Node) -> None:
+    def _opened(self, fd: int, node: Node, found: os.stat_result | None, *, writes: bool, keep: bool = False) -> Opened:
+        """The answer to an open; from here on the handle is known. `found` None: the file is new."""
         self._state.files[fd] = node
         node.descriptors.add(fd)
+        backing = self._state.handed_over.open(fd, node, found, writes=writes)
+        return Opened(fd, keep_cache=keep and not backing, backing=backing)
+
+
+def _drop_privileges(place: int | str) -> None:
+    """The set-user bit, and the set-group bit of a program: its content is another one now."""
+    mode = os.stat(place).st_mode
+    kept = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
+    if kept != mode:
+        os.chmod(place, st.S_IMODE(kept))

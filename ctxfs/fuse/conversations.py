@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctxfs.fuse.loop import Loop
+from ctxfs.fuse.ports import Loop
 from ctxfs.model.errors import path_error
 from ctxfs.model.path import Path
+from ctxfs.model.tables import Table
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Conversations:
     def __init__(self, call: Call, loop: Loop) -> None:
         self._call = call
         self._loop = loop
-        self._talks: dict[int, _Talk] = {}
+        self._talks: Table[_Talk] = Table(errno.EBADF)
         self._numbers = itertools.count(SPEAKING)
 
     def open(self, path: Path, *, hears: bool) -> int:

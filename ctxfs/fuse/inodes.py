@@ -4,12 +4,14 @@ A node lives from the first lookup that the kernel is told of until the kernel h
 by device and inode, so that hard links share a node; synthetic ones by their parent and name.
 """
 
+import errno
 import itertools
 import os
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.model.path import Path
+from ctxfs.model.tables import Table
 from ctxfs.policy.decide import Rights
 
 ROOT_NUMBER = 1
@@ -94,7 +96,7 @@ class NodeTable:
     """Nodes by number, by identity and by name. Used by one thread."""
 
     def __init__(self) -> None:
-        self._by_number: dict[int, Node] = {}
+        self._by_number: Table[Node] = Table(errno.ESTALE)
         self._by_key: dict[Hashable, Node] = {}
         self._by_name: dict[tuple[int, bytes], Node] = {}
         # Far above any (area, inode) number.

@@ -13,10 +13,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-import pyfuse3
-
 from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Area, Node
+from ctxfs.fuse.ports import Caches
 from ctxfs.fuse.state import State
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,8 @@ _AT_A_TIME = 200
 class Notifier:
     """Sends invalidations from a thread of its own: the kernel may make them wait for the requests in flight."""
 
-    def __init__(self) -> None:
+    def __init__(self, caches: Caches) -> None:
+        self._caches = caches
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._urgent: deque[Callable[[], None]] = deque()
         self._thread = threading.Thread(target=self._run, name="invalidate", daemon=True)
@@ -35,11 +35,11 @@ class Notifier:
 
     def inode(self, number: int, *, urgent: bool = False) -> None:
         """Attributes and content of a file."""
-        self._put(lambda: pyfuse3.invalidate_inode(pyfuse3.InodeT(number)), urgent)
+        self._put(lambda: self._caches.invalidate_inode(number), urgent)
 
     def entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
         """A name in a directory, also one that the kernel knows to be absent."""
-        self._put(lambda: pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)), urgent)
+        self._put(lambda: self._caches.invalidate_entry(parent, name), urgent)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call this once everything sent so far has been taken in by the kernel."""

@@ -1,8 +1,11 @@
 """Before and after the kernel: is the mount point usable, is a dead mount in the way, which options."""
 
+import array
+import contextlib
 import errno
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path as HostPath
 
@@ -87,6 +90,49 @@ def mount_options(*, allow_other: bool) -> set[str]:
     """Options for the kernel; auto_unmount cleans up even when the process is killed."""
     options = {"default_permissions", "fsname=ctxfs", "subtype=ctxfs", "auto_unmount"}
     return options | {"allow_other"} if allow_other else options
+
+
+class Mounted:
+    """A mount that fusermount3 has made: `fd` is the kernel's end, to be answered on."""
+
+    def __init__(self, fd: int, at: str, helper: "subprocess.Popen[bytes]", line: socket.socket) -> None:
+        self.fd = fd
+        self._at = at
+        # As long as the line is open the helper waits; when it closes, however this process ends, the helper unmounts.
+        self._helper = helper
+        self._line = line
+
+    def close(self) -> None:
+        """Unmount, if it is still mounted; whoever is inside keeps what they have open, and gets ENOTCONN."""
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+        if is_mounted(HostPath(self._at)):
+            subprocess.run(["fusermount3", "-u", "-q", "-z", "--", self._at], capture_output=True)
+        self._line.close()
+        self._helper.communicate()
+
+
+def mount(at: str, options: set[str]) -> Mounted:
+    """Mount with `options` by fusermount3, which may do it for whoever owns the directory. CommandError with its reason."""
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with its:
+        helper = subprocess.Popen(
+            ["fusermount3", "-o", ",".join(sorted(options)), "--", at],
+            env={**os.environ, "_FUSE_COMMFD": str(its.fileno())},
+            pass_fds=[its.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    descriptors = array.array("i")
+    _, ancillary, _, _ = mine.recvmsg(1, socket.CMSG_LEN(descriptors.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: descriptors.itemsize])
+    if not descriptors:
+        _, said = helper.communicate()
+        mine.close()
+        raise CommandError(f"cannot mount at '{at}': {said.decode(errors='replace').strip()}", "ctxfs doctor")
+    return Mounted(descriptors[0], at, helper, mine)
 
 
 def _unescape(field: str) -> str:

@@ -15,14 +15,13 @@ from collections.abc import Callable
 from pathlib import Path as HostPath
 from typing import Any
 
-import pyfuse3
 import trio
 
-from ctxfs.fuse.adapter import Adapter
 from ctxfs.fuse.invalidate import Invalidator, Notifier
-from ctxfs.fuse.loop import make_loop
 from ctxfs.fuse.mounting import check_fuse, mount_options
+from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.state import State
+from ctxfs.fuse.transports import make_transport
 from ctxfs.history.spool import Spool
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import Path
@@ -54,10 +53,10 @@ class MountProcess:
         self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._loop = make_loop(arguments["loop"])
+        self._transport = make_transport(arguments["loop"])
         self._state = State(
             RemoteTree(self._call),
-            self._loop,
+            self._transport,
             str(arguments["store"]),
             float(arguments["cache_seconds"]),
             principal,
@@ -77,24 +76,20 @@ class MountProcess:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self._loop.run(self._background, self._start)
+        self._transport.run(self._background, self._start)
         self._state.record_written()
         self._journal.close()
         self._state.spool.close()
         if self._notifier is not None:
             self._notifier.stop()
-        pyfuse3.close(unmount=True)
+        self._transport.unmount()
 
     def _start(self) -> None:
         """The kernel's side; an error here still reaches whoever asked for the mount."""
         options = mount_options(allow_other=bool(self._arguments["allow_other"]))
-        try:
-            pyfuse3.init(Adapter(self._state), self._at, options)
-        except RuntimeError as error:
-            raise CommandError(
-                f"cannot mount at '{self._at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
-            ) from error
-        self._notifier = Notifier()
+        self._transport.mount(Operations(self._state), self._at, options)
+        self._state.handed_over.hands = self._transport.hands
+        self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
         self._ready(b"ready")
 
@@ -109,7 +104,7 @@ class MountProcess:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
             if self._state.spool.has_news:
-                self._loop.run_soon(self._state.spool.flush)
+                self._transport.run_soon(self._state.spool.flush)
 
     async def _stay_connected(self, started: Callable[[], None]) -> None:
         while True:
@@ -120,7 +115,7 @@ class MountProcess:
                 await self._join(started)
             self._bound = False
             log.warning("the daemon went away; files on disk are still served")
-            self._loop.run_soon(self._lost)
+            self._transport.run_soon(self._lost)
 
     async def _connect(self) -> None:
         attempts = 0
@@ -159,7 +154,7 @@ class MountProcess:
             self._reshape(shape)
             started()
         else:
-            self._loop.run_soon(self._joined, shape)
+            self._transport.run_soon(self._joined, shape)
 
     async def _call(self, method: str, **arguments: object) -> Any:
         if not self._bound:
@@ -169,15 +164,15 @@ class MountProcess:
     def _pushed(self, topic: str, value: Any) -> None:
         if topic == "changed":
             for root, places in value:
-                self._loop.run_soon(self._changed, root, places)
+                self._transport.run_soon(self._changed, root, places)
         elif topic == "refresh":
-            self._loop.run_soon(self._missed)
+            self._transport.run_soon(self._missed)
         elif topic == "policy":
-            self._loop.run_soon(self._ruled, value)
+            self._transport.run_soon(self._ruled, value)
         elif topic == "tree":
-            self._loop.run_soon(self._reshaped, value)
+            self._transport.run_soon(self._reshaped, value)
         elif topic == "sync":
-            self._loop.run_soon(self._sync, *value)
+            self._transport.run_soon(self._sync, *value)
 
     # where the handlers run
 
@@ -192,6 +187,7 @@ class MountProcess:
         Without `record` nothing is journalled; the answer names what is being written.
         """
         self._state.described = None
+        self._state.notice_written()
         writing = [str(self._state.files[fd].path) for fd in self._state.written]
         if record:
             self._state.record_written()

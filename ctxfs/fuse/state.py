@@ -1,5 +1,6 @@
 """What the handlers of one mount share: the nodes, the descriptors, the areas on disk, the way to the daemon."""
 
+import errno
 import os
 import stat as st
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,12 +9,14 @@ from typing import Any
 
 from ctxfs.fuse.conversations import Call, Conversations
 from ctxfs.fuse.descriptors import DirectoryDescriptors
+from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
-from ctxfs.fuse.loop import Loop
+from ctxfs.fuse.ports import Loop
 from ctxfs.history.spool import OK, Doer, Spool
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
+from ctxfs.model.tables import Table
 from ctxfs.policy.book import ALL, PolicyBook
 from ctxfs.policy.decide import Rights
 from ctxfs.versions.journal import JournalWriter
@@ -61,7 +64,8 @@ class State:
         self.directories = DirectoryDescriptors()
         self.handles = Handles(tree)
         self.conversations = Conversations(call, loop)
-        self.files: dict[int, Node] = {}
+        self.files: Table[Node] = Table(errno.EBADF)
+        self.handed_over = HandedOver(lambda: self.free)
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
@@ -178,8 +182,13 @@ class State:
         if parent.area is not None and parent.area.versioned:
             self.journal.record(op, str(path), str(to) if to is not None else None)
 
+    def notice_written(self) -> None:
+        """Ask what the kernel has written by itself."""
+        self.written.update(self.handed_over.written())
+
     def record_written(self) -> None:
         """Everything written on handles that are still open: a version of it as it is now."""
+        self.notice_written()
         for fd in list(self.written):
             self.record("write", self.files[fd])
         self.written.clear()

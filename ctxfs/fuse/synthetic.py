@@ -12,9 +12,8 @@ import os
 import time
 from collections.abc import Mapping
 
-import pyfuse3
-
 from ctxfs.fuse import attributes
+from ctxfs.fuse.attributes import Attributes, Opened, Wanted
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Node
 from ctxfs.fuse.state import SYNTHETIC, State
@@ -43,7 +42,7 @@ class SyntheticFiles:
         self._state = state
         self._programs: dict[int, tuple[float, bytes] | None] = {}
 
-    async def lookup(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent: Node, name: bytes) -> Attributes:
         """Ask the tree. Absence is not cached: a mount may appear at any time."""
         path = _below(parent, name)
         entry = await self._stat(path)
@@ -51,12 +50,12 @@ class SyntheticFiles:
         node.lookups += 1
         return self.attributes(node, path, entry)
 
-    async def getattr(self, node: Node) -> pyfuse3.EntryAttributes:
+    async def getattr(self, node: Node) -> Attributes:
         """The entry as of now."""
         path = node.path
         return self.attributes(node, path, await self._stat(path))
 
-    def attributes(self, node: Node, path: Path, entry: Entry) -> pyfuse3.EntryAttributes:
+    def attributes(self, node: Node, path: Path, entry: Entry) -> Attributes:
         """Directories that only lead to mounts are cached: the daemon says when they change. So are those of the past,
         for a moment: on the way to an old version each would be a question of its own; and programs, which are looked at a dozen times
         when they start. Of other files in them, as long as it takes to open what was just looked up.
@@ -69,41 +68,38 @@ class SyntheticFiles:
                 self._programs.setdefault(node.number, None)
         return attributes.synthetic(node, entry, keep)
 
-    async def setattr(
-        self, node: Node, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None
-    ) -> pyfuse3.EntryAttributes:
+    async def setattr(self, node: Node, wanted: Wanted, fh: int | None) -> Attributes:
         """Truncation is an edit; times are not kept; owners and modes are the tree's: they can be set to what they are.
 
         `touch` on a question keeps it listed: `mkdir` cannot, because the kernel sees that every question exists.
         """
-        if fields.update_mode or fields.update_uid or fields.update_gid:
-            self._check_unchanged(await self.getattr(node), wanted, fields, node)
-        if fields.update_size and self._state.only_grows(node.path):
+        if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
+            self._check_unchanged(await self.getattr(node), wanted, node)
+        if wanted.size is not None and self._state.only_grows(node.path):
             raise not_permitted(node.path)
-        if fields.update_size and fh is not None and fh >= SPEAKING:
+        if wanted.size is not None and fh is not None and fh >= SPEAKING:
             return await self.getattr(node)
-        if fields.update_size:
+        if wanted.size is not None:
             if fh is not None and fh >= SYNTHETIC:
-                self._state.handles.truncate(fh - SYNTHETIC, wanted.st_size)
+                self._state.handles.truncate(fh - SYNTHETIC, wanted.size)
             else:
                 path = node.path
                 data = await self._read(path)
-                await self._apply(Put(path, data[: wanted.st_size].ljust(wanted.st_size, b"\0")))
+                await self._apply(Put(path, data[: wanted.size].ljust(wanted.size, b"\0")))
         path = node.path
-        if fields.update_mtime and not fields.update_size and (await self._stat(path)).is_dir:
+        touched = wanted.now or wanted.mtime_ns is not None
+        if touched and wanted.size is None and (await self._stat(path)).is_dir:
             with contextlib.suppress(FileExistsError, PermissionError):
                 await self._apply(MakeDir(path))
         return await self.getattr(node)
 
     @staticmethod
-    def _check_unchanged(
-        now: pyfuse3.EntryAttributes, wanted: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, node: Node
-    ) -> None:
+    def _check_unchanged(now: Attributes, wanted: Wanted, node: Node) -> None:
         """Programs that replace a file give the new one the mode and owner of the old."""
         if (
-            (fields.update_mode and wanted.st_mode & 0o7777 != now.st_mode & 0o7777)
-            or (fields.update_uid and wanted.st_uid != now.st_uid)
-            or (fields.update_gid and wanted.st_gid != now.st_gid)
+            (wanted.mode is not None and wanted.mode & 0o7777 != now.mode & 0o7777)
+            or wanted.uid not in (None, now.found.st_uid)
+            or wanted.gid not in (None, now.found.st_gid)
         ):
             raise path_error(errno.EPERM, node.path)
 
@@ -111,7 +107,7 @@ class SyntheticFiles:
         """The text of a link."""
         return os.fsencode((await self._stat(node.path)).target)
 
-    async def open(self, node: Node, flags: int) -> pyfuse3.FileInfo:
+    async def open(self, node: Node, flags: int) -> Opened:
         """Take the snapshot that this handle will read."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
@@ -123,8 +119,7 @@ class SyntheticFiles:
                 raise path_error(errno.EACCES, path)
             if entry.answers:
                 hears = flags & os.O_ACCMODE == os.O_RDWR
-                number = pyfuse3.FileHandleT(self._state.conversations.open(path, hears=hears))
-                return pyfuse3.FileInfo(fh=number, direct_io=True, keep_cache=False)
+                return Opened(self._state.conversations.open(path, hears=hears), direct_io=True)
         if writing and self._state.only_grows(path):
             _check_appends(path, flags)
             return _info(self._state.handles.add_appending(path))
@@ -135,7 +130,7 @@ class SyntheticFiles:
         handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
         return _info(handle)
 
-    async def _open_program(self, node: Node) -> pyfuse3.FileInfo:
+    async def _open_program(self, node: Node) -> Opened:
         """Its text is kept for a moment here, and by the kernel until it is told otherwise: it says the same as long as it is there."""
         known, now = self._programs[node.number], time.monotonic()
         if known is None or now > known[0]:
@@ -143,9 +138,9 @@ class SyntheticFiles:
                 self._programs.clear()
             known = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
         handle = self._state.handles.add(node.path, known[1], writable=False)
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(SYNTHETIC + handle), direct_io=False, keep_cache=True)
+        return Opened(SYNTHETIC + handle, keep_cache=True)
 
-    async def create(self, parent: Node, name: bytes, flags: int) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+    async def create(self, parent: Node, name: bytes, flags: int) -> tuple[Opened, Attributes]:
         """An empty file, if the mount takes one there."""
         path = _below(parent, name)
         grows = self._state.only_grows(path)
@@ -166,6 +161,18 @@ class SyntheticFiles:
         found: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
         self._state.described = (path, now + _DESCRIBED_SECONDS, found)
         return found
+
+    async def get_xattr(self, node: Node, name: bytes) -> bytes:
+        """ENODATA if the tree says nothing of that name."""
+        found = (await self.metadata(node)).get(os.fsdecode(name))
+        if found is None:
+            raise OSError(errno.ENODATA, "")
+        return found
+
+    async def list_xattrs(self, node: Node) -> list[bytes]:
+        """Names, without those that are computed."""
+        names = [os.fsencode(name) for name in await self.metadata(node)]
+        return [name for name in names if not is_computed(name)]
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """From the snapshot; EACCES once it may not be read any more."""
@@ -201,7 +208,7 @@ class SyntheticFiles:
         await self._settle_one(fh - SYNTHETIC, last=True)
         self._state.handles.close(fh - SYNTHETIC)
 
-    async def mkdir(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
+    async def mkdir(self, parent: Node, name: bytes) -> Attributes:
         """A kept question, a task."""
         await self._apply(MakeDir(_below(parent, name)))
         return await self.lookup(parent, name)
@@ -281,6 +288,6 @@ def _below(parent: Node, name: bytes) -> Path:
     return Path((*parent.path.parts, check_name(os.fsdecode(name))))
 
 
-def _info(handle: int) -> pyfuse3.FileInfo:
+def _info(handle: int) -> Opened:
     # direct_io: sizes may change between stat and read, and the snapshot has the last word
-    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(SYNTHETIC + handle), direct_io=True, keep_cache=False)
+    return Opened(SYNTHETIC + handle, direct_io=True)

@@ -7,7 +7,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-_RENAMEAT2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+_C = ctypes.CDLL(None, use_errno=True)
+_RENAMEAT2 = getattr(_C, "renameat2", None)
+# `fallocate` itself takes 32 bits on some machines; some libraries have only the one.
+_FALLOCATE = getattr(_C, "fallocate64", getattr(_C, "fallocate", None))
 # Above any descriptor that the kernel hands out.
 MAX_DESCRIPTOR = 1 << 30
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -90,5 +93,17 @@ def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> 
     if _RENAMEAT2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if _RENAMEAT2(source, name, target, new, flags):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise _last_error()
+
+
+def allocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2), of which Python has mode 0 only; EOPNOTSUPP for what this machine cannot."""
+    if _FALLOCATE is None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    if _FALLOCATE(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
+        raise _last_error()
+
+
+def _last_error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))

@@ -87,7 +87,10 @@ class MountSettings:
     """How a mount point is served."""
 
     allow_other: bool = field(default=False, metadata={"doc": "let other users of this machine in"})
-    loop: str = field(default="plain", metadata={"doc": "request loop: plain (fast) or trio (pyfuse3's own)"})
+    loop: str = field(
+        default="direct",
+        metadata={"doc": "how requests are served: direct (fast), or by pyfuse3 in a plain loop or in trio's"},
+    )
     cache_seconds: float = field(default=3600.0, metadata={"doc": "how long the kernel may keep names and attributes"})
 
 
@@ -235,8 +238,8 @@ def _check_value(config: HostPath, name: str, default: object, value: object) ->
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
     if name == "versions.large_bytes" and isinstance(value, int) and value < MIN_LARGE_BYTES:
         raise CommandError(f"'{config}': versions.large_bytes = {value} is below {MIN_LARGE_BYTES}", "")
-    if name == "mount.loop" and value not in ("plain", "trio"):
-        raise CommandError(f"'{config}': mount.loop is 'plain' or 'trio', not {value!r}", "")
+    if name == "mount.loop" and value not in ("direct", "plain", "trio"):
+        raise CommandError(f"'{config}': mount.loop is 'direct', 'plain' or 'trio', not {value!r}", "")
 
 
 def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:

@@ -10,6 +10,7 @@ from ctxfs.model.change import MAX_LINE, Append, Put
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
+from ctxfs.model.tables import Table
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Handles:
 
     def __init__(self, tree: Mount) -> None:
         self._tree = tree
-        self._open: dict[int, _Handle] = {}
+        self._open: Table[_Handle] = Table(errno.EBADF)
         self._numbers = itertools.count(1)
         self._committing = trio.Lock()
 

@@ -1,0 +1,77 @@
+"""Open files whose bytes the kernel moves by itself, where it can: FUSE pass-through, Linux 6.9 and root.
+
+What is written then is not seen here; whether it was is asked of the file when that matters. While one handle of a file is handed over
+all its handles are, and while one is not none is: the kernel wants it so.
+"""
+
+import os
+import stat as st
+from collections.abc import Callable
+
+from ctxfs.fuse import attributes
+from ctxfs.fuse.inodes import Node, Version
+from ctxfs.fuse.ports import Hands
+
+# A smaller file is read in one or two requests, and stays in the page cache; handing it over costs two system calls.
+_LARGE = 256 * 1024
+
+
+class HandedOver:
+    """Which handles are handed over, and what has become of their files."""
+
+    def __init__(self, is_allowed: Callable[[], bool]) -> None:
+        """`is_allowed`: nothing that the kernel then does by itself has to be asked for."""
+        self.hands: Hands | None = None
+        self._is_allowed = is_allowed
+        self._files: dict[Node, tuple[int, set[int]]] = {}
+        self._writers: dict[int, Version] = {}
+
+    def open(self, fd: int, node: Node, found: os.stat_result | None, *, writes: bool) -> int:
+        """The kernel's number for a handle that has just been added to its node, or 0. `found` None: it is new and empty."""
+        if self.hands is None:
+            return 0
+        known = self._files.get(node)
+        if known is not None:
+            backing, handles = known
+        elif len(node.descriptors) > 1 or not self._is_worth_it(found, writes=writes) or not self._is_allowed():
+            return 0
+        else:
+            backing, handles = self.hands.hand_over(fd), set()
+            if not backing:
+                return 0
+            self._files[node] = backing, handles
+        handles.add(fd)
+        node.cached = None
+        if writes:
+            self._writers[fd] = attributes.version_of(os.fstat(fd) if found is None else found)
+        return backing
+
+    def release(self, fd: int, node: Node) -> bool:
+        """A handle is closed. True if the file was written to meanwhile, through this handle or another one."""
+        known = self._files.get(node)
+        if known is not None and fd in known[1]:
+            known[1].discard(fd)
+            if not known[1] and self.hands is not None:
+                del self._files[node]
+                self.hands.take_back(known[0])
+        before = self._writers.pop(fd, None)
+        return before is not None and attributes.version_of(os.fstat(fd)) != before
+
+    def written(self) -> list[int]:
+        """Handles for writing whose files have changed since this was last asked."""
+        changed = []
+        for fd, before in self._writers.items():
+            now = attributes.version_of(os.fstat(fd))
+            if now != before:
+                self._writers[fd] = now
+                changed.append(fd)
+        return changed
+
+    @staticmethod
+    def _is_worth_it(found: os.stat_result | None, *, writes: bool) -> bool:
+        if found is None:
+            return True
+        # The kernel writes as we would, and we may keep the set-user and set-group bits: others must lose them.
+        if not st.S_ISREG(found.st_mode) or found.st_mode & (st.S_ISUID | st.S_ISGID):
+            return False
+        return writes or found.st_size >= _LARGE

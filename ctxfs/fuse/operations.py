@@ -1,0 +1,358 @@
+"""The table of requests: each goes to the files on disk or to the synthetic ones.
+
+What the disk answers is answered at once; where the tree must be asked the answer is a coroutine, which the transport drives.
+An OSError is the answer to the request, by its errno. No transport is known here.
+"""
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from ctxfs.fuse import attributes
+from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
+from ctxfs.fuse.backed import BackedFiles
+from ctxfs.fuse.conversations import SPEAKING
+from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.state import SYNTHETIC, State
+from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
+from ctxfs.history.audit import outcome_of
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import path_error
+from ctxfs.model.path import Path
+from ctxfs.model.tables import Table
+from ctxfs.rpc.wire import ANSWERED
+
+Result = TypeVar("Result")
+Answer: TypeAlias = Result | Coroutine[Any, Any, Result]
+# Takes a name, its attributes and the number of the next one; False if there is no room.
+AddEntry = Callable[[bytes, Attributes, int], bool]
+
+# request → as what the audit keeps that it was refused
+_REFUSED_AS = {
+    "lookup": "list",
+    "opendir": "list",
+    "readdir": "list",
+    "mkdir": "create",
+    "mknod": "create",
+    "symlink": "create",
+    "link": "create",
+    "unlink": "delete",
+    "rmdir": "delete",
+    "readlink": "read",
+    "getxattr": "read",
+    "listxattr": "read",
+    "copy_range": "write",
+    "allocate": "write",
+    "setattr": "meta",
+    "setxattr": "meta",
+    "removexattr": "meta",
+}
+
+
+@dataclass(slots=True)
+class _Listing:
+    """An open directory: its names as of the last rewind."""
+
+    node: Node
+    held: int | None  # a descriptor, of one on disk
+    names: list[bytes] | None = None
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+
+
+class Operations:
+    """One mounted tree. Numbers stand for files that the kernel has looked up, handles for what it has opened."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._disk = BackedFiles(state)
+        self._made = SyntheticFiles(state)
+        self._listings: Table[_Listing] = Table(errno.EBADF)
+        self._numbers = itertools.count(1)
+
+    # names
+
+    def lookup(self, parent: int, name: bytes) -> Answer[Attributes]:
+        """Disk first; views and mountpoints are the tree's."""
+        at = self._state.nodes[parent]
+        if at.area is not None and name not in self._state.shape.views:
+            return self._disk.lookup(at, name)
+        area = self._state.area_below(at, name)
+        if area is not None:
+            return self._disk.lookup_top(at, name, area)
+        return self._made.lookup(at, name)
+
+    def forget(self, references: Iterable[tuple[int, int]]) -> None:
+        """The kernel's references, handed back: (number, how many)."""
+        for number, lookups in references:
+            self._state.forget(number, lookups)
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Answer[Attributes]:
+        """A directory, a kept question or a task."""
+        at = self._state.nodes[parent]
+        if self._on_disk(at, name):
+            return self._disk.mkdir(at, name, mode, caller)
+        return self._made.mkdir(at, name)
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
+        """Only on disk."""
+        return self._disk.mknod(self._disk_parent(parent, name), name, mode, rdev, caller)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
+        """Only on disk."""
+        return self._disk.symlink(self._disk_parent(parent, name), name, target, caller)
+
+    def link(self, number: int, parent: int, name: bytes) -> Attributes:
+        """Only on disk, within one area."""
+        return self._disk.link(self._state.nodes[number], self._disk_parent(parent, name), name)
+
+    def unlink(self, parent: int, name: bytes) -> Answer[None]:
+        """Remove a file."""
+        at = self._state.nodes[parent]
+        if not self._on_disk(at, name):
+            return self._made.remove(at, name)
+        self._disk.unlink(at, name)
+        return None
+
+    def rmdir(self, parent: int, name: bytes) -> Answer[None]:
+        """Remove a directory."""
+        at = self._state.nodes[parent]
+        if not self._on_disk(at, name):
+            return self._made.remove(at, name)
+        self._disk.rmdir(at, name)
+        return None
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Answer[None]:
+        """NOREPLACE and EXCHANGE included, on disk."""
+        old, new = self._state.nodes[parent], self._state.nodes[new_parent]
+        on_disk = self._on_disk(old, name), self._on_disk(new, new_name)
+        if on_disk == (True, True):
+            self._disk.rename(old, name, new, new_name, flags)
+            return None
+        if on_disk == (False, False):
+            return self._made.rename(old, name, new, new_name, flags)
+        raise path_error(errno.EXDEV, new.path)
+
+    def readlink(self, number: int) -> Answer[bytes]:
+        """The text of a link."""
+        node = self._state.nodes[number]
+        return self._disk.readlink(node) if node.area is not None else self._made.readlink(node)
+
+    # attributes
+
+    def getattr(self, number: int) -> Answer[Attributes]:
+        """Attributes now."""
+        node = self._state.nodes[number]
+        return self._disk.getattr(node) if node.area is not None else self._made.getattr(node)
+
+    def setattr(self, number: int, wanted: Wanted, fh: int | None) -> Answer[Attributes]:
+        """Size, mode, owner, times."""
+        node = self._state.nodes[number]
+        files = self._disk if node.area is not None else self._made
+        return files.setattr(node, wanted, fh)
+
+    def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
+        """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree."""
+        node = self._state.nodes[number]
+        if node.area is not None and not is_computed(name):
+            return self._disk.get_xattr(node, name)
+        if not name.startswith(b"user."):
+            raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
+        return self._made.get_xattr(node, name)
+
+    def listxattr(self, number: int) -> Answer[Sequence[bytes]]:
+        """Names of `user.*`; computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them."""
+        node = self._state.nodes[number]
+        return self._disk.list_xattrs(node) if node.area is not None else self._made.list_xattrs(node)
+
+    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        """`user.*` of files on disk; `flags` as of setxattr(2)."""
+        self._disk.set_xattr(self._disk_node(number), name, value, flags)
+
+    def removexattr(self, number: int, name: bytes) -> None:
+        """`user.*` of files on disk."""
+        self._disk.remove_xattr(self._disk_node(number), name)
+
+    def statfs(self) -> MadeStatfs:
+        """The host file system that holds the store."""
+        found = os.statvfs(self._state.store)
+        free, available, files = found.f_bfree, found.f_bavail, (found.f_files, found.f_ffree)
+        if not self._state.free:  # how much others write is not theirs to know
+            free, available = (_rounded(blocks, found.f_frsize) for blocks in (free, available))
+            files = 0, 0
+        return MadeStatfs(found.f_bsize, found.f_frsize, found.f_blocks, free, available, *files, found.f_namemax)
+
+    # files
+
+    def open(self, number: int, flags: int) -> Answer[Opened]:
+        """A descriptor, or a snapshot."""
+        node = self._state.nodes[number]
+        return self._disk.open(node, flags) if node.area is not None else self._made.open(node, flags)
+
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> Answer[tuple[Opened, Attributes]]:
+        """Create and open."""
+        at = self._state.nodes[parent]
+        if self._on_disk(at, name):
+            return self._disk.create(at, name, mode, flags, caller)
+        return self._made.create(at, name, flags)
+
+    def read(self, fh: int, offset: int, size: int) -> Answer[bytes]:
+        """Bytes from the file, from the snapshot, or of an answer."""
+        if fh < SYNTHETIC:
+            return self._disk.read(fh, offset, size)
+        if fh >= SPEAKING:
+            return self._state.conversations.read(fh, offset, size)
+        return self._made.read(fh, offset, size)
+
+    def write(self, fh: int, offset: int, data: bytes | memoryview, *, drop_privileges: bool = False) -> Answer[int]:
+        """Bytes into the file, into the copy, or of a question. `data` is only good until this returns."""
+        if fh < SYNTHETIC:
+            return self._disk.write(fh, offset, data, drop_privileges)
+        if fh >= SPEAKING:
+            return self._state.conversations.write(fh, bytes(data))
+        return self._made.write(fh, offset, bytes(data))
+
+    def release(self, fh: int) -> Answer[None]:
+        """The last user has closed."""
+        if fh < SYNTHETIC:
+            self._disk.release(fh)
+            return None
+        return self._state.conversations.release(fh) if fh >= SPEAKING else self._made.release(fh)
+
+    def fsync(self, fh: int, datasync: bool) -> Answer[None]:
+        """Durable when it returns; edits of a synthetic file are applied."""
+        if fh < SYNTHETIC:
+            return self._disk.fsync(fh, datasync)
+        return self._made.commit(fh) if fh < SPEAKING else None
+
+    def allocate(self, fh: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2), on disk."""
+        self._disk.allocate(self._disk_handle(fh), mode, offset, length)
+
+    def seek(self, fh: int, offset: int, whence: int) -> int:
+        """The next data or hole, on disk."""
+        return self._disk.seek(self._disk_handle(fh), offset, whence)
+
+    def copy_range(self, source: int, offset: int, target: int, target_offset: int, length: int) -> int:
+        """copy_file_range(2) between files on disk."""
+        return self._disk.copy_range(
+            self._disk_handle(source), offset, self._disk_handle(target), target_offset, length
+        )
+
+    # directories
+
+    def opendir(self, number: int) -> Opened:
+        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of."""
+        node = self._state.nodes[number]
+        if not self._state.rights(node).exists:
+            raise path_error(errno.ENOENT, node.path)
+        held, keep = self._disk.hold_directory(node) if node.area is not None else (None, None)
+        fh = next(self._numbers)
+        self._listings[fh] = _Listing(node, held)
+        return Opened(fh, keep_cache=bool(keep), direct_io=keep is None)
+
+    def readdir(self, fh: int, start: int, add: AddEntry) -> Answer[None]:
+        """Names with attributes, from where the last call stopped; a rewind reads the directory again."""
+        listing = self._listings[fh]
+        if listing.node.area is None:
+            return self._readdir_made(listing, start, add)
+        if listing.names is None or start == 0:
+            listing.names = self._disk.names(listing.node)
+        self._add_from_disk(listing, start, add)
+        return None
+
+    def releasedir(self, fh: int) -> None:
+        """Close the directory."""
+        listing = self._listings.pop(fh, None)
+        if listing is not None and listing.held is not None:
+            self._disk.let_go(listing.node, listing.held)
+
+    def fsyncdir(self, fh: int) -> Answer[None]:
+        """Names durable when it returns."""
+        node = self._listings[fh].node
+        return self._disk.fsync_directory(node) if node.area is not None else None
+
+    def refused(self, request: str, error: OSError) -> None:
+        """The audit keeps it; what the daemon has refused it has kept already."""
+        if ANSWERED not in getattr(error, "__notes__", ()):
+            path = Path(tuple(str(error.filename or "").split("/")))
+            self._state.note(_REFUSED_AS.get(request, request), path, outcome=outcome_of(error))
+
+    # inside
+
+    def _add_from_disk(self, listing: _Listing, start: int, add: AddEntry) -> None:
+        node, state = listing.node, self._state
+        area, names = node.area, listing.names
+        assert names is not None and area is not None
+        directory = state.directories.of(node)
+        for position in range(start, len(names)):
+            name = names[position]
+            try:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            except OSError:
+                continue  # it vanished since the listing
+            child = state.node_for(node, name, area, found)
+            if not add(name, self._disk.attributes(child, found), position + 1):
+                break
+            child.lookups += 1
+
+    async def _readdir_made(self, listing: _Listing, start: int, add: AddEntry) -> None:
+        if listing.names is None or start == 0:
+            listing.entries = {os.fsencode(entry.name): entry for entry in await self._made.entries(listing.node)}
+            listing.names = list(listing.entries)
+        here = listing.node.path
+        for position in range(start, len(listing.names)):
+            name = listing.names[position]
+            entry = listing.entries[name]
+            if self._state.area_below(listing.node, name) is not None:
+                child, reply = self._area_entry(listing.node, name, entry)
+            else:
+                child = self._state.nodes.synthetic(listing.node, name)
+                reply = self._made.attributes(child, here / entry.name, entry)
+            if not add(name, reply, position + 1):
+                break
+            child.lookups += 1
+
+    def _area_entry(self, parent: Node, name: bytes, entry: Entry) -> tuple[Node, Attributes]:
+        """The root of an area in a listing; one that is down is listed as the tree described it."""
+        area = self._state.area_below(parent, name)
+        assert area is not None
+        try:
+            found = os.stat(area.root)
+        except OSError:
+            child = self._state.nodes.synthetic(parent, name)
+            return child, attributes.synthetic(child, entry, 0.0)
+        child = self._state.top_node(parent, name, area, found)
+        return child, self._disk.attributes(child, found)
+
+    def _on_disk(self, parent: Node, name: bytes) -> bool:
+        """True when a name in `parent` is the disk's business; mountpoints and views are not."""
+        return parent.area is not None and name not in self._state.shape.views
+
+    def _disk_parent(self, number: int, name: bytes) -> Node:
+        node = self._state.nodes[number]
+        if not self._on_disk(node, name):
+            raise path_error(errno.EPERM, node.path)
+        return node
+
+    def _disk_node(self, number: int) -> Node:
+        node = self._state.nodes[number]
+        if node.area is None:
+            raise path_error(errno.EOPNOTSUPP, node.path)
+        return node
+
+    @staticmethod
+    def _disk_handle(fh: int) -> int:
+        if fh >= SYNTHETIC:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return fh
+
+
+def _rounded(blocks: int, size: int) -> int:
+    """Free blocks, to the gigabyte."""
+    unit = max((1 << 30) // max(size, 1), 1)
+    return blocks // unit * unit

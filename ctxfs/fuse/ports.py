@@ -1,0 +1,40 @@
+"""What the handlers ask of whatever carries requests."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+
+class Loop(Protocol):
+    """Runs handlers in one place, whatever waits in another."""
+
+    async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """From a handler: run an async function under trio and return what it returns."""
+        ...
+
+    def run_soon(self, function: Callable[..., None], *args: object) -> None:
+        """From any thread: call a function between two requests, where the handlers run."""
+        ...
+
+
+class Caches(Protocol):
+    """What the kernel keeps. To be called by a thread of its own: the kernel may make it wait for the requests in flight."""
+
+    def invalidate_inode(self, number: int) -> None:
+        """Attributes and content of a file, names of a directory. OSError ENOENT if the kernel does not know it."""
+        ...
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """A name, also one that is known to be absent. OSError ENOENT if the kernel does not know it."""
+        ...
+
+
+class Hands(Protocol):
+    """What a transport does for it."""
+
+    def hand_over(self, fd: int) -> int:
+        """The kernel's number for an open host file, or 0 if it does not take it."""
+        ...
+
+    def take_back(self, backing: int) -> None:
+        """Nobody opens it by this number any more."""
+        ...

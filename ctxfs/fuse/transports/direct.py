@@ -1,0 +1,264 @@
+"""The kernel's protocol spoken on /dev/fuse, without a library between: the fast way.
+
+One thread reads a request, answers it and reads the next; what must wait is parked. See `protocol` for the layouts, `parking` for the
+loop. With Linux 6.9 and the right to it open files are handed over to the kernel.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import select
+import struct
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+
+from ctxfs.fuse import mounting
+from ctxfs.fuse.operations import Operations
+from ctxfs.fuse.ports import Hands
+from ctxfs.fuse.transports import protocol as fuse
+from ctxfs.fuse.transports.guard import errno_of
+from ctxfs.fuse.transports.parking import Parking, Task
+from ctxfs.fuse.transports.requests import TABLE, Encode, Requests
+from ctxfs.fuse.transports.transport import Background
+from ctxfs.model.errors import CommandError
+
+log = logging.getLogger(__name__)
+
+_MAX_WRITE = 1024 * 1024
+_BUFFER_BYTES = _MAX_WRITE + 4096
+_WANTED = (
+    fuse.ASYNC_READ
+    | fuse.ATOMIC_O_TRUNC
+    | fuse.BIG_WRITES
+    | fuse.AUTO_INVAL_DATA
+    | fuse.DO_READDIRPLUS
+    | fuse.ASYNC_DIO
+    | fuse.PARALLEL_DIROPS
+    | fuse.MAX_PAGES
+    | fuse.HANDLE_KILLPRIV_V2
+    | fuse.PASSTHROUGH
+)
+# Not now: somebody else has taken the request, or who asked has gone.
+_AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
+_SIGKILL_PENDING = 1 << 8
+
+_LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
+
+
+class Direct(Parking):
+    """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hands: Hands | None = None
+        self._mounted: mounting.Mounted | None = None
+        self._fd = -1
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._buffers = [self._buffer]
+        self._view = memoryview(self._buffer)
+        self._requests: Requests | None = None
+        self._parked: dict[int, tuple[Task, int]] = {}  # unique → what answers it, who asked
+        self._ended = False
+
+    # for a mount process
+
+    def run(self, background: Background, start: Callable[[], None]) -> None:
+        """See Transport."""
+        with self.running(background, self.stop):
+            start()
+            self.poll.register(self._fd, select.POLLIN)
+            while not self._ended:
+                while self.ready:
+                    self.step(*self.ready.popleft())
+                if self.events():
+                    self._serve_next()
+
+    def mount(self, operations: Operations, at: str, options: set[str]) -> None:
+        """See Transport."""
+        self._mounted = mounting.mount(at, options)
+        self._fd = self._mounted.fd
+        self._requests = Requests(operations)
+        try:
+            self._greet()
+        except (OSError, ValueError) as error:
+            self.unmount()
+            raise CommandError(f"cannot mount at '{at}': {error}", 'set loop = "plain" in ctxfs.toml') from error
+        os.set_blocking(self._fd, False)
+
+    def stop(self) -> None:
+        """See Transport."""
+        self._ended = True
+
+    def unmount(self) -> None:
+        """See Transport."""
+        if self._mounted is not None:
+            self._mounted.close()
+            self._mounted = None
+
+    def invalidate_inode(self, number: int) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_inode(number))
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_entry(parent, name))
+
+    def hand_over(self, fd: int) -> int:
+        """See Hands."""
+        try:
+            number: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                self.hands = None
+            return 0
+        return number
+
+    def take_back(self, backing: int) -> None:
+        """See Hands."""
+        fcntl.ioctl(self._fd, fuse.BACKING_CLOSE, bytearray(fuse.U32.pack(backing)))
+
+    # inside
+
+    def _greet(self) -> None:
+        """The kernel's first request."""
+        size = os.readv(self._fd, [self._buffer])
+        _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
+        if opcode != fuse.INIT:
+            raise ValueError(f"the kernel's first request is {opcode}, not INIT")
+        agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), _WANTED, _MAX_WRITE)
+        if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
+            self.hands = self
+        self._reply(unique, answer)
+
+    def _serve_next(self) -> None:
+        try:
+            size = os.readv(self._fd, self._buffers)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                self._ended = True  # unmounted
+            elif error.errno not in _AGAIN:
+                raise
+            return
+        self._serve(size)
+
+    def _serve(self, size: int) -> None:
+        requests = self._requests
+        assert requests is not None
+        _, opcode, unique, number, requests.uid, requests.gid, requests.pid, _, _ = fuse.IN.unpack_from(self._buffer)
+        known = TABLE[opcode] if opcode < fuse.LAST else None
+        if known is None:
+            self._serve_other(opcode, unique, number, size)
+            return
+        name, decode, encode = known
+        try:
+            answer = decode(requests, number, self._view[fuse.IN.size : size])
+            if type(answer) is CoroutineType:
+                self._park(unique, opcode, name, answer, encode)
+                return
+            packed = encode(answer)
+        except struct.error:
+            self._refuse(unique, errno.EINVAL)
+            return
+        except Exception as error:
+            self._refuse(unique, errno_of(error, name, requests.operations))
+            return
+        if not self._reply(unique, packed):
+            self._undo(opcode, answer)
+
+    def _serve_other(self, opcode: int, unique: int, number: int, size: int) -> None:
+        requests, body = self._requests, self._view[fuse.IN.size : size]
+        assert requests is not None
+        if opcode == fuse.FORGET:
+            requests.operations.forget([(number, fuse.U64.unpack_from(body)[0])])
+        elif opcode == fuse.BATCH_FORGET:
+            count, _ = fuse.TWO_U32.unpack_from(body)
+            requests.operations.forget(fuse.TWO_U64.unpack_from(body, 8 + 16 * index) for index in range(count))
+        elif opcode == fuse.INTERRUPT:
+            self._interrupt(fuse.U64.unpack_from(body)[0])
+        elif opcode == fuse.DESTROY:
+            self._reply(unique, b"")
+        else:
+            # FLUSH above all: the kernel never asks again, which saves a third of open and close.
+            self._refuse(unique, errno.ENOSYS)
+
+    def _park(self, unique: int, opcode: int, name: str, coming: Task, encode: Encode) -> None:
+        requests = self._requests
+        assert requests is not None
+        operations = requests.operations
+
+        async def answer() -> None:
+            try:
+                found = await coming
+                packed = encode(found)
+            except Exception as error:
+                self._parked.pop(unique, None)
+                self._refuse(unique, errno_of(error, name, operations))
+                return
+            self._parked.pop(unique, None)
+            if not self._reply(unique, packed):
+                self._undo(opcode, found)
+
+        task = answer()
+        self._parked[unique] = task, requests.pid
+        if self.step(task, None, None) is None:
+            self._parked.pop(unique, None)
+
+    def _interrupt(self, unique: int) -> None:
+        """Who asked has a signal. Only a deadly one ends the wait: few programs expect EINTR of a file."""
+        parked = self._parked.get(unique)
+        if parked is not None and _is_dying(parked[1]):
+            self.give_up(parked[0])
+
+    def _reply(self, unique: int, packed: bytes) -> bool:
+        """False if nobody takes it."""
+        size = fuse.OUT.size + len(packed)
+        head = fuse.OUT.pack(size, 0, unique)
+        try:
+            if size > 4096:
+                os.writev(self._fd, (head, packed))
+            else:
+                os.write(self._fd, head + packed)
+        except OSError as error:
+            if error.errno != errno.ENOENT and error.errno != errno.ENODEV:
+                log.error("the kernel refused an answer: %s", error)
+                self._refuse(unique, errno.EIO)
+            return False
+        return True
+
+    def _refuse(self, unique: int, code: int) -> None:
+        try:
+            os.write(self._fd, fuse.OUT.pack(fuse.OUT.size, -code, unique))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
+                log.error("the kernel refused a refusal: %s", error)
+
+    def _undo(self, opcode: int, answer: Any) -> None:
+        """Nobody has taken this answer: what it holds is given back."""
+        requests = self._requests
+        assert requests is not None
+        operations = requests.operations
+        if opcode == fuse.CREATE:
+            opened, answer = answer
+            self._drop(operations.release(opened.fh))
+        if opcode in _LOOKS_UP and answer.number:
+            operations.forget([(answer.number, 1)])
+        elif opcode == fuse.OPEN:
+            self._drop(operations.release(answer.fh))
+        elif opcode == fuse.OPENDIR:
+            operations.releasedir(answer.fh)
+
+    def _drop(self, later: Any) -> None:
+        if type(later) is CoroutineType:
+            self.step(later, None, None)
+
+
+def _is_dying(pid: int) -> bool:
+    """True if a process has been sent a signal that it does not survive."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except (OSError, ValueError, IndexError):
+        return False
+    return any(mask & _SIGKILL_PENDING for mask in pending)

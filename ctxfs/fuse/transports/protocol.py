@@ -1,0 +1,257 @@
+"""The kernel's FUSE protocol, version 7, as <linux/fuse.h> and the kernel's documentation define it: numbers, layouts, packing.
+
+Pure: no descriptor, no kernel. Everything is in the machine's byte order, aligned by hand as the header has it.
+"""
+
+import struct
+from typing import NamedTuple
+
+from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
+
+MAJOR, MINOR = 7, 40
+OLDEST_MINOR = 31  # Linux 5.4
+
+# requests
+LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
+MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 11, 12, 13, 14, 15, 16
+STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20, 21, 22, 23, 24
+FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 25, 26, 27, 28, 29, 30, 34, 35, 36
+DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
+LAST = 64
+
+# what INIT agrees on
+ASYNC_READ = 1 << 0
+ATOMIC_O_TRUNC = 1 << 3
+BIG_WRITES = 1 << 5
+AUTO_INVAL_DATA = 1 << 12
+DO_READDIRPLUS = 1 << 13
+ASYNC_DIO = 1 << 15
+PARALLEL_DIROPS = 1 << 18
+MAX_PAGES = 1 << 22
+HANDLE_KILLPRIV_V2 = 1 << 28
+INIT_EXT = 1 << 30
+PASSTHROUGH = 1 << 37
+
+# an answer to open
+_DIRECT_IO, _KEEP_CACHE, _CACHE_DIR, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 3, 1 << 7
+
+# what a setattr changes
+_MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH = 1, 2, 4, 8, 16, 32, 64
+_ATIME_NOW, _MTIME_NOW, _KILL_SUIDGID = 128, 256, 2048
+WRITE_KILL_SUIDGID = 1 << 2
+
+# notices
+INVAL_INODE, INVAL_ENTRY = 2, 3
+
+IN = struct.Struct("=IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid, extensions, padding
+OUT = struct.Struct("=IiQ")  # length, errno, unique
+_ATTR = "6Q10I"
+_ENTRY = struct.Struct(f"=4Q2I{_ATTR}")
+_ATTR_OUT = struct.Struct(f"=QII{_ATTR}")
+_OPEN_OUT = struct.Struct("=QIi")
+_DIRENT = struct.Struct("=QQII")
+_STATFS = struct.Struct("=5Q4I24x")
+_INIT_IN = struct.Struct("=4I")
+_INIT_OUT = struct.Struct("=4IHHIIHHIIH22x")
+_SETATTR_IN = struct.Struct("=II6Q8I")
+_INVAL_INODE_OUT = struct.Struct("=Qqq")
+_INVAL_ENTRY_OUT = struct.Struct("=QII")
+
+U32 = struct.Struct("=I")
+U64 = struct.Struct("=Q")
+TWO_U32 = struct.Struct("=II")
+TWO_U64 = struct.Struct("=QQ")
+FOUR_U32 = struct.Struct("=4I")
+READ_IN = struct.Struct(
+    "=QQIIQII"
+)  # handle, offset, size, flags, lock owner, open flags, padding; of WRITE and READDIR, too
+FSYNC_IN = struct.Struct("=QII")
+RENAME2_IN = struct.Struct("=QII")
+FALLOCATE_IN = struct.Struct("=QQQII")
+LSEEK_IN = struct.Struct("=QQII")
+COPY_IN = struct.Struct("=7Q")
+READ_HEAD = IN.size + READ_IN.size
+
+# ioctl(2) on /dev/fuse: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
+BACKING_OPEN, BACKING_CLOSE = 0x4010E501, 0x4004E502
+BACKING_MAP = struct.Struct("=iIQ")
+
+_BILLION = 1_000_000_000
+_NOTHING = b"\0" * _ENTRY.size
+
+
+class Agreed(NamedTuple):
+    """What INIT has settled."""
+
+    minor: int
+    flags: int
+
+
+def agree(body: bytes, wanted: int, max_write: int) -> tuple[Agreed, bytes]:
+    """What both sides can, of a kernel's INIT, and the answer to it. ValueError for a kernel that is too old."""
+    major, minor, readahead, flags = _INIT_IN.unpack_from(body)
+    if major != MAJOR or minor < OLDEST_MINOR:
+        raise ValueError(f"FUSE protocol {major}.{minor}: Linux 5.4 is the oldest that `direct` serves")
+    if flags & INIT_EXT and len(body) >= _INIT_IN.size + 4:
+        flags |= U32.unpack_from(body, _INIT_IN.size)[0] << 32
+    flags &= wanted | INIT_EXT
+    low, high = flags & 0xFFFFFFFF, flags >> 32
+    depth = int(bool(flags & PASSTHROUGH))
+    answer = _INIT_OUT.pack(
+        MAJOR, min(minor, MINOR), readahead, low, 64, 48, max_write, 1, max_write // 4096, 0, high, depth, 0
+    )
+    return Agreed(minor, flags), answer
+
+
+def _attr(of: Attributes) -> tuple[int, ...]:
+    found = of.found
+    atime, atime_ns = divmod(found.st_atime_ns, _BILLION)
+    mtime, mtime_ns = divmod(found.st_mtime_ns, _BILLION)
+    ctime, ctime_ns = divmod(found.st_ctime_ns, _BILLION)
+    return (
+        of.number,
+        found.st_size,
+        found.st_blocks,
+        atime & _U64,
+        mtime & _U64,
+        ctime & _U64,
+        atime_ns,
+        mtime_ns,
+        ctime_ns,
+        of.mode,
+        found.st_nlink,
+        found.st_uid,
+        found.st_gid,
+        _device(found.st_rdev),
+        found.st_blksize,
+        0,
+    )
+
+
+_U64 = (1 << 64) - 1  # times before 1970 are negative
+
+
+def _device(number: int) -> int:
+    """As the kernel encodes it in 32 bits."""
+    if not number:
+        return 0
+    major, minor = (number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def entry(of: Attributes) -> bytes:
+    """An answer to lookup and to whatever makes a name."""
+    seconds = of.seconds
+    whole = int(seconds)
+    rest = int((seconds - whole) * _BILLION)
+    if not of.number:
+        return _ENTRY.pack(0, 0, whole, whole, rest, rest, *(0,) * 16) if seconds else _NOTHING
+    return _ENTRY.pack(of.number, 0, whole, whole, rest, rest, *_attr(of))
+
+
+def attr(of: Attributes) -> bytes:
+    """An answer to getattr and setattr."""
+    seconds = of.seconds
+    whole = int(seconds)
+    return _ATTR_OUT.pack(whole, int((seconds - whole) * _BILLION), 0, *_attr(of))
+
+
+def opened(answer: Opened) -> bytes:
+    """An answer to open."""
+    flags = (_DIRECT_IO if answer.direct_io else 0) | (_KEEP_CACHE if answer.keep_cache else 0)
+    return _OPEN_OUT.pack(answer.fh, flags | (_PASSTHROUGH if answer.backing else 0), answer.backing)
+
+
+def opened_directory(answer: Opened) -> bytes:
+    """An answer to opendir."""
+    flags = 0 if answer.direct_io else _CACHE_DIR | (_KEEP_CACHE if answer.keep_cache else 0)
+    return _OPEN_OUT.pack(answer.fh, flags, 0)
+
+
+def created(answer: tuple[Opened, Attributes]) -> bytes:
+    """An answer to create."""
+    return entry(answer[1]) + opened(answer[0])
+
+
+class Names:
+    """Entries of a directory with their attributes, as many as fit."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._parts: list[bytes] = []
+        self._used = 0
+
+    def add(self, name: bytes, found: Attributes, following: int) -> bool:
+        """See `operations.AddEntry`."""
+        length = len(name)
+        padding = -length % 8
+        needed = _ENTRY.size + _DIRENT.size + length + padding
+        if self._used + needed > self._size:
+            return False
+        self._used += needed
+        kind = (found.mode >> 12) & 15
+        self._parts += (
+            entry(found),
+            _DIRENT.pack(found.number, following, length, kind),
+            name + b"\0\0\0\0\0\0\0"[:padding],
+        )
+        return True
+
+    def packed(self) -> bytes:
+        """The answer to readdir."""
+        return b"".join(self._parts)
+
+
+def statfs(of: MadeStatfs) -> bytes:
+    """An answer to statfs."""
+    counts = of.blocks, of.free, of.available, of.files, of.files_free
+    return _STATFS.pack(*counts, of.bsize, of.name_max, of.frsize, 0)
+
+
+class SetattrIn(NamedTuple):
+    """What a setattr asks for. Times are in nanoseconds; None: as it is."""
+
+    fh: int | None
+    size: int | None
+    mode: int | None
+    uid: int | None
+    gid: int | None
+    atime_ns: int | None
+    mtime_ns: int | None
+    atime_now: bool
+    mtime_now: bool
+    kill: bool
+
+
+def setattr_in(body: memoryview) -> SetattrIn:
+    """Unpack it."""
+    (valid, _, fh, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = _SETATTR_IN.unpack_from(
+        body
+    )
+    return SetattrIn(
+        fh if valid & _FH else None,
+        size if valid & _SIZE else None,
+        mode if valid & _MODE else None,
+        uid if valid & _UID else None,
+        gid if valid & _GID else None,
+        _signed(atime) * _BILLION + atime_ns if valid & _ATIME else None,
+        _signed(mtime) * _BILLION + mtime_ns if valid & _MTIME else None,
+        bool(valid & _ATIME_NOW),
+        bool(valid & _MTIME_NOW),
+        bool(valid & _KILL_SUIDGID),
+    )
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def inval_inode(number: int) -> bytes:
+    """The notice: attributes and all content."""
+    return OUT.pack(OUT.size + _INVAL_INODE_OUT.size, INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(number, 0, 0)
+
+
+def inval_entry(parent: int, name: bytes) -> bytes:
+    """The notice: one name."""
+    length = OUT.size + _INVAL_ENTRY_OUT.size + len(name) + 1
+    return OUT.pack(length, INVAL_ENTRY, 0) + _INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"

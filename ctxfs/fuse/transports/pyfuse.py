@@ -1,0 +1,406 @@
+"""pyfuse3 as the transport: driven by a plain loop in the main thread, or by trio, its own way.
+
+The plain loop stands in for the `trio` module that pyfuse3 uses, as that library's own asyncio support does, and relies on internals
+of the pinned version. Where `direct` is used none of this is.
+"""
+
+import errno
+import select
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import CoroutineType, TracebackType
+from typing import Any, Self
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestContext
+
+from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
+from ctxfs.fuse.operations import Operations
+from ctxfs.fuse.ports import Hands
+from ctxfs.fuse.transports.guard import errno_of
+from ctxfs.fuse.transports.parking import Parked, Parking, Task, park
+from ctxfs.fuse.transports.transport import Background
+from ctxfs.model.errors import CommandError
+
+
+class _Translated(pyfuse3.Operations):
+    """pyfuse3's table of requests in front of ours. An exception other than its own would end the mount."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, operations: Operations) -> None:
+        super().__init__()
+        self._operations = operations
+
+    async def _ask(self, request: str, *args: Any) -> Any:
+        try:
+            answer = getattr(self._operations, request)(*args)
+            return await answer if type(answer) is CoroutineType else answer
+        except Exception as error:
+            raise pyfuse3.FUSEError(errno_of(error, request, self._operations)) from None
+
+    async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        return _entry(await self._ask("lookup", parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        self._operations.forget(inode_list)
+
+    async def mkdir(self, parent_inode: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
+        return _entry(await self._ask("mkdir", parent_inode, name, mode, _caller(ctx)))
+
+    async def mknod(
+        self, parent_inode: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _entry(await self._ask("mknod", parent_inode, name, mode, rdev, _caller(ctx)))
+
+    async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        return _entry(await self._ask("symlink", parent_inode, name, target, _caller(ctx)))
+
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return _entry(await self._ask("link", inode, new_parent_inode, new_name))
+
+    async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._ask("unlink", parent_inode, name)
+
+    async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._ask("rmdir", parent_inode, name)
+
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: bytes,
+        parent_inode_new: InodeT,
+        name_new: bytes,
+        flags: int,
+        ctx: RequestContext,
+    ) -> None:
+        await self._ask("rename", parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
+        text: bytes = await self._ask("readlink", inode)
+        return text
+
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return _entry(await self._ask("getattr", inode))
+
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        wanted = Wanted(
+            attr.st_mode if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            attr.st_size if fields.update_size else None,
+            attr.st_atime_ns if fields.update_atime else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return _entry(await self._ask("setattr", inode, wanted, fh))
+
+    async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
+        """The kernel checks by mode bits (default_permissions); this is for file systems that do not let it."""
+        return True
+
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        value: bytes = await self._ask("getxattr", inode, name)
+        return value
+
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
+        names: Sequence[bytes] = await self._ask("listxattr", inode)
+        return names
+
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._ask("setxattr", inode, name, value)
+
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._ask("removexattr", inode, name)
+
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        found = self._operations.statfs()
+        out = pyfuse3.StatvfsData()
+        out.f_bsize, out.f_frsize = found.bsize, found.frsize
+        out.f_blocks, out.f_bfree, out.f_bavail = found.blocks, found.free, found.available
+        out.f_files, out.f_ffree, out.f_favail = found.files, found.files_free, found.files_free
+        out.f_namemax = found.name_max
+        return out
+
+    async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
+        return _opened(await self._ask("open", inode, flags))
+
+    async def create(
+        self, parent_inode: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        opened, entry = await self._ask("create", parent_inode, name, mode, flags, _caller(ctx))
+        return _opened(opened), _entry(entry)
+
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        data: bytes = await self._ask("read", fh, off, size)
+        return data
+
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        written: int = await self._ask("write", fh, off, buf)
+        return written
+
+    async def flush(self, fh: FileHandleT) -> None:
+        """ENOSYS once and the kernel never asks again: a third less for open and close. See `synthetic`."""
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    async def release(self, fh: FileHandleT) -> None:
+        await self._ask("release", fh)
+
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._ask("fsync", fh, datasync)
+
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        opened: Opened = await self._ask("opendir", inode)
+        return FileHandleT(opened.fh)
+
+    async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        def add(name: bytes, found: Attributes, following: int) -> bool:
+            return bool(pyfuse3.readdir_reply(token, name, _entry(found), following))
+
+        await self._ask("readdir", fh, start_id, add)
+
+    async def releasedir(self, fh: FileHandleT) -> None:
+        await self._ask("releasedir", fh)
+
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._ask("fsyncdir", fh)
+
+
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid)
+
+
+def _entry(answer: Attributes) -> EntryAttributes:
+    found, out = answer.found, pyfuse3.EntryAttributes()
+    out.st_ino = pyfuse3.InodeT(answer.number)
+    out.entry_timeout = out.attr_timeout = answer.seconds
+    out.st_mode = pyfuse3.ModeT(answer.mode)
+    out.st_nlink, out.st_rdev = found.st_nlink, found.st_rdev
+    out.st_uid, out.st_gid = found.st_uid, found.st_gid
+    out.st_size, out.st_blksize, out.st_blocks = found.st_size, found.st_blksize, found.st_blocks
+    out.st_atime_ns, out.st_mtime_ns, out.st_ctime_ns = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
+    return out
+
+
+def _opened(answer: Opened) -> FileInfo:
+    return FileInfo(fh=FileHandleT(answer.fh), direct_io=answer.direct_io, keep_cache=answer.keep_cache)
+
+
+class _Pyfuse:
+    """What both ways of driving the library share."""
+
+    hands: Hands | None = None
+
+    def mount(self, operations: Operations, at: str, options: set[str]) -> None:
+        """See Transport."""
+        try:
+            pyfuse3.init(_Translated(operations), at, options)
+        except RuntimeError as error:
+            raise CommandError(
+                f"cannot mount at '{at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
+            ) from error
+
+    def invalidate_inode(self, number: int) -> None:
+        """See Caches."""
+        pyfuse3.invalidate_inode(InodeT(number))
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """See Caches."""
+        pyfuse3.invalidate_entry(InodeT(parent), pyfuse3.FileNameT(name))
+
+    def stop(self) -> None:
+        """See Transport."""
+        pyfuse3.terminate()
+
+    def unmount(self) -> None:
+        """See Transport."""
+        pyfuse3.close(unmount=True)
+
+
+class TrioTransport(_Pyfuse):
+    """Everything under one trio loop."""
+
+    def __init__(self) -> None:
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """Just awaits."""
+        return await function(*args)
+
+    def run_soon(self, function: Callable[..., None], *args: object) -> None:
+        """Through trio's own door."""
+        assert self._token is not None
+        self._token.run_sync_soon(function, *args)
+
+    def run(self, background: Background, start: Callable[[], None]) -> None:
+        """See Transport."""
+        trio.run(self._run, background, start)
+
+    async def _run(self, background: Background, start: Callable[[], None]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        started = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(background, started.set)
+            await started.wait()
+            start()
+            nursery.start_soon(self._stop_on_signal)
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+
+    async def _stop_on_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                self.stop()
+
+
+_READABLE = Parked("readable")
+
+
+class PlainTransport(Parking, _Pyfuse):
+    """Steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader: Task | None = None
+        self._closing = False
+        self._tasks = 0
+        self._joining: Task | None = None
+
+    def run(self, background: Background, start: Callable[[], None]) -> None:
+        """See Transport."""
+        with self.running(background, self.stop):
+            pyfuse3.trio = self  # type: ignore[attr-defined]  # the seam that pyfuse3.asyncio uses too
+            try:
+                start()
+                self._drive(pyfuse3.main())
+            finally:
+                pyfuse3.trio = trio  # type: ignore[attr-defined]
+
+    # for pyfuse3, which takes this object for the trio module
+
+    ClosedResourceError = trio.ClosedResourceError
+
+    @property
+    def lowlevel(self) -> "PlainTransport":
+        """`trio.lowlevel`."""
+        return self
+
+    def current_trio_token(self) -> str:
+        """Only has to be something."""
+        return "plain"
+
+    def current_task(self) -> "PlainTransport":
+        """Only its name is used, for log lines."""
+        return self
+
+    name = "plain"
+
+    def open_nursery(self) -> "_PlainNursery":
+        """`trio.open_nursery`."""
+        return _PlainNursery(self)
+
+    def Lock(self) -> "_PlainLock":  # noqa: N802 - the name that pyfuse3 looks up
+        """`trio.Lock`."""
+        return _PlainLock(self)
+
+    async def wait_readable(self, fd: int) -> None:
+        """`trio.lowlevel.wait_readable`; the session's descriptor is the only one ever asked for."""
+        self._fd = fd
+        await park(_READABLE)
+
+    def notify_closing(self, fd: int) -> None:
+        """`trio.lowlevel.notify_closing`."""
+        self._closing = True
+        self.wake()
+
+    # the loop itself
+
+    def _drive(self, main: Task) -> None:
+        self.ready.append((main, None, None))
+        self._tasks += 1
+        registered = False
+        while True:
+            while self.ready:
+                self._go_on(*self.ready.popleft())
+            if not self._tasks:
+                return
+            if self._reader is not None and not registered:
+                self.poll.register(self._fd, select.POLLIN)
+                registered = True
+            if self.events() and self._reader is not None:
+                self._read_on(None)  # the kernel has more while we answer: step before polling again
+            if self._closing and self._reader is not None:
+                self._read_on(trio.ClosedResourceError())
+
+    def _read_on(self, error: BaseException | None) -> None:
+        reader, self._reader = self._reader, None
+        assert reader is not None
+        self.ready.append((reader, None, error))
+
+    def _go_on(self, task: Task, value: Any, error: BaseException | None) -> None:
+        parked = self.step(task, value, error)
+        if parked is None:
+            self._tasks -= 1
+            if self._joining is not None and self._tasks == 1:
+                joiner, self._joining = self._joining, None
+                self.ready.append((joiner, None, None))
+        elif parked is _READABLE:
+            self._reader = task
+        elif parked.kind == "lock":
+            parked.function.append(task)
+        elif parked.kind == "join":
+            self._joining = task
+
+
+class _PlainNursery:
+    """As much of a nursery as pyfuse3 uses: one, never cancelled, joined at its end."""
+
+    def __init__(self, loop: PlainTransport) -> None:
+        self._loop = loop
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: object = None) -> None:
+        self._loop._tasks += 1
+        self._loop.ready.append((function(*args), None, None))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop._tasks > 1:
+            await park(Parked("join"))
+
+
+class _PlainLock:
+    """A first-come lock between coroutines of one loop."""
+
+    def __init__(self, loop: PlainTransport) -> None:
+        self._loop = loop
+        self._held = False
+        self._waiting: deque[Task] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._held:
+            await park(Parked("lock", self._waiting))
+        self._held = True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held = False
+        if self._waiting:
+            # atomic: nobody else can take it before the first in line runs
+            self._held = True
+            self._loop.ready.append((self._waiting.popleft(), None, None))

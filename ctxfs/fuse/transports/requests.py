@@ -1,0 +1,232 @@
+"""Bytes of a request to a call of the operations, and its result to bytes. No descriptor here, so that anything can drive it."""
+
+# ruff: noqa: D102 - each method is the request of its name, as `protocol` and the operations describe it
+
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from types import CoroutineType
+from typing import Any
+
+from ctxfs.fuse.attributes import Caller, Wanted
+from ctxfs.fuse.operations import Operations
+from ctxfs.fuse.transports import protocol as fuse
+
+Decode = Callable[["Requests", int, memoryview], Any]
+Encode = Callable[[Any], bytes]
+
+
+def _nothing(_: object) -> bytes:
+    return b""
+
+
+def _as_is(data: bytes) -> bytes:
+    return data
+
+
+class Requests:
+    """One method a request: (number of the file, what follows the header) → result, or a coroutine that brings it.
+
+    `uid`, `gid` and `pid` are those of the request in hand.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self.uid = self.gid = self.pid = 0
+
+    def _caller(self) -> Caller:
+        return Caller(self.uid, self.gid)
+
+    def lookup(self, number: int, body: memoryview) -> Any:
+        return self.operations.lookup(number, bytes(body[:-1]))
+
+    def getattr(self, number: int, body: memoryview) -> Any:
+        return self.operations.getattr(number)
+
+    def setattr(self, number: int, body: memoryview) -> Any:
+        asked = fuse.setattr_in(body)
+        atime, mtime = asked.atime_ns, asked.mtime_ns
+        both_now = asked.atime_now and asked.mtime_now
+        if not both_now and (asked.atime_now or asked.mtime_now):
+            now = time.time_ns()
+            atime, mtime = now if asked.atime_now else atime, now if asked.mtime_now else mtime
+        elif both_now:
+            atime = mtime = None
+        wanted = Wanted(asked.mode, asked.uid, asked.gid, asked.size, atime, mtime, both_now, asked.kill)
+        return self.operations.setattr(number, wanted, asked.fh)
+
+    def readlink(self, number: int, body: memoryview) -> Any:
+        return self.operations.readlink(number)
+
+    def symlink(self, number: int, body: memoryview) -> Any:
+        name, target = _names(body, 2)
+        return self.operations.symlink(number, name, target, self._caller())
+
+    def mknod(self, number: int, body: memoryview) -> Any:
+        mode, rdev, _, _ = fuse.FOUR_U32.unpack_from(body)
+        device = os.makedev((rdev >> 8) & 0xFFF, (rdev & 0xFF) | ((rdev >> 12) & 0xFFF00))
+        return self.operations.mknod(number, bytes(body[16:-1]), mode, device, self._caller())
+
+    def mkdir(self, number: int, body: memoryview) -> Any:
+        mode, _ = fuse.TWO_U32.unpack_from(body)
+        return self.operations.mkdir(number, bytes(body[8:-1]), mode, self._caller())
+
+    def unlink(self, number: int, body: memoryview) -> Any:
+        return self.operations.unlink(number, bytes(body[:-1]))
+
+    def rmdir(self, number: int, body: memoryview) -> Any:
+        return self.operations.rmdir(number, bytes(body[:-1]))
+
+    def rename(self, number: int, body: memoryview) -> Any:
+        (to,) = fuse.U64.unpack_from(body)
+        old, new = _names(body[8:], 2)
+        return self.operations.rename(number, old, to, new, 0)
+
+    def rename2(self, number: int, body: memoryview) -> Any:
+        to, flags, _ = fuse.RENAME2_IN.unpack_from(body)
+        old, new = _names(body[16:], 2)
+        return self.operations.rename(number, old, to, new, flags)
+
+    def link(self, number: int, body: memoryview) -> Any:
+        (source,) = fuse.U64.unpack_from(body)
+        return self.operations.link(source, number, bytes(body[8:-1]))
+
+    def open(self, number: int, body: memoryview) -> Any:
+        return self.operations.open(number, fuse.U32.unpack_from(body)[0])
+
+    def create(self, number: int, body: memoryview) -> Any:
+        flags, mode, _, _ = fuse.FOUR_U32.unpack_from(body)
+        return self.operations.create(number, bytes(body[16:-1]), mode, flags, self._caller())
+
+    def read(self, number: int, body: memoryview) -> Any:
+        fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        return self.operations.read(fh, offset, size)
+
+    def write(self, number: int, body: memoryview) -> Any:
+        fh, offset, size, flags, *_ = fuse.READ_IN.unpack_from(body)
+        data = body[fuse.READ_IN.size : fuse.READ_IN.size + size]
+        return self.operations.write(fh, offset, data, drop_privileges=bool(flags & fuse.WRITE_KILL_SUIDGID))
+
+    def statfs(self, number: int, body: memoryview) -> Any:
+        return self.operations.statfs()
+
+    def release(self, number: int, body: memoryview) -> Any:
+        return self.operations.release(fuse.U64.unpack_from(body)[0])
+
+    def fsync(self, number: int, body: memoryview) -> Any:
+        fh, flags, _ = fuse.FSYNC_IN.unpack_from(body)
+        return self.operations.fsync(fh, bool(flags & 1))
+
+    def setxattr(self, number: int, body: memoryview) -> Any:
+        size, flags = fuse.TWO_U32.unpack_from(body)
+        name, value = bytes(body[8:]).split(b"\0", 1)
+        return self.operations.setxattr(number, name, value[:size], flags)
+
+    def getxattr(self, number: int, body: memoryview) -> Any:
+        return self._sized(body, self.operations.getxattr(number, bytes(body[8:-1])))
+
+    def listxattr(self, number: int, body: memoryview) -> Any:
+        return self._sized(body, self.operations.listxattr(number), _joined)
+
+    def removexattr(self, number: int, body: memoryview) -> Any:
+        return self.operations.removexattr(number, bytes(body[:-1]))
+
+    def opendir(self, number: int, body: memoryview) -> Any:
+        return self.operations.opendir(number)
+
+    def readdirplus(self, number: int, body: memoryview) -> Any:
+        fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        names = fuse.Names(size)
+        later = self.operations.readdir(fh, offset, names.add)
+        return _after(later, lambda _: names.packed()) if later is not None else names.packed()
+
+    def releasedir(self, number: int, body: memoryview) -> Any:
+        return self.operations.releasedir(fuse.U64.unpack_from(body)[0])
+
+    def fsyncdir(self, number: int, body: memoryview) -> Any:
+        return self.operations.fsyncdir(fuse.U64.unpack_from(body)[0])
+
+    def fallocate(self, number: int, body: memoryview) -> Any:
+        fh, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
+        return self.operations.allocate(fh, mode, offset, length)
+
+    def lseek(self, number: int, body: memoryview) -> Any:
+        fh, offset, whence, _ = fuse.LSEEK_IN.unpack_from(body)
+        return self.operations.seek(fh, offset, whence)
+
+    def copy_file_range(self, number: int, body: memoryview) -> Any:
+        source, offset, _, target, target_offset, length, _ = fuse.COPY_IN.unpack_from(body)
+        return self.operations.copy_range(source, offset, target, target_offset, length)
+
+    @staticmethod
+    def _sized(body: memoryview, value: Any, make: Callable[[Any], bytes] = _as_is) -> Any:
+        """Of a value or a coroutine that brings it: its size if none was given, else itself if it fits."""
+        size: int = fuse.U32.unpack_from(body)[0]
+        if type(value) is CoroutineType:
+            return _after(value, lambda found: _fitting(size, make(found)))
+        return _fitting(size, make(value))
+
+
+def _fitting(size: int, value: bytes) -> bytes:
+    if not size:
+        return fuse.TWO_U32.pack(len(value), 0)
+    if len(value) > size:
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+    return value
+
+
+def _joined(names: Sequence[bytes]) -> bytes:
+    return b"".join(name + b"\0" for name in names)
+
+
+async def _after(later: Any, make: Callable[[Any], bytes]) -> bytes:
+    return make(await later)
+
+
+def _names(body: memoryview, count: int) -> list[bytes]:
+    names = bytes(body).split(b"\0")
+    if len(names) != count + 1:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return names[:count]
+
+
+def _size(count: int) -> bytes:
+    return fuse.TWO_U32.pack(count, 0)
+
+
+# opcode → (what is asked, how it is read, how the answer is written)
+TABLE: list[tuple[str, Decode, Encode] | None] = [None] * fuse.LAST
+for _code, _decode, _encode in (
+    (fuse.LOOKUP, Requests.lookup, fuse.entry),
+    (fuse.GETATTR, Requests.getattr, fuse.attr),
+    (fuse.SETATTR, Requests.setattr, fuse.attr),
+    (fuse.READLINK, Requests.readlink, _as_is),
+    (fuse.SYMLINK, Requests.symlink, fuse.entry),
+    (fuse.MKNOD, Requests.mknod, fuse.entry),
+    (fuse.MKDIR, Requests.mkdir, fuse.entry),
+    (fuse.UNLINK, Requests.unlink, _nothing),
+    (fuse.RMDIR, Requests.rmdir, _nothing),
+    (fuse.RENAME, Requests.rename, _nothing),
+    (fuse.RENAME2, Requests.rename2, _nothing),
+    (fuse.LINK, Requests.link, fuse.entry),
+    (fuse.OPEN, Requests.open, fuse.opened),
+    (fuse.CREATE, Requests.create, fuse.created),
+    (fuse.READ, Requests.read, _as_is),
+    (fuse.WRITE, Requests.write, _size),
+    (fuse.STATFS, Requests.statfs, fuse.statfs),
+    (fuse.RELEASE, Requests.release, _nothing),
+    (fuse.FSYNC, Requests.fsync, _nothing),
+    (fuse.SETXATTR, Requests.setxattr, _nothing),
+    (fuse.GETXATTR, Requests.getxattr, _as_is),
+    (fuse.LISTXATTR, Requests.listxattr, _as_is),
+    (fuse.REMOVEXATTR, Requests.removexattr, _nothing),
+    (fuse.OPENDIR, Requests.opendir, fuse.opened_directory),
+    (fuse.READDIRPLUS, Requests.readdirplus, _as_is),
+    (fuse.RELEASEDIR, Requests.releasedir, _nothing),
+    (fuse.FSYNCDIR, Requests.fsyncdir, _nothing),
+    (fuse.FALLOCATE, Requests.fallocate, _nothing),
+    (fuse.LSEEK, Requests.lseek, fuse.U64.pack),
+    (fuse.COPY_FILE_RANGE, Requests.copy_file_range, _size),
+):
+    TABLE[_code] = (_decode.__name__, _decode, _encode)
