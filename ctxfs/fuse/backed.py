@@ -127,7 +127,7 @@ class BackedFiles:
         elif resizes or wanted.mode is not None:
             self._state.record("write", node, "write" if resizes else "meta")
         elif changes_meta:
-            self._state.note("meta", node.path)
+            self._state.note("meta", node.text)
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
@@ -213,8 +213,7 @@ class BackedFiles:
             self._state.record_name("tree", new_parent, new_name, "rename")
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
         else:
-            to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
-            self._state.record_name("move", parent, name, "rename", to)
+            self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
     def open(self, node: Node, flags: int) -> Opened:
@@ -240,12 +239,14 @@ class BackedFiles:
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
         if flags & os.O_ACCMODE != os.O_WRONLY:
-            self._state.note("read", node.path)
+            self._state.note("read", node.text)
         return self._opened(fd, node, found, writes=bool(flags & os.O_ACCMODE), keep=keep)
 
     def create(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
         """Create and open in one step."""
         self._may_make(parent, name, Verb.CREATE)
+        area = parent.area
+        assert area is not None
         fd = os.open(
             name,
             (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
@@ -253,15 +254,17 @@ class BackedFiles:
             dir_fd=self._state.directories.of(parent),
         )
         try:
-            entry = self._made(parent, name, caller)
+            self._give(parent, fd, caller)
+            found = os.fstat(fd)
         except BaseException:
             os.close(fd)
             raise
-        node = self._state.nodes[entry.number]
+        node = self._state.node_for(parent, name, area, found)
+        node.lookups += 1
         node.cached = None
         self._state.written.add(fd)
-        self._state.note("create", node.path)
-        return self._opened(fd, node, None, writes=True), entry
+        self._state.note("create", node.text)
+        return self._opened(fd, node, found, writes=True), self.attributes(node, found)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
@@ -297,7 +300,8 @@ class BackedFiles:
     def release(self, fd: int) -> None:
         """The last user of a handle has closed it."""
         node = self._state.files.pop(fd)
-        if self._state.handed_over.release(fd, node) or fd in self._state.written:
+        written = fd in self._state.written
+        if self._state.handed_over.release(fd, node, is_known=written) or written:
             self._state.written.discard(fd)
             self._state.record("write", node)
         node.descriptors.discard(fd)
@@ -358,7 +362,7 @@ class BackedFiles:
             place, follow = self._xattr_place(node)
             return os.getxattr(place, name, follow_symlinks=follow)
         # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
-        raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
         """Only `user.*`: the other namespaces belong to the host."""
@@ -390,7 +394,7 @@ class BackedFiles:
 
     def _hidden(self, parent: Node, name: bytes) -> Attributes:
         """Nothing is there for whoever mounted; that they looked is noted."""
-        self._state.note("list", Path((*parent.path.parts, os.fsdecode(name))), outcome="ENOENT")
+        self._state.note("list", parent.text_below(name), outcome="ENOENT")
         return attributes.absent(0)
 
     def _writable(self, node: Node) -> None:
@@ -526,15 +530,23 @@ class BackedFiles:
             )
 
     def _made(self, parent: Node, name: bytes, caller: Caller) -> Attributes:
-        """What was just created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
+        """The answer to whatever made a name."""
         if self._is_root and caller.uid:
-            at = self._state.directories.of(parent)
-            gid = -1 if os.fstat(at).st_mode & st.S_ISGID else caller.gid
-            os.chown(name, caller.uid, gid, dir_fd=at, follow_symlinks=False)
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
+            try:
+                self._give(parent, fd, caller)
+            finally:
+                os.close(fd)
         return self.lookup(parent, name)
 
-    def _opened(self, fd: int, node: Node, found: os.stat_result | None, *, writes: bool, keep: bool = False) -> Opened:
-        """The answer to an open; from here on the handle is known. `found` None: the file is new."""
+    def _give(self, parent: Node, fd: int, caller: Caller) -> None:
+        """What was just created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
+        if self._is_root and caller.uid:
+            inherits = os.fstat(self._state.directories.of(parent)).st_mode & st.S_ISGID
+            beneath.change_owner(fd, caller.uid, -1 if inherits else caller.gid)
+
+    def _opened(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, keep: bool = False) -> Opened:
+        """The answer to an open; from here on the handle is known."""
         self._state.files[fd] = node
         node.descriptors.add(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)

@@ -26,8 +26,8 @@ class HandedOver:
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}
 
-    def open(self, fd: int, node: Node, found: os.stat_result | None, *, writes: bool) -> int:
-        """The kernel's number for a handle that has just been added to its node, or 0. `found` None: it is new and empty."""
+    def open(self, fd: int, node: Node, found: os.stat_result, *, writes: bool) -> int:
+        """The kernel's number for a handle that has just been added to its node, or 0."""
         if self.hands is None:
             return 0
         known = self._files.get(node)
@@ -43,11 +43,11 @@ class HandedOver:
         handles.add(fd)
         node.cached = None
         if writes:
-            self._writers[fd] = attributes.version_of(os.fstat(fd) if found is None else found)
+            self._writers[fd] = attributes.version_of(found)
         return backing
 
-    def release(self, fd: int, node: Node) -> bool:
-        """A handle is closed. True if the file was written to meanwhile, through this handle or another one."""
+    def release(self, fd: int, node: Node, *, is_known: bool) -> bool:
+        """A handle is closed. True if its file was written to meanwhile, by whomever; `is_known`: no need to ask."""
         known = self._files.get(node)
         if known is not None and fd in known[1]:
             known[1].discard(fd)
@@ -55,7 +55,7 @@ class HandedOver:
                 del self._files[node]
                 self.hands.take_back(known[0])
         before = self._writers.pop(fd, None)
-        return before is not None and attributes.version_of(os.fstat(fd)) != before
+        return before is not None and not is_known and attributes.version_of(os.fstat(fd)) != before
 
     def written(self) -> list[int]:
         """Handles for writing whose files have changed since this was last asked."""
@@ -68,9 +68,7 @@ class HandedOver:
         return changed
 
     @staticmethod
-    def _is_worth_it(found: os.stat_result | None, *, writes: bool) -> bool:
-        if found is None:
-            return True
+    def _is_worth_it(found: os.stat_result, *, writes: bool) -> bool:
         # The kernel writes as we would, and we may keep the set-user and set-group bits: others must lose them.
         if not st.S_ISREG(found.st_mode) or found.st_mode & (st.S_ISUID | st.S_ISGID):
             return False

@@ -91,6 +91,22 @@ class Node:
             node = node.parent
         return Path(tuple(reversed(names)))
 
+    @property
+    def text(self) -> str:
+        """The same as text: what is said at every request."""
+        names: list[bytes] = []
+        node = self
+        while (parent := node.parent) is not None:
+            names.append(node.name)
+            node = parent
+        names.reverse()
+        return os.fsdecode(b"/".join(names))
+
+    def text_below(self, name: bytes) -> str:
+        """Where a name in this directory is, as text."""
+        here = self.text
+        return f"{here}/{os.fsdecode(name)}" if here else os.fsdecode(name)
+
 
 class NodeTable:
     """Nodes by number, by identity and by name. Used by one thread."""

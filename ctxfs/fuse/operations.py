@@ -7,6 +7,7 @@ An OSError is the answer to the request, by its errno. No transport is known her
 import errno
 import itertools
 import os
+import stat as st
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -20,8 +21,7 @@ from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.history.audit import outcome_of
 from ctxfs.model.entry import Entry
-from ctxfs.model.errors import path_error
-from ctxfs.model.path import Path
+from ctxfs.model.errors import path_error, read_only
 from ctxfs.model.tables import Table
 from ctxfs.rpc.wire import ANSWERED
 
@@ -142,6 +142,17 @@ class Operations:
 
     # attributes
 
+    def access(self, number: int, mask: int) -> Answer[None]:
+        """access(2), where the kernel does not look at the modes itself: only root asks, who may do all but run what is no program."""
+        if not mask & os.X_OK:
+            self._check_changeable(self._state.nodes[number], mask)
+            return None
+        found = self.getattr(number)
+        if not isinstance(found, Attributes):
+            return _later(found, _check_runs)
+        _check_runs(found)
+        return None
+
     def getattr(self, number: int) -> Answer[Attributes]:
         """Attributes now."""
         node = self._state.nodes[number]
@@ -159,7 +170,7 @@ class Operations:
         if node.area is not None and not is_computed(name):
             return self._disk.get_xattr(node, name)
         if not name.startswith(b"user."):
-            raise OSError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA, "")
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return self._made.get_xattr(node, name)
 
     def listxattr(self, number: int) -> Answer[Sequence[bytes]]:
@@ -279,8 +290,7 @@ class Operations:
     def refused(self, request: str, error: OSError) -> None:
         """The audit keeps it; what the daemon has refused it has kept already."""
         if ANSWERED not in getattr(error, "__notes__", ()):
-            path = Path(tuple(str(error.filename or "").split("/")))
-            self._state.note(_REFUSED_AS.get(request, request), path, outcome=outcome_of(error))
+            self._state.note(_REFUSED_AS.get(request, request), str(error.filename or ""), outcome=outcome_of(error))
 
     # inside
 
@@ -329,6 +339,11 @@ class Operations:
         child = self._state.top_node(parent, name, area, found)
         return child, self._disk.attributes(child, found)
 
+    @staticmethod
+    def _check_changeable(node: Node, mask: int) -> None:
+        if mask & os.W_OK and node.area is not None and not node.area.writable:
+            raise read_only(node.path)
+
     def _on_disk(self, parent: Node, name: bytes) -> bool:
         """True when a name in `parent` is the disk's business; mountpoints and views are not."""
         return parent.area is not None and name not in self._state.shape.views
@@ -350,6 +365,15 @@ class Operations:
         if fh >= SYNTHETIC:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return fh
+
+
+def _check_runs(found: Attributes) -> None:
+    if st.S_ISREG(found.mode) and not found.mode & 0o111:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+async def _later(coming: Coroutine[Any, Any, Attributes], check: Callable[[Attributes], None]) -> None:
+    check(await coming)
 
 
 def _rounded(blocks: int, size: int) -> int:

@@ -162,25 +162,26 @@ class State:
         if node is not None:
             self.directories.forget(node)
 
-    def note(self, op: str, path: Path, to: Path | None = None, outcome: str = OK) -> None:
+    def note(self, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Tell the audit what was done, or refused."""
-        self.spool.note(self._doer, op, str(path), str(to) if to is not None else "", outcome)
+        self.spool.note(self._doer, op, path, to, outcome)
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
         """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""
         self.described = None
+        path = node.text
         if op != "sync":
-            self.note(done, node.path)
+            self.note(done, path)
         if node.area is not None and node.area.versioned:
-            self.journal.record(op, str(node.path))
+            self.journal.record(op, path)
 
-    def record_name(self, op: str, parent: Node, name: bytes, done: str, to: Path | None = None) -> None:
+    def record_name(self, op: str, parent: Node, name: bytes, done: str, to: str = "") -> None:
         """The same, of a name in a directory; `to` is where it was moved."""
         self.described = None
-        path = Path((*parent.path.parts, os.fsdecode(name)))
+        path = parent.text_below(name)
         self.note(done, path, to)
         if parent.area is not None and parent.area.versioned:
-            self.journal.record(op, str(path), str(to) if to is not None else None)
+            self.journal.record(op, path, to or None)
 
     def notice_written(self) -> None:
         """Ask what the kernel has written by itself."""

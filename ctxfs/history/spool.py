@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import time
+from json.encoder import encode_basestring_ascii as quoted  # a string as JSON, at a fraction of `dumps`
 from pathlib import Path as HostPath
 from typing import NamedTuple
 
@@ -100,19 +101,22 @@ class Spool:
 
     def _lines(self) -> tuple[bytes, int]:
         """(lines of what is held, the number of the last event)."""
-        lines: list[object] = []
+        lines: list[str] = []
         number = self._written
         if self._lost:
             number += 1
-            lines.append([number, time.time_ns(), 0, "lost", "", "", str(self._lost), 1])
+            lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost), 1])}\n")
         for event in _merged(self._held):
             actor = self._actors.get(event.doer)
             if actor is None:
                 actor = self._actors[event.doer] = len(self._actors) + 1
-                lines.append({"actor": actor, **event.doer._asdict()})
+                lines.append(f"{json.dumps({'actor': actor, **event.doer._asdict()})}\n")
             number += 1
-            lines.append([number, event.time_ns, actor, *event[2:]])
-        return "".join(f"{json.dumps(line)}\n" for line in lines).encode(), number
+            lines.append(
+                f"[{number}, {event.time_ns}, {actor}, {quoted(event.op)}, {quoted(event.path)}, {quoted(event.to)}, "
+                f"{quoted(event.outcome)}, {event.times}]\n"
+            )
+        return "".join(lines).encode(), number
 
     def _open(self, folder: HostPath) -> None:
         self._drop_file()

@@ -104,6 +104,11 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
         raise _last_error()
 
 
+def change_owner(fd: int, uid: int, gid: int) -> None:
+    """Of what a descriptor stands for, also one that was opened with O_PATH."""
+    os.chown(f"/proc/self/fd/{fd}", uid, gid)
+
+
 def _last_error() -> OSError:
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code))

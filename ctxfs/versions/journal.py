@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring_ascii as quoted  # a string as JSON, at a fraction of `dumps`
 from pathlib import Path as HostPath
 
 from ctxfs.versions.commits import Actor
@@ -54,8 +55,8 @@ class JournalWriter:
 
     def record(self, op: str, path: str = "", to: str | None = None) -> None:
         """Append a line. A journal that cannot be written costs the author's name, not the change: it is logged."""
-        line = [time.time_ns(), op, path] if to is None else [time.time_ns(), op, path, to]
-        data = json.dumps(line).encode() + b"\n"
+        target = f", {quoted(to)}" if to is not None else ""
+        data = f"[{time.time_ns()}, {quoted(op)}, {quoted(path)}{target}]\n".encode()
         try:
             if self._fd < 0 or self._size > _SEGMENT_BYTES:
                 self._open()

@@ -68,24 +68,28 @@ class Direct(Parking):
         """See Transport."""
         with self.running(background, self.stop):
             start()
-            self.poll.register(self._fd, select.POLLIN)
             while not self._ended:
                 while self.ready:
                     self.step(*self.ready.popleft())
                 if self.events():
-                    self._serve_next()
+                    self.serve_next()
 
     def mount(self, operations: Operations, at: str, options: set[str]) -> None:
         """See Transport."""
         self._mounted = mounting.mount(at, options)
-        self._fd = self._mounted.fd
-        self._requests = Requests(operations)
         try:
-            self._greet()
+            self.begin(self._mounted.fd, operations)
         except (OSError, ValueError) as error:
             self.unmount()
             raise CommandError(f"cannot mount at '{at}': {error}", 'set loop = "plain" in ctxfs.toml') from error
-        os.set_blocking(self._fd, False)
+
+    def begin(self, fd: int, operations: Operations) -> None:
+        """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
+        self._fd = fd
+        self._requests = Requests(operations)
+        self._greet()
+        os.set_blocking(fd, False)
+        self.poll.register(fd, select.POLLIN)
 
     def stop(self) -> None:
         """See Transport."""
@@ -132,7 +136,8 @@ class Direct(Parking):
             self.hands = self
         self._reply(unique, answer)
 
-    def _serve_next(self) -> None:
+    def serve_next(self) -> None:
+        """Answer a request, if one is there."""
         try:
             size = os.readv(self._fd, self._buffers)
         except OSError as error:

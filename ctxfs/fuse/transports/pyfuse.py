@@ -107,7 +107,12 @@ class _Translated(pyfuse3.Operations):
         return _entry(await self._ask("setattr", inode, wanted, fh))
 
     async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
-        """The kernel checks by mode bits (default_permissions); this is for file systems that do not let it."""
+        try:
+            await self._ask("access", inode, mode)
+        except pyfuse3.FUSEError as refused:
+            if refused.errno != errno.EACCES:
+                raise
+            return False
         return True
 
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:

@@ -39,10 +39,13 @@ class Requests:
         return Caller(self.uid, self.gid)
 
     def lookup(self, number: int, body: memoryview) -> Any:
-        return self.operations.lookup(number, bytes(body[:-1]))
+        return self.operations.lookup(number, _name(body))
 
     def getattr(self, number: int, body: memoryview) -> Any:
         return self.operations.getattr(number)
+
+    def access(self, number: int, body: memoryview) -> Any:
+        return self.operations.access(number, fuse.U32.unpack_from(body)[0])
 
     def setattr(self, number: int, body: memoryview) -> Any:
         asked = fuse.setattr_in(body)
@@ -60,44 +63,44 @@ class Requests:
         return self.operations.readlink(number)
 
     def symlink(self, number: int, body: memoryview) -> Any:
-        name, target = _names(body, 2)
-        return self.operations.symlink(number, name, target, self._caller())
+        name, target = _two(body)
+        return self.operations.symlink(number, _name(name + b"\0"), target, self._caller())
 
     def mknod(self, number: int, body: memoryview) -> Any:
         mode, rdev, _, _ = fuse.FOUR_U32.unpack_from(body)
         device = os.makedev((rdev >> 8) & 0xFFF, (rdev & 0xFF) | ((rdev >> 12) & 0xFFF00))
-        return self.operations.mknod(number, bytes(body[16:-1]), mode, device, self._caller())
+        return self.operations.mknod(number, _name(body[16:]), mode, device, self._caller())
 
     def mkdir(self, number: int, body: memoryview) -> Any:
         mode, _ = fuse.TWO_U32.unpack_from(body)
-        return self.operations.mkdir(number, bytes(body[8:-1]), mode, self._caller())
+        return self.operations.mkdir(number, _name(body[8:]), mode, self._caller())
 
     def unlink(self, number: int, body: memoryview) -> Any:
-        return self.operations.unlink(number, bytes(body[:-1]))
+        return self.operations.unlink(number, _name(body))
 
     def rmdir(self, number: int, body: memoryview) -> Any:
-        return self.operations.rmdir(number, bytes(body[:-1]))
+        return self.operations.rmdir(number, _name(body))
 
     def rename(self, number: int, body: memoryview) -> Any:
         (to,) = fuse.U64.unpack_from(body)
-        old, new = _names(body[8:], 2)
+        old, new = _two_names(body[8:])
         return self.operations.rename(number, old, to, new, 0)
 
     def rename2(self, number: int, body: memoryview) -> Any:
         to, flags, _ = fuse.RENAME2_IN.unpack_from(body)
-        old, new = _names(body[16:], 2)
+        old, new = _two_names(body[16:])
         return self.operations.rename(number, old, to, new, flags)
 
     def link(self, number: int, body: memoryview) -> Any:
         (source,) = fuse.U64.unpack_from(body)
-        return self.operations.link(source, number, bytes(body[8:-1]))
+        return self.operations.link(source, number, _name(body[8:]))
 
     def open(self, number: int, body: memoryview) -> Any:
         return self.operations.open(number, fuse.U32.unpack_from(body)[0])
 
     def create(self, number: int, body: memoryview) -> Any:
         flags, mode, _, _ = fuse.FOUR_U32.unpack_from(body)
-        return self.operations.create(number, bytes(body[16:-1]), mode, flags, self._caller())
+        return self.operations.create(number, _name(body[16:]), mode, flags, self._caller())
 
     def read(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
@@ -120,7 +123,7 @@ class Requests:
 
     def setxattr(self, number: int, body: memoryview) -> Any:
         size, flags = fuse.TWO_U32.unpack_from(body)
-        name, value = bytes(body[8:]).split(b"\0", 1)
+        name, _, value = bytes(body[8:]).partition(b"\0")
         return self.operations.setxattr(number, name, value[:size], flags)
 
     def getxattr(self, number: int, body: memoryview) -> Any:
@@ -184,11 +187,27 @@ async def _after(later: Any, make: Callable[[Any], bytes]) -> bytes:
     return make(await later)
 
 
-def _names(body: memoryview, count: int) -> list[bytes]:
-    names = bytes(body).split(b"\0")
-    if len(names) != count + 1:
+def _name(body: memoryview | bytes) -> bytes:
+    """One name, without its end. EINVAL for what leads elsewhere: the kernel never sends it, and it must not matter who does."""
+    name = bytes(body[:-1])
+    if b"/" in name or b"\0" in name or name in _NO_NAMES:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    return names[:count]
+    return name
+
+
+_NO_NAMES = (b"", b".", b"..")
+
+
+def _two(body: memoryview) -> tuple[bytes, bytes]:
+    texts = bytes(body).split(b"\0")
+    if len(texts) != 3:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return texts[0], texts[1]
+
+
+def _two_names(body: memoryview) -> tuple[bytes, bytes]:
+    one, two = _two(body)
+    return _name(one + b"\0"), _name(two + b"\0")
 
 
 def _size(count: int) -> bytes:
@@ -200,6 +219,7 @@ TABLE: list[tuple[str, Decode, Encode] | None] = [None] * fuse.LAST
 for _code, _decode, _encode in (
     (fuse.LOOKUP, Requests.lookup, fuse.entry),
     (fuse.GETATTR, Requests.getattr, fuse.attr),
+    (fuse.ACCESS, Requests.access, _nothing),
     (fuse.SETATTR, Requests.setattr, fuse.attr),
     (fuse.READLINK, Requests.readlink, _as_is),
     (fuse.SYMLINK, Requests.symlink, fuse.entry),

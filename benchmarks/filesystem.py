@@ -1,0 +1,426 @@
+"""The mount against native tmpfs, libfuse's own C pass-through and a Python peer: `python -m benchmarks.filesystem [--rounds 5]`.
+
+One interleaved run, client and servers on one processor: on an idle virtual machine waking another processor costs more than a request.
+Writes a Markdown table and, where matplotlib is installed, a plot of the ratios. As root on Linux, since caches are dropped.
+"""
+
+import argparse
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.corpus import make_corpus
+from benchmarks.harness import Bench, bench, processes_of, timed
+from benchmarks.mount import set_affinity
+
+NATIVE, MINE, VIEW, C, PEER = "native", "ctxfs", "ctxfs, read only", "passthrough_ll (C)", "mfusepy"
+LARGE = 1 << 30
+_EXAMPLE = Path("/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c")
+
+
+@dataclass
+class Side:
+    """A tree to measure: where the corpus is read, where files are written, who serves it (None: the kernel)."""
+
+    name: str
+    corpus: Path
+    work: Path
+    server: int | None = None
+
+
+@dataclass
+class Scenario:
+    """What is measured: `run(side)` gives seconds. `cold`: the kernel has forgotten everything before it."""
+
+    name: str
+    run: Callable[[Side], float]
+    cold: bool = False
+    prepare: Callable[[Side], None] = lambda side: None
+    wanted: str = ""
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def measure(self, sides: list[Side], rounds: int) -> None:
+        for turn in range(rounds + 1):
+            for side in sides:
+                self.prepare(side)
+                if self.cold:
+                    drop_caches()
+                taken = self.run(side)
+                if turn:  # the first one warms up
+                    self.times.setdefault(side.name, []).append(taken)
+
+
+def drop_caches() -> None:
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def clock(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+# what is read
+
+
+def paths_of(side: Side) -> list[str]:
+    return [os.path.join(root, name) for root, _, names in os.walk(side.corpus) for name in names]
+
+
+def stat_storm(side: Side) -> float:
+    paths = paths_of(side)
+    return clock(lambda: [os.stat(path) for path in paths])
+
+
+def stat_cold(paths: dict[str, list[str]]) -> Callable[[Side], float]:
+    """The paths are known beforehand: finding them would warm what is measured."""
+
+    def run(side: Side) -> float:
+        known = paths.setdefault(side.name, [])
+        if not known:
+            known += paths_of(side)
+            drop_caches()
+        return clock(lambda: [os.stat(path) for path in known])
+
+    return run
+
+
+def open_close(side: Side) -> float:
+    paths = paths_of(side)
+
+    def each() -> None:
+        for path in paths:
+            os.close(os.open(path, os.O_RDONLY))
+
+    return clock(each)
+
+
+def rg(side: Side) -> float:
+    return timed(["rg", "-c", "import", "--no-ignore", "--hidden", "-j", "1", str(side.corpus)])
+
+
+def read_all(side: Side) -> float:
+    return timed(["find", str(side.corpus), "-type", "f", "-exec", "cat", "{}", "+"])
+
+
+# what is written
+
+
+def flat(side: Side) -> Path:
+    return side.work / "flat"
+
+
+def make_flat(side: Side) -> None:
+    if not flat(side).exists():
+        flat(side).mkdir()
+        for number in range(10_000):
+            (flat(side) / f"file-{number:05}").write_bytes(b"x" * (number % 100))
+
+
+def many(side: Side) -> Path:
+    return side.work / "many"
+
+
+def create(side: Side) -> float:
+    shutil.rmtree(many(side), ignore_errors=True)
+    many(side).mkdir()
+    paths = [str(many(side) / f"{number}") for number in range(5000)]
+    data = b"a line of text\n" * 8
+
+    def each() -> None:
+        for path in paths:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.write(fd, data)
+            os.close(fd)
+
+    return clock(each)
+
+
+def unlink(side: Side) -> float:
+    paths = [str(many(side) / f"{number}") for number in range(5000)]
+    return clock(lambda: [os.unlink(path) for path in paths])
+
+
+def append(side: Side) -> float:
+    path = side.work / "log"
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        return clock(lambda: [os.write(fd, b"one more line that is appended\n") for _ in range(20_000)])
+    finally:
+        os.close(fd)
+
+
+def large(side: Side) -> Path:
+    return side.work / "large"
+
+
+def write_large(side: Side) -> float:
+    large(side).unlink(missing_ok=True)
+    piece = b"0123456789abcdef" * (1 << 16)
+    fd = os.open(large(side), os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        return clock(lambda: [os.write(fd, piece) for _ in range(LARGE // len(piece))])
+    finally:
+        os.close(fd)
+
+
+def read_large(side: Side) -> float:
+    buffer = bytearray(1 << 20)
+
+    def each() -> None:
+        fd = os.open(large(side), os.O_RDONLY)
+        while os.readv(fd, [buffer]):
+            pass
+        os.close(fd)
+
+    return clock(each)
+
+
+def git(side: Side, *arguments: str) -> float:
+    return timed(["git", "-c", "gc.auto=0", *arguments])
+
+
+def clone(source: Path) -> Callable[[Side], float]:
+    def run(side: Side) -> float:
+        shutil.rmtree(side.work / "clone", ignore_errors=True)
+        return git(side, "clone", "-q", "--no-hardlinks", str(source), str(side.work / "clone"))
+
+    return run
+
+
+def status(side: Side) -> float:
+    return git(side, "-C", str(side.work / "clone"), "status", "--porcelain")
+
+
+def sqlite_inserts(side: Side) -> float:
+    place = side.work / "facts.db"
+    for path in side.work.glob("facts.db*"):
+        path.unlink()
+    with sqlite3.connect(place, isolation_level=None) as db:
+        db.execute("CREATE TABLE facts (id INTEGER PRIMARY KEY, text TEXT)")
+
+        def each() -> None:
+            for number in range(500):
+                db.execute("BEGIN")
+                db.executemany("INSERT INTO facts (text) VALUES (?)", [(f"fact {number}.{n}",) for n in range(20)])
+                db.execute("COMMIT")
+
+        taken = clock(each)
+    db.close()
+    return taken
+
+
+def pip_install(wheels: Path) -> Callable[[Side], float]:
+    def run(side: Side) -> float:
+        into = side.work / "packages"
+        shutil.rmtree(into, ignore_errors=True)
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+        return timed([*install, "--target", str(into), *map(str, sorted(wheels.glob("*.whl")))])
+
+    return run
+
+
+def untar(archive: Path) -> Callable[[Side], float]:
+    def run(side: Side) -> float:
+        (side.work / "unpacked").mkdir()
+        taken = timed(["tar", "xf", str(archive), "-C", str(side.work / "unpacked")])
+        return taken + timed(["rm", "-r", str(side.work / "unpacked")])
+
+    return run
+
+
+def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Iterator[Scenario]:
+    yield Scenario("stat of 10k files, warm", stat_storm, wanted="≤ 1.2 × native")
+    yield Scenario("stat of 10k files, cold", stat_cold({}), cold=True)
+    yield Scenario("find, warm", lambda side: timed(["find", str(side.corpus)]), wanted="≤ 1.2 × native")
+    yield Scenario("find, cold", lambda side: timed(["find", str(side.corpus)]), cold=True)
+    yield Scenario("rg over 10k files, warm", rg, wanted="≤ 2.0 × native, ≤ 0.5 × C")
+    yield Scenario("rg over 10k files, cold", rg, cold=True, wanted="≤ 5 × native, ≤ 0.7 × C")
+    yield Scenario("cat of all 10k files, warm", read_all, wanted="≤ 1.6 × native")
+    yield Scenario("open + close of 10k files, warm", open_close, wanted="≤ 1.5 × native, read only")
+    listing = lambda side: timed(["ls", "-l", str(flat(side))])  # noqa: E731
+    yield Scenario("ls -l of 10k, cold", listing, cold=True, prepare=make_flat, wanted="≤ 0.9 × C")
+    yield Scenario("ls -l of 10k, warm", listing, prepare=make_flat, wanted="≤ 1.3 × native")
+    yield Scenario("create + write + close of 5k", create, wanted="≤ 1.2 × C")
+    yield Scenario("unlink of 5k", unlink, prepare=lambda side: void(create(side)), wanted="≤ 1.5 × C")
+    yield Scenario("append of 20k lines", append, wanted="≤ 2.5 × native")
+    yield Scenario("write of 1 GB", write_large, wanted="≤ 1.15 × native")
+    yield Scenario("read of 1 GB, cold", read_large, cold=True, wanted="≤ 1.15 × native")
+    yield Scenario("git clone", clone(repository))
+    yield Scenario("git status, warm", status, wanted="≤ 2 × native")
+    yield Scenario("SQLite, 500 transactions", sqlite_inserts)
+    yield Scenario("untar + rm -r of 3k files", untar(archive))
+    if any(wheels.glob("*.whl")):
+        yield Scenario("pip install", pip_install(wheels))
+
+
+def void(_: object) -> None:
+    return None
+
+
+# who serves
+
+
+@contextmanager
+def served(command: list[str], at: Path) -> Iterator[int]:
+    """A file system in the foreground; its process."""
+    at.mkdir()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(500):
+            if os.path.ismount(at):
+                break
+            time.sleep(0.01)
+        else:
+            raise RuntimeError(f"{command} does not mount")
+        yield process.pid
+    finally:
+        subprocess.run(["fusermount3", "-u", "-z", str(at)], check=False)
+        process.wait(20)
+
+
+def build_c(folder: Path) -> Path | None:
+    """libfuse's example, as Debian ships its source."""
+    if not _EXAMPLE.exists():
+        print("no passthrough_ll.c: apt-get install libfuse3-dev", file=sys.stderr)
+        return None
+    flags = subprocess.run(["pkg-config", "fuse3", "--cflags", "--libs"], capture_output=True, text=True, check=True)
+    built = folder / "passthrough_ll"
+    subprocess.run(["gcc", "-O2", str(_EXAMPLE), "-o", str(built), *flags.stdout.split()], check=True)
+    return built
+
+
+@contextmanager
+def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
+    below = made.folder / "below"
+    places = {name: below / name for name in ("native", "c", "peer")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    sides = [Side(NATIVE, made.corpus, places["native"])]
+    start_ctxfs(made, loop)
+    mount = processes_of(made.store)["mount"]
+    work = made.at / "pad" / "bench"
+    work.mkdir()
+    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount))
+    with ExitStack() as stack:
+        built = build_c(made.folder)
+        if built:
+            at = made.folder / "mnt-c"
+            command = [str(built), "-f", "-s", "-o", f"source={made.folder},cache=always", str(at)]
+            pid = stack.enter_context(served(command, at))
+            sides.append(Side(C, at / "corpus", at / "below" / "c", pid))
+        try:
+            import mfusepy  # noqa: F401 - only whether it is there
+        except ImportError:
+            print("no mfusepy: pip install mfusepy", file=sys.stderr)
+        else:
+            at = made.folder / "mnt-peer"
+            command = [sys.executable, "-m", "benchmarks.loopback", str(made.folder), str(at)]
+            pid = stack.enter_context(served(command, at))
+            sides.append(Side(PEER, at / "corpus", at / "below" / "peer", pid))
+        one = {min(os.sched_getaffinity(0))}
+        for pid in (0, *(side.server for side in sides if side.server)):
+            set_affinity(pid, one)
+        wrong = [side.name for side in sides if len(paths_of(side)) != len(paths_of(sides[0]))]
+        if wrong:
+            raise RuntimeError(f"not the same tree: {wrong}")
+        yield sides
+
+
+def start_ctxfs(made: Bench, loop: str) -> None:
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    # The mount is measured, not the machine's second processor: no embedding meanwhile.
+    text = config.read_text().replace("[index]", "[index]\nmeaning = false")
+    config.write_text(text.replace("[mount]", f'[mount]\nloop = "{loop}"'))
+    made.ctxfs("add", str(made.corpus), "--name", "corpus")
+    made.ctxfs("mount", str(made.at))
+    made.wait(300, lambda index: index["state"] == "idle")
+
+
+# what comes of it
+
+
+def table(done: list[Scenario], sides: list[Side]) -> str:
+    names = [side.name for side in sides]
+    lines = [f"| | {' | '.join(names)} | ctxfs ÷ C | wanted |", f"|---{'|---' * (len(names) + 2)}|"]
+    for scenario in done:
+        native = statistics.median(scenario.times[NATIVE])
+        cells = [f"{native * 1000:.1f} ms"]
+        for name in names[1:]:
+            times = scenario.times[name]
+            low, high = min(times) / native, max(times) / native
+            cells.append(f"**{statistics.median(times) / native:.2f}** ({low:.2f}–{high:.2f})")
+        against = "–"
+        if C in scenario.times:
+            against = f"{statistics.median(scenario.times[MINE]) / statistics.median(scenario.times[C]):.2f}"
+        lines.append(f"| {scenario.name} | {' | '.join(cells)} | {against} | {scenario.wanted} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(done: list[Scenario], sides: list[Side], target: Path) -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: pip install matplotlib", file=sys.stderr)
+        return
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    names = [side.name for side in sides if side.name != NATIVE]
+    figure, axes = pyplot.subplots(figsize=(9, 0.42 * len(done) + 1.2))
+    height = 0.8 / len(names)
+    for index, name in enumerate(names):
+        ratios = [statistics.median(s.times[name]) / statistics.median(s.times[NATIVE]) for s in done]
+        axes.barh([row + index * height for row in range(len(done))], ratios, height, label=name)
+    axes.set_yticks([row + 0.3 for row in range(len(done))], [s.name for s in done])
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xlabel("time ÷ native tmpfs (log)")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--loop", default="direct", choices=["direct", "plain", "trio"])
+    parser.add_argument("--only", default="", help="scenarios whose name holds this")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the table and the plot")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    wheels = Path("build/bench/wheels")
+    with bench() as made:
+        make_corpus(made.corpus, arguments.files)
+        archive, repository = made.folder / "some.tar", made.folder / "repository"
+        some = [str(path.relative_to(made.corpus)) for path in sorted(made.corpus.rglob("*")) if path.is_file()][:3000]
+        subprocess.run(["tar", "cf", str(archive), "-C", str(made.corpus), "-T", "-"], input="\n".join(some), text=True)
+        subprocess.run(["git", "clone", "-q", "--bare", ".", str(repository)], check=True)
+        with all_sides(made, arguments.loop) as sides:
+            done = []
+            for scenario in scenarios(made, archive, wheels, repository):
+                if arguments.only in scenario.name:
+                    scenario.measure(sides, arguments.rounds)
+                    done.append(scenario)
+                    print(table([scenario], sides).splitlines()[2], flush=True)
+    text = table(done, sides)
+    (arguments.out / "filesystem.md").write_text(text)
+    plot(done, sides, arguments.out / "filesystem.svg")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

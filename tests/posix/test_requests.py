@@ -1,0 +1,481 @@
+"""The handlers, driven directly: random requests do what a file system in memory does, hostile ones are refused, none ends anything.
+
+$CTXFS_REQUESTS says how many a seed (60,000 by default), $CTXFS_FUZZ_SEED which.
+"""
+
+import errno
+import logging
+import os
+import random
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
+
+STEPS = int(os.environ.get("CTXFS_REQUESTS", "60000"))
+SEEDS = [int(seed) for seed in os.environ.get("CTXFS_FUZZ_SEED", "1 2").split()]
+NAMES = (b"a", b"b", b"c", b"d", b"long-" + b"n" * 250, "ü€".encode(), b"latin-\xe9", b" ", b"-rf", b"...")
+_NO_SUCH = (0, 2, 77, (1 << 48) | 12345, (1 << 62) + 99, (1 << 64) - 1)
+
+
+@dataclass(eq=False)
+class File:
+    """One file of the model; `names` counts the entries that lead to it."""
+
+    kind: int
+    mode: int
+    data: bytearray = field(default_factory=bytearray)
+    target: bytes = b""
+    entries: dict[bytes, "File"] = field(default_factory=dict)
+    names: int = 1
+    attributes: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def is_dir(self) -> bool:
+        return self.kind == stat.S_IFDIR
+
+
+def refuse(code: int) -> Any:
+    raise Failed(code)
+
+
+class Model:
+    """What POSIX says comes of a request, on files in memory. The caller is root, so that modes forbid nothing."""
+
+    def __init__(self) -> None:
+        self.top = File(stat.S_IFDIR, 0o755)
+
+    def child(self, parent: File, name: bytes) -> File:
+        if not parent.is_dir:
+            refuse(errno.ENOTDIR)
+        if parent.names == 0 or name not in parent.entries:
+            refuse(errno.ENOENT)
+        return parent.entries[name]
+
+    def make(self, parent: File, name: bytes, made: File) -> File:
+        if not parent.is_dir:
+            refuse(errno.ENOTDIR)
+        if name in parent.entries:
+            refuse(errno.EEXIST)
+        if parent.names == 0:
+            refuse(errno.ENOENT)
+        parent.entries[name] = made
+        return made
+
+    def unlink(self, parent: File, name: bytes) -> None:
+        found = self.child(parent, name)
+        if found.is_dir:
+            refuse(errno.EISDIR)
+        del parent.entries[name]
+        found.names -= 1
+
+    def rmdir(self, parent: File, name: bytes) -> None:
+        found = self.child(parent, name)
+        if not found.is_dir:
+            refuse(errno.ENOTDIR)
+        if found.entries:
+            refuse(errno.ENOTEMPTY)
+        del parent.entries[name]
+        found.names = 0
+
+    def link(self, file: File, parent: File, name: bytes) -> File:
+        if file.is_dir:
+            refuse(errno.EPERM)
+        self.make(parent, name, file)
+        file.names += 1
+        return file
+
+    def rename(self, parent: File, name: bytes, to: File, new: bytes, flags: int) -> None:
+        if not parent.is_dir or not to.is_dir:
+            refuse(errno.ENOTDIR)
+        moved, there = parent.entries.get(name), to.entries.get(new)
+        if moved is None or (to.names == 0):
+            refuse(errno.ENOENT)
+        assert moved is not None
+        if flags == 1 and there is not None:
+            refuse(errno.EEXIST)
+        if flags == 2 and there is None:
+            refuse(errno.ENOENT)
+        if moved.is_dir and self.is_below(to, moved):
+            refuse(errno.EINVAL)
+        if there is not None and there.is_dir and self.is_below(parent, there):
+            refuse(errno.EINVAL if flags == 2 else errno.ENOTEMPTY)
+        if flags == 2:
+            assert there is not None
+            parent.entries[name], to.entries[new] = there, moved
+        elif there is not moved:
+            self.replace(moved, there)
+            del parent.entries[name]
+            to.entries[new] = moved
+
+    def replace(self, moved: File, there: File | None) -> None:
+        if there is not None:
+            if moved.is_dir and not there.is_dir:
+                refuse(errno.ENOTDIR)
+            if there.is_dir and not moved.is_dir:
+                refuse(errno.EISDIR)
+            if there.entries:
+                refuse(errno.ENOTEMPTY)
+            there.names -= 1
+
+    def is_below(self, place: File, folder: File) -> bool:
+        return place is folder or any(
+            self.is_below(place, deeper) for deeper in folder.entries.values() if deeper.is_dir
+        )
+
+
+@pytest.fixture
+def pretend(tmp_path: Path) -> Iterator[PretendKernel]:
+    before = os.umask(0)
+    top = tmp_path / "top"
+    top.mkdir(mode=0o755)
+    (tmp_path / "outside").write_text("not to be reached")
+    made = PretendKernel(top, tmp_path / "journal")
+    try:
+        yield made
+    finally:
+        os.umask(before)
+        made.close()
+
+
+class Run:
+    """The same done to both; the kernel knows some files of the model by number."""
+
+    def __init__(self, kernel: PretendKernel, seed: int) -> None:
+        self.kernel, self.model, self.chance = kernel, Model(), random.Random(seed)
+        top = kernel.lookup(ROOT, b"pad")
+        assert top is not None
+        self.top = top.number
+        self.known: dict[int, File] = {top.number: self.model.top}
+        self.held: dict[int, tuple[int, File, int]] = {}  # handle → number, file, how it was opened
+
+    def number(self) -> int:
+        return self.chance.choice(list(self.known))
+
+    def name(self) -> bytes:
+        return self.chance.choice(NAMES)
+
+    def data(self) -> bytes:
+        return bytes([self.chance.randrange(256)]) * self.chance.choice((1, 10, 4096, 5000))
+
+    def learn(self, seen: Seen | None, file: File) -> None:
+        assert seen is not None
+        self.check(seen, file)
+        known = self.known.setdefault(seen.number, file)
+        assert known is file, "a number stands for one file"
+
+    def check(self, seen: Seen, file: File) -> None:
+        assert stat.S_IFMT(seen.mode) == file.kind
+        assert file.kind == stat.S_IFLNK or stat.S_IMODE(seen.mode) == file.mode
+        if not file.is_dir:
+            assert seen.links == file.names
+            assert seen.size == (len(file.target) if file.kind == stat.S_IFLNK else len(file.data))
+
+    def both(self, ask: Callable[[], Any], expect: Callable[[], Any]) -> tuple[Any, Any] | None:
+        """(answer, what it should be), or None where both refuse alike."""
+        try:
+            expected = expect()
+        except Failed as refused:
+            with pytest.raises(Failed) as told:
+                ask()
+            assert told.value.code == refused.code, f"{os.strerror(told.value.code)}, not {refused}"
+            return None
+        return ask(), expected
+
+    # requests
+
+    def lookup(self) -> None:
+        number, name = self.number(), self.name()
+        found = self.known[number].entries.get(name) if self.known[number].names else None
+        if not self.known[number].is_dir:
+            return
+        try:
+            seen = self.kernel.lookup(number, name)
+        except Failed as refused:
+            assert self.known[number].names == 0 and refused.code in (errno.ENOENT, errno.ESTALE)
+            return
+        if found is None:
+            assert seen is None
+        else:
+            self.learn(seen, found)
+
+    def make(self) -> None:
+        number, name = self.number(), self.name()
+        mode = self.chance.choice((0o644, 0o600, 0o755, 0o4755))
+        parent = self.known[number]
+        kind = self.chance.choice("dl")
+        if kind == "d":
+            done = self.both(
+                lambda: self.kernel.mkdir(number, name, mode & 0o777),
+                lambda: self.model.make(parent, name, File(stat.S_IFDIR, mode & 0o777)),
+            )
+        else:
+            done = self.both(
+                lambda: self.kernel.symlink(number, name, b"../" + name),
+                lambda: self.model.make(parent, name, File(stat.S_IFLNK, 0o777, target=b"../" + name)),
+            )
+        if done:
+            self.learn(*done)
+
+    def create(self) -> None:
+        number, name, mode = self.number(), self.name(), self.chance.choice((0o644, 0o600, 0o4755))
+        flags = self.chance.choice((os.O_RDWR, os.O_WRONLY)) | os.O_EXCL
+        done = self.both(
+            lambda: self.kernel.create(number, name, mode, flags),
+            lambda: self.model.make(self.known[number], name, File(stat.S_IFREG, mode)),
+        )
+        if done:
+            (seen, fh), file = done
+            self.learn(seen, file)
+            self.held[fh] = seen.number, file, flags
+
+    def remove(self) -> None:
+        number, name = self.number(), self.name()
+        if self.chance.random() < 0.6:
+            self.both(lambda: self.kernel.unlink(number, name), lambda: self.model.unlink(self.known[number], name))
+        else:
+            self.both(lambda: self.kernel.rmdir(number, name), lambda: self.model.rmdir(self.known[number], name))
+
+    def rename(self) -> None:
+        one, name, two, new = self.number(), self.name(), self.number(), self.name()
+        flags = self.chance.choice((0, 0, 0, 1, 2))
+        self.both(
+            lambda: self.kernel.rename(one, name, two, new, flags),
+            lambda: self.model.rename(self.known[one], name, self.known[two], new, flags),
+        )
+
+    def link(self) -> None:
+        number, parent, name = self.number(), self.number(), self.name()
+        file = self.known[number]
+        if file.names == 0 or file.is_dir:
+            return  # the kernel does not ask
+        done = self.both(
+            lambda: self.kernel.link(number, parent, name), lambda: self.model.link(file, self.known[parent], name)
+        )
+        if done:
+            self.learn(*done)
+
+    def attributes(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if self.is_there(number):
+            self.check(self.kernel.getattr(number), file)
+
+    def is_there(self, number: int) -> bool:
+        """What has no name left is only asked about while it is open."""
+        file = self.known[number]
+        return file.names > 0 or any(held[1] is file for held in self.held.values())
+
+    def change(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if not self.is_there(number) or file.kind == stat.S_IFLNK:
+            return
+        if file.kind == stat.S_IFREG and self.chance.random() < 0.5:
+            size = self.chance.randrange(9000)
+            seen = self.kernel.setattr(number, size=size)
+            del file.data[size:]
+            file.data.extend(bytes(size - len(file.data)))
+            file.mode &= 0o777 if file.mode & 0o7000 and stat.S_IMODE(seen.mode) == file.mode & 0o777 else 0o7777
+        elif self.chance.random() < 0.5:
+            mode = self.chance.choice((0o600, 0o755, 0o1777 if file.is_dir else 0o444))
+            seen = self.kernel.setattr(number, mode=mode)
+            file.mode = mode
+        else:
+            when = self.chance.randrange(-(10**9), 2 * 10**9) * 10**9 + self.chance.randrange(10**9)
+            seen = self.kernel.setattr(number, mtime_ns=when)
+            assert seen.mtime_ns == when
+        self.check(seen, file)
+
+    def open(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if file.kind != stat.S_IFREG or not self.is_there(number) or len(self.held) > 30:
+            return
+        flags = self.chance.choice((os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC))
+        fh = self.kernel.open(number, flags)
+        if flags & os.O_TRUNC:
+            file.data.clear()
+        self.held[fh] = number, file, flags
+
+    def use(self) -> None:
+        if not self.held:
+            return
+        fh = self.chance.choice(list(self.held))
+        number, file, flags = self.held[fh]
+        offset, data = self.chance.randrange(8000), self.data()
+        writes, reads = flags & os.O_ACCMODE != os.O_RDONLY, flags & os.O_ACCMODE != os.O_WRONLY
+        what = self.chance.random()
+        if what < 0.3 and writes:
+            assert self.kernel.write(number, fh, offset, data) == len(data)
+            put(file.data, offset, data)
+        elif what < 0.4 and writes:
+            self.kernel.fallocate(number, fh, offset, 100, 0)
+            file.data.extend(bytes(max(offset + 100 - len(file.data), 0)))
+        elif what < 0.5 and writes and reads:
+            count = min(50, max(len(file.data) - offset, 0))
+            if self.kernel.copy(number, fh, offset, fh, offset + 100, count) and count:
+                put(file.data, offset + 100, bytes(file.data[offset : offset + count]))
+        elif what < 0.85 and reads:
+            assert self.kernel.read(number, fh, offset, 5000) == bytes(file.data[offset : offset + 5000])
+        elif what < 0.87:
+            self.kernel.fsync(number, fh)
+        else:
+            self.kernel.release(number, fh)
+            del self.held[fh]
+
+    def tag(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if not self.is_there(number) or file.kind == stat.S_IFLNK:
+            return
+        name, value = self.chance.choice((b"user.a", b"user.b")), self.data()[:300]
+        what = self.chance.random()
+        if what < 0.4:
+            flags = self.chance.choice((0, 0, 1, 2))
+
+            def put_it() -> None:
+                if flags == 1 and name in file.attributes:
+                    refuse(errno.EEXIST)
+                if flags == 2 and name not in file.attributes:
+                    refuse(errno.ENODATA)
+                file.attributes[name] = value
+
+            self.both(lambda: self.kernel.setxattr(number, name, value, flags), put_it)
+        elif what < 0.8:
+            done = self.both(
+                lambda: self.kernel.getxattr(number, name),
+                lambda: file.attributes[name] if name in file.attributes else refuse(errno.ENODATA),
+            )
+            assert done is None or done[0] == done[1]
+            assert set(self.kernel.listxattr(number)) == set(file.attributes)
+        else:
+            self.both(
+                lambda: self.kernel.removexattr(number, name),
+                lambda: file.attributes.pop(name) if name in file.attributes else refuse(errno.ENODATA),
+            )
+
+    def names(self) -> None:
+        number = self.number()
+        folder = self.known[number]
+        if not folder.is_dir or folder.names == 0:
+            return
+        found = self.kernel.names(number, self.chance.choice((500, 1000, 4096, 65536)))
+        assert set(found) == set(folder.entries)
+        for name, seen in found.items():
+            self.learn(seen, folder.entries[name])
+
+    def readlink(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if file.kind == stat.S_IFLNK and file.names:
+            assert self.kernel.readlink(number) == file.target
+
+    def forget(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if number == self.top or any(held[0] == number for held in self.held.values()):
+            return
+        if any(self.is_known(deeper) for deeper in file.entries.values()):
+            return  # the kernel keeps a directory as long as anything in it
+        self.kernel.forget(number, self.kernel.references[number])
+        del self.known[number]
+
+    def is_known(self, file: File) -> bool:
+        return any(known is file for known in self.known.values())
+
+    def hostile(self) -> None:
+        """Anything at all: it is answered, with an error or with nothing that matters, and nothing changes."""
+        kernel, chance = self.kernel, self.chance
+        what = chance.randrange(5)
+        number = chance.choice(_NO_SUCH)
+        if what == 0:
+            bad = chance.choice((b"..", b".", b"", b"../outside", b"a/b", b"/etc/passwd", b"a\0b"))
+            for ask in (
+                lambda: kernel.lookup(self.top, bad),
+                lambda: kernel.mkdir(self.top, bad, 0o755),
+                lambda: kernel.create(self.top, bad, 0o644, os.O_RDWR),
+                lambda: kernel.unlink(self.top, bad),
+                lambda: kernel.rename(self.top, b"a", self.top, bad, 0),
+                lambda: kernel.symlink(self.top, bad, b"x"),
+            ):
+                with pytest.raises(Failed):
+                    ask()
+        elif what == 1:
+            for ask in (
+                lambda: kernel.getattr(number),
+                lambda: kernel.lookup(number, b"a"),
+                lambda: kernel.open(number, os.O_RDWR),
+                lambda: kernel.setattr(number, size=1),
+                lambda: kernel.rename(number, b"a", self.top, b"b", 0),
+                lambda: kernel.link(number, self.top, b"a"),
+            ):
+                with pytest.raises(Failed):
+                    ask()
+        elif what == 2:
+            fh = chance.choice((-1 & ((1 << 64) - 1), 10**6, (1 << 40) + 7, (1 << 41) + 7))
+            for ask in (
+                lambda: kernel.read(self.top, fh, 0, 10),
+                lambda: kernel.write(self.top, fh, 0, b"x"),
+                lambda: kernel.release(self.top, fh),
+                lambda: kernel.fallocate(self.top, fh, 0, 10, 0),
+            ):
+                with pytest.raises(Failed):
+                    ask()
+        elif what == 3:
+            opcode = chance.choice([code for code in range(3, 64) if code not in (26, 36, 38, 42)])
+            body = chance.randbytes(chance.choice((0, 1, 7, 15)))
+            with pytest.raises(Failed):
+                kernel.ask(opcode, number, body)
+        else:
+            kernel.tell(2, number, (1 << 40).to_bytes(8, "little"))
+
+    def steps(self) -> list[Callable[[], None]]:
+        return [
+            *[self.lookup] * 6,
+            *[self.make] * 4,
+            *[self.create] * 4,
+            *[self.remove] * 5,
+            *[self.rename] * 5,
+            *[self.link] * 2,
+            *[self.attributes] * 3,
+            *[self.change] * 3,
+            *[self.open] * 3,
+            *[self.use] * 12,
+            *[self.tag] * 2,
+            *[self.names] * 2,
+            self.readlink,
+            *[self.forget] * 3,
+            self.hostile,
+        ]
+
+
+def put(into: bytearray, offset: int, data: bytes) -> None:
+    into.extend(bytes(max(offset - len(into), 0)))
+    into[offset : offset + len(data)] = data
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_requests_do_what_they_do_in_memory(
+    pretend: PretendKernel, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(pretend, seed)
+    steps = run.steps()
+    for count in range(STEPS):
+        step = run.chance.choice(steps)
+        try:
+            step()
+        except BaseException as error:
+            error.add_note(f"seed {seed}, step {count}: {step.__name__}")
+            raise
+    unexpected = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not unexpected, "an exception that nobody foresaw"
+    assert len(pretend.state.nodes) <= len(run.known) + len(run.held) + 1, "what was forgotten is gone"
+    for fh, (number, _, _) in list(run.held.items()):
+        pretend.release(number, fh)
+    assert not pretend.state.files and not pretend.state.written
