@@ -300,8 +300,7 @@ class BackedFiles:
     def release(self, fd: int) -> None:
         """The last user of a handle has closed it."""
         node = self._state.files.pop(fd)
-        written = fd in self._state.written
-        if self._state.handed_over.release(fd, node, is_known=written) or written:
+        if self._state.handed_over.release(fd, node) or fd in self._state.written:
             self._state.written.discard(fd)
             self._state.record("write", node)
         node.descriptors.discard(fd)

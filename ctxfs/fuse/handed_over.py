@@ -46,8 +46,8 @@ class HandedOver:
             self._writers[fd] = attributes.version_of(found)
         return backing
 
-    def release(self, fd: int, node: Node, *, is_known: bool) -> bool:
-        """A handle is closed. True if its file was written to meanwhile, by whomever; `is_known`: no need to ask."""
+    def release(self, fd: int, node: Node) -> bool:
+        """A handle is closed. True if its file was written to meanwhile, by whomever."""
         known = self._files.get(node)
         if known is not None and fd in known[1]:
             known[1].discard(fd)
@@ -55,7 +55,11 @@ class HandedOver:
                 del self._files[node]
                 self.hands.take_back(known[0])
         before = self._writers.pop(fd, None)
-        return before is not None and not is_known and attributes.version_of(os.fstat(fd)) != before
+        if before is None:
+            return False
+        # The kernel keeps nothing of what it wrote by itself, and asks: that it was written is no news to it.
+        node.told = attributes.version_of(os.fstat(fd))
+        return node.told != before
 
     def written(self) -> list[int]:
         """Handles for writing whose files have changed since this was last asked."""

@@ -78,12 +78,17 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, places: Sequence[Sequence[str]]) -> None:
+    def changed(self, root: str, places: Iterable[Sequence[str]]) -> None:
         """Something may have changed at these places below the host folder `root`."""
+        names: dict[tuple[str, ...], list[bytes]] = {}  # by directory: much of what happens happens in few
+        for parts in places:
+            known = names.setdefault(tuple(parts[:-1]), [])
+            if parts:
+                known.append(os.fsencode(parts[-1]))
         for area in self._state.shape.areas.values():
             if area.root == root:
-                for parts in places:
-                    self._look_at(area, [os.fsencode(part) for part in parts])
+                for directory, changed in names.items():
+                    self._look_into(area, directory, changed)
 
     def everything(self) -> None:
         """Changes may have been missed: nothing that the kernel keeps can be trusted."""
@@ -125,21 +130,20 @@ class Invalidator:
                     self._notifier.entry(node.parent.number, node.name)
                 self._notifier.inode(node.number)
 
-    def _look_at(self, area: Area, names: list[bytes]) -> None:
+    def _look_into(self, area: Area, directory: Sequence[str], names: Sequence[bytes]) -> None:
         node = self._top(area)
         if node is None:
             return
         self._compare(node)
-        for depth, name in enumerate(names):
-            child = self._state.nodes.named(node, name)
-            if depth + 1 == len(names):
-                self._compare_name(node, name, child)
-                # What happened to a name also changed its directory.
-                self._compare(node)
-                return
+        for part in directory:
+            child = self._state.nodes.named(node, os.fsencode(part))
             if child is None:
                 return
             node = child
+        for name in names:
+            self._compare_name(node, name, self._state.nodes.named(node, name))
+        # What happened to a name also changed its directory.
+        self._compare(node)
 
     def _top(self, area: Area) -> Node | None:
         node: Node | None = self._state.nodes.root
