@@ -1,12 +1,12 @@
 """Warn of secrets in what is written to memory and pads, however it is written: status names the files and lines."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as HostPath
 
 import trio
 
 from ctxfs.context.secrets import find_secrets
+from ctxfs.store.beneath import open_quietly
 from ctxfs.threads import blocking
 
 _LARGEST = 1_000_000
@@ -52,7 +52,7 @@ class SecretWatch:
 
 def _look(file: str) -> list[str]:
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_quietly(file)
         with open(fd, "rb") as opened:
             data = opened.read(_LARGEST)
     except OSError:

@@ -165,13 +165,16 @@ class BackedFiles:
         self._may_make(parent, name, Verb.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
-        # atomic: the first descriptor stays open until the next call of `of`, so duplicate it
-        source, old = self._place(node)
-        source = os.dup(source)
+        held = next(iter(node.descriptors), None)
+        source = self._reopen(node) if held is None else held
         try:
-            os.link(old, name, src_dir_fd=source, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+            # What was looked up, whatever its name leads to by now.
+            os.link(
+                f"/proc/self/fd/{source}", name, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=True
+            )
         finally:
-            os.close(source)
+            if held is None:
+                os.close(source)
         self._state.record_name("write", parent, name, "create")
         return self.lookup(parent, name)
 
@@ -299,7 +302,7 @@ class BackedFiles:
 
     def release(self, fd: int) -> None:
         """The last user of a handle has closed it."""
-        node = self._state.files.pop(fd)
+        node = self._state.files.take(fd)
         if self._state.handed_over.release(fd, node) or fd in self._state.written:
             self._state.written.discard(fd)
             self._state.record("write", node)
@@ -469,13 +472,10 @@ class BackedFiles:
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 
     def _open_again(self, node: Node, flags: int) -> int:
-        try:
-            parent, name = self._place(node)
-            return os.open(name, flags | _SAFE, dir_fd=parent)
-        except FileNotFoundError:
-            if not node.descriptors:
-                raise
+        if node.descriptors:  # whatever has become of its name
             return os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
+        parent, name = self._place(node)
+        return os.open(name, flags | _SAFE, dir_fd=parent)
 
     @staticmethod
     def _is_it(node: Node, found: os.stat_result) -> bool:

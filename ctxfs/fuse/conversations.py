@@ -96,7 +96,7 @@ class Conversations:
 
     async def release(self, number: int) -> None:
         """The handle is closed: what nobody waits for is given up, unless nobody meant to."""
-        talk = self._talks.pop(number)
+        talk = self._talks.take(number)
         try:
             await self._loop.call(self._end, talk)
         except OSError as error:  # nobody is left to be told but the log

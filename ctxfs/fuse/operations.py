@@ -278,8 +278,8 @@ class Operations:
 
     def releasedir(self, fh: int) -> None:
         """Close the directory."""
-        listing = self._listings.pop(fh, None)
-        if listing is not None and listing.held is not None:
+        listing = self._listings.take(fh)
+        if listing.held is not None:
             self._disk.let_go(listing.node, listing.held)
 
     def fsyncdir(self, fh: int) -> Answer[None]:

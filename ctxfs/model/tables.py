@@ -13,5 +13,11 @@ class Table(dict[int, Value], Generic[Value]):
         super().__init__()
         self._code = code
 
+    def take(self, number: int) -> Value:
+        """The value, which is no longer held."""
+        value = self[number]
+        del self[number]
+        return value
+
     def __missing__(self, number: int) -> NoReturn:
         raise OSError(self._code, os.strerror(self._code))

@@ -11,6 +11,7 @@ _C = ctypes.CDLL(None, use_errno=True)
 _RENAMEAT2 = getattr(_C, "renameat2", None)
 # `fallocate` itself takes 32 bits on some machines; some libraries have only the one.
 _FALLOCATE = getattr(_C, "fallocate64", getattr(_C, "fallocate", None))
+_NO_ATIME = getattr(os, "O_NOATIME", 0)  # Linux alone has it
 # Above any descriptor that the kernel hands out.
 MAX_DESCRIPTOR = 1 << 30
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,10 +46,18 @@ def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
 def read_file(root: str, names: Sequence[str], limit: int | None = None) -> bytes:
     """The content of a regular file; OSError ELOOP for a link, EISDIR for a directory."""
     with directory_of(root, names) as (parent, name):
-        # O_NONBLOCK: opening a fifo must not wait for a writer.
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        fd = open_quietly(name, dir_fd=parent)
     with open(fd, "rb") as file:
         return file.read() if limit is None else file.read(limit)
+
+
+def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
+    """A descriptor to read a file on our own account: no link is followed, no fifo waited for, and it stays unread for its owner."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
+    except PermissionError:  # somebody else's
+        return os.open(name, flags, dir_fd=dir_fd)
 
 
 def magic_path(directory: int, name: str) -> str:

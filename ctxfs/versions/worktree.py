@@ -91,7 +91,7 @@ class WorkTree:
     def opened(self, parts: Parts) -> Iterator[int]:
         """A descriptor for reading a regular file."""
         with self._at(parts) as (parent, name):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+            fd = beneath.open_quietly(name, dir_fd=parent)
         try:
             yield fd
         finally:

@@ -129,7 +129,7 @@ class Handles:
 
     def close(self, number: int) -> None:
         """Forget the handle; uncommitted edits are lost, so commit first."""
-        self._open.pop(number, None)
+        self._open.take(number)
 
     def _writable(self, number: int) -> _Handle:
         handle = self._open[number]

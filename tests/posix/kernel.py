@@ -155,7 +155,7 @@ class PretendKernel:
     ) -> Seen:
         valid = (8 if size is not None else 0) | (1 if mode is not None else 0) | (32 if mtime_ns is not None else 0)
         seconds, rest = divmod(mtime_ns or 0, 10**9)
-        body = struct.pack("=II6Q8I", valid, 0, 0, size or 0, 0, 0, seconds, 0, 0, rest, 0, mode or 0, 0, 0, 0, 0)
+        body = struct.pack("=II4Qqq8I", valid, 0, 0, size or 0, 0, 0, seconds, 0, 0, rest, 0, mode or 0, 0, 0, 0, 0)
         return _seen(self.ask(4, number, body)[16:])
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> Seen | None:
@@ -243,5 +243,5 @@ class PretendKernel:
 
 
 def _seen(attr: bytes) -> Seen:
-    number, size, _, _, mtime, _, _, mtime_ns, _, mode, links, uid, gid = struct.unpack_from("=6Q7I", attr)
+    number, size, _, _, mtime, _, _, mtime_ns, _, mode, links, uid, gid = struct.unpack_from("=4Qqq7I", attr)
     return Seen(number, mode, links, size, uid, gid, mtime * 10**9 + mtime_ns)
