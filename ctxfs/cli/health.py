@@ -45,7 +45,10 @@ def _show(found: dict[str, Any]) -> None:
     say(f"store      {found['store']}")
     say(f"you are    {found['principal']}")
     for mount in found["mounts"]:
-        say(f"mounted    {mount['at']}  as {mount['principal']}", fg="green")
+        say(
+            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
+            fg="green",
+        )
     for source in found["sources"]:
         good = source["state"] == "ok"
         say(

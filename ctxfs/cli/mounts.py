@@ -21,6 +21,7 @@ _END_SECONDS = 10.0
 @click.argument("mountpoint", type=click.Path())
 @click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
 @click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
+@click.option("--read-only", is_flag=True, help="Nothing can be changed through it, nor tools called.")
 @click.option("--foreground", is_flag=True, help="Stay until unmounted; Ctrl-C unmounts.")
 @click.option(
     "--agents-md",
@@ -30,7 +31,13 @@ _END_SECONDS = 10.0
 )
 @click.pass_obj
 def mount(
-    store: str | None, mountpoint: str, principal: str, token: str, foreground: bool, guide: HostPath | None
+    store: str | None,
+    mountpoint: str,
+    principal: str,
+    token: str,
+    read_only: bool,
+    foreground: bool,
+    guide: HostPath | None,
 ) -> None:
     """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
     from ctxfs.daemon.launch import connect_or_start
@@ -42,8 +49,9 @@ def mount(
     check_fuse()
     prepare_mountpoint(at)
     client = connect_or_start(layout)
+    wanted = {"at": str(at), "principal": principal, "token": token, "read_only": read_only}
     if not foreground:
-        client.call("mount", at=str(at), principal=principal, token=token)
+        client.call("mount", **wanted)
         client.close()
         say(f"mounted at {at}")
         if guide is not None:
@@ -51,7 +59,7 @@ def mount(
         return
     _interrupt_on_terminate()
     try:
-        client.call("mount", at=str(at), principal=principal, token=token)
+        client.call("mount", **wanted)
         say(f"mounted at {at}; Ctrl-C unmounts")
         if guide is not None:
             Announcements(layout.run).put(guide, str(at))

@@ -30,6 +30,7 @@ class _Served:
     principal: str
     pid: int
     process: MountChild | None
+    read_only: bool = False
     leaving: bool = False
     gone: trio.Event = field(default_factory=trio.Event)
     peer: Peer | None = None
@@ -49,21 +50,24 @@ class Mountpoints:
 
     def listing(self) -> list[Mapping[str, object]]:
         """What is mounted, for status."""
-        return [{"at": served.at, "principal": served.principal, "pid": served.pid} for served in self._served.values()]
+        return [
+            {"at": served.at, "principal": served.principal, "pid": served.pid, "read_only": served.read_only}
+            for served in self._served.values()
+        ]
 
     @property
     def empty(self) -> bool:
         """True when nothing is mounted."""
         return not self._served
 
-    async def mount(self, at: str, principal: str) -> None:
+    async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
         """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way."""
         if at in self._served:
             raise CommandError(
                 f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY
             )
         await self._announce(at)
-        await self._start(at, principal)
+        await self._start(at, principal, read_only)
 
     async def _announce(self, at: str) -> None:
         """Hide a mount point from the sources that contain it before the kernel knows of it."""
@@ -101,11 +105,11 @@ class Mountpoints:
         """The connections of the mount processes that have said they are there."""
         return [served.peer for served in self._served.values() if served.peer is not None]
 
-    def adopt(self, at: str, principal: str, pid: int, peer: Peer) -> None:
+    def adopt(self, at: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
         """A mount process says that it is there."""
         served = self._served.get(at)
         if served is None:
-            served = self._served[at] = _Served(at, principal, pid, None)
+            served = self._served[at] = _Served(at, principal, pid, None, read_only)
         served.peer = peer
         self._app.hide_mountpoint(at)
 
@@ -118,7 +122,7 @@ class Mountpoints:
                     served.gone.set()
                     del self._served[at]
 
-    async def _start(self, at: str, principal: str) -> None:
+    async def _start(self, at: str, principal: str, read_only: bool) -> None:
         options = self._app.settings.mount
         arguments = {
             "run": str(self._app.layout.run),
@@ -127,13 +131,15 @@ class Mountpoints:
             "store": str(self._app.layout.root),
             "journal": str(self._app.layout.journal),
             "audit": str(self._app.audit.spools or ""),
+            "audit_reads": self._app.settings.history.audit_reads,
+            "read_only": read_only,
             "allow_other": options.allow_other,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,
         }
         spare, self._spare = self._spare, None
         child = spare.start(arguments) if spare is not None else start_child(arguments)
-        served = self._served[at] = _Served(at, principal, child.pid, child)
+        served = self._served[at] = _Served(at, principal, child.pid, child, read_only)
         try:
             await _wait_ready(child.ready, at)
         except BaseException:
@@ -157,7 +163,7 @@ class Mountpoints:
         log.error("the mount process of '%s' died (%s); mounting again", served.at, code)
         await trio.run_process(["fusermount3", "-u", "-z", served.at], check=False, capture_stderr=True)
         try:
-            await self._start(served.at, served.principal)
+            await self._start(served.at, served.principal, served.read_only)
         except CommandError as error:
             log.error("cannot mount '%s' again: %s", served.at, error.message)
 

@@ -204,7 +204,7 @@ class Daemon:
     async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
         principal = joining(self._app, self._caller(peer).principal, named, token)
-        await self._mountpoints.mount(args["at"], principal.bound)
+        await self._mountpoints.mount(args["at"], principal.bound, read_only=bool(args.get("read_only")))
         self._had_mounts = True
 
     async def _unmount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -214,7 +214,7 @@ class Daemon:
             await self._mountpoints.unmount(args["at"], lazy=bool(args.get("lazy")))
 
     async def _mounted(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer)
+        self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer, read_only=bool(args.get("read_only")))
         self._had_mounts = True
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:

@@ -109,13 +109,12 @@ def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> Attribute
     return Attributes(node.number, found, mode, keep_seconds)
 
 
-def synthetic(node: Node, entry: Entry, keep_seconds: float) -> Attributes:
-    """Attributes of a file that is made when it is read."""
+def synthetic(node: Node, entry: Entry, keep_seconds: float, when: int) -> Attributes:
+    """Attributes of a file that is made when it is read; `when` it has changed last, in nanoseconds."""
     mode = _TYPES[entry.kind] | entry.mode
     # An unknown size is only ever part of a listing, which the kernel is told to keep for no time at all:
     # it asks again before anybody sees it.
     size = entry.size or 0
-    when = entry.mtime_ns
     found = MadeStat(
         mode,
         2 if entry.is_dir else 1,

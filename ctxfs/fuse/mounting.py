@@ -86,7 +86,7 @@ def clear_dead(at: HostPath) -> None:
         raise CommandError(f"a dead mount is in the way at '{at}': {done.stderr.strip()}", f"as root: umount -l {at}")
 
 
-def mount_options(*, allow_other: bool) -> set[str]:
+def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
     """Options for the kernel; auto_unmount cleans up even when the process is killed.
 
     The kernel compares modes and owners where they can forbid anything. Root alone, whom they do not bind, is spared the question
@@ -95,6 +95,8 @@ def mount_options(*, allow_other: bool) -> set[str]:
     options = {"fsname=ctxfs", "subtype=ctxfs", "auto_unmount"}
     if allow_other or os.geteuid():
         options.add("default_permissions")
+    if read_only:
+        options.add("ro")
     return options | {"allow_other"} if allow_other else options
 
 

@@ -52,6 +52,9 @@ _REFUSED_AS = {
 }
 
 
+_MOST_BEGUN = 64
+
+
 @dataclass(slots=True)
 class _Listing:
     """An open directory: its names as of the last rewind."""
@@ -70,6 +73,7 @@ class Operations:
         self._disk = BackedFiles(state)
         self._made = SyntheticFiles(state)
         self._listings: Table[_Listing] = Table(errno.EBADF)
+        self._begun: dict[int, _Listing] = {}  # directories that are read without being opened
         self._numbers = itertools.count(1)
 
     # names
@@ -198,7 +202,9 @@ class Operations:
     # files
 
     def open(self, number: int, flags: int) -> Answer[Opened]:
-        """A descriptor, or a snapshot."""
+        """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again."""
+        if self._state.unopened:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
         return self._disk.open(node, flags) if node.area is not None else self._made.open(node, flags)
 
@@ -218,6 +224,12 @@ class Operations:
         if fh >= SPEAKING:
             return self._state.conversations.read(fh, offset, size)
         return self._made.read(fh, offset, size)
+
+    def read_unopened(self, number: int, offset: int, size: int) -> Answer[bytes]:
+        """Bytes of what nobody has opened."""
+        node = self._state.nodes[number]
+        files = self._disk if node.area is not None else self._made
+        return files.read_unopened(node, offset, size)
 
     def write(self, fh: int, offset: int, data: bytes | memoryview, *, drop_privileges: bool = False) -> Answer[int]:
         """Bytes into the file, into the copy, or of a question. `data` is only good until this returns."""
@@ -257,7 +269,9 @@ class Operations:
     # directories
 
     def opendir(self, number: int) -> Opened:
-        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of."""
+        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of. ENOSYS as for `open`."""
+        if self._state.unopened:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
@@ -268,13 +282,24 @@ class Operations:
 
     def readdir(self, fh: int, start: int, add: AddEntry) -> Answer[None]:
         """Names with attributes, from where the last call stopped; a rewind reads the directory again."""
-        listing = self._listings[fh]
+        return self._readdir(self._listings[fh], start, add)
+
+    def _readdir(self, listing: _Listing, start: int, add: AddEntry) -> Answer[None]:
         if listing.node.area is None:
             return self._readdir_made(listing, start, add)
         if listing.names is None or start == 0:
             listing.names = self._disk.names(listing.node)
         self._add_from_disk(listing, start, add)
         return None
+
+    def readdir_unopened(self, number: int, start: int, add: AddEntry) -> Answer[None]:
+        """The same of what nobody has opened. Who begins reads the directory; who comes later goes on in what was read last."""
+        listing = self._begun.get(number)
+        if listing is None or start == 0:
+            listing = self._begun[number] = _Listing(self._state.nodes[number], None)
+            if len(self._begun) > _MOST_BEGUN:
+                del self._begun[next(iter(self._begun))]
+        return self._readdir(listing, start, add)
 
     def releasedir(self, fh: int) -> None:
         """Close the directory."""
@@ -335,7 +360,7 @@ class Operations:
             found = os.stat(area.root)
         except OSError:
             child = self._state.nodes.synthetic(parent, name)
-            return child, attributes.synthetic(child, entry, 0.0)
+            return child, attributes.synthetic(child, entry, 0.0, entry.mtime_ns)
         child = self._state.top_node(parent, name, area, found)
         return child, self._disk.attributes(child, found)
 

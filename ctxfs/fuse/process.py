@@ -63,6 +63,7 @@ class MountProcess:
             self._journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
+            notes_reads=bool(arguments.get("audit")) and bool(arguments["audit_reads"]),
         )
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False
@@ -86,9 +87,14 @@ class MountProcess:
 
     def _start(self) -> None:
         """The kernel's side; an error here still reaches whoever asked for the mount."""
-        options = mount_options(allow_other=bool(self._arguments["allow_other"]))
+        options = mount_options(
+            allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments["read_only"])
+        )
         self._transport.mount(Operations(self._state), self._at, options)
         self._state.handed_over.hands = self._transport.hands
+        self._state.unopened = bool(
+            self._arguments["read_only"] and self._transport.reads_by_number and not self._state.notes_reads
+        )
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
         self._ready(b"ready")
@@ -146,7 +152,9 @@ class MountProcess:
             principal = self._arguments["principal"]
             await self._client.call("join", principal=principal, session=self._session, tool="mount")
             self._bound = True
-            await self._client.call("mounted", at=self._at, principal=principal, pid=os.getpid())
+            await self._client.call(
+                "mounted", at=self._at, principal=principal, pid=os.getpid(), read_only=self._arguments["read_only"]
+            )
             shape = await self._client.call("watch")
         except OSError:
             return  # it went away again; `run` ends and we start over

@@ -52,7 +52,10 @@ class State:
         journal: JournalWriter,
         spool: Spool,
         call: Call,
+        *,
+        notes_reads: bool = True,
     ) -> None:
+        """`notes_reads`: the audit wants to know who reads what."""
         self.tree = tree
         self.principal = principal
         self.journal = journal
@@ -64,6 +67,10 @@ class State:
         self.directories = DirectoryDescriptors()
         self.handles = Handles(tree)
         self.conversations = Conversations(call, loop)
+        self.notes_reads = notes_reads
+        # Nothing is opened: the kernel reads by number, and what it has read it does not ask for again. Where nobody writes and no
+        # reading is noted nothing is missed by it.
+        self.unopened = False
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = HandedOver(lambda: self.free)
         # Descriptors that were written to since the journal last heard of them.

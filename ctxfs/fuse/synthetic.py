@@ -33,6 +33,7 @@ _SEALED_SECONDS = 1.0
 _GLANCE_SECONDS = 0.02
 _MOST_PROGRAMS = 1000
 _SMALL_FILE = 1024 * 1024
+_MOST_BEGUN = 16
 
 
 class SyntheticFiles:
@@ -41,6 +42,7 @@ class SyntheticFiles:
     def __init__(self, state: State) -> None:
         self._state = state
         self._programs: dict[int, tuple[float, bytes] | None] = {}
+        self._begun: dict[int, bytes] = {}
 
     async def lookup(self, parent: Node, name: bytes) -> Attributes:
         """Ask the tree. Absence is not cached: a mount may appear at any time."""
@@ -66,7 +68,10 @@ class SyntheticFiles:
             keep = _SEALED_SECONDS if lasts else _GLANCE_SECONDS
             if lasts and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
-        return attributes.synthetic(node, entry, keep)
+        # The kernel drops what it has read of what was not opened when the time of the last change is another one.
+        if self._state.unopened and not entry.mtime_ns and not self._state.is_structure(path):
+            return attributes.synthetic(node, entry, keep, time.time_ns())
+        return attributes.synthetic(node, entry, keep, entry.mtime_ns)
 
     async def setattr(self, node: Node, wanted: Wanted, fh: int | None) -> Attributes:
         """Truncation is an edit; times are not kept; owners and modes are the tree's: they can be set to what they are.
@@ -181,6 +186,15 @@ class SyntheticFiles:
             if ".search" not in path.parts and not self._state.policy.may(self._state.principal, Verb.READ, path):
                 raise path_error(errno.EACCES, path)
         return self._state.handles.read(fh - SYNTHETIC, offset, size)
+
+    async def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
+        """Of a file that nobody has opened: who begins reads a new snapshot, who goes on the last one."""
+        known = self._begun.get(node.number)
+        if known is None or offset == 0:
+            known = self._begun[node.number] = await self._read(node.path)
+            if len(self._begun) > _MOST_BEGUN:
+                del self._begun[next(iter(self._begun))]
+        return known[offset : offset + size]
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Into the copy, and into the tree: what was written is there for everybody when the write returns.

@@ -121,6 +121,10 @@ class HistorySettings:
     audit: bool = field(
         default=True, metadata={"doc": "keep who read, wrote, moved, deleted, asked what: history/audit"}
     )
+    audit_reads: bool = field(
+        default=True,
+        metadata={"doc": "keep who read what, too; without it a read-only mount reads again at the kernel's speed"},
+    )
     pack_after_days: int = field(default=30, metadata={"doc": "older days are compressed; they read as before"})
 
 

@@ -50,6 +50,8 @@ _LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.
 class Direct(Parking):
     """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
 
+    reads_by_number = True
+
     def __init__(self) -> None:
         super().__init__()
         self.hands: Hands | None = None

@@ -206,6 +206,7 @@ class _Pyfuse:
     """What both ways of driving the library share."""
 
     hands: Hands | None = None
+    reads_by_number = False
 
     def mount(self, operations: Operations, at: str, options: set[str]) -> None:
         """See Transport."""

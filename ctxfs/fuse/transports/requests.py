@@ -104,7 +104,7 @@ class Requests:
 
     def read(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
-        return self.operations.read(fh, offset, size)
+        return self.operations.read(fh, offset, size) if fh else self.operations.read_unopened(number, offset, size)
 
     def write(self, number: int, body: memoryview) -> Any:
         fh, offset, size, flags, *_ = fuse.READ_IN.unpack_from(body)
@@ -141,7 +141,10 @@ class Requests:
     def readdirplus(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
         names = fuse.Names(size)
-        later = self.operations.readdir(fh, offset, names.add)
+        operations = self.operations
+        later = (
+            operations.readdir(fh, offset, names.add) if fh else operations.readdir_unopened(number, offset, names.add)
+        )
         return _after(later, lambda _: names.packed()) if later is not None else names.packed()
 
     def releasedir(self, number: int, body: memoryview) -> Any:

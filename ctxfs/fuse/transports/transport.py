@@ -17,6 +17,11 @@ class Transport(Loop, Caches, Protocol):
         """Where open files are handed over to the kernel, if it takes any. Known once it is mounted."""
         ...
 
+    @property
+    def reads_by_number(self) -> bool:
+        """True if a file can be read without being opened: reads come with handle 0 then."""
+        ...
+
     def run(self, background: Background, start: Callable[[], None]) -> None:
         """Start `background` under trio; when it calls its argument, call `start`, which mounts; then serve until unmounted."""
         ...
