@@ -324,8 +324,8 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
     mount = processes_of(made.store)["mount"]
     work = made.at / "pad" / "bench"
     work.mkdir()
-    settle = lambda: made.wait(300, lambda index: index["state"] == "idle")  # noqa: E731
-    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount, settle))
+    # Everything written before is a version, and the mount has heard of it; the indexer may go on, on its own processor.
+    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount, lambda: made.ctxfs("commit")))
     reading = processes_of(view.store)["mount"]
     sides.append(Side(VIEW, view.at / "knowledge" / "corpus", Path("/"), reading))
     with ExitStack() as stack:

@@ -60,6 +60,18 @@ class Mountpoints:
         """True when nothing is mounted."""
         return not self._served
 
+    @property
+    def count(self) -> int:
+        """How many mount points there are."""
+        return len(self._served)
+
+    def share(self, count: int) -> bool:
+        """Tell the mount processes whether others write, too: then the kernel must ask each time. True if that is so now."""
+        shared = count > 1
+        for peer in self.peers:
+            peer.push("shared", shared)
+        return shared
+
     async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
         """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way."""
         if at in self._served:
@@ -133,6 +145,7 @@ class Mountpoints:
             "audit": str(self._app.audit.spools or ""),
             "audit_reads": self._app.settings.history.audit_reads,
             "read_only": read_only,
+            "shared": self.count > 0,
             "allow_other": options.allow_other,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,

@@ -39,6 +39,8 @@ from ctxfs.vfs.record import Caller
 log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
+# methods after which files on disk may be others
+_WRITES = frozenset("apply review curate evaluate_response call_tool wait_call cancel_call record".split())
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
@@ -127,6 +129,8 @@ class Daemon:
                 caller = self._caller(peer)
                 first = self._catch_up if name in AFTER_SYNC else None
                 answer = await run_method(self._app, caller, name, args, first)
+                if name in _WRITES:
+                    await self._tell_others(peer)
                 if name in ROLLBACKS and not args.get("dry_run"):
                     await self._tell_of(answer)
                     if name == "forget":
@@ -186,6 +190,14 @@ class Daemon:
     async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         self._versions.synced(peer, int(args["number"]), list(args["writing"]))
 
+    async def _tell_others(self, peer: Peer) -> None:
+        """What this peer has asked for may have changed files: the kernel hears of it before the peer does.
+
+        A mount process knows what it has asked for, and the kernel may be waiting for it.
+        """
+        if self._following and await self._watcher.report():
+            await self._versions.sync(record=False, but=peer)
+
     async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
         """The work tree was rolled back: the kernel hears of it before the caller does."""
         places: dict[str, list[list[str]]] = {}
@@ -204,7 +216,12 @@ class Daemon:
     async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
         principal = joining(self._app, self._caller(peer).principal, named, token)
-        await self._mountpoints.mount(args["at"], principal.bound, read_only=bool(args.get("read_only")))
+        if self._mountpoints.share(self._mountpoints.count + 1):
+            await self._versions.sync(record=False)  # nobody trusts what he kept before another one can write
+        try:
+            await self._mountpoints.mount(args["at"], principal.bound, read_only=bool(args.get("read_only")))
+        finally:
+            self._mountpoints.share(self._mountpoints.count)
         self._had_mounts = True
 
     async def _unmount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -212,6 +229,7 @@ class Daemon:
             await self._mountpoints.unmount_all()
         else:
             await self._mountpoints.unmount(args["at"], lazy=bool(args.get("lazy")))
+            self._mountpoints.share(self._mountpoints.count)
 
     async def _mounted(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer, read_only=bool(args.get("read_only")))

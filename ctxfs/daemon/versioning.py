@@ -63,12 +63,12 @@ class VersionService:
 
     # the way to the mount processes
 
-    async def sync(self, *, record: bool = True) -> list[str]:
+    async def sync(self, *, record: bool = True, but: Peer | None = None) -> list[str]:
         """Wait until every mount process has noted what it wrote, and has told the kernel of what it heard.
 
-        Returns the paths that were being written. A mount process that does not answer is not waited for long.
+        Returns the paths that were being written. `but` is not asked. A mount process that does not answer is not waited for long.
         """
-        peers = set(self._mountpoints.peers)
+        peers = set(self._mountpoints.peers) - {but}
         if not peers:
             return []
         number, event, writing = next(self._numbers), trio.Event(), list[str]()

@@ -67,6 +67,14 @@ class Watcher:
         finally:
             self._inotify.close()
 
+    async def report(self) -> bool:
+        """Report what has happened until now at once; True if anything had."""
+        async with self._turn:
+            places = await blocking(self._take)
+        if places:
+            self._changed(places)
+        return bool(places)
+
     async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
         """Watch exactly these folders. One that cannot be watched is a fault, not an error."""
         wanted = {root for root in roots if os.path.isdir(root)}

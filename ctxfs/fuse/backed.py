@@ -40,7 +40,7 @@ class BackedFiles:
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         except FileNotFoundError:
-            return attributes.absent(self._state.keep_seconds)
+            return attributes.absent(self._state.keeps(parent.area))
         node = self._state.node_for(parent, name, parent.area, found)
         node.lookups += 1
         return self.attributes(node, found)
@@ -79,7 +79,8 @@ class BackedFiles:
 
     def attributes(self, node: Node, found: os.stat_result) -> Attributes:
         """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
-        out = attributes.on_disk(node, found, self._state.keep_seconds)
+        assert node.area is not None
+        out = attributes.on_disk(node, found, self._state.keeps(node.area))
         if self._state.free:
             return out
         if not st.S_ISDIR(found.st_mode):

@@ -65,6 +65,7 @@ class MountProcess:
             self._call,
             notes_reads=bool(arguments.get("audit")) and bool(arguments["audit_reads"]),
         )
+        self._state.set_shared(bool(arguments["shared"]))
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False
         self._notifier: Notifier | None = None
@@ -175,6 +176,8 @@ class MountProcess:
                 self._transport.run_soon(self._changed, root, places)
         elif topic == "refresh":
             self._transport.run_soon(self._missed)
+        elif topic == "shared":
+            self._transport.run_soon(self._share, value)
         elif topic == "policy":
             self._transport.run_soon(self._ruled, value)
         elif topic == "tree":
@@ -221,6 +224,11 @@ class MountProcess:
     def _missed(self) -> None:
         if self._invalidator is not None:
             self._invalidator.everything()
+
+    def _share(self, shared: bool) -> None:
+        if shared != self._state.shared:
+            self._state.set_shared(shared)
+            self._missed()
 
     def _changed(self, root: str, places: list[list[str]]) -> None:
         self._state.described = None

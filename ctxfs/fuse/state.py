@@ -84,12 +84,27 @@ class State:
         self._epoch = 0
         self._wanted_seconds = keep_seconds
         # No daemon, no word of changes: then nothing may be cached.
-        self.keep_seconds = keep_seconds
+        self._connected, self.shared = True, False
+        self.keep_seconds = self.keep_written_seconds = keep_seconds
         self._areas_made = 0
 
     def set_connected(self, connected: bool) -> None:
         """Cache only while changes are heard of."""
-        self.keep_seconds = self._wanted_seconds if connected else 0.0
+        self._connected = connected
+        self._set_keeping()
+
+    def set_shared(self, shared: bool) -> None:
+        """Others write to the same files, and what they do must be seen at once: of files that can be written nothing is kept."""
+        self.shared = shared
+        self._set_keeping()
+
+    def _set_keeping(self) -> None:
+        self.keep_seconds = self._wanted_seconds if self._connected else 0.0
+        self.keep_written_seconds = 0.0 if self.shared else self.keep_seconds
+
+    def keeps(self, area: Area) -> float:
+        """For how many seconds the kernel may keep names and attributes there."""
+        return self.keep_written_seconds if area.writable else self.keep_seconds
 
     def reshape(
         self,
