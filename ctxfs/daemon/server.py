@@ -195,7 +195,8 @@ class Daemon:
 
         A mount process knows what it has asked for, and the kernel may be waiting for it.
         """
-        if self._following and await self._watcher.report():
+        if self._following and self._mountpoints.count:
+            await self._watcher.report()
             await self._versions.sync(record=False, but=peer)
 
     async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
@@ -357,6 +358,8 @@ class Daemon:
         pushed = [[root, [list(parts) for parts in inside]] for root, inside in places.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
+        # Everybody else looks into a new directory by himself.
+        places = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in places.items()}
         for area, inside in places.items():
             self._versions.changed(area, inside)
             if area in self._kept:

@@ -38,7 +38,8 @@ Places = dict[str, set[Parts]]
 class Watcher:
     """Watches folders, recursively, and reports {root: {parts…}} soon after something happened.
 
-    `()` stands for a whole root: the kernel's queue ran over, so anything in it may have changed.
+    `()` stands for a whole root: the kernel's queue ran over, so anything in it may have changed. An empty last part stands for all
+    names in a directory, which was new: what happened there before it was watched nobody has seen.
     """
 
     def __init__(self, changed: Callable[[Places], None]) -> None:
@@ -67,13 +68,12 @@ class Watcher:
         finally:
             self._inotify.close()
 
-    async def report(self) -> bool:
-        """Report what has happened until now at once; True if anything had."""
+    async def report(self) -> None:
+        """Report what has happened until now at once."""
         async with self._turn:
             places = await blocking(self._take)
         if places:
             self._changed(places)
-        return bool(places)
 
     async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
         """Watch exactly these folders. One that cannot be watched is a fault, not an error."""
@@ -105,6 +105,7 @@ class Watcher:
                 places.setdefault(root, set()).add(inside)
                 if event.mask & _FLAGS.ISDIR and event.name:
                     self._follow(event.mask, root, inside)
+                    places[root].add((*inside, ""))
         return places
 
     def _follow(self, mask: int, root: str, parts: Parts) -> None:

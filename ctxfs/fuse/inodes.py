@@ -114,7 +114,7 @@ class NodeTable:
     def __init__(self) -> None:
         self._by_number: Table[Node] = Table(errno.ESTALE)
         self._by_key: dict[Hashable, Node] = {}
-        self._by_name: dict[tuple[int, bytes], Node] = {}
+        self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → what is in it
         # Far above any (area, inode) number.
         self._spare = itertools.count(1 << 62)
         self.root = Node(ROOT_NUMBER, "root", None, b"", None)
@@ -141,7 +141,7 @@ class NodeTable:
         if node.parent is not parent or node.name != name:
             self._keep_name(node)
             node.parent, node.name, node.rights, node.listed = parent, name, None, None
-        self._by_name[parent.number, name] = node
+        self._call(node, parent, name)
         return node
 
     def _keep_name(self, node: Node) -> None:
@@ -151,7 +151,7 @@ class NodeTable:
         node.others = tuple(dict.fromkeys(known))[-_MOST_NAMES:]
 
     def _is_called(self, node: Node, parent: Node, name: bytes) -> bool:
-        return self._by_name.get((parent.number, name)) is node
+        return self.named(parent, name) is node
 
     def synthetic(self, parent: Node, name: bytes) -> Node:
         """The node of a file that exists by its path alone."""
@@ -159,16 +159,33 @@ class NodeTable:
         node = self._by_key.get(key)
         if node is None:
             node = self._add(Node(next(self._spare), key, parent, name, None))
-            self._by_name[parent.number, name] = node
+            self._call(node, parent, name)
         return node
 
     def named(self, parent: Node, name: bytes) -> Node | None:
         """The node last reached as `name` in `parent`, if the kernel still knows it."""
-        return self._by_name.get((parent.number, name))
+        inside = self._by_name.get(parent.number)
+        return inside.get(name) if inside is not None else None
+
+    def inside(self, parent: Node) -> list[tuple[bytes, Node]]:
+        """The names in a directory that the kernel may know."""
+        return list(self._by_name.get(parent.number, {}).items())
+
+    def _call(self, node: Node, parent: Node, name: bytes) -> None:
+        self._by_name.setdefault(parent.number, {})[name] = node
+
+    def _uncall(self, parent: Node, name: bytes) -> Node | None:
+        inside = self._by_name.get(parent.number)
+        if inside is None:
+            return None
+        node = inside.pop(name, None)
+        if not inside:
+            del self._by_name[parent.number]
+        return node
 
     def unlinked(self, parent: Node, name: bytes) -> Node | None:
         """`name` is gone from `parent`; a file without other known names is no longer found by identity."""
-        node = self._by_name.pop((parent.number, name), None)
+        node = self._uncall(parent, name)
         if node is not None and node.parent is parent and node.name == name:
             left = [other for other in node.others if self._is_called(node, *other)]
             if left:
@@ -182,21 +199,21 @@ class NodeTable:
         if (parent.number, name) == (new_parent.number, new_name):
             return
         self.unlinked(new_parent, new_name)
-        node = self._by_name.pop((parent.number, name), None)
+        node = self._uncall(parent, name)
         if node is not None:
             self._keep_name(node)  # it may have been reached last by a name that stays
             node.parent, node.name = new_parent, new_name
-            self._by_name[new_parent.number, new_name] = node
+            self._call(node, new_parent, new_name)
 
     def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
         """Two names changed places."""
-        one, two = self._by_name.get((parent.number, name)), self._by_name.get((other_parent.number, other_name))
+        one, two = self.named(parent, name), self.named(other_parent, other_name)
         changes = ((one, other_parent, other_name), (two, parent, name))
         for node, at, called in changes:
             if node is None:
-                self._by_name.pop((at.number, called), None)
+                self._uncall(at, called)
             else:
-                self._by_name[at.number, called] = node
+                self._call(node, at, called)
         for node, at, called in changes:
             if node is not None:
                 self._keep_name(node)
@@ -224,4 +241,4 @@ class NodeTable:
             del self._by_key[node.key]
         for parent, name in ((node.parent, node.name), *node.others):
             if parent is not None and self._is_called(node, parent, name):
-                del self._by_name[parent.number, name]
+                self._uncall(parent, name)

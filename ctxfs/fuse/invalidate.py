@@ -4,6 +4,7 @@ Notices only say that something may have changed at a place. What the kernel was
 there now; only a difference is sent, so that a mount's own writes do not throw its cache away.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -17,6 +18,7 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Area, Node
 from ctxfs.fuse.ports import Caches
 from ctxfs.fuse.state import State
+from ctxfs.store.beneath import magic_path
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +80,14 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, places: Iterable[Sequence[str]]) -> None:
-        """Something may have changed at these places below the host folder `root`."""
+    def changed(self, root: str, places: Sequence[Sequence[str]]) -> None:
+        """Something may have changed at these places below the host folder `root`: see `daemon.watch` for what they say."""
+        if not all(places):
+            self._forget([node for node in self._state.nodes if node.area is not None and node.area.root == root])
+            return
         names: dict[tuple[str, ...], list[bytes]] = {}  # by directory: much of what happens happens in few
         for parts in places:
-            known = names.setdefault(tuple(parts[:-1]), [])
-            if parts:
-                known.append(os.fsencode(parts[-1]))
+            names.setdefault(tuple(parts[:-1]), []).append(os.fsencode(parts[-1]))
         for area in self._state.shape.areas.values():
             if area.root == root:
                 for directory, changed in names.items():
@@ -140,10 +143,17 @@ class Invalidator:
             if child is None:
                 return
             node = child
-        for name in names:
+        for name in self._all_names(node) if b"" in names else names:
             self._compare_name(node, name, self._state.nodes.named(node, name))
         # What happened to a name also changed its directory.
         self._compare(node)
+
+    def _all_names(self, node: Node) -> Iterable[bytes]:
+        """Those that the kernel may know and those that are there."""
+        known = {name for name, _ in self._state.nodes.inside(node)}
+        with contextlib.suppress(OSError):
+            known.update(os.listdir(os.fsencode(magic_path(self._state.directories.of(node), "."))))
+        return known
 
     def _top(self, area: Area) -> Node | None:
         node: Node | None = self._state.nodes.root

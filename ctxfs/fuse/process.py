@@ -63,9 +63,9 @@ class MountProcess:
             self._journal,
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
-            notes_reads=bool(arguments.get("audit")) and bool(arguments["audit_reads"]),
+            notes_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
         )
-        self._state.set_shared(bool(arguments["shared"]))
+        self._state.set_shared(bool(arguments.get("shared")))
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
         self._bound = False
         self._notifier: Notifier | None = None
@@ -89,12 +89,12 @@ class MountProcess:
     def _start(self) -> None:
         """The kernel's side; an error here still reaches whoever asked for the mount."""
         options = mount_options(
-            allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments["read_only"])
+            allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
         )
         self._transport.mount(Operations(self._state), self._at, options)
         self._state.handed_over.hands = self._transport.hands
         self._state.unopened = bool(
-            self._arguments["read_only"] and self._transport.reads_by_number and not self._state.notes_reads
+            self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
         )
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
@@ -154,7 +154,7 @@ class MountProcess:
             await self._client.call("join", principal=principal, session=self._session, tool="mount")
             self._bound = True
             await self._client.call(
-                "mounted", at=self._at, principal=principal, pid=os.getpid(), read_only=self._arguments["read_only"]
+                "mounted", at=self._at, principal=principal, pid=os.getpid(), read_only=self._arguments.get("read_only")
             )
             shape = await self._client.call("watch")
         except OSError:

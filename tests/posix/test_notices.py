@@ -1,0 +1,108 @@
+"""What the kernel is told of changes that it has not made: as much as needed, and of nothing that it knows."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.fuse.invalidate import Invalidator, Notifier
+from tests.posix.kernel import ROOT, PretendKernel
+
+
+class Caches:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.inodes: list[int] = []
+        self.entries: list[tuple[int, bytes]] = []
+
+    def invalidate_inode(self, number: int) -> None:
+        self.inodes.append(number)
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        self.entries.append((parent, name))
+
+
+class Told(Notifier):
+    """Tells at once."""
+
+    def __init__(self, caches: Caches) -> None:
+        super().__init__(caches)
+        self.stop()
+
+    def _put(self, call, urgent: bool) -> None:  # type: ignore[no-untyped-def]
+        call()
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.top = folder / "top"
+        self.top.mkdir()
+        self.kernel = PretendKernel(self.top, folder / "journal")
+        pad = self.kernel.lookup(ROOT, b"pad")
+        assert pad is not None
+        self.pad = pad.number
+        self.caches = Caches()
+        self.invalidator = Invalidator(self.kernel.state, Told(self.caches))
+
+    def changed(self, *places: list[str]) -> None:
+        self.invalidator.changed(str(self.top), places)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.kernel.close()
+
+
+def test_what_the_mount_did_itself_is_no_news(place: Place) -> None:
+    seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
+    place.kernel.release(seen.number, fh)
+    place.kernel.getattr(seen.number)
+    place.kernel.getattr(place.pad)
+    place.changed(["f"])
+    assert not place.caches.inodes and not place.caches.entries
+
+
+def test_a_change_behind_its_back_is_told(place: Place) -> None:
+    (place.top / "f").write_text("one")
+    seen = place.kernel.lookup(place.pad, b"f")
+    assert seen is not None
+    (place.top / "f").write_text("two, longer")
+    place.changed(["f"])
+    assert seen.number in place.caches.inodes
+
+
+def test_a_name_that_was_absent_is_told(place: Place) -> None:
+    assert place.kernel.lookup(place.pad, b"f") is None
+    (place.top / "f").write_text("x")
+    place.changed(["f"])
+    assert (place.pad, b"f") in place.caches.entries
+
+
+def test_in_a_new_directory_every_name_is_looked_at(place: Place) -> None:
+    """Nobody watched it when it was made: files came and went in it unseen."""
+    (place.top / "d").mkdir()
+    folder = place.kernel.lookup(place.pad, b"d")
+    assert folder is not None
+    (place.top / "d" / "gone").write_text("x")
+    assert place.kernel.lookup(folder.number, b"gone") is not None
+    assert place.kernel.lookup(folder.number, b"come") is None
+    (place.top / "d" / "gone").unlink()
+    (place.top / "d" / "come").write_text("x")
+    place.changed(["d"], ["d", ""])
+    assert {(folder.number, b"gone"), (folder.number, b"come")} <= set(place.caches.entries)
+
+
+def test_when_too_much_changed_at_once_nothing_that_was_kept_is_trusted(place: Place) -> None:
+    numbers = set()
+    for name in (b"a", b"b"):
+        (place.top / os.fsdecode(name)).write_text("x")
+        seen = place.kernel.lookup(place.pad, name)
+        assert seen is not None
+        numbers.add(seen.number)
+    place.changed([])
+    assert numbers <= set(place.caches.inodes)
+    assert {(place.pad, b"a"), (place.pad, b"b")} <= set(place.caches.entries)
