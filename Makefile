@@ -7,12 +7,13 @@ CTXFS := $(BIN)/ctxfs --store .ctxfs
 MOUNT := context
 APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
 APT_TEST := ripgrep vim attr bubblewrap
+APT_PROGRAMS := stress-ng fio
 CRASH_ROUNDS ?= 200
 TEST_WORKERS ?= 2
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-budget test-leaks test-mcp lint bench system system-test model clean
+.PHONY: help run stop test test-crash test-budget test-leaks test-mcp test-programs lint bench system system-test system-programs model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,6 +46,9 @@ test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all te
 test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (15 minutes)
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
+
+test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount (3 minutes)
+	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs
 
 # Counting is checked by tokenizers that others publish: the files of cl100k, o200k, Claude 2 and DeepSeek, from one wheel.
 build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
@@ -79,7 +83,15 @@ lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: system system-test $(VENV)/.ready model ## The mount, search, versions and indexing against native, on real files (25 minutes)
+# What the mount is compared with, what plots, and a tree that is installed into it.
+build/bench/.ready: benchmarks/filesystem.txt | $(VENV)/.ready
+	@mkdir -p build/bench/wheels
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/filesystem.txt
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d build/bench/wheels sympy==1.14.0 networkx==3.5 pygments==2.19.2
+	@touch $@
+
+bench: system system-test $(VENV)/.ready model build/bench/.ready ## The mount, search, versions and indexing against native, on real files (45 minutes)
+	$(BIN)/python -m benchmarks.filesystem
 	$(BIN)/python -m benchmarks.mount
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.versions
@@ -111,6 +123,9 @@ system:
 
 system-test:
 	$(call install_packages,$(APT_TEST))
+
+system-programs:
+	$(call install_packages,$(APT_PROGRAMS))
 
 $(VENV)/.ready: requirements.lock pyproject.toml | system
 	@echo "making $(VENV) (two packages are compiled: about a minute)"
