@@ -20,6 +20,7 @@ _COMMANDS = {
     "version": "health",
     "mount": "mounts",
     "unmount": "mounts",
+    "service": "service",
     "daemon": "mounts",
     "ls": "files",
     "cat": "files",

@@ -15,6 +15,7 @@ from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
 
 _END_SECONDS = 10.0
+_GONE = 4  # looks at a mount point that is not there, half a second apart, until it has been unmounted
 
 
 @click.command()
@@ -63,8 +64,10 @@ def mount(
         say(f"mounted at {at}; Ctrl-C unmounts")
         if guide is not None:
             Announcements(layout.run).put(guide, str(at))
-        while is_mounted(at):
+        gone = 0
+        while gone < _GONE:  # a mount process that dies is replaced
             time.sleep(0.5)
+            gone = 0 if is_mounted(at) else gone + 1
     except KeyboardInterrupt:
         client.close()  # an answer may be half read
         with contextlib.closing(Client(layout.run)) as again:

@@ -6,6 +6,7 @@ Says only that something may have changed at a place: whoever cares looks for hi
 
 import errno
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.003
 _BUSY_SECONDS = 0.03  # between reports while much is going on
+_LOST_SECONDS = 0.5  # between looks for a folder that is gone
 _FLAGS = inotify_simple.flags
 _MASK = (
     _FLAGS.CREATE
@@ -30,6 +32,7 @@ _MASK = (
     | _FLAGS.DONT_FOLLOW
     | _FLAGS.EXCL_UNLINK
 )
+_GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
 
 Parts = tuple[str, ...]
 Places = dict[str, set[Parts]]
@@ -38,8 +41,8 @@ Places = dict[str, set[Parts]]
 class Watcher:
     """Watches folders, recursively, and reports {root: {parts…}} soon after something happened.
 
-    `()` stands for a whole root: the kernel's queue ran over, so anything in it may have changed. An empty last part stands for all
-    names in a directory, which was new: what happened there before it was watched nobody has seen.
+    `()` stands for a whole root: the kernel's queue ran over, or the folder went or came back, so anything in it may have changed. An
+    empty last part stands for all names in a directory, which was new: what happened there before it was watched nobody has seen.
     """
 
     def __init__(self, changed: Callable[[Places], None]) -> None:
@@ -49,6 +52,7 @@ class Watcher:
         self._watched: dict[int, set[tuple[str, Parts]]] = {}
         self._numbers: dict[tuple[str, Parts], int] = {}
         self._roots: set[str] = set()
+        self._lost: set[str] = set()  # of those, folders that are not there now
         self._avoid: frozenset[str] = frozenset()
         self._turn = trio.Lock()
         self.faults: dict[str, str] = {}
@@ -58,7 +62,8 @@ class Watcher:
         reported = 0.0
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._inotify.fileno())
+                with trio.move_on_after(_LOST_SECONDS if self._lost else math.inf):
+                    await trio.lowlevel.wait_readable(self._inotify.fileno())
                 await trio.sleep(max(_SETTLE_SECONDS, reported + _BUSY_SECONDS - trio.current_time()))
                 async with self._turn:
                     places = await blocking(self._take)
@@ -77,7 +82,8 @@ class Watcher:
 
     async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
         """Watch exactly these folders. One that cannot be watched is a fault, not an error."""
-        wanted = {root for root in roots if os.path.isdir(root)}
+        asked = set(roots)
+        wanted = {root for root in asked if os.path.isdir(root)}
         async with self._turn:
             self._avoid = frozenset(avoid)
             for root in self._roots - wanted:
@@ -85,18 +91,27 @@ class Watcher:
             for root in wanted - self._roots:
                 self.faults.pop(root, None)
                 await blocking(self._add, root, ())
-            self._roots = wanted
+            self._roots, self._lost = wanted, asked - wanted
 
     def _take(self) -> Places:
         """Read what is queued, and follow directories that came and went."""
-        places: Places = {}
+        places: Places = {root: {()} for root in [root for root in self._lost if os.path.isdir(root)]}
+        for root in places:
+            self._lost.discard(root)
+            self._roots.add(root)
+            self._add(root, ())
         for event in self._inotify.read(timeout=0):
             if event.mask & _FLAGS.Q_OVERFLOW:
                 log.warning("more changed at once than the kernel keeps count of; everything is looked at again")
                 places.update({root: {()} for root in self._roots})
                 continue
             for root, parts in tuple(self._watched.get(event.wd, ())):
-                if event.mask & _FLAGS.IGNORED:
+                if event.mask & _GONE and not parts and event.wd in self._watched:
+                    self._drop(root, ())
+                    self._roots.discard(root)
+                    self._lost.add(root)
+                    places.setdefault(root, set()).add(())
+                if event.mask & (_FLAGS.IGNORED | _GONE):
                     self._forget(event.wd, root, parts)
                     continue
                 inside = (*parts, event.name) if event.name else parts
@@ -123,7 +138,7 @@ class Watcher:
             if host in self._avoid:
                 continue
             try:
-                number = self._inotify.add_watch(host, _MASK)
+                number = self._inotify.add_watch(host, _MASK if parts else _MASK | _GONE)
             except OSError as error:
                 if error.errno == errno.ENOSPC:  # out of watches
                     self.faults[root] = "changes are not seen everywhere: fs.inotify.max_user_watches is too low"

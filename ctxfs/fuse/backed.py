@@ -320,7 +320,7 @@ class BackedFiles:
         if self._state.handed_over.release(fd, node) or fd in self._state.written:
             self._state.written.discard(fd)
             self._state.record("write", node)
-        node.descriptors.discard(fd)
+        node.let_go(fd)
         if node.lookups <= 0:
             self._state.forget(node.number, 0)
         os.close(fd)
@@ -330,14 +330,14 @@ class BackedFiles:
         that the kernel has kept of it are those that it has.
         """
         fd = os.dup(self._state.directories.of(node))
-        node.descriptors.add(fd)
+        node.hold(fd)
         version = attributes.version_of(os.fstat(fd))
         keep, node.cached = node.cached == version, version
         return fd, keep
 
     def let_go(self, node: Node, fd: int) -> None:
         """They have closed it."""
-        node.descriptors.discard(fd)
+        node.let_go(fd)
         os.close(fd)
         if node.lookups <= 0:
             self._state.forget(node.number, 0)
@@ -561,7 +561,7 @@ class BackedFiles:
     def _opened(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, keep: bool = False) -> Opened:
         """The answer to an open; from here on the handle is known."""
         self._state.files[fd] = node
-        node.descriptors.add(fd)
+        node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)
         return Opened(fd, keep_cache=keep and not backing, backing=backing)
 

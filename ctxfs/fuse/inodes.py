@@ -8,7 +8,9 @@ import errno
 import itertools
 import os
 from collections.abc import Hashable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import cast
 
 from ctxfs.model.path import Path
 from ctxfs.model.tables import Table
@@ -17,6 +19,7 @@ from ctxfs.policy.decide import Rights
 ROOT_NUMBER = 1
 _MOST_NAMES = 100  # of a file with more the kernel's next lookup finds the others
 _INODE_BITS = 48
+_NO_DESCRIPTORS: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,26 @@ class Node:
         self.top = False
         self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file that has hard links
         self.lookups = 0
-        self.descriptors: set[int] = set()
+        self.descriptors: AbstractSet[int] = _NO_DESCRIPTORS  # most files are never opened: no set of their own
         self.told: Version | None = None
         self.cached: Version | None = None
         # (as of which epoch, the names in it, those of them that exist for whoever mounted)
         self.listed: tuple[int, list[bytes], list[bytes]] | None = None
         # (as of which epoch, what whoever mounted may do to it, the same as a number, the mode bits of a file that are true for them)
         self.rights: tuple[int, Rights, int, int] | None = None
+
+    def hold(self, descriptor: int) -> None:
+        """It is open by this one, too."""
+        if self.descriptors is _NO_DESCRIPTORS:
+            self.descriptors = {descriptor}
+        else:
+            cast(set[int], self.descriptors).add(descriptor)
+
+    def let_go(self, descriptor: int) -> None:
+        """It is no longer open by this one."""
+        cast(set[int], self.descriptors).discard(descriptor)
+        if not self.descriptors:
+            self.descriptors = _NO_DESCRIPTORS
 
     @property
     def path(self) -> Path:

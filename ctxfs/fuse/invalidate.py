@@ -83,7 +83,10 @@ class Invalidator:
     def changed(self, root: str, places: Sequence[Sequence[str]]) -> None:
         """Something may have changed at these places below the host folder `root`: see `daemon.watch` for what they say."""
         if not all(places):
-            self._forget([node for node in self._state.nodes if node.area is not None and node.area.root == root])
+            nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
+            for node in nodes:
+                self._state.directories.forget(node)  # the folder may be another one now
+            self._forget(nodes)
             return
         names: dict[tuple[str, ...], list[bytes]] = {}  # by directory: much of what happens happens in few
         for parts in places:

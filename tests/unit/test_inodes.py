@@ -44,7 +44,7 @@ def test_a_forgotten_node_stays_while_a_descriptor_is_open() -> None:
     table = NodeTable()
     node = table.on_disk(table.root, b"a", AREA, 5, 77, 0)
     node.lookups = 1
-    node.descriptors.add(9)
+    node.hold(9)
     table.forget(node.number, 1)
     assert table[node.number] is node
 

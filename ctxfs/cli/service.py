@@ -1,0 +1,97 @@
+"""service: a mount point that is there from the start, by a unit of the user's systemd."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path as HostPath
+
+import click
+
+from ctxfs.cli.output import say
+from ctxfs.model.errors import CommandError
+from ctxfs.store.layout import find_store
+
+_UNIT = """\
+# Made by `ctxfs service install`; `ctxfs service remove` takes it away.
+[Unit]
+Description=ctxfs at {at}
+
+[Service]
+Type=exec
+ExecStart={command}
+# Whoever serves other mount points of the store goes on.
+KillMode=process
+Restart=on-failure
+RestartSec=2
+
+[Install]
+WantedBy=default.target
+"""
+
+
+@click.group()
+def service() -> None:
+    """A mount point that is there when you log in, or at boot: a unit of your systemd."""
+
+
+@service.command()
+@click.argument("mountpoint", type=click.Path())
+@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
+@click.option("--read-only", is_flag=True, help="Nothing can be changed through it.")
+@click.option("--no-start", is_flag=True, help="Only write the unit.")
+@click.pass_obj
+def install(store: str | None, mountpoint: str, principal: str, read_only: bool, no_start: bool) -> None:
+    """Mount the store at MOUNTPOINT now and from now on. At boot, before you log in: loginctl enable-linger."""
+    layout = find_store(store)
+    at = os.path.abspath(os.path.expanduser(mountpoint))
+    words = [sys.executable, "-m", "ctxfs", "--store", str(layout.root), "mount", "--foreground"]
+    words += ["--as", principal] if principal else []
+    words += ["--read-only"] if read_only else []
+    unit = _unit_of(at)
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text(_UNIT.format(at=at.replace("%", "%%"), command=" ".join(map(_quoted, [*words, at]))))
+    say(f"wrote {unit}")
+    if no_start:
+        return
+    _systemctl("daemon-reload")
+    _systemctl("enable", "--now", unit.name)
+    say(f"mounted at {at}, and whenever you log in; at boot: loginctl enable-linger")
+
+
+@service.command()
+@click.argument("mountpoint", type=click.Path())
+def remove(mountpoint: str) -> None:
+    """Unmount MOUNTPOINT, and do not mount it again."""
+    unit = _unit_of(os.path.abspath(os.path.expanduser(mountpoint)))
+    if not unit.exists():
+        raise CommandError(f"there is no service for '{mountpoint}'", f"see: ls {unit.parent}")
+    try:
+        _systemctl("disable", "--now", unit.name)
+    finally:
+        unit.unlink()
+    _systemctl("daemon-reload")
+    say(f"removed {unit}")
+
+
+def _unit_of(at: str) -> HostPath:
+    """The unit of a mount point; its name says which, so that each has one."""
+    folder = HostPath(os.environ.get("XDG_CONFIG_HOME") or HostPath.home() / ".config")
+    name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in at.split("/") if part)
+    return folder / "systemd" / "user" / f"ctxfs-{name}.service"
+
+
+def _quoted(word: str) -> str:
+    """As systemd reads a word of a command."""
+    for character, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
+        word = word.replace(character, written)
+    return f'"{word}"'
+
+
+def _systemctl(*arguments: str) -> None:
+    if shutil.which("systemctl") is None:
+        raise CommandError("there is no systemctl here", "start it another way: ctxfs mount --foreground MOUNTPOINT")
+    done = subprocess.run(["systemctl", "--user", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip() or f"systemctl ended with {done.returncode}"
+        raise CommandError(said, "is systemd running for you? see: systemctl --user status")
