@@ -13,7 +13,7 @@ TEST_WORKERS ?= 2
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-budget test-leaks test-mcp test-programs lint bench system system-test system-programs model clean
+.PHONY: help run stop test test-crash test-budget test-leaks test-mcp test-programs lint bench soak system system-test system-programs model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -101,6 +101,9 @@ bench: system system-test $(VENV)/.ready model build/bench/.ready ## The mount, 
 	$(BIN)/python -m benchmarks.policy --mount
 	$(BIN)/python -m benchmarks.contexts
 	$(BIN)/python -m benchmarks.groundedness
+
+soak: system system-test $(VENV)/.ready ## Everything at once for twenty minutes: nothing may leak or be wrong
+	$(BIN)/python -m benchmarks.soak
 
 model: $(VENV)/.ready
 	@$(BIN)/ctxfs model install

@@ -23,6 +23,7 @@ from ctxfs.store.beneath import magic_path
 log = logging.getLogger(__name__)
 
 _AT_A_TIME = 200
+_STOP_SECONDS = 1.0
 
 
 class Notifier:
@@ -48,8 +49,9 @@ class Notifier:
         self._queue.put(call)
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, once it has said what it was to say; a kernel that makes it wait is not waited for long."""
         self._queue.put(None)
+        self._thread.join(_STOP_SECONDS)
 
     def _put(self, call: Callable[[], None], urgent: bool) -> None:
         """What is urgent goes before whatever waits, and takes its turn again there: a later request may have made it stale."""

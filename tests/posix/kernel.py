@@ -78,6 +78,7 @@ class PretendKernel:
     """One mount, its `pad` in the host folder `top`."""
 
     def __init__(self, top: Path, journal: Path) -> None:
+        self.top = top
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (mine, its):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _PLACE)

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -480,3 +481,24 @@ def test_random_requests_do_what_they_do_in_memory(
     for fh, (number, _, _) in list(run.held.items()):
         pretend.release(number, fh)
     assert not pretend.state.files and not pretend.state.written
+
+
+def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked has gone when the answer comes: no file, handle or name stays for them."""
+    (pretend.top / "d").mkdir()
+    for name in ("a", "b", "c"):
+        (pretend.top / "d" / name).write_text("x")
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    folder = pretend.lookup(pad.number, b"d")
+    assert folder is not None
+    handle = int.from_bytes(pretend.ask(27, folder.number, bytes(8))[:8], "little")
+    before = len(pretend.state.nodes)
+    monkeypatch.setattr(pretend.direct, "_reply", lambda unique, packed: False)
+    pretend.tell(1, folder.number, b"a\0")  # lookup
+    pretend.tell(35, folder.number, struct.pack("=4I", os.O_RDWR, 0o644, 0, 0) + b"new\0")  # create
+    pretend.tell(44, folder.number, struct.pack("=QQIIQII", handle, 0, 4096, 0, 0, 0, 0))  # readdirplus
+    pretend.tell(27, folder.number, bytes(8))  # opendir
+    assert len(pretend.state.nodes) == before
+    assert not pretend.state.files
+    assert len(pretend.direct._requests.operations._listings) == 1  # type: ignore[union-attr]

@@ -99,6 +99,7 @@ class Direct(Parking):
 
     def unmount(self) -> None:
         """See Transport."""
+        self._fd = -1  # whoever would still tell the kernel something must not write to whatever gets this number next
         if self._mounted is not None:
             self._mounted.close()
             self._mounted = None
@@ -251,6 +252,8 @@ class Direct(Parking):
             self._drop(operations.release(opened.fh))
         if opcode in _LOOKS_UP and answer.number:
             operations.forget([(answer.number, 1)])
+        elif opcode == fuse.READDIRPLUS:
+            operations.forget((number, 1) for number in fuse.numbers_in(answer))
         elif opcode == fuse.OPEN:
             self._drop(operations.release(answer.fh))
         elif opcode == fuse.OPENDIR:

@@ -5,6 +5,7 @@ Pure: no descriptor, no kernel. Everything is in the machine's byte order, align
 
 import functools
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
@@ -203,6 +204,15 @@ class Names:
     def packed(self) -> bytes:
         """The answer to readdir."""
         return b"".join(self._parts)
+
+
+def numbers_in(names: bytes) -> Iterator[int]:
+    """The files that an answer to readdir refers to."""
+    at = 0
+    while at < len(names):
+        yield U64.unpack_from(names, at)[0]
+        length = _DIRENT.unpack_from(names, at + _ENTRY.size)[2]
+        at += _ENTRY.size + _DIRENT.size + length + -length % 8
 
 
 def statfs(of: MadeStatfs) -> bytes:

@@ -1,0 +1,217 @@
+"""Twenty minutes of everything at once: `python -m benchmarks.soak [--minutes 20]`; exits with 1 if something leaked or was wrong.
+
+Writers on two mount points, readers that compare every checksum, questions, contexts, tools, rollbacks and commits, at a rate that a
+machine of two processors bears. Resident memory and open descriptors of every process are sampled; the slope counts after a quarter of
+the time.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.corpus import make_corpus
+from benchmarks.harness import Bench, bench, memory_mb, processes_of, report
+
+_SAMPLE_SECONDS = 10.0
+_MOST_SLOPE = 1.0  # MB a minute
+_NOTES = 300
+
+
+class Soak:
+    """What the clients share: which files there are, with the checksums they must have."""
+
+    def __init__(self, made: Bench, end: float) -> None:
+        self.made, self.end = made, end
+        self.mounts = (made.at, made.folder / "mnt-2")
+        self.known: dict[str, str] = {}
+        self.lock = threading.Lock()
+        self.counts: dict[str, int] = {}
+        self.wrong: list[str] = []
+        self.samples: dict[str, list[tuple[float, float, int]]] = {}
+
+    def client(self, name: str, act: Callable[[random.Random], None], pause: float) -> threading.Thread:
+        """Does it again and again; what goes wrong is written down."""
+
+        def run() -> None:
+            chance = random.Random(name)
+            while time.monotonic() < self.end:
+                try:
+                    act(chance)
+                    self.counts[name] = self.counts.get(name, 0) + 1
+                except Exception as error:
+                    self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+                time.sleep(pause)
+
+        return threading.Thread(target=run, name=name, daemon=True)
+
+    def write(self, chance: random.Random) -> None:
+        path = f"{chance.choice(('pad', 'memory/shared'))}/soak/{chance.randrange(_NOTES)}.md"
+        text = f"# Note {chance.random()}\n\n" + "".join(
+            f"The {chance.choice(('key', 'window', 'rule', 'deadline'))} is {chance.randrange(10**6)}.\n"
+            for _ in range(chance.randrange(1, 60))
+        )
+        place = chance.choice(self.mounts) / path
+        with self.lock:
+            kind = chance.random()
+            if kind < 0.2 and path in self.known:
+                place.unlink()
+                del self.known[path]
+                return
+            if kind < 0.4:
+                new = place.with_name(f".{place.name}.new")
+                new.write_text(text)
+                os.replace(new, place)
+            else:
+                place.write_text(text)
+            self.known[path] = hashlib.sha256(text.encode()).hexdigest()
+
+    def check(self, chance: random.Random) -> None:
+        with self.lock:
+            if not self.known:
+                return
+            path = chance.choice(list(self.known))
+            for mount in self.mounts:
+                found = hashlib.sha256((mount / path).read_bytes()).hexdigest()
+                if found != self.known[path]:
+                    self.wrong.append(f"'{mount / path}' is not what was written")
+
+    def ask(self, chance: random.Random) -> None:
+        word = chance.choice(("key", "window", "rule", "deadline", "import", "socket"))
+        folder = chance.choice(self.mounts) / "search" / f"what is the {word} {chance.randrange(50)}"
+        for name in os.listdir(folder):
+            (folder / name).read_bytes()
+
+    def use_tool(self, chance: random.Random) -> None:
+        run = chance.choice(self.mounts) / "tools" / "table" / "run"
+        self.command([str(run)], stdin=json.dumps({"data": "a,b\n1,2\n", "format": "csv"}))
+
+    def roll_back(self, chance: random.Random) -> None:
+        """A file of its own, there and back again."""
+        place = self.mounts[0] / "memory" / "shared" / "rolled.md"
+        place.write_text("first")
+        self.made.ctxfs("commit")
+        place.write_text("second")
+        self.made.ctxfs("commit")
+        self.made.ctxfs("undo", "memory/shared/rolled.md")
+        for mount in self.mounts:
+            if (mount / "memory" / "shared" / "rolled.md").read_text() != "first":
+                self.wrong.append("a rollback is not seen when it returned")
+
+    def build_context(self, chance: random.Random) -> None:
+        self.made.ctxfs("context", f"what is the deadline {chance.randrange(20)}", "--budget", "2000")
+
+    def read_corpus(self, chance: random.Random) -> None:
+        self.command(["rg", "-c", "import", str(chance.choice(self.mounts) / "knowledge" / "corpus")])
+
+    @staticmethod
+    def command(words: list[str], stdin: str | None = None) -> None:
+        done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"{words}: {done.returncode} {done.stderr[-300:]}")
+
+    def sample(self, start: float) -> None:
+        for name, pid in all_processes(self.made.store).items():
+            try:
+                found = memory_mb(pid)["rss"], len(os.listdir(f"/proc/{pid}/fd"))
+            except OSError:
+                continue  # it has ended
+            self.samples.setdefault(name, []).append((time.monotonic() - start, *found))
+
+
+def all_processes(store: Path) -> dict[str, int]:
+    """Daemon, indexer, and each mount process by its number."""
+    from ctxfs.rpc.client import Client
+
+    found = {role: pid for role, pid in processes_of(store).items() if role != "mount"}
+    client = Client(store / "run")
+    try:
+        for index, mount in enumerate(client.call("status")["mounts"]):
+            found[f"mount {index + 1}"] = int(mount["pid"])
+    finally:
+        client.close()
+    return found
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Of the line of least squares, per minute of x in seconds."""
+    count = len(points)
+    if count < 2:
+        return 0.0
+    x, y = sum(p[0] for p in points) / count, sum(p[1] for p in points) / count
+    spread = sum((p[0] - x) ** 2 for p in points)
+    return 60 * sum((p[0] - x) * (p[1] - y) for p in points) / spread if spread else 0.0
+
+
+def run(made: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
+    make_corpus(made.corpus, 500)
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    config.write_text(config.read_text().replace("[index]", "[index]\nmeaning = false"))
+    made.ctxfs("add", str(made.corpus), "--name", "corpus")
+    soak = Soak(made, time.monotonic() + 60 * minutes)
+    for at in soak.mounts:
+        made.ctxfs("mount", str(at))
+    for area in ("pad", "memory/shared"):
+        (made.at / area / "soak").mkdir(parents=True)
+    made.wait(120, lambda index: index["state"] == "idle")
+    clients = [
+        soak.client("write", soak.write, 0.02),
+        soak.client("check", soak.check, 0.02),
+        soak.client("question", soak.ask, 0.3),
+        soak.client("tool", soak.use_tool, 2.0),
+        soak.client("rollback", soak.roll_back, 4.0),
+        soak.client("context", soak.build_context, 4.0),
+        soak.client("rg", soak.read_corpus, 2.0),
+    ]
+    start = time.monotonic()
+    for client in clients:
+        client.start()
+    while time.monotonic() < soak.end:
+        soak.sample(start)
+        time.sleep(min(_SAMPLE_SECONDS, 60 * minutes / 40))
+    for client in clients:
+        client.join(120)
+    return summary(soak, minutes)
+
+
+def summary(soak: Soak, minutes: float) -> tuple[dict[str, object], list[str]]:
+    rows: dict[str, object] = {"minutes": minutes, **{f"{name}: done": count for name, count in soak.counts.items()}}
+    wrong = soak.wrong[:10]
+    for name, samples in soak.samples.items():
+        late = [sample for sample in samples if sample[0] > 15 * minutes]
+        rising = slope([(at, rss) for at, rss, _ in late])
+        descriptors = [count for _, _, count in late]
+        rows[name] = (
+            f"RSS {samples[-1][1]:.0f} MB, {rising:+.2f} MB/min; descriptors {min(descriptors)} to {max(descriptors)}"
+        )
+        if rising >= _MOST_SLOPE:
+            wrong.append(f"{name} grows by {rising:.2f} MB a minute")
+    errors = soak.made.store / "run" / "errors.jsonl"
+    logged = errors.read_text().splitlines() if errors.exists() else []
+    wrong += [f"logged: {line[:200]}" for line in logged[:10]]
+    rows["wrong checksums, failed operations"] = len(soak.wrong)
+    rows["lines in errors.jsonl"] = len(logged)
+    return rows, wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20)
+    arguments = parser.parse_args()
+    with bench() as made:
+        rows, wrong = run(made, arguments.minutes)
+        report(rows)
+    if wrong:
+        sys.exit("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    main()
