@@ -148,10 +148,16 @@ class Invalidator:
             if child is None:
                 return
             node = child
-        for name in self._all_names(node) if b"" in names else names:
+        changed = [
             self._compare_name(node, name, self._state.nodes.named(node, name))
-        # What happened to a name also changed its directory.
-        self._compare(node)
+            for name in (self._all_names(node) if b"" in names else names)
+        ]
+        if any(changed):
+            # Also where its time is the same as before: older kernels count in steps of milliseconds.
+            node.told = node.cached = None
+            self._notifier.inode(node.number)
+        else:
+            self._compare(node)
 
     def _all_names(self, node: Node) -> Iterable[bytes]:
         """Those that the kernel may know and those that are there."""
@@ -168,15 +174,17 @@ class Invalidator:
             node = self._state.nodes.named(node, os.fsencode(part))
         return node
 
-    def _compare_name(self, parent: Node, name: bytes, node: Node | None) -> None:
+    def _compare_name(self, parent: Node, name: bytes, node: Node | None) -> bool:
+        """True if the name leads elsewhere than the kernel was told."""
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
         except OSError:
-            if node is not None:
-                self._state.nodes.unlinked(parent, name)
-                self._state.directories.forget(node)
-                self._notifier.entry(parent.number, name)
-            return
+            if node is None:
+                return False
+            self._state.nodes.unlinked(parent, name)
+            self._state.directories.forget(node)
+            self._notifier.entry(parent.number, name)
+            return True
         if node is None:
             self._notifier.entry(parent.number, name)  # it may be remembered as absent
         elif node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
@@ -185,6 +193,8 @@ class Invalidator:
             self._notifier.entry(parent.number, name)
         else:
             self._compare(node, found)
+            return False
+        return True
 
     def _compare(self, node: Node, found: os.stat_result | None = None) -> None:
         if node.told is None:

@@ -82,6 +82,19 @@ def test_a_name_that_was_absent_is_told(place: Place) -> None:
     assert (place.pad, b"f") in place.caches.entries
 
 
+def test_a_directory_has_other_names_even_when_its_time_is_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older kernels count time in steps of milliseconds: two changes may have the same."""
+    monkeypatch.setattr("ctxfs.fuse.attributes.version_of", lambda found: (0, 0, 0, 0))
+    place.kernel.names(place.pad, 4096)
+    for node in place.kernel.state.nodes:
+        node.told = (0, 0, 0, 0)
+    (place.top / "new").write_text("x")
+    place.changed(["new"])
+    assert place.pad in place.caches.inodes
+
+
 def test_in_a_new_directory_every_name_is_looked_at(place: Place) -> None:
     """Nobody watched it when it was made: files came and went in it unseen."""
     (place.top / "d").mkdir()
