@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
 # methods after which files on disk may be others
-_WRITES = frozenset("apply review curate evaluate_response call_tool wait_call cancel_call record".split())
+_WRITES = frozenset("apply review curate evaluate_response call_tool".split())
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
