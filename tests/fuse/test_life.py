@@ -76,6 +76,25 @@ def test_a_mount_process_that_dies_is_replaced(own_live: Live) -> None:
     eventually("the tree is back", back)
 
 
+def test_who_waits_for_an_answer_can_be_killed(own_live: Live) -> None:
+    live = own_live
+    os.kill(live.daemon_pid(), signal.SIGSTOP)
+    try:
+        waiting = subprocess.Popen(["ls", str(live.at / "search" / "a question nobody answers")])
+        eventually("it waits", lambda: _waits(waiting.pid))
+        waiting.kill()
+        assert waiting.wait(10) == -signal.SIGKILL
+        assert (live.at / "pad").is_dir()
+    finally:
+        os.kill(live.daemon_pid(), signal.SIGCONT)
+    assert "status" in os.listdir(live.at / ".ctxfs")
+
+
+def _waits(pid: int) -> bool:
+    """In a request to a file system: the kernel has asked, and was not answered."""
+    return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_daemon_unmounts_cleanly(own_live: Live, number: int) -> None:
     live = own_live

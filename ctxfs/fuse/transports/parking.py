@@ -5,6 +5,7 @@ every request.
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -155,7 +156,7 @@ class Parking:
             self._nursery.start_soon(self._answer_call, task, parked)
 
     async def _answer_call(self, task: Task, parked: Parked) -> None:
-        answer: Resume = (task, None, InterruptedError(4, "given up"))
+        answer: Resume = (task, None, InterruptedError(errno.EINTR, os.strerror(errno.EINTR)))
         with trio.CancelScope() as scope:
             self._scopes[task] = scope
             try:
