@@ -202,7 +202,9 @@ def test_progress_shows_on_a_terminal_only(live: Live) -> None:
 
 
 def test_ctrl_c_gives_the_call_up(live: Live) -> None:
-    hanging = subprocess.Popen([live.at / "tools/hang/run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs, as this test may be part of one, are deaf to SIGINT.
+    command = ["env", "--default-signal=INT", str(live.at / "tools/hang/run")]
+    hanging = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually("it runs", lambda: _children("sleep 600"))
     hanging.send_signal(2)
     said, complained = hanging.communicate(timeout=10)
