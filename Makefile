@@ -47,8 +47,9 @@ test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill ag
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
 
-test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount (3 minutes)
+test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs
+	CTXFS_REQUESTS=100000 $(BIN)/python -m pytest tests/posix/test_requests.py
 
 # Counting is checked by tokenizers that others publish: the files of cl100k, o200k, Claude 2 and DeepSeek, from one wheel.
 build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
