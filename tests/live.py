@@ -56,6 +56,15 @@ def eventually(what: str, attempt: Callable[[], Result], bound: float = BOUND) -
         time.sleep(0.005)
 
 
+def code_of(act: Callable[[], object]) -> int:
+    """The errno that it fails with; 0 if it does not."""
+    try:
+        act()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
 def children_of(pid: int) -> list[int]:
     """The processes that any thread of a process has started."""
     found: list[int] = []

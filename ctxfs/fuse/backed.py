@@ -102,10 +102,8 @@ class BackedFiles:
     def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
         """Bytes of a file that nobody has opened: what an open would refuse is refused here."""
         self._check_open(node, os.O_RDONLY)
-        fd = self._open_again(node, os.O_RDONLY)
+        fd, _ = self._open_again(node, os.O_RDONLY)
         try:
-            if not self._is_it(node, os.fstat(fd)):
-                raise path_error(errno.ESTALE, node.path)
             if self._is_kept_from(fd, os.O_RDONLY):
                 raise path_error(errno.EACCES, node.path, "it is in quarantine")
             return os.pread(fd, size, offset)
@@ -238,11 +236,7 @@ class BackedFiles:
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._writable(node)
         self._check_open(node, flags)
-        fd = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
-        found = os.fstat(fd)
-        if not self._is_it(node, found):
-            os.close(fd)
-            raise path_error(errno.ESTALE, node.path)  # the kernel looks its name up again
+        fd, found = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
         if flags & os.O_TRUNC:
             os.truncate(f"/proc/self/fd/{fd}", 0)  # it may be open for reading only
             found = os.fstat(fd)
@@ -485,11 +479,18 @@ class BackedFiles:
         parent, name = self._place(node)
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 
-    def _open_again(self, node: Node, flags: int) -> int:
+    def _open_again(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
+        """A descriptor, and what it is of. ESTALE if its name leads to another file by now: the kernel looks it up again."""
         if node.descriptors:  # whatever has become of its name
-            return os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
-        parent, name = self._place(node)
-        return os.open(name, flags | _SAFE, dir_fd=parent)
+            fd = os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
+        else:
+            parent, name = self._place(node)
+            fd = os.open(name, flags | _SAFE, dir_fd=parent)
+        found = os.fstat(fd)
+        if not self._is_it(node, found):
+            os.close(fd)
+            raise path_error(errno.ESTALE, node.path)
+        return fd, found
 
     @staticmethod
     def _is_it(node: Node, found: os.stat_result) -> bool:
@@ -509,10 +510,8 @@ class BackedFiles:
         if fh is not None and fh in self._state.files:
             os.ftruncate(fh, size)
             return
-        fd = self._open_again(node, os.O_WRONLY)
+        fd, _ = self._open_again(node, os.O_WRONLY)
         try:
-            if not self._is_it(node, os.fstat(fd)):
-                raise path_error(errno.ESTALE, node.path)
             os.ftruncate(fd, size)
         finally:
             os.close(fd)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Live, eventually
+from tests.live import Live, code_of, eventually
 
 pytestmark = pytest.mark.fuse
 
@@ -26,14 +26,6 @@ def disk(own_live: Live, tmp_path: Path) -> Iterator[Path]:
     finally:
         own_live.run("remove", "disk")
         subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def code_of(act: Callable[[], object]) -> int:
-    try:
-        act()
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 def test_a_disk_that_becomes_read_only_says_so_and_may_recover(own_live: Live, disk: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Live, eventually
+from tests.live import Live, code_of, eventually
 
 pytestmark = pytest.mark.fuse
 
@@ -31,14 +31,6 @@ def run(live: Live, *arguments: str) -> str:
 
 def in_tree(live: Live, path: Path) -> str:
     return str(path.relative_to(live.at))
-
-
-def code_of(call: object) -> int:
-    try:
-        call()  # type: ignore[operator]
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 def versions(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Live, eventually, make_corpus
+from tests.live import Live, code_of, eventually, make_corpus
 
 pytestmark = pytest.mark.fuse
 
@@ -34,14 +34,6 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def view_of(live: Live) -> Path:
     return live.at.with_name("mnt-view")
-
-
-def code_of(act: Callable[[], object]) -> int:
-    try:
-        act()
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 def test_nothing_can_be_changed(live: Live) -> None:
