@@ -47,12 +47,24 @@ class Attributes:
 
 
 class Opened:
-    """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself."""
+    """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself.
 
-    __slots__ = ("backing", "direct_io", "fh", "keep_cache")
+    `keeps`: the descriptor and what the file was then, of what may stay open for whoever opens it next.
+    """
 
-    def __init__(self, fh: int, *, keep_cache: bool = False, direct_io: bool = False, backing: int = 0) -> None:
+    __slots__ = ("backing", "direct_io", "fh", "keep_cache", "keeps")
+
+    def __init__(
+        self,
+        fh: int,
+        *,
+        keep_cache: bool = False,
+        direct_io: bool = False,
+        backing: int = 0,
+        keeps: tuple[int, Version] | None = None,
+    ) -> None:
         self.fh = fh
+        self.keeps = keeps
         self.keep_cache = keep_cache
         self.direct_io = direct_io
         self.backing = backing

@@ -7,7 +7,7 @@ import stat as st
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Caller, MadeStat, Opened, Wanted
-from ctxfs.fuse.inodes import Area, Node
+from ctxfs.fuse.inodes import Area, Node, Version
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
@@ -65,11 +65,13 @@ class BackedFiles:
             if self._is_it(node, found):
                 return found
         except OSError:
-            if not node.descriptors:
+            if (held := self._held(node)) is None:
                 raise
-        if node.descriptors:
-            return os.fstat(next(iter(node.descriptors)))
-        raise path_error(errno.ESTALE, node.path)
+        else:
+            held = self._held(node)
+        if held is None:
+            raise path_error(errno.ESTALE, node.path)
+        return os.fstat(held)
 
     def getattr(self, node: Node) -> Attributes:
         """Attributes now."""
@@ -116,7 +118,7 @@ class BackedFiles:
         resizes = wanted.size is not None
         changes_meta = wanted.mode is not None or wanted.uid is not None or wanted.gid is not None
         self._need(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
-        descriptor = fh if fh in self._state.files else next(iter(node.descriptors), None)
+        descriptor = fh if fh in self._state.files else self._held(node)
         if wanted.size is not None:
             self._truncate(node, fh, wanted.size)
         reopened = descriptor is None
@@ -177,7 +179,7 @@ class BackedFiles:
         self._may_make(parent, name, Verb.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
-        held = next(iter(node.descriptors), None)
+        held = self._held(node)
         source = self._reopen(node) if held is None else held
         try:
             # What was looked up, whatever its name leads to by now.
@@ -195,14 +197,14 @@ class BackedFiles:
         self._may_make(parent, name, Verb.DELETE)
         os.unlink(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name, "delete")
-        self._state.nodes.unlinked(parent, name)
+        self._state.unlinked(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._may_make(parent, name, Verb.DELETE)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name, "delete")
-        node = self._state.nodes.unlinked(parent, name)
+        node = self._state.unlinked(parent, name)
         if node is not None:
             self._state.directories.forget(node)
 
@@ -229,11 +231,14 @@ class BackedFiles:
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
         else:
             self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
+            if (replaced := self._state.nodes.named(new_parent, new_name)) is not None:
+                self._state.kept.end(replaced)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
     def open(self, node: Node, flags: int) -> Opened:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
-        if flags & (os.O_ACCMODE | os.O_TRUNC):
+        writes = bool(flags & os.O_ACCMODE)
+        if writes or flags & os.O_TRUNC:
             self._writable(node)
         self._check_open(node, flags)
         fd, found = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
@@ -246,23 +251,23 @@ class BackedFiles:
         if not keep and self._is_kept_from(fd, flags):
             os.close(fd)
             raise path_error(errno.EACCES, node.path, "it is in quarantine")
-        node.cached = None if flags & os.O_ACCMODE else version
+        node.cached = None if writes else version
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
         if self._state.notes_reads and flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.note("read", node.text)
-        return self._opened(fd, node, found, writes=bool(flags & os.O_ACCMODE), keep=keep)
+        return self._opened(fd, node, found, writes=writes, keep=keep)
 
     def create(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
         """Create and open in one step."""
         self._may_make(parent, name, Verb.CREATE)
         area = parent.area
         assert area is not None
-        fd = os.open(
+        fd = self._open(
             name,
             (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
+            self._state.directories.of(parent),
             st.S_IMODE(mode),
-            dir_fd=self._state.directories.of(parent),
         )
         try:
             self._give(parent, fd, caller)
@@ -272,7 +277,7 @@ class BackedFiles:
             raise
         node = self._state.node_for(parent, name, area, found)
         node.lookups += 1
-        node.cached = None
+        self._state.stale(node)
         self._state.written.add(fd)
         self._state.note("create", node.text)
         return self._opened(fd, node, found, writes=True), self.attributes(node, found)
@@ -319,15 +324,16 @@ class BackedFiles:
             self._state.forget(node.number, 0)
         os.close(fd)
 
-    def hold_directory(self, node: Node) -> tuple[int, bool]:
-        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. And whether the names
-        that the kernel has kept of it are those that it has.
+    def hold_directory(self, node: Node) -> tuple[int, bool, Version]:
+        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. Whether the names
+        that the kernel has kept of it are those that it has. What it is now.
         """
+        self._state.kept.end(node)
         fd = os.dup(self._state.directories.of(node))
         node.hold(fd)
         version = attributes.version_of(os.fstat(fd))
         keep, node.cached = node.cached == version, version
-        return fd, keep
+        return fd, keep, version
 
     def let_go(self, node: Node, fd: int) -> None:
         """They have closed it."""
@@ -345,7 +351,7 @@ class BackedFiles:
             self._state.written.discard(fd)
             self._state.record("write", node)
             self._state.record("sync", node)
-        self._state.spool.flush()
+        self._state.flush_audit()
 
     async def fsync_directory(self, node: Node) -> None:
         """Make names durable."""
@@ -474,23 +480,39 @@ class BackedFiles:
 
     def _xattr_place(self, node: Node) -> tuple[bytes, bool]:
         """(path, whether links are followed): what is open by its descriptor, it may have no name any more."""
-        if node.descriptors:
-            return b"/proc/self/fd/%d" % next(iter(node.descriptors)), True
+        if (held := self._held(node)) is not None:
+            return b"/proc/self/fd/%d" % held, True
         parent, name = self._place(node)
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 
     def _open_again(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
         """A descriptor, and what it is of. ESTALE if its name leads to another file by now: the kernel looks it up again."""
-        if node.descriptors:  # whatever has become of its name
-            fd = os.open(f"/proc/self/fd/{next(iter(node.descriptors))}", flags | os.O_CLOEXEC)
+        if (held := self._held(node)) is not None:  # whatever has become of its name
+            fd = self._open(b"/proc/self/fd/%d" % held, flags | os.O_CLOEXEC)
         else:
             parent, name = self._place(node)
-            fd = os.open(name, flags | _SAFE, dir_fd=parent)
+            fd = self._open(name, flags | _SAFE, parent)
         found = os.fstat(fd)
         if not self._is_it(node, found):
             os.close(fd)
             raise path_error(errno.ESTALE, node.path)
         return fd, found
+
+    def _open(self, name: bytes, flags: int, parent: int | None = None, mode: int = 0) -> int:
+        """What is only kept makes way."""
+        try:
+            return os.open(name, flags, mode, dir_fd=parent)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        self._state.kept.end_all()
+        return os.open(name, flags, mode, dir_fd=parent)
+
+    def _held(self, node: Node) -> int | None:
+        """A descriptor of what somebody has open."""
+        if node.descriptors:
+            self._state.kept.end(node)
+        return next(iter(node.descriptors), None)
 
     @staticmethod
     def _is_it(node: Node, found: os.stat_result) -> bool:
@@ -506,7 +528,7 @@ class BackedFiles:
         return fd
 
     def _truncate(self, node: Node, fh: int | None, size: int) -> None:
-        node.cached = None
+        self._state.stale(node)
         if fh is not None and fh in self._state.files:
             os.ftruncate(fh, size)
             return
@@ -562,7 +584,8 @@ class BackedFiles:
         self._state.files[fd] = node
         node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)
-        return Opened(fd, keep_cache=keep and not backing, backing=backing)
+        keeps = None if node.cached is None else (fd, node.cached)
+        return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=keeps)
 
 
 def _drop_privileges(place: int | str) -> None:

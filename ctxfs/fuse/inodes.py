@@ -236,14 +236,15 @@ class NodeTable:
                 node.parent, node.name = at, called
 
     def forget(self, number: int, lookups: int) -> Node | None:
-        """The kernel dropped `lookups` of its references; the node, if those were the last."""
+        """The kernel dropped `lookups` of its references; the node, if those were the last: it is gone unless it is still open."""
         node = self._by_number.get(number)
         if node is None or node is self.root:
             return None
         node.lookups -= lookups
-        if node.lookups > 0 or node.descriptors:
+        if node.lookups > 0:
             return None
-        self._drop(node)
+        if not node.descriptors:
+            self._drop(node)
         return node
 
     def _add(self, node: Node) -> Node:

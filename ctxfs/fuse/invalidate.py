@@ -123,7 +123,8 @@ class Invalidator:
 
     def _forget(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            node.cached = node.told = None
+            self._state.stale(node)
+            node.told = None
             if node.parent is not None and node.lookups <= 0 and not node.descriptors:
                 continue  # forgotten meanwhile
             self._notifier.inode(node.number)
@@ -154,7 +155,8 @@ class Invalidator:
         ]
         if any(changed):
             # Also where its time is the same as before: older kernels count in steps of milliseconds.
-            node.told = node.cached = None
+            self._state.stale(node)
+            node.told = None
             self._notifier.inode(node.number)
         else:
             self._compare(node)
@@ -181,14 +183,14 @@ class Invalidator:
         except OSError:
             if node is None:
                 return False
-            self._state.nodes.unlinked(parent, name)
+            self._state.unlinked(parent, name)
             self._state.directories.forget(node)
             self._notifier.entry(parent.number, name)
             return True
         if node is None:
             self._notifier.entry(parent.number, name)  # it may be remembered as absent
         elif node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
-            self._state.nodes.unlinked(parent, name)
+            self._state.unlinked(parent, name)
             self._state.directories.forget(node)
             self._notifier.entry(parent.number, name)
         else:
@@ -205,5 +207,6 @@ class Invalidator:
             except OSError:
                 return
         if attributes.version_of(found) != node.told:
-            node.told = node.cached = None
+            self._state.stale(node)
+            node.told = None
             self._notifier.inode(node.number)

@@ -75,6 +75,12 @@ class Operations:
         self._listings: Table[_Listing] = Table(errno.EBADF)
         self._begun: dict[int, _Listing] = {}  # directories that are read without being opened
         self._numbers = itertools.count(1)
+        state.kept.close = self.close_kept
+
+    @property
+    def notes_reads(self) -> bool:
+        """True if every open for reading is kept by the audit."""
+        return self._state.notes_reads
 
     # names
 
@@ -275,10 +281,13 @@ class Operations:
         node = self._state.nodes[number]
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
-        held, keep = self._disk.hold_directory(node) if node.area is not None else (None, None)
         fh = next(self._numbers)
+        if node.area is None:
+            self._listings[fh] = _Listing(node, None)
+            return Opened(fh, direct_io=True)
+        held, keep, version = self._disk.hold_directory(node)
         self._listings[fh] = _Listing(node, held)
-        return Opened(fh, keep_cache=bool(keep), direct_io=keep is None)
+        return Opened(fh, keep_cache=keep, keeps=(held, version))
 
     def readdir(self, fh: int, start: int, add: AddEntry) -> Answer[None]:
         """Names with attributes, from where the last call stopped; a rewind reads the directory again."""
@@ -306,6 +315,13 @@ class Operations:
         listing = self._listings.take(fh)
         if listing.held is not None:
             self._disk.let_go(listing.node, listing.held)
+
+    def close_kept(self, fh: int, is_directory: bool) -> None:
+        """What was kept open for whoever comes next is not kept any more."""
+        if is_directory:
+            self.releasedir(fh)
+        else:
+            self._disk.release(fh)
 
     def fsyncdir(self, fh: int) -> Answer[None]:
         """Names durable when it returns."""

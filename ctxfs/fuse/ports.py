@@ -28,6 +28,27 @@ class Caches(Protocol):
         ...
 
 
+class Keeper(Protocol):
+    """Keeps what was opened for reading, and gives the same handle to whoever opens it next. See `transports.compiled`."""
+
+    def end(self, number: int, /) -> tuple[int, bool] | None:
+        """Not of this file any longer. (handle, whether it is a directory's) of what is to be closed now, if nobody uses it."""
+        ...
+
+    def end_all(self) -> list[tuple[int, bool]]:
+        """Not of any."""
+        ...
+
+    def take_notes(self) -> list[tuple[int, int]]:
+        """(number, time in nanoseconds) of files that were opened since this was last asked."""
+        ...
+
+    @property
+    def noted(self) -> bool:
+        """True if there are any."""
+        ...
+
+
 class Hands(Protocol):
     """What a transport does for it."""
 

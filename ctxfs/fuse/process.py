@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.2
 _AUDIT_SECONDS = 0.1
+_DESCRIPTORS = 1 << 16
 _RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
 
 
@@ -75,12 +76,11 @@ class MountProcess:
         """Mount, serve until unmounted, clean up."""
         check_fuse()
         os.umask(0)  # modes come from the kernel with the caller's umask already applied
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _raise_descriptors()
         self._transport.run(self._background, self._start)
         self._state.record_written()
         self._journal.close()
+        self._state.flush_audit()
         self._state.spool.close()
         if self._notifier is not None:
             self._notifier.stop()
@@ -93,6 +93,7 @@ class MountProcess:
         )
         self._transport.mount(Operations(self._state), self._at, options)
         self._state.handed_over.hands = self._transport.hands
+        self._state.kept.keeper = self._transport.keeper
         self._state.unopened = bool(
             self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
         )
@@ -110,8 +111,8 @@ class MountProcess:
     async def _flush_audit(self) -> None:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
-            if self._state.spool.has_news:
-                self._transport.run_soon(self._state.spool.flush)
+            if self._state.spool.has_news or self._state.kept.noted:
+                self._transport.run_soon(self._state.flush_audit)
 
     async def _stay_connected(self, started: Callable[[], None]) -> None:
         while True:
@@ -256,6 +257,15 @@ class MountProcess:
         )
         self._state.take_policy(shape["policy"])
         self._state.shape.grows = frozenset(Path.parse(path) for path in shape["grows"])
+
+
+def _raise_descriptors() -> None:
+    """As many as there may be: root may raise what others must keep to."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (max(hard, _DESCRIPTORS), hard):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            return
 
 
 def serve(arguments: dict[str, Any], descriptor: int) -> int:

@@ -11,6 +11,7 @@ from ctxfs.fuse.conversations import Call, Conversations
 from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
+from ctxfs.fuse.kept import KeptOpen
 from ctxfs.fuse.ports import Loop
 from ctxfs.history.spool import OK, Doer, Spool
 from ctxfs.model.mount import Mount
@@ -73,6 +74,7 @@ class State:
         self.unopened = False
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = HandedOver(lambda: self.free)
+        self.kept = KeptOpen()
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
@@ -114,6 +116,7 @@ class State:
         sealed: Iterable[str] = (),
     ) -> None:
         """Take over the daemon's mount table; areas that stay keep their numbers."""
+        self.kept.end_all()
         areas: dict[Path, Area] = {}
         for path, root, writable, places, versioned in backings:
             hidden = frozenset(tuple(map(os.fsencode, parts)) for parts in places)
@@ -135,11 +138,14 @@ class State:
         """These rules are in force."""
         self.policy.use_wire(rules)
         self.free = self.policy.is_free(self.principal)
+        self.kept.end_all()
         self.moved()
 
     def moved(self) -> None:
         """Names have changed: what was decided by path is decided again."""
         self._epoch += 1
+        if not self.free:
+            self.kept.end_all()
 
     def rights(self, node: Node) -> Rights:
         """What whoever mounted may do to a node."""
@@ -180,13 +186,43 @@ class State:
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel dropped references; with the last one goes everything that was kept for the node."""
+        if self.kept.noted:
+            self._note_kept()  # while its name is known
         node = self.nodes.forget(number, lookups)
-        if node is not None:
+        if node is None:
+            return
+        if node.descriptors:
+            self.kept.end(node)  # and with its last descriptor it is forgotten
+        else:
             self.directories.forget(node)
+
+    def stale(self, node: Node) -> None:
+        """What the kernel has read of it is not what is there."""
+        node.cached = None
+        self.kept.end(node)
+
+    def unlinked(self, parent: Node, name: bytes) -> Node | None:
+        """See NodeTable. Nothing of ours keeps alive what nobody can reach any more."""
+        node = self.nodes.unlinked(parent, name)
+        if node is not None:
+            self.kept.end(node)
+        return node
 
     def note(self, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Tell the audit what was done, or refused."""
+        if self.kept.noted:
+            self._note_kept()
         self.spool.note(self._doer, op, path, to, outcome)
+
+    def flush_audit(self) -> None:
+        """Everything noted until now survives a kill."""
+        if self.kept.noted:
+            self._note_kept()
+        self.spool.flush()
+
+    def _note_kept(self) -> None:
+        for number, when in self.kept.opened():
+            self.spool.note(self._doer, "read", self.nodes[number].text, time_ns=when)
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
         """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""

@@ -64,11 +64,12 @@ class Spool:
         """True while something waits to be written."""
         return bool(self._held)
 
-    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK) -> None:
-        """Remember an event."""
+    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK, time_ns: int | None = None) -> None:
+        """Remember an event; it is one of now if nothing else is said."""
         if self._folder is None:
             return
-        self._held.append(Event(time.time_ns(), doer, op, without_words(path), without_words(to), outcome))
+        when = time.time_ns() if time_ns is None else time_ns
+        self._held.append(Event(when, doer, op, without_words(path), without_words(to), outcome))
         if len(self._held) >= _FLUSH_AT:
             self.flush()
 

@@ -98,6 +98,7 @@ class PretendKernel:
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
         self.direct.begin(its.fileno(), Operations(self.state))
+        self.state.kept.keeper = self.direct.keeper
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)
         self.references: dict[int, int] = {}
@@ -180,8 +181,10 @@ class PretendKernel:
     def link(self, number: int, parent: int, name: bytes) -> Seen | None:
         return self._entry(self.ask(13, parent, struct.pack("=Q", number) + name + b"\0"))
 
-    def open(self, number: int, flags: int) -> int:
-        return int(struct.unpack_from("=Q", self.ask(14, number, struct.pack("=II", flags, 0)))[0])
+    def open(self, number: int, flags: int) -> tuple[int, bool]:
+        """(handle, whether what has been read before is still good)"""
+        fh, answered = struct.unpack_from("=QI", self.ask(14, number, struct.pack("=II", flags, 0)))
+        return fh, bool(answered & 2)
 
     def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[Seen, int]:
         answer = self.ask(35, parent, struct.pack("=4I", flags, mode, 0, 0) + name + b"\0")

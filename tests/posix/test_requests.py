@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ctxfs.fuse.transports import direct
 from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
 
 STEPS = int(os.environ.get("CTXFS_REQUESTS", "20000"))
@@ -119,8 +120,12 @@ class Model:
         )
 
 
-@pytest.fixture
-def pretend(tmp_path: Path) -> Iterator[PretendKernel]:
+@pytest.fixture(params=["compiled", "python"])
+def pretend(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendKernel]:
+    """With the compiled loop and without; where it was not compiled, though there is a compiler, something is wrong."""
+    assert direct.compiled is not None, "ctxfs/fuse/transports/compiled.c has not been built"
+    if request.param == "python":
+        monkeypatch.setattr(direct, "compiled", None)
     before = os.umask(0)
     top = tmp_path / "top"
     top.mkdir(mode=0o755)
@@ -144,7 +149,8 @@ class Run:
         self.known: dict[int, File] = {top.number: self.model.top}
         self.paths: dict[tuple[int, bytes], int] = {}  # the names that the kernel has been told
         self.places: dict[int, set[tuple[int, bytes]]] = {}  # the same the other way round, and what was once
-        self.held: dict[int, tuple[int, File, int]] = {}  # handle → number, file, how it was opened
+        self.held: list[tuple[int, int, File, int]] = []  # handle, number, file, how it was opened; a handle may be given out again
+        self.read: dict[int, bytes] = {}  # what a page cache would hold
 
     def number(self) -> int:
         return self.top if self.chance.random() < 0.1 else self.chance.choice(list(self.known))
@@ -227,7 +233,7 @@ class Run:
         if done:
             (seen, fh), file = done
             self.learn(seen, file, number, name)
-            self.held[fh] = seen.number, file, flags
+            self.held.append((fh, seen.number, file, flags))
 
     def remove(self) -> None:
         number, name = self.folder(), self.name()
@@ -273,7 +279,15 @@ class Run:
     def is_there(self, number: int) -> bool:
         """What the kernel knows by no name is only asked about while it is open."""
         named = any(self.paths.get(place) == number for place in self.places.get(number, ()))
-        return named or number == self.top or any(held[0] == number for held in self.held.values())
+        return named or number == self.top or self.is_open(number)
+
+    def is_open(self, number: int) -> bool:
+        return any(held[1] == number for held in self.held)
+
+    def wrote(self, number: int, file: File) -> None:
+        """What the kernel writes it has in its page cache."""
+        if number in self.read:
+            self.read[number] = bytes(file.data)
 
     def change(self) -> None:
         number = self.number()
@@ -285,6 +299,7 @@ class Run:
             seen = self.kernel.setattr(number, size=size)
             del file.data[size:]
             file.data.extend(bytes(size - len(file.data)))
+            self.wrote(number, file)
             file.mode &= 0o777 if file.mode & 0o7000 and stat.S_IMODE(seen.mode) == file.mode & 0o777 else 0o7777
         elif self.chance.random() < 0.5:
             mode = self.chance.choice((0o600, 0o755, 0o1777 if file.is_dir else 0o444))
@@ -301,37 +316,65 @@ class Run:
         file = self.known[number]
         if file.kind != stat.S_IFREG or not self.is_there(number) or len(self.held) > 30:
             return
-        flags = self.chance.choice((os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC))
-        fh = self.kernel.open(number, flags)
+        flags = self.chance.choice((*[os.O_RDONLY] * 4, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC))
+        fh, keeps = self.kernel.open(number, flags)
         if flags & os.O_TRUNC:
             file.data.clear()
-        self.held[fh] = number, file, flags
+            self.wrote(number, file)
+        if not keeps:
+            self.read.pop(number, None)
+        elif number in self.read:
+            assert self.read[number] == file.data, "what has been read before is still good"
+        self.held.append((fh, number, file, flags))
 
     def use(self) -> None:
         if not self.held:
             return
-        fh = self.chance.choice(list(self.held))
-        number, file, flags = self.held[fh]
+        held = self.chance.choice(self.held)
+        fh, number, file, flags = held
         offset, data = self.chance.randrange(8000), self.data()
         writes, reads = flags & os.O_ACCMODE != os.O_RDONLY, flags & os.O_ACCMODE != os.O_WRONLY
         what = self.chance.random()
         if what < 0.3 and writes:
             assert self.kernel.write(number, fh, offset, data) == len(data)
             put(file.data, offset, data)
+            self.wrote(number, file)
         elif what < 0.4 and writes:
             self.kernel.fallocate(number, fh, offset, 100, 0)
             file.data.extend(bytes(max(offset + 100 - len(file.data), 0)))
+            self.wrote(number, file)
         elif what < 0.5 and writes and reads:
             count = min(50, max(len(file.data) - offset, 0))
             if self.kernel.copy(number, fh, offset, fh, offset + 100, count) and count:
                 put(file.data, offset + 100, bytes(file.data[offset : offset + count]))
-        elif what < 0.85 and reads:
+                self.wrote(number, file)
+        elif what < 0.8 and reads:
             assert self.kernel.read(number, fh, offset, 5000) == bytes(file.data[offset : offset + 5000])
+            self.read[number] = bytes(file.data)
         elif what < 0.87:
             self.kernel.fsync(number, fh)
         else:
             self.kernel.release(number, fh)
-            del self.held[fh]
+            self.held.remove(held)
+
+    def elsewhere(self) -> None:
+        """Somebody writes into the folder behind the mount, and nobody tells us."""
+        number = self.number()
+        file = self.known[number]
+        if file.kind != stat.S_IFREG or not self.is_there(number) or file.names == 0:
+            return
+        data, path = self.data(), self.host_path(self.model.top, file)
+        assert path is not None
+        with open(self.kernel.top.joinpath(os.fsdecode(path)), "r+b") as out:
+            out.write(data)
+        put(file.data, 0, data)
+
+    def host_path(self, folder: File, file: File) -> bytes | None:
+        for name, entry in folder.entries.items():
+            below = b"" if entry is file else self.host_path(entry, file) if entry.is_dir else None
+            if below is not None:
+                return os.path.join(name, below) if below else name
+        return None
 
     def tag(self) -> None:
         number = self.number()
@@ -382,12 +425,13 @@ class Run:
 
     def forget(self) -> None:
         number = self.number()
-        if number == self.top or any(held[0] == number for held in self.held.values()):
+        if number == self.top or self.is_open(number):
             return
         if any(parent == number for parent, _ in self.paths):
             return  # the kernel keeps a directory as long as anything in it
         self.kernel.forget(number, self.kernel.references[number])
         del self.known[number]
+        self.read.pop(number, None)
         self.places.pop(number, None)
         self.paths = {place: known for place, known in self.paths.items() if known != number}
 
@@ -447,7 +491,8 @@ class Run:
             *[self.link] * 2,
             *[self.attributes] * 3,
             *[self.change] * 3,
-            *[self.open] * 3,
+            *[self.open] * 4,
+            self.elsewhere,
             *[self.use] * 12,
             *[self.tag] * 2,
             *[self.names] * 2,
@@ -478,9 +523,12 @@ def test_random_requests_do_what_they_do_in_memory(
     unexpected = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert not unexpected, "an exception that nobody foresaw"
     assert len(pretend.state.nodes) <= len(run.known) + len(run.held) + 1, "what was forgotten is gone"
-    for fh, (number, _, _) in list(run.held.items()):
+    for fh, number, _, _ in run.held:
         pretend.release(number, fh)
+    pretend.state.kept.end_all()
     assert not pretend.state.files and not pretend.state.written
+    if isinstance(pretend.direct.keeper, direct.compiled.Loop if direct.compiled else ()):
+        assert pretend.direct.keeper.answered > STEPS / 100, "opens and reads of what was read before are answered there"
 
 
 def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """The kernel's protocol spoken on /dev/fuse, without a library between: the fast way.
 
 One thread reads a request, answers it and reads the next; what must wait is parked. See `protocol` for the layouts, `parking` for the
-loop. With Linux 6.9 and the right to it open files are handed over to the kernel.
+loop. With Linux 6.9 and the right to it open files are handed over to the kernel. Where the compiled loop has been built it reads the
+requests, and keeps open what was opened for reading.
 """
 
 import errno
 import fcntl
 import logging
 import os
+import resource
 import select
 import struct
 from collections.abc import Callable
@@ -15,8 +17,9 @@ from types import CoroutineType
 from typing import Any
 
 from ctxfs.fuse import mounting
+from ctxfs.fuse.attributes import Opened
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Hands
+from ctxfs.fuse.ports import Hands, Keeper
 from ctxfs.fuse.transports import protocol as fuse
 from ctxfs.fuse.transports.guard import errno_of
 from ctxfs.fuse.transports.parking import Parking, Task
@@ -24,10 +27,16 @@ from ctxfs.fuse.transports.requests import TABLE, Encode, Requests
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
 
+try:
+    from ctxfs.fuse.transports import compiled
+except ImportError:  # there was no compiler: everything is answered in Python
+    compiled = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 
 _MAX_WRITE = 1024 * 1024
 _BUFFER_BYTES = _MAX_WRITE + 4096
+_MOST_KEPT = 16_384
 _WANTED = (
     fuse.ASYNC_READ
     | fuse.ATOMIC_O_TRUNC
@@ -55,6 +64,8 @@ class Direct(Parking):
     def __init__(self) -> None:
         super().__init__()
         self.hands: Hands | None = None
+        self.keeper: Keeper | None = None
+        self._loop: compiled.Loop | None = None
         self._mounted: mounting.Mounted | None = None
         self._fd = -1
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -73,8 +84,13 @@ class Direct(Parking):
             while not self._ended:
                 while self.ready:
                     self.step(*self.ready.popleft())
-                if self.events():
-                    self.serve_next()
+                if self._loop is None:
+                    if self.events():
+                        self.serve_next()
+                elif size := self._next(self._loop):
+                    self._serve(size)
+                else:
+                    self.take(self.poll.poll(0))
 
     def mount(self, operations: Operations, at: str, options: set[str]) -> None:
         """See Transport."""
@@ -92,6 +108,16 @@ class Direct(Parking):
         self._greet()
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
+        if compiled is not None:
+            most = min(_MOST_KEPT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+            self._loop = self.keeper = compiled.Loop(
+                fd=fd,
+                wake=self.woken,
+                signalled=self.signalled,
+                buffer=self._buffer,
+                most=most,
+                notes_reads=operations.notes_reads,
+            )
 
     def stop(self) -> None:
         """See Transport."""
@@ -143,15 +169,27 @@ class Direct(Parking):
 
     def serve_next(self) -> None:
         """Answer a request, if one is there."""
+        if size := self._read() if self._loop is None else self._next(self._loop, True):
+            self._serve(size)
+
+    def _next(self, loop: "compiled.Loop", once: bool = False) -> int:
         try:
-            size = os.readv(self._fd, self._buffers)
+            return loop.next(once)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self._ended = True  # unmounted
+            return 0
+
+    def _read(self) -> int:
+        try:
+            return os.readv(self._fd, self._buffers)
         except OSError as error:
             if error.errno == errno.ENODEV:
-                self._ended = True  # unmounted
+                self._ended = True
             elif error.errno not in _AGAIN:
                 raise
-            return
-        self._serve(size)
+            return 0
 
     def _serve(self, size: int) -> None:
         requests = self._requests
@@ -176,6 +214,19 @@ class Direct(Parking):
             return
         if not self._reply(unique, packed):
             self._undo(opcode, answer)
+        elif self._loop is not None and (opcode == fuse.OPEN or opcode == fuse.OPENDIR):
+            self._keep(self._loop, number, answer, opcode == fuse.OPENDIR)
+
+    def _keep(self, loop: "compiled.Loop", number: int, opened: Opened, is_directory: bool) -> None:
+        """Offer it to whoever opens it next."""
+        if opened.keeps is None:
+            return
+        fd, version = opened.keeps
+        flags = fuse.KEEP_CACHE | (fuse.CACHE_DIR if is_directory else 0)
+        closes = loop.keep(number, opened.fh, fd, flags, is_directory, version)
+        if closes is not None:
+            assert self._requests is not None
+            self._requests.operations.close_kept(*closes)
 
     def _serve_other(self, opcode: int, unique: int, number: int, size: int) -> None:
         requests, body = self._requests, self._view[fuse.IN.size : size]

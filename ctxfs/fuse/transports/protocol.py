@@ -35,7 +35,7 @@ INIT_EXT = 1 << 30
 PASSTHROUGH = 1 << 37
 
 # an answer to open
-_DIRECT_IO, _KEEP_CACHE, _CACHE_DIR, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 3, 1 << 7
+_DIRECT_IO, KEEP_CACHE, CACHE_DIR, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 3, 1 << 7
 
 # what a setattr changes
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH = 1, 2, 4, 8, 16, 32, 64
@@ -161,13 +161,13 @@ def attr(of: Attributes) -> bytes:
 
 def opened(answer: Opened) -> bytes:
     """An answer to open."""
-    flags = (_DIRECT_IO if answer.direct_io else 0) | (_KEEP_CACHE if answer.keep_cache else 0)
+    flags = (_DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
     return _OPEN_OUT.pack(answer.fh, flags | (_PASSTHROUGH if answer.backing else 0), answer.backing)
 
 
 def opened_directory(answer: Opened) -> bytes:
     """An answer to opendir."""
-    flags = 0 if answer.direct_io else _CACHE_DIR | (_KEEP_CACHE if answer.keep_cache else 0)
+    flags = 0 if answer.direct_io else CACHE_DIR | (KEEP_CACHE if answer.keep_cache else 0)
     return _OPEN_OUT.pack(answer.fh, flags, 0)
 
 

@@ -18,7 +18,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestConte
 
 from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Hands
+from ctxfs.fuse.ports import Hands, Keeper
 from ctxfs.fuse.transports.guard import errno_of
 from ctxfs.fuse.transports.parking import Parked, Parking, Task, park
 from ctxfs.fuse.transports.transport import Background
@@ -206,6 +206,7 @@ class _Pyfuse:
     """What both ways of driving the library share."""
 
     hands: Hands | None = None
+    keeper: Keeper | None = None
     reads_by_number = False
 
     def mount(self, operations: Operations, at: str, options: set[str]) -> None:

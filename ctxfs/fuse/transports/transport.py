@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Caches, Hands, Loop
+from ctxfs.fuse.ports import Caches, Hands, Keeper, Loop
 
 Background = Callable[[Callable[[], None]], Awaitable[None]]
 
@@ -15,6 +15,11 @@ class Transport(Loop, Caches, Protocol):
     @property
     def hands(self) -> Hands | None:
         """Where open files are handed over to the kernel, if it takes any. Known once it is mounted."""
+        ...
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """What keeps files open that were opened for reading, if anything does. Known once it is mounted."""
         ...
 
     @property

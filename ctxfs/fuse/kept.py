@@ -1,0 +1,42 @@
+"""Files and directories that stay open when their readers have closed them, for whoever opens them next.
+
+The transport answers those by itself, if it can. Nobody else sees a difference: whatever would, ends it first.
+"""
+
+from collections.abc import Callable
+
+from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.ports import Keeper
+
+
+class KeptOpen:
+    """What the transport keeps, and who closes it."""
+
+    def __init__(self) -> None:
+        self.keeper: Keeper | None = None
+        # (handle, whether it is a directory's)
+        self.close: Callable[[int, bool], None] = _nobody
+
+    def end(self, node: Node) -> None:
+        """What is open of this file is closed when its last reader closes it, as if it had never been kept."""
+        if self.keeper is not None and (closes := self.keeper.end(node.number)) is not None:
+            self.close(*closes)
+
+    def end_all(self) -> None:
+        """The same of everything: what was allowed, or where things are, has changed."""
+        if self.keeper is not None:
+            for closes in self.keeper.end_all():
+                self.close(*closes)
+
+    @property
+    def noted(self) -> bool:
+        """True if files were opened that nobody has asked about yet."""
+        return self.keeper is not None and self.keeper.noted
+
+    def opened(self) -> list[tuple[int, int]]:
+        """(number, time in nanoseconds) of what was opened again since this was last asked."""
+        return self.keeper.take_notes() if self.keeper is not None else []
+
+
+def _nobody(handle: int, is_directory: bool) -> None:
+    raise AssertionError("nothing is kept before somebody closes it")

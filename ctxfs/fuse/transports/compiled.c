@@ -1,0 +1,449 @@
+/* The request loop, and the answers that need no decision: a file or directory that was opened for reading and closed again is kept
+ * open, and while it is as it was then whoever opens it next gets the same handle, at once. What may be kept, and until when, is said by
+ * Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
+ *
+ * One thread uses a Loop. It works without the interpreter's lock until there is something for Python to do.
+ * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29 };
+enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
+#define NONE (-1)
+#define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
+#define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
+
+struct in_header {
+    uint32_t len, opcode;
+    uint64_t unique, number;
+    uint32_t uid, gid, pid, padding;
+};
+struct out_header {
+    uint32_t len;
+    int32_t error;
+    uint64_t unique;
+};
+struct open_in {
+    uint32_t flags, open_flags;
+};
+struct open_out {
+    uint64_t fh;
+    uint32_t flags;
+    int32_t backing;
+};
+struct read_in {
+    uint64_t fh, offset;
+    uint32_t size, read_flags;
+    uint64_t lock_owner;
+    uint32_t flags, padding;
+};
+struct release_in {
+    uint64_t fh;
+    uint32_t flags, release_flags;
+    uint64_t lock_owner;
+};
+
+/* What a file was when the kernel was last given its content. */
+struct version {
+    int64_t mtime_ns, ctime_ns, size, mode;
+};
+
+struct kept {
+    uint64_t number, fh;
+    struct version version;
+    int fd;
+    uint32_t flags;    /* of the answer to open */
+    uint32_t uses;     /* how many have it open */
+    int next;          /* in its bucket; of an unused place: the next unused one */
+    char is_used;      /* this place is */
+    char is_directory, ends; /* `ends`: for those who have it, and nobody else */
+};
+
+struct note {
+    uint64_t number;
+    int64_t time_ns;
+};
+
+typedef struct {
+    PyObject_HEAD
+    int fd, wake, signalled;
+    Py_buffer buffer;
+    struct kept *kept;
+    int most, made, unused;
+    uint32_t chance;
+    int buckets[BUCKETS];
+    struct note notes[NOTES];
+    int noted, notes_reads;
+    unsigned since_others;
+    unsigned long long answered;
+} Loop;
+
+static int64_t ns_of(struct timespec when) {
+    return when.tv_sec * 1000000000ll + when.tv_nsec;
+}
+
+static int64_t ns_now(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return ns_of(now);
+}
+
+/* the table of what is kept */
+
+static int *bucket_of(Loop *self, uint64_t number) {
+    return &self->buckets[(number * 0x9E3779B97F4A7C15ull) >> 50];
+}
+
+static int find(Loop *self, uint64_t number) {
+    int at = *bucket_of(self, number);
+    while (at != NONE && self->kept[at].number != number)
+        at = self->kept[at].next;
+    return at;
+}
+
+static void take_out(Loop *self, int at) {
+    struct kept *one = &self->kept[at];
+    int *here = bucket_of(self, one->number);
+    while (*here != at)
+        here = &self->kept[*here].next;
+    *here = one->next;
+    one->is_used = 0;
+    one->next = self->unused;
+    self->unused = at;
+}
+
+static int is_as_it_was(const struct kept *one) {
+    struct stat now;
+    return fstat(one->fd, &now) == 0 && ns_of(now.st_mtim) == one->version.mtime_ns && ns_of(now.st_ctim) == one->version.ctime_ns &&
+           now.st_size == one->version.size && now.st_mode == one->version.mode;
+}
+
+/* Whichever: who reads more files than are kept, again and again, finds most of them, where the least recently used is always the next. */
+static int any_idle(Loop *self) {
+    for (int tries = 0; tries < TRIES; tries++) {
+        self->chance = self->chance * 1664525u + 1013904223u;
+        int at = (int)((uint64_t)self->chance * (uint64_t)self->made >> 32);
+        if (self->kept[at].is_used && !self->kept[at].uses)
+            return at;
+    }
+    return NONE;
+}
+
+/* requests */
+
+static int reply(Loop *self, uint64_t unique, const void *body, size_t size) {
+    struct out_header head = {(uint32_t)(sizeof head + size), 0, unique};
+    struct iovec parts[2] = {{&head, sizeof head}, {(void *)body, size}};
+    return writev(self->fd, parts, size ? 2 : 1) < 0 ? -1 : 0;
+}
+
+static int answer_open(Loop *self, const struct in_header *in, const struct open_in *asked, int is_directory) {
+    int at = find(self, in->number);
+    if (at == NONE)
+        return 0;
+    struct kept *one = &self->kept[at];
+    int notes = self->notes_reads && !is_directory;
+    if (one->ends || one->is_directory != is_directory || (is_directory && one->uses) || (notes && self->noted == NOTES) ||
+        (!is_directory && asked->flags & NEVER_KEPT) || !is_as_it_was(one))
+        return 0;
+    struct open_out answer = {one->fh, one->flags, 0};
+    one->uses++;
+    if (reply(self, in->unique, &answer, sizeof answer) < 0) {
+        one->uses--; /* who asked has gone */
+        return 1;
+    }
+    if (notes)
+        self->notes[self->noted++] = (struct note){in->number, ns_now(CLOCK_REALTIME)};
+    return 1;
+}
+
+static int answer_release(Loop *self, const struct in_header *in, const struct release_in *asked, int is_directory) {
+    int at = find(self, in->number);
+    if (at == NONE)
+        return 0;
+    struct kept *one = &self->kept[at];
+    if (one->fh != asked->fh || one->is_directory != is_directory || one->uses == 0)
+        return 0;
+    if (--one->uses == 0 && one->ends) {
+        take_out(self, at);
+        return 0; /* nobody has it any more: Python closes it */
+    }
+    reply(self, in->unique, NULL, 0);
+    return 1;
+}
+
+static int answer_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
+    int at = find(self, in->number);
+    if (at == NONE)
+        return 0;
+    struct kept *one = &self->kept[at];
+    size_t taken = sizeof *in + sizeof *asked; /* the answer goes behind the request: Python may still want that */
+    if (one->ends || one->is_directory || one->fh != asked->fh || asked->size > (size_t)self->buffer.len - taken)
+        return 0;
+    char *into = (char *)self->buffer.buf + taken;
+    ssize_t size = pread(one->fd, into, asked->size, (off_t)asked->offset);
+    if (size < 0)
+        return 0; /* Python meets the same error, and knows how to say it */
+    reply(self, in->unique, into, (size_t)size);
+    return 1;
+}
+
+/* 1 if the request in the buffer has been answered. */
+static int answer(Loop *self, size_t size) {
+    const struct in_header *in = self->buffer.buf;
+    const void *body = in + 1;
+    if (size < sizeof *in)
+        return 0;
+    size -= sizeof *in;
+    switch (in->opcode) {
+    case OPEN:
+    case OPENDIR:
+        return size >= sizeof(struct open_in) && answer_open(self, in, body, in->opcode == OPENDIR);
+    case READ:
+        return size >= sizeof(struct read_in) && answer_read(self, in, body);
+    case RELEASE:
+    case RELEASEDIR:
+        return size >= sizeof(struct release_in) && answer_release(self, in, body, in->opcode == RELEASEDIR);
+    default:
+        return 0;
+    }
+}
+
+static int others_wait(Loop *self, int timeout) {
+    struct pollfd of[3] = {{self->wake, POLLIN, 0}, {self->signalled, POLLIN, 0}, {self->fd, POLLIN, 0}};
+    if (poll(of, timeout ? 3 : 2, timeout) < 0)
+        return errno == EINTR;
+    return of[0].revents || of[1].revents;
+}
+
+/* The size of a request for Python; 0: other descriptors are ready, or with `once` there was none or it has been answered; -1: errno. */
+static ssize_t next_request(Loop *self, int once) {
+    int64_t looking_since = 0;
+    for (;;) {
+        if (!once && ++self->since_others >= LOOK_AT_OTHERS) {
+            self->since_others = 0;
+            if (others_wait(self, 0))
+                return 0;
+        }
+        ssize_t size = read(self->fd, self->buffer.buf, (size_t)self->buffer.len);
+        if (size >= 0) {
+            if (!answer(self, (size_t)size))
+                return size;
+            self->answered++;
+            looking_since = 0;
+        } else if (errno == EAGAIN) {
+            if (once)
+                return 0;
+            /* A client's next request follows within microseconds of an answer. Yielding lets one on this processor go first. */
+            int64_t now = ns_now(CLOCK_MONOTONIC);
+            if (!looking_since)
+                looking_since = now;
+            if (now - looking_since < LOOKING_NS) {
+                sched_yield();
+                continue;
+            }
+            if (others_wait(self, -1))
+                return 0;
+        } else if (errno != EINTR && errno != ENOENT) { /* ENOENT: who asked has gone */
+            return -1;
+        } else if (once || errno == EINTR) {
+            return 0;
+        }
+        if (once)
+            return 0;
+    }
+}
+
+/* for Python */
+
+static PyObject *loop_next(Loop *self, PyObject *args) {
+    int once = 0;
+    if (!PyArg_ParseTuple(args, "|p", &once))
+        return NULL;
+    ssize_t size;
+    int code;
+    Py_BEGIN_ALLOW_THREADS
+    size = next_request(self, once);
+    code = errno;
+    Py_END_ALLOW_THREADS
+    if (size < 0) {
+        errno = code;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyLong_FromSsize_t(size);
+}
+
+/* (fh, is_directory) of what nobody uses, which is no longer kept; None where there is nothing to close now */
+static PyObject *end_one(Loop *self, int at) {
+    struct kept *one = &self->kept[at];
+    if (one->uses) {
+        one->ends = 1;
+        Py_RETURN_NONE;
+    }
+    take_out(self, at);
+    return Py_BuildValue("KO", (unsigned long long)one->fh, one->is_directory ? Py_True : Py_False);
+}
+
+static PyObject *loop_keep(Loop *self, PyObject *args) {
+    unsigned long long number, fh;
+    int fd, is_directory;
+    unsigned flags;
+    long long mtime_ns, ctime_ns, size, mode;
+    if (!PyArg_ParseTuple(args, "KKiIp(LLLL)", &number, &fh, &fd, &flags, &is_directory, &mtime_ns, &ctime_ns, &size, &mode))
+        return NULL;
+    PyObject *closes = Py_None;
+    Py_INCREF(closes);
+    if (find(self, number) != NONE)
+        return closes;
+    if (self->unused == NONE && self->made == self->most) {
+        int one = any_idle(self);
+        if (one == NONE)
+            return closes; /* as good as all are in use: this one is closed when its user closes it */
+        Py_DECREF(closes);
+        closes = end_one(self, one);
+        if (closes == NULL)
+            return NULL;
+    }
+    int at = self->unused;
+    if (at == NONE)
+        at = self->made++;
+    else
+        self->unused = self->kept[at].next;
+    int *bucket = bucket_of(self, number);
+    struct version version = {mtime_ns, ctime_ns, size, mode};
+    self->kept[at] = (struct kept){number, fh, version, fd, flags, 1, *bucket, 1, (char)is_directory, 0};
+    *bucket = at;
+    return closes;
+}
+
+static PyObject *loop_end(Loop *self, PyObject *args) {
+    unsigned long long number;
+    if (!PyArg_ParseTuple(args, "K", &number))
+        return NULL;
+    int at = find(self, number);
+    if (at == NONE)
+        Py_RETURN_NONE;
+    return end_one(self, at);
+}
+
+static PyObject *loop_end_all(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *closes = PyList_New(0);
+    for (int at = 0; closes != NULL && at < self->made; at++) {
+        PyObject *one = self->kept[at].is_used ? end_one(self, at) : Py_NewRef(Py_None);
+        if (one == NULL || (one != Py_None && PyList_Append(closes, one) < 0))
+            Py_CLEAR(closes);
+        Py_XDECREF(one);
+    }
+    return closes;
+}
+
+static PyObject *loop_take_notes(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *notes = PyList_New(self->noted);
+    for (int at = 0; notes != NULL && at < self->noted; at++) {
+        PyObject *note = Py_BuildValue("KL", (unsigned long long)self->notes[at].number, (long long)self->notes[at].time_ns);
+        if (note == NULL || PyList_SetItem(notes, at, note) < 0)
+            Py_CLEAR(notes);
+    }
+    if (notes != NULL)
+        self->noted = 0;
+    return notes;
+}
+
+static PyObject *loop_noted(Loop *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(self->noted);
+}
+
+static PyObject *loop_answered(Loop *self, void *Py_UNUSED(closure)) {
+    return PyLong_FromUnsignedLongLong(self->answered);
+}
+
+static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"fd", "wake", "signalled", "buffer", "most", "notes_reads", NULL};
+    int fd, wake, signalled, most, notes_reads;
+    PyObject *buffer;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiOip", names, &fd, &wake, &signalled, &buffer, &most, &notes_reads))
+        return -1;
+    if (self->kept != NULL || most < 1) {
+        PyErr_SetString(PyExc_ValueError, "a loop is made once, and keeps something");
+        return -1;
+    }
+    if (PyObject_GetBuffer(buffer, &self->buffer, PyBUF_WRITABLE) < 0)
+        return -1;
+    self->kept = calloc((size_t)most, sizeof *self->kept);
+    if (self->kept == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->fd = fd;
+    self->wake = wake;
+    self->signalled = signalled;
+    self->most = most;
+    self->notes_reads = notes_reads;
+    self->unused = NONE;
+    for (int at = 0; at < BUCKETS; at++)
+        self->buckets[at] = NONE;
+    return 0;
+}
+
+static void loop_dealloc(Loop *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    free(self->kept);
+    if (self->buffer.buf != NULL)
+        PyBuffer_Release(&self->buffer);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef loop_methods[] = {
+    {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
+    {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
+    {"end", (PyCFunction)loop_end, METH_VARARGS, NULL},
+    {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
+    {"take_notes", (PyCFunction)loop_take_notes, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef loop_attributes[] = {
+    {"noted", (getter)loop_noted, NULL, NULL, NULL},
+    {"answered", (getter)loop_answered, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot loop_slots[] = {
+    {Py_tp_init, loop_init},
+    {Py_tp_dealloc, loop_dealloc},
+    {Py_tp_methods, loop_methods},
+    {Py_tp_getset, loop_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec loop_spec = {"ctxfs.fuse.transports.compiled.Loop", sizeof(Loop), 0, Py_TPFLAGS_DEFAULT, loop_slots};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit_compiled(void) {
+    PyObject *made = PyModule_Create(&module);
+    if (made == NULL)
+        return NULL;
+    PyObject *loop = PyType_FromSpec(&loop_spec);
+    if (loop == NULL || PyModule_AddObjectRef(made, "Loop", loop) < 0)
+        Py_CLEAR(made);
+    Py_XDECREF(loop);
+    return made;
+}
