@@ -103,20 +103,20 @@ class Spool:
     def _lines(self) -> tuple[bytes, int]:
         """(lines of what is held, the number of the last event)."""
         lines: list[str] = []
-        number = self._written
+        number, doer, actor = self._written, None, 0
         if self._lost:
             number += 1
             lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost), 1])}\n")
         for event in _merged(self._held):
-            actor = self._actors.get(event.doer)
-            if actor is None:
-                actor = self._actors[event.doer] = len(self._actors) + 1
-                lines.append(f"{json.dumps({'actor': actor, **event.doer._asdict()})}\n")
+            when, who, op, path, to, outcome, times = event
+            if who is not doer:
+                doer, actor = who, self._actors.get(who, 0)
+                if not actor:
+                    actor = self._actors[who] = len(self._actors) + 1
+                    lines.append(f"{json.dumps({'actor': actor, **who._asdict()})}\n")
             number += 1
-            lines.append(
-                f"[{number}, {event.time_ns}, {actor}, {quoted(event.op)}, {quoted(event.path)}, {quoted(event.to)}, "
-                f"{quoted(event.outcome)}, {event.times}]\n"
-            )
+            # Operations and outcomes are words of ours, with nothing in them to quote.
+            lines.append(f'[{number}, {when}, {actor}, "{op}", {quoted(path)}, {quoted(to)}, "{outcome}", {times}]\n')
         return "".join(lines).encode(), number
 
     def _open(self, folder: HostPath) -> None:
@@ -137,11 +137,13 @@ class Spool:
 def _merged(events: list[Event]) -> list[Event]:
     """The same thing several times in a row is one event."""
     out: list[Event] = []
+    last = ""
     for event in events:
-        if out and out[-1][1:6] == event[1:6]:
+        if event[3] == last and out and out[-1][1:6] == event[1:6]:
             out[-1] = out[-1]._replace(times=out[-1].times + 1)
         else:
             out.append(event)
+            last = event[3]
     return out
 
 
