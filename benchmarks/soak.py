@@ -192,8 +192,9 @@ def summary(soak: Soak, minutes: float) -> tuple[dict[str, object], list[str]]:
         late = [sample for sample in samples if sample[0] > 15 * minutes]
         rising = slope([(at, rss) for at, rss, _ in late])
         descriptors = [count for _, _, count in late]
+        course = [f"{samples[int(part * (len(samples) - 1))][1]:.0f}" for part in (0, 0.25, 0.5, 0.75, 1)]
         rows[name] = (
-            f"RSS {samples[-1][1]:.0f} MB, {rising:+.2f} MB/min; descriptors {min(descriptors)} to {max(descriptors)}"
+            f"RSS {', '.join(course)} MB, {rising:+.2f} MB/min; descriptors {min(descriptors)} to {max(descriptors)}"
         )
         if rising >= _MOST_SLOPE:
             wrong.append(f"{name} grows by {rising:.2f} MB a minute")

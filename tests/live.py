@@ -74,9 +74,10 @@ def children_of(pid: int) -> list[int]:
 
 
 class Live:
-    """One store in `folder`, with `at` as its mount point."""
+    """One store in `folder`, with `at` as its mount point; `user` runs the commands."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, user: int | None = None) -> None:
+        self.user = user
         self.store = folder / "store"
         self.at = folder / "mnt"
         self.corpus = folder / "corpus"
@@ -84,7 +85,13 @@ class Live:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of `ctxfs`."""
-        return [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
+        words = [sys.executable, "-m", "ctxfs", "--store", str(self.store), *arguments]
+        if self.user is None:
+            return words
+        # The interpreter may be where only root can look.
+        identity = [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
+        rights = [f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient")]
+        return ["setpriv", *identity, *rights, *words]
 
     def try_run(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002 - as in subprocess
         """Run `ctxfs`; the caller looks at the exit code."""

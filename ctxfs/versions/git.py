@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 BRANCH = "refs/heads/main"
 _FEW = 8  # above, one process that streams is quicker than as many questions
+_TRIES = 10  # to write an object while the repository is packed
 _OID = re.compile(r"[0-9a-f]{40}")
 _LAYOUT = 1
 _MARK = "ctxfs-layout"
@@ -151,12 +152,17 @@ class Repository:
 
     def write(self, kind: str, data: bytes) -> str:
         """Store an object; its id. OSError if the disk refuses; nothing half-written has a name."""
-        stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
-        try:
-            oid: str = self._loose.store(stream).hexsha.decode()
-        except OSError as error:
-            why = f"cannot write to the repository: {error.strerror or error}"
-            raise path_error(error.errno or errno.EIO, str(self.folder), why) from error
+        for tries_left in reversed(range(_TRIES)):
+            stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
+            try:
+                oid: str = self._loose.store(stream).hexsha.decode()
+                break
+            except OSError as error:
+                # Packing removes folders that it has emptied, and loose files that a pack holds: between two steps of ours, too.
+                if error.errno == errno.ENOENT and tries_left:
+                    continue
+                why = f"cannot write to the repository: {error.strerror or error}"
+                raise path_error(error.errno or errno.EIO, str(self.folder), why) from error
         return oid
 
     # refs

@@ -1,6 +1,8 @@
 """The rules of POSIX, on the host's own file system, in `pad/` and in `memory/`; as root and as an ordinary user."""
 
+import errno
 import os
+import stat
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ CASES = [
     for name in RULES
     for who in ("root", "user")
     if not (who == "user" and name in NEEDS_ROOT) and not (who == "root" and name in NEEDS_USER)
-]
+] + [(place, "owner", name) for place in PLACES[1:] for name in RULES if name not in NEEDS_ROOT]
 pytestmark = [
     pytest.mark.fuse,
     pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user: run it as root"),
@@ -37,6 +39,25 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     let_in(made.at.parent)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A store and a mount of an ordinary user, for nobody else. The device is open to all, as udev makes it."""
+    folder = tmp_path_factory.mktemp("owned")
+    let_in(folder)
+    os.chown(folder, NOBODY, NOBODY)
+    device = Path("/dev/fuse")
+    before = stat.S_IMODE(device.stat().st_mode)
+    device.chmod(0o666)
+    made = Live(folder, NOBODY)
+    try:
+        made.run("init")
+        made.run("mount", str(made.at))
+        yield made
+    finally:
+        device.chmod(before)
+        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +100,26 @@ def as_user(check: Callable[[Path], None], at: Path, uid: int) -> None:
 
 
 @pytest.mark.parametrize(("place", "who", "name"), CASES, ids=["-".join(case) for case in CASES])
-def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live, native: Path) -> None:
-    top = {"native": native, "pad": live.at / "pad", "memory": live.at / "memory" / "shared"}[place]
+def test_a_promise_of_posix_is_kept(place: str, who: str, name: str, live: Live, owned: Live, native: Path) -> None:
+    """As root and as a user on a mount of root's that lets others in, and as a user on one that is theirs."""
+    mount = owned.at if who == "owner" else live.at
+    top = {"native": native, "pad": mount / "pad", "memory": mount / "memory" / "shared"}[place]
     at = top / f"{name[:60]}-{who}"
+    if who == "owner":
+        as_user(Path.mkdir, at, NOBODY)
+        as_user(RULES[name], at, NOBODY)
+        return
     at.mkdir()
     if who == "user":
         os.chown(at, NOBODY, NOBODY)
         as_user(RULES[name], at, NOBODY)
     else:
         as_user(RULES[name], at, 0)
+
+
+def test_a_mount_of_a_user_is_for_nobody_else(owned: Live) -> None:
+    """Not even for root, unless it was asked for."""
+    for at in (owned.at, owned.at / "pad"):
+        with pytest.raises(PermissionError) as refused:
+            os.listdir(at)
+        assert refused.value.errno == errno.EACCES

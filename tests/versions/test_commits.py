@@ -1,7 +1,9 @@
 """What becomes a version, and whose it is."""
 
+import contextlib
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -200,3 +202,25 @@ def test_blame_names_who_wrote_each_line(past: Past) -> None:
         ("agent:bob", b"TWO"),
         ("agent:bob", b"three"),
     ]
+
+
+def test_objects_are_written_while_packing_removes_their_folders(past: Past) -> None:
+    """`git repack -d` deletes folders that it has emptied, between any two steps of a writer."""
+    repo, done = past.archive.ledger.repo, threading.Event()
+
+    def prune() -> None:
+        while not done.is_set():
+            for number in range(256):
+                with contextlib.suppress(OSError):
+                    os.rmdir(repo.folder / "objects" / f"{number:02x}")
+
+    pruning = [threading.Thread(target=prune) for _ in range(2)]
+    for thread in pruning:
+        thread.start()
+    try:
+        written = [repo.write("blob", f"text {number}".encode()) for number in range(1500)]
+    finally:
+        done.set()
+        for thread in pruning:
+            thread.join()
+    assert [repo.read(oid) for oid in written[::100]] == [f"text {number}".encode() for number in range(0, 1500, 100)]

@@ -1,0 +1,101 @@
+"""Where the time of a request goes, by loop: `python -m benchmarks.loops [--requests 20000] [--perf]`.
+
+The same handlers answer a lookup through pyfuse3 under trio, through pyfuse3 stepped by a plain loop, and through the transport of our
+own, client and mount on one processor. What differs is the loop: wall time, processor time of the mount process in and outside of the
+kernel, and how often it was put to sleep. With `--perf`, where that is installed, also in which libraries the time was spent.
+"""
+
+import argparse
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks.harness import Bench, bench, processes_of
+from benchmarks.mount import set_affinity
+
+_LOOPS = ("trio", "plain", "direct")
+
+
+def times_of(pid: int) -> tuple[float, float, int]:
+    """(user seconds, system seconds, switches) of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    tick = os.sysconf("SC_CLK_TCK")
+    switches = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        lines = (thread / "status").read_text().splitlines()
+        switches += sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return int(fields[11]) / tick, int(fields[12]) / tick, switches
+
+
+def look_up(paths: list[str], requests: int) -> float:
+    start = time.perf_counter()
+    for number in range(requests):
+        os.stat(paths[number % len(paths)])
+    return time.perf_counter() - start
+
+
+def libraries(pid: int, paths: list[str], requests: int, out: Path) -> str:
+    """Shares of the mount's time, of the largest three."""
+    recorder = subprocess.Popen(
+        ["perf", "record", "-q", "-F", "2000", "-p", str(pid), "-o", str(out)], stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.5)
+    look_up(paths, requests)
+    recorder.terminate()
+    recorder.wait()
+    shown = subprocess.run(
+        ["perf", "report", "-i", str(out), "--stdio", "--sort", "dso"], capture_output=True, text=True
+    ).stdout
+    rows = [line.split() for line in shown.splitlines() if "%" in line and not line.startswith("#")]
+    return ", ".join(f"{row[1].split('.')[0].strip('[]')} {row[0]}" for row in rows[:3])
+
+
+def measure(made: Bench, loop: str, requests: int, perf: bool) -> str:
+    made.ctxfs("init")
+    config = made.store / "ctxfs.toml"
+    # Nothing is kept by the kernel: every stat is a lookup.
+    config.write_text(
+        config.read_text()
+        .replace("[index]", "[index]\nmeaning = false")
+        .replace("[mount]", f'[mount]\nloop = "{loop}"\ncache_seconds = 0.0')
+    )
+    made.ctxfs("mount", str(made.at))
+    folder = made.at / "pad"
+    paths = [str(folder / f"{number}") for number in range(100)]
+    for path in paths:
+        Path(path).write_text("x")
+    made.wait(60, lambda index: index["state"] == "idle")
+    pid, one = processes_of(made.store)["mount"], min(os.sched_getaffinity(0))
+    for each in (0, pid):
+        set_affinity(each, {one})
+    look_up(paths, requests // 10)
+    before = times_of(pid)
+    wall = look_up(paths, requests)
+    user, system, switches = (now - then for now, then in zip(times_of(pid), before, strict=True))
+    # One stat asks for each directory on the way, too: what it costs is divided by the requests that it makes.
+    asked = requests * len(Path(paths[0]).relative_to(made.at).parts)
+    cells = [f"{1e6 * figure / asked:.1f} µs" for figure in (wall, user, system)]
+    cells.append(f"{switches / asked:.2f}")
+    if perf:
+        cells.append(libraries(pid, paths, requests, made.folder / "perf.data"))
+    return f"| {loop} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--perf", action="store_true")
+    arguments = parser.parse_args()
+    processors = os.sched_getaffinity(0)
+    titles = ["a lookup", "mount, in Python and libraries", "mount, in the kernel", "switches"]
+    titles += ["where (perf)"] if arguments.perf else []
+    print(f"| loop | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
+    for loop in _LOOPS:
+        set_affinity(0, processors)
+        with bench() as made:
+            print(measure(made, loop, arguments.requests, arguments.perf), flush=True)
+
+
+if __name__ == "__main__":
+    main()
