@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 _C = ctypes.CDLL(None, use_errno=True)
@@ -12,6 +12,8 @@ _RENAMEAT2 = getattr(_C, "renameat2", None)
 # `fallocate` itself takes 32 bits on some machines; some libraries have only the one.
 _FALLOCATE = getattr(_C, "fallocate64", getattr(_C, "fallocate", None))
 _NO_ATIME = getattr(os, "O_NOATIME", 0)  # Linux alone has it
+_PIECE = 1 << 20
+_ZEROS = memoryview(bytes(_PIECE))
 # Above any descriptor that the kernel hands out.
 MAX_DESCRIPTOR = 1 << 30
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,6 +113,57 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     if _FALLOCATE(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
         raise _last_error()
+
+
+def content(fd: int) -> Iterator[tuple[int, bytes | int]]:
+    """What an open file holds, from its start: (offset, a megabyte of data at most), or (offset, the length of a hole).
+
+    The position of `fd` moves. A file that is cut meanwhile ends where it was cut.
+    """
+    at, end = 0, os.fstat(fd).st_size
+    while at < end:
+        data = _sought(fd, at, os.SEEK_DATA, end)
+        if data > at:
+            yield at, data - at
+        at, stop = data, _sought(fd, data, os.SEEK_HOLE, end)
+        while at < stop:
+            piece = os.pread(fd, min(_PIECE, stop - at), at)
+            if not piece:
+                return
+            yield at, piece
+            at += len(piece)
+
+
+def _sought(fd: int, at: int, whence: int, end: int) -> int:
+    """Where the next data or hole begins; `end` where none does."""
+    try:
+        return min(os.lseek(fd, at, whence), end)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return end
+
+
+def copy_content(source: int, target: int | None, see: Callable[[bytes | memoryview], object]) -> int:
+    """All that `source` holds into an empty file, if there is one, holes as holes; its size.
+
+    `see` is shown everything in order, zeros for holes.
+    """
+    size = 0
+    for at, piece in content(source):
+        if isinstance(piece, int):
+            for left in range(piece, 0, -_PIECE):
+                see(_ZEROS[: min(left, _PIECE)])
+            size = at + piece
+            continue
+        see(piece)
+        size = at
+        while target is not None and size < at + len(piece):
+            size += os.pwrite(target, piece[size - at :], size)
+        size = at + len(piece)
+    if target is not None:
+        os.ftruncate(target, size)
+    return size
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:

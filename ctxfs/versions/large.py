@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
+from ctxfs.store import beneath
 from ctxfs.versions.sidecar import Large
 
-_PIECE = 1 << 20
+_MOST_SHOWN = 1 << 30
 
 
 def pointer_text(large: Large) -> bytes:
@@ -33,16 +34,10 @@ class LargeStore:
         """Copy what the open file `source` holds now, from its start."""
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
-        digest, size = hashlib.sha256(), 0
         try:
-            with open(temporary, "xb") as out:
-                while piece := os.pread(source, _PIECE, size):
-                    digest.update(piece)
-                    out.write(piece)
-                    size += len(piece)
-                out.flush()
+            with open(temporary, "xb", buffering=0) as out:
+                large = _copied(source, out.fileno())
                 os.fchmod(out.fileno(), 0o444)
-            large = Large(digest.hexdigest(), size)
             target = self.path(large.sha256)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, target)
@@ -54,11 +49,7 @@ class LargeStore:
     @staticmethod
     def describe(source: int) -> Large:
         """What `add` would make of an open file, keeping nothing."""
-        digest, size = hashlib.sha256(), 0
-        while piece := os.pread(source, _PIECE, size):
-            digest.update(piece)
-            size += len(piece)
-        return Large(digest.hexdigest(), size)
+        return _copied(source, None)
 
     def add_bytes(self, data: bytes) -> Large:
         """Keep `data`."""
@@ -71,7 +62,9 @@ class LargeStore:
             os.close(fd)
 
     def read(self, large: Large) -> bytes:
-        """The whole content. OSError EIO if it is missing or has another length."""
+        """The whole content, in memory. OSError EIO if it is missing or has another length, EFBIG for what is too large to be shown."""
+        if large.size > _MOST_SHOWN:
+            raise path_error(errno.EFBIG, large.sha256, "it is too large to be shown: restore it (ctxfs restore)")
         try:
             data = self.path(large.sha256).read_bytes()
         except OSError as error:
@@ -106,3 +99,9 @@ class LargeStore:
         """Drop what a kill left half-written."""
         for path in self._folder.glob("tmp-*"):
             path.unlink(missing_ok=True)
+
+
+def _copied(source: int, target: int | None) -> Large:
+    digest = hashlib.sha256()
+    size = beneath.copy_content(source, target, digest.update)
+    return Large(digest.hexdigest(), size)

@@ -122,7 +122,7 @@ class WorkTree:
             try:
                 with open(fd, "wb") as file:
                     if isinstance(data, int):
-                        _copy(data, file.fileno())
+                        beneath.copy_content(data, file.fileno(), lambda piece: None)
                     else:
                         file.write(data)
                         file.flush()
@@ -244,12 +244,6 @@ def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:
     for name, value in wanted.items():
         if now.get(name) != value:
             os.setxattr(place, name, value, follow_symlinks=False)
-
-
-def _copy(source: int, target: int) -> None:
-    at = 0
-    while count := os.sendfile(target, source, at, 1 << 24):
-        at += count
 
 
 def _text(parts: Parts) -> list[str]:

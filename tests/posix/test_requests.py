@@ -149,7 +149,9 @@ class Run:
         self.known: dict[int, File] = {top.number: self.model.top}
         self.paths: dict[tuple[int, bytes], int] = {}  # the names that the kernel has been told
         self.places: dict[int, set[tuple[int, bytes]]] = {}  # the same the other way round, and what was once
-        self.held: list[tuple[int, int, File, int]] = []  # handle, number, file, how it was opened; a handle may be given out again
+        self.held: list[
+            tuple[int, int, File, int]
+        ] = []  # handle, number, file, how it was opened; a handle may be given out again
         self.read: dict[int, bytes] = {}  # what a page cache would hold
 
     def number(self) -> int:
@@ -528,7 +530,9 @@ def test_random_requests_do_what_they_do_in_memory(
     pretend.state.kept.end_all()
     assert not pretend.state.files and not pretend.state.written
     if isinstance(pretend.direct.keeper, direct.compiled.Loop if direct.compiled else ()):
-        assert pretend.direct.keeper.answered > STEPS / 100, "opens and reads of what was read before are answered there"
+        assert pretend.direct.keeper.answered > STEPS / 100, (
+            "opens and reads of what was read before are answered there"
+        )
 
 
 def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:

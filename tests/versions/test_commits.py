@@ -204,6 +204,32 @@ def test_blame_names_who_wrote_each_line(past: Past) -> None:
     ]
 
 
+def test_a_large_file_with_holes_takes_no_more_room_in_the_past_and_when_it_comes_back(past: Past) -> None:
+    size, place = 2 * 2**30, past.tree / "pad" / "disk.img"
+    place.parent.mkdir(exist_ok=True)
+    with open(place, "wb") as file:
+        for at in (0, 2**30, size - 5):
+            os.pwrite(file.fileno(), b"data!", at)
+    past.note("write", "pad/disk.img")
+    (made,) = past.archive.commit()
+    past.remove("pad/disk.img")
+    past.archive.commit()
+    kept = sum(file.stat().st_blocks * 512 for file in past.layout.large.rglob("*") if file.is_file())
+    assert kept < 2**20
+    past.archive.restore("pad/disk.img", made.oid, ALICE)
+    found = place.stat()
+    assert (found.st_size, found.st_blocks * 512 < 2**20) == (size, True)
+    with open(place, "rb") as file:
+        assert [os.pread(file.fileno(), 5, at) for at in (0, 100, 2**30, size - 5)] == [
+            b"data!",
+            bytes(5),
+            b"data!",
+            b"data!",
+        ]
+    with pytest.raises(OSError, match="too large to be shown"):
+        past.archive.content_of(past.archive.versions("pad/disk.img")[0])
+
+
 def test_objects_are_written_while_packing_removes_their_folders(past: Past) -> None:
     """`git repack -d` deletes folders that it has emptied, between any two steps of a writer."""
     repo, done = past.archive.ledger.repo, threading.Event()
