@@ -93,6 +93,7 @@ build/bench/.ready: benchmarks/filesystem.txt | $(VENV)/.ready
 
 bench: system system-test $(VENV)/.ready model build/bench/.ready ## The mount, search, versions and indexing against native, on real files (45 minutes)
 	$(BIN)/python -m benchmarks.filesystem
+	$(BIN)/python -m benchmarks.loops
 	$(BIN)/python -m benchmarks.mount
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.versions
@@ -131,7 +132,7 @@ system-test:
 system-programs:
 	$(call install_packages,$(APT_PROGRAMS))
 
-$(VENV)/.ready: requirements.lock pyproject.toml | system
+$(VENV)/.ready: requirements.lock pyproject.toml setup.py ctxfs/fuse/transports/compiled.c | system
 	@echo "making $(VENV) (two packages are compiled: about a minute)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

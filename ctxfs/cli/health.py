@@ -151,6 +151,14 @@ def _check_pyfuse3(store: str | None) -> str:
     return f"pyfuse3 {check_library()}"
 
 
+def _check_loop(store: str | None) -> str:
+    from ctxfs.fuse.transports import is_compiled
+
+    return (
+        "compiled" if is_compiled() else "in Python: no compiler was there when ctxfs was installed; files open slower"
+    )
+
+
 def _check_model(store: str | None) -> str:
     from ctxfs.app import embedder_of
     from ctxfs.index.embedders import open_embedder
@@ -240,6 +248,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "python": _check_python,
     "fuse": _check_fuse,
     "pyfuse3": _check_pyfuse3,
+    "request loop": _check_loop,
     "model": _check_model,
     "store": _check_store,
     "versions": _check_versions,

@@ -14,7 +14,6 @@ from ctxfs.model.metadata import check_attribute
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.store import beneath
-from ctxfs.threads import blocking
 from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
@@ -344,7 +343,7 @@ class BackedFiles:
 
     async def fsync(self, fd: int, datasync: bool) -> None:
         """In a thread: the disk may take its time, others go on. What was done until now is in the audit, whatever happens."""
-        await self._state.loop.call(blocking, os.fdatasync if datasync else os.fsync, fd)
+        await self._state.loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
         self._state.notice_written()
         node = self._state.files.get(fd)
         if node is not None and fd in self._state.written:
@@ -357,7 +356,7 @@ class BackedFiles:
         """Make names durable."""
         fd = os.open(beneath.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            await self._state.loop.call(blocking, os.fsync, fd)
+            await self._state.loop.in_thread(os.fsync, fd)
         finally:
             os.close(fd)
 

@@ -11,6 +11,10 @@ class Loop(Protocol):
         """From a handler: run an async function under trio and return what it returns."""
         ...
 
+    async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+        """From a handler: call what blocks in a thread, and return what it returns."""
+        ...
+
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
         """From any thread: call a function between two requests, where the handlers run."""
         ...

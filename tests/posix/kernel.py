@@ -57,6 +57,9 @@ class _AtOnce:
     async def call(self, function: Any, *args: object) -> Any:
         return trio.run(function, *args)
 
+    async def in_thread(self, function: Any, *args: object) -> Any:
+        return function(*args)
+
     def run_soon(self, function: Any, *args: object) -> None:
         function(*args)
 

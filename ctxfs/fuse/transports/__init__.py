@@ -3,6 +3,13 @@
 from ctxfs.fuse.transports.transport import Transport
 
 
+def is_compiled() -> bool:
+    """True if the compiled loop has been built."""
+    from ctxfs.fuse.transports import direct
+
+    return direct.compiled is not None
+
+
 def make_transport(name: str) -> Transport:
     """`direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
     if name == "direct":

@@ -23,6 +23,7 @@ from ctxfs.fuse.transports.guard import errno_of
 from ctxfs.fuse.transports.parking import Parked, Parking, Task, park
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
+from ctxfs.threads import blocking
 
 
 class _Translated(pyfuse3.Operations):
@@ -244,6 +245,10 @@ class TrioTransport(_Pyfuse):
     async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Just awaits."""
         return await function(*args)
+
+    async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
+        """See Loop."""
+        return await blocking(function, *args)
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
         """Through trio's own door."""
