@@ -1,13 +1,13 @@
 """How requests come from the kernel and answers go back: `direct` speaks its protocol, `pyfuse` uses the library."""
 
+from importlib.util import find_spec
+
 from ctxfs.fuse.transports.transport import Transport
 
 
 def is_compiled() -> bool:
     """True if the compiled loop has been built."""
-    from ctxfs.fuse.transports import direct
-
-    return direct.compiled is not None
+    return find_spec("ctxfs.fuse.transports.compiled") is not None
 
 
 def make_transport(name: str) -> Transport:
