@@ -1,0 +1,145 @@
+"""What stays open for whoever opens it next, through the kernel: nobody but a clock sees a difference."""
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live, eventually
+
+pytestmark = pytest.mark.fuse
+NAMES = 400
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    made = Live(tmp_path_factory.mktemp("kept"))
+    made.run("init")
+    made.run("mount", str(made.at))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def place(live: Live, request: pytest.FixtureRequest) -> Path:
+    """A directory of the test's own in `pad`, on the mount."""
+    made = live.at / "pad" / request.node.name
+    made.mkdir()
+    return made
+
+
+def behind(live: Live, path: Path) -> Path:
+    """The same file in the folder behind the mount."""
+    return live.store / "tree" / path.relative_to(live.at)
+
+
+def held(live: Live) -> list[str]:
+    """The files that the mount process has open."""
+    (mount,) = live.status()["mounts"]
+    folder, found = Path(f"/proc/{mount['pid']}/fd"), []
+    for entry in folder.iterdir():
+        try:
+            found.append(os.readlink(entry))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def read(path: Path) -> str:
+    return path.read_text()
+
+
+def test_a_file_that_was_read_stays_open_and_is_read_again(live: Live, place: Path) -> None:
+    (place / "f").write_text("text")
+    eventually("it stays open", lambda: read(place / "f") == "text" and str(behind(live, place / "f")) in held(live))
+    assert [read(place / "f") for _ in range(3)] == ["text"] * 3
+
+
+def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: Path) -> None:
+    (place / "f").write_text("turn 0")
+    for turn in range(1, 6):
+        assert [read(place / "f") for _ in range(2)] == [f"turn {turn - 1}"] * 2
+        with open(behind(live, place / "f"), "r+") as file:  # of the same size, in place
+            file.write(f"turn {turn}")
+        assert read(place / "f") == f"turn {turn}"
+    new = behind(live, place / "f").with_name("new")
+    new.write_text("another file")
+    os.replace(new, behind(live, place / "f"))
+    assert read(place / "f") == "another file"
+
+
+def test_what_is_deleted_or_replaced_is_not_kept(live: Live, place: Path) -> None:
+    """Its room on the disk is free at once."""
+    for name in ("deleted", "replaced", "moved", "elsewhere"):
+        (place / name).write_text(name)
+        assert [read(place / name) for _ in range(2)] == [name] * 2
+    (place / "deleted").unlink()
+    (place / "moved").rename(place / "replaced")
+    behind(live, place / "elsewhere").unlink()
+    gone = [f"{behind(live, place / name)} (deleted)" for name in ("deleted", "replaced", "elsewhere")]
+    eventually("they are closed", lambda: not set(gone) & set(held(live)))
+    assert read(place / "replaced") == "moved"
+
+
+def test_a_directory_that_was_listed_shows_what_came_and_went(live: Live, place: Path) -> None:
+    for name in ("a", "b"):
+        (place / name).touch()
+        assert os.listdir(place) == os.listdir(place)
+        assert name in os.listdir(place)
+    behind(live, place / "c").touch()
+    behind(live, place / "a").unlink()
+    assert sorted(os.listdir(place)) == ["b", "c"]
+    os.rmdir(make(place / "d"))
+    assert sorted(os.listdir(place)) == ["b", "c"]
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    assert os.listdir(folder) == []
+    return folder
+
+
+def test_who_reads_again_is_in_the_audit_under_the_name_of_then(live: Live, place: Path) -> None:
+    (place / "old").write_text("text")
+    for _ in range(4):
+        read(place / "old")
+    (place / "old").rename(place / "new")
+    for _ in range(3):
+        read(place / "new")
+
+    def events() -> list[tuple[str, str]]:
+        lines = [json.loads(line) for line in live.run("history", "audit", "--json").splitlines()]
+        mine = [line for line in lines if f"{place.name}/" in line["path"]]
+        return [(line["op"], Path(line["path"]).name) for line in mine for _ in range(line.get("times", 1))]
+
+    wanted = [("read", "old")] * 4 + [("rename", "old")] + [("read", "new")] * 3
+    eventually("they are written", lambda: [event for event in events() if event[0] in ("read", "rename")] == wanted)
+
+
+def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
+    """What is only kept makes way for what somebody opens."""
+    live = Live(tmp_path)
+    live.run("init")
+    limited = ["prlimit", f"--nofile={NAMES - 50}:{NAMES - 50}", *live.command("mount", str(live.at))]
+    subprocess.run(limited, check=True, capture_output=True)
+    try:
+        for number in range(NAMES):
+            (live.at / "pad" / str(number)).write_text(str(number))
+        for _ in range(2):
+            assert [read(live.at / "pad" / str(number)) for number in range(NAMES)] == [str(n) for n in range(NAMES)]
+        assert len(held(live)) > NAMES / 3, "about half of what is allowed is kept"
+        opened = [os.open(live.at / "pad" / str(number), os.O_RDONLY) for number in range(NAMES - 150)]
+        assert [os.pread(fd, 10, 0) for fd in opened] == [str(number).encode() for number in range(len(opened))]
+        with pytest.raises(OSError, match="Too many open files") as refused:
+            for number in range(len(opened), NAMES):
+                opened.append(os.open(live.at / "pad" / str(number), os.O_RDONLY))
+        assert refused.value.errno == errno.EMFILE
+        for fd in opened:
+            os.close(fd)
+        assert read(live.at / "pad" / "0") == "0"
+    finally:
+        live.close()
