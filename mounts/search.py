@@ -34,7 +34,7 @@ _PROBED = frozenset(
 ) | frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
-_KEEP_ANSWERS = 64
+_KEEP_ANSWERS = 24  # of up to half a megabyte
 _MOST_RESULTS = 100  # a question may have four times as many candidates
 
 

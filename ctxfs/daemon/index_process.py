@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 
+from ctxfs import heap
 from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
 from ctxfs.index.indexer import Indexer, lower_priority
@@ -33,6 +34,7 @@ class _Outlet:
 def main() -> None:
     """Serve orders until stdin ends."""
     lower_priority()
+    heap.give_back_early()
     events = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not end up among the frames
     outlet = _Outlet(events)

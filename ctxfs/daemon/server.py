@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from ctxfs import heap
 from ctxfs.app import App
 from ctxfs.daemon.access import check_method, joining
 from ctxfs.daemon.auditing import audited
@@ -451,6 +452,7 @@ def _checked_source(app: App, path: str, name: str, writable: bool, exclude: lis
 
 def run_daemon(layout: Layout, *, linger: bool) -> None:
     """Run until stopped; CommandError if another daemon owns the store."""
+    heap.give_back_early()
     spare = None if linger else fork_spare()
     with contextlib.suppress(KeyboardInterrupt):
         trio.run(Daemon(layout, linger=linger, spare=spare).run)

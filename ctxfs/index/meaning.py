@@ -1,13 +1,12 @@
 """Embed what waits for it, with the model that serves and with the one that is to come; keep the graph of vectors current."""
 
-import ctypes
-import gc
 import hashlib
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from ctxfs import heap
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.embedders import Embedder, name_of, open_embedder
 from ctxfs.index.embeddings import EmbeddingModel, Waiting
@@ -157,5 +156,4 @@ class MeaningIndexer:
         """Idle is idle: a model is loaded again in a fifth of a second when it is needed."""
         if self._opened:
             self._opened.clear()
-            gc.collect()
-            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps a batch's memory for the next one, which may never come
+            heap.give_back()
