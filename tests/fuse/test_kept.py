@@ -59,6 +59,20 @@ def test_a_file_that_was_read_stays_open_and_is_read_again(live: Live, place: Pa
     assert [read(place / "f") for _ in range(3)] == ["text"] * 3
 
 
+def test_much_at_once_is_what_is_in_the_file(place: Path) -> None:
+    data = os.urandom(200_001)
+    (place / "f").write_bytes(data)
+    for _ in range(3):
+        with open(place / "f", "rb") as file:
+            for offset, size in ((0, 200_001), (65_536, 131_072), (100_000, 100_001), (1, 80_000), (150_000, 100_000)):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that it is asked for
+                assert os.pread(file.fileno(), size, offset) == data[offset : offset + size]
+    with open(place / "f", "r+b") as file:
+        os.truncate(place / "f", 100_000)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(file.fileno(), 200_000, 0) == data[:100_000]
+
+
 def test_what_was_changed_behind_it_is_read_at_the_next_open(live: Live, place: Path) -> None:
     (place / "f").write_text("turn 0")
     for turn in range(1, 6):

@@ -6,6 +6,7 @@
  * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
  */
 
+#define _GNU_SOURCE /* splice, pipe2 */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
@@ -25,6 +26,8 @@
 enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
 #define NONE (-1)
+#define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
+#define PIPE_BYTES (1024 * 1024)
 #define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
 #define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
 
@@ -82,6 +85,7 @@ struct note {
 typedef struct {
     PyObject_HEAD
     int fd, wake, signalled;
+    int pipe[2];
     Py_buffer buffer;
     struct kept *kept;
     int most, made, unused;
@@ -187,6 +191,30 @@ static int answer_release(Loop *self, const struct in_header *in, const struct r
     return 1;
 }
 
+static void empty_pipe(Loop *self, char *into, size_t size) {
+    while (read(self->pipe[0], into, size) > 0)
+        continue;
+}
+
+/* The same for much at once, pages of the file as they are (and not SPLICE_F_MOVE: they stay its own); 0 where it is done the other way. */
+static int pass_on(Loop *self, const struct in_header *in, const struct read_in *asked, int fd) {
+    struct stat found;
+    struct out_header head = {(uint32_t)(sizeof head + asked->size), 0, in->unique};
+    if (self->pipe[0] < 0 || fstat(fd, &found) < 0 || (int64_t)asked->offset + asked->size > found.st_size)
+        return 0;
+    off_t offset = (off_t)asked->offset;
+    size_t left = asked->size;
+    ssize_t moved = write(self->pipe[1], &head, sizeof head);
+    while (moved > 0 && left > 0) {
+        moved = splice(fd, &offset, self->pipe[1], NULL, left, SPLICE_F_NONBLOCK);
+        left -= moved > 0 ? (size_t)moved : 0;
+    }
+    if (left == 0 && splice(self->pipe[0], NULL, self->fd, NULL, head.len, SPLICE_F_NONBLOCK) == (ssize_t)head.len)
+        return 1;
+    empty_pipe(self, (char *)(asked + 1), (size_t)self->buffer.len - sizeof *in - sizeof *asked);
+    return 0;
+}
+
 static int answer_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
     int at = find(self, in->number);
     if (at == NONE)
@@ -195,6 +223,8 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     size_t taken = sizeof *in + sizeof *asked; /* the answer goes behind the request: Python may still want that */
     if (one->ends || one->is_directory || one->fh != asked->fh || asked->size > (size_t)self->buffer.len - taken)
         return 0;
+    if (asked->size >= SPLICED && pass_on(self, in, asked, one->fd))
+        return 1;
     char *into = (char *)self->buffer.buf + taken;
     ssize_t size = pread(one->fd, into, asked->size, (off_t)asked->offset);
     if (size < 0)
@@ -394,6 +424,11 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
     self->signalled = signalled;
     self->most = most;
     self->notes_reads = notes_reads;
+    /* Without a pipe, or with a small one, everything is copied. */
+    if (pipe2(self->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+        self->pipe[0] = self->pipe[1] = -1;
+    else
+        fcntl(self->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
     self->unused = NONE;
     for (int at = 0; at < BUCKETS; at++)
         self->buckets[at] = NONE;
@@ -402,6 +437,10 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
 
 static void loop_dealloc(Loop *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
+    if (self->kept != NULL && self->pipe[0] >= 0) {
+        close(self->pipe[0]);
+        close(self->pipe[1]);
+    }
     free(self->kept);
     if (self->buffer.buf != NULL)
         PyBuffer_Release(&self->buffer);
