@@ -19,6 +19,7 @@ from ctxfs.policy.decide import Rights
 ROOT_NUMBER = 1
 _MOST_NAMES = 100  # of a file with more the kernel's next lookup finds the others
 _INODE_BITS = 48
+_MUCH = 50_000
 _NO_DESCRIPTORS: frozenset[int] = frozenset()
 
 
@@ -131,6 +132,7 @@ class NodeTable:
         self._by_number: Table[Node] = Table(errno.ESTALE)
         self._by_key: dict[Hashable, Node] = {}
         self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → what is in it
+        self._dropped = 0
         # Far above any (area, inode) number.
         self._spare = itertools.count(1 << 62)
         self.root = Node(ROOT_NUMBER, "root", None, b"", None)
@@ -259,3 +261,13 @@ class NodeTable:
         for parent, name in ((node.parent, node.name), *node.others):
             if parent is not None and self._is_called(node, parent, name):
                 self._uncall(parent, name)
+        self._dropped += 1
+        if self._dropped > _MUCH and self._dropped > 4 * len(self):
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """A dictionary keeps the room of the most that it ever held: the kernel has forgotten most of it."""
+        by_number: Table[Node] = Table(errno.ESTALE)
+        by_number.update(self._by_number)
+        self._by_number, self._by_key, self._by_name = by_number, dict(self._by_key), dict(self._by_name)
+        self._dropped = 0
