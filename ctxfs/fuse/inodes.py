@@ -269,5 +269,6 @@ class NodeTable:
         """A dictionary keeps the room of the most that it ever held: the kernel has forgotten most of it."""
         by_number: Table[Node] = Table(errno.ESTALE)
         by_number.update(self._by_number)
-        self._by_number, self._by_key, self._by_name = by_number, dict(self._by_key), dict(self._by_name)
+        self._by_number, self._by_key = by_number, dict(self._by_key)
+        self._by_name = {number: dict(inside) for number, inside in self._by_name.items()}
         self._dropped = 0

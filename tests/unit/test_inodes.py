@@ -1,3 +1,5 @@
+import tracemalloc
+
 from ctxfs.fuse.inodes import Area, NodeTable
 from ctxfs.model.path import Path
 
@@ -55,3 +57,26 @@ def test_exchanged_files_change_places() -> None:
     two = table.on_disk(table.root, b"b", AREA, 5, 2, 0)
     table.exchanged(table.root, b"a", table.root, b"b")
     assert (table.named(table.root, b"a"), table.named(table.root, b"b")) == (two, one)
+
+
+def test_what_was_forgotten_takes_no_memory() -> None:
+    """A hundred thousand files were looked up, ten are still known."""
+    tracemalloc.start()
+    try:
+        table = NodeTable()
+        before = tracemalloc.get_traced_memory()[0]
+        folder = table.on_disk(table.root, b"d", AREA, 5, 1, 0)
+        for number in range(100_000):
+            table.on_disk(folder, b"%d" % number, AREA, 5, 10 + number, 0).lookups = 1
+        full = tracemalloc.get_traced_memory()[0] - before
+        for _, node in table.inside(folder)[10:]:
+            table.forget(node.number, 1)
+        left = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert left < full / 10
+    assert [node.name for _, node in table.inside(folder)] == [b"%d" % number for number in range(10)]
+    kept = table.named(folder, b"3")
+    assert kept is not None
+    assert table[kept.number] is kept
+    assert table.on_disk(folder, b"3", AREA, 5, 13, 0) is kept
