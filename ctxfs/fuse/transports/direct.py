@@ -109,7 +109,7 @@ class Direct(Parking):
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
         if compiled is not None:
-            most = min(_MOST_KEPT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+            most = min(_MOST_KEPT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
             self._loop = self.keeper = compiled.Loop(
                 fd=fd,
                 wake=self.woken,
