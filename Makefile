@@ -94,6 +94,7 @@ build/bench/.ready: benchmarks/filesystem.txt | $(VENV)/.ready
 bench: system system-test $(VENV)/.ready model build/bench/.ready ## The mount, search, versions and indexing against native, on real files (45 minutes)
 	$(BIN)/python -m benchmarks.filesystem
 	$(BIN)/python -m benchmarks.loops
+	$(BIN)/python -m benchmarks.many
 	$(BIN)/python -m benchmarks.mount
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.versions
