@@ -63,13 +63,11 @@ class BackedFiles:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if self._is_it(node, found):
                 return found
-        except OSError:
-            if (held := self._held(node)) is None:
-                raise
-        else:
-            held = self._held(node)
-        if held is None:
-            raise path_error(errno.ESTALE, node.path)
+            missing = path_error(errno.ESTALE, node.path)
+        except OSError as error:
+            missing = error
+        if (held := self._held(node)) is None:
+            raise missing
         return os.fstat(held)
 
     def getattr(self, node: Node) -> Attributes:
