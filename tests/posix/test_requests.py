@@ -1,6 +1,6 @@
 """The handlers, driven directly: random requests do what a file system in memory does, hostile ones are refused, none ends anything.
 
-$CTXFS_REQUESTS says how many a seed (8,000 by default, 100,000 in `make test-programs`), $CTXFS_FUZZ_SEED which.
+$CTXFS_REQUESTS says how many a seed (6,000 by default, 100,000 in `make test-programs`), $CTXFS_FUZZ_SEED which.
 """
 
 import errno
@@ -19,7 +19,7 @@ import pytest
 from ctxfs.fuse.transports import direct
 from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
 
-STEPS = int(os.environ.get("CTXFS_REQUESTS", "8000"))
+STEPS = int(os.environ.get("CTXFS_REQUESTS", "6000"))
 SEEDS = [int(seed) for seed in os.environ.get("CTXFS_FUZZ_SEED", "1 2").split()]
 NAMES = (b"a", b"b", b"c", b"d", b"long-" + b"n" * 250, "ü€".encode(), b"latin-\xe9", b" ", b"-rf", b"...")
 _NO_SUCH = (0, 2, 77, (1 << 48) | 12345, (1 << 63) + 99, (1 << 64) - 1)
