@@ -1,8 +1,8 @@
 """Twenty minutes of everything at once: `python -m benchmarks.soak [--minutes 20]`; exits with 1 if something leaked or was wrong.
 
 Writers on two mount points, readers that compare every checksum, questions, contexts, tools, rollbacks and commits, at a rate that a
-machine of two processors bears. Resident memory and open descriptors of every process are sampled; the slope counts in the second half of
-the time: answers, trees and descriptors that are kept have filled up by then.
+machine of two processors bears. Resident memory and open descriptors of every process are sampled; the slope counts in the second half
+of the time: answers, trees and descriptors that are kept have filled up by then.
 """
 
 import argparse
