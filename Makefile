@@ -41,6 +41,7 @@ stop: ## Unmount ./context and end the daemon
 	@if [ -x $(BIN)/ctxfs ] && [ -f .ctxfs/ctxfs.toml ]; then $(CTXFS) unmount --all; else echo "nothing is mounted"; fi
 
 test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all tests
+	@$(BIN)/python -m compileall -q ctxfs mounts mcp_server tools # once, not in each of a thousand processes
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (15 minutes)
