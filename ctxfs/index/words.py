@@ -7,7 +7,7 @@ ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed b
 import math
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path as HostPath
@@ -32,6 +32,8 @@ _FUNCTION_WORDS = frozenset(
     "where which who whom whose why will with would you your".split()
 )
 _WRITER_BYTES = 30_000_000
+# tantivy remembers every file that an index ever had, as long as it is open: 1.6 KB a commit.
+OPENED_AGAIN_AFTER = 2000
 _EVERY = 10_000_000
 # What is found where, and what it counts there. `symbol` is the heading of code, the names of a function and its class; measured by
 # `benchmarks.quality` on the questions with an even number (manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393).
@@ -163,6 +165,7 @@ class Words:
         self.folder = folder
         self._schema = _schema()
         self._is_there = True
+        self._refreshes = 0
         self._having: dict[tuple[str, str], int] = {}
         try:
             self._open(make)
@@ -187,7 +190,8 @@ class Words:
 
     def refresh(self) -> None:
         """See what has been committed since."""
-        if not self._is_there:
+        self._refreshes += 1
+        if not self._is_there or self._refreshes % OPENED_AGAIN_AFTER == 0:
             self._open(make=False)
         with noticing("words"):
             self._index.reload()
@@ -201,7 +205,12 @@ class Words:
 
     def writer(self) -> "WordWriter":
         """The one writer; ValueError while another process holds it."""
-        return WordWriter(self._index.writer(_WRITER_BYTES, 1), self._schema)
+        return WordWriter(self._writer, self._schema)
+
+    def _writer(self, *, again: bool) -> tantivy.IndexWriter:
+        if again:
+            self._open(make=True)
+        return self._index.writer(_WRITER_BYTES, 1)
 
     def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """(chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
@@ -387,9 +396,11 @@ def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
 class WordWriter:
     """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
 
-    def __init__(self, writer: tantivy.IndexWriter, schema: tantivy.Schema) -> None:
-        self._writer: tantivy.IndexWriter | None = writer
+    def __init__(self, make: Callable[..., tantivy.IndexWriter], schema: tantivy.Schema) -> None:
+        self._make = make
+        self._writer: tantivy.IndexWriter | None = make(again=False)
         self._schema = schema
+        self._commits = 0
 
     def close(self) -> None:
         """Let the next writer in; what was not committed is dropped. Nothing else may be called afterwards."""
@@ -436,6 +447,12 @@ class WordWriter:
         """Make the changes durable and visible to the next refresh."""
         with noticing("words"):
             self._open().commit()
+        self._commits += 1
+        if self._commits % OPENED_AGAIN_AFTER == 0:
+            writer, self._writer = self._open(), None
+            writer.wait_merging_threads()
+            del writer
+            self._writer = self._make(again=True)
 
     def _open(self) -> tantivy.IndexWriter:
         assert self._writer is not None, "the writer was closed"

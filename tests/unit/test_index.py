@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctxfs.index import words
 from ctxfs.index.answers import Answer
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.embedders.sentence_model import SentenceModel
@@ -91,6 +92,24 @@ def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index
     index.follower.changed("knowledge/c", ("deploy.md",))
     index.words.refresh()
     assert index.words.count == index.catalog.counts().chunks
+
+
+def test_an_index_that_is_opened_again_now_and_then_says_the_same(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writer and readers are, so that what the library remembers of files that are gone does not grow for ever."""
+    monkeypatch.setattr(words, "OPENED_AGAIN_AFTER", 3)
+    file = index.corpus / "rotation.md"
+    opened = index.words._index
+    for attempt in range(10):
+        file.write_text(f"# Keys\n\nchanged zebra{attempt}\n")
+        index.follower.changed("knowledge/c", ("rotation.md",))
+        assert index.paths(f"zebra{attempt}") == ["rotation.md"]
+        assert not index.paths(f"zebra{attempt - 1}")
+    assert index.words._index is not opened
+    index.words.refresh()
+    assert index.words.count == index.catalog.counts().chunks
+    assert "src/retry.py" in index.paths("retry request")
 
 
 def test_two_that_make_the_catalog_at_once_both_get_it(tmp_path: Path) -> None:
