@@ -165,7 +165,7 @@ def test_a_response_is_evaluated_kept_and_doubts_wait_for_a_person(live: Live, t
     facts = live.at / "memory" / "shared" / "fact"
     kept = eventually("the fact is kept", lambda: [path for path in facts.glob("rotate-*.md") if path.is_file()])[0]
     assert "ninety days" in kept.read_text()
-    eventually("its attributes follow, one by one", lambda: "user.revisionId" in os.listxattr(kept))
+    eventually("its attributes follow, one by one", lambda: "user.sourceId" in os.listxattr(kept))
     attributes = {name: os.getxattr(kept, name).decode() for name in os.listxattr(kept)}
     assert attributes["user.ctx.source"].startswith("knowledge/handbook/rotation.md:")
     assert attributes["user.sourceId"] == attributes["user.ctx.source"]
