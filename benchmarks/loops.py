@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.harness import Bench, bench, processes_of
+from benchmarks.harness import Bench, bench, cpu_times, processes_of
 from benchmarks.mount import set_affinity
 
 _LOOPS = ("trio", "plain", "direct")
@@ -19,13 +19,11 @@ _LOOPS = ("trio", "plain", "direct")
 
 def times_of(pid: int) -> tuple[float, float, int]:
     """(user seconds, system seconds, switches) of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    tick = os.sysconf("SC_CLK_TCK")
     switches = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         lines = (thread / "status").read_text().splitlines()
         switches += sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
-    return int(fields[11]) / tick, int(fields[12]) / tick, switches
+    return *cpu_times(pid), switches
 
 
 def look_up(paths: list[str], requests: int) -> float:

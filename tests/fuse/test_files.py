@@ -6,12 +6,11 @@ import mmap
 import os
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.live import Live
+from tests.live import Live, code_of
 
 pytestmark = pytest.mark.fuse
 
@@ -22,14 +21,6 @@ def pad(live: Live, request: pytest.FixtureRequest) -> Path:
     folder = live.at / "pad" / request.node.name.replace("/", "-")[:120]
     folder.mkdir()
     return folder
-
-
-def code_of(call: Callable[[], object]) -> int:
-    try:
-        call()
-    except OSError as error:
-        return error.errno or 0
-    return 0
 
 
 def test_a_file_reads_back_what_was_written(pad: Path) -> None:

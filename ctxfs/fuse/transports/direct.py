@@ -88,7 +88,7 @@ class Direct(Parking):
                 if self._loop is None:
                     if self.events():
                         self.serve_next()
-                elif size := self._next(self._loop):
+                elif size := self._read():
                     self._serve(size)
                 else:
                     self.take(self.poll.poll(0))
@@ -170,24 +170,16 @@ class Direct(Parking):
 
     def serve_next(self) -> None:
         """Answer a request, if one is there."""
-        if size := self._read() if self._loop is None else self._next(self._loop, True):
+        if size := self._read(once=True):
             self._serve(size)
 
-    def _next(self, loop: "compiled.Loop", once: bool = False) -> int:
+    def _read(self, *, once: bool = False) -> int:
+        """The size of a request in the buffer, 0 if there is none. The compiled loop waits for one, but with `once`."""
         try:
-            return loop.next(once)
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
-            self._ended = True  # unmounted
-            return 0
-
-    def _read(self) -> int:
-        try:
-            return os.readv(self._fd, self._buffers)
+            return os.readv(self._fd, self._buffers) if self._loop is None else self._loop.next(once)
         except OSError as error:
             if error.errno == errno.ENODEV:
-                self._ended = True
+                self._ended = True  # unmounted
             elif error.errno not in _AGAIN:
                 raise
             return 0
