@@ -108,7 +108,10 @@ def processes_of(store: Path) -> dict[str, int]:
         int(c) for thread in Path(f"/proc/{daemon}/task").glob("*/children") for c in thread.read_text().split()
     ]
     for child in children:
-        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue  # it has ended
         if words[0] != "git":
             found["indexer" if "ctxfs.daemon.index_process" in words else "mount"] = child
     return found

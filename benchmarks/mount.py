@@ -5,6 +5,7 @@ Measures the first `ls` after `ctxfs mount` and the ratio of ripgrep, find and r
 
 import argparse
 import os
+import statistics
 import time
 from pathlib import Path
 
@@ -32,10 +33,7 @@ def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
         .replace("[mount]", f'[mount]\nloop = "{loop}"')
     )
     made.ctxfs("add", str(made.corpus), "--name", "corpus")
-    start = time.perf_counter()
-    made.ctxfs("mount", str(made.at))
-    mounted = time.perf_counter() - start
-    first = timed(["ls", str(made.at)])
+    mounted, first = mount_and_list(made)
     words = made.wait(300, lambda index: index["state"] == "idle")
     rows: dict[str, object] = {
         "files": count,
@@ -44,6 +42,16 @@ def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
         "first ls, after it returned": f"{first * 1000:.1f} ms",
         "words searchable": f"{count / words:.0f} files/s ({words:.1f} s)",
     }
+    again = []
+    for _ in range(rounds):
+        made.ctxfs("unmount", str(made.at))
+        again.append(mount_and_list(made))
+    rows["first ls, from the start of ctxfs mount, of a store that is indexed"] = (
+        f"{statistics.median(mounted + first for mounted, first in again):.3f} s"
+    )
+    rows["first ls, after it returned, of a store that is indexed"] = (
+        f"{statistics.median(first for _, first in again) * 1000:.1f} ms"
+    )
     # Both sides on one processor, then where the scheduler puts them: on an idle virtual machine waking another
     # processor costs more than a request.
     processors = os.sched_getaffinity(0)
@@ -52,6 +60,14 @@ def run(made: Bench, files: int, rounds: int, loop: str) -> dict[str, object]:
             set_affinity(pid, allowed)
         rows.update(compare(made, rounds, label))
     return rows
+
+
+def mount_and_list(made: Bench) -> tuple[float, float]:
+    """Seconds until `ctxfs mount` has returned, and for the first `ls` after it, of all that is at the top and in the corpus."""
+    start = time.perf_counter()
+    made.ctxfs("mount", str(made.at))
+    mounted = time.perf_counter() - start
+    return mounted, timed(["ls", str(made.at), str(made.at / "knowledge" / "corpus")])
 
 
 def set_affinity(pid: int, allowed: set[int]) -> None:

@@ -128,6 +128,15 @@ class Soak:
                 continue  # it has ended
             self.samples.setdefault(name, []).append((time.monotonic() - start, *found))
 
+    def say(self) -> None:
+        """Where it stands, for who waits."""
+        now = [f"{name} {samples[-1][1]:.0f} MB, {samples[-1][2]}" for name, samples in self.samples.items()]
+        print(
+            f"{self.end - time.monotonic():5.0f} s left; {'; '.join(now)}; wrong {len(self.wrong)}",
+            file=sys.stderr,
+            flush=True,
+        )
+
 
 def all_processes(store: Path) -> dict[str, int]:
     """Daemon, indexer, and each mount process by its number."""
@@ -179,6 +188,7 @@ def run(made: Bench, minutes: float) -> tuple[dict[str, object], list[str]]:
         client.start()
     while time.monotonic() < soak.end:
         soak.sample(start)
+        soak.say()
         time.sleep(min(_SAMPLE_SECONDS, 60 * minutes / 40))
     for client in clients:
         client.join(120)

@@ -1,7 +1,7 @@
 """One principal's way to the tree: the daemon's socket, or the store opened here where no daemon runs."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -99,16 +99,19 @@ class Door:
             self._take_shape(value)
         elif topic == "changed" and self._changed is not None:
             roots = [(at, inside) for root, inside in value for known, at in self._areas if known == root]
-            places = [_place(at, parts) for at, inside in roots for parts in inside]
-            self._changed([place for place in places if place is not None])
+            self._changed([place for at, inside in roots for place in _places(at, inside)])
 
     def _take_shape(self, shape: Mapping[str, Any]) -> None:
         self._areas = [(root, Path.parse(at)) for at, root, *_ in shape["backings"]]
 
 
-def _place(at: Path, parts: Sequence[str]) -> Path | None:
-    try:
-        return at.join(Path(tuple(parts)))
-    except OSError as error:
-        log.debug("a change at no path: %s", error)
-        return None
+def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Iterator[Path]:
+    """What may have changed below `at`: see `ctxfs.daemon.watch`."""
+    for directory, names in inside:
+        for name in filter(None, names):
+            try:
+                yield at.join(Path((*directory, name)))
+            except OSError as error:
+                log.debug("a change at no path: %s", error)
+        if not names:
+            yield at

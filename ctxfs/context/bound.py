@@ -71,7 +71,7 @@ def upper_bound(text: str) -> int:
 
 
 # A context is counted again with each change of it, and most of its lines are those of before.
-@lru_cache(maxsize=1 << 15)
+@lru_cache(maxsize=1 << 14)
 def _line_cost(line: str) -> float:
     return sum(map(_cost, _cut(line)))
 
@@ -82,7 +82,7 @@ def _cut(line: str) -> list[str]:
     return [*("\0" + run for run in opaque), *_PIECE.findall(_OPAQUE.sub(" ", line))]
 
 
-@lru_cache(maxsize=1 << 16)  # words repeat: most of a text is looked up, not computed
+@lru_cache(maxsize=1 << 14)  # words repeat: most of a text is looked up, not computed
 def _cost(piece: str) -> float:
     return sum(WEIGHTS[kind] * amount for kind, amount in _kinds(piece))
 

@@ -26,7 +26,7 @@ from ctxfs.daemon.secret_watch import SecretWatch
 from ctxfs.daemon.serving import ServerService
 from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.versioning import VersionService
-from ctxfs.daemon.watch import Places, Watcher
+from ctxfs.daemon.watch import Places, Watcher, by_directory
 from ctxfs.history.spool import Doer
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.server import Handler, Peer, Server
@@ -206,12 +206,13 @@ class Daemon:
         for change in outcome["changes"]:
             area, *parts = change["path"].split("/")
             places.setdefault(str(self._layout.tree / area), []).append(parts)
+        pushed = [(root, by_directory(inside)) for root, inside in places.items()]
         for peer in self._watchers:
-            peer.push("changed", list(places.items()))
+            peer.push("changed", pushed)
         await self._versions.sync(record=False)
 
     async def _watch(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        """From now on push `changed` [[host root, [parts…]]…] and `tree` to this peer; answers with the tree's shape."""
+        """From now on push `changed` [[host root, [[directory, names]…]]…] and `tree` to this peer; answers with the tree's shape."""
         self._watchers.add(peer)
         return tree_shape(self._app)
 
@@ -356,7 +357,7 @@ class Daemon:
             self._app.progress["watch"] = dict(self._watcher.faults)
 
     def _changed(self, places: Places) -> None:
-        pushed = [[root, [list(parts) for parts in inside]] for root, inside in places.items()]
+        pushed = [(root, by_directory(inside)) for root, inside in places.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         # Everybody else looks into a new directory by himself.

@@ -8,7 +8,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import inotify_simple
 import trio
@@ -36,6 +36,16 @@ _GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
 
 Parts = tuple[str, ...]
 Places = dict[str, set[Parts]]
+
+
+def by_directory(places: Iterable[Sequence[str]]) -> list[tuple[list[str], list[str]]]:
+    """(directory, names in it) of places below a root, as mount processes are told of them; of a whole root ([], []) alone."""
+    inside: dict[tuple[str, ...], list[str]] = {}
+    for parts in places:
+        if not parts:
+            return [([], [])]
+        inside.setdefault(tuple(parts[:-1]), []).append(parts[-1])
+    return [(list(directory), names) for directory, names in inside.items()]
 
 
 class Watcher:

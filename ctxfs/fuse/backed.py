@@ -42,6 +42,9 @@ class BackedFiles:
             return attributes.absent(self._state.keeps(parent.area))
         node = self._state.node_for(parent, name, parent.area, found)
         node.lookups += 1
+        if self.needs_no_asking(node, found):
+            file = node.number, found.st_dev, found.st_ino, name
+            self._state.kept.expect(self._state.directories.of(parent), [file])
         return self.attributes(node, found)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:
@@ -254,6 +257,22 @@ class BackedFiles:
         if self._state.notes_reads and flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.note("read", node.text)
         return self._opened(fd, node, found, writes=writes, keep=keep)
+
+    def needs_no_asking(self, node: Node, found: os.stat_result) -> bool:
+        """True for a file that may be read and is nothing special: the transport opens it by itself."""
+        state = self._state
+        return (
+            not node.descriptors
+            and st.S_ISREG(found.st_mode)
+            and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine keeps agents out
+            and not state.handed_over.would_take(found)
+        )
+
+    def opened(self, node: Node, fd: int, version: Version) -> None:
+        """The transport has opened it for reading."""
+        self._state.files[fd] = node
+        node.hold(fd)
+        node.cached = version
 
     def create(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
         """Create and open in one step."""
@@ -578,6 +597,7 @@ class BackedFiles:
 
     def _opened(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, keep: bool = False) -> Opened:
         """The answer to an open; from here on the handle is known."""
+        self._state.kept.end(node)
         self._state.files[fd] = node
         node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)

@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 from ctxfs.fuse.inodes import Node
 from ctxfs.store.beneath import DIRECTORY_FLAGS
@@ -12,7 +13,9 @@ _KEEP = 512
 class DirectoryDescriptors:
     """O_PATH descriptors by node; the least recently used are closed. Used by one thread, between awaits only."""
 
-    def __init__(self, keep: int = _KEEP) -> None:
+    def __init__(self, closing: Callable[[int], None], keep: int = _KEEP) -> None:
+        """`closing` is told of a descriptor before it is closed."""
+        self._closing = closing
         self._open: OrderedDict[int, int] = OrderedDict()
         self._keep = keep
 
@@ -31,20 +34,23 @@ class DirectoryDescriptors:
             fd = self._open_one(step, fd)
             self._open[step.number] = fd
         while len(self._open) > max(self._keep, len(chain)):
-            _, oldest = self._open.popitem(last=False)
-            os.close(oldest)
+            self._close(self._open.popitem(last=False)[1])
         return fd
 
     def forget(self, node: Node) -> None:
         """The directory is gone or is another one now."""
         fd = self._open.pop(node.number, None)
         if fd is not None:
-            os.close(fd)
+            self._close(fd)
 
     def close(self) -> None:
         """Close everything."""
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._close(self._open.popitem()[1])
+
+    def _close(self, fd: int) -> None:
+        self._closing(fd)
+        os.close(fd)
 
     @staticmethod
     def _open_one(node: Node, parent: int) -> int:

@@ -46,6 +46,10 @@ class HandedOver:
             self._writers[fd] = attributes.version_of(found)
         return backing
 
+    def would_take(self, found: os.stat_result) -> bool:
+        """True for a file that is handed over when it is read."""
+        return self.hands is not None and self._is_worth_it(found, writes=False) and self._is_allowed()
+
     def release(self, fd: int, node: Node) -> bool:
         """A handle is closed. True if its file was written to meanwhile, by whomever."""
         known = self._files.get(node)

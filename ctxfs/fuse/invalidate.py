@@ -82,21 +82,18 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, places: Sequence[Sequence[str]]) -> None:
-        """Something may have changed at these places below the host folder `root`: see `daemon.watch` for what they say."""
-        if not all(places):
+    def changed(self, root: str, inside: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
+        """Something may have changed at these (directory, names) below the host folder `root`: see `daemon.watch` for what they say."""
+        if not all(names for _, names in inside):
             nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
             for node in nodes:
                 self._state.directories.forget(node)  # the folder may be another one now
             self._forget(nodes)
             return
-        names: dict[tuple[str, ...], list[bytes]] = {}  # by directory: much of what happens happens in few
-        for parts in places:
-            names.setdefault(tuple(parts[:-1]), []).append(os.fsencode(parts[-1]))
         for area in self._state.shape.areas.values():
             if area.root == root:
-                for directory, changed in names.items():
-                    self._look_into(area, directory, changed)
+                for directory, names in inside:
+                    self._look_into(area, directory, [os.fsencode(name) for name in names])
 
     def everything(self) -> None:
         """Changes may have been missed: nothing that the kernel keeps can be trusted."""
@@ -179,7 +176,13 @@ class Invalidator:
     def _compare_name(self, parent: Node, name: bytes, node: Node | None) -> bool:
         """True if the name leads elsewhere than the kernel was told."""
         try:
-            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+            directory = self._state.directories.of(parent)
+            if node is None:  # most of what a mount has deleted itself
+                if not os.access(name, os.F_OK, dir_fd=directory, follow_symlinks=False):
+                    return False
+                self._notifier.entry(parent.number, name)  # it may be remembered as absent
+                return True
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except OSError:
             if node is None:
                 return False
@@ -187,9 +190,7 @@ class Invalidator:
             self._state.directories.forget(node)
             self._notifier.entry(parent.number, name)
             return True
-        if node is None:
-            self._notifier.entry(parent.number, name)  # it may be remembered as absent
-        elif node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
+        if node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
             self._state.unlinked(parent, name)
             self._state.directories.forget(node)
             self._notifier.entry(parent.number, name)

@@ -1,4 +1,5 @@
-"""Files and directories that stay open when their readers have closed them, for whoever opens them next.
+"""Files and directories that stay open when their readers have closed them, for whoever opens them next; and files that may be
+opened for reading without asking.
 
 The transport answers those by itself, if it can. Nobody else sees a difference: whatever would, ends it first.
 """
@@ -6,7 +7,7 @@ The transport answers those by itself, if it can. Nobody else sees a difference:
 from collections.abc import Callable
 
 from ctxfs.fuse.inodes import Node
-from ctxfs.fuse.ports import Keeper
+from ctxfs.fuse.ports import Found, Keeper
 
 
 class KeptOpen:
@@ -16,6 +17,16 @@ class KeptOpen:
         self.keeper: Keeper | None = None
         # (handle, whether it is a directory's)
         self.close: Callable[[int, bool], None] = _nobody
+
+    def expect(self, directory: int, files: list[Found]) -> None:
+        """See Keeper."""
+        if self.keeper is not None and files:
+            self.keeper.expect(directory, files)
+
+    def closed(self, directory: int) -> None:
+        """See Keeper."""
+        if self.keeper is not None:
+            self.keeper.closed(directory)
 
     def end(self, node: Node) -> None:
         """What is open of this file is closed when its last reader closes it, as if it had never been kept."""

@@ -16,7 +16,8 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
-from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.inodes import Node, Version
+from ctxfs.fuse.ports import Found
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.history.audit import outcome_of
@@ -316,6 +317,10 @@ class Operations:
         if listing.held is not None:
             self._disk.let_go(listing.node, listing.held)
 
+    def opened(self, number: int, fd: int, version: Version) -> None:
+        """The transport has opened a file that was expected to be, as what it is now; it keeps it."""
+        self._disk.opened(self._state.nodes[number], fd, version)
+
     def close_kept(self, fh: int, is_directory: bool) -> None:
         """What was kept open for whoever comes next is not kept any more."""
         if is_directory:
@@ -340,6 +345,7 @@ class Operations:
         area, names = node.area, listing.names
         assert names is not None and area is not None
         directory = state.directories.of(node)
+        expected: list[Found] = []
         for position in range(start, len(names)):
             name = names[position]
             try:
@@ -350,6 +356,9 @@ class Operations:
             if not add(name, self._disk.attributes(child, found), position + 1):
                 break
             child.lookups += 1
+            if self._disk.needs_no_asking(child, found):
+                expected.append((child.number, found.st_dev, found.st_ino, name))
+        state.kept.expect(directory, expected)
 
     async def _readdir_made(self, listing: _Listing, start: int, add: AddEntry) -> None:
         if listing.names is None or start == 0:

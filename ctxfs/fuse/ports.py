@@ -1,7 +1,10 @@
 """What the handlers ask of whatever carries requests."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+# of a file: number, device, inode, name
+Found: TypeAlias = tuple[int, int, int, bytes]
 
 
 class Loop(Protocol):
@@ -34,6 +37,14 @@ class Caches(Protocol):
 
 class Keeper(Protocol):
     """Keeps what was opened for reading, and gives the same handle to whoever opens it next. See `transports.compiled`."""
+
+    def expect(self, directory: int, files: list[Found], /) -> None:
+        """Regular files in a directory, a descriptor, that may be opened for reading without asking."""
+        ...
+
+    def closed(self, directory: int, /) -> None:
+        """This descriptor of a directory will be another one's."""
+        ...
 
     def end(self, number: int, /) -> tuple[int, bool] | None:
         """Not of this file any longer. (handle, whether it is a directory's) of what is to be closed now, if nobody uses it."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 
+from ctxfs import heap
 from ctxfs.fuse.invalidate import Invalidator, Notifier
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.operations import Operations
@@ -75,6 +76,7 @@ class MountProcess:
     def serve(self) -> None:
         """Mount, serve until unmounted, clean up."""
         check_fuse()
+        heap.look_for_cycles_rarely()
         os.umask(0)  # modes come from the kernel with the caller's umask already applied
         _raise_descriptors()
         self._transport.run(self._background, self._start)
@@ -173,8 +175,8 @@ class MountProcess:
 
     def _pushed(self, topic: str, value: Any) -> None:
         if topic == "changed":
-            for root, places in value:
-                self._transport.run_soon(self._changed, root, places)
+            for root, inside in value:
+                self._transport.run_soon(self._changed, root, inside)
         elif topic == "refresh":
             self._transport.run_soon(self._missed)
         elif topic == "shared":
@@ -231,10 +233,10 @@ class MountProcess:
             self._state.set_shared(shared)
             self._missed()
 
-    def _changed(self, root: str, places: list[list[str]]) -> None:
+    def _changed(self, root: str, inside: list[tuple[list[str], list[str]]]) -> None:
         self._state.described = None
         if self._invalidator is not None:
-            self._invalidator.changed(root, places)
+            self._invalidator.changed(root, inside)
 
     def _ruled(self, rules: list[Any]) -> None:
         """Other rules: nothing that the kernel was told by the old ones can be trusted."""

@@ -65,7 +65,6 @@ class State:
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
-        self.directories = DirectoryDescriptors()
         self.handles = Handles(tree)
         self.conversations = Conversations(call, loop)
         self.notes_reads = notes_reads
@@ -75,6 +74,7 @@ class State:
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = HandedOver(lambda: self.free)
         self.kept = KeptOpen()
+        self.directories = DirectoryDescriptors(self.kept.closed)
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.

@@ -148,7 +148,8 @@ class ChunkFacts:
             column[at] = new[name]
         self._alive[at] = True
         self._rows += added
-        self._unsorted.append(at[new["vector"] >= 0])
+        if len(embedded := at[new["vector"] >= 0]):
+            self._unsorted.append(embedded)
 
     def _find(self, chunks: Numbers) -> tuple[Numbers, Flags]:
         """(row of each chunk, whether it is there)."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ctxfs.daemon.watch import by_directory
 from ctxfs.fuse.invalidate import Invalidator, Notifier
 from tests.posix.kernel import ROOT, PretendKernel
 
@@ -47,7 +48,7 @@ class Place:
         self.invalidator = Invalidator(self.kernel.state, Told(self.caches))
 
     def changed(self, *places: list[str]) -> None:
-        self.invalidator.changed(str(self.top), places)
+        self.invalidator.changed(str(self.top), by_directory(places))
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from ctxfs.fuse.transports import direct
+from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.rules import parse_allowance
 from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
 
 STEPS = int(os.environ.get("CTXFS_REQUESTS", "6000"))
@@ -554,3 +556,112 @@ def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: py
     assert len(pretend.state.nodes) == before
     assert not pretend.state.files
     assert len(pretend.direct._requests.operations._listings) == 1  # type: ignore[union-attr]
+
+
+def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
+    """A file of `pad` that the kernel has learnt of."""
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    seen = pretend.names(pad.number, 4096).get(name) if by_listing else pretend.lookup(pad.number, name)
+    assert seen is not None
+    return seen
+
+
+def answered(pretend: PretendKernel) -> int:
+    """How many requests never came to Python."""
+    keeper = pretend.direct.keeper
+    return keeper.answered if direct.compiled and isinstance(keeper, direct.compiled.Loop) else 0
+
+
+@pytest.mark.parametrize("by_listing", [True, False])
+def test_what_was_found_is_opened_without_asking(pretend: PretendKernel, by_listing: bool) -> None:
+    (pretend.top / "f").write_text("text")
+    seen, before = found(pretend, b"f", by_listing=by_listing), answered(pretend)
+    fh, keeps = pretend.open(seen.number, os.O_RDONLY)
+    assert not keeps, "what the kernel may have of it is from before"
+    assert pretend.read(seen.number, fh, 0, 10) == b"text"
+    pretend.release(seen.number, fh)
+    assert pretend.open(seen.number, os.O_RDONLY) == (fh, True)
+    pretend.release(seen.number, fh)
+    if pretend.direct.keeper is not None:
+        assert answered(pretend) - before == 5
+        assert pretend.state.files[fh].text == "pad/f", "it is known all the same"
+
+
+def another_file(at: Path) -> None:
+    at.with_name("new").write_text("other")
+    os.replace(at.with_name("new"), at)
+
+
+def a_link(at: Path) -> None:
+    at.unlink()
+    at.symlink_to(at.parent.with_name("outside"))
+
+
+def a_fifo(at: Path) -> None:
+    at.unlink()
+    os.mkfifo(at)
+
+
+@pytest.mark.parametrize("put_there", [another_file, a_link, a_fifo])
+def test_what_is_there_instead_is_not_opened_for_it(pretend: PretendKernel, put_there: Callable[[Path], None]) -> None:
+    (pretend.top / "f").write_text("text")
+    seen = found(pretend, b"f", by_listing=True)
+    with open(pretend.top / "f"):  # so that its inode is not given again
+        put_there(pretend.top / "f")
+        with pytest.raises(Failed) as failed:
+            pretend.open(seen.number, os.O_RDONLY)
+    assert failed.value.code in (errno.ESTALE, errno.ELOOP)
+
+
+def test_what_may_not_be_read_any_more_is_not_opened(pretend: PretendKernel) -> None:
+    for name in ("f", "g"):
+        (pretend.top / name).write_text("text")
+    seen, other = (found(pretend, name, by_listing=True) for name in (b"f", b"g"))
+    fh, _ = pretend.open(other.number, os.O_RDONLY)
+    pretend.release(other.number, fh)
+    book = PolicyBook()
+    book.use((parse_allowance("**:l"),), {})
+    pretend.state.take_policy(book.wire)
+    for number in (seen.number, other.number):
+        with pytest.raises(Failed) as failed:
+            pretend.open(number, os.O_RDONLY)
+        assert failed.value.code == errno.EACCES
+
+
+def test_a_file_is_found_in_its_own_directory_when_descriptors_are_given_again(pretend: PretendKernel) -> None:
+    """More directories than are kept open, each with a file of the same name."""
+    count = 700
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    files = []
+    for at in range(count):
+        (pretend.top / str(at)).mkdir()
+        (pretend.top / str(at) / "f").write_text(str(at))
+        folder = pretend.lookup(pad.number, str(at).encode())
+        assert folder is not None
+        files.append(pretend.lookup(folder.number, b"f"))
+    for at, file in enumerate(files):
+        assert file is not None
+        fh, _ = pretend.open(file.number, os.O_RDONLY)
+        assert pretend.read(file.number, fh, 0, 10) == str(at).encode()
+        pretend.release(file.number, fh)
+
+
+def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) -> None:
+    """As on read-only mounts; from the file that is there."""
+    data = os.urandom(300_000)
+    (pretend.top / "f").write_bytes(data)
+    pretend.state.unopened = True
+    seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
+    assert pretend.read(seen.number, 0, 100, 1000) == data[100:1100]
+    assert pretend.read(seen.number, 0, 0, 60_000) == data[:60_000]
+    assert pretend.read(seen.number, 0, 290_000, 60_000) == data[290_000:]
+    assert pretend.read(seen.number, 0, 300_000, 4096) == b""
+    if pretend.direct.keeper is not None:
+        assert answered(pretend) - before == 4
+    assert not pretend.state.files
+    another_file(pretend.top / "f")
+    with pytest.raises(Failed) as failed:
+        pretend.read(seen.number, 0, 0, 10)
+    assert failed.value.code == errno.ESTALE

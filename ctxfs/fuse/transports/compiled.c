@@ -1,6 +1,7 @@
 /* The request loop, and the answers that need no decision: a file or directory that was opened for reading and closed again is kept
- * open, and while it is as it was then whoever opens it next gets the same handle, at once. What may be kept, and until when, is said by
- * Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
+ * open, and while it is as it was then whoever opens it next gets the same handle, at once. A file that was listed or looked up is
+ * opened by its name. What may be opened and kept, and until when, is said by Python (`compiled.pyi` documents the interface);
+ * everything that is not answered here is handed to Python as it came.
  *
  * One thread uses a Loop. It works without the interpreter's lock until there is something for Python to do.
  * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
@@ -25,11 +26,13 @@
 
 enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
+enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12 };
 #define NONE (-1)
 #define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
 #define PIPE_BYTES (1024 * 1024)
 #define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
 #define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
+#define KEEP_CACHE (1 << 1)
 
 struct in_header {
     uint32_t len, opcode;
@@ -82,6 +85,22 @@ struct note {
     int64_t time_ns;
 };
 
+/* A file that may be opened for reading, where it was found. */
+struct expected {
+    uint64_t number, inode, device; /* number 0: an empty place */
+    uint32_t era, closed;           /* as of which of the counts below */
+    int directory;
+    char name[NAME];
+};
+
+/* A file that was opened here, which Python has not been told of; and what had to make way for it. */
+struct opened {
+    uint64_t number, closes;
+    struct version version;
+    int fd;
+    char has_closed, closed_directory;
+};
+
 typedef struct {
     PyObject_HEAD
     int fd, wake, signalled;
@@ -93,6 +112,10 @@ typedef struct {
     int buckets[BUCKETS];
     struct note notes[NOTES];
     int noted, notes_reads;
+    struct expected *expected;
+    uint32_t era, closed[DESCRIPTORS]; /* how often all was ended, and a directory's descriptor (its lowest bits) was closed */
+    struct opened opened[OPENED];
+    int has_opened;
     unsigned since_others;
     unsigned long long answered;
 } Loop;
@@ -109,8 +132,12 @@ static int64_t ns_now(clockid_t clock) {
 
 /* the table of what is kept */
 
+static uint64_t spread(uint64_t number) {
+    return number * 0x9E3779B97F4A7C15ull;
+}
+
 static int *bucket_of(Loop *self, uint64_t number) {
-    return &self->buckets[(number * 0x9E3779B97F4A7C15ull) >> 50];
+    return &self->buckets[spread(number) >> 50];
 }
 
 static int find(Loop *self, uint64_t number) {
@@ -131,10 +158,16 @@ static void take_out(Loop *self, int at) {
     self->unused = at;
 }
 
+static struct version version_of(const struct stat *found) {
+    return (struct version){ns_of(found->st_mtim), ns_of(found->st_ctim), found->st_size, found->st_mode};
+}
+
 static int is_as_it_was(const struct kept *one) {
-    struct stat now;
-    return fstat(one->fd, &now) == 0 && ns_of(now.st_mtim) == one->version.mtime_ns && ns_of(now.st_ctim) == one->version.ctime_ns &&
-           now.st_size == one->version.size && now.st_mode == one->version.mode;
+    struct stat found;
+    if (fstat(one->fd, &found) < 0)
+        return 0;
+    struct version now = version_of(&found);
+    return memcmp(&now, &one->version, sizeof now) == 0;
 }
 
 /* Whichever: who reads more files than are kept, again and again, finds most of them, where the least recently used is always the next. */
@@ -148,6 +181,58 @@ static int any_idle(Loop *self) {
     return NONE;
 }
 
+/* A place for one more, and what makes way for it (NONE: nothing has to); NONE if as good as all are in use. */
+static int place(Loop *self, int *goes) {
+    *goes = NONE;
+    if (self->unused == NONE && self->made == self->most) {
+        *goes = any_idle(self);
+        if (*goes == NONE)
+            return NONE;
+        take_out(self, *goes);
+    }
+    int at = self->unused;
+    if (at == NONE)
+        at = self->made++;
+    else
+        self->unused = self->kept[at].next;
+    return at;
+}
+
+static void put_in(Loop *self, int at, struct kept one) {
+    int *bucket = bucket_of(self, one.number);
+    one.uses = 1;
+    one.is_used = 1;
+    one.next = *bucket;
+    self->kept[at] = one;
+    *bucket = at;
+}
+
+/* the table of what may be opened: one place a file, whoever comes later takes it */
+
+static struct expected *expected_place(Loop *self, uint64_t number) {
+    return &self->expected[spread(number) >> 49];
+}
+
+static uint32_t *closed_count(Loop *self, int directory) {
+    return &self->closed[(unsigned)directory % DESCRIPTORS];
+}
+
+static const struct expected *find_expected(Loop *self, uint64_t number) {
+    const struct expected *one = expected_place(self, number);
+    return one->number == number && one->era == self->era && one->closed == *closed_count(self, one->directory) ? one : NULL;
+}
+
+/* A descriptor, or NONE: Python meets the same error. */
+static int open_expected(const struct expected *one, struct stat *found) {
+    int fd = openat(one->directory, one->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return NONE;
+    if (fstat(fd, found) == 0 && S_ISREG(found->st_mode) && found->st_ino == one->inode && found->st_dev == one->device)
+        return fd;
+    close(fd);
+    return NONE;
+}
+
 /* requests */
 
 static int reply(Loop *self, uint64_t unique, const void *body, size_t size) {
@@ -156,23 +241,53 @@ static int reply(Loop *self, uint64_t unique, const void *body, size_t size) {
     return writev(self->fd, parts, size ? 2 : 1) < 0 ? -1 : 0;
 }
 
+static void note(Loop *self, uint64_t number) {
+    if (self->notes_reads)
+        self->notes[self->noted++] = (struct note){number, ns_now(CLOCK_REALTIME)};
+}
+
+static int answer_first_open(Loop *self, const struct in_header *in) {
+    const struct expected *one = find_expected(self, in->number);
+    struct stat found;
+    int fd, goes;
+    if (one == NULL || self->has_opened == OPENED || (fd = open_expected(one, &found)) == NONE)
+        return 0;
+    int at = place(self, &goes);
+    if (at == NONE) {
+        close(fd);
+        return 0;
+    }
+    struct opened *opened = &self->opened[self->has_opened++];
+    *opened = (struct opened){.number = in->number, .version = version_of(&found), .fd = fd};
+    if (goes != NONE) {
+        opened->has_closed = 1;
+        opened->closes = self->kept[goes].fh;
+        opened->closed_directory = self->kept[goes].is_directory;
+    }
+    put_in(self, at, (struct kept){.number = in->number, .fh = (uint64_t)fd, .version = opened->version, .fd = fd, .flags = KEEP_CACHE});
+    struct open_out answer = {(uint64_t)fd, 0, 0}; /* whatever the kernel has of it is from before */
+    if (reply(self, in->unique, &answer, sizeof answer) < 0)
+        self->kept[at].uses--; /* who asked has gone */
+    else
+        note(self, in->number);
+    return 1;
+}
+
 static int answer_open(Loop *self, const struct in_header *in, const struct open_in *asked, int is_directory) {
+    if (!is_directory && (asked->flags & NEVER_KEPT || (self->notes_reads && self->noted == NOTES)))
+        return 0;
     int at = find(self, in->number);
     if (at == NONE)
-        return 0;
+        return !is_directory && answer_first_open(self, in);
     struct kept *one = &self->kept[at];
-    int notes = self->notes_reads && !is_directory;
-    if (one->ends || one->is_directory != is_directory || (is_directory && one->uses) || (notes && self->noted == NOTES) ||
-        (!is_directory && asked->flags & NEVER_KEPT) || !is_as_it_was(one))
+    if (one->ends || one->is_directory != is_directory || (is_directory && one->uses) || !is_as_it_was(one))
         return 0;
     struct open_out answer = {one->fh, one->flags, 0};
     one->uses++;
-    if (reply(self, in->unique, &answer, sizeof answer) < 0) {
+    if (reply(self, in->unique, &answer, sizeof answer) < 0)
         one->uses--; /* who asked has gone */
-        return 1;
-    }
-    if (notes)
-        self->notes[self->noted++] = (struct note){in->number, ns_now(CLOCK_REALTIME)};
+    else if (!is_directory)
+        note(self, in->number);
     return 1;
 }
 
@@ -215,22 +330,40 @@ static int pass_on(Loop *self, const struct in_header *in, const struct read_in 
     return 0;
 }
 
-static int answer_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
-    int at = find(self, in->number);
-    if (at == NONE)
-        return 0;
-    struct kept *one = &self->kept[at];
+static int read_from(Loop *self, const struct in_header *in, const struct read_in *asked, int fd) {
     size_t taken = sizeof *in + sizeof *asked; /* the answer goes behind the request: Python may still want that */
-    if (one->ends || one->is_directory || one->fh != asked->fh || asked->size > (size_t)self->buffer.len - taken)
+    if (asked->size > (size_t)self->buffer.len - taken)
         return 0;
-    if (asked->size >= SPLICED && pass_on(self, in, asked, one->fd))
+    if (asked->size >= SPLICED && pass_on(self, in, asked, fd))
         return 1;
     char *into = (char *)self->buffer.buf + taken;
-    ssize_t size = pread(one->fd, into, asked->size, (off_t)asked->offset);
+    ssize_t size = pread(fd, into, asked->size, (off_t)asked->offset);
     if (size < 0)
         return 0; /* Python meets the same error, and knows how to say it */
     reply(self, in->unique, into, (size_t)size);
     return 1;
+}
+
+/* Where nothing is opened. */
+static int answer_unopened_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
+    const struct expected *one = find_expected(self, in->number);
+    struct stat found;
+    int fd = one == NULL ? NONE : open_expected(one, &found);
+    if (fd == NONE)
+        return 0;
+    int answered = read_from(self, in, asked, fd);
+    close(fd);
+    return answered;
+}
+
+static int answer_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
+    if (!asked->fh)
+        return answer_unopened_read(self, in, asked);
+    int at = find(self, in->number);
+    if (at == NONE)
+        return 0;
+    struct kept *one = &self->kept[at];
+    return !one->ends && !one->is_directory && one->fh == asked->fh && read_from(self, in, asked, one->fd);
 }
 
 /* 1 if the request in the buffer has been answered. */
@@ -318,6 +451,10 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
     return PyLong_FromSsize_t(size);
 }
 
+static PyObject *handle_of(uint64_t fh, int is_directory) {
+    return Py_BuildValue("KO", (unsigned long long)fh, is_directory ? Py_True : Py_False);
+}
+
 /* (fh, is_directory) of what nobody uses, which is no longer kept; None where there is nothing to close now */
 static PyObject *end_one(Loop *self, int at) {
     struct kept *one = &self->kept[at];
@@ -326,7 +463,7 @@ static PyObject *end_one(Loop *self, int at) {
         Py_RETURN_NONE;
     }
     take_out(self, at);
-    return Py_BuildValue("KO", (unsigned long long)one->fh, one->is_directory ? Py_True : Py_False);
+    return handle_of(one->fh, one->is_directory);
 }
 
 static PyObject *loop_keep(Loop *self, PyObject *args) {
@@ -336,35 +473,53 @@ static PyObject *loop_keep(Loop *self, PyObject *args) {
     long long mtime_ns, ctime_ns, size, mode;
     if (!PyArg_ParseTuple(args, "KKiIp(LLLL)", &number, &fh, &fd, &flags, &is_directory, &mtime_ns, &ctime_ns, &size, &mode))
         return NULL;
-    PyObject *closes = Py_None;
-    Py_INCREF(closes);
-    if (find(self, number) != NONE)
-        return closes;
-    if (self->unused == NONE && self->made == self->most) {
-        int one = any_idle(self);
-        if (one == NONE)
-            return closes; /* as good as all are in use: this one is closed when its user closes it */
-        Py_DECREF(closes);
-        closes = end_one(self, one);
-        if (closes == NULL)
-            return NULL;
-    }
-    int at = self->unused;
-    if (at == NONE)
-        at = self->made++;
-    else
-        self->unused = self->kept[at].next;
-    int *bucket = bucket_of(self, number);
-    struct version version = {mtime_ns, ctime_ns, size, mode};
-    self->kept[at] = (struct kept){number, fh, version, fd, flags, 1, *bucket, 1, (char)is_directory, 0};
-    *bucket = at;
+    int goes;
+    int at = find(self, number) == NONE ? place(self, &goes) : NONE;
+    if (at == NONE) /* it is closed when its user closes it */
+        Py_RETURN_NONE;
+    PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(self->kept[goes].fh, self->kept[goes].is_directory);
+    put_in(self, at, (struct kept){.number = number, .fh = fh, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd, .flags = flags,
+                                   .is_directory = (char)is_directory});
     return closes;
+}
+
+static PyObject *loop_expect(Loop *self, PyObject *args) {
+    int directory;
+    PyObject *files;
+    if (!PyArg_ParseTuple(args, "iO", &directory, &files))
+        return NULL;
+    for (Py_ssize_t at = 0; at < PyList_Size(files); at++) {
+        unsigned long long number, device, inode;
+        const char *name;
+        Py_ssize_t size;
+        if (!PyArg_ParseTuple(PyList_GetItem(files, at), "KKKy#", &number, &device, &inode, &name, &size))
+            return NULL;
+        if (size >= NAME)
+            continue;
+        struct expected *one = expected_place(self, number);
+        *one = (struct expected){number, inode, device, self->era, *closed_count(self, directory), directory, ""};
+        memcpy(one->name, name, (size_t)size);
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_closed(Loop *self, PyObject *args) {
+    int directory;
+    if (!PyArg_ParseTuple(args, "i", &directory))
+        return NULL;
+    ++*closed_count(self, directory);
+    Py_RETURN_NONE;
 }
 
 static PyObject *loop_end(Loop *self, PyObject *args) {
     unsigned long long number;
     if (!PyArg_ParseTuple(args, "K", &number))
         return NULL;
+    struct expected *expected = expected_place(self, number);
+    if (expected->number == number)
+        expected->number = 0;
     int at = find(self, number);
     if (at == NONE)
         Py_RETURN_NONE;
@@ -372,6 +527,7 @@ static PyObject *loop_end(Loop *self, PyObject *args) {
 }
 
 static PyObject *loop_end_all(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    self->era++;
     PyObject *closes = PyList_New(0);
     for (int at = 0; closes != NULL && at < self->made; at++) {
         PyObject *one = self->kept[at].is_used ? end_one(self, at) : Py_NewRef(Py_None);
@@ -392,6 +548,27 @@ static PyObject *loop_take_notes(Loop *self, PyObject *Py_UNUSED(ignored)) {
     if (notes != NULL)
         self->noted = 0;
     return notes;
+}
+
+static PyObject *loop_take_opened(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    PyObject *all = PyList_New(self->has_opened);
+    for (int at = 0; all != NULL && at < self->has_opened; at++) {
+        const struct opened *one = &self->opened[at];
+        PyObject *closes = one->has_closed ? handle_of(one->closes, one->closed_directory) : Py_NewRef(Py_None);
+        PyObject *item = closes == NULL ? NULL
+                                        : Py_BuildValue("Ki(LLLL)N", (unsigned long long)one->number, one->fd, (long long)one->version.mtime_ns,
+                                                        (long long)one->version.ctime_ns, (long long)one->version.size,
+                                                        (long long)one->version.mode, closes);
+        if (item == NULL || PyList_SetItem(all, at, item) < 0)
+            Py_CLEAR(all);
+    }
+    if (all != NULL)
+        self->has_opened = 0;
+    return all;
+}
+
+static PyObject *loop_has_opened(Loop *self, void *Py_UNUSED(closure)) {
+    return PyBool_FromLong(self->has_opened);
 }
 
 static PyObject *loop_noted(Loop *self, void *Py_UNUSED(closure)) {
@@ -415,7 +592,8 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
     if (PyObject_GetBuffer(buffer, &self->buffer, PyBUF_WRITABLE) < 0)
         return -1;
     self->kept = calloc((size_t)most, sizeof *self->kept);
-    if (self->kept == NULL) {
+    self->expected = calloc(EXPECTED, sizeof *self->expected);
+    if (self->kept == NULL || self->expected == NULL) {
         PyErr_NoMemory();
         return -1;
     }
@@ -442,6 +620,7 @@ static void loop_dealloc(Loop *self) {
         close(self->pipe[1]);
     }
     free(self->kept);
+    free(self->expected);
     if (self->buffer.buf != NULL)
         PyBuffer_Release(&self->buffer);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -452,13 +631,17 @@ static void loop_dealloc(Loop *self) {
 static PyMethodDef loop_methods[] = {
     {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
+    {"expect", (PyCFunction)loop_expect, METH_VARARGS, NULL},
+    {"closed", (PyCFunction)loop_closed, METH_VARARGS, NULL},
     {"end", (PyCFunction)loop_end, METH_VARARGS, NULL},
     {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
+    {"take_opened", (PyCFunction)loop_take_opened, METH_NOARGS, NULL},
     {"take_notes", (PyCFunction)loop_take_notes, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef loop_attributes[] = {
+    {"has_opened", (getter)loop_has_opened, NULL, NULL, NULL},
     {"noted", (getter)loop_noted, NULL, NULL, NULL},
     {"answered", (getter)loop_answered, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

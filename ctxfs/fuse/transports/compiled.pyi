@@ -2,7 +2,8 @@ class Loop:
     """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread.
 
     A file or directory that was opened for reading can be *kept* open. Who opens it next gets the same handle, as long as its times,
-    size and mode are those it was kept with; who reads it then is answered from its descriptor.
+    size and mode are those it was kept with; who reads it then is answered from its descriptor. A file can be *expected* to be opened:
+    who opens it for reading gets a handle that is kept from then on, and who reads it without opening it is answered, too.
     """
 
     def __init__(self, *, fd: int, wake: int, signalled: int, buffer: bytearray, most: int, notes_reads: bool) -> None:
@@ -21,11 +22,28 @@ class Loop:
         (mtime_ns, ctime_ns, size, mode). Returns (handle, is_directory) of what is to be closed, for which there is no room any more.
         """
 
+    def expect(self, directory: int, files: list[tuple[int, int, int, bytes]], /) -> None:
+        """Regular files in a directory, a descriptor, that may be opened for reading without asking: (number, device, inode, name).
+        They are expected until others take their places.
+        """
+
+    def closed(self, directory: int, /) -> None:
+        """This descriptor of a directory is another one's now: files below it are no longer expected."""
+
     def end(self, number: int, /) -> tuple[int, bool] | None:
-        """No longer keep what is open of a file. Returns what is to be closed now; what somebody uses is closed by them."""
+        """No longer expect a file nor keep it open. Returns what is to be closed now; what somebody uses is closed by them."""
 
     def end_all(self) -> list[tuple[int, bool]]:
         """The same of everything."""
+
+    def take_opened(self) -> list[tuple[int, int, tuple[int, int, int, int], tuple[int, bool] | None]]:
+        """(number, descriptor, version, closes) of what was opened since this was last asked. The descriptor is the handle, too;
+        `closes` is (handle, is_directory) of what there is no room for any more. To be asked after every `next`.
+        """
+
+    @property
+    def has_opened(self) -> bool:
+        """True if there is any."""
 
     def take_notes(self) -> list[tuple[int, int]]:
         """(number, time_ns) of files that were opened since this was last asked."""

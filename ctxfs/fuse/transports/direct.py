@@ -176,7 +176,12 @@ class Direct(Parking):
     def _read(self, *, once: bool = False) -> int:
         """The size of a request in the buffer, 0 if there is none. The compiled loop waits for one, but with `once`."""
         try:
-            return os.readv(self._fd, self._buffers) if self._loop is None else self._loop.next(once)
+            if self._loop is None:
+                return os.readv(self._fd, self._buffers)
+            size = self._loop.next(once)
+            if self._loop.has_opened:
+                self._take_opened(self._loop)
+            return size
         except OSError as error:
             if error.errno == errno.ENODEV:
                 self._ended = True  # unmounted
@@ -209,6 +214,15 @@ class Direct(Parking):
             self._undo(opcode, answer)
         elif self._loop is not None and (opcode == fuse.OPEN or opcode == fuse.OPENDIR):
             self._keep(self._loop, number, answer, opcode == fuse.OPENDIR)
+
+    def _take_opened(self, loop: "compiled.Loop") -> None:
+        """What it has opened by itself: before anything else is done."""
+        assert self._requests is not None
+        operations = self._requests.operations
+        for number, fd, version, closes in loop.take_opened():
+            operations.opened(number, fd, version)
+            if closes is not None:
+                operations.close_kept(*closes)
 
     def _keep(self, loop: "compiled.Loop", number: int, opened: Opened, is_directory: bool) -> None:
         """Offer it to whoever opens it next."""
