@@ -26,6 +26,8 @@ _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
 _AT_ONCE = 50
+_CALM_SECONDS = 0.1
+_LONGEST_SECONDS = 1.0
 
 Parts = tuple[str, ...]
 
@@ -38,7 +40,8 @@ class IndexingService:
         self._process: trio.Process | None = None
         self._wanted = trio.Event()
         self._graph = False
-        self._sent = 0
+        self._sent = self._changes = 0
+        self._changed = trio.Event()
         self._reached = ""
         self._writing = trio.Lock()
         self._repairing = 0.0
@@ -49,6 +52,7 @@ class IndexingService:
         """Run the indexer; start it again, a few times, if it dies."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
+            nursery.start_soon(self._look_loop)
             quick_ends = 0
             while quick_ends < _MAX_QUICK_ENDS:
                 started = trio.current_time()
@@ -69,15 +73,29 @@ class IndexingService:
         await self._write(process, order, value)
 
     async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
-        """Something happened there: search sees it at once, and the indexer takes it in.
+        """Something happened there: who searches sees it at once, and the indexer takes it in.
 
         Of very many changes search sees only what is gone; what is new is found with the index.
         """
         await self.send("changed", [[root.prefix, list(parts)] for root, inside in places for parts in inside])
         for root, inside in places:
             some = list(inside)
+            await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
+        self._changes += 1
+        self._changed.set()
+
+    async def _look_loop(self) -> None:
+        """Look at what has changed, when it is over or after a second: nobody may ask for long."""
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            end = trio.current_time() + _LONGEST_SECONDS
+            seen = 0
+            while seen != self._changes and trio.current_time() < end:
+                seen = self._changes
+                await trio.sleep(_CALM_SECONDS)
             try:
-                await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
+                await blocking(self._app.searcher.look)
             except Exception:
                 log.exception("a change is found later, with the index")
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from stat import S_ISREG
 
@@ -58,6 +59,11 @@ class _FreshFile:
     chunks: Sequence[_FreshChunk] = ()
 
 
+def _folders_of(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
 class Overlay:
     """The latest state of files that the index has not taken in yet. One thread at a time uses it.
 
@@ -101,9 +107,9 @@ class Overlay:
         """There is no file here any more, whatever else there is."""
         self._put(path, _FreshFile(None))
 
-    def gone_below(self, folder: str, indexed: Iterable[str]) -> None:
-        """A folder was deleted, or moved away, with the files `indexed` and those that are here."""
-        here = [path for path in self._files if path.startswith(folder + "/")]
+    def gone_below(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
+        """Folders were deleted, or moved away, with the files `indexed` and those that are here."""
+        here = [path for path in self._files if not folders.isdisjoint(_folders_of(path))]
         for path in (*indexed, *here):
             self._put(path, _FreshFile(None))
 

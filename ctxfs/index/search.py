@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ctxfs.index.vectors import Found, Vectors
     from ctxfs.index.view import IndexView, Reader
 
+log = logging.getLogger(__name__)
+
 # path, content (None: it was not there), attributes by their full names, nanoseconds since the epoch
 Past = tuple[str, bytes | None, Mapping[str, bytes], int]
 
@@ -50,6 +53,7 @@ _KEPT = 300
 _KEPT_OF_PROSE = 200
 _MATCHING = 1_000_000
 _SATISFYING = 5000
+_MOST_LOOKED_AT = 200  # changed files at once; of more the index says what is in them
 _TRY_AGAIN_SECONDS = 10.0
 _OFF = "search by meaning is switched off (index.meaning = false)"
 
@@ -88,6 +92,7 @@ class Searcher:
         self._aside = ThreadPoolExecutor(1, "ctxfs-meaning")
         self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
         self.generation = Generation(0, 0)
+        self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
 
     # keeping up
 
@@ -97,7 +102,7 @@ class Searcher:
         # Outside the lock: a large graph takes seconds to read and to check, and questions go on meanwhile.
         newer = view.newer_graph() if graph and view is not None else None
         was_open = view is not None
-        with self._looking() as view:
+        with self._looking(at_changes=False) as view:
             if view is None:
                 return
             if was_open:
@@ -109,13 +114,16 @@ class Searcher:
     ) -> None:
         """Something was written or deleted at these places: from now on search says what is there, before the index does.
 
-        Of `more` only what is gone is looked at.
+        Of `more` only what is gone is looked at. Whoever asks looks first, or `look`: whoever writes much at once is not disturbed.
         """
-        with self._looking() as view:
-            if view is None:
-                return
-            view.changed(root, places, more)
+        with self._lock:
+            self._changes.append((root, places, more))
             self.generation = self.generation._replace(written=self.generation.written + 1)
+
+    def look(self) -> None:
+        """See what has changed until now, so that the next question need not."""
+        with self._looking():
+            pass
 
     @property
     def model(self) -> str:
@@ -136,17 +144,35 @@ class Searcher:
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     @contextlib.contextmanager
-    def _looking(self) -> Iterator[IndexView | None]:
+    def _looking(self, *, at_changes: bool = True) -> Iterator[IndexView | None]:
         """The index, for one thread at a time. What turns out to be damaged is reported, and is a DamagedIndex here."""
         with self._lock:
             try:
-                yield self._opened()
+                view = self._opened()
+                if at_changes:
+                    self._take_in(view)
+                yield view
             except BaseException as error:
                 if not (reason := damage(error)):
                     raise
                 self._close_view()
                 self.on_damage(reason)
                 raise DamagedIndex(reason) from error
+
+    def _take_in(self, view: IndexView | None) -> None:
+        changes, self._changes = self._changes, []
+        if view is None:
+            return
+        for root in dict.fromkeys(root for root, _, _ in changes):
+            mine = [(places, more) for at, places, more in changes if at == root]
+            latest = list(dict.fromkeys(parts for places, _ in reversed(mine) for parts in places))
+            more = [parts for _, more in mine for parts in more]
+            try:
+                view.changed(root, latest[:_MOST_LOOKED_AT], [*latest[_MOST_LOOKED_AT:], *more])
+            except Exception as error:
+                if damage(error):
+                    raise
+                log.exception("a change is found later, with the index")
 
     def _close_view(self) -> None:
         if self._view is not None:

@@ -149,12 +149,13 @@ class IndexView:
 
         Of `more` only what is gone is looked at.
         """
-        for parts in more:
-            if not os.path.lexists(os.path.join(root.root, *parts)):
-                path = "/".join((root.prefix, *parts))
-                self.overlay.gone_below(path, [path, *self.catalog.paths_below(path)])
+        gone = {
+            "/".join((root.prefix, *parts)) for parts in more if not os.path.lexists(os.path.join(root.root, *parts))
+        }
+        if gone:
+            self.overlay.gone_below(gone, [known for path in gone for known in (path, *self.catalog.paths_below(path))])
         within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
-        known = False
+        looked_at = list(gone)
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))
             if not self.overlay.take_in(root, parts):
@@ -164,10 +165,9 @@ class IndexView:
                     self.overlay.drop(path)
                 continue
             # If a folder was here it is gone, or a file has taken its place.
-            self.overlay.gone_below(path, self.catalog.paths_below(path))
-            if not self.overlay.is_gone(path):
-                known = known or self._settled_stat(path) == self.overlay.stat(path)
-        if known:
+            self.overlay.gone_below({path}, self.catalog.paths_below(path))
+            looked_at.append(path)
+        if any(self._settled_stat(path) == self.overlay.stat(path) for path in looked_at):
             self.take_up(None)  # the index has it, but what is open here may be older
         else:
             self._take_note()

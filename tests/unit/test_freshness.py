@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.follow import Follower
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.overlay import LARGEST
+from ctxfs.index.overlay import LARGEST, Overlay
 from ctxfs.index.query import parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.index.words import Words
@@ -261,3 +261,30 @@ def test_a_file_whose_place_a_folder_takes_is_gone_and_the_other_way_round(live:
             live.catch_up("place")
         assert {hit[0] for hit in live.found("walrus")} == set()
         assert {hit[0] for hit in live.found("otter")} == {"knowledge/c/place"}
+
+
+def test_changes_that_nobody_asked_about_are_looked_at_with_the_next_question(live: Live) -> None:
+    for turn in range(3):
+        (live.corpus / "a.md").write_text(f"turn {turn} of the otter\n")
+        live.told("a.md")
+    (live.corpus / "b.txt").write_text("a heron\n")
+    live.told("b.txt")
+    (live.corpus / "b.txt").unlink()
+    live.told("b.txt")
+    assert {text for _, _, text in live.found("otter")} == {"turn 2 of the otter"}
+    assert not live.found("heron")
+
+
+def test_a_change_that_cannot_be_looked_at_spoils_no_question(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (live.corpus / "a.md").write_text("an otter\n")
+    live.catch_up("a.md")
+    (live.corpus / "b.txt").write_text("an otter, too\n")
+    live.told("b.txt")
+    monkeypatch.setattr(Overlay, "take_in", lambda *_: 1 / 0)
+    assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/a.md"}
+    assert "found later" in caplog.text
+    monkeypatch.undo()
+    live.catch_up("b.txt")
+    assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/a.md", "knowledge/c/b.txt"}
