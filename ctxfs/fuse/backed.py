@@ -42,7 +42,7 @@ class BackedFiles:
             return attributes.absent(self._state.keeps(parent.area))
         node = self._state.node_for(parent, name, parent.area, found)
         node.lookups += 1
-        if self.needs_no_asking(node, found):
+        if self.needs_no_asking(node, found.st_mode, found.st_size):
             file = node.number, found.st_dev, found.st_ino, name
             self._state.kept.expect(self._state.directories.of(parent), [file])
         return self.attributes(node, found)
@@ -258,14 +258,14 @@ class BackedFiles:
             self._state.note("read", node.text)
         return self._opened(fd, node, found, writes=writes, keep=keep)
 
-    def needs_no_asking(self, node: Node, found: os.stat_result) -> bool:
+    def needs_no_asking(self, node: Node, mode: int, size: int) -> bool:
         """True for a file that may be read and is nothing special: the transport opens it by itself."""
         state = self._state
         return (
             not node.descriptors
-            and st.S_ISREG(found.st_mode)
+            and st.S_ISREG(mode)
             and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine keeps agents out
-            and not state.handed_over.would_take(found)
+            and not state.handed_over.would_take(mode, size)
         )
 
     def opened(self, node: Node, fd: int, version: Version) -> None:

@@ -33,7 +33,11 @@ class HandedOver:
         known = self._files.get(node)
         if known is not None:
             backing, handles = known
-        elif len(node.descriptors) > 1 or not self._is_worth_it(found, writes=writes) or not self._is_allowed():
+        elif (
+            len(node.descriptors) > 1
+            or not self._is_worth_it(found.st_mode, found.st_size, writes=writes)
+            or not self._is_allowed()
+        ):
             return 0
         else:
             backing, handles = self.hands.hand_over(fd), set()
@@ -46,9 +50,9 @@ class HandedOver:
             self._writers[fd] = attributes.version_of(found)
         return backing
 
-    def would_take(self, found: os.stat_result) -> bool:
+    def would_take(self, mode: int, size: int) -> bool:
         """True for a file that is handed over when it is read."""
-        return self.hands is not None and self._is_worth_it(found, writes=False) and self._is_allowed()
+        return self.hands is not None and self._is_worth_it(mode, size, writes=False) and self._is_allowed()
 
     def release(self, fd: int, node: Node) -> bool:
         """A handle is closed. True if its file was written to meanwhile, by whomever."""
@@ -76,8 +80,8 @@ class HandedOver:
         return changed
 
     @staticmethod
-    def _is_worth_it(found: os.stat_result, *, writes: bool) -> bool:
+    def _is_worth_it(mode: int, size: int, *, writes: bool) -> bool:
         # The kernel writes as we would, and we may keep the set-user and set-group bits: others must lose them.
-        if not st.S_ISREG(found.st_mode) or found.st_mode & (st.S_ISUID | st.S_ISGID):
+        if not st.S_ISREG(mode) or mode & (st.S_ISUID | st.S_ISGID):
             return False
-        return writes or found.st_size >= _LARGE
+        return writes or size >= _LARGE

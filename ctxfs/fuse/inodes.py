@@ -34,6 +34,11 @@ class Area:
     hidden: frozenset[tuple[bytes, ...]] = frozenset()
     versioned: bool = False
 
+    @property
+    def numbers(self) -> int:
+        """With a host's inode the number of a file, as long as that is nobody else's."""
+        return (self.index + 1) << _INODE_BITS
+
     def hides(self, parent: "Node", name: bytes) -> bool:
         """True for a place below the root that does not exist in the tree."""
         if not self.hidden:
@@ -152,7 +157,7 @@ class NodeTable:
         key = (area.index, device, inode, kind)
         node = self._by_key.get(key)
         if node is None:
-            number = ((area.index + 1) << _INODE_BITS) | inode
+            number = area.numbers | inode
             if inode >> _INODE_BITS or number in self._by_number:
                 number = next(self._spare)
             node = self._add(Node(number, key, parent, name, area))
@@ -190,7 +195,10 @@ class NodeTable:
         return list(self._by_name.get(parent.number, {}).items())
 
     def _call(self, node: Node, parent: Node, name: bytes) -> None:
-        self._by_name.setdefault(parent.number, {})[name] = node
+        inside = self._by_name.get(parent.number)
+        if inside is None:
+            inside = self._by_name[parent.number] = {}
+        inside[name] = node
 
     def _uncall(self, parent: Node, name: bytes) -> Node | None:
         inside = self._by_name.get(parent.number)

@@ -16,8 +16,8 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
-from ctxfs.fuse.inodes import Node, Version
-from ctxfs.fuse.ports import Found
+from ctxfs.fuse.inodes import Area, Node, Version
+from ctxfs.fuse.ports import Entries, Found, Seen
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.history.audit import outcome_of
@@ -28,8 +28,6 @@ from ctxfs.rpc.wire import ANSWERED
 
 Result = TypeVar("Result")
 Answer: TypeAlias = Result | Coroutine[Any, Any, Result]
-# Takes a name, its attributes and the number of the next one; False if there is no room.
-AddEntry = Callable[[bytes, Attributes, int], bool]
 
 # request → as what the audit keeps that it was refused
 _REFUSED_AS = {
@@ -290,26 +288,26 @@ class Operations:
         self._listings[fh] = _Listing(node, held)
         return Opened(fh, keep_cache=keep, keeps=(held, version))
 
-    def readdir(self, fh: int, start: int, add: AddEntry) -> Answer[None]:
+    def readdir(self, fh: int, start: int, entries: Entries) -> Answer[None]:
         """Names with attributes, from where the last call stopped; a rewind reads the directory again."""
-        return self._readdir(self._listings[fh], start, add)
+        return self._readdir(self._listings[fh], start, entries)
 
-    def _readdir(self, listing: _Listing, start: int, add: AddEntry) -> Answer[None]:
+    def _readdir(self, listing: _Listing, start: int, entries: Entries) -> Answer[None]:
         if listing.node.area is None:
-            return self._readdir_made(listing, start, add)
+            return self._readdir_made(listing, start, entries)
         if listing.names is None or start == 0:
             listing.names = self._disk.names(listing.node)
-        self._add_from_disk(listing, start, add)
+        self._add_from_disk(listing, start, entries)
         return None
 
-    def readdir_unopened(self, number: int, start: int, add: AddEntry) -> Answer[None]:
+    def readdir_unopened(self, number: int, start: int, entries: Entries) -> Answer[None]:
         """The same of what nobody has opened. Who begins reads the directory; who comes later goes on in what was read last."""
         listing = self._begun.get(number)
         if listing is None or start == 0:
             listing = self._begun[number] = _Listing(self._state.nodes[number], None)
             if len(self._begun) > _MOST_BEGUN:
                 del self._begun[next(iter(self._begun))]
-        return self._readdir(listing, start, add)
+        return self._readdir(listing, start, entries)
 
     def releasedir(self, fh: int) -> None:
         """Close the directory."""
@@ -340,11 +338,16 @@ class Operations:
 
     # inside
 
-    def _add_from_disk(self, listing: _Listing, start: int, add: AddEntry) -> None:
+    def _add_from_disk(self, listing: _Listing, start: int, entries: Entries) -> None:
         node, state = listing.node, self._state
         area, names = node.area, listing.names
         assert names is not None and area is not None
         directory = state.directories.of(node)
+        if state.free:
+            seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area))
+            if seen is not None:
+                self._know(node, area, names, seen, entries)
+                return
         expected: list[Found] = []
         for position in range(start, len(names)):
             name = names[position]
@@ -353,14 +356,29 @@ class Operations:
             except OSError:
                 continue  # it vanished since the listing
             child = state.node_for(node, name, area, found)
-            if not add(name, self._disk.attributes(child, found), position + 1):
+            if not entries.add(name, self._disk.attributes(child, found), position + 1):
                 break
             child.lookups += 1
-            if self._disk.needs_no_asking(child, found):
+            if self._disk.needs_no_asking(child, found.st_mode, found.st_size):
                 expected.append((child.number, found.st_dev, found.st_ino, name))
         state.kept.expect(directory, expected)
 
-    async def _readdir_made(self, listing: _Listing, start: int, add: AddEntry) -> None:
+    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> None:
+        """The nodes of what the kernel is about to be told of."""
+        expected: list[Found] = []
+        on_disk, numbers = self._state.nodes.on_disk, area.numbers
+        for position, at, device, inode, version in seen:
+            name, (_, _, size, mode) = names[position], version
+            child = on_disk(node, name, area, device, inode, st.S_IFMT(mode))
+            child.told = version
+            child.lookups += 1
+            if child.number != numbers | inode:
+                entries.renumber(at, child.number)
+            if self._disk.needs_no_asking(child, mode, size):
+                expected.append((child.number, device, inode, name))
+        self._state.kept.expect(self._state.directories.of(node), expected)
+
+    async def _readdir_made(self, listing: _Listing, start: int, entries: Entries) -> None:
         if listing.names is None or start == 0:
             listing.entries = {os.fsencode(entry.name): entry for entry in await self._made.entries(listing.node)}
             listing.names = list(listing.entries)
@@ -373,7 +391,7 @@ class Operations:
             else:
                 child = self._state.nodes.synthetic(listing.node, name)
                 reply = self._made.attributes(child, here / entry.name, entry)
-            if not add(name, reply, position + 1):
+            if not entries.add(name, reply, position + 1):
                 break
             child.lookups += 1
 

@@ -3,8 +3,31 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
+from ctxfs.fuse.attributes import Attributes
+from ctxfs.fuse.inodes import Version
+
 # of a file: number, device, inode, name
 Found: TypeAlias = tuple[int, int, int, bytes]
+# of files: place in the names, place in the answer, device, inode, version
+Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
+
+
+class Entries(Protocol):
+    """Takes the entries of a directory, as many as there is room for."""
+
+    def add(self, name: bytes, found: Attributes, following: int, /) -> bool:
+        """A name, its attributes and the place of the next one; False if there is no room."""
+        ...
+
+    def add_on_disk(self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float) -> Seen | None:
+        """All of `names` from `start` on that are in a directory, a descriptor, and that there is room for, with the attributes that
+        they have there. A file has the number `numbers | inode`, if it is not renumbered. None: they have to be added one by one.
+        """
+        return None
+
+    def renumber(self, at: int, number: int) -> None:
+        """The number of a file that was added on disk, at a place in the answer."""
+        return
 
 
 class Loop(Protocol):

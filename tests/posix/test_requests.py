@@ -665,3 +665,40 @@ def test_what_nobody_opens_is_read_where_it_was_found(pretend: PretendKernel) ->
     with pytest.raises(Failed) as failed:
         pretend.read(seen.number, 0, 0, 10)
     assert failed.value.code == errno.ESTALE
+
+
+def test_a_number_that_is_somebody_elses_is_not_given_in_a_listing(
+    pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a host inode that is too large to be part of one."""
+    monkeypatch.setattr("ctxfs.fuse.inodes._INODE_BITS", 1)
+    for name in ("a", "b", "c"):
+        (pretend.top / name).write_text(name)
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    names = pretend.names(pad.number, 4096)
+    assert len({seen.number for seen in names.values()}) == 3
+    for name, seen in names.items():
+        assert pretend.references[seen.number] == 1, "as an entry and as attributes it has the same"
+        fh, _ = pretend.open(seen.number, os.O_RDONLY)
+        assert pretend.read(seen.number, fh, 0, 10) == name
+        pretend.release(seen.number, fh)
+
+
+def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pretend: PretendKernel) -> None:
+    for number in range(100):
+        (pretend.top / f"{number:03}").touch()
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    handle = pretend.ask(27, pad.number, bytes(8))[:8]
+
+    def read(place: int) -> bytes:
+        return pretend.ask(44, pad.number, handle + struct.pack("=QIIQII", place, 1024, 0, 0, 0, 0))
+
+    first = read(0)
+    assert len(first) == 6 * (152 + 8)
+    for number in range(6, 99):
+        (pretend.top / f"{number:03}").unlink()
+    last = read(6)
+    assert len(last) == 152 + 8 and last[152:155] == b"099"
+    assert not read(100)

@@ -1,7 +1,8 @@
-/* The request loop, and the answers that need no decision: a file or directory that was opened for reading and closed again is kept
- * open, and while it is as it was then whoever opens it next gets the same handle, at once. A file that was listed or looked up is
- * opened by its name. What may be opened and kept, and until when, is said by Python (`compiled.pyi` documents the interface);
- * everything that is not answered here is handed to Python as it came.
+/* What is done most often: the request loop, with the answers that need no decision, and listings.
+ *
+ * A file or directory that was opened for reading and closed again is kept open, and while it is as it was then whoever opens it next
+ * gets the same handle, at once. A file that was listed or looked up is opened by its name. What may be opened and kept, and until when,
+ * is said by Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
  *
  * One thread uses a Loop. It works without the interpreter's lock until there is something for Python to do.
  * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,6 +64,22 @@ struct release_in {
     uint64_t fh;
     uint32_t flags, release_flags;
     uint64_t lock_owner;
+};
+
+struct attr {
+    uint64_t number, size, blocks, atime, mtime, ctime;
+    uint32_t atime_ns, mtime_ns, ctime_ns, mode, links, uid, gid, device, block_size, flags;
+};
+struct entry {
+    uint64_t number, generation, entry_seconds, attr_seconds;
+    uint32_t entry_ns, attr_ns;
+    struct attr attr;
+};
+struct direntry {
+    struct entry entry;
+    uint64_t number, following;
+    uint32_t length, kind;
+    char name[];
 };
 
 /* What a file was when the kernel was last given its content. */
@@ -628,6 +646,115 @@ static void loop_dealloc(Loop *self) {
     Py_DECREF(type);
 }
 
+/* listings */
+
+struct found {
+    const char *name;
+    Py_ssize_t length, position;
+    int is_there;
+    struct stat stat;
+};
+
+static size_t size_of(const struct found *one) {
+    return (sizeof(struct direntry) + (size_t)one->length + 7) & ~(size_t)7;
+}
+
+/* As the kernel has it in 32 bits. */
+static uint32_t device_of(const struct stat *found) {
+    uint32_t high = major(found->st_rdev), low = minor(found->st_rdev);
+    return (low & 0xff) | (high << 8) | ((low & ~0xffu) << 12);
+}
+
+static void put_entry(char *into, const struct found *one, uint64_t number, uint64_t seconds, uint32_t ns) {
+    struct direntry *out = (struct direntry *)into;
+    const struct stat *is = &one->stat;
+    memset(into, 0, size_of(one));
+    out->entry = (struct entry){number, 0, seconds, seconds, ns, ns, {
+        number, (uint64_t)is->st_size, (uint64_t)is->st_blocks,
+        (uint64_t)is->st_atim.tv_sec, (uint64_t)is->st_mtim.tv_sec, (uint64_t)is->st_ctim.tv_sec,
+        (uint32_t)is->st_atim.tv_nsec, (uint32_t)is->st_mtim.tv_nsec, (uint32_t)is->st_ctim.tv_nsec,
+        is->st_mode, (uint32_t)is->st_nlink, is->st_uid, is->st_gid, device_of(is), (uint32_t)is->st_blksize, 0}};
+    out->number = number;
+    out->following = (uint64_t)one->position + 1;
+    out->length = (uint32_t)one->length;
+    out->kind = is->st_mode >> 12 & 15;
+    memcpy(out->name, one->name, (size_t)one->length);
+}
+
+/* The names from `position` on whose entries fit into `size` bytes: how many, or -1. */
+static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct found *into) {
+    Py_ssize_t count = 0;
+    for (; position < PyList_Size(names); position++, count++) {
+        struct found *one = &into[count];
+        one->position = position;
+        one->name = PyBytes_AsString(PyList_GetItem(names, position));
+        if (one->name == NULL)
+            return -1;
+        one->length = PyBytes_Size(PyList_GetItem(names, position));
+        if (size_of(one) > size)
+            break;
+        size -= size_of(one);
+    }
+    return count;
+}
+
+static PyObject *entries(PyObject *Py_UNUSED(module), PyObject *args) {
+    int directory;
+    PyObject *names;
+    Py_ssize_t position, size, count;
+    unsigned long long numbers, seconds;
+    unsigned ns;
+    if (!PyArg_ParseTuple(args, "iOnnKKI", &directory, &names, &position, &size, &numbers, &seconds, &ns))
+        return NULL;
+    struct found *found = malloc(((size_t)size / sizeof(struct direntry) + 1) * sizeof *found);
+    PyObject *packed = PyByteArray_FromStringAndSize(NULL, size), *list = PyList_New(0);
+    Py_ssize_t used = 0;
+    if (found == NULL)
+        PyErr_NoMemory();
+    if (found == NULL || packed == NULL || list == NULL)
+        goto failed;
+    do { /* nothing at all would be the end of the directory: not if all of these have vanished since they were listed */
+        count = pick(names, position, (size_t)size, found);
+        if (count < 0)
+            goto failed;
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < count; at++)
+            found[at].is_there = fstatat(directory, found[at].name, &found[at].stat, AT_SYMLINK_NOFOLLOW) == 0;
+        Py_END_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < count; at++) {
+            const struct found *one = &found[at];
+            if (!one->is_there)
+                continue;
+            put_entry(PyByteArray_AsString(packed) + used, one, numbers | one->stat.st_ino, seconds, ns);
+            struct version version = version_of(&one->stat);
+            PyObject *item = Py_BuildValue("nnKK(LLLL)", one->position, used, (unsigned long long)one->stat.st_dev,
+                                           (unsigned long long)one->stat.st_ino, (long long)version.mtime_ns,
+                                           (long long)version.ctime_ns, (long long)version.size, (long long)version.mode);
+            if (item == NULL || PyList_Append(list, item) < 0) {
+                Py_XDECREF(item);
+                goto failed;
+            }
+            Py_DECREF(item);
+            used += (Py_ssize_t)size_of(one);
+        }
+        position += count;
+    } while (used == 0 && count > 0);
+    free(found);
+    if (PyByteArray_Resize(packed, used) == 0)
+        return Py_BuildValue("NN", packed, list);
+    found = NULL;
+failed:
+    free(found);
+    Py_XDECREF(packed);
+    Py_XDECREF(list);
+    return NULL;
+}
+
+static PyMethodDef module_methods[] = {
+    {"entries", (PyCFunction)entries, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMethodDef loop_methods[] = {
     {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
@@ -657,7 +784,7 @@ static PyType_Slot loop_slots[] = {
 
 static PyType_Spec loop_spec = {"ctxfs.fuse.transports.compiled.Loop", sizeof(Loop), 0, Py_TPFLAGS_DEFAULT, loop_slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, module_methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_compiled(void) {
     PyObject *made = PyModule_Create(&module);

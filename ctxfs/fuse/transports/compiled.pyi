@@ -1,3 +1,13 @@
+def entries(
+    directory: int, names: list[bytes], start: int, size: int, numbers: int, seconds: int, nanoseconds: int, /
+) -> tuple[bytearray, list[tuple[int, int, int, int, tuple[int, int, int, int]]]]:
+    """An answer to READDIRPLUS of `size` bytes at most: `names` from `start` on, as they are in a directory, a descriptor. What
+    has vanished is left out. A file has the number `numbers | inode`. So long the kernel may keep names and attributes.
+
+    Returns it, and of each file (place in `names`, place in the answer, device, inode, version), the last as (mtime_ns, ctime_ns, size,
+    mode).
+    """
+
 class Loop:
     """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread.
 

@@ -5,10 +5,11 @@ Pure: no descriptor, no kernel. Everything is in the machine's byte order, align
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
+from ctxfs.fuse.ports import Entries, Seen
 
 MAJOR, MINOR = 7, 40
 OLDEST_MINOR = 31  # Linux 5.4
@@ -176,16 +177,21 @@ def created(answer: tuple[Opened, Attributes]) -> bytes:
     return entry(answer[1]) + opened(answer[0])
 
 
-class Names:
+# What packs the entries of names in a directory at once: see `compiled.entries`.
+PackEntries = Callable[[int, list[bytes], int, int, int, int, int], tuple[bytearray, Seen]]
+
+
+class Names(Entries):
     """Entries of a directory with their attributes, as many as fit."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, pack: PackEntries | None = None) -> None:
         self._size = size
-        self._parts: list[bytes] = []
+        self._pack = pack
+        self._parts: list[bytes | bytearray] = []
         self._used = 0
 
     def add(self, name: bytes, found: Attributes, following: int) -> bool:
-        """See `operations.AddEntry`."""
+        """See Entries."""
         length = len(name)
         padding = -length % 8
         needed = _ENTRY.size + _DIRENT.size + length + padding
@@ -199,6 +205,21 @@ class Names:
             name + b"\0\0\0\0\0\0\0"[:padding],
         )
         return True
+
+    def add_on_disk(self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float) -> Seen | None:
+        """See Entries."""
+        if self._pack is None:
+            return None
+        packed, seen = self._pack(directory, names, start, self._size, numbers, *_split(seconds))
+        self._parts = [packed]
+        return seen
+
+    def renumber(self, at: int, number: int) -> None:
+        """See Entries."""
+        packed = self._parts[0]
+        assert isinstance(packed, bytearray)
+        for place in (at, at + _BEFORE_ATTR, at + _ENTRY.size):
+            U64.pack_into(packed, place, number)
 
     def packed(self) -> bytes:
         """The answer to readdir."""

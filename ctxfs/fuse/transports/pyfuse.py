@@ -18,7 +18,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestConte
 
 from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Hands, Keeper
+from ctxfs.fuse.ports import Entries, Hands, Keeper
 from ctxfs.fuse.transports.guard import errno_of
 from ctxfs.fuse.transports.parking import Parked, Parking, Task, park
 from ctxfs.fuse.transports.transport import Background
@@ -171,16 +171,24 @@ class _Translated(pyfuse3.Operations):
         return FileHandleT(opened.fh)
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        def add(name: bytes, found: Attributes, following: int) -> bool:
-            return bool(pyfuse3.readdir_reply(token, name, _entry(found), following))
-
-        await self._ask("readdir", fh, start_id, add)
+        await self._ask("readdir", fh, start_id, _Reply(token))
 
     async def releasedir(self, fh: FileHandleT) -> None:
         await self._ask("releasedir", fh)
 
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
         await self._ask("fsyncdir", fh)
+
+
+class _Reply(Entries):
+    """The entries of a directory."""
+
+    def __init__(self, token: pyfuse3.ReaddirToken) -> None:
+        self._token = token
+
+    def add(self, name: bytes, found: Attributes, following: int) -> bool:
+        """See Entries."""
+        return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), following))
 
 
 def _caller(ctx: RequestContext) -> Caller:

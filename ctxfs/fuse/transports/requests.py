@@ -31,8 +31,9 @@ class Requests:
     `uid`, `gid` and `pid` are those of the request in hand.
     """
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, pack: fuse.PackEntries | None = None) -> None:
         self.operations = operations
+        self._pack = pack
         self.uid = self.gid = self.pid = 0
 
     def _caller(self) -> Caller:
@@ -140,11 +141,9 @@ class Requests:
 
     def readdirplus(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
-        names = fuse.Names(size)
+        names = fuse.Names(size, self._pack)
         operations = self.operations
-        later = (
-            operations.readdir(fh, offset, names.add) if fh else operations.readdir_unopened(number, offset, names.add)
-        )
+        later = operations.readdir(fh, offset, names) if fh else operations.readdir_unopened(number, offset, names)
         return _after(later, lambda _: names.packed()) if later is not None else names.packed()
 
     def releasedir(self, number: int, body: memoryview) -> Any:
