@@ -60,6 +60,7 @@ class _Listing:
 
     node: Node
     held: int | None  # a descriptor, of one on disk
+    fh: int = 0  # 0: it is read without being opened
     names: list[bytes] | None = None
     entries: dict[bytes, Entry] = field(default_factory=dict)
 
@@ -282,10 +283,10 @@ class Operations:
             raise path_error(errno.ENOENT, node.path)
         fh = next(self._numbers)
         if node.area is None:
-            self._listings[fh] = _Listing(node, None)
+            self._listings[fh] = _Listing(node, None, fh)
             return Opened(fh, direct_io=True)
         held, keep, version = self._disk.hold_directory(node)
-        self._listings[fh] = _Listing(node, held)
+        self._listings[fh] = _Listing(node, held, fh)
         return Opened(fh, keep_cache=keep, keeps=(held, version))
 
     def readdir(self, fh: int, start: int, entries: Entries) -> Answer[None]:
@@ -347,6 +348,8 @@ class Operations:
             seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area))
             if seen is not None:
                 self._know(node, area, names, seen, entries)
+                if seen and seen[-1][0] + 1 == len(names):
+                    state.kept.ends(node, listing.fh, len(names))
                 return
         expected: list[Found] = []
         for position in range(start, len(names)):

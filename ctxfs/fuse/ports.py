@@ -69,6 +69,10 @@ class Keeper(Protocol):
         """This descriptor of a directory will be another one's."""
         ...
 
+    def ends(self, number: int, fh: int, place: int, /) -> None:
+        """The listing of a directory that is being answered ends there. `fh` is 0 where nothing is opened."""
+        ...
+
     def end(self, number: int, /) -> tuple[int, bool] | None:
         """Not of this file any longer. (handle, whether it is a directory's) of what is to be closed now, if nobody uses it."""
         ...

@@ -191,9 +191,8 @@ class State:
         node = self.nodes.forget(number, lookups)
         if node is None:
             return
-        if node.descriptors:
-            self.kept.end(node)  # and with its last descriptor it is forgotten
-        else:
+        self.kept.end(node)  # and with its last descriptor it is forgotten
+        if not node.descriptors:
             self.directories.forget(node)
 
     def stale(self, node: Node) -> None:

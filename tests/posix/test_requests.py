@@ -702,3 +702,34 @@ def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pret
     last = read(6)
     assert len(last) == 152 + 8 and last[152:155] == b"099"
     assert not read(100)
+
+
+def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> None:
+    """No kernel asks for it; who does must not end the mount."""
+    (pretend.top / "f").write_text("text")
+    seen = found(pretend, b"f", by_listing=False)
+    pretend.forget(seen.number, 1)
+    with pytest.raises(Failed) as failed:
+        pretend.open(seen.number, os.O_RDONLY)
+    assert failed.value.code == errno.ESTALE
+    assert found(pretend, b"f", by_listing=False).size == 4
+
+
+def test_the_end_of_a_listing_is_that_of_the_listing_that_is_read(pretend: PretendKernel) -> None:
+    """Where nothing is opened: a place that was the end is none when the directory has been read again with more in it."""
+    for number in range(6):
+        (pretend.top / f"{number:03}").touch()
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    pretend.state.unopened = True
+
+    def read(place: int) -> int:
+        return len(pretend.ask(44, pad.number, struct.pack("=QQIIQII", 0, place, 1024, 0, 0, 0, 0))) // (152 + 8)
+
+    before = answered(pretend)
+    assert [read(0), read(6)] == [6, 0]
+    if pretend.direct.keeper is not None:
+        assert answered(pretend) - before == 1
+    for number in range(6, 9):
+        (pretend.top / f"{number:03}").touch()
+    assert [read(0), read(6), read(9), read(6), read(9)] == [6, 3, 0, 3, 0]

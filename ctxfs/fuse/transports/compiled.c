@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29 };
+enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
 enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12 };
 #define NONE (-1)
@@ -134,6 +134,9 @@ typedef struct {
     uint32_t era, closed[DESCRIPTORS]; /* how often all was ended, and a directory's descriptor (its lowest bits) was closed */
     struct opened opened[OPENED];
     int has_opened;
+    struct {
+        uint64_t number, fh, place;
+    } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
     unsigned since_others;
     unsigned long long answered;
 } Loop;
@@ -384,6 +387,17 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     return !one->ends && !one->is_directory && one->fh == asked->fh && read_from(self, in, asked, one->fd);
 }
 
+/* Whoever reads a directory asks once more, after the last name. */
+static int answer_end(Loop *self, const struct in_header *in, const struct read_in *asked) {
+    if (in->number == self->end.number && asked->fh == self->end.fh && asked->offset == self->end.place) {
+        reply(self, in->unique, NULL, 0);
+        return 1;
+    }
+    if (in->number == self->end.number)
+        self->end.number = 0; /* it may be another listing by now */
+    return 0;
+}
+
 /* 1 if the request in the buffer has been answered. */
 static int answer(Loop *self, size_t size) {
     const struct in_header *in = self->buffer.buf;
@@ -397,6 +411,8 @@ static int answer(Loop *self, size_t size) {
         return size >= sizeof(struct open_in) && answer_open(self, in, body, in->opcode == OPENDIR);
     case READ:
         return size >= sizeof(struct read_in) && answer_read(self, in, body);
+    case READDIRPLUS:
+        return size >= sizeof(struct read_in) && answer_end(self, in, body);
     case RELEASE:
     case RELEASEDIR:
         return size >= sizeof(struct release_in) && answer_release(self, in, body, in->opcode == RELEASEDIR);
@@ -528,6 +544,16 @@ static PyObject *loop_closed(Loop *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "i", &directory))
         return NULL;
     ++*closed_count(self, directory);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_ends(Loop *self, PyObject *args) {
+    unsigned long long number, fh, place;
+    if (!PyArg_ParseTuple(args, "KKK", &number, &fh, &place))
+        return NULL;
+    self->end.number = number;
+    self->end.fh = fh;
+    self->end.place = place;
     Py_RETURN_NONE;
 }
 
@@ -760,6 +786,7 @@ static PyMethodDef loop_methods[] = {
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
     {"expect", (PyCFunction)loop_expect, METH_VARARGS, NULL},
     {"closed", (PyCFunction)loop_closed, METH_VARARGS, NULL},
+    {"ends", (PyCFunction)loop_ends, METH_VARARGS, NULL},
     {"end", (PyCFunction)loop_end, METH_VARARGS, NULL},
     {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
     {"take_opened", (PyCFunction)loop_take_opened, METH_NOARGS, NULL},

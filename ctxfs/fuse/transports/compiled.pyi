@@ -40,6 +40,9 @@ class Loop:
     def closed(self, directory: int, /) -> None:
         """This descriptor of a directory is another one's now: files below it are no longer expected."""
 
+    def ends(self, number: int, fh: int, place: int, /) -> None:
+        """The listing of a directory that is being answered ends at `place`: who asks next from there has read it all."""
+
     def end(self, number: int, /) -> tuple[int, bool] | None:
         """No longer expect a file nor keep it open. Returns what is to be closed now; what somebody uses is closed by them."""
 
