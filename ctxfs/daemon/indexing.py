@@ -40,7 +40,7 @@ class IndexingService:
         self._process: trio.Process | None = None
         self._wanted = trio.Event()
         self._graph = False
-        self._sent = self._changes = 0
+        self._sent = 0
         self._changed = trio.Event()
         self._reached = ""
         self._writing = trio.Lock()
@@ -81,18 +81,15 @@ class IndexingService:
         for root, inside in places:
             some = list(inside)
             await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
-        self._changes += 1
         self._changed.set()
 
     async def _look_loop(self) -> None:
         """Look at what has changed, when it is over or after a second: nobody may ask for long."""
         while True:
             await self._changed.wait()
-            self._changed = trio.Event()
             end = trio.current_time() + _LONGEST_SECONDS
-            seen = 0
-            while seen != self._changes and trio.current_time() < end:
-                seen = self._changes
+            while self._changed.is_set() and trio.current_time() < end:
+                self._changed = trio.Event()
                 await trio.sleep(_CALM_SECONDS)
             try:
                 await blocking(self._app.searcher.look)

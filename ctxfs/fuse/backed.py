@@ -43,8 +43,7 @@ class BackedFiles:
         node = self._state.node_for(parent, name, parent.area, found)
         node.lookups += 1
         if self.needs_no_asking(node, found.st_mode, found.st_size):
-            file = node.number, found.st_dev, found.st_ino, name
-            self._state.kept.expect(self._state.directories.of(parent), [file])
+            self._state.kept.expect(self._state.directories.of(parent), [node])
         return self.attributes(node, found)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:

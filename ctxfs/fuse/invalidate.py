@@ -146,10 +146,7 @@ class Invalidator:
             if child is None:
                 return
             node = child
-        changed = [
-            self._compare_name(node, name, self._state.nodes.named(node, name))
-            for name in (self._all_names(node) if b"" in names else names)
-        ]
+        changed = [self._compare_name(node, name) for name in (self._all_names(node) if b"" in names else names)]
         if any(changed):
             # Also where its time is the same as before: older kernels count in steps of milliseconds.
             self._state.stale(node)
@@ -173,31 +170,27 @@ class Invalidator:
             node = self._state.nodes.named(node, os.fsencode(part))
         return node
 
-    def _compare_name(self, parent: Node, name: bytes, node: Node | None) -> bool:
+    def _compare_name(self, parent: Node, name: bytes) -> bool:
         """True if the name leads elsewhere than the kernel was told."""
+        node, found = self._state.nodes.named(parent, name), None
         try:
             directory = self._state.directories.of(parent)
-            if node is None:  # most of what a mount has deleted itself
-                if not os.access(name, os.F_OK, dir_fd=directory, follow_symlinks=False):
-                    return False
-                self._notifier.entry(parent.number, name)  # it may be remembered as absent
-                return True
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if node is None:  # most of what a mount has deleted itself, which costs it no exception
+                is_other = os.access(name, os.F_OK, dir_fd=directory, follow_symlinks=False)
+            else:
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                is_other = node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))  # type: ignore[index]  # a tuple on disk
         except OSError:
-            if node is None:
-                return False
-            self._state.unlinked(parent, name)
-            self._state.directories.forget(node)
-            self._notifier.entry(parent.number, name)
-            return True
-        if node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)):  # type: ignore[index]  # a tuple on disk
-            self._state.unlinked(parent, name)
-            self._state.directories.forget(node)
-            self._notifier.entry(parent.number, name)
-        else:
-            self._compare(node, found)
-            return False
-        return True
+            is_other = node is not None
+        if node is not None:
+            if is_other:
+                self._state.unlinked(parent, name)
+                self._state.directories.forget(node)
+            else:
+                self._compare(node, found)
+        if is_other:
+            self._notifier.entry(parent.number, name)  # also one that may be remembered as absent
+        return is_other
 
     def _compare(self, node: Node, found: os.stat_result | None = None) -> None:
         if node.told is None:

@@ -4,10 +4,10 @@ opened for reading without asking.
 The transport answers those by itself, if it can. Nobody else sees a difference: whatever would, ends it first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ctxfs.fuse.inodes import Node
-from ctxfs.fuse.ports import Found, Keeper
+from ctxfs.fuse.ports import Keeper
 
 
 class KeptOpen:
@@ -18,10 +18,11 @@ class KeptOpen:
         # (handle, whether it is a directory's)
         self.close: Callable[[int, bool], None] = _nobody
 
-    def expect(self, directory: int, files: list[Found]) -> None:
-        """See Keeper."""
-        if self.keeper is not None and files:
-            self.keeper.expect(directory, files)
+    def expect(self, directory: int, nodes: Sequence[Node]) -> None:
+        """Files that were just found in a directory, a descriptor: see Keeper."""
+        if self.keeper is not None and nodes:
+            # Keys of disk nodes are (area, device, inode, kind).
+            self.keeper.expect(directory, [(node.number, *node.key[1:3], node.name) for node in nodes])  # type: ignore[index]
 
     def closed(self, directory: int) -> None:
         """See Keeper."""

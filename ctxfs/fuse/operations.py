@@ -17,7 +17,7 @@ from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
-from ctxfs.fuse.ports import Entries, Found, Seen
+from ctxfs.fuse.ports import Entries, Seen
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
 from ctxfs.history.audit import outcome_of
@@ -344,42 +344,49 @@ class Operations:
         area, names = node.area, listing.names
         assert names is not None and area is not None
         directory = state.directories.of(node)
+        seen = None
         if state.free:
             seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area))
-            if seen is not None:
-                self._know(node, area, names, seen, entries)
-                if seen and seen[-1][0] + 1 == len(names):
-                    state.kept.ends(node, listing.fh, len(names))
-                return
-        expected: list[Found] = []
+        if seen is None:
+            expected = self._add_one_by_one(directory, listing, start, entries)
+        else:
+            expected = self._know(node, area, names, seen, entries)
+            if seen and seen[-1][0] + 1 == len(names):
+                state.kept.ends(node, listing.fh, len(names))
+        state.kept.expect(directory, expected)
+
+    def _add_one_by_one(self, directory: int, listing: _Listing, start: int, entries: Entries) -> list[Node]:
+        """Those of the nodes that may be opened without asking."""
+        node, names, expected = listing.node, listing.names, list[Node]()
+        assert names is not None and node.area is not None
         for position in range(start, len(names)):
             name = names[position]
             try:
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except OSError:
                 continue  # it vanished since the listing
-            child = state.node_for(node, name, area, found)
+            child = self._state.node_for(node, name, node.area, found)
             if not entries.add(name, self._disk.attributes(child, found), position + 1):
                 break
             child.lookups += 1
             if self._disk.needs_no_asking(child, found.st_mode, found.st_size):
-                expected.append((child.number, found.st_dev, found.st_ino, name))
-        state.kept.expect(directory, expected)
+                expected.append(child)
+        return expected
 
-    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> None:
-        """The nodes of what the kernel is about to be told of."""
-        expected: list[Found] = []
+    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> list[Node]:
+        """The same of what has been added at once."""
+        expected: list[Node] = []
         on_disk, numbers = self._state.nodes.on_disk, area.numbers
         for position, at, device, inode, version in seen:
-            name, (_, _, size, mode) = names[position], version
-            child = on_disk(node, name, area, device, inode, st.S_IFMT(mode))
+            _, _, size, mode = version
+            child = on_disk(node, names[position], area, device, inode, st.S_IFMT(mode))
             child.told = version
             child.lookups += 1
             if child.number != numbers | inode:
                 entries.renumber(at, child.number)
             if self._disk.needs_no_asking(child, mode, size):
-                expected.append((child.number, device, inode, name))
-        self._state.kept.expect(self._state.directories.of(node), expected)
+                expected.append(child)
+        return expected
 
     async def _readdir_made(self, listing: _Listing, start: int, entries: Entries) -> None:
         if listing.names is None or start == 0:

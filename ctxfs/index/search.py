@@ -53,7 +53,6 @@ _KEPT = 300
 _KEPT_OF_PROSE = 200
 _MATCHING = 1_000_000
 _SATISFYING = 5000
-_MOST_LOOKED_AT = 200  # changed files at once; of more the index says what is in them
 _TRY_AGAIN_SECONDS = 10.0
 _OFF = "search by meaning is switched off (index.meaning = false)"
 
@@ -165,10 +164,10 @@ class Searcher:
             return
         for root in dict.fromkeys(root for root, _, _ in changes):
             mine = [(places, more) for at, places, more in changes if at == root]
-            latest = list(dict.fromkeys(parts for places, _ in reversed(mine) for parts in places))
+            places = [parts for places, _ in mine for parts in places]
             more = [parts for _, more in mine for parts in more]
             try:
-                view.changed(root, latest[:_MOST_LOOKED_AT], [*latest[_MOST_LOOKED_AT:], *more])
+                view.changed(root, list(dict.fromkeys(reversed(places)))[::-1], more)
             except Exception as error:
                 if damage(error):
                     raise

@@ -22,7 +22,7 @@ from ctxfs.index.embeddings import EmbeddingModel
 from ctxfs.index.facts import ChunkFacts, Makeup
 from ctxfs.index.hints import known_names
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.overlay import Overlay
+from ctxfs.index.overlay import MOST, Overlay
 from ctxfs.index.query import Query
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
@@ -147,8 +147,9 @@ class IndexView:
     ) -> None:
         """Something was written or deleted at these places: the overlay says what is there, before the index does.
 
-        Of `more` only what is gone is looked at.
+        Of `more`, and of those that come before as many as the overlay holds, only what is gone is looked at.
         """
+        places, more = places[-MOST:], [*places[:-MOST], *more]
         gone = {
             "/".join((root.prefix, *parts)) for parts in more if not os.path.lexists(os.path.join(root.root, *parts))
         }

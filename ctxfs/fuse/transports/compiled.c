@@ -113,10 +113,10 @@ struct expected {
 
 /* A file that was opened here, which Python has not been told of; and what had to make way for it. */
 struct opened {
-    uint64_t number, closes;
+    uint64_t number;
     struct version version;
-    int fd;
-    char has_closed, closed_directory;
+    int fd, has_closed;
+    struct kept closes;
 };
 
 typedef struct {
@@ -282,8 +282,7 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
     *opened = (struct opened){.number = in->number, .version = version_of(&found), .fd = fd};
     if (goes != NONE) {
         opened->has_closed = 1;
-        opened->closes = self->kept[goes].fh;
-        opened->closed_directory = self->kept[goes].is_directory;
+        opened->closes = self->kept[goes];
     }
     put_in(self, at, (struct kept){.number = in->number, .fh = (uint64_t)fd, .version = opened->version, .fd = fd, .flags = KEEP_CACHE});
     struct open_out answer = {(uint64_t)fd, 0, 0}; /* whatever the kernel has of it is from before */
@@ -485,8 +484,12 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
     return PyLong_FromSsize_t(size);
 }
 
-static PyObject *handle_of(uint64_t fh, int is_directory) {
-    return Py_BuildValue("KO", (unsigned long long)fh, is_directory ? Py_True : Py_False);
+static PyObject *handle_of(const struct kept *one) {
+    return Py_BuildValue("KO", (unsigned long long)one->fh, one->is_directory ? Py_True : Py_False);
+}
+
+static PyObject *version_for_python(struct version is) {
+    return Py_BuildValue("LLLL", (long long)is.mtime_ns, (long long)is.ctime_ns, (long long)is.size, (long long)is.mode);
 }
 
 /* (fh, is_directory) of what nobody uses, which is no longer kept; None where there is nothing to close now */
@@ -497,7 +500,7 @@ static PyObject *end_one(Loop *self, int at) {
         Py_RETURN_NONE;
     }
     take_out(self, at);
-    return handle_of(one->fh, one->is_directory);
+    return handle_of(one);
 }
 
 static PyObject *loop_keep(Loop *self, PyObject *args) {
@@ -511,7 +514,7 @@ static PyObject *loop_keep(Loop *self, PyObject *args) {
     int at = find(self, number) == NONE ? place(self, &goes) : NONE;
     if (at == NONE) /* it is closed when its user closes it */
         Py_RETURN_NONE;
-    PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(self->kept[goes].fh, self->kept[goes].is_directory);
+    PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(&self->kept[goes]);
     put_in(self, at, (struct kept){.number = number, .fh = fh, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd, .flags = flags,
                                    .is_directory = (char)is_directory});
     return closes;
@@ -598,11 +601,8 @@ static PyObject *loop_take_opened(Loop *self, PyObject *Py_UNUSED(ignored)) {
     PyObject *all = PyList_New(self->has_opened);
     for (int at = 0; all != NULL && at < self->has_opened; at++) {
         const struct opened *one = &self->opened[at];
-        PyObject *closes = one->has_closed ? handle_of(one->closes, one->closed_directory) : Py_NewRef(Py_None);
-        PyObject *item = closes == NULL ? NULL
-                                        : Py_BuildValue("Ki(LLLL)N", (unsigned long long)one->number, one->fd, (long long)one->version.mtime_ns,
-                                                        (long long)one->version.ctime_ns, (long long)one->version.size,
-                                                        (long long)one->version.mode, closes);
+        PyObject *item = Py_BuildValue("KiNN", (unsigned long long)one->number, one->fd, version_for_python(one->version),
+                                       one->has_closed ? handle_of(&one->closes) : Py_NewRef(Py_None));
         if (item == NULL || PyList_SetItem(all, at, item) < 0)
             Py_CLEAR(all);
     }
@@ -752,10 +752,8 @@ static PyObject *entries(PyObject *Py_UNUSED(module), PyObject *args) {
             if (!one->is_there)
                 continue;
             put_entry(PyByteArray_AsString(packed) + used, one, numbers | one->stat.st_ino, seconds, ns);
-            struct version version = version_of(&one->stat);
-            PyObject *item = Py_BuildValue("nnKK(LLLL)", one->position, used, (unsigned long long)one->stat.st_dev,
-                                           (unsigned long long)one->stat.st_ino, (long long)version.mtime_ns,
-                                           (long long)version.ctime_ns, (long long)version.size, (long long)version.mode);
+            PyObject *item = Py_BuildValue("nnKKN", one->position, used, (unsigned long long)one->stat.st_dev,
+                                           (unsigned long long)one->stat.st_ino, version_for_python(version_of(&one->stat)));
             if (item == NULL || PyList_Append(list, item) < 0) {
                 Py_XDECREF(item);
                 goto failed;
