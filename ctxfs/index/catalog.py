@@ -280,8 +280,10 @@ class Catalog(Derived):
         self._mark_gone("source=?", source)
 
     def _mark_gone(self, which: str, value: str | bytes) -> bool:
-        self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
-        return self._db.execute(f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'", (value,)).rowcount > 0
+        with self.transaction():  # a reader that learned of the change before it was made would never learn of it
+            self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
+            gone = f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'"
+            return self._db.execute(gone, (value,)).rowcount > 0
 
     def sources(self) -> set[str]:
         """Names of the sources that have files here."""
@@ -350,7 +352,7 @@ class Catalog(Derived):
     # what ranking knows
 
     def _changed(self, files: str, values: Sequence[object] = ()) -> None:
-        """Readers have to learn about `files` (a query for their numbers) anew."""
+        """Readers have to learn about `files` (a query for their numbers) anew: said in the transaction that changes them."""
         self._db.execute(f"INSERT INTO changes(file) {files}", values)
 
     def changes_after(self, number: int) -> tuple[int, set[int] | None]:

@@ -22,8 +22,11 @@ class Derived:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that the block writes, or, if it raises, nothing."""
-        yield from self._block("BEGIN IMMEDIATE")
+        """All that the block writes, or, if it raises, nothing. Within another one it is a part of that."""
+        if self._db.in_transaction:
+            yield
+        else:
+            yield from self._block("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def one_state(self) -> Iterator[None]:

@@ -437,6 +437,30 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
     assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
 
 
+def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Path) -> None:
+    reader, facts = Catalog(index.folder, read_only=True), ChunkFacts()
+    looks: list[str] = []
+
+    def look(statement: str) -> None:
+        looks.append(statement)
+        facts.load(reader)
+
+    facts.load(reader)
+    index.catalog._db.set_trace_callback(look)  # before each statement
+    (corpus / "new.md").write_text("# New\n\nComes, changes and goes.\n")
+    index.follower.changed("knowledge/c", ("new.md",))
+    (corpus / "new.md").write_text("# New\n\nHas changed.\n")
+    index.follower.changed("knowledge/c", ("new.md",))
+    (corpus / "new.md").unlink()
+    index.follower.changed("knowledge/c", ("new.md",))
+    index.catalog._db.set_trace_callback(None)
+    facts.load(reader)
+    rows = list(reader.facts(None))
+    assert any("gone" in statement for statement in looks)
+    assert (len(facts), facts.makeup().units) == (len(rows), len(rows))
+    reader.close()
+
+
 def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
