@@ -1,9 +1,11 @@
 """Requests on files that are on disk: system calls relative to directory descriptors, no link followed, no RPC."""
 
+import contextlib
 import errno
 import functools
 import os
 import stat as st
+import time
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Caller, MadeStat, Opened, Wanted
@@ -19,6 +21,9 @@ from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
 _MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
+_TICK_NS = (
+    20_000_000  # twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks
+)
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -201,11 +206,14 @@ class BackedFiles:
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
         self._may_make(parent, name, Verb.DELETE)
+        if (node := self._state.nodes.named(parent, name)) is not None:
+            with contextlib.suppress(OSError):  # rmdir says it better
+                self._state.directories.of(node)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name, "delete")
-        node = self._state.unlinked(parent, name)
+        self._state.unlinked(parent, name)
         if node is not None:
-            self._state.directories.forget(node)
+            self._state.directories.keep_removed(node)
 
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Within an area; EXDEV between areas, as between any two file systems."""
@@ -232,6 +240,7 @@ class BackedFiles:
             self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
             if (replaced := self._state.nodes.named(new_parent, new_name)) is not None:
                 self._state.kept.end(replaced)
+                self._state.directories.keep_removed(replaced)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
     def open(self, node: Node, flags: int) -> Opened:
@@ -339,16 +348,15 @@ class BackedFiles:
             self._state.forget(node.number, 0)
         os.close(fd)
 
-    def hold_directory(self, node: Node) -> tuple[int, bool, Version]:
+    def hold_directory(self, node: Node) -> tuple[int, bool]:
         """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. Whether the names
-        that the kernel has kept of it are those that it has. What it is now.
+        that the kernel has kept of it are those that it has.
         """
-        self._state.kept.end(node)
         fd = os.dup(self._state.directories.of(node))
         node.hold(fd)
         version = attributes.version_of(os.fstat(fd))
         keep, node.cached = node.cached == version, version
-        return fd, keep, version
+        return fd, keep
 
     def let_go(self, node: Node, fd: int) -> None:
         """They have closed it."""
@@ -376,9 +384,17 @@ class BackedFiles:
         finally:
             os.close(fd)
 
+    def is_fleeting(self, node: Node) -> bool:
+        """True for a directory whose names may be others at the same time: it has changed in what may be this tick of the host's clock,
+        or the time at which it has is kept from whoever mounted.
+        """
+        if not self._state.free and not self._state.rights(node).lists_below:
+            return True
+        return time.time_ns() - os.stat(b".", dir_fd=self._state.directories.of(node)).st_mtime_ns < _TICK_NS
+
     def names(self, node: Node) -> list[bytes]:
-        """The names in a directory, in a stable order."""
-        found = sorted(os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), "."))))
+        """The names in a directory."""
+        found = os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), ".")))
         area = node.area
         if area is not None and area.hidden:
             found = [name for name in found if not area.hides(node, name)]
@@ -524,10 +540,10 @@ class BackedFiles:
         return os.open(name, flags, mode, dir_fd=parent)
 
     def _held(self, node: Node) -> int | None:
-        """A descriptor of what somebody has open."""
+        """A descriptor of what somebody has open, or may have."""
         if node.descriptors:
-            self._state.kept.end(node)
-        return next(iter(node.descriptors), None)
+            self._state.kept.end(node)  # with which it may be closed
+        return next(iter(node.descriptors), None) or self._state.directories.removed(node)
 
     @staticmethod
     def _is_it(node: Node, found: os.stat_result) -> bool:

@@ -17,6 +17,7 @@ class DirectoryDescriptors:
         """`closing` is told of a descriptor before it is closed."""
         self._closing = closing
         self._open: OrderedDict[int, int] = OrderedDict()
+        self._removed: dict[int, int] = {}
         self._keep = keep
 
     def of(self, node: Node) -> int:
@@ -25,6 +26,8 @@ class DirectoryDescriptors:
         if found is not None:
             self._open.move_to_end(node.number)
             return found
+        if (removed := self.removed(node)) is not None:
+            return removed
         chain = [node]
         while not chain[-1].top and (above := chain[-1].parent) is not None and above.number not in self._open:
             chain.append(above)
@@ -37,16 +40,26 @@ class DirectoryDescriptors:
             self._close(self._open.popitem(last=False)[1])
         return fd
 
+    def keep_removed(self, node: Node) -> None:
+        """What is open of it has lost its name: it stays for whoever has it open, or is in it, until the kernel has forgotten it."""
+        if (fd := self._open.pop(node.number, None)) is not None:
+            self._removed[node.number] = fd
+
+    def removed(self, node: Node) -> int | None:
+        """A descriptor of a directory that has lost its name."""
+        return self._removed.get(node.number)
+
     def forget(self, node: Node) -> None:
         """The directory is gone or is another one now."""
-        fd = self._open.pop(node.number, None)
-        if fd is not None:
-            self._close(fd)
+        for kept in (self._open, self._removed):
+            if (fd := kept.pop(node.number, None)) is not None:
+                self._close(fd)
 
     def close(self) -> None:
         """Close everything."""
-        while self._open:
-            self._close(self._open.popitem()[1])
+        for kept in (self._open, self._removed):
+            while kept:
+                self._close(kept.popitem()[1])
 
     def _close(self, fd: int) -> None:
         self._closing(fd)

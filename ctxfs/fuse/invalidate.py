@@ -185,7 +185,7 @@ class Invalidator:
         if node is not None:
             if is_other:
                 self._state.unlinked(parent, name)
-                self._state.directories.forget(node)
+                self._state.directories.keep_removed(node)
             else:
                 self._compare(node, found)
         if is_other:

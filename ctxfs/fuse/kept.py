@@ -1,5 +1,5 @@
-"""Files and directories that stay open when their readers have closed them, for whoever opens them next; and files that may be
-opened for reading without asking.
+"""Files that stay open when their readers have closed them, for whoever opens them next; and files that may be opened for reading
+without asking.
 
 The transport answers those by itself, if it can. Nobody else sees a difference: whatever would, ends it first.
 """
@@ -15,8 +15,7 @@ class KeptOpen:
 
     def __init__(self) -> None:
         self.keeper: Keeper | None = None
-        # (handle, whether it is a directory's)
-        self.close: Callable[[int, bool], None] = _nobody
+        self.close: Callable[[int], None] = _nobody
 
     def expect(self, directory: int, nodes: Sequence[Node]) -> None:
         """Files that were just found in a directory, a descriptor: see Keeper."""
@@ -29,21 +28,21 @@ class KeptOpen:
         if self.keeper is not None:
             self.keeper.closed(directory)
 
-    def ends(self, node: Node, fh: int, place: int) -> None:
+    def ends(self, node: Node, place: int) -> None:
         """See Keeper."""
         if self.keeper is not None:
-            self.keeper.ends(node.number, fh, place)
+            self.keeper.ends(node.number, place)
 
     def end(self, node: Node) -> None:
         """What is open of this file is closed when its last reader closes it, as if it had never been kept."""
         if self.keeper is not None and (closes := self.keeper.end(node.number)) is not None:
-            self.close(*closes)
+            self.close(closes)
 
     def end_all(self) -> None:
         """The same of everything: what was allowed, or where things are, has changed."""
         if self.keeper is not None:
             for closes in self.keeper.end_all():
-                self.close(*closes)
+                self.close(closes)
 
     @property
     def noted(self) -> bool:
@@ -55,5 +54,5 @@ class KeptOpen:
         return self.keeper.take_notes() if self.keeper is not None else []
 
 
-def _nobody(handle: int, is_directory: bool) -> None:
+def _nobody(handle: int) -> None:
     raise AssertionError("nothing is kept before somebody closes it")

@@ -4,12 +4,12 @@ What the disk answers is answered at once; where the tree must be asked the answ
 An OSError is the answer to the request, by its errno. No transport is known here.
 """
 
+import contextlib
 import errno
 import itertools
 import os
 import stat as st
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from ctxfs.fuse import attributes
@@ -17,6 +17,7 @@ from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
+from ctxfs.fuse.listings import DOTS, Listing, place_of
 from ctxfs.fuse.ports import Entries, Seen
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
@@ -34,6 +35,7 @@ _REFUSED_AS = {
     "lookup": "list",
     "opendir": "list",
     "readdir": "list",
+    "readdirplus": "list",
     "mkdir": "create",
     "mknod": "create",
     "symlink": "create",
@@ -54,17 +56,6 @@ _REFUSED_AS = {
 _MOST_BEGUN = 64
 
 
-@dataclass(slots=True)
-class _Listing:
-    """An open directory: its names as of the last rewind."""
-
-    node: Node
-    held: int | None  # a descriptor, of one on disk
-    fh: int = 0  # 0: it is read without being opened
-    names: list[bytes] | None = None
-    entries: dict[bytes, Entry] = field(default_factory=dict)
-
-
 class Operations:
     """One mounted tree. Numbers stand for files that the kernel has looked up, handles for what it has opened."""
 
@@ -72,10 +63,10 @@ class Operations:
         self._state = state
         self._disk = BackedFiles(state)
         self._made = SyntheticFiles(state)
-        self._listings: Table[_Listing] = Table(errno.EBADF)
-        self._begun: dict[int, _Listing] = {}  # directories that are read without being opened
+        self._listings: Table[Listing] = Table(errno.EBADF)
+        self._begun: dict[int, Listing] = {}  # directories that are read without being opened, by number
         self._numbers = itertools.count(1)
-        state.kept.close = self.close_kept
+        state.kept.close = self._disk.release
 
     @property
     def notes_reads(self) -> bool:
@@ -275,40 +266,66 @@ class Operations:
     # directories
 
     def opendir(self, number: int) -> Opened:
-        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of. ENOSYS as for `open`."""
-        if self._state.unopened:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of."""
+        node = self._existing(number)
+        fh = next(self._numbers)
+        if node.area is None:
+            self._listings[fh] = Listing(node, opens=True)
+            return Opened(fh, direct_io=True)
+        held, keep = self._disk.hold_directory(node)
+        self._listings[fh] = Listing(node, opens=True, held=held)
+        return Opened(fh, keep_cache=keep)
+
+    def readdir(self, fh: int, after: int, entries: Entries) -> Answer[None]:
+        """Names with attributes, from behind the place where the last call stopped; 0, a rewind, reads the directory again."""
+        return self._readdir(self._listings[fh], after, entries)
+
+    def readdir_unopened(self, number: int, after: int, entries: Entries) -> Answer[None]:
+        """The same of what nobody has opened."""
+        node, listing = self._existing(number), self._begun.get(number)
+        if listing is None or listing.node is not node or after == 0:
+            listing = self._begin(node, listing)
+        return self._readdir(listing, after, entries)
+
+    def _begin(self, node: Node, before: Listing | None) -> Listing:
+        listing = self._begun[node.number] = Listing(node, fleeting=before is not None and before.fleeting)
+        if len(self._begun) > _MOST_BEGUN:
+            oldest = self._begun.pop(next(iter(self._begun)))
+            if oldest.fleeting:
+                self._relist(oldest.node)
+        return listing
+
+    def _existing(self, number: int) -> Node:
         node = self._state.nodes[number]
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
-        fh = next(self._numbers)
-        if node.area is None:
-            self._listings[fh] = _Listing(node, None, fh)
-            return Opened(fh, direct_io=True)
-        held, keep, version = self._disk.hold_directory(node)
-        self._listings[fh] = _Listing(node, held, fh)
-        return Opened(fh, keep_cache=keep, keeps=(held, version))
+        return node
 
-    def readdir(self, fh: int, start: int, entries: Entries) -> Answer[None]:
-        """Names with attributes, from where the last call stopped; a rewind reads the directory again."""
-        return self._readdir(self._listings[fh], start, entries)
+    def _relist(self, directory: Node) -> None:
+        """The kernel keeps no names of it."""
+        if self._state.caches is not None:
+            with contextlib.suppress(OSError):  # it has forgotten it
+                self._state.caches.invalidate_inode(directory.number)
 
-    def _readdir(self, listing: _Listing, start: int, entries: Entries) -> Answer[None]:
+    def _ended(self, listing: Listing) -> None:
+        """Who reads it is about to hear that there is no more, with which the kernel begins to keep what it was told of it."""
+        if listing.fleeting and not listing.opens:
+            listing.fleeting = False
+            self._relist(listing.node)
+
+    def _readdir(self, listing: Listing, after: int, entries: Entries) -> Answer[None]:
+        if not listing.opens:
+            above = listing.node.parent or listing.node
+            entries.add_dots(after, listing.node.number, above.number)
         if listing.node.area is None:
-            return self._readdir_made(listing, start, entries)
-        if listing.names is None or start == 0:
-            listing.names = self._disk.names(listing.node)
-        self._add_from_disk(listing, start, entries)
+            return self._readdir_made(listing, after, entries)
+        if listing.names is None or after == 0:
+            listing.fleeting |= self._disk.is_fleeting(listing.node)
+            listing.take(self._disk.names(listing.node))
+        self._add_from_disk(listing, listing.after(after), entries)
+        if entries.is_empty:
+            self._ended(listing)
         return None
-
-    def readdir_unopened(self, number: int, start: int, entries: Entries) -> Answer[None]:
-        """The same of what nobody has opened. Who begins reads the directory; who comes later goes on in what was read last."""
-        listing = self._begun.get(number)
-        if listing is None or start == 0:
-            listing = self._begun[number] = _Listing(self._state.nodes[number], None)
-            if len(self._begun) > _MOST_BEGUN:
-                del self._begun[next(iter(self._begun))]
-        return self._readdir(listing, start, entries)
 
     def releasedir(self, fh: int) -> None:
         """Close the directory."""
@@ -320,16 +337,15 @@ class Operations:
         """The transport has opened a file that was expected to be, as what it is now; it keeps it."""
         self._disk.opened(self._state.nodes[number], fd, version)
 
-    def close_kept(self, fh: int, is_directory: bool) -> None:
-        """What was kept open for whoever comes next is not kept any more."""
-        if is_directory:
-            self.releasedir(fh)
-        else:
-            self._disk.release(fh)
-
     def fsyncdir(self, fh: int) -> Answer[None]:
         """Names durable when it returns."""
-        node = self._listings[fh].node
+        return self._sync_names(self._listings[fh].node)
+
+    def fsyncdir_unopened(self, number: int) -> Answer[None]:
+        """The same of what nobody has opened."""
+        return self._sync_names(self._state.nodes[number])
+
+    def _sync_names(self, node: Node) -> Answer[None]:
         return self._disk.fsync_directory(node) if node.area is not None else None
 
     def refused(self, request: str, error: OSError) -> None:
@@ -339,7 +355,7 @@ class Operations:
 
     # inside
 
-    def _add_from_disk(self, listing: _Listing, start: int, entries: Entries) -> None:
+    def _add_from_disk(self, listing: Listing, start: int, entries: Entries) -> None:
         node, state = listing.node, self._state
         area, names = node.area, listing.names
         assert names is not None and area is not None
@@ -351,11 +367,11 @@ class Operations:
             expected = self._add_one_by_one(directory, listing, start, entries)
         else:
             expected = self._know(node, area, names, seen, entries)
-            if seen and seen[-1][0] + 1 == len(names):
-                state.kept.ends(node, listing.fh, len(names))
+            if not listing.fleeting and (seen[-1][0] + 1 if seen else 0) == len(names):
+                state.kept.ends(node, place_of(names[-1]) if names else DOTS)
         state.kept.expect(directory, expected)
 
-    def _add_one_by_one(self, directory: int, listing: _Listing, start: int, entries: Entries) -> list[Node]:
+    def _add_one_by_one(self, directory: int, listing: Listing, start: int, entries: Entries) -> list[Node]:
         """Those of the nodes that may be opened without asking."""
         node, names, expected = listing.node, listing.names, list[Node]()
         assert names is not None and node.area is not None
@@ -366,7 +382,7 @@ class Operations:
             except OSError:
                 continue  # it vanished since the listing
             child = self._state.node_for(node, name, node.area, found)
-            if not entries.add(name, self._disk.attributes(child, found), position + 1):
+            if not entries.add(name, self._disk.attributes(child, found), place_of(name)):
                 break
             child.lookups += 1
             if self._disk.needs_no_asking(child, found.st_mode, found.st_size):
@@ -388,22 +404,26 @@ class Operations:
                 expected.append(child)
         return expected
 
-    async def _readdir_made(self, listing: _Listing, start: int, entries: Entries) -> None:
-        if listing.names is None or start == 0:
-            listing.entries = {os.fsencode(entry.name): entry for entry in await self._made.entries(listing.node)}
-            listing.names = list(listing.entries)
+    async def _readdir_made(self, listing: Listing, after: int, entries: Entries) -> None:
+        names = listing.names
+        if names is None or after == 0:
+            listing.fleeting = True
+            entries_made = await self._made.entries(listing.node)
+            names = listing.take_made({os.fsencode(entry.name): entry for entry in entries_made})
         here = listing.node.path
-        for position in range(start, len(listing.names)):
-            name = listing.names[position]
-            entry = listing.entries[name]
+        for index in range(listing.after_made(after), len(names)):
+            name = names[index]
+            entry = listing.made[name]
             if self._state.area_below(listing.node, name) is not None:
                 child, reply = self._area_entry(listing.node, name, entry)
             else:
                 child = self._state.nodes.synthetic(listing.node, name)
                 reply = self._made.attributes(child, here / entry.name, entry)
-            if not entries.add(name, reply, position + 1):
+            if not entries.add(name, reply, listing.place_made(index)):
                 break
             child.lookups += 1
+        if entries.is_empty:
+            self._ended(listing)
 
     def _area_entry(self, parent: Node, name: bytes, entry: Entry) -> tuple[Node, Attributes]:
         """The root of an area in a listing; one that is down is listed as the tree described it."""

@@ -15,8 +15,17 @@ Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
 class Entries(Protocol):
     """Takes the entries of a directory, as many as there is room for."""
 
-    def add(self, name: bytes, found: Attributes, following: int, /) -> bool:
-        """A name, its attributes and the place of the next one; False if there is no room."""
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing has been added: that is the end of the directory."""
+        return False
+
+    def add_dots(self, after: int, number: int, above: int, /) -> None:
+        """`.` and `..` as far as they come after a place, by the numbers of the directory and of the one above; before all others."""
+        return
+
+    def add(self, name: bytes, found: Attributes, place: int, /) -> bool:
+        """A name, its attributes and its place, after which the listing will go on; False if there is no room."""
         ...
 
     def add_on_disk(self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float) -> Seen | None:
@@ -47,7 +56,9 @@ class Loop(Protocol):
 
 
 class Caches(Protocol):
-    """What the kernel keeps. To be called by a thread of its own: the kernel may make it wait for the requests in flight."""
+    """What the kernel keeps. To be called by a thread of its own: the kernel may make it wait for the requests in flight, but for the
+    names of a directory.
+    """
 
     def invalidate_inode(self, number: int) -> None:
         """Attributes and content of a file, names of a directory. OSError ENOENT if the kernel does not know it."""
@@ -69,15 +80,15 @@ class Keeper(Protocol):
         """This descriptor of a directory will be another one's."""
         ...
 
-    def ends(self, number: int, fh: int, place: int, /) -> None:
-        """The listing of a directory that is being answered ends there. `fh` is 0 where nothing is opened."""
+    def ends(self, number: int, place: int, /) -> None:
+        """The listing of a directory that is being answered ends after this place."""
         ...
 
-    def end(self, number: int, /) -> tuple[int, bool] | None:
-        """Not of this file any longer. (handle, whether it is a directory's) of what is to be closed now, if nobody uses it."""
+    def end(self, number: int, /) -> int | None:
+        """Not of this file any longer. The handle that is to be closed now, if nobody uses it."""
         ...
 
-    def end_all(self) -> list[tuple[int, bool]]:
+    def end_all(self) -> list[int]:
         """Not of any."""
         ...
 

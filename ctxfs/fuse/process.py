@@ -96,6 +96,7 @@ class MountProcess:
         self._transport.mount(Operations(self._state), self._at, options)
         self._state.handed_over.hands = self._transport.hands
         self._state.kept.keeper = self._transport.keeper
+        self._state.caches = self._transport
         self._state.unopened = bool(
             self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
         )

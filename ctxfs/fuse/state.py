@@ -12,7 +12,7 @@ from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.kept import KeptOpen
-from ctxfs.fuse.ports import Loop
+from ctxfs.fuse.ports import Caches, Loop
 from ctxfs.history.spool import OK, Doer, Spool
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
@@ -74,6 +74,7 @@ class State:
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = HandedOver(lambda: self.free)
         self.kept = KeptOpen()
+        self.caches: Caches | None = None  # known once it is mounted
         self.directories = DirectoryDescriptors(self.kept.closed)
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()

@@ -69,7 +69,7 @@ class SyntheticFiles:
             if lasts and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
         # The kernel drops what it has read of what was not opened when the time of the last change is another one.
-        if self._state.unopened and not entry.mtime_ns and not self._state.is_structure(path):
+        if self._state.unopened and not entry.mtime_ns and not entry.is_dir:
             return attributes.synthetic(node, entry, keep, time.time_ns())
         return attributes.synthetic(node, entry, keep, entry.mtime_ns)
 

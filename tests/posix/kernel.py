@@ -102,9 +102,11 @@ class PretendKernel:
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
         self.direct.begin(its.fileno(), Operations(self.state))
         self.state.kept.keeper = self.direct.keeper
+        self.state.caches = self.direct
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)
         self.references: dict[int, int] = {}
+        self.dropped: list[int] = []  # what was to be dropped: numbers of files
 
     def close(self) -> None:
         self.journal.close()
@@ -119,6 +121,13 @@ class PretendKernel:
         self._mine.send(packet)
         self.direct.serve_next()
         answer = self._mine.recv(_PLACE)
+        while not any(
+            answer[8:16]
+        ):  # a notice: before the answer, or the kernel would begin to keep what it is to drop
+            kind, dropped = struct.unpack_from("=i8xQ", answer, 4)
+            assert kind == 2
+            self.dropped.append(dropped)
+            answer = self._mine.recv(_PLACE)
         length, code, answered = struct.unpack_from("=IiQ", answer)
         assert length == len(answer), "the length is that of the answer"
         assert answered == unique, "the answer is to this question"
@@ -228,24 +237,32 @@ class PretendKernel:
         self.ask(24, number, name + b"\0")
 
     def names(self, number: int, size: int) -> dict[bytes, Seen]:
-        """All names, in pieces of `size` bytes."""
-        fh = struct.unpack_from("=Q", self.ask(27, number, struct.pack("=II", 0, 0)))[0]
+        """All names but `.` and `..`, in pieces of `size` bytes."""
         found: dict[bytes, Seen] = {}
-        offset = 0
-        while True:
-            answer = self.ask(44, number, struct.pack("=QQIIQII", fh, offset, size, 0, 0, 0, 0))
-            assert len(answer) <= size
-            at = 0
-            while at < len(answer):
-                seen = self._entry(answer[at : at + 128])
-                _, offset, length, kind = struct.unpack_from("=QQII", answer, at + 128)
-                name = answer[at + 152 : at + 152 + length]
-                assert seen is not None and name not in found and kind == seen.mode >> 12
-                found[name] = seen
-                at += 152 + length + -length % 8
-            if not answer:
-                break
-        self.ask(29, number, struct.pack("=QIIQ", fh, 0, 0, 0))
+        place = 0
+        while piece := self.piece(number, place, size):
+            mine = {name: seen for name, _, seen in piece if seen is not None}
+            assert found.keys().isdisjoint(mine)
+            found |= mine
+            place = piece[-1][1]
+        return found
+
+    def piece(self, number: int, place: int, size: int) -> list[tuple[bytes, int, Seen | None]]:
+        """(name, its place, what it is) of those behind a place that fit into `size` bytes; nothing is said of `.` and `..`."""
+        answer = self.ask(44, number, struct.pack("=QQIIQII", 0, place, size, 0, 0, 0, 0))
+        assert len(answer) <= size
+        found, at = [], 0
+        while at < len(answer):
+            seen = self._entry(answer[at : at + 128])
+            its, place, length, kind = struct.unpack_from("=QQII", answer, at + 128)
+            name = answer[at + 152 : at + 152 + length]
+            assert 0 < place < 1 << 63
+            if name in (b".", b".."):
+                assert seen is None and kind == 4 and (name == b".." or its == number)
+            else:
+                assert seen is not None and kind == seen.mode >> 12
+            found.append((name, place, seen))
+            at += 152 + length + -length % 8
         return found
 
 

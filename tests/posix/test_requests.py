@@ -331,6 +331,18 @@ class Run:
             assert self.read[number] == file.data, "what has been read before is still good"
         self.held.append((fh, number, file, flags))
 
+    def read_again(self) -> None:
+        number = self.number()
+        file = self.known[number]
+        if file.kind != stat.S_IFREG or not self.is_there(number):
+            return
+        for _ in range(2):
+            fh, keeps = self.kernel.open(number, os.O_RDONLY)
+            assert not keeps or self.read.get(number, file.data) == file.data, "what has been read before is still good"
+            assert self.kernel.read(number, fh, 10, 5000) == bytes(file.data[10:5010])
+            self.read[number] = bytes(file.data)
+            self.kernel.release(number, fh)
+
     def use(self) -> None:
         if not self.held:
             return
@@ -416,6 +428,8 @@ class Run:
         folder = self.known[number]
         if not folder.is_dir or folder.names == 0:
             return
+        if self.chance.random() < 0.5 and self.is_there(number):
+            self.kernel.setattr(number, mtime_ns=10**9)  # what has just changed is told otherwise
         found = self.kernel.names(number, self.chance.choice((500, 1000, 4096, 65536)))
         assert set(found) == set(folder.entries)
         for name, seen in found.items():
@@ -496,6 +510,7 @@ class Run:
             *[self.attributes] * 3,
             *[self.change] * 3,
             *[self.open] * 4,
+            *[self.read_again] * 2,
             self.elsewhere,
             *[self.use] * 12,
             *[self.tag] * 2,
@@ -546,16 +561,13 @@ def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: py
     assert pad is not None
     folder = pretend.lookup(pad.number, b"d")
     assert folder is not None
-    handle = int.from_bytes(pretend.ask(27, folder.number, bytes(8))[:8], "little")
     before = len(pretend.state.nodes)
     monkeypatch.setattr(pretend.direct, "_reply", lambda unique, packed: False)
     pretend.tell(1, folder.number, b"a\0")  # lookup
     pretend.tell(35, folder.number, struct.pack("=4I", os.O_RDWR, 0o644, 0, 0) + b"new\0")  # create
-    pretend.tell(44, folder.number, struct.pack("=QQIIQII", handle, 0, 4096, 0, 0, 0, 0))  # readdirplus
-    pretend.tell(27, folder.number, bytes(8))  # opendir
+    pretend.tell(44, folder.number, struct.pack("=QQIIQII", 0, 0, 4096, 0, 0, 0, 0))  # readdirplus
     assert len(pretend.state.nodes) == before
     assert not pretend.state.files
-    assert len(pretend.direct._requests.operations._listings) == 1  # type: ignore[union-attr]
 
 
 def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
@@ -685,23 +697,88 @@ def test_a_number_that_is_somebody_elses_is_not_given_in_a_listing(
         pretend.release(seen.number, fh)
 
 
+_SIX = 6 * (152 + 8)
+
+
+def pad_of(pretend: PretendKernel) -> int:
+    pad = pretend.lookup(ROOT, b"pad")
+    assert pad is not None
+    return pad.number
+
+
 def test_a_listing_ends_where_the_names_do_and_not_where_many_have_vanished(pretend: PretendKernel) -> None:
     for number in range(100):
         (pretend.top / f"{number:03}").touch()
-    pad = pretend.lookup(ROOT, b"pad")
-    assert pad is not None
-    handle = pretend.ask(27, pad.number, bytes(8))[:8]
+    pad = pad_of(pretend)
+    order = list(pretend.names(pad, 4096))
+    first = pretend.piece(pad, 0, _SIX)
+    assert [name for name, _, _ in first] == [b".", b"..", *order[:4]]
+    for name in order[4:99]:
+        (pretend.top / os.fsdecode(name)).unlink()
+    last = pretend.piece(pad, first[-1][1], _SIX)
+    assert [name for name, _, _ in last] == order[99:]
+    assert not pretend.piece(pad, last[-1][1], _SIX)
 
-    def read(place: int) -> bytes:
-        return pretend.ask(44, pad.number, handle + struct.pack("=QIIQII", place, 1024, 0, 0, 0, 0))
 
-    first = read(0)
-    assert len(first) == 6 * (152 + 8)
-    for number in range(6, 99):
-        (pretend.top / f"{number:03}").unlink()
-    last = read(6)
-    assert len(last) == 152 + 8 and last[152:155] == b"099"
-    assert not read(100)
+def test_a_listing_goes_on_where_it_stopped_whatever_comes_and_goes(pretend: PretendKernel) -> None:
+    """Also when so many others have been read meanwhile that nothing is remembered of it. Names that stay come, and come once."""
+    for number in range(200):
+        (pretend.top / f"{number:03}").touch()
+    (pretend.top / "others").mkdir()
+    pad, chance = pad_of(pretend), random.Random(1)
+    kept = {b".", b"..", *(f"{number:03}".encode() for number in range(0, 200, 2))}
+    found, place, turn = list[bytes](), 0, 0
+    while piece := pretend.piece(pad, place, _SIX):
+        found += [name for name, _, _ in piece]
+        place = chance.choice(piece)[1]  # what comes behind it did not fit into what the program gave
+        del found[found.index(next(name for name, at, _ in piece if at == place)) + 1 :]
+        for name in [name for name, _, _ in piece if name not in kept and name != b"others"]:
+            (pretend.top / os.fsdecode(name)).unlink(missing_ok=True)
+        (pretend.top / f"new-{turn}").touch()
+        turn += 1
+        for other in range(70):
+            at = pretend.top / "others" / f"{turn}-{other}"
+            at.mkdir()
+            others = pretend.lookup(pad, b"others")
+            assert others is not None
+            seen = pretend.lookup(others.number, at.name.encode())
+            assert seen is not None
+            assert len(pretend.piece(seen.number, 0, 4096)) == 2
+    assert turn > 15
+    assert sorted(name for name in found if name in kept) == sorted(kept)
+    assert len(found) == len(set(found))
+
+
+def test_the_kernel_keeps_no_names_that_may_be_others_at_the_same_time(pretend: PretendKernel) -> None:
+    """It compares times: those of ticks, before Linux 6.13, are the same for two changes at once."""
+    pad = pad_of(pretend)
+    (pretend.top / "f").touch()
+    assert list(pretend.names(pad, 4096)) == [b"f"]
+    assert pretend.dropped == [pad], "it has just changed"
+    os.utime(pretend.top, (1, 1))
+    assert list(pretend.names(pad, 4096)) == [b"f"]
+    assert pretend.dropped == [pad], "it has not changed for long"
+    (pretend.top / "g").touch()
+    assert len(pretend.piece(pad, 0, 500)) == 3, "who read it when it had just changed went away"
+    os.utime(pretend.top, (1, 1))
+    assert len(pretend.names(pad, 4096)) == 2, "and somebody else has gone on, with whom the kernel has all names"
+    assert pretend.dropped == [pad, pad]
+
+
+def test_the_kernel_keeps_no_names_that_the_tree_makes(pretend: PretendKernel) -> None:
+    assert list(pretend.names(ROOT, 4096)) == [b"pad"]
+    assert pretend.dropped == [ROOT]
+
+
+def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> None:
+    """Empty ones, too: with nothing to keep of them the kernel could not be told to drop it."""
+    pad = pad_of(pretend)
+    answer = pretend.ask(44, pad, struct.pack("=QQIIQII", 0, 0, 4096, 0, 0, 0, 0))
+    dots = [(*struct.unpack_from("=QQII", answer, at + 128), answer[at + 152 : at + 160]) for at in (0, 160)]
+    assert dots == [(pad, 1, 1, 4, b".".ljust(8, b"\0")), (ROOT, 2, 2, 4, b"..".ljust(8, b"\0"))]
+    assert len(answer) == 320
+    assert not pretend.ask(44, pad, struct.pack("=QQIIQII", 0, 2, 4096, 0, 0, 0, 0))
+    assert pretend.dropped == [pad]
 
 
 def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> None:
@@ -715,21 +792,18 @@ def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> 
     assert found(pretend, b"f", by_listing=False).size == 4
 
 
-def test_the_end_of_a_listing_is_that_of_the_listing_that_is_read(pretend: PretendKernel) -> None:
-    """Where nothing is opened: a place that was the end is none when the directory has been read again with more in it."""
+def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> None:
     for number in range(6):
         (pretend.top / f"{number:03}").touch()
-    pad = pretend.lookup(ROOT, b"pad")
-    assert pad is not None
-    pretend.state.unopened = True
-
-    def read(place: int) -> int:
-        return len(pretend.ask(44, pad.number, struct.pack("=QQIIQII", 0, place, 1024, 0, 0, 0, 0))) // (152 + 8)
-
+    os.utime(pretend.top, (1, 1))
+    pad = pad_of(pretend)
     before = answered(pretend)
-    assert [read(0), read(6)] == [6, 0]
+    last = pretend.piece(pad, 0, 4096)[-1][1]
+    assert not pretend.piece(pad, last, 4096)
     if pretend.direct.keeper is not None:
         assert answered(pretend) - before == 1
-    for number in range(6, 9):
+    for number in range(6, 200):
         (pretend.top / f"{number:03}").touch()
-    assert [read(0), read(6), read(9), read(6), read(9)] == [6, 3, 0, 3, 0]
+    assert len(pretend.names(pad, _SIX)) == 200
+    more = pretend.piece(pad, last, 1 << 16)
+    assert {at for _, at, _ in more} == {at for _, at, _ in pretend.piece(pad, 0, 1 << 16) if at > last}

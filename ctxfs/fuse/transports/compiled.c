@@ -1,8 +1,8 @@
 /* What is done most often: the request loop, with the answers that need no decision, and listings.
  *
- * A file or directory that was opened for reading and closed again is kept open, and while it is as it was then whoever opens it next
- * gets the same handle, at once. A file that was listed or looked up is opened by its name. What may be opened and kept, and until when,
- * is said by Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
+ * A file that was opened for reading and closed again is kept open, and while it is as it was then whoever opens it next gets the same
+ * handle, at once. A file that was listed or looked up is opened by its name. What may be opened and kept, and until when, is said by
+ * Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
  *
  * One thread uses a Loop. It works without the interpreter's lock until there is something for Python to do.
  * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 14, READ = 15, RELEASE = 18, OPENDIR = 27, RELEASEDIR = 29, READDIRPLUS = 44 };
+enum { OPEN = 14, READ = 15, RELEASE = 18, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
 enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12 };
 #define NONE (-1)
@@ -91,11 +91,10 @@ struct kept {
     uint64_t number, fh;
     struct version version;
     int fd;
-    uint32_t flags;    /* of the answer to open */
     uint32_t uses;     /* how many have it open */
     int next;          /* in its bucket; of an unused place: the next unused one */
     char is_used;      /* this place is */
-    char is_directory, ends; /* `ends`: for those who have it, and nobody else */
+    char ends;         /* for those who have it, and nobody else */
 };
 
 struct note {
@@ -135,7 +134,7 @@ typedef struct {
     struct opened opened[OPENED];
     int has_opened;
     struct {
-        uint64_t number, fh, place;
+        uint64_t number, place;
     } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
     unsigned since_others;
     unsigned long long answered;
@@ -284,7 +283,7 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
         opened->has_closed = 1;
         opened->closes = self->kept[goes];
     }
-    put_in(self, at, (struct kept){.number = in->number, .fh = (uint64_t)fd, .version = opened->version, .fd = fd, .flags = KEEP_CACHE});
+    put_in(self, at, (struct kept){.number = in->number, .fh = (uint64_t)fd, .version = opened->version, .fd = fd});
     struct open_out answer = {(uint64_t)fd, 0, 0}; /* whatever the kernel has of it is from before */
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         self->kept[at].uses--; /* who asked has gone */
@@ -293,30 +292,30 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
     return 1;
 }
 
-static int answer_open(Loop *self, const struct in_header *in, const struct open_in *asked, int is_directory) {
-    if (!is_directory && (asked->flags & NEVER_KEPT || (self->notes_reads && self->noted == NOTES)))
+static int answer_open(Loop *self, const struct in_header *in, const struct open_in *asked) {
+    if (asked->flags & NEVER_KEPT || (self->notes_reads && self->noted == NOTES))
         return 0;
     int at = find(self, in->number);
     if (at == NONE)
-        return !is_directory && answer_first_open(self, in);
+        return answer_first_open(self, in);
     struct kept *one = &self->kept[at];
-    if (one->ends || one->is_directory != is_directory || (is_directory && one->uses) || !is_as_it_was(one))
+    if (one->ends || !is_as_it_was(one))
         return 0;
-    struct open_out answer = {one->fh, one->flags, 0};
+    struct open_out answer = {one->fh, KEEP_CACHE, 0};
     one->uses++;
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         one->uses--; /* who asked has gone */
-    else if (!is_directory)
+    else
         note(self, in->number);
     return 1;
 }
 
-static int answer_release(Loop *self, const struct in_header *in, const struct release_in *asked, int is_directory) {
+static int answer_release(Loop *self, const struct in_header *in, const struct release_in *asked) {
     int at = find(self, in->number);
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    if (one->fh != asked->fh || one->is_directory != is_directory || one->uses == 0)
+    if (one->fh != asked->fh || one->uses == 0)
         return 0;
     if (--one->uses == 0 && one->ends) {
         take_out(self, at);
@@ -383,12 +382,12 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    return !one->ends && !one->is_directory && one->fh == asked->fh && read_from(self, in, asked, one->fd);
+    return !one->ends && one->fh == asked->fh && read_from(self, in, asked, one->fd);
 }
 
 /* Whoever reads a directory asks once more, after the last name. */
 static int answer_end(Loop *self, const struct in_header *in, const struct read_in *asked) {
-    if (in->number == self->end.number && asked->fh == self->end.fh && asked->offset == self->end.place) {
+    if (in->number == self->end.number && asked->offset == self->end.place) {
         reply(self, in->unique, NULL, 0);
         return 1;
     }
@@ -406,15 +405,13 @@ static int answer(Loop *self, size_t size) {
     size -= sizeof *in;
     switch (in->opcode) {
     case OPEN:
-    case OPENDIR:
-        return size >= sizeof(struct open_in) && answer_open(self, in, body, in->opcode == OPENDIR);
+        return size >= sizeof(struct open_in) && answer_open(self, in, body);
     case READ:
         return size >= sizeof(struct read_in) && answer_read(self, in, body);
     case READDIRPLUS:
         return size >= sizeof(struct read_in) && answer_end(self, in, body);
     case RELEASE:
-    case RELEASEDIR:
-        return size >= sizeof(struct release_in) && answer_release(self, in, body, in->opcode == RELEASEDIR);
+        return size >= sizeof(struct release_in) && answer_release(self, in, body);
     default:
         return 0;
     }
@@ -485,14 +482,14 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
 }
 
 static PyObject *handle_of(const struct kept *one) {
-    return Py_BuildValue("KO", (unsigned long long)one->fh, one->is_directory ? Py_True : Py_False);
+    return PyLong_FromUnsignedLongLong(one->fh);
 }
 
 static PyObject *version_for_python(struct version is) {
     return Py_BuildValue("LLLL", (long long)is.mtime_ns, (long long)is.ctime_ns, (long long)is.size, (long long)is.mode);
 }
 
-/* (fh, is_directory) of what nobody uses, which is no longer kept; None where there is nothing to close now */
+/* The handle of what nobody uses, which is no longer kept; None where there is nothing to close now. */
 static PyObject *end_one(Loop *self, int at) {
     struct kept *one = &self->kept[at];
     if (one->uses) {
@@ -505,18 +502,16 @@ static PyObject *end_one(Loop *self, int at) {
 
 static PyObject *loop_keep(Loop *self, PyObject *args) {
     unsigned long long number, fh;
-    int fd, is_directory;
-    unsigned flags;
+    int fd;
     long long mtime_ns, ctime_ns, size, mode;
-    if (!PyArg_ParseTuple(args, "KKiIp(LLLL)", &number, &fh, &fd, &flags, &is_directory, &mtime_ns, &ctime_ns, &size, &mode))
+    if (!PyArg_ParseTuple(args, "KKi(LLLL)", &number, &fh, &fd, &mtime_ns, &ctime_ns, &size, &mode))
         return NULL;
     int goes;
     int at = find(self, number) == NONE ? place(self, &goes) : NONE;
     if (at == NONE) /* it is closed when its user closes it */
         Py_RETURN_NONE;
     PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(&self->kept[goes]);
-    put_in(self, at, (struct kept){.number = number, .fh = fh, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd, .flags = flags,
-                                   .is_directory = (char)is_directory});
+    put_in(self, at, (struct kept){.number = number, .fh = fh, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd});
     return closes;
 }
 
@@ -551,11 +546,10 @@ static PyObject *loop_closed(Loop *self, PyObject *args) {
 }
 
 static PyObject *loop_ends(Loop *self, PyObject *args) {
-    unsigned long long number, fh, place;
-    if (!PyArg_ParseTuple(args, "KKK", &number, &fh, &place))
+    unsigned long long number, place;
+    if (!PyArg_ParseTuple(args, "KK", &number, &place))
         return NULL;
     self->end.number = number;
-    self->end.fh = fh;
     self->end.place = place;
     Py_RETURN_NONE;
 }
@@ -677,9 +671,16 @@ static void loop_dealloc(Loop *self) {
 struct found {
     const char *name;
     Py_ssize_t length, position;
+    uint64_t place;
     int is_there;
     struct stat stat;
 };
+
+/* As `listings.place_of` has it. */
+static uint64_t place_of(PyObject *name) {
+    uint64_t place = (uint64_t)(PyObject_Hash(name) >> 1) + (1ull << 62);
+    return place > 2 ? place : 3;
+}
 
 static size_t size_of(const struct found *one) {
     return (sizeof(struct direntry) + (size_t)one->length + 7) & ~(size_t)7;
@@ -701,7 +702,7 @@ static void put_entry(char *into, const struct found *one, uint64_t number, uint
         (uint32_t)is->st_atim.tv_nsec, (uint32_t)is->st_mtim.tv_nsec, (uint32_t)is->st_ctim.tv_nsec,
         is->st_mode, (uint32_t)is->st_nlink, is->st_uid, is->st_gid, device_of(is), (uint32_t)is->st_blksize, 0}};
     out->number = number;
-    out->following = (uint64_t)one->position + 1;
+    out->following = one->place;
     out->length = (uint32_t)one->length;
     out->kind = is->st_mode >> 12 & 15;
     memcpy(out->name, one->name, (size_t)one->length);
@@ -712,11 +713,13 @@ static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct
     Py_ssize_t count = 0;
     for (; position < PyList_Size(names); position++, count++) {
         struct found *one = &into[count];
+        PyObject *name = PyList_GetItem(names, position);
         one->position = position;
-        one->name = PyBytes_AsString(PyList_GetItem(names, position));
+        one->name = PyBytes_AsString(name);
         if (one->name == NULL)
             return -1;
-        one->length = PyBytes_Size(PyList_GetItem(names, position));
+        one->length = PyBytes_Size(name);
+        one->place = place_of(name);
         if (size_of(one) > size)
             break;
         size -= size_of(one);

@@ -2,7 +2,8 @@ def entries(
     directory: int, names: list[bytes], start: int, size: int, numbers: int, seconds: int, nanoseconds: int, /
 ) -> tuple[bytearray, list[tuple[int, int, int, int, tuple[int, int, int, int]]]]:
     """An answer to READDIRPLUS of `size` bytes at most: `names` from `start` on, as they are in a directory, a descriptor. What
-    has vanished is left out. A file has the number `numbers | inode`. So long the kernel may keep names and attributes.
+    has vanished is left out. A file has the number `numbers | inode`; its place is as `listings.place_of` has it. So long the kernel
+    may keep names and attributes.
 
     Returns it, and of each file (place in `names`, place in the answer, device, inode, version), the last as (mtime_ns, ctime_ns, size,
     mode).
@@ -11,7 +12,7 @@ def entries(
 class Loop:
     """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread.
 
-    A file or directory that was opened for reading can be *kept* open. Who opens it next gets the same handle, as long as its times,
+    A file that was opened for reading can be *kept* open. Who opens it next gets the same handle, as long as its times,
     size and mode are those it was kept with; who reads it then is answered from its descriptor. A file can be *expected* to be opened:
     who opens it for reading gets a handle that is kept from then on, and who reads it without opening it is answered, too.
     """
@@ -25,11 +26,9 @@ class Loop:
         With `once` one request is read at most; 0 if there is none or it has been answered.
         """
 
-    def keep(
-        self, number: int, fh: int, fd: int, flags: int, is_directory: bool, version: tuple[int, int, int, int], /
-    ) -> tuple[int, bool] | None:
-        """Keep a handle that has just been given out; `flags` are those of the answer to whoever opens it next, `version` is
-        (mtime_ns, ctime_ns, size, mode). Returns (handle, is_directory) of what is to be closed, for which there is no room any more.
+    def keep(self, number: int, fh: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
+        """Keep a handle that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode). Returns the handle that is to be
+        closed, for which there is no room any more.
         """
 
     def expect(self, directory: int, files: list[tuple[int, int, int, bytes]], /) -> None:
@@ -40,18 +39,18 @@ class Loop:
     def closed(self, directory: int, /) -> None:
         """This descriptor of a directory is another one's now: files below it are no longer expected."""
 
-    def ends(self, number: int, fh: int, place: int, /) -> None:
+    def ends(self, number: int, place: int, /) -> None:
         """The listing of a directory that is being answered ends at `place`: who asks next from there has read it all."""
 
-    def end(self, number: int, /) -> tuple[int, bool] | None:
-        """No longer expect a file nor keep it open. Returns what is to be closed now; what somebody uses is closed by them."""
+    def end(self, number: int, /) -> int | None:
+        """No longer expect a file nor keep it open. Returns the handle that is to be closed now, if nobody uses it."""
 
-    def end_all(self) -> list[tuple[int, bool]]:
+    def end_all(self) -> list[int]:
         """The same of everything."""
 
-    def take_opened(self) -> list[tuple[int, int, tuple[int, int, int, int], tuple[int, bool] | None]]:
+    def take_opened(self) -> list[tuple[int, int, tuple[int, int, int, int], int | None]]:
         """(number, descriptor, version, closes) of what was opened since this was last asked. The descriptor is the handle, too;
-        `closes` is (handle, is_directory) of what there is no room for any more. To be asked after every `next`.
+        `closes` is the handle that there is no room for any more. To be asked after every `next`.
         """
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
+from ctxfs.fuse.listings import DOT, DOTS
 from ctxfs.fuse.ports import Entries, Seen
 
 MAJOR, MINOR = 7, 40
@@ -18,7 +19,7 @@ OLDEST_MINOR = 31  # Linux 5.4
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
 MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 11, 12, 13, 14, 15, 16
 STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20, 21, 22, 23, 24
-FLUSH, INIT, OPENDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 25, 26, 27, 29, 30, 34, 35, 36
+FLUSH, INIT, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 25, 26, 30, 34, 35, 36
 DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
 LAST = 64
 
@@ -36,7 +37,7 @@ INIT_EXT = 1 << 30
 PASSTHROUGH = 1 << 37
 
 # an answer to open
-_DIRECT_IO, KEEP_CACHE, CACHE_DIR, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 3, 1 << 7
+_DIRECT_IO, _KEEP_CACHE, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 7
 
 # what a setattr changes
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH = 1, 2, 4, 8, 16, 32, 64
@@ -81,6 +82,9 @@ BACKING_MAP = struct.Struct("=iIQ")
 _BILLION = 1_000_000_000
 _NO_ATTR = (0,) * 16
 _BEFORE_ATTR = struct.calcsize("=4Q2I")
+_NO_ENTRY = bytes(_ENTRY.size)
+_DIRECTORY = 4  # DT_DIR
+_DOTS_BYTES = _ENTRY.size + _DIRENT.size + 8
 
 
 class Agreed(NamedTuple):
@@ -162,14 +166,8 @@ def attr(of: Attributes) -> bytes:
 
 def opened(answer: Opened) -> bytes:
     """An answer to open."""
-    flags = (_DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
+    flags = (_DIRECT_IO if answer.direct_io else 0) | (_KEEP_CACHE if answer.keep_cache else 0)
     return _OPEN_OUT.pack(answer.fh, flags | (_PASSTHROUGH if answer.backing else 0), answer.backing)
-
-
-def opened_directory(answer: Opened) -> bytes:
-    """An answer to opendir."""
-    flags = 0 if answer.direct_io else CACHE_DIR | (KEEP_CACHE if answer.keep_cache else 0)
-    return _OPEN_OUT.pack(answer.fh, flags, 0)
 
 
 def created(answer: tuple[Opened, Attributes]) -> bytes:
@@ -190,7 +188,23 @@ class Names(Entries):
         self._parts: list[bytes | bytearray] = []
         self._used = 0
 
-    def add(self, name: bytes, found: Attributes, following: int) -> bool:
+    @property
+    def is_empty(self) -> bool:
+        """See Entries."""
+        return not self._used
+
+    def add_dots(self, after: int, number: int, above: int) -> None:
+        """See Entries. Nothing refers to them: the kernel knows both."""
+        for place, name, its in ((DOT, b".", number), (DOTS, b"..", above)):
+            if place > after and self._size - self._used >= _DOTS_BYTES:
+                self._parts += (
+                    _NO_ENTRY,
+                    _DIRENT.pack(its, place, len(name), _DIRECTORY),
+                    name + b"\0\0\0\0\0\0\0"[: -len(name) % 8],
+                )
+                self._used += _DOTS_BYTES
+
+    def add(self, name: bytes, found: Attributes, place: int) -> bool:
         """See Entries."""
         length = len(name)
         padding = -length % 8
@@ -201,7 +215,7 @@ class Names(Entries):
         kind = (found.mode >> 12) & 15
         self._parts += (
             entry(found),
-            _DIRENT.pack(found.number, following, length, kind),
+            _DIRENT.pack(found.number, place, length, kind),
             name + b"\0\0\0\0\0\0\0"[:padding],
         )
         return True
@@ -210,13 +224,14 @@ class Names(Entries):
         """See Entries."""
         if self._pack is None:
             return None
-        packed, seen = self._pack(directory, names, start, self._size, numbers, *_split(seconds))
-        self._parts = [packed]
+        packed, seen = self._pack(directory, names, start, self._size - self._used, numbers, *_split(seconds))
+        self._parts.append(packed)
+        self._used += len(packed)
         return seen
 
     def renumber(self, at: int, number: int) -> None:
         """See Entries."""
-        packed = self._parts[0]
+        packed = self._parts[-1]
         assert isinstance(packed, bytearray)
         for place in (at, at + _BEFORE_ATTR, at + _ENTRY.size):
             U64.pack_into(packed, place, number)

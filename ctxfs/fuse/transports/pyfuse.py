@@ -186,9 +186,9 @@ class _Reply(Entries):
     def __init__(self, token: pyfuse3.ReaddirToken) -> None:
         self._token = token
 
-    def add(self, name: bytes, found: Attributes, following: int) -> bool:
+    def add(self, name: bytes, found: Attributes, place: int) -> bool:
         """See Entries."""
-        return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), following))
+        return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), place))
 
 
 def _caller(ctx: RequestContext) -> Caller:

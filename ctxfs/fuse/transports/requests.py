@@ -136,21 +136,14 @@ class Requests:
     def removexattr(self, number: int, body: memoryview) -> Any:
         return self.operations.removexattr(number, bytes(body[:-1]))
 
-    def opendir(self, number: int, body: memoryview) -> Any:
-        return self.operations.opendir(number)
-
     def readdirplus(self, number: int, body: memoryview) -> Any:
-        fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        _, place, size, *_ = fuse.READ_IN.unpack_from(body)
         names = fuse.Names(size, self._pack)
-        operations = self.operations
-        later = operations.readdir(fh, offset, names) if fh else operations.readdir_unopened(number, offset, names)
+        later = self.operations.readdir_unopened(number, place, names)
         return _after(later, lambda _: names.packed()) if later is not None else names.packed()
 
-    def releasedir(self, number: int, body: memoryview) -> Any:
-        return self.operations.releasedir(fuse.U64.unpack_from(body)[0])
-
     def fsyncdir(self, number: int, body: memoryview) -> Any:
-        return self.operations.fsyncdir(fuse.U64.unpack_from(body)[0])
+        return self.operations.fsyncdir_unopened(number)
 
     def fallocate(self, number: int, body: memoryview) -> Any:
         fh, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
@@ -216,7 +209,7 @@ def _size(count: int) -> bytes:
     return fuse.TWO_U32.pack(count, 0)
 
 
-# opcode → (what is asked, how it is read, how the answer is written)
+# opcode → (what is asked, how it is read, how the answer is written). Directories are not opened: they are read by their numbers.
 TABLE: list[tuple[str, Decode, Encode] | None] = [None] * fuse.LAST
 for _code, _decode, _encode in (
     (fuse.LOOKUP, Requests.lookup, fuse.entry),
@@ -243,9 +236,7 @@ for _code, _decode, _encode in (
     (fuse.GETXATTR, Requests.getxattr, _as_is),
     (fuse.LISTXATTR, Requests.listxattr, _as_is),
     (fuse.REMOVEXATTR, Requests.removexattr, _nothing),
-    (fuse.OPENDIR, Requests.opendir, fuse.opened_directory),
     (fuse.READDIRPLUS, Requests.readdirplus, _as_is),
-    (fuse.RELEASEDIR, Requests.releasedir, _nothing),
     (fuse.FSYNCDIR, Requests.fsyncdir, _nothing),
     (fuse.FALLOCATE, Requests.fallocate, _nothing),
     (fuse.LSEEK, Requests.lseek, fuse.U64.pack),
