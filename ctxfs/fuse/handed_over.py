@@ -14,6 +14,7 @@ from ctxfs.fuse.ports import Hands
 
 # A smaller file is read in one or two requests, and stays in the page cache; handing it over costs two system calls.
 _LARGE = 256 * 1024
+_NO_FILE = 1 << 63
 
 
 class HandedOver:
@@ -50,9 +51,14 @@ class HandedOver:
             self._writers[fd] = attributes.version_of(found)
         return backing
 
+    @property
+    def least(self) -> int:
+        """Files with fewer bytes are not handed over when they are read."""
+        return _LARGE if self.hands is not None else _NO_FILE
+
     def would_take(self, mode: int, size: int) -> bool:
         """True for a file that is handed over when it is read."""
-        return self.hands is not None and self._is_worth_it(mode, size, writes=False) and self._is_allowed()
+        return size >= self.least and self._is_worth_it(mode, size, writes=False) and self._is_allowed()
 
     def release(self, fd: int, node: Node) -> bool:
         """A handle is closed. True if its file was written to meanwhile, by whomever."""

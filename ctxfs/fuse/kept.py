@@ -23,6 +23,11 @@ class KeptOpen:
             # Keys of disk nodes are (area, device, inode, kind).
             self.keeper.expect(directory, [(node.number, *node.key[1:3], node.name) for node in nodes])  # type: ignore[index]
 
+    def unexpect(self, number: int) -> None:
+        """See Keeper."""
+        if self.keeper is not None:
+            self.keeper.unexpect(number)
+
     def closed(self, directory: int) -> None:
         """See Keeper."""
         if self.keeper is not None:

@@ -18,7 +18,7 @@ _HASH_BITS = 32
 
 def place_of(name: bytes) -> int:
     """The place of a name on disk. Two names of one directory share theirs once in 2⁶² pairs, and nobody who makes names knows the seed
-    of this process. `compiled.entries` has the same.
+    of this process. `compiled.Loop.entries` has the same.
     """
     return max((hash(name) >> 1) + (1 << 62), DOTS + 1)
 

@@ -362,14 +362,14 @@ class Operations:
         directory = state.directories.of(node)
         seen = None
         if state.free:
-            seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area))
+            least = state.handed_over.least
+            seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area), least)
         if seen is None:
-            expected = self._add_one_by_one(directory, listing, start, entries)
+            state.kept.expect(directory, self._add_one_by_one(directory, listing, start, entries))
         else:
-            expected = self._know(node, area, names, seen, entries)
+            self._know(node, area, names, seen, entries)
             if not listing.fleeting and (seen[-1][0] + 1 if seen else 0) == len(names):
                 state.kept.ends(node, place_of(names[-1]) if names else DOTS)
-        state.kept.expect(directory, expected)
 
     def _add_one_by_one(self, directory: int, listing: Listing, start: int, entries: Entries) -> list[Node]:
         """Those of the nodes that may be opened without asking."""
@@ -389,20 +389,13 @@ class Operations:
                 expected.append(child)
         return expected
 
-    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> list[Node]:
-        """The same of what has been added at once."""
-        expected: list[Node] = []
-        on_disk, numbers = self._state.nodes.on_disk, area.numbers
-        for position, at, device, inode, version in seen:
-            _, _, size, mode = version
-            child = on_disk(node, names[position], area, device, inode, st.S_IFMT(mode))
-            child.told = version
-            child.lookups += 1
-            if child.number != numbers | inode:
+    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> None:
+        """What has been added at once is known, and expected, but for what is open and for those whose numbers are others'."""
+        others = self._state.nodes.listed(node, area, names, seen)
+        for at, number, child in others:
+            self._state.kept.unexpect(number)
+            if child.number != number:
                 entries.renumber(at, child.number)
-            if self._disk.needs_no_asking(child, mode, size):
-                expected.append(child)
-        return expected
 
     async def _readdir_made(self, listing: Listing, after: int, entries: Entries) -> None:
         names = listing.names

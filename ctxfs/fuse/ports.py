@@ -28,9 +28,12 @@ class Entries(Protocol):
         """A name, its attributes and its place, after which the listing will go on; False if there is no room."""
         ...
 
-    def add_on_disk(self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float) -> Seen | None:
+    def add_on_disk(
+        self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
+    ) -> Seen | None:
         """All of `names` from `start` on that are in a directory, a descriptor, and that there is room for, with the attributes that
-        they have there. A file has the number `numbers | inode`, if it is not renumbered. None: they have to be added one by one.
+        they have there. A file has the number `numbers | inode`, if it is not renumbered. Regular files of fewer than `below` bytes are
+        expected: see Keeper. None: they have to be added one by one.
         """
         return None
 
@@ -74,6 +77,10 @@ class Keeper(Protocol):
 
     def expect(self, directory: int, files: list[Found], /) -> None:
         """Regular files in a directory, a descriptor, that may be opened for reading without asking."""
+        ...
+
+    def unexpect(self, number: int, /) -> None:
+        """Not this file."""
         ...
 
     def closed(self, directory: int, /) -> None:

@@ -242,6 +242,20 @@ static const struct expected *find_expected(Loop *self, uint64_t number) {
     return one->number == number && one->era == self->era && one->closed == *closed_count(self, one->directory) ? one : NULL;
 }
 
+static void expect(Loop *self, int directory, uint64_t number, uint64_t device, uint64_t inode, const char *name, size_t length) {
+    if (length >= NAME)
+        return;
+    struct expected *one = expected_place(self, number);
+    *one = (struct expected){number, inode, device, self->era, *closed_count(self, directory), directory, ""};
+    memcpy(one->name, name, length);
+}
+
+static void unexpect(Loop *self, uint64_t number) {
+    struct expected *one = expected_place(self, number);
+    if (one->number == number)
+        one->number = 0;
+}
+
 /* A descriptor, or NONE: Python meets the same error. */
 static int open_expected(const struct expected *one, struct stat *found) {
     int fd = openat(one->directory, one->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -526,14 +540,18 @@ static PyObject *loop_expect(Loop *self, PyObject *args) {
         Py_ssize_t size;
         if (!PyArg_ParseTuple(PyList_GetItem(files, at), "KKKy#", &number, &device, &inode, &name, &size))
             return NULL;
-        if (size >= NAME)
-            continue;
-        struct expected *one = expected_place(self, number);
-        *one = (struct expected){number, inode, device, self->era, *closed_count(self, directory), directory, ""};
-        memcpy(one->name, name, (size_t)size);
+        expect(self, directory, number, device, inode, name, (size_t)size);
     }
     if (PyErr_Occurred())
         return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_unexpect(Loop *self, PyObject *args) {
+    unsigned long long number;
+    if (!PyArg_ParseTuple(args, "K", &number))
+        return NULL;
+    unexpect(self, number);
     Py_RETURN_NONE;
 }
 
@@ -558,9 +576,7 @@ static PyObject *loop_end(Loop *self, PyObject *args) {
     unsigned long long number;
     if (!PyArg_ParseTuple(args, "K", &number))
         return NULL;
-    struct expected *expected = expected_place(self, number);
-    if (expected->number == number)
-        expected->number = 0;
+    unexpect(self, number);
     int at = find(self, number);
     if (at == NONE)
         Py_RETURN_NONE;
@@ -708,10 +724,10 @@ static void put_entry(char *into, const struct found *one, uint64_t number, uint
     memcpy(out->name, one->name, (size_t)one->length);
 }
 
-/* The names from `position` on whose entries fit into `size` bytes: how many, or -1. */
-static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct found *into) {
+/* The names from `position` on whose entries fit into `size` bytes: how many, or -1; into `needs` how many bytes. */
+static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct found *into, size_t *needs) {
     Py_ssize_t count = 0;
-    for (; position < PyList_Size(names); position++, count++) {
+    for (*needs = 0; position < PyList_Size(names); position++, count++) {
         struct found *one = &into[count];
         PyObject *name = PyList_GetItem(names, position);
         one->position = position;
@@ -720,54 +736,61 @@ static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct
             return -1;
         one->length = PyBytes_Size(name);
         one->place = place_of(name);
-        if (size_of(one) > size)
+        if (*needs + size_of(one) > size)
             break;
-        size -= size_of(one);
+        *needs += size_of(one);
     }
     return count;
 }
 
-static PyObject *entries(PyObject *Py_UNUSED(module), PyObject *args) {
+static PyObject *loop_entries(Loop *self, PyObject *args) {
     int directory;
     PyObject *names;
     Py_ssize_t position, size, count;
-    unsigned long long numbers, seconds;
+    unsigned long long numbers, seconds, below;
     unsigned ns;
-    if (!PyArg_ParseTuple(args, "iOnnKKI", &directory, &names, &position, &size, &numbers, &seconds, &ns))
+    if (!PyArg_ParseTuple(args, "iOnnKKIK", &directory, &names, &position, &size, &numbers, &seconds, &ns, &below))
         return NULL;
-    struct found *found = malloc(((size_t)size / sizeof(struct direntry) + 1) * sizeof *found);
-    PyObject *packed = PyByteArray_FromStringAndSize(NULL, size), *list = PyList_New(0);
-    Py_ssize_t used = 0;
+    size_t most = (size_t)size / sizeof(struct direntry) + 1, left = (size_t)(PyList_Size(names) - position), needs, used = 0;
+    struct found *found = malloc((left < most ? left + 1 : most) * sizeof *found);
+    PyObject *packed = NULL, *list = PyList_New(0);
     if (found == NULL)
         PyErr_NoMemory();
-    if (found == NULL || packed == NULL || list == NULL)
+    if (found == NULL || list == NULL)
         goto failed;
     do { /* nothing at all would be the end of the directory: not if all of these have vanished since they were listed */
-        count = pick(names, position, (size_t)size, found);
+        count = pick(names, position, (size_t)size, found, &needs);
         if (count < 0)
             goto failed;
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t at = 0; at < count; at++)
             found[at].is_there = fstatat(directory, found[at].name, &found[at].stat, AT_SYMLINK_NOFOLLOW) == 0;
         Py_END_ALLOW_THREADS
+        Py_XDECREF(packed);
+        packed = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)needs);
+        if (packed == NULL)
+            goto failed;
         for (Py_ssize_t at = 0; at < count; at++) {
             const struct found *one = &found[at];
+            const struct stat *is = &one->stat;
             if (!one->is_there)
                 continue;
-            put_entry(PyByteArray_AsString(packed) + used, one, numbers | one->stat.st_ino, seconds, ns);
-            PyObject *item = Py_BuildValue("nnKKN", one->position, used, (unsigned long long)one->stat.st_dev,
-                                           (unsigned long long)one->stat.st_ino, version_for_python(version_of(&one->stat)));
+            put_entry(PyByteArray_AsString(packed) + used, one, numbers | is->st_ino, seconds, ns);
+            PyObject *item = Py_BuildValue("nnKKN", one->position, (Py_ssize_t)used, (unsigned long long)is->st_dev,
+                                           (unsigned long long)is->st_ino, version_for_python(version_of(is)));
             if (item == NULL || PyList_Append(list, item) < 0) {
                 Py_XDECREF(item);
                 goto failed;
             }
             Py_DECREF(item);
-            used += (Py_ssize_t)size_of(one);
+            used += size_of(one);
+            if (S_ISREG(is->st_mode) && (uint64_t)is->st_size < below)
+                expect(self, directory, numbers | is->st_ino, is->st_dev, is->st_ino, one->name, (size_t)one->length);
         }
         position += count;
     } while (used == 0 && count > 0);
     free(found);
-    if (PyByteArray_Resize(packed, used) == 0)
+    if (PyByteArray_Resize(packed, (Py_ssize_t)used) == 0)
         return Py_BuildValue("NN", packed, list);
     found = NULL;
 failed:
@@ -777,16 +800,13 @@ failed:
     return NULL;
 }
 
-static PyMethodDef module_methods[] = {
-    {"entries", (PyCFunction)entries, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMethodDef loop_methods[] = {
     {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
     {"expect", (PyCFunction)loop_expect, METH_VARARGS, NULL},
+    {"unexpect", (PyCFunction)loop_unexpect, METH_VARARGS, NULL},
     {"closed", (PyCFunction)loop_closed, METH_VARARGS, NULL},
+    {"entries", (PyCFunction)loop_entries, METH_VARARGS, NULL},
     {"ends", (PyCFunction)loop_ends, METH_VARARGS, NULL},
     {"end", (PyCFunction)loop_end, METH_VARARGS, NULL},
     {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
@@ -812,7 +832,7 @@ static PyType_Slot loop_slots[] = {
 
 static PyType_Spec loop_spec = {"ctxfs.fuse.transports.compiled.Loop", sizeof(Loop), 0, Py_TPFLAGS_DEFAULT, loop_slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, module_methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_compiled(void) {
     PyObject *made = PyModule_Create(&module);

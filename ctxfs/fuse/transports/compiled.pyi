@@ -1,14 +1,3 @@
-def entries(
-    directory: int, names: list[bytes], start: int, size: int, numbers: int, seconds: int, nanoseconds: int, /
-) -> tuple[bytearray, list[tuple[int, int, int, int, tuple[int, int, int, int]]]]:
-    """An answer to READDIRPLUS of `size` bytes at most: `names` from `start` on, as they are in a directory, a descriptor. What
-    has vanished is left out. A file has the number `numbers | inode`; its place is as `listings.place_of` has it. So long the kernel
-    may keep names and attributes.
-
-    Returns it, and of each file (place in `names`, place in the answer, device, inode, version), the last as (mtime_ns, ctime_ns, size,
-    mode).
-    """
-
 class Loop:
     """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread.
 
@@ -34,6 +23,29 @@ class Loop:
     def expect(self, directory: int, files: list[tuple[int, int, int, bytes]], /) -> None:
         """Regular files in a directory, a descriptor, that may be opened for reading without asking: (number, device, inode, name).
         They are expected until others take their places.
+        """
+
+    def unexpect(self, number: int, /) -> None:
+        """This file is not expected any more."""
+
+    def entries(
+        self,
+        directory: int,
+        names: list[bytes],
+        start: int,
+        size: int,
+        numbers: int,
+        seconds: int,
+        nanoseconds: int,
+        below: int,
+        /,
+    ) -> tuple[bytearray, list[tuple[int, int, int, int, tuple[int, int, int, int]]]]:
+        """An answer to READDIRPLUS of `size` bytes at most: `names` from `start` on, as they are in a directory, a descriptor. What
+        has vanished is left out. A file has the number `numbers | inode`; its place is as `listings.place_of` has it. So long the
+        kernel may keep names and attributes. Regular files of fewer than `below` bytes are expected from now on.
+
+        Returns it, and of each file (place in `names`, place in the answer, device, inode, version), the last as (mtime_ns, ctime_ns,
+        size, mode).
         """
 
     def closed(self, directory: int, /) -> None:

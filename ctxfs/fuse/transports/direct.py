@@ -105,7 +105,6 @@ class Direct(Parking):
     def begin(self, fd: int, operations: Operations) -> None:
         """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
         self._fd = fd
-        self._requests = Requests(operations, None if compiled is None else compiled.entries)
         self._greet()
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
@@ -119,6 +118,7 @@ class Direct(Parking):
                 most=most,
                 notes_reads=operations.notes_reads,
             )
+        self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
 
     def stop(self) -> None:
         """See Transport."""

@@ -175,8 +175,8 @@ def created(answer: tuple[Opened, Attributes]) -> bytes:
     return entry(answer[1]) + opened(answer[0])
 
 
-# What packs the entries of names in a directory at once: see `compiled.entries`.
-PackEntries = Callable[[int, list[bytes], int, int, int, int, int], tuple[bytearray, Seen]]
+# What packs the entries of names in a directory at once: see `compiled.Loop.entries`.
+PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
 
 
 class Names(Entries):
@@ -220,11 +220,13 @@ class Names(Entries):
         )
         return True
 
-    def add_on_disk(self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float) -> Seen | None:
+    def add_on_disk(
+        self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
+    ) -> Seen | None:
         """See Entries."""
         if self._pack is None:
             return None
-        packed, seen = self._pack(directory, names, start, self._size - self._used, numbers, *_split(seconds))
+        packed, seen = self._pack(directory, names, start, self._size - self._used, numbers, *_split(seconds), below)
         self._parts.append(packed)
         self._used += len(packed)
         return seen
