@@ -1,7 +1,7 @@
 """How search follows the files, and exact search: `python -m benchmarks.following [--files 50000]`.
 
-Small files a second in bulk (by words); how long after `close` on the mount a change is found; what a reader on the mount notices while
-everything is indexed; and `ctxfs grep` against ripgrep on the folder itself.
+Small files a second in bulk (by words), in a folder and written through the mount; how long after `close` on the mount a change is
+found; what a reader on the mount notices while everything is indexed; and `ctxfs grep` against ripgrep on the folder itself.
 """
 
 import argparse
@@ -67,6 +67,26 @@ def visible_after(made: Bench, rounds: int) -> list[float]:
     return found
 
 
+def through_the_mount(made: Bench, count: int) -> tuple[float, float]:
+    """Seconds until so many small files, written and then removed there, are in the index, and are no more."""
+    folder = made.at / "pad" / "bulk"
+    folder.mkdir()
+    made.wait(60, lambda index: index["state"] == "idle")
+    client = Client(made.store / "run", timeout=30)
+    before = client.call("status")["index"]["files"]
+    client.close()
+    start = time.perf_counter()
+    for number in range(count):
+        (folder / f"{number}.md").write_text(f"# Note {number}\n\nWhat was decided on day {number}.\n")
+    made.wait(300, lambda index: index["files"] == before + count and index["state"] == "idle")
+    written = time.perf_counter() - start
+    start = time.perf_counter()
+    for number in range(count):
+        (folder / f"{number}.md").unlink()
+    made.wait(300, lambda index: index["files"] == before and index["state"] == "idle")
+    return written, time.perf_counter() - start
+
+
 def run(made: Bench, files: int) -> dict[str, object]:
     made.ctxfs("init")
     config = made.store / "ctxfs.toml"
@@ -94,10 +114,13 @@ def run(made: Bench, files: int) -> dict[str, object]:
     indexed.set()
     reader.join()
     visible = visible_after(made, 40)
+    written, removed = through_the_mount(made, 2000)
     median, p95 = statistics.median(visible) * 1000, statistics.quantiles(visible, n=20)[18] * 1000
     calm, hurried = p99(idle) * 1000, p99(busy) * 1000
     rows: dict[str, object] = {
         "files of a kilobyte, by words": f"{files / seconds:.0f} files/s ({files} in {seconds:.1f} s)",
+        "2,000 files written through the mount, until all are indexed": f"{written:.1f} s",
+        "2,000 files removed there, until none is": f"{removed:.1f} s",
         "found by words after close, median / p95": f"{median:.1f} / {p95:.1f} ms",
         "read on the mount, p99, idle / indexing": f"{calm:.2f} / {hurried:.2f} ms = {hurried / calm:.1f} x",
     }

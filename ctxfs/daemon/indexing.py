@@ -27,6 +27,7 @@ _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
 _AT_ONCE = 50
 _CALM_SECONDS = 0.1
+_WORDS, _CAUGHT_UP = "indexing words", ("embedding", "idle")
 _LONGEST_SECONDS = 1.0
 
 Parts = tuple[str, ...]
@@ -42,6 +43,7 @@ class IndexingService:
         self._graph = False
         self._sent = 0
         self._changed = trio.Event()
+        self._places: dict[tuple[str, Parts], None] = {}  # changed, and the indexer has not been told
         self._reached = ""
         self._writing = trio.Lock()
         self._repairing = 0.0
@@ -52,7 +54,7 @@ class IndexingService:
         """Run the indexer; start it again, a few times, if it dies."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
-            nursery.start_soon(self._look_loop)
+            nursery.start_soon(self._calm_loop)
             quick_ends = 0
             while quick_ends < _MAX_QUICK_ENDS:
                 started = trio.current_time()
@@ -73,24 +75,33 @@ class IndexingService:
         await self._write(process, order, value)
 
     async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
-        """Something happened there: who searches sees it at once, and the indexer takes it in.
+        """Something happened there: who searches sees it at once, and the indexer takes it in when it is calm.
 
         Of very many changes search sees only what is gone; what is new is found with the index.
         """
-        await self.send("changed", [[root.prefix, list(parts)] for root, inside in places for parts in inside])
+        self._places.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
+        if self._app.progress.get("state") in _CAUGHT_UP:
+            self._state(_WORDS)
         for root, inside in places:
             some = list(inside)
             await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
         self._changed.set()
 
-    async def _look_loop(self) -> None:
-        """Look at what has changed, when it is over or after a second: nobody may ask for long."""
+    async def _calm_loop(self) -> None:
+        """Pass on what has changed, and look at it, when it is over or after a second: nobody may ask for long.
+
+        Whoever looks for a name that is gone holds up whoever deletes others in the same directory, and what is written many times
+        is read once.
+        """
         while True:
             await self._changed.wait()
             end = trio.current_time() + _LONGEST_SECONDS
             while self._changed.is_set() and trio.current_time() < end:
                 self._changed = trio.Event()
                 await trio.sleep(_CALM_SECONDS)
+            places, self._places = self._places, {}
+            if places:
+                await self.send("changed", [[prefix, list(parts)] for prefix, parts in places])
             try:
                 await blocking(self._app.searcher.look)
             except Exception:
@@ -147,10 +158,10 @@ class IndexingService:
         if kind == "purged":
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
-            if detail == str(self._sent):  # else it speaks of before the last order
+            if detail == str(self._sent) and not self._places:  # else it speaks of before the last order
                 self._reached = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
-            self._state("indexing words")
+            self._state(_WORDS)
             self._reached = ""
             self._app.progress["words"] = detail
         self._graph |= kind == "graph"
@@ -168,7 +179,7 @@ class IndexingService:
                 await blocking(self._app.searcher.refresh, graph)
             except Exception:
                 log.exception("search could not take in what was indexed")
-            if reached and sent == self._sent:
+            if reached and sent == self._sent and not self._places:
                 self._state(reached)  # only now does search answer from it
             # A tenth of the time at most: in bulk there is always something new, and small changes are found without it.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))

@@ -112,42 +112,49 @@ class Follower:
             self._catalog.mark_gone(path)
         self._take_in(prefix, changed)
 
-    def changed(self, prefix: str, parts: tuple[str, ...]) -> None:
-        """Something happened at this place of a source: a file, a folder, or one that is no more."""
+    def changed(self, places: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        """Something happened at these places of sources, (prefix, parts): a file, a folder, or one that is no more.
+
+        They are taken in together: a commit of the word index costs as much as many files. Sources that were removed are passed over.
+        """
+        candidates: dict[str, list[_Candidate]] = {}
+        gone: list[str] = []
+        for prefix, parts in places:
+            if prefix in self._roots and (found := self._look_at(prefix, parts, gone)) is not None:
+                candidates.setdefault(prefix, []).append(found)
+        with self._catalog.transaction():
+            for path in gone:
+                self._catalog.mark_gone(path)
+        self.flush()
+        for prefix, changed in candidates.items():
+            self._take_in(prefix, changed)
+
+    def _look_at(self, prefix: str, parts: tuple[str, ...], gone: list[str]) -> _Candidate | None:
+        """The file there, if it is to be read; adds to `gone` what is not there any more. What is in a folder is taken in at once."""
         root, rules = self._roots[prefix]
         path = _join(prefix, parts)
         if parts and parts[-1] == ".gitignore" and root.gitignore:
             rules.forget()
             self.scan(prefix, parts[:-1])
-            return
+            return None
         try:
             with beneath.directory_of(root.root, parts) as (folder, name):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError:
-            self._drop(path)
-            self.flush()
-            return
+            gone += (path, *self._catalog.paths_below(path))
+            return None
         if _is_directory(found):
             if self._catalog.file(path) is not None:
-                self._catalog.mark_gone(path)  # the file whose place it has taken
-                self.flush()
+                gone.append(path)  # the file whose place it has taken
             if not parts or not rules.ignores_path((*parts, "x")):
                 self.scan(prefix, parts)
-        elif _is_regular(found) and not rules.ignores_path(parts):
-            for inner in self._catalog.paths_below(path):
-                self._catalog.mark_gone(inner)  # in the folder whose place it has taken
-            row = self._catalog.file(path)
-            stat = stat_of(found)
-            if row is None or row.stat != stat:
-                self._take_in(prefix, [_Candidate(path, parts, stat)])
-        else:
-            self._drop(path)
-            self.flush()
-
-    def _drop(self, path: str) -> None:
-        self._catalog.mark_gone(path)
-        for inner in self._catalog.paths_below(path):
-            self._catalog.mark_gone(inner)
+            return None
+        gone += self._catalog.paths_below(path)  # in the folder whose place it has taken
+        if not _is_regular(found) or rules.ignores_path(parts):
+            gone.append(path)
+            return None
+        row, stat = self._catalog.file(path), stat_of(found)
+        return _Candidate(path, parts, stat) if row is None or row.stat != stat else None
 
     def _take_in(self, prefix: str, candidates: list[_Candidate]) -> None:
         root, _ = self._roots[prefix]

@@ -118,11 +118,7 @@ class Indexer:
             follower.set_roots(value)
             (follower.rebuild if order == "rebuild" else follower.scan_all)()
         elif order == "changed" and isinstance(value, list):
-            for prefix, parts in value:
-                try:
-                    follower.changed(prefix, parts)
-                except KeyError:
-                    continue  # the source was removed meanwhile
+            follower.changed(value)
 
     def _follow_meaning(self) -> None:
         meaning = MeaningIndexer(self._options, self._notify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
@@ -32,6 +32,7 @@ from ctxfs.model.path import Path
 
 _FEW = 50
 _MOST_LISTED = 100_000
+_MANY_NAMES = 20
 _FILTERS_KEPT = 32
 _READERS_KEPT = 16
 _BEHIND = "meaning has not caught up with everything yet; words have"
@@ -150,9 +151,7 @@ class IndexView:
         Of `more`, and of those that come before as many as the overlay holds, only what is gone is looked at.
         """
         places, more = places[-MOST:], [*places[:-MOST], *more]
-        gone = {
-            "/".join((root.prefix, *parts)) for parts in more if not os.path.lexists(os.path.join(root.root, *parts))
-        }
+        gone = {"/".join((root.prefix, *parts)) for parts in _gone(root.root, more)}
         if gone:
             self.overlay.gone_below(gone, [known for path in gone for known in (path, *self.catalog.paths_below(path))])
         within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
@@ -303,6 +302,25 @@ class IndexView:
         by = superseded(pairs)
         found = {path: standing_of(fresh.get(path, known.get(path, ())), by.get(path, "")) for path in paths}
         return {path: standing for path, standing in found.items() if standing is not None}
+
+
+def _gone(root: str, places: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Those of the places below a host folder where nothing is. A directory is read rather than looked at for many names: whoever
+    looks for one that is not there holds up whoever changes it.
+    """
+    together: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for parts in places:
+        together.setdefault(parts[:-1], []).append(parts)
+    for above, inside in together.items():
+        folder = os.path.join(root, *above)
+        if len(inside) < _MANY_NAMES:
+            yield from (parts for parts in inside if not os.path.lexists(os.path.join(root, *parts)))
+            continue
+        try:
+            names = {"", *os.listdir(folder)}
+        except OSError:
+            names = set()
+        yield from (parts for parts in inside if (parts[-1] if parts else "") not in names)
 
 
 def inode_of(folder: HostPath) -> int:

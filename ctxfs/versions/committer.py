@@ -72,7 +72,7 @@ class Committer:
         """Commit what these paths are now (True: with everything below); None if nothing differs from the last version."""
         look = _Look(self._ledger)
         look.capture.expect(list(paths))
-        with self._ledger.work.keeping():
+        with self._ledger.work.keeping(only_looks=True):
             for path, whole in sorted(paths.items()):
                 look.at(split_path(path), whole)
         return self._make(look.capture, actor, op, look.states, moves or {})

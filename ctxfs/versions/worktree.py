@@ -16,6 +16,8 @@ from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, P
 
 log = logging.getLogger(__name__)
 
+_MANY_MISSED = 20
+
 
 def git_mode(found: os.stat_result) -> int:
     """The git mode of a host file; 0 for what is not versioned."""
@@ -35,17 +37,30 @@ class WorkTree:
         self.root = root
         self._keeping = False
         self._kept: tuple[Parts, int] | None = None
+        self._only_looks = False
+        self._missed = 0  # names that were not in the directory that is kept open
+        self._names: frozenset[bytes] | None = None  # what is in it, once many were missed
 
     def look(self, parts: Parts) -> os.stat_result | None:
         """The attributes of a path; None if nothing versioned is there."""
         try:
             with self._at(parts) as (parent, name):
+                if self._names is not None and name not in self._names:
+                    return None
                 found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
+            if error.errno == errno.ENOENT:
+                self._miss()
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
             raise
         return found if git_mode(found) else None
+
+    def _miss(self) -> None:
+        """Whoever looks for a name that is not there holds up whoever changes the directory: after many it is read instead."""
+        self._missed += 1
+        if self._missed == _MANY_MISSED and self._kept is not None and self._only_looks:
+            self._names = frozenset(os.listdir(os.fsencode(beneath.magic_path(self._kept[1], "."))))
 
     def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
         """Every path below a directory, parents first. What vanishes meanwhile, or cannot be read, is left out."""
@@ -206,16 +221,20 @@ class WorkTree:
             os.rmdir(name, dir_fd=parent)
 
     @contextlib.contextmanager
-    def keeping(self) -> Iterator[None]:
-        """While many neighbours are worked on, keep the last directory open; if it is moved, the work goes with it."""
-        self._keeping = True
+    def keeping(self, *, only_looks: bool = False) -> Iterator[None]:
+        """While many neighbours are worked on, keep the last directory open; if it is moved, the work goes with it.
+
+        `only_looks`: what is looked at has happened before, and what comes meanwhile need not be seen.
+        """
+        self._keeping, self._only_looks = True, only_looks
         try:
             yield
         finally:
-            self._keeping = False
+            self._keeping = self._only_looks = False
             self._let_go()
 
     def _let_go(self) -> None:
+        self._missed, self._names = 0, None
         if self._kept is not None:
             os.close(self._kept[1])
             self._kept = None

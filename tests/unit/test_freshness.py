@@ -53,7 +53,7 @@ class Live:
 
     def catch_up(self, *names: str) -> None:
         for name in names:
-            self.follower.changed(self.root.prefix, tuple(name.split("/")))
+            self.follower.changed([(self.root.prefix, tuple(name.split("/")))])
         self.searcher.refresh()
 
     def found(self, question: str) -> set[tuple[str, int, str]]:

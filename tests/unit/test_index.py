@@ -87,9 +87,9 @@ def test_what_changed_is_replaced_in_the_word_index_not_added_to_it(index: Index
     file = index.corpus / "rotation.md"
     for attempt in range(3):
         file.write_text(f"# Keys\n\nchanged {attempt}\n")
-        index.follower.changed("knowledge/c", ("rotation.md",))
+        index.follower.changed([("knowledge/c", ("rotation.md",))])
     (index.corpus / "deploy.md").unlink()
-    index.follower.changed("knowledge/c", ("deploy.md",))
+    index.follower.changed([("knowledge/c", ("deploy.md",))])
     index.words.refresh()
     assert index.words.count == index.catalog.counts().chunks
 
@@ -103,7 +103,7 @@ def test_an_index_that_is_opened_again_now_and_then_says_the_same(
     opened = index.words._index
     for attempt in range(10):
         file.write_text(f"# Keys\n\nchanged zebra{attempt}\n")
-        index.follower.changed("knowledge/c", ("rotation.md",))
+        index.follower.changed([("knowledge/c", ("rotation.md",))])
         assert index.paths(f"zebra{attempt}") == ["rotation.md"]
         assert not index.paths(f"zebra{attempt - 1}")
     assert index.words._index is not opened
@@ -137,7 +137,7 @@ def test_attributes_filter_and_follow_their_changes(index: Index) -> None:
     file = index.corpus / "deploy.md"
 
     def found(text: str) -> list[str]:
-        index.follower.changed("knowledge/c", ("deploy.md",))
+        index.follower.changed([("knowledge/c", ("deploy.md",))])
         return index.paths(text)
 
     os.setxattr(file, "user.ctx.confidence", b"0.9")
@@ -169,14 +169,14 @@ def test_identifiers_are_found_by_their_parts_and_words_by_their_stems(index: In
 
 def test_the_words_that_hold_a_question_together_do_not_decide_it(index: Index) -> None:
     (index.corpus / "how.py").write_text("def do_how_to_i(a):\n    return where_is_the(a)\n")
-    index.follower.changed("knowledge/c", ("how.py",))
+    index.follower.changed([("knowledge/c", ("how.py",))])
     assert index.paths("how do I rotate the keys")[0] == "rotation.md"
     assert index.paths("how to")[0] == "how.py"
 
 
 def test_cjk_is_found_without_spaces(index: Index) -> None:
     (index.corpus / "zh.md").write_text("密钥轮换的方法如下")
-    index.follower.changed("knowledge/c", ("zh.md",))
+    index.follower.changed([("knowledge/c", ("zh.md",))])
     assert index.paths("轮换") == ["zh.md"]
     assert break_up("轮换密钥") == "轮换 换密 密钥"
 
@@ -188,7 +188,7 @@ def test_ignored_and_binary_files_are_not_found_and_the_reason_is_counted(index:
 
 def test_a_changed_gitignore_takes_effect(index: Index) -> None:
     (index.corpus / ".gitignore").write_text("build/\n")
-    index.follower.changed("knowledge/c", (".gitignore",))
+    index.follower.changed([("knowledge/c", (".gitignore",))])
     assert index.paths("zanzibar") == ["ignored.md"]
 
 
@@ -228,10 +228,10 @@ def test_below_a_directory_only_that_directory_is_asked(index: Index) -> None:
 
 def test_deleted_is_gone_and_renamed_is_found_under_its_new_name(index: Index) -> None:
     (index.corpus / "rotation.md").rename(index.corpus / "renamed.md")
-    index.follower.changed("knowledge/c", ("rotation.md",))
-    index.follower.changed("knowledge/c", ("renamed.md",))
+    index.follower.changed([("knowledge/c", ("rotation.md",))])
+    index.follower.changed([("knowledge/c", ("renamed.md",))])
     (index.corpus / "deploy.md").unlink()
-    index.follower.changed("knowledge/c", ("deploy.md",))
+    index.follower.changed([("knowledge/c", ("deploy.md",))])
     assert index.paths("rotate signing keys") == ["renamed.md"]
     assert index.paths("pipeline image rollback") == []
 
@@ -448,11 +448,11 @@ def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Pa
     facts.load(reader)
     index.catalog._db.set_trace_callback(look)  # before each statement
     (corpus / "new.md").write_text("# New\n\nComes, changes and goes.\n")
-    index.follower.changed("knowledge/c", ("new.md",))
+    index.follower.changed([("knowledge/c", ("new.md",))])
     (corpus / "new.md").write_text("# New\n\nHas changed.\n")
-    index.follower.changed("knowledge/c", ("new.md",))
+    index.follower.changed([("knowledge/c", ("new.md",))])
     (corpus / "new.md").unlink()
-    index.follower.changed("knowledge/c", ("new.md",))
+    index.follower.changed([("knowledge/c", ("new.md",))])
     index.catalog._db.set_trace_callback(None)
     facts.load(reader)
     rows = list(reader.facts(None))
