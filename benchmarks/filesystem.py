@@ -35,7 +35,7 @@ class Side:
     corpus: Path
     work: Path
     server: int | None = None
-    settle: Callable[[], object] = lambda: None  # what was done before is over, in the background, too
+    settle: Callable[[], object] = lambda: None  # what was done before, by whomever, is over, in the background, too
 
 
 @dataclass
@@ -336,8 +336,13 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
     mount = processes_of(made.store)["mount"]
     work = made.at / "pad" / "bench"
     work.mkdir()
-    # Everything written before is a version, and the mount has heard of it; the indexer may go on, on its own processor.
-    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount, lambda: made.ctxfs("commit")))
+
+    def settle() -> None:
+        """Everything written before is a version, the mount has heard of it, and it is indexed: what one has begun slows no other."""
+        made.ctxfs("commit")
+        made.wait(300, lambda index: index["state"] == "idle")
+
+    sides.append(Side(MINE, made.at / "knowledge" / "corpus", work, mount))
     reading = processes_of(view.store)["mount"]
     sides.append(Side(VIEW, view.at / "knowledge" / "corpus", Path("/"), reading))
     with ExitStack() as stack:
@@ -366,6 +371,8 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
             for role, pid in processes_of(store).items():
                 if role != "mount":
                     set_affinity(pid, processors - one or one)
+        for side in sides:
+            side.settle = settle
         wrong = [side.name for side in sides if len(paths_of(side)) != len(paths_of(sides[0]))]
         if wrong:
             raise RuntimeError(f"not the same tree: {wrong}")

@@ -29,6 +29,7 @@ _AT_ONCE = 50
 _CALM_SECONDS = 0.1
 _WORDS, _CAUGHT_UP = "indexing words", ("embedding", "idle")
 _LONGEST_SECONDS = 1.0
+_INDEXED_WITHIN_SECONDS = 5.0
 
 Parts = tuple[str, ...]
 
@@ -44,6 +45,7 @@ class IndexingService:
         self._sent = 0
         self._changed = trio.Event()
         self._places: dict[tuple[str, Parts], None] = {}  # changed, and the indexer has not been told
+        self._oldest = 0.0  # when the first of them was heard of
         self._reached = ""
         self._writing = trio.Lock()
         self._repairing = 0.0
@@ -79,6 +81,8 @@ class IndexingService:
 
         Of very many changes search sees only what is gone; what is new is found with the index.
         """
+        if not self._places:
+            self._oldest = trio.current_time()
         self._places.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
         if self._app.progress.get("state") in _CAUGHT_UP:
             self._state(_WORDS)
@@ -88,10 +92,9 @@ class IndexingService:
         self._changed.set()
 
     async def _calm_loop(self) -> None:
-        """Pass on what has changed, and look at it, when it is over or after a second: nobody may ask for long.
+        """Look at what has changed, and tell the indexer, when it is over: whoever writes or deletes much at once is not disturbed.
 
-        Whoever looks for a name that is gone holds up whoever deletes others in the same directory, and what is written many times
-        is read once.
+        But after a second what is there is looked at, for nobody may ask for long, and after some the indexer begins.
         """
         while True:
             await self._changed.wait()
@@ -99,13 +102,17 @@ class IndexingService:
             while self._changed.is_set() and trio.current_time() < end:
                 self._changed = trio.Event()
                 await trio.sleep(_CALM_SECONDS)
-            places, self._places = self._places, {}
-            if places:
-                await self.send("changed", [[prefix, list(parts)] for prefix, parts in places])
+            if not self._changed.is_set() or trio.current_time() > self._oldest + _INDEXED_WITHIN_SECONDS:
+                await self._tell_places()
             try:
                 await blocking(self._app.searcher.look)
             except Exception:
                 log.exception("a change is found later, with the index")
+
+    async def _tell_places(self) -> None:
+        places, self._places = self._places, {}
+        if places:
+            await self.send("changed", [[prefix, list(parts)] for prefix, parts in places])
 
     async def _write(self, process: trio.Process, order: str, value: object) -> None:
         assert process.stdin is not None

@@ -22,7 +22,7 @@ from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.index.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
-from ctxfs.index.words import Words, break_up
+from ctxfs.index.words import Words, WordWriter, break_up
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
 
@@ -435,6 +435,30 @@ def test_ignore_rules_nest_and_negate(tmp_path: Path) -> None:
     (tmp_path / "sub" / ".gitignore").write_text("!b.log\nc.txt\n")
     found = {"/".join(parts) for parts, _ in walk(str(tmp_path), (), IgnoreRules(str(tmp_path), (), gitignore=True))}
     assert found == {".gitignore", "keep.log", "sub/.gitignore", "sub/b.log"}
+
+
+def test_what_changes_together_is_taken_in_together(
+    index: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of the words takes as long as a hundred files."""
+    commits: list[int] = []
+    commit = WordWriter.commit
+    monkeypatch.setattr(WordWriter, "commit", lambda writer: (commits.append(1), commit(writer)))
+    names = [f"{number}.md" for number in range(100)]
+    for name in names:
+        (corpus / name).write_text("an otter\n")
+    places = [("knowledge/c", (name,)) for name in names]
+    index.follower.changed([*places, ("knowledge/nowhere", ("x.md",))])
+    assert index.words.refresh() is None and set(index.paths("otter")) <= set(names)
+    assert len([path for path in index.catalog.files_of("knowledge/c") if path.endswith(".md")]) >= 100
+    assert len(commits) == 1
+    for name in names[:50]:
+        (corpus / name).unlink()
+    (corpus / "50.md").write_text("a heron\n")
+    index.follower.changed(places)
+    assert index.paths("heron") == ["50.md"]
+    assert set(index.paths("otter")) <= set(names[51:])
+    assert len(commits) == 3, "what is gone, and what is there"
 
 
 def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Path) -> None:

@@ -22,6 +22,34 @@ def test_an_inode_that_the_host_uses_again_gets_a_node_of_its_own() -> None:
     assert new.number != old.number
 
 
+def test_a_listing_makes_the_nodes_that_lookups_would() -> None:
+    table, one_by_one = NodeTable(), NodeTable()
+    folder = table.on_disk(table.root, b"d", AREA, 5, 1, 0o040000)
+    same = one_by_one.on_disk(one_by_one.root, b"d", AREA, 5, 1, 0o040000)
+    is_open = table.on_disk(folder, b"open", AREA, 5, 10, 0o100000)
+    is_open.hold(3)
+    one_by_one.on_disk(same, b"open", AREA, 5, 10, 0o100000)
+    names = [b"a", b"b", b"c", b"open", b"moved", b"on another device"]
+    inodes = [(5, 7), (5, 8), (5, 7), (5, 10), (5, 11), (6, 8)]  # the first has two names
+    before = table.on_disk(table.root, b"old", AREA, 5, 11, 0o100000)
+    one_by_one.on_disk(one_by_one.root, b"old", AREA, 5, 11, 0o100000)
+    seen = [(at, 200 * at, *inodes[at], (1, 2, 3, 0o100644)) for at in range(len(names))]
+    others = table.listed(folder, AREA, names, seen)
+    for name, (device, inode) in zip(names, inodes, strict=True):
+        one_by_one.on_disk(same, name, AREA, device, inode, 0o100000).lookups += 1
+    for name in names:
+        mine, its = table.named(folder, name), one_by_one.named(same, name)
+        assert mine is not None and its is not None
+        assert (mine.key, mine.number, mine.path, mine.lookups) == (its.key, its.number, its.path, its.lookups)
+        assert mine.told == (1, 2, 3, 0o100644)
+    twice = table.named(folder, b"a")
+    assert twice is not None and twice is table.named(folder, b"c") and twice.lookups == 2
+    assert before.path == Path(("d", "moved"))
+    assert [(at, node.name) for at, _, node in others] == [(600, b"open"), (1000, b"on another device")]
+    assert others[1][1] != others[1][2].number, "that number is another file's"
+    assert len(table) == len(one_by_one)
+
+
 def test_a_rename_carries_what_is_below() -> None:
     table = NodeTable()
     folder = table.on_disk(table.root, b"a", AREA, 5, 1, 0)

@@ -149,6 +149,26 @@ def test_what_is_written_under_one_name_of_a_hard_link_is_a_version_of_the_other
     check_sound(past)
 
 
+def test_many_removals_at_once_are_one_version_and_what_came_again_stays(past: Past) -> None:
+    """Names that are missing are not looked for one by one: who else changes the directory would have to wait."""
+    names = [f"pad/many/{number:03}.txt" for number in range(120)]
+    for name in names:
+        past.write(name, name)
+    past.write("pad/other/a.txt", "a")
+    past.archive.commit()
+    for name in names:
+        past.remove(name)
+    past.write("pad/many/050.txt", "again")
+    past.write("pad/many/zz.txt", "new")
+    past.write("pad/other/b.txt", "b")
+    past.remove("pad/other/a.txt")
+    (made,) = past.archive.commit()
+    kept = set(past.git("ls-tree", "-r", "--name-only", made.oid, "pad").split())
+    assert kept >= {"pad/many/050.txt", "pad/many/zz.txt", "pad/other/b.txt"}
+    assert not kept & ({*names, "pad/other/a.txt"} - {"pad/many/050.txt"})
+    assert past.archive.commit() == []
+
+
 def test_fifos_and_sockets_are_left_alone(past: Past) -> None:
     os.mkfifo(past.tree / "pad" / "pipe")
     past.note("write", "pad/pipe")
