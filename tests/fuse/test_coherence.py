@@ -10,7 +10,7 @@ import pytest
 
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
-from tests.live import Live, mcp_call
+from tests.live import Live, eventually, mcp_call
 
 pytestmark = pytest.mark.fuse
 ROUNDS = 20
@@ -217,3 +217,22 @@ def test_memory_that_is_mapped_is_what_was_written(live: Live, place: Path) -> N
         memory.flush()
     assert seen.read_bytes()[100:105] == b"hello"
     assert (live.store / "tree" / place / "mapped").read_bytes()[5000:5005] == b"world"
+
+
+def test_names_in_the_folder_itself_are_seen_within_fifty_milliseconds(live: Live, place: Path) -> None:
+    """Also by who has listed it before, when the kernel has kept what it was told."""
+    seen, real = live.at / place, live.store / "tree" / place
+    names = {f"{turn}" for turn in range(ROUNDS)}
+    slow = []
+    for turn in range(2 * ROUNDS):
+        os.utime(real, (1, 1))  # it has not changed for long
+        eventually("so it is kept", lambda: seen.stat().st_mtime == 1)
+        assert len(os.listdir(seen)) == len(os.listdir(seen)) == min(turn, 2 * ROUNDS - turn)
+        name = f"{turn % ROUNDS}"
+        (real / name).touch() if turn < ROUNDS else (real / name).unlink()
+        start = time.perf_counter()
+        while (name in os.listdir(seen)) != (turn < ROUNDS):
+            assert time.perf_counter() - start < 5, "it is never seen"
+        slow.append(time.perf_counter() - start)
+    assert sorted(slow)[ROUNDS] < 0.05, slow
+    assert not names & set(os.listdir(seen))

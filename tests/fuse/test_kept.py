@@ -106,7 +106,7 @@ def test_a_directory_that_was_listed_shows_what_came_and_went(live: Live, place:
         assert name in os.listdir(place)
     behind(live, place / "c").touch()
     behind(live, place / "a").unlink()
-    assert sorted(os.listdir(place)) == ["b", "c"]
+    eventually("they are seen", lambda: sorted(os.listdir(place)) == ["b", "c"], 1.0)
     os.rmdir(make(place / "d"))
     assert sorted(os.listdir(place)) == ["b", "c"]
 
