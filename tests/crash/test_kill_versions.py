@@ -199,6 +199,27 @@ def kill_daemon(live: Live) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def kill_git(live: Live) -> None:
+    """What git has begun for a daemon that was killed may go on for a moment, and remove its files: a power cut ends it, too."""
+
+    def mine() -> list[int]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                said = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
+                if (process / "comm").read_text().startswith("git") and os.fsencode(live.store / "repo.git") in said:
+                    found.append(int(process.name))
+        return found
+
+    def ended() -> bool:
+        for pid in mine():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not mine()
+
+    eventually("no git is at work in the store", ended)
+
+
 def hold_lock(live: Live) -> StoreLock:
     lock = StoreLock(live.store / "run")
 
@@ -238,6 +259,7 @@ def test_nothing_is_lost_however_often_the_daemon_is_killed(own_live: Live, tmp_
                     paused.enter_context(worker.turn)
                 forgotten = set(meddler.forgotten)
                 lock = hold_lock(live)
+                kill_git(live)
                 copy_store(live, tmp_path / "copy")
                 lock.release()
                 models = {f"memory/{w.folder.name}": dict(w.model) for w in writers}
