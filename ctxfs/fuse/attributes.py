@@ -49,7 +49,7 @@ class Attributes:
 class Opened:
     """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself.
 
-    `keeps`: the descriptor and what the file was then, of what may stay open for whoever opens it next.
+    `keeps`: what the file was then, if its handle, a descriptor, may stay open for whoever opens it next.
     """
 
     __slots__ = ("backing", "direct_io", "fh", "keep_cache", "keeps")
@@ -61,7 +61,7 @@ class Opened:
         keep_cache: bool = False,
         direct_io: bool = False,
         backing: int = 0,
-        keeps: tuple[int, Version] | None = None,
+        keeps: Version | None = None,
     ) -> None:
         self.fh = fh
         self.keeps = keeps

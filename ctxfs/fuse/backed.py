@@ -21,9 +21,8 @@ from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
 _MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
-_TICK_NS = (
-    20_000_000  # twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks
-)
+# Twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks.
+_TICK_NS = 20_000_000
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -616,8 +615,7 @@ class BackedFiles:
         self._state.files[fd] = node
         node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)
-        keeps = None if node.cached is None else (fd, node.cached)
-        return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=keeps)
+        return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=node.cached)
 
 
 def _drop_privileges(place: int | str) -> None:

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ctxfs.index.catalog import Catalog, FileStat
@@ -108,8 +108,7 @@ class Follower:
             row = known.pop(path, None)
             if row is None or row.stat != stat:
                 changed.append(_Candidate(path, parts, stat))
-        for path in known:
-            self._catalog.mark_gone(path)
+        self._mark_gone(known)
         self._take_in(prefix, changed)
 
     def changed(self, places: Iterable[tuple[str, tuple[str, ...]]]) -> None:
@@ -122,9 +121,7 @@ class Follower:
         for prefix, parts in places:
             if prefix in self._roots and (found := self._look_at(prefix, parts, gone)) is not None:
                 candidates.setdefault(prefix, []).append(found)
-        with self._catalog.transaction():
-            for path in gone:
-                self._catalog.mark_gone(path)
+        self._mark_gone(gone)
         self.flush()
         for prefix, changed in candidates.items():
             self._take_in(prefix, changed)
@@ -155,6 +152,12 @@ class Follower:
             return None
         row, stat = self._catalog.file(path), stat_of(found)
         return _Candidate(path, parts, stat) if row is None or row.stat != stat else None
+
+    def _mark_gone(self, paths: Collection[str]) -> None:
+        if paths:
+            with self._catalog.transaction():
+                for path in paths:
+                    self._catalog.mark_gone(path)
 
     def _take_in(self, prefix: str, candidates: list[_Candidate]) -> None:
         root, _ = self._roots[prefix]

@@ -88,9 +88,9 @@ struct version {
 };
 
 struct kept {
-    uint64_t number, fh;
+    uint64_t number;
     struct version version;
-    int fd;
+    int fd;            /* the handle, too */
     uint32_t uses;     /* how many have it open */
     int next;          /* in its bucket; of an unused place: the next unused one */
     char is_used;      /* this place is */
@@ -297,7 +297,7 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
         opened->has_closed = 1;
         opened->closes = self->kept[goes];
     }
-    put_in(self, at, (struct kept){.number = in->number, .fh = (uint64_t)fd, .version = opened->version, .fd = fd});
+    put_in(self, at, (struct kept){.number = in->number, .version = opened->version, .fd = fd});
     struct open_out answer = {(uint64_t)fd, 0, 0}; /* whatever the kernel has of it is from before */
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         self->kept[at].uses--; /* who asked has gone */
@@ -315,7 +315,7 @@ static int answer_open(Loop *self, const struct in_header *in, const struct open
     struct kept *one = &self->kept[at];
     if (one->ends || !is_as_it_was(one))
         return 0;
-    struct open_out answer = {one->fh, KEEP_CACHE, 0};
+    struct open_out answer = {(uint64_t)one->fd, KEEP_CACHE, 0};
     one->uses++;
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         one->uses--; /* who asked has gone */
@@ -329,7 +329,7 @@ static int answer_release(Loop *self, const struct in_header *in, const struct r
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    if (one->fh != asked->fh || one->uses == 0)
+    if ((uint64_t)one->fd != asked->fh || one->uses == 0)
         return 0;
     if (--one->uses == 0 && one->ends) {
         take_out(self, at);
@@ -396,7 +396,7 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    return !one->ends && one->fh == asked->fh && read_from(self, in, asked, one->fd);
+    return !one->ends && (uint64_t)one->fd == asked->fh && read_from(self, in, asked, one->fd);
 }
 
 /* Whoever reads a directory asks once more, after the last name. */
@@ -496,7 +496,7 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
 }
 
 static PyObject *handle_of(const struct kept *one) {
-    return PyLong_FromUnsignedLongLong(one->fh);
+    return PyLong_FromLong(one->fd);
 }
 
 static PyObject *version_for_python(struct version is) {
@@ -515,17 +515,17 @@ static PyObject *end_one(Loop *self, int at) {
 }
 
 static PyObject *loop_keep(Loop *self, PyObject *args) {
-    unsigned long long number, fh;
+    unsigned long long number;
     int fd;
     long long mtime_ns, ctime_ns, size, mode;
-    if (!PyArg_ParseTuple(args, "KKi(LLLL)", &number, &fh, &fd, &mtime_ns, &ctime_ns, &size, &mode))
+    if (!PyArg_ParseTuple(args, "Ki(LLLL)", &number, &fd, &mtime_ns, &ctime_ns, &size, &mode))
         return NULL;
     int goes;
     int at = find(self, number) == NONE ? place(self, &goes) : NONE;
     if (at == NONE) /* it is closed when its user closes it */
         Py_RETURN_NONE;
     PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(&self->kept[goes]);
-    put_in(self, at, (struct kept){.number = number, .fh = fh, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd});
+    put_in(self, at, (struct kept){.number = number, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd});
     return closes;
 }
 

@@ -15,9 +15,10 @@ class Loop:
         With `once` one request is read at most; 0 if there is none or it has been answered.
         """
 
-    def keep(self, number: int, fh: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
-        """Keep a handle that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode). Returns the handle that is to be
-        closed, for which there is no room any more.
+    def keep(self, number: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
+        """Keep a handle, a descriptor, that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode).
+
+        Returns the handle that is to be closed, for which there is no room any more.
         """
 
     def expect(self, directory: int, files: list[tuple[int, int, int, bytes]], /) -> None:

@@ -228,8 +228,7 @@ class Direct(Parking):
         """Offer it to whoever opens it next."""
         if opened.keeps is None:
             return
-        fd, version = opened.keeps
-        closes = loop.keep(number, opened.fh, fd, version)
+        closes = loop.keep(number, opened.fh, opened.keeps)
         if closes is not None:
             assert self._requests is not None
             self._drop(self._requests.operations.release(closes))
