@@ -13,13 +13,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.corpus import make_corpus
-from benchmarks.harness import Bench, bench, processes_of, timed
+from benchmarks.harness import Bench, bench, processes_of, running_ns, timed
 from benchmarks.mount import set_affinity
 
 NATIVE, MINE, VIEW, C, PEER = "native", "ctxfs", "ctxfs, read only", "passthrough_ll (C)", "mfusepy"
@@ -36,6 +36,7 @@ class Side:
     work: Path
     server: int | None = None
     settle: Callable[[], object] = lambda: None  # what was done before, by whomever, is over, in the background, too
+    servers: Sequence[int] = ()  # of all sides
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Scenario:
                     self.prepare(side)
                     side.settle()
                     if self.cold:
-                        drop_caches()
+                        drop_caches(side.servers)
                     taken = self.run(side)
                 except (OSError, sqlite3.Error) as error:
                     if side.name in (NATIVE, MINE, VIEW):
@@ -73,9 +74,14 @@ class Scenario:
                     self.times.setdefault(side.name, []).append(taken)
 
 
-def drop_caches() -> None:
+def drop_caches(servers: Sequence[int]) -> None:
+    """The kernel has forgotten everything, and whoever serves a file system has heard of it: one's forgetting slows no other."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
+    before, now = -1, sum(map(running_ns, servers))
+    while now != before:
+        time.sleep(0.02)
+        before, now = now, sum(map(running_ns, servers))
 
 
 def clock(work: Callable[[], object]) -> float:
@@ -103,7 +109,7 @@ def stat_cold(paths: dict[str, list[str]]) -> Callable[[Side], float]:
         known = paths.setdefault(side.name, [])
         if not known:
             known += paths_of(side)
-            drop_caches()
+            drop_caches(side.servers)
         return clock(lambda: [os.stat(path) for path in known])
 
     return run
@@ -364,7 +370,8 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
             sides.append(Side(PEER, at / "corpus", at / "below" / "peer", pid))
         processors = os.sched_getaffinity(0)
         one = {min(processors)}
-        for pid in (0, *(side.server for side in sides if side.server)):
+        servers = [side.server for side in sides if side.server]
+        for pid in (0, *servers):
             set_affinity(pid, one)
         # Who commits and indexes what is written does it beside, as it would with more processors.
         for store in (made.store, view.store):
@@ -372,7 +379,7 @@ def all_sides(made: Bench, loop: str) -> Iterator[list[Side]]:
                 if role != "mount":
                     set_affinity(pid, processors - one or one)
         for side in sides:
-            side.settle = settle
+            side.settle, side.servers = settle, servers
         wrong = [side.name for side in sides if len(paths_of(side)) != len(paths_of(sides[0]))]
         if wrong:
             raise RuntimeError(f"not the same tree: {wrong}")

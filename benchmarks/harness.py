@@ -129,6 +129,11 @@ def cpu_seconds(pid: int) -> float:
     return sum(cpu_times(pid))
 
 
+def running_ns(pid: int) -> int:
+    """Nanoseconds that its threads have run so far."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
 def report(rows: dict[str, object]) -> None:
     """A Markdown table on stdout."""
     print("| measure | value |\n|---|---|")
