@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,6 +29,7 @@
 
 enum { OPEN = 14, READ = 15, RELEASE = 18, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
+enum { LOOK_WHERE = 256, STAT_PROCESSOR = 39 };
 enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12 };
 #define NONE (-1)
 #define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
@@ -136,7 +138,9 @@ typedef struct {
     struct {
         uint64_t number, place;
     } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
-    unsigned since_others;
+    unsigned since_others, since_where;
+    uint32_t asked_by; /* the thread whose request was read last */
+    int is_beside;     /* it runs on the processor of this one */
     unsigned long long answered;
 } Loop;
 
@@ -416,6 +420,8 @@ static int answer(Loop *self, size_t size) {
     const void *body = in + 1;
     if (size < sizeof *in)
         return 0;
+    if (in->pid) /* it is 0 where nobody waits, as for what is closed */
+        self->asked_by = in->pid;
     size -= sizeof *in;
     switch (in->opcode) {
     case OPEN:
@@ -429,6 +435,28 @@ static int answer(Loop *self, size_t size) {
     default:
         return 0;
     }
+}
+
+/* Where a thread ran last, as proc(5) has it; NONE if it is not known. */
+static int processor_of(uint32_t thread) {
+    char place[32], text[1024];
+    snprintf(place, sizeof place, "/proc/%u/stat", thread);
+    int fd = open(place, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *at = strrchr(text, ')'); /* the second field, a name, may hold anything */
+    for (int field = 2; at != NULL && field < STAT_PROCESSOR; field++)
+        at = strchr(at + 1, ' ');
+    return at == NULL ? NONE : atoi(at + 1);
+}
+
+/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. */
+static int is_beside(Loop *self) {
+    if (self->since_where++ % LOOK_WHERE == 0)
+        self->is_beside = processor_of(self->asked_by) == sched_getcpu();
+    return self->is_beside;
 }
 
 static int others_wait(Loop *self, int timeout) {
@@ -456,10 +484,11 @@ static ssize_t next_request(Loop *self, int once) {
         } else if (errno == EAGAIN) {
             if (once)
                 return 0;
-            /* A client's next request follows within microseconds of an answer. Yielding lets one on this processor go first. */
+            /* A client's next request follows within microseconds of an answer. Yielding lets others on this processor go first,
+               but not always, and not at once. */
             int64_t now = ns_now(CLOCK_MONOTONIC);
             if (!looking_since)
-                looking_since = now;
+                looking_since = is_beside(self) ? now - LOOKING_NS : now;
             if (now - looking_since < LOOKING_NS) {
                 sched_yield();
                 continue;
