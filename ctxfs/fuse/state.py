@@ -221,8 +221,14 @@ class State:
         self.spool.flush()
 
     def _note_kept(self) -> None:
+        parent, above = None, ""
         for number, when in self.kept.opened():
-            self.spool.note(self._doer, "read", self.nodes[number].text, time_ns=when)
+            node = self.nodes[number]
+            if (
+                node.parent is not parent and node.parent is not None
+            ):  # who reads many files reads those of one directory
+                parent, above = node.parent, node.parent.text_below(b"")
+            self.spool.note(self._doer, "read", above + os.fsdecode(node.name), time_ns=when)
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
         """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import time
+from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as quoted  # a string as JSON, at a fraction of `dumps`
 from pathlib import Path as HostPath
 from typing import NamedTuple
@@ -23,6 +24,7 @@ OK = "ok"
 _SEGMENT_BYTES = 4_000_000
 _FLUSH_AT = 1000
 _MOST_HELD = 100_000
+_NOTHING = '""'
 
 
 class Doer(NamedTuple):
@@ -33,16 +35,14 @@ class Doer(NamedTuple):
     tool: str
 
 
-class Event(NamedTuple):
-    """Something that was done or refused; `outcome` is `ok` or the name of an errno, `times` how often in a row."""
+@dataclass(slots=True)
+class _Event:
+    """Something that was done or refused. `said`: operation, path, target and outcome (`ok` or the name of an errno), as in a line."""
 
     time_ns: int
     doer: Doer
-    op: str
-    path: str
-    to: str
-    outcome: str
-    times: int = 1
+    said: str
+    times: int = 1  # in a row
 
 
 class Spool:
@@ -51,7 +51,7 @@ class Spool:
     def __init__(self, folder: HostPath | None) -> None:
         """`folder` None: nothing is kept."""
         self._folder = folder
-        self._held: list[Event] = []
+        self._held: list[_Event] = []
         self._id = secrets.token_hex(8)
         self._actors: dict[Doer, int] = {}
         self._written = 0
@@ -68,9 +68,14 @@ class Spool:
         """Remember an event; it is one of now if nothing else is said."""
         if self._folder is None:
             return
-        when = time.time_ns() if time_ns is None else time_ns
-        self._held.append(Event(when, doer, op, without_words(path), without_words(to), outcome))
-        if len(self._held) >= _FLUSH_AT:
+        # Operations and outcomes are words of ours, with nothing in them to quote.
+        said = f'"{op}", {quoted(without_words(path))}, {quoted(without_words(to)) if to else _NOTHING}, "{outcome}"'
+        held = self._held
+        if held and held[-1].said == said and held[-1].doer == doer:
+            held[-1].times += 1
+            return
+        held.append(_Event(time.time_ns() if time_ns is None else time_ns, doer, said))
+        if len(held) >= _FLUSH_AT:
             self.flush()
 
     def flush(self) -> None:
@@ -87,7 +92,7 @@ class Spool:
         except OSError as error:
             log.warning("cannot write the audit: %s", error)
             if len(self._held) > _MOST_HELD:
-                self._lost += len(self._held)
+                self._lost += sum(event.times for event in self._held)
                 self._held.clear()
             self._drop_file()
             return
@@ -107,16 +112,14 @@ class Spool:
         if self._lost:
             number += 1
             lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost), 1])}\n")
-        for event in _merged(self._held):
-            when, who, op, path, to, outcome, times = event
-            if who is not doer:
-                doer, actor = who, self._actors.get(who, 0)
+        for event in self._held:
+            if event.doer is not doer:
+                doer, actor = event.doer, self._actors.get(event.doer, 0)
                 if not actor:
-                    actor = self._actors[who] = len(self._actors) + 1
-                    lines.append(f"{json.dumps({'actor': actor, **who._asdict()})}\n")
+                    actor = self._actors[doer] = len(self._actors) + 1
+                    lines.append(f"{json.dumps({'actor': actor, **doer._asdict()})}\n")
             number += 1
-            # Operations and outcomes are words of ours, with nothing in them to quote.
-            lines.append(f'[{number}, {when}, {actor}, "{op}", {quoted(path)}, {quoted(to)}, "{outcome}", {times}]\n')
+            lines.append(f"[{number}, {event.time_ns}, {actor}, {event.said}, {event.times}]\n")
         return "".join(lines).encode(), number
 
     def _open(self, folder: HostPath) -> None:
@@ -132,19 +135,6 @@ class Spool:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _merged(events: list[Event]) -> list[Event]:
-    """The same thing several times in a row is one event."""
-    out: list[Event] = []
-    last = ""
-    for event in events:
-        if event[3] == last and out and out[-1][1:6] == event[1:6]:
-            out[-1] = out[-1]._replace(times=out[-1].times + 1)
-        else:
-            out.append(event)
-            last = event[3]
-    return out
 
 
 def question_digest(text: str) -> str:
