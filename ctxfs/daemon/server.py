@@ -202,10 +202,10 @@ class Daemon:
 
     async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
         """The work tree was rolled back: the kernel hears of it before the caller does."""
-        places: dict[str, list[list[str]]] = {}
+        places: Places = {}
         for change in outcome["changes"]:
             area, *parts = change["path"].split("/")
-            places.setdefault(str(self._layout.tree / area), []).append(parts)
+            places.setdefault(str(self._layout.tree / area), {})[tuple(parts)] = False
         pushed = [(root, by_directory(inside)) for root, inside in places.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
@@ -361,12 +361,12 @@ class Daemon:
         for peer in self._watchers:
             peer.push("changed", pushed)
         # Everybody else looks into a new directory by himself.
-        places = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in places.items()}
-        for area, inside in places.items():
-            self._versions.changed(area, inside)
+        found = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in places.items()}
+        for area, those in found.items():
+            self._versions.changed(area, those)
             if area in self._kept:
-                self._secrets.changed(self._kept[area], inside)
-        indexed = [(root, places[root.root]) for root in self._app.indexed_roots() if root.root in places]
+                self._secrets.changed(self._kept[area], those)
+        indexed = [(root, found[root.root]) for root in self._app.indexed_roots() if root.root in found]
         if indexed and self._nursery is not None:
             self._nursery.start_soon(self._indexing.changed, indexed)
 

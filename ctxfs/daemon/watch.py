@@ -8,7 +8,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import inotify_simple
 import trio
@@ -33,23 +33,27 @@ _MASK = (
     | _FLAGS.EXCL_UNLINK
 )
 _GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
+_NAME_GONE = _FLAGS.DELETE | _FLAGS.MOVED_FROM
 
 Parts = tuple[str, ...]
-Places = dict[str, set[Parts]]
+# root → places below it → True where nothing was when this was last heard of
+Places = dict[str, dict[Parts, bool]]
 
 
-def by_directory(places: Iterable[Sequence[str]]) -> list[tuple[list[str], list[str]]]:
-    """(directory, names in it) of places below a root, as mount processes are told of them; of a whole root ([], []) alone."""
-    inside: dict[tuple[str, ...], list[str]] = {}
-    for parts in places:
+def by_directory(places: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
+    """(directory, names in it, names that are gone) of places below a root, as mount processes are told of them; of a whole root
+    ([], [], []) alone.
+    """
+    inside: dict[Parts, tuple[list[str], list[str]]] = {}
+    for parts, gone in places.items():
         if not parts:
-            return [([], [])]
-        inside.setdefault(tuple(parts[:-1]), []).append(parts[-1])
-    return [(list(directory), names) for directory, names in inside.items()]
+            return [([], [], [])]
+        inside.setdefault(parts[:-1], ([], []))[gone].append(parts[-1])
+    return [(list(directory), *names) for directory, names in inside.items()]
 
 
 class Watcher:
-    """Watches folders, recursively, and reports {root: {parts…}} soon after something happened.
+    """Watches folders, recursively, and reports {root: {parts: gone…}} soon after something happened.
 
     `()` stands for a whole root: the kernel's queue ran over, or the folder went or came back, so anything in it may have changed. An
     empty last part stands for all names in a directory, which was new: what happened there before it was watched nobody has seen.
@@ -105,7 +109,7 @@ class Watcher:
 
     def _take(self) -> Places:
         """Read what is queued, and follow directories that came and went."""
-        places: Places = {root: {()} for root in [root for root in self._lost if os.path.isdir(root)]}
+        places: Places = {root: {(): False} for root in [root for root in self._lost if os.path.isdir(root)]}
         for root in places:
             self._lost.discard(root)
             self._roots.add(root)
@@ -113,28 +117,28 @@ class Watcher:
         for event in self._inotify.read(timeout=0):
             if event.mask & _FLAGS.Q_OVERFLOW:
                 log.warning("more changed at once than the kernel keeps count of; everything is looked at again")
-                places.update({root: {()} for root in self._roots})
+                places.update({root: {(): False} for root in self._roots})
                 continue
             for root, parts in tuple(self._watched.get(event.wd, ())):
                 if event.mask & _GONE and not parts and event.wd in self._watched:
                     self._drop(root, ())
                     self._roots.discard(root)
                     self._lost.add(root)
-                    places.setdefault(root, set()).add(())
+                    places.setdefault(root, {})[()] = False
                 if event.mask & (_FLAGS.IGNORED | _GONE):
                     self._forget(event.wd, root, parts)
                     continue
                 inside = (*parts, event.name) if event.name else parts
                 if self._host(root, inside) in self._avoid:
                     continue
-                places.setdefault(root, set()).add(inside)
+                places.setdefault(root, {})[inside] = bool(event.mask & _NAME_GONE)
                 if event.mask & _FLAGS.ISDIR and event.name:
                     self._follow(event.mask, root, inside)
-                    places[root].add((*inside, ""))
+                    places[root][*inside, ""] = False
         return places
 
     def _follow(self, mask: int, root: str, parts: Parts) -> None:
-        if mask & (_FLAGS.MOVED_FROM | _FLAGS.DELETE):
+        if mask & _NAME_GONE:
             self._drop(root, parts)
         elif mask & (_FLAGS.CREATE | _FLAGS.MOVED_TO):
             self._add(root, parts)

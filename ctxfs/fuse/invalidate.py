@@ -13,6 +13,7 @@ import stat as st
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Area, Node
@@ -21,6 +22,9 @@ from ctxfs.fuse.state import State
 from ctxfs.store.beneath import magic_path
 
 log = logging.getLogger(__name__)
+
+# directory, names in it that may have changed, names that are gone: see `daemon.watch.by_directory`
+Inside: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 _AT_A_TIME = 200
 _STOP_SECONDS = 1.0
@@ -82,9 +86,9 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, inside: Sequence[tuple[Sequence[str], Sequence[str]]]) -> None:
-        """Something may have changed at these (directory, names) below the host folder `root`: see `daemon.watch` for what they say."""
-        if not all(names for _, names in inside):
+    def changed(self, root: str, inside: Sequence[Inside]) -> None:
+        """Something may have changed at these places below the host folder `root`: see `daemon.watch` for what they say."""
+        if not all(names or gone for _, names, gone in inside):
             nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
             for node in nodes:
                 self._state.directories.forget(node)  # the folder may be another one now
@@ -92,8 +96,8 @@ class Invalidator:
             return
         for area in self._state.shape.areas.values():
             if area.root == root:
-                for directory, names in inside:
-                    self._look_into(area, directory, [os.fsencode(name) for name in names])
+                for directory, names, gone in inside:
+                    self._look_into(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, gone)])
 
     def everything(self) -> None:
         """Changes may have been missed: nothing that the kernel keeps can be trusted."""
@@ -136,7 +140,7 @@ class Invalidator:
                     self._notifier.entry(node.parent.number, node.name)
                 self._notifier.inode(node.number)
 
-    def _look_into(self, area: Area, directory: Sequence[str], names: Sequence[bytes]) -> None:
+    def _look_into(self, area: Area, directory: Sequence[str], names: Sequence[bytes], gone: Sequence[bytes]) -> None:
         node = self._top(area)
         if node is None:
             return
@@ -146,7 +150,10 @@ class Invalidator:
             if child is None:
                 return
             node = child
-        changed = [self._compare_name(node, name) for name in (self._all_names(node) if b"" in names else names)]
+        names = list(self._all_names(node) if b"" in names else names)
+        # What nobody knows by a name that is gone was deleted by the mount itself, most of the time.
+        names += [name for name in gone if self._state.nodes.named(node, name) is not None]
+        changed = [self._compare_name(node, name) for name in names]
         if any(changed):
             # Also where its time is the same as before: older kernels count in steps of milliseconds.
             self._state.stale(node)
@@ -174,12 +181,9 @@ class Invalidator:
         """True if the name leads elsewhere than the kernel was told."""
         node, found = self._state.nodes.named(parent, name), None
         try:
-            directory = self._state.directories.of(parent)
-            if node is None:  # most of what a mount has deleted itself, which costs it no exception
-                is_other = os.access(name, os.F_OK, dir_fd=directory, follow_symlinks=False)
-            else:
-                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                is_other = node.key[1:] != (found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))  # type: ignore[index]  # a tuple on disk
+            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+            its = found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)
+            is_other = node is None or node.key[1:] != its  # type: ignore[index]  # keys of disk nodes are tuples
         except OSError:
             is_other = node is not None
         if node is not None:

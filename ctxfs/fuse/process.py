@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from ctxfs import heap
-from ctxfs.fuse.invalidate import Invalidator, Notifier
+from ctxfs.fuse.invalidate import Inside, Invalidator, Notifier
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.state import State
@@ -234,7 +234,7 @@ class MountProcess:
             self._state.set_shared(shared)
             self._missed()
 
-    def _changed(self, root: str, inside: list[tuple[list[str], list[str]]]) -> None:
+    def _changed(self, root: str, inside: list[Inside]) -> None:
         self._state.described = None
         if self._invalidator is not None:
             self._invalidator.changed(root, inside)

@@ -1,7 +1,7 @@
 """What the kernel is told of changes that it has not made: as much as needed, and of nothing that it knows."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,14 @@ class Place:
         self.invalidator = Invalidator(self.kernel.state, Told(self.caches))
 
     def changed(self, *places: list[str]) -> None:
-        self.invalidator.changed(str(self.top), by_directory(places))
+        self._tell(places, gone=False)
+
+    def gone(self, *places: list[str]) -> None:
+        """The last that was heard of them is that they were deleted."""
+        self._tell(places, gone=True)
+
+    def _tell(self, places: Iterable[list[str]], *, gone: bool) -> None:
+        self.invalidator.changed(str(self.top), by_directory({tuple(parts): gone for parts in places}))
 
 
 @pytest.fixture
@@ -81,6 +88,34 @@ def test_a_name_that_was_absent_is_told(place: Place) -> None:
     (place.top / "f").write_text("x")
     place.changed(["f"])
     assert (place.pad, b"f") in place.caches.entries
+
+
+def test_a_name_that_is_gone_is_told_to_who_knows_it(place: Place) -> None:
+    (place.top / "f").write_text("one")
+    assert place.kernel.lookup(place.pad, b"f") is not None
+    (place.top / "f").unlink()
+    place.gone(["f"])
+    assert (place.pad, b"f") in place.caches.entries and place.pad in place.caches.inodes
+
+
+def test_what_the_mount_has_deleted_itself_is_no_news(place: Place) -> None:
+    seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
+    place.kernel.release(seen.number, fh)
+    place.kernel.unlink(place.pad, b"f")
+    place.kernel.getattr(place.pad)
+    place.gone(["f"])
+    assert not place.caches.inodes and not place.caches.entries
+
+
+def test_a_name_that_was_gone_and_is_there_again_is_told_when_that_is_heard_of(place: Place) -> None:
+    seen, fh = place.kernel.create(place.pad, b"f", 0o644, os.O_RDWR)
+    place.kernel.release(seen.number, fh)
+    place.kernel.unlink(place.pad, b"f")
+    assert place.kernel.lookup(place.pad, b"f") is None
+    (place.top / "f").write_text("another")
+    place.gone(["f"])
+    place.changed(["f"])
+    assert (place.pad, b"f") in place.caches.entries and place.pad in place.caches.inodes
 
 
 def test_a_directory_has_other_names_even_when_its_time_is_the_same(

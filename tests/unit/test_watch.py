@@ -1,0 +1,65 @@
+"""What the watcher of folders reports: real directories, real inotify."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from ctxfs.daemon.watch import Places, Watcher, by_directory
+
+
+def seen(top: Path, act: Callable[[], object]) -> Places:
+    """What is reported of what `act` does."""
+    reported: Places = {}
+
+    async def run() -> None:
+        watcher = Watcher(reported.update)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watcher.run)
+            await watcher.set_roots([str(top)], [])
+            act()
+            await watcher.report()
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    return reported
+
+
+def test_a_name_is_gone_only_if_that_was_the_last_that_was_heard_of_it(tmp_path: Path) -> None:
+    names = ("deleted", "replaced", "moved", "changed", "stays")
+    for name in names:
+        (tmp_path / name).write_text("x")
+
+    def act() -> None:
+        (tmp_path / "deleted").unlink()
+        (tmp_path / "replaced").unlink()
+        (tmp_path / "replaced").write_text("y")
+        (tmp_path / "moved").rename(tmp_path / "target")
+        (tmp_path / "changed").write_text("y")
+        (tmp_path / "brief").write_text("x")
+        (tmp_path / "brief").unlink()
+
+    assert seen(tmp_path, act) == {
+        str(tmp_path): {
+            ("deleted",): True,
+            ("replaced",): False,
+            ("moved",): True,
+            ("target",): False,
+            ("changed",): False,
+            ("brief",): True,
+        }
+    }
+
+
+def test_all_names_in_a_directory_that_is_new_are_reported(tmp_path: Path) -> None:
+    def act() -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "unseen").write_text("x")
+
+    assert seen(tmp_path, act)[str(tmp_path)] == {("new",): False, ("new", ""): False}
+
+
+def test_mount_processes_are_told_by_directory() -> None:
+    places = {("a", "x"): False, ("a", "y"): True, ("z",): True}
+    assert by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
+    assert by_directory({("a", "x"): False, (): False}) == [([], [], [])]
