@@ -8,6 +8,8 @@ from typing import TypeAlias
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.model.entry import Entry
 
+NAMESPACE = b"user."  # there are no other extended attributes
+
 _TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "other": stat.S_IFREG}
 _UID, _GID = os.getuid(), os.getgid()
 

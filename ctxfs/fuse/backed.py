@@ -8,7 +8,7 @@ import stat as st
 import time
 
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import Attributes, Caller, MadeStat, Opened, Wanted
+from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStat, Opened, Wanted
 from ctxfs.fuse.inodes import Area, Node, Version
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
@@ -402,19 +402,16 @@ class BackedFiles:
         return found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
-        """Any attribute that the host keeps, but for those that only slow `ls -l` down."""
-        if name.startswith(b"user."):
-            self._need(node, Verb.READ)
-            place, follow = self._xattr_place(node)
-            return os.getxattr(place, name, follow_symlinks=follow)
-        # EOPNOTSUPP for ACLs makes `ls` stop asking; other namespaces simply hold nothing.
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        """An attribute that the host keeps."""
+        self._need(node, Verb.READ)
+        place, follow = self._xattr_place(node)
+        return os.getxattr(place, name, follow_symlinks=follow)
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
         """Only `user.*`: the other namespaces belong to the host."""
         self._writable(node)
         self._need(node, Verb.META)
-        if not name.startswith(b"user."):
+        if not name.startswith(NAMESPACE):
             raise path_error(errno.EOPNOTSUPP, node.path)
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
         place, follow = self._xattr_place(node)
@@ -425,7 +422,8 @@ class BackedFiles:
         """The names of `user.*`."""
         self._need(node, Verb.READ)
         place, follow = self._xattr_place(node)
-        return [os.fsencode(name) for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
+        found = map(os.fsencode, os.listxattr(place, follow_symlinks=follow))
+        return [name for name in found if name.startswith(NAMESPACE)]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """ENODATA if it is not there."""

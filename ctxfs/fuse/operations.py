@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import Attributes, Caller, MadeStatfs, Opened, Wanted
+from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStatfs, Opened, Wanted
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
@@ -168,10 +168,11 @@ class Operations:
     def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
         """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree."""
         node = self._state.nodes[number]
+        if not name.startswith(NAMESPACE):
+            # For ACLs it makes `ls` stop asking; other namespaces simply hold nothing.
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         if node.area is not None and not is_computed(name):
             return self._disk.get_xattr(node, name)
-        if not name.startswith(b"user."):
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return self._made.get_xattr(node, name)
 
     def listxattr(self, number: int) -> Answer[Sequence[bytes]]:

@@ -27,10 +27,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 14, READ = 15, RELEASE = 18, READDIRPLUS = 44 };
+enum { OPEN = 14, READ = 15, RELEASE = 18, GETXATTR = 22, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
 enum { LOOK_WHERE = 256, STAT_PROCESSOR = 39 };
-enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12 };
+enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
 #define NONE (-1)
 #define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
 #define PIPE_BYTES (1024 * 1024)
@@ -66,6 +66,11 @@ struct release_in {
     uint64_t fh;
     uint32_t flags, release_flags;
     uint64_t lock_owner;
+};
+
+struct getxattr_in {
+    uint32_t size, padding;
+    char name[];
 };
 
 struct attr {
@@ -138,6 +143,7 @@ typedef struct {
     struct {
         uint64_t number, place;
     } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
+    char attributes[NAMESPACE]; /* how the names of all attributes begin */
     unsigned since_others, since_where;
     uint32_t asked_by; /* the thread whose request was read last */
     int is_beside;     /* it runs on the processor of this one */
@@ -414,6 +420,15 @@ static int answer_end(Loop *self, const struct in_header *in, const struct read_
     return 0;
 }
 
+/* Whoever writes to a file asks for its capabilities first, and `ls -l` for more of the kind: there are none. */
+static int answer_getxattr(Loop *self, const struct in_header *in, const struct getxattr_in *asked, size_t size) {
+    size_t length = strlen(self->attributes);
+    if (size > length && memcmp(asked->name, self->attributes, length) == 0)
+        return 0;
+    struct out_header head = {sizeof head, -EOPNOTSUPP, in->unique};
+    return write(self->fd, &head, sizeof head) == sizeof head;
+}
+
 /* 1 if the request in the buffer has been answered. */
 static int answer(Loop *self, size_t size) {
     const struct in_header *in = self->buffer.buf;
@@ -428,6 +443,8 @@ static int answer(Loop *self, size_t size) {
         return size >= sizeof(struct open_in) && answer_open(self, in, body);
     case READ:
         return size >= sizeof(struct read_in) && answer_read(self, in, body);
+    case GETXATTR:
+        return size > sizeof(struct getxattr_in) && answer_getxattr(self, in, body, size - sizeof(struct getxattr_in));
     case READDIRPLUS:
         return size >= sizeof(struct read_in) && answer_end(self, in, body);
     case RELEASE:
@@ -663,12 +680,14 @@ static PyObject *loop_answered(Loop *self, void *Py_UNUSED(closure)) {
 }
 
 static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"fd", "wake", "signalled", "buffer", "most", "notes_reads", NULL};
+    static char *names[] = {"fd", "wake", "signalled", "buffer", "most", "notes_reads", "attributes", NULL};
     int fd, wake, signalled, most, notes_reads;
     PyObject *buffer;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiOip", names, &fd, &wake, &signalled, &buffer, &most, &notes_reads))
+    const char *attributes;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiOipy", names, &fd, &wake, &signalled, &buffer, &most, &notes_reads,
+                                     &attributes))
         return -1;
-    if (self->kept != NULL || most < 1) {
+    if (self->kept != NULL || most < 1 || strlen(attributes) >= NAMESPACE) {
         PyErr_SetString(PyExc_ValueError, "a loop is made once, and keeps something");
         return -1;
     }
@@ -685,6 +704,7 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
     self->signalled = signalled;
     self->most = most;
     self->notes_reads = notes_reads;
+    strcpy(self->attributes, attributes);
     /* Without a pipe, or with a small one, everything is copied. */
     if (pipe2(self->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
         self->pipe[0] = self->pipe[1] = -1;

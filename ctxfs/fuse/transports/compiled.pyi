@@ -6,8 +6,12 @@ class Loop:
     who opens it for reading gets a handle that is kept from then on, and who reads it without opening it is answered, too.
     """
 
-    def __init__(self, *, fd: int, wake: int, signalled: int, buffer: bytearray, most: int, notes_reads: bool) -> None:
-        """`wake`, `signalled`: descriptors that end a wait. At most `most` are kept. `notes_reads`: remember who is opened."""
+    def __init__(
+        self, *, fd: int, wake: int, signalled: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes
+    ) -> None:
+        """`wake`, `signalled`: descriptors that end a wait. At most `most` are kept. `notes_reads`: remember who is opened.
+        `attributes`: how the names of all attributes begin; who asks for another one is refused.
+        """
 
     def next(self, once: bool = False, /) -> int:
         """The size of a request in the buffer. 0 if another descriptor is ready. OSError ENODEV when it is unmounted.

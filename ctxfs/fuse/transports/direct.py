@@ -17,7 +17,7 @@ from types import CoroutineType
 from typing import Any
 
 from ctxfs.fuse import mounting
-from ctxfs.fuse.attributes import Opened
+from ctxfs.fuse.attributes import NAMESPACE, Opened
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.ports import Hands, Keeper
 from ctxfs.fuse.transports import protocol as fuse
@@ -117,6 +117,7 @@ class Direct(Parking):
                 buffer=self._buffer,
                 most=most,
                 notes_reads=operations.notes_reads,
+                attributes=NAMESPACE,
             )
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
 
