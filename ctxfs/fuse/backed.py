@@ -389,7 +389,7 @@ class BackedFiles:
         """
         if not self._state.free and not self._state.rights(node).lists_below:
             return True
-        return time.time_ns() - os.stat(b".", dir_fd=self._state.directories.of(node)).st_mtime_ns < _TICK_NS
+        return time.time_ns() - os.fstat(self._state.directories.of(node)).st_mtime_ns < _TICK_NS
 
     def names(self, node: Node) -> list[bytes]:
         """The names in a directory."""

@@ -43,7 +43,7 @@ class Listing:
 
     def after(self, place: int) -> int:
         """Where in `names` it goes on after a place; 0 is before all."""
-        return bisect.bisect_right(self.names or (), place, key=place_of)
+        return bisect.bisect_right(self.names or (), place, key=place_of) if place else 0
 
     # What the tree makes has an order: in that of a task the request comes last, for with it the others go.
 
