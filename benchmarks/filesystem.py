@@ -63,7 +63,7 @@ class Scenario:
                     if self.cold:
                         drop_caches(side.servers)
                     taken = self.run(side)
-                except (OSError, sqlite3.Error) as error:
+                except (OSError, RuntimeError, sqlite3.Error) as error:
                     if side.name in (NATIVE, MINE, VIEW):
                         raise
                     print(f"{self.name}: {side.name} cannot: {error}", file=sys.stderr)
@@ -227,6 +227,14 @@ def clone(source: Path) -> Callable[[Side], float]:
     return run
 
 
+def cloned(source: Path) -> Callable[[Side], None]:
+    def prepare(side: Side) -> None:
+        if not (side.work / "clone").exists():
+            clone(source)(side)
+
+    return prepare
+
+
 def status(side: Side) -> float:
     return git(side, "-C", str(side.work / "clone"), "status", "--porcelain")
 
@@ -286,7 +294,8 @@ def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Ite
     yield Scenario("write of 1 GB", write_large, wanted="≤ 1.15 × native", writes=True)
     yield Scenario("read of 1 GB, cold", read_large, cold=True, wanted="≤ 1.15 × native", writes=True)
     yield Scenario("git clone", clone(repository), writes=True)
-    yield Scenario("git status, warm", status, wanted="≤ 2 × native", writes=True)
+    cloned_before = cloned(repository)
+    yield Scenario("git status, warm", status, prepare=cloned_before, wanted="≤ 2 × native", writes=True)
     yield Scenario("SQLite, 500 transactions", sqlite_inserts, writes=True)
     yield Scenario("untar + rm -r of 3k files", untar(archive), writes=True)
     if any(wheels.glob("*.whl")):

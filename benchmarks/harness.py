@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +74,14 @@ def bench() -> Iterator[Bench]:
         shutil.rmtree(made.folder, ignore_errors=True)
 
 
-def timed(command: list[str], *, cwd: Path | None = None) -> float:
-    """Seconds of one run; output is thrown away."""
+def timed(command: list[str], *, cwd: Path | None = None, good: Sequence[int] = (0,)) -> float:
+    """Seconds of one run; output is thrown away. RuntimeError if it fails: what has not been done is not fast."""
     start = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=cwd)
-    return time.perf_counter() - start
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd)
+    taken = time.perf_counter() - start
+    if done.returncode not in good:
+        raise RuntimeError(f"{command[:4]}: {done.returncode}, {done.stderr.decode(errors='replace')[-300:]}")
+    return taken
 
 
 def interleaved(rounds: int, **candidates: Callable[[], float]) -> dict[str, float]:

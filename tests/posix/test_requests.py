@@ -781,6 +781,21 @@ def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> N
     assert pretend.dropped == [pad]
 
 
+def test_attributes_that_nobody_has_are_refused_without_asking(pretend: PretendKernel) -> None:
+    """The kernel asks for one at the first write of every file."""
+    (pretend.top / "f").write_text("x")
+    seen, before = found(pretend, b"f", by_listing=False), answered(pretend)
+    pretend.setxattr(seen.number, b"user.a", b"value", 0)
+    assert pretend.getxattr(seen.number, b"user.a") == b"value"
+    names = (b"security.capability", b"system.posix_acl_access", b"trusted.user.a", b"use", b"User.a", b"")
+    for name in names:
+        with pytest.raises(Failed) as refused:
+            pretend.getxattr(seen.number, name)
+        assert refused.value.code == errno.EOPNOTSUPP
+    if pretend.direct.keeper is not None:
+        assert answered(pretend) - before == len(names)
+
+
 def test_what_the_kernel_has_forgotten_is_not_opened(pretend: PretendKernel) -> None:
     """No kernel asks for it; who does must not end the mount."""
     (pretend.top / "f").write_text("text")
