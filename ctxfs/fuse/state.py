@@ -224,10 +224,9 @@ class State:
         parent, above = None, ""
         for number, when in self.kept.opened():
             node = self.nodes[number]
-            if (
-                node.parent is not parent and node.parent is not None
-            ):  # who reads many files reads those of one directory
-                parent, above = node.parent, node.parent.text_below(b"")
+            if node.parent is not parent:  # who reads many files reads those of one directory
+                parent = node.parent
+                above = parent.text_below(b"") if parent is not None else ""
             self.spool.note(self._doer, "read", above + os.fsdecode(node.name), time_ns=when)
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
