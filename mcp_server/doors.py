@@ -105,13 +105,13 @@ class Door:
         self._areas = [(root, Path.parse(at)) for at, root, *_ in shape["backings"]]
 
 
-def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Iterator[Path]:
+def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]) -> Iterator[Path]:
     """What may have changed below `at`: see `ctxfs.daemon.watch`."""
-    for directory, names in inside:
-        for name in filter(None, names):
+    for directory, names, gone in inside:
+        for name in filter(None, (*names, *gone)):
             try:
                 yield at.join(Path((*directory, name)))
             except OSError as error:
                 log.debug("a change at no path: %s", error)
-        if not names:
+        if not names and not gone:
             yield at

@@ -41,7 +41,7 @@ Places = dict[str, dict[Parts, bool]]
 
 
 def by_directory(places: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
-    """(directory, names in it, names that are gone) of places below a root, as mount processes are told of them; of a whole root
+    """(directory, names in it, names that are gone) of places below a root, as whoever watches is told of them; of a whole root
     ([], [], []) alone.
     """
     inside: dict[Parts, tuple[list[str], list[str]]] = {}

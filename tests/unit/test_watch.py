@@ -59,7 +59,7 @@ def test_all_names_in_a_directory_that_is_new_are_reported(tmp_path: Path) -> No
     assert seen(tmp_path, act)[str(tmp_path)] == {("new",): False, ("new", ""): False}
 
 
-def test_mount_processes_are_told_by_directory() -> None:
+def test_whoever_watches_is_told_by_directory() -> None:
     places = {("a", "x"): False, ("a", "y"): True, ("z",): True}
     assert by_directory(places) == [(["a"], ["x"], ["y"]), ([], [], ["z"])]
     assert by_directory({("a", "x"): False, (): False}) == [([], [], [])]
