@@ -76,6 +76,7 @@ class Archive:
         self._large_from = large_from
         self._lock = threading.RLock()
         self._upkeep = threading.Lock()  # taken before the other one
+        self._checkpointing = threading.Lock()  # the last to be taken
         self._journal = JournalReader(layout.journal)
         self._opened = False
         self._checkpointed = 0
@@ -174,12 +175,13 @@ class Archive:
         with self._lock:
             head, newest = self.ledger.head, self.ledger.seq
             started = time.time()
-        last = recover.read_checkpoint(self._checkpoint_file)
-        if head is None or (last is not None and last.commit == head.oid):
-            return False
-        recover.write_checkpoint(self._checkpoint_file, recover.Checkpoint(head.oid, started))
-        self._checkpointed = newest
-        return True
+        with self._checkpointing:
+            last = recover.read_checkpoint(self._checkpoint_file)
+            if head is None or (last is not None and last.commit == head.oid):
+                return False
+            recover.write_checkpoint(self._checkpoint_file, recover.Checkpoint(head.oid, started))
+            self._checkpointed = newest
+            return True
 
     @property
     def _since_checkpoint(self) -> int:

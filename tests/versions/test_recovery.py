@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ctxfs.store.config import replace_text
 from ctxfs.versions.git import BRANCH, Repository
 from ctxfs.versions.journal import JournalReader
 from ctxfs.versions.pathindex import EVERYTHING
@@ -123,6 +125,27 @@ def test_after_a_power_cut_history_goes_on_from_the_last_whole_version(past: Pas
     assert past.archive.show("memory/a/x.md", "latest") == b"two"
     assert (past.tree / "memory/a/x.md").read_text() == "two"
     check_sound(past)
+
+
+def test_two_checkpoints_at_a_time_do_not_meet(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is made now and then, another by whoever erases something."""
+    past.version("memory/a/x.md", "one")
+    arrived, second = threading.Event(), list[threading.Thread]()
+    done: list[bool] = []
+
+    def replace(file: Path, text: str) -> None:
+        if second:
+            arrived.set()
+        else:
+            second.append(threading.Thread(target=lambda: done.append(past.archive.checkpoint())))
+            second[0].start()
+            assert not arrived.wait(0.2), "the second waits for the first"
+        replace_text(file, text)
+
+    monkeypatch.setattr("ctxfs.versions.recover.replace_text", replace)
+    assert past.archive.checkpoint()
+    second[0].join(10)
+    assert done == [False], "it is there already"
 
 
 @pytest.mark.parametrize("content", ["", "not a revision\n", "0" * 40 + "\n"])
