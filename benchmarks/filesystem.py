@@ -294,8 +294,7 @@ def scenarios(made: Bench, archive: Path, wheels: Path, repository: Path) -> Ite
     yield Scenario("write of 1 GB", write_large, wanted="≤ 1.15 × native", writes=True)
     yield Scenario("read of 1 GB, cold", read_large, cold=True, wanted="≤ 1.15 × native", writes=True)
     yield Scenario("git clone", clone(repository), writes=True)
-    cloned_before = cloned(repository)
-    yield Scenario("git status, warm", status, prepare=cloned_before, wanted="≤ 2 × native", writes=True)
+    yield Scenario("git status, warm", status, prepare=cloned(repository), wanted="≤ 2 × native", writes=True)
     yield Scenario("SQLite, 500 transactions", sqlite_inserts, writes=True)
     yield Scenario("untar + rm -r of 3k files", untar(archive), writes=True)
     if any(wheels.glob("*.whl")):

@@ -688,7 +688,7 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
                                      &attributes))
         return -1;
     if (self->kept != NULL || most < 1 || strlen(attributes) >= NAMESPACE) {
-        PyErr_SetString(PyExc_ValueError, "a loop is made once, and keeps something");
+        PyErr_SetString(PyExc_ValueError, "a loop is made once, keeps something, and knows attributes by a short beginning");
         return -1;
     }
     if (PyObject_GetBuffer(buffer, &self->buffer, PyBUF_WRITABLE) < 0)

@@ -112,8 +112,8 @@ class Parking:
         """Wait. True if a descriptor is ready that somebody else has registered.
 
         Looks again a few times before going to sleep: a client's next request follows within microseconds of our answer, and waking a
-        sleeping processor costs more than the request. Yielding lets a client on the same processor go first, if
-        not always at once.
+        sleeping processor costs more than the request. Yielding lets a client on the same processor go first, if not
+        always at once.
         """
         poll = self.poll
         for _ in range(_LOOKS):
