@@ -12,8 +12,9 @@ from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.fuse.ports import Hands
 
-# A smaller file is read in one or two requests, and stays in the page cache; handing it over costs two system calls.
-_LARGE = 256 * 1024
+# A smaller file is read in a few requests, and stays in the page cache; one that is handed over is opened and closed here each time.
+# With 256 KB, and 200 larger ones of 10,000 files, warm `rg` takes 5 to 9 % longer, and cold as long.
+_LARGE = 1024 * 1024
 _NO_FILE = 1 << 63
 
 

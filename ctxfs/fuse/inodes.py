@@ -140,6 +140,7 @@ class NodeTable:
         self._by_key: dict[Hashable, Node] = {}
         self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → what is in it
         self._dropped = 0
+        self.renames = 0  # how often a file that was known got another name
         # Far above any (area, inode) number.
         self._spare = itertools.count(1 << 62)
         self.root = Node(ROOT_NUMBER, "root", None, b"", None)
@@ -166,6 +167,7 @@ class NodeTable:
         if node.parent is not parent or node.name != name:
             self._keep_name(node)
             node.parent, node.name, node.rights, node.listed = parent, name, None, None
+            self.renames += 1
         self._call(node, parent, name)
         return node
 
@@ -245,6 +247,7 @@ class NodeTable:
             left = [other for other in node.others if self._is_called(node, *other)]
             if left:
                 (node.parent, node.name), node.others = left[-1], tuple(left[:-1])
+                self.renames += 1
             else:
                 self._by_key.pop(node.key, None)
         return node
@@ -258,6 +261,7 @@ class NodeTable:
         if node is not None:
             self._keep_name(node)  # it may have been reached last by a name that stays
             node.parent, node.name = new_parent, new_name
+            self.renames += 1
             self._call(node, new_parent, new_name)
 
     def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
@@ -273,6 +277,7 @@ class NodeTable:
             if node is not None:
                 self._keep_name(node)
                 node.parent, node.name = at, called
+                self.renames += 1
 
     def forget(self, number: int, lookups: int) -> Node | None:
         """The kernel dropped `lookups` of its references; the node, if those were the last: it is gone unless it is still open."""

@@ -13,7 +13,7 @@ from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.kept import KeptOpen
 from ctxfs.fuse.ports import Caches, Loop
-from ctxfs.history.spool import OK, Doer, Spool
+from ctxfs.history.spool import OK, Doer, Spool, said
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
@@ -27,6 +27,7 @@ from ctxfs.vfs.handles import Handles
 # Handles of synthetic files are numbered from here; below are real descriptors.
 SYNTHETIC = 1 << 40
 _ALL_BITS = 0o177777
+_MOST_READS = 16_384  # about 3 MB; no more are kept open
 
 
 @dataclass(slots=True)
@@ -62,6 +63,10 @@ class State:
         self.journal = journal
         self.spool = spool
         self._doer = Doer(str(principal), journal.actor.session, journal.actor.tool)
+        # What the audit is told of files that are read again and again, as of which renames; and of what is in the last's directory.
+        self._reads: dict[int, str] = {}
+        self._reads_as_of = 0
+        self._above: tuple[Node | None, str] = (None, "")
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
@@ -192,6 +197,7 @@ class State:
         node = self.nodes.forget(number, lookups)
         if node is None:
             return
+        self._reads.pop(number, None)
         self.kept.end(node)  # and with its last descriptor it is forgotten
         if not node.descriptors:
             self.directories.forget(node)
@@ -221,13 +227,20 @@ class State:
         self.spool.flush()
 
     def _note_kept(self) -> None:
-        parent, above = None, ""
-        for number, when in self.kept.opened():
-            node = self.nodes[number]
-            if node.parent is not parent:  # who reads many files reads those of one directory
-                parent = node.parent
-                above = parent.text_below(b"") if parent is not None else ""
-            self.spool.note(self._doer, "read", above + os.fsdecode(node.name), time_ns=when)
+        if self._reads_as_of != self.nodes.renames or len(self._reads) > _MOST_READS:
+            self._reads, self._reads_as_of, self._above = {}, self.nodes.renames, (None, "")
+        known = self._reads
+        self.spool.note_said(
+            self._doer, [(when, known.get(number) or self._said_of(number)) for number, when in self.kept.opened()]
+        )
+
+    def _said_of(self, number: int) -> str:
+        """That this file was read, for the audit; remembered: it may be read again."""
+        node = self.nodes[number]
+        if node.parent is not self._above[0]:  # who reads many files reads those of one directory
+            self._above = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
+        self._reads[number] = what = said("read", self._above[1] + os.fsdecode(node.name))
+        return what
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
         """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from json.encoder import encode_basestring_ascii as quoted  # a string as JSON, at a fraction of `dumps`
 from pathlib import Path as HostPath
 from typing import NamedTuple
@@ -35,14 +35,9 @@ class Doer(NamedTuple):
     tool: str
 
 
-@dataclass(slots=True)
-class _Event:
-    """Something that was done or refused. `said`: operation, path, target and outcome (`ok` or the name of an errno), as in a line."""
-
-    time_ns: int
-    doer: Doer
-    said: str
-    times: int = 1  # in a row
+# Something that was done or refused: when in nanoseconds, by whom, what (`said`), how many times in a row. A plain tuple: who reads
+# many files notes each.
+_Event = tuple[int, Doer, str, int]
 
 
 class Spool:
@@ -64,17 +59,24 @@ class Spool:
         """True while something waits to be written."""
         return bool(self._held)
 
-    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK, time_ns: int | None = None) -> None:
-        """Remember an event; it is one of now if nothing else is said."""
+    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK) -> None:
+        """Remember that something was just done, or refused."""
         if self._folder is None:
             return
-        # Operations and outcomes are words of ours, with nothing in them to quote.
-        said = f'"{op}", {quoted(without_words(path))}, {quoted(without_words(to)) if to else _NOTHING}, "{outcome}"'
-        held = self._held
-        if held and held[-1].said == said and held[-1].doer == doer:
-            held[-1].times += 1
+        self.note_said(doer, [(time.time_ns(), said(op, path, to, outcome))])
+
+    def note_said(self, doer: Doer, events: Iterable[tuple[int, str]]) -> None:
+        """The same of many: when each was in nanoseconds, and what (`said`)."""
+        if self._folder is None:
             return
-        held.append(_Event(time.time_ns() if time_ns is None else time_ns, doer, said))
+        held = self._held
+        last = held[-1][2] if held and held[-1][1] == doer else ""
+        for time_ns, what in events:
+            if what == last:
+                held[-1] = (*held[-1][:3], held[-1][3] + 1)
+            else:
+                held.append((time_ns, doer, what, 1))
+                last = what
         if len(held) >= _FLUSH_AT:
             self.flush()
 
@@ -92,7 +94,7 @@ class Spool:
         except OSError as error:
             log.warning("cannot write the audit: %s", error)
             if len(self._held) > _MOST_HELD:
-                self._lost += sum(event.times for event in self._held)
+                self._lost += sum(times for *_, times in self._held)
                 self._held.clear()
             self._drop_file()
             return
@@ -108,18 +110,18 @@ class Spool:
     def _lines(self) -> tuple[bytes, int]:
         """(lines of what is held, the number of the last event)."""
         lines: list[str] = []
-        number, doer, actor = self._written, None, 0
+        number, actor, named = self._written, 0, None
         if self._lost:
             number += 1
             lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost), 1])}\n")
-        for event in self._held:
-            if event.doer is not doer:
-                doer, actor = event.doer, self._actors.get(event.doer, 0)
+        for time_ns, doer, what, times in self._held:
+            if doer is not named:
+                named, actor = doer, self._actors.get(doer, 0)
                 if not actor:
                     actor = self._actors[doer] = len(self._actors) + 1
                     lines.append(f"{json.dumps({'actor': actor, **doer._asdict()})}\n")
             number += 1
-            lines.append(f"[{number}, {event.time_ns}, {actor}, {event.said}, {event.times}]\n")
+            lines.append(f"[{number}, {time_ns}, {actor}, {what}, {times}]\n")
         return "".join(lines).encode(), number
 
     def _open(self, folder: HostPath) -> None:
@@ -135,6 +137,12 @@ class Spool:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def said(op: str, path: str, to: str = "", outcome: str = OK) -> str:
+    """An event as it is in a line, without when and by whom."""
+    # Operations and outcomes are words of ours, with nothing in them to quote.
+    return f'"{op}", {quoted(without_words(path))}, {quoted(without_words(to)) if to else _NOTHING}, "{outcome}"'
 
 
 def question_digest(text: str) -> str:

@@ -1,8 +1,10 @@
 """What stays open for whoever opens it next, through the kernel: nobody but a clock sees a difference."""
 
+import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,3 +161,60 @@ def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
         assert read(live.at / "pad" / "0") == "0"
     finally:
         live.close()
+
+
+@pytest.fixture
+def beside(live: Live) -> Iterator[list[int]]:
+    """The mount process and this one on the first of these processors."""
+    (mount,) = live.status()["mounts"]
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(mount["pid"], processors[:1])
+    os.sched_setaffinity(0, processors[:1])
+    yield processors
+    os.sched_setaffinity(0, processors)
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(mount["pid"], processors)
+
+
+def reads_until(live: Live, path: Path, policy: int) -> None:
+    (mount,) = live.status()["mounts"]
+
+    def reads() -> bool:
+        for _ in range(1000):
+            read(path)
+        return os.sched_getscheduler(mount["pid"]) == policy
+
+    eventually("the loop knows where its client runs", reads)
+
+
+def test_who_runs_beside_the_mount_is_not_interrupted_by_what_it_does_not_wait_for(
+    live: Live, place: Path, beside: list[int]
+) -> None:
+    (place / "f").write_text("text")
+    reads_until(live, place / "f", os.SCHED_BATCH)
+    if len(beside) < 2:
+        pytest.skip("THIS MACHINE HAS ONE PROCESSOR: nobody can run elsewhere than beside the mount")
+    os.sched_setaffinity(0, beside[1:])
+    reads_until(live, place / "f", os.SCHED_OTHER)
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_loop_that_waits_for_the_kernel_hears_of_everything_else(live: Live, place: Path) -> None:
+    (place / "f").write_text("text")
+    for turn in range(20):
+        reads_until(live, place / "f", os.SCHED_BATCH)
+        with open(behind(live, place / "f"), "a") as file:
+            file.write("more")
+        # The kernel answers from what it keeps: no request wakes the loop.
+        eventually("the change is seen", lambda size=8 + 4 * turn: os.stat(place / "f").st_size == size)
+        os.listdir(live.at / "search" / f"question {turn}")  # answered by the daemon
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_loop_that_waits_for_the_kernel_hears_signals(live: Live, place: Path) -> None:
+    (place / "f").write_text("text")
+    reads_until(live, place / "f", os.SCHED_BATCH)
+    (mount,) = live.status()["mounts"]
+    os.kill(mount["pid"], signal.SIGTERM)
+    eventually("it is unmounted", lambda: not os.path.ismount(live.at))
+    live.run("mount", str(live.at))

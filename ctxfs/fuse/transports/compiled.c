@@ -4,7 +4,7 @@
  * handle, at once. A file that was listed or looked up is opened by its name. What may be opened and kept, and until when, is said by
  * Python (`compiled.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
  *
- * One thread uses a Loop. It works without the interpreter's lock until there is something for Python to do.
+ * One thread uses a Loop, others may wake it. It works without the interpreter's lock until there is something for Python to do.
  * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
  */
 
@@ -16,7 +16,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,12 +31,13 @@
 #include <unistd.h>
 
 enum { OPEN = 14, READ = 15, RELEASE = 18, GETXATTR = 22, READDIRPLUS = 44 };
-enum { NOTES = 1024, BUCKETS = 1 << 14, LOOK_AT_OTHERS = 8, TRIES = 8 };
-enum { LOOK_WHERE = 256, STAT_PROCESSOR = 39 };
+enum { NOTES = 1024, BUCKETS = 1 << 14, TRIES = 8 };
+enum { LOOK_WHERE = 512, STAT_PROCESSOR = 39 };
 enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
 #define NONE (-1)
 #define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
 #define PIPE_BYTES (1024 * 1024)
+#define WAKES SIGURG /* nobody else uses it, and where it is not expected it is ignored */
 #define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
 #define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
 #define KEEP_CACHE (1 << 1)
@@ -127,7 +131,10 @@ struct opened {
 
 typedef struct {
     PyObject_HEAD
-    int fd, wake, signalled;
+    int fd, wake;
+    atomic_int is_woken, sleeps; /* there is something else to do; this thread reads, and may wait for long */
+    int waits;                   /* a read waits for a request */
+    pthread_t thread;
     int pipe[2];
     Py_buffer buffer;
     struct kept *kept;
@@ -144,7 +151,7 @@ typedef struct {
         uint64_t number, place;
     } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
     char attributes[NAMESPACE]; /* how the names of all attributes begin */
-    unsigned since_others, since_where;
+    unsigned since_where;
     uint32_t asked_by; /* the thread whose request was read last */
     int is_beside;     /* it runs on the processor of this one */
     unsigned long long answered;
@@ -469,53 +476,92 @@ static int processor_of(uint32_t thread) {
     return at == NULL ? NONE : atoi(at + 1);
 }
 
-/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. */
+/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. What it does not wait for, as for what
+   is closed, must not interrupt it either: that is answered with what it asks next. */
 static int is_beside(Loop *self) {
-    if (self->since_where++ % LOOK_WHERE == 0)
-        self->is_beside = processor_of(self->asked_by) == sched_getcpu();
-    return self->is_beside;
+    if (self->since_where++ % LOOK_WHERE)
+        return self->is_beside;
+    int now = processor_of(self->asked_by) == sched_getcpu();
+    if (now != self->is_beside && sched_getscheduler(0) == (now ? SCHED_OTHER : SCHED_BATCH))
+        sched_setscheduler(0, now ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0});
+    return self->is_beside = now;
 }
 
-static int others_wait(Loop *self, int timeout) {
-    struct pollfd of[3] = {{self->wake, POLLIN, 0}, {self->signalled, POLLIN, 0}, {self->fd, POLLIN, 0}};
-    if (poll(of, timeout ? 3 : 2, timeout) < 0)
-        return errno == EINTR;
-    return of[0].revents || of[1].revents;
+static void do_nothing(int number) {
+    (void)number;
 }
 
-/* The size of a request for Python; 0: other descriptors are ready, or with `once` there was none or it has been answered; -1: errno. */
+/* Reading says that there is nothing, or waits. Whoever else sets it, too, sees to it that this thread looks again. */
+static int set_flags(Loop *self, int waits) {
+    int flags = fcntl(self->fd, F_GETFL);
+    return flags < 0 ? -1 : fcntl(self->fd, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+}
+
+static void set_waits(Loop *self, int waits) {
+    struct sigaction ends = {.sa_handler = do_nothing}; /* without SA_RESTART: it ends a read */
+    if (waits == self->waits)
+        return;
+    self->thread = pthread_self();
+    if ((!waits || sigaction(WAKES, &ends, NULL) == 0) && set_flags(self, waits) == 0)
+        self->waits = waits;
+}
+
+/* By any thread. A read that has not begun to wait finds that it must not, the signal ends one that has. */
+static void wake(Loop *self) {
+    atomic_store(&self->is_woken, 1);
+    if (atomic_load(&self->sleeps)) {
+        set_flags(self, 0);
+        pthread_kill(self->thread, WAKES);
+    }
+}
+
+/* Whoever wakes this thread says so first, and looks then whether it sleeps. */
+static ssize_t read_request(Loop *self) {
+    ssize_t size = -1;
+    errno = EINTR;
+    atomic_store(&self->sleeps, self->waits);
+    if (!self->waits || !atomic_load(&self->is_woken))
+        size = read(self->fd, self->buffer.buf, (size_t)self->buffer.len);
+    atomic_store(&self->sleeps, 0);
+    return size;
+}
+
+static int sleep_until_asked(Loop *self) {
+    struct pollfd of[2] = {{self->wake, POLLIN, 0}, {self->fd, POLLIN, 0}};
+    return poll(of, 2, -1);
+}
+
+/* The size of a request for Python; 0: there is something else to do, or with `once` there was none or it has been answered; -1: errno.
+
+   A client's next request follows within microseconds of an answer. Where it runs on this processor, reading waits: it goes on at once.
+   Elsewhere reading is tried for a while: waking a processor takes longer. Yielding lets others on this one go first, if not always. */
 static ssize_t next_request(Loop *self, int once) {
     int64_t looking_since = 0;
     for (;;) {
-        if (!once && ++self->since_others >= LOOK_AT_OTHERS) {
-            self->since_others = 0;
-            if (others_wait(self, 0))
-                return 0;
-        }
-        ssize_t size = read(self->fd, self->buffer.buf, (size_t)self->buffer.len);
+        if (!once && atomic_exchange(&self->is_woken, 0))
+            return 0;
+        int beside = !once && is_beside(self);
+        set_waits(self, beside);
+        ssize_t size = read_request(self);
         if (size >= 0) {
             if (!answer(self, (size_t)size))
                 return size;
             self->answered++;
             looking_since = 0;
-        } else if (errno == EAGAIN) {
-            if (once)
-                return 0;
-            /* A client's next request follows within microseconds of an answer. Yielding lets others on this processor go first,
-               but not always, and not at once. */
+        } else if (errno == EAGAIN && self->waits) {
+            self->waits = 0; /* it has been woken */
+        } else if (errno == EAGAIN && !once) {
             int64_t now = ns_now(CLOCK_MONOTONIC);
             if (!looking_since)
-                looking_since = is_beside(self) ? now - LOOKING_NS : now;
-            if (now - looking_since < LOOKING_NS) {
+                looking_since = beside ? now - LOOKING_NS : now;
+            if (now - looking_since < LOOKING_NS)
                 sched_yield();
-                continue;
-            }
-            if (others_wait(self, -1))
-                return 0;
-        } else if (errno != EINTR && errno != ENOENT) { /* ENOENT: who asked has gone */
-            return -1;
-        } else if (once || errno == EINTR) {
+            else if (sleep_until_asked(self) < 0)
+                return 0; /* a signal */
+        } else if (errno == EINTR) {
             return 0;
+        } else if (errno != EAGAIN && errno != ENOENT) { /* ENOENT: who asked has gone */
+            return -1;
         }
         if (once)
             return 0;
@@ -539,6 +585,11 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     return PyLong_FromSsize_t(size);
+}
+
+static PyObject *loop_wake(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    wake(self);
+    Py_RETURN_NONE;
 }
 
 static PyObject *handle_of(const struct kept *one) {
@@ -680,12 +731,11 @@ static PyObject *loop_answered(Loop *self, void *Py_UNUSED(closure)) {
 }
 
 static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"fd", "wake", "signalled", "buffer", "most", "notes_reads", "attributes", NULL};
-    int fd, wake, signalled, most, notes_reads;
+    static char *names[] = {"fd", "wake", "buffer", "most", "notes_reads", "attributes", NULL};
+    int fd, wake, most, notes_reads;
     PyObject *buffer;
     const char *attributes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiiOipy", names, &fd, &wake, &signalled, &buffer, &most, &notes_reads,
-                                     &attributes))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiOipy", names, &fd, &wake, &buffer, &most, &notes_reads, &attributes))
         return -1;
     if (self->kept != NULL || most < 1 || strlen(attributes) >= NAMESPACE) {
         PyErr_SetString(PyExc_ValueError, "a loop is made once, keeps something, and knows attributes by a short beginning");
@@ -701,7 +751,6 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
     }
     self->fd = fd;
     self->wake = wake;
-    self->signalled = signalled;
     self->most = most;
     self->notes_reads = notes_reads;
     strcpy(self->attributes, attributes);
@@ -851,6 +900,7 @@ failed:
 
 static PyMethodDef loop_methods[] = {
     {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
+    {"wake", (PyCFunction)loop_wake, METH_NOARGS, NULL},
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
     {"expect", (PyCFunction)loop_expect, METH_VARARGS, NULL},
     {"unexpect", (PyCFunction)loop_unexpect, METH_VARARGS, NULL},

@@ -1,5 +1,5 @@
 class Loop:
-    """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread.
+    """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread; others may `wake` it.
 
     A file that was opened for reading can be *kept* open. Who opens it next gets the same handle, as long as its times,
     size and mode are those it was kept with; who reads it then is answered from its descriptor. A file can be *expected* to be opened:
@@ -7,17 +7,20 @@ class Loop:
     """
 
     def __init__(
-        self, *, fd: int, wake: int, signalled: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes
+        self, *, fd: int, wake: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes
     ) -> None:
-        """`wake`, `signalled`: descriptors that end a wait. At most `most` are kept. `notes_reads`: remember who is opened.
+        """`wake`: a descriptor that is ready once it has been woken. At most `most` are kept. `notes_reads`: remember who is opened.
         `attributes`: how the names of all attributes begin; who asks for another one is refused.
         """
 
     def next(self, once: bool = False, /) -> int:
-        """The size of a request in the buffer. 0 if another descriptor is ready. OSError ENODEV when it is unmounted.
+        """The size of a request in the buffer. 0 if it has been woken, or there was a signal. OSError ENODEV when it is unmounted.
 
         With `once` one request is read at most; 0 if there is none or it has been answered.
         """
+
+    def wake(self) -> None:
+        """`next` returns soon, and at once if it waits. `fd` may not have been closed. By any thread."""
 
     def keep(self, number: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
         """Keep a handle, a descriptor, that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode).

@@ -113,13 +113,18 @@ class Direct(Parking):
             self._loop = self.keeper = compiled.Loop(
                 fd=fd,
                 wake=self.woken,
-                signalled=self.signalled,
                 buffer=self._buffer,
                 most=most,
                 notes_reads=operations.notes_reads,
                 attributes=NAMESPACE,
             )
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
+
+    def wake(self) -> None:
+        """See Parking."""
+        super().wake()
+        if self._loop is not None:
+            self._loop.wake()
 
     def stop(self) -> None:
         """See Transport."""

@@ -56,14 +56,13 @@ class Parking:
         self._done: deque[Resume] = deque()
         self._soon: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self.woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.signalled, self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signalled, self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._threads = ThreadPoolExecutor(_THREADS, "parked")
         self._scopes: dict[Task, trio.CancelScope] = {}
         self.poll = select.poll()
         self.poll.register(self.woken, select.POLLIN)
-        self.poll.register(self.signalled, select.POLLIN)
 
     async def call(self, function: Callable[..., Any], *args: object) -> Any:
         """Parks the handler; others go on."""
@@ -130,8 +129,6 @@ class Parking:
         for fd, _ in found:
             if fd == self.woken:
                 self._take_wake()
-            elif fd == self.signalled:
-                os.read(fd, 512)  # Python's own handler has run by now
             else:
                 others = True
         return others
@@ -201,6 +198,7 @@ class Parking:
             self._token = trio.lowlevel.current_trio_token()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                nursery.start_soon(self._hear_signals)
                 await background(started.set)
 
         try:
@@ -209,6 +207,13 @@ class Parking:
             failure.append(error)
         finally:
             started.set()
+
+    async def _hear_signals(self) -> None:
+        """The main thread may have been about to wait when one came: then its handler runs when that ends."""
+        while True:
+            await trio.lowlevel.wait_readable(self._signalled)
+            os.read(self._signalled, 512)
+            self.wake()
 
     def _stop_trio(self) -> None:
         def cancel() -> None:
