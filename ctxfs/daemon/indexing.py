@@ -48,6 +48,7 @@ class IndexingService:
         self._oldest = 0.0  # when the first of them was heard of
         self._reached = ""
         self._writing = trio.Lock()
+        self._telling = trio.Lock()
         self._repairing = 0.0
         app.searcher.on_damage = self._repair
         self._state("starting")
@@ -122,8 +123,11 @@ class IndexingService:
 
     async def send_roots(self, *, rebuild: bool = False) -> None:
         """Tell the indexer which sources there are now: to look for changes, or to read everything again."""
-        self._state("scanning")
-        await self.send("rebuild" if rebuild else "roots", roots_to_wire(self._app.indexed_roots()))
+        async with self._telling:  # or the sources of before might be those that are told last
+            roots = self._app.indexed_roots()
+            self._state("scanning")
+            await blocking(self._app.searcher.set_roots, roots)
+            await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
 
     async def _run_once(self) -> None:
         process = await trio.lowlevel.open_process(

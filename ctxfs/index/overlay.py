@@ -123,6 +123,11 @@ class Overlay:
         """The index says what there is to say of this file."""
         self._files.pop(path, None)
 
+    def drop_others(self, prefixes: AbstractSet[str]) -> None:
+        """Only these sources are left as they were."""
+        for path in [path for path in self._files if prefixes.isdisjoint(_folders_of(path))]:
+            del self._files[path]
+
     def caught_up(self, indexed: Callable[[str], FileStat | None]) -> None:
         """Drop every file that the index now knows as it is; `indexed` tells what it knows, None for a file it does not have."""
         for path, file in list(self._files.items()):

@@ -92,6 +92,7 @@ class Searcher:
         self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
         self.generation = Generation(0, 0)
         self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
+        self._roots: Sequence[IndexedRoot] | None = None
 
     # keeping up
 
@@ -108,6 +109,19 @@ class Searcher:
                 view.take_up(newer)
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
+    def set_roots(self, roots: Sequence[IndexedRoot]) -> None:
+        """These are the sources: of one that is gone, or is another folder now, nothing is found that the index has not taken in yet.
+
+        Until this is called whatever is said to have changed is looked at.
+        """
+        with self._lock:
+            before, self._roots = roots if self._roots is None else self._roots, roots
+            self._changes = [change for change in self._changes if change[0] in roots]
+            if self._view is not None:
+                stay = {(root.prefix, root.root) for root in before} & {(root.prefix, root.root) for root in roots}
+                self._view.keep_sources({prefix for prefix, _ in stay})
+            self.generation = self.generation._replace(written=self.generation.written + 1)
+
     def changed(
         self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
     ) -> None:
@@ -116,6 +130,8 @@ class Searcher:
         Of `more` only what is gone is looked at. Whoever asks looks first, or `look`: whoever writes much at once is not disturbed.
         """
         with self._lock:
+            if self._roots is not None and root not in self._roots:
+                return
             self._changes.append((root, places, more))
             self.generation = self.generation._replace(written=self.generation.written + 1)
 

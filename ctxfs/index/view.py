@@ -6,6 +6,7 @@ import copy
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as HostPath
@@ -171,6 +172,11 @@ class IndexView:
             self.take_up(None)  # the index has it, but what is open here may be older
         else:
             self._take_note()
+
+    def keep_sources(self, prefixes: AbstractSet[str]) -> None:
+        """What the index has not taken in yet of others than these is not searched any more."""
+        self.overlay.drop_others(prefixes)
+        self._take_note()
 
     def forget_changes(self) -> None:
         """Drop the overlay: something was erased, and no trace of it may stay."""

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fuse
 
 def indexer_of(live: Live) -> int | None:
     for child in children_of(live.daemon_pid()):
-        with contextlib.suppress(FileNotFoundError):  # git's processes come and go
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # git's processes come and go
             if "ctxfs.daemon.index_process" in Path(f"/proc/{child}/cmdline").read_text():
                 return int(child)
     return None

@@ -288,3 +288,24 @@ def test_a_change_that_cannot_be_looked_at_spoils_no_question(
     monkeypatch.undo()
     live.catch_up("b.txt")
     assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/a.md", "knowledge/c/b.txt"}
+
+
+def test_what_has_changed_in_a_source_is_not_found_when_that_is_no_source_any_more(live: Live, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    kept, removed = live.root, IndexedRoot("knowledge/other", str(other))
+    live.searcher.set_roots([kept, removed])
+    (other / "a.md").write_text("The quokka is in the other one.")
+    (live.corpus / "b.md").write_text("The quokka is in this one.")
+    live.searcher.changed(removed, [("a.md",)])
+    live.told("b.md")
+    assert {path for path, *_ in live.found("quokka")} == {"knowledge/other/a.md", "knowledge/c/b.md"}
+    live.searcher.changed(removed, [("a.md",)])  # not looked at yet
+    live.searcher.set_roots([kept])
+    live.searcher.changed(removed, [("a.md",)])  # by somebody who has not heard of it
+    assert {path for path, *_ in live.found("quokka")} == {"knowledge/c/b.md"}
+    live.searcher.set_roots([kept, removed])
+    live.searcher.changed(removed, [("a.md",)])
+    assert {path for path, *_ in live.found("quokka")} == {"knowledge/other/a.md", "knowledge/c/b.md"}
+    live.searcher.set_roots([kept, IndexedRoot(removed.prefix, str(tmp_path))])  # another folder of the same name
+    assert {path for path, *_ in live.found("quokka")} == {"knowledge/c/b.md"}

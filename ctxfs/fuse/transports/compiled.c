@@ -491,7 +491,7 @@ static void do_nothing(int number) {
     (void)number;
 }
 
-/* Reading says that there is nothing, or waits. Whoever else sets it, too, sees to it that this thread looks again. */
+/* Reading waits, or it says that there is nothing. */
 static int set_flags(Loop *self, int waits) {
     int flags = fcntl(self->fd, F_GETFL);
     return flags < 0 ? -1 : fcntl(self->fd, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
@@ -506,7 +506,7 @@ static void set_waits(Loop *self, int waits) {
         self->waits = waits;
 }
 
-/* By any thread. A read that has not begun to wait finds that it must not, the signal ends one that has. */
+/* By any thread. A read that has not begun to wait finds then that it must not, and the signal ends one that has. */
 static void wake(Loop *self) {
     atomic_store(&self->is_woken, 1);
     if (atomic_load(&self->sleeps)) {
