@@ -100,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="only say how the weights in use do on all texts")
     arguments = parser.parse_args()
-    oracles = [open_tokenizer(name).count for name in arguments.tokenizers]
+    oracles: list[Count] = [open_tokenizer(name).count for name in arguments.tokenizers]
     if arguments.words:
         arguments.words.write_text(vocabulary(oracles), encoding="ascii")
         return

@@ -18,7 +18,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
+from typing import cast
 
 from ctxfs.context.evaluate import Embed, Sources, evaluate, evidence_of
 from ctxfs.context.piece import Piece
@@ -52,7 +54,8 @@ def documents() -> dict[str, str]:
     out = _notes_of_packages()
     out |= {f"python/{name}.txt": text for name, text in sorted(pydoc_data.topics.topics.items())}
     for package in importlib.metadata.distributions():
-        body = package.metadata.get_payload() or package.metadata.get("Description") or ""
+        metadata = cast(Message, package.metadata)
+        body = metadata.get_payload() or metadata.get("Description") or ""
         if isinstance(body, str) and len(body) > 500:
             out[f"packages/{package.metadata['Name']}.md"] = body
     return dict(sorted(out.items()))
@@ -123,8 +126,8 @@ def other_date(text: str, chance: random.Random) -> str | None:
             )
         )
         return text[: found.start()] + changed + text[found.end() :]
-    for at, month in enumerate(_MONTHS):
-        if (found := re.search(rf"\b(?:{month}|{month[:3]})\b", text)) and any(
+    for at, name in enumerate(_MONTHS):
+        if (found := re.search(rf"\b(?:{name}|{name[:3]})\b", text)) and any(
             date.day or date.year for date in find_dates(text)
         ):
             other = _MONTHS[(at + chance.randrange(1, 11)) % 12]
@@ -199,7 +202,7 @@ def judge(
     """(claim, verdict, kinds of conflict found)."""
     pieces = [Piece(name, 1, text.count("\n") + 1, text, kind="markdown") for name, text in sources.items()]
     evidence = Sources(evidence_of(pieces, {name: at for at, name in enumerate(sources, 1)}), analyse)
-    out = []
+    out: list[tuple[Labelled, str, frozenset[str]]] = []
     for claim in claims:
         found = evaluate(claim.text, evidence, analyse, embed, {}).claims
         verdicts = [each.verdict for each in found]

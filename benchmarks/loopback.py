@@ -7,7 +7,7 @@ from typing import Any
 import mfusepy
 
 
-class Loopback(mfusepy.Operations):
+class Loopback(mfusepy.Operations):  # type: ignore[misc]
     """Every path is one below the working directory."""
 
     use_ns = True

@@ -7,6 +7,7 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.corpus import make_corpus
@@ -79,11 +80,12 @@ def set_affinity(pid: int, allowed: set[int]) -> None:
 def compare(made: Bench, rounds: int, label: str) -> dict[str, object]:
     mine, rows = made.at / "knowledge" / "corpus", dict[str, object]()
     rg = ["rg", "-c", "import", "--no-ignore", "--hidden", "-j", "2"]
-    for name, native, tree in (
+    measures: Sequence[tuple[str, Callable[[], float], Callable[[], float]]] = (
         ("rg -c import", lambda: timed([*rg, str(made.corpus)]), lambda: timed([*rg, str(mine)])),
         ("find", lambda: timed(["find", str(made.corpus)]), lambda: timed(["find", str(mine)])),
         ("read everything", lambda: read_all(made.corpus), lambda: read_all(mine)),
-    ):
+    )
+    for name, native, tree in measures:
         tree()
         found = interleaved(rounds, native=native, ctxfs=tree)
         rows[f"{name}, warm, {label}"] = (

@@ -76,6 +76,10 @@ class Asked(Searcher):
     def _loaded(self, spec: EmbedderSpec) -> Embedder:
         return self
 
+    @property
+    def dimensions(self) -> int:
+        return self._stand_in.dimensions
+
     def embed_question(self, text: str) -> Vectors:
         start = time.perf_counter()
         vector = self._stand_in.embed_question(text)

@@ -63,7 +63,8 @@ def run(made: Bench, rounds: int) -> dict[str, object]:
     made.ctxfs("init")
     made.ctxfs("mount", str(made.at))
     one = {min(os.sched_getaffinity(0))}
-    for pid in (0, processes_of(made.store)["mount"]):
+    server = processes_of(made.store)["mount"]
+    for pid in (0, server):
         set_affinity(pid, one)
     sides = [Side("native", made.folder, native), Side("ctxfs", made.at, made.at / "pad")]
     rows: dict[str, object] = {}
@@ -72,7 +73,7 @@ def run(made: Bench, rounds: int) -> dict[str, object]:
         for turn in range(rounds + 1):
             for side in sides:
                 if work is read_large and os.getuid() == 0:
-                    drop_caches()
+                    drop_caches([server])
                 taken = as_user(work, side)
                 if turn:
                     times[side.name].append(taken)

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import Bench, bench, report
@@ -186,8 +187,8 @@ def the_past(store: Store, commits: int) -> dict[str, object]:
     some = versions[:: max(1, len(versions) // 20)]
     rows: dict[str, object] = {
         f"one old revision read ({commits} commits)": shown(
-            [t for v in some for t in milliseconds(lambda v=v: archive.content_of(v), 1)]
-        ),  # type: ignore[misc]
+            [t for version in some for t in milliseconds(partial(archive.content_of, version), 1)]
+        ),
         f"versions of a file ({len(versions)} of {commits} commits)": shown(
             milliseconds(lambda: archive.versions(path), 20)
         ),
@@ -300,10 +301,11 @@ def main() -> None:
     arguments = parser.parse_args()
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     rows: dict[str, object] = {}
-    for name, measure in (
+    measures: Sequence[tuple[str, Callable[[Path], dict[str, object]]]] = (
         ("commits", lambda f: small_commits(f, arguments.files)),
         ("soak", lambda f: soak(f, arguments.commits)),
-    ):
+    )
+    for name, measure in measures:
         if arguments.only in (None, name):
             folder = Path(tempfile.mkdtemp(prefix="ctxfs-bench-", dir=base))
             try:
