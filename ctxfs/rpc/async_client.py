@@ -1,6 +1,7 @@
 """The trio client of the socket, for long-lived processes, and the daemon's tree as a Mount."""
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any
@@ -15,6 +16,8 @@ from ctxfs.model.path import Path
 from ctxfs.rpc.address import socket_path
 from ctxfs.rpc.client import NoDaemon
 from ctxfs.rpc.wire import FrameReader, change_to_wire, entry_from_wire, error_from_wire, pack_frame
+
+log = logging.getLogger(__name__)
 
 
 class AsyncClient:
@@ -48,7 +51,7 @@ class AsyncClient:
             async for data in self._stream:
                 for number, error, value in reader.feed(data):
                     if number == 0:
-                        self._pushed(error, value)
+                        self._take_push(error, value)
                     elif number in self._waiting:
                         event, slot = self._waiting.pop(number)
                         slot.extend((error, value))
@@ -60,6 +63,12 @@ class AsyncClient:
             for event, _ in self._waiting.values():
                 event.set()
             self._waiting.clear()
+
+    def _take_push(self, topic: str, value: Any) -> None:
+        try:
+            self._pushed(topic, value)
+        except Exception:  # requests are answered all the same
+            log.exception("'%s' that the daemon has told cannot be used", topic)
 
     async def close(self) -> None:
         """End the connection."""

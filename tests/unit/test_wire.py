@@ -1,6 +1,9 @@
 import errno
+import socket
+from pathlib import Path as HostPath
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +11,7 @@ from ctxfs.model.change import MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
+from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.wire import (
     MAX_FRAME,
     FrameReader,
@@ -72,3 +76,34 @@ def test_garbage_is_refused(data: bytes) -> None:
 def test_a_malformed_change_is_refused(value: list[object]) -> None:
     with pytest.raises(WireError):
         change_from_wire(value)
+
+
+def test_what_the_daemon_tells_and_nobody_understands_ends_nothing(tmp_path: HostPath) -> None:
+    heard: list[object] = []
+
+    def pushed(topic: str, value: object) -> None:
+        heard.append(value)
+        if topic == "strange":
+            raise ValueError(value)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all(pack_frame([0, "strange", 1]) + pack_frame([0, "known", 2]))
+        ((number, method, _),) = FrameReader().feed(await stream.receive_some())
+        await stream.send_all(pack_frame([number, None, f"{method} answered"]))
+
+    async def talk() -> object:
+        client = AsyncClient(pushed)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+            listening.bind(str(tmp_path / "socket"))
+            listening.listen()
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+            await client.connect(tmp_path)
+            async with trio.open_nursery() as nursery, await listener.accept() as stream:
+                nursery.start_soon(client.run)
+                nursery.start_soon(serve, stream)
+                answer = await client.call("status")
+                await client.close()
+        return answer
+
+    assert trio.run(talk) == "status answered"
+    assert heard == [1, 2]
