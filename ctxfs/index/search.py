@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,6 +94,9 @@ class Searcher:
         self.generation = Generation(0, 0)
         self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
         self._roots: Sequence[IndexedRoot] | None = None
+        self._staying: AbstractSet[str] | None = (
+            None  # prefixes of those sources that are what they were at the last look
+        )
 
     # keeping up
 
@@ -117,9 +121,9 @@ class Searcher:
         with self._lock:
             before, self._roots = roots if self._roots is None else self._roots, roots
             self._changes = [change for change in self._changes if change[0] in roots]
-            if self._view is not None:
-                stay = {(root.prefix, root.root) for root in before} & {(root.prefix, root.root) for root in roots}
-                self._view.keep_sources({prefix for prefix, _ in stay})
+            stay = {(root.prefix, root.root) for root in before} & {(root.prefix, root.root) for root in roots}
+            prefixes = {prefix for prefix, _ in stay}
+            self._staying = prefixes if self._staying is None else self._staying & prefixes
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
     def changed(
@@ -176,8 +180,11 @@ class Searcher:
 
     def _take_in(self, view: IndexView | None) -> None:
         changes, self._changes = self._changes, []
+        staying, self._staying = self._staying, None
         if view is None:
             return
+        if staying is not None:
+            view.keep_sources(staying)
         for root in dict.fromkeys(root for root, _, _ in changes):
             mine = [(places, more) for at, places, more in changes if at == root]
             places = [parts for places, _ in mine for parts in places]
