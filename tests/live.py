@@ -132,6 +132,10 @@ class Live:
         """The process that owns the store."""
         return int((self.store / "run" / "lock").read_text())
 
+    def mount_pid(self) -> int:
+        """The process that serves `at`."""
+        return int(next(mount["pid"] for mount in self.status()["mounts"] if mount["at"] == str(self.at)))
+
     def close(self) -> None:
         """Unmount and end the daemon, whatever state they are in."""
         self.try_run("unmount", "--all")

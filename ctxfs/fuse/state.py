@@ -13,7 +13,8 @@ from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.kept import KeptOpen
 from ctxfs.fuse.ports import Caches, Loop
-from ctxfs.history.spool import OK, Doer, Spool, said
+from ctxfs.fuse.reads import Reads
+from ctxfs.history.spool import OK, Doer, Spool
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
@@ -27,7 +28,6 @@ from ctxfs.vfs.handles import Handles
 # Handles of synthetic files are numbered from here; below are real descriptors.
 SYNTHETIC = 1 << 40
 _ALL_BITS = 0o177777
-_MOST_READS = 16_384  # about 3 MB; no more are kept open
 
 
 @dataclass(slots=True)
@@ -63,13 +63,10 @@ class State:
         self.journal = journal
         self.spool = spool
         self._doer = Doer(str(principal), journal.actor.session, journal.actor.tool)
-        # What the audit is told of files that are read again and again, as of which renames; and of what is in the last's directory.
-        self._reads: dict[int, str] = {}
-        self._reads_as_of = 0
-        self._above: tuple[Node | None, str] = (None, "")
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
+        self._reads = Reads(self.nodes)
         self.handles = Handles(tree)
         self.conversations = Conversations(call, loop)
         self.notes_reads = notes_reads
@@ -227,20 +224,9 @@ class State:
         self.spool.flush()
 
     def _note_kept(self) -> None:
-        if self._reads_as_of != self.nodes.renames or len(self._reads) > _MOST_READS:
-            self._reads, self._reads_as_of, self._above = {}, self.nodes.renames, (None, "")
-        known = self._reads
-        self.spool.note_said(
-            self._doer, [(when, known.get(number) or self._said_of(number)) for number, when in self.kept.opened()]
-        )
-
-    def _said_of(self, number: int) -> str:
-        """That this file was read, for the audit; remembered: it may be read again."""
-        node = self.nodes[number]
-        if node.parent is not self._above[0]:  # who reads many files reads those of one directory
-            self._above = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
-        self._reads[number] = what = said("read", self._above[1] + os.fsdecode(node.name))
-        return what
+        reads = self._reads
+        reads.renew()
+        self.spool.note_said(self._doer, [(when, reads[number]) for number, when in self.kept.opened()])
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
         """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""

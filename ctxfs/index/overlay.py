@@ -123,8 +123,8 @@ class Overlay:
         """The index says what there is to say of this file."""
         self._files.pop(path, None)
 
-    def drop_others(self, prefixes: AbstractSet[str]) -> None:
-        """Only these sources are left as they were."""
+    def keep_sources(self, prefixes: AbstractSet[str]) -> None:
+        """Drop the files of others than these."""
         for path in [path for path in self._files if prefixes.isdisjoint(_folders_of(path))]:
             del self._files[path]
 

@@ -94,9 +94,8 @@ class Searcher:
         self.generation = Generation(0, 0)
         self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
         self._roots: Sequence[IndexedRoot] | None = None
-        self._staying: AbstractSet[str] | None = (
-            None  # prefixes of those sources that are what they were at the last look
-        )
+        # Prefixes of the sources that have been the same folders since the last look; None: all.
+        self._staying: AbstractSet[str] | None = None
 
     # keeping up
 
@@ -119,11 +118,11 @@ class Searcher:
         Until this is called whatever is said to have changed is looked at.
         """
         with self._lock:
-            before, self._roots = roots if self._roots is None else self._roots, roots
+            before = {(root.prefix, root.root) for root in (roots if self._roots is None else self._roots)}
+            same = {root.prefix for root in roots if (root.prefix, root.root) in before}
+            self._staying = same if self._staying is None else self._staying & same
             self._changes = [change for change in self._changes if change[0] in roots]
-            stay = {(root.prefix, root.root) for root in before} & {(root.prefix, root.root) for root in roots}
-            prefixes = {prefix for prefix, _ in stay}
-            self._staying = prefixes if self._staying is None else self._staying & prefixes
+            self._roots = roots
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
     def changed(

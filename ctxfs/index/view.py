@@ -175,12 +175,7 @@ class IndexView:
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """What the index has not taken in yet of others than these is not searched any more."""
-        self.overlay.drop_others(prefixes)
-        self._take_note()
-
-    def forget_changes(self) -> None:
-        """Drop the overlay: something was erased, and no trace of it may stay."""
-        self.overlay = Overlay(self.words.terms, break_up, author_terms)
+        self.overlay.keep_sources(prefixes)
         self._take_note()
 
     def seen_through(self, overlay: Overlay) -> IndexView:

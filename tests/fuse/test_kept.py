@@ -41,8 +41,7 @@ def behind(live: Live, path: Path) -> Path:
 
 def held(live: Live) -> list[str]:
     """The files that the mount process has open."""
-    (mount,) = live.status()["mounts"]
-    folder, found = Path(f"/proc/{mount['pid']}/fd"), []
+    folder, found = Path(f"/proc/{live.mount_pid()}/fd"), []
     for entry in folder.iterdir():
         try:
             found.append(os.readlink(entry))
@@ -166,23 +165,23 @@ def test_few_descriptors_are_enough_for_many_files(tmp_path: Path) -> None:
 @pytest.fixture
 def beside(live: Live) -> Iterator[list[int]]:
     """The mount process and this one on the first of these processors."""
-    (mount,) = live.status()["mounts"]
+    mount = live.mount_pid()
     processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(mount["pid"], processors[:1])
+    os.sched_setaffinity(mount, processors[:1])
     os.sched_setaffinity(0, processors[:1])
     yield processors
     os.sched_setaffinity(0, processors)
     with contextlib.suppress(ProcessLookupError):
-        os.sched_setaffinity(mount["pid"], processors)
+        os.sched_setaffinity(mount, processors)
 
 
 def reads_until(live: Live, path: Path, policy: int) -> None:
-    (mount,) = live.status()["mounts"]
+    mount = live.mount_pid()
 
     def reads() -> bool:
         for _ in range(1000):
             read(path)
-        return os.sched_getscheduler(mount["pid"]) == policy
+        return os.sched_getscheduler(mount) == policy
 
     eventually("the loop knows where its client runs", reads)
 
@@ -214,7 +213,6 @@ def test_a_loop_that_waits_for_the_kernel_hears_of_everything_else(live: Live, p
 def test_a_loop_that_waits_for_the_kernel_hears_signals(live: Live, place: Path) -> None:
     (place / "f").write_text("text")
     reads_until(live, place / "f", os.SCHED_BATCH)
-    (mount,) = live.status()["mounts"]
-    os.kill(mount["pid"], signal.SIGTERM)
+    os.kill(live.mount_pid(), signal.SIGTERM)
     eventually("it is unmounted", lambda: not os.path.ismount(live.at))
     live.run("mount", str(live.at))

@@ -17,10 +17,6 @@ def is_mounted(at: Path) -> bool:
     return any(line.split(" ")[4] == str(at) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
-def mount_pid(live: Live) -> int:
-    return int(next(mount["pid"] for mount in live.status()["mounts"] if mount["at"] == str(live.at)))
-
-
 def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
     live = own_live
     written = {}
@@ -28,7 +24,7 @@ def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
         path = live.at / "memory" / "shared" / f"{number}.md"
         path.write_text(f"fact {number}\n" * (number + 1))
         written[path.name] = path.read_text()
-    daemon, mount = live.daemon_pid(), mount_pid(live)
+    daemon, mount = live.daemon_pid(), live.mount_pid()
     os.kill(daemon, signal.SIGKILL)
     os.kill(mount, signal.SIGKILL)
     # fusermount3 takes the dead mount away; seldom it looks while the kernel still answers, and leaves it to the next `mount`.
@@ -64,12 +60,12 @@ def test_files_on_disk_are_served_while_the_daemon_is_dead_and_it_comes_back(own
 
 def test_a_mount_process_that_dies_is_replaced(own_live: Live) -> None:
     live = own_live
-    pid = mount_pid(live)
+    pid = live.mount_pid()
     os.kill(pid, signal.SIGKILL)
 
     def back() -> bool:
         try:
-            return "pad" in os.listdir(live.at) and mount_pid(live) != pid
+            return "pad" in os.listdir(live.at) and live.mount_pid() != pid
         except (OSError, StopIteration):
             return False
 

@@ -476,15 +476,11 @@ static int processor_of(uint32_t thread) {
     return at == NULL ? NONE : atoi(at + 1);
 }
 
-/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. What it does not wait for, as for what
-   is closed, must not interrupt it either: that is answered with what it asks next. */
+/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. */
 static int is_beside(Loop *self) {
-    if (self->since_where++ % LOOK_WHERE)
-        return self->is_beside;
-    int now = processor_of(self->asked_by) == sched_getcpu();
-    if (now != self->is_beside && sched_getscheduler(0) == (now ? SCHED_OTHER : SCHED_BATCH))
-        sched_setscheduler(0, now ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0});
-    return self->is_beside = now;
+    if (self->since_where++ % LOOK_WHERE == 0)
+        self->is_beside = processor_of(self->asked_by) == sched_getcpu();
+    return self->is_beside;
 }
 
 static void do_nothing(int number) {
@@ -497,13 +493,17 @@ static int set_flags(Loop *self, int waits) {
     return flags < 0 ? -1 : fcntl(self->fd, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
+/* Where it waits, what a client does not wait for, as for what is closed, must not interrupt it: that is answered with what it asks next. */
 static void set_waits(Loop *self, int waits) {
     struct sigaction ends = {.sa_handler = do_nothing}; /* without SA_RESTART: it ends a read */
     if (waits == self->waits)
         return;
     self->thread = pthread_self();
-    if ((!waits || sigaction(WAKES, &ends, NULL) == 0) && set_flags(self, waits) == 0)
-        self->waits = waits;
+    if ((waits && sigaction(WAKES, &ends, NULL) < 0) || set_flags(self, waits) < 0)
+        return;
+    self->waits = waits;
+    if (sched_getscheduler(0) == (waits ? SCHED_OTHER : SCHED_BATCH))
+        sched_setscheduler(0, waits ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0});
 }
 
 /* By any thread. A read that has not begun to wait finds then that it must not, and the signal ends one that has. */
@@ -540,8 +540,7 @@ static ssize_t next_request(Loop *self, int once) {
     for (;;) {
         if (!once && atomic_exchange(&self->is_woken, 0))
             return 0;
-        int beside = !once && is_beside(self);
-        set_waits(self, beside);
+        set_waits(self, !once && is_beside(self));
         ssize_t size = read_request(self);
         if (size >= 0) {
             if (!answer(self, (size_t)size))
@@ -553,7 +552,7 @@ static ssize_t next_request(Loop *self, int once) {
         } else if (errno == EAGAIN && !once) {
             int64_t now = ns_now(CLOCK_MONOTONIC);
             if (!looking_since)
-                looking_since = beside ? now - LOOKING_NS : now;
+                looking_since = now;
             if (now - looking_since < LOOKING_NS)
                 sched_yield();
             else if (sleep_until_asked(self) < 0)
