@@ -1,0 +1,1 @@
+"""Attacks by agents, files, servers, remotes and neighbours, one kind a file."""
