@@ -39,8 +39,8 @@ class Peer:
         except trio.WouldBlock:
             log.warning("a client does not read its answers and is dropped")
             self.scope.cancel()
-        except trio.ClosedResourceError:
-            pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has just left, and its connection is about to end
 
     async def send_all(self) -> None:
         """Write what is queued until the connection ends."""
@@ -94,9 +94,18 @@ class Server:
             pass  # the client went away
         except* WireError as group:
             log.warning("a client was dropped: %s", group.exceptions[0])
+        except* Exception as group:
+            # Because a connection is a task of the daemon's nursery: what escapes from here would end the daemon.
+            log.error("a connection failed and is dropped", exc_info=group)
         finally:
             self.peers.discard(peer)
+            self._end(peer)
+
+    def _end(self, peer: Peer) -> None:
+        try:
             self._left(peer)
+        except Exception:
+            log.exception("the end of a connection could not be handled")
 
     async def _receive(self, peer: Peer, stream: trio.SocketStream, nursery: trio.Nursery) -> None:
         reader = FrameReader()
