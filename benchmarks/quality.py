@@ -1,10 +1,12 @@
-"""Code and prose: `python -m benchmarks.quality [--modules 150] [--pages 1500] [--only functions|manuals] [--sweep] [--keep DIR]`.
+"""Code and prose: `python -m benchmarks.quality [--modules 150] [--pages 1500] [--only functions|manuals] [--sweep] [--embedded 1,10,…]
+[--keep DIR]`.
 
 Two collections made of what is installed. Functions: Python's own library without its docstrings; a question is the first line of a
 docstring, and the answer the function that had it. Manuals: manual pages without their NAME section; a question is what that said
 of a page, and the answer is the page. Questions of fewer than four words, and those that two answers share, are left out. Asked
 by words alone, by meaning alone, and both; nDCG@10 and recall through `ctxfs eval`'s own code. --sweep tries shares for meaning on
-the questions with an even number; figures are for the odd ones.
+the questions with an even number; figures are for the odd ones. --embedded takes vectors away, so that only these percentages of the
+chunks have one, those that are embedded first: a share of one must not be worse than words alone.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import measure
 from ctxfs.context.quality import Gold, Outcome, Place, summarise
 from ctxfs.daemon.session import LocalSession
+from ctxfs.index.catalog import Catalog
 from ctxfs.store.layout import find_store
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -153,6 +156,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=1500)
     parser.add_argument("--only", choices=list(MAKE))
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--embedded", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--keep", type=Path, help="keep the stores here, and use them if they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ctxfs-quality-") as scratch:
@@ -163,11 +167,37 @@ def main() -> None:
             gold = MAKE[name](texts, arguments.modules if name == "functions" else arguments.pages)
             opened = LocalSession(find_store(str(make_store(root, {_SOURCE: texts}))))
             even, odd = gold[0::2], gold[1::2]
+            if arguments.embedded:
+                partly_embedded(opened, name, odd, arguments.embedded)
+                continue
             if arguments.sweep:
                 sweep(opened, "code" if name == "functions" else "prose", even)
                 continue
             for mode in ("words", "meaning", "hybrid"):
                 show(f"{name} {mode}", asked(opened, odd, mode))
+
+
+def partly_embedded(opened: LocalSession, name: str, gold: list[Gold], percentages: list[float]) -> None:
+    """nDCG@10 while only a part of the chunks has a vector."""
+    catalog = Catalog(opened.app.layout.index)
+    vectors = dict(catalog._db.execute("SELECT id, vector FROM chunks WHERE vector IS NOT NULL"))
+    try:
+        catalog._db.execute("UPDATE chunks SET vector=NULL")
+        queue = catalog.embeddings.queue()
+        show(f"{name} words", asked(opened, gold, "words"))
+        for percentage in percentages:
+            first = queue[: round(len(queue) * percentage / 100)]
+            with catalog.transaction():
+                catalog._db.execute("UPDATE chunks SET vector=NULL")
+                catalog._db.executemany("UPDATE chunks SET vector=? WHERE id=?", [(vectors[n], n) for n in first])
+                catalog._db.execute("INSERT INTO changes(file) VALUES(0)")
+            opened.app.searcher.refresh()
+            show(f"{name} {percentage:g} %", asked(opened, gold, "hybrid"))
+    finally:
+        with catalog.transaction():
+            catalog._db.executemany("UPDATE chunks SET vector=? WHERE id=?", [(v, n) for n, v in vectors.items()])
+            catalog._db.execute("INSERT INTO changes(file) VALUES(0)")
+        catalog.close()
 
 
 def sweep(opened: LocalSession, profile: ranking.Profile, gold: list[Gold]) -> None:

@@ -23,6 +23,7 @@ from benchmarks.corpus import real_files
 from benchmarks.harness import make_store, memory_mb, report
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.embedders import Embedder, Vectors, unit
+from ctxfs.index.meaning import EmbeddingQueue
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.index.query import parse_query
 from ctxfs.index.search import Searcher
@@ -133,7 +134,8 @@ def give_vectors(index: Path, embedder: WordProjection) -> None:
     catalog = Catalog(index)
     stored = catalog.embeddings
     model = stored.register("words in a random projection", _DIMENSIONS, embedder.spec)
-    while waiting := stored.waiting(_BATCH):
+    queue = EmbeddingQueue(stored)
+    while waiting := queue.take(_BATCH):
         vectors = embedder.embed([text for _, _, text, _ in waiting])
         with catalog.transaction():
             pairs = [

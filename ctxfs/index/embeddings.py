@@ -15,6 +15,11 @@ from ctxfs.index.options import EmbedderSpec
 Among = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.among
 Waiting = tuple[int, str, str, str]  # number, heading, text and author of a chunk
 
+_QUEUE = """
+SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.id>?
+ORDER BY files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
+  OR files.path >= CAST('pad/' AS BLOB) AND files.path < CAST('pad0' AS BLOB) DESC, files.mtime_ns DESC, chunks.id
+"""
 _CHUNK = "SELECT id, heading, text, author FROM chunks WHERE "
 
 
@@ -71,9 +76,27 @@ class Embeddings:
 
     # chunks and their vectors
 
-    def waiting(self, limit: int) -> list[Waiting]:
-        """Chunks without a vector, oldest first."""
-        return list(self._db.execute(_CHUNK + "vector IS NULL ORDER BY id LIMIT ?", (limit,)))
+    @property
+    def has_waiting(self) -> bool:
+        """True while some chunk has no vector."""
+        return self._db.execute("SELECT 1 FROM chunks WHERE vector IS NULL LIMIT 1").fetchone() is not None
+
+    def queue(self, after: int = 0) -> list[int]:
+        """Return the numbers above `after` of the chunks without a vector, in the order in which they are to be embedded.
+
+        Memory and pads come first, then what was changed last: people ask about what they have just written. The chunks of a
+        file stay together.
+        """
+        rows = self._db.execute(_QUEUE, (after,))
+        return [number for (number,) in rows]
+
+    def waiting(self, numbers: Iterable[int]) -> list[Waiting]:
+        """Return those of the chunks `numbers` that still wait for a vector, in that order."""
+        order = {number: place for place, number in enumerate(numbers)}
+        rows = self._among(_CHUNK + "vector IS NULL AND id IN ({})", order)
+        return sorted(
+            ((int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows), key=lambda row: order[row[0]]
+        )
 
     def waiting_for(self, after: int, limit: int) -> list[Waiting]:
         """Chunks with a number above `after` that the model to come has not embedded."""

@@ -28,11 +28,12 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Makeup:
-    """How many units there are, how long on the average in words, the shares that are code and that rank with their neighbours,
-    and who speaks in them.
+    """Statistics of the living chunks: how many, how many without a vector, the mean length in words, the shares (0 to 1) that are
+    code and that rank with their neighbours, and the authors.
     """
 
     units: int
+    waiting: int
     mean_words: float
     code: float
     loose: float
@@ -83,6 +84,11 @@ class ChunkFacts:
         """Living chunks without a vector."""
         return int((self._alive[: self._rows] & (self._column("vector") < 0)).sum())
 
+    def share_embedded(self, chunks: Numbers) -> float:
+        """Return the share (0 to 1) of the living chunks among `chunks` that have a vector; 1 if none is alive."""
+        at = self._living(chunks)
+        return float((self._columns["vector"][at] >= 0).mean()) if len(at) else 1.0
+
     def makeup(self, unseen: frozenset[int] = frozenset()) -> Makeup:
         """What the living chunks are like, but for those of the files `unseen`."""
         seen = self._alive[: self._rows].copy()
@@ -96,6 +102,7 @@ class ChunkFacts:
         words = float(self._column("words")[seen].sum())
         return Makeup(
             units,
+            int((seen & (self._column("vector") < 0)).sum()),
             words / max(units, 1),
             kinds.get("code", 0) / max(units, 1),
             loose / max(units, 1),

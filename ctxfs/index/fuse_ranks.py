@@ -27,6 +27,9 @@ Flags = npt.NDArray[np.bool_]
 _STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
 _OF_VECTORS = frozenset(("meaning", "nearby"))
 _BEST_OF_FOLDER = 5
+# As many of the best by words decide whether vectors of what matters are known.
+_BEST_BY_WORDS = 32
+_RANK_STEP = 1e-5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65},
     "code": {"words": 0.25, "meaning": 0.75},
@@ -75,21 +78,17 @@ def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
 
 
 def prepare(
-    signals: Mapping[str, Column],
-    partial: Container[str] = (),
-    unseen: Flags | None = None,
-    waiting: Flags | None = None,
+    signals: Mapping[str, Column], partial: Container[str] = (), unseen: Flags | None = None
 ) -> dict[str, Column]:
     """Columns as they are weighted: gaps filled, those without a natural size standardised; what found nothing is left out.
 
-    No engine has seen the candidates `unseen`; those `waiting` have no vector yet.
+    No engine has seen the candidates `unseen`.
     """
     out = {}
     for name, column in signals.items():
         if len(column) and not np.isnan(column).all():
             mean, least = np.nanmean(column), np.nanmin(column)
-            unknown = waiting if name in _OF_VECTORS and waiting is not None else unseen
-            absent = mean if name in partial else least if unknown is None else np.where(unknown, mean, least)
+            absent = mean if name in partial else least if unseen is None else np.where(unseen, mean, least)
             filled = np.where(np.isnan(column), absent, column)
             out[name] = standardise(filled) if name in _STANDARDISED else filled
     return out
@@ -103,24 +102,24 @@ def fuse(
     limit: int | None = None,
     folders: Sequence[int] | npt.NDArray[np.int64] | None = None,
     waiting: Flags | None = None,
+    share: float = 1.0,
 ) -> list[Scored]:
-    """The best `limit` of the candidates `chunks`, best first; ties go to the lower number.
+    """Return the best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 
     `signals`: name → one value a candidate, NaN where it was not found. What a signal did not find counts there as its lowest value;
     if the signal is `partial` (it has not seen everything yet) as its mean, since nothing is known; so it does for
-    chunks below zero, which no engine has seen yet (`overlay`), and for meaning with those that are `waiting` for a vector.
-    `folders` numbers the folder of each candidate, for the signal `folder`, which looks at what the others have made of it.
+    chunks below zero, which no engine has seen yet (`overlay`). `folders` numbers the folder of each candidate, for the signal
+    `folder`, which looks at what the others have made of it.
+
+    `waiting` flags candidates without a vector, `share` (0 to 1) is the share of the searched chunks that have one. A missing
+    vector is unknown, not low: such candidates are ranked without the signals of vectors (`_merge_ranks`).
     """
-    totals = np.zeros(len(chunks))
-    shares: dict[str, Column] = {}
     numbers = np.asarray(chunks, dtype=np.int64)
-    for name, column in prepare(signals, partial, numbers < 0, waiting).items():
-        if weights.get(name):
-            shares[name] = weights[name] * column
-            totals += shares[name]
-    if folders is not None and weights.get("folder") and len(chunks):
-        shares["folder"] = weights["folder"] * standardise(_folder_means(totals, np.asarray(folders)))
-        totals = totals + shares["folder"]
+    group = None if folders is None else np.asarray(folders, dtype=np.int64)
+    if waiting is not None and waiting.any() and any(weights.get(name) and name in signals for name in _OF_VECTORS):
+        totals, shares = _merge_ranks(numbers, signals, weights, partial, group, waiting, share)
+    else:
+        totals, shares = _weigh(numbers, signals, weights, partial, group)
     order = np.lexsort((numbers, -totals))[:limit]
     measured, added = _rows(signals, order), _rows(shares, order)
     return [
@@ -129,6 +128,81 @@ def fuse(
             numbers[order].tolist(), totals[order].tolist(), measured, added, strict=True
         )
     ]
+
+
+def _weigh(
+    numbers: npt.NDArray[np.int64],
+    signals: Mapping[str, Column],
+    weights: Mapping[str, float],
+    partial: Container[str],
+    folders: npt.NDArray[np.int64] | None,
+) -> tuple[Column, dict[str, Column]]:
+    """Return (total of each candidate, what each signal added to it)."""
+    totals = np.zeros(len(numbers))
+    shares: dict[str, Column] = {}
+    for name, column in prepare(signals, partial, numbers < 0).items():
+        if weights.get(name):
+            shares[name] = weights[name] * column
+            totals += shares[name]
+    if folders is not None and weights.get("folder") and len(numbers):
+        shares["folder"] = weights["folder"] * standardise(_folder_means(totals, folders))
+        totals = totals + shares["folder"]
+    return totals, shares
+
+
+def _merge_ranks(
+    numbers: npt.NDArray[np.int64],
+    signals: Mapping[str, Column],
+    weights: Mapping[str, float],
+    partial: Container[str],
+    folders: npt.NDArray[np.int64] | None,
+    waiting: Flags,
+    share: float,
+) -> tuple[Column, dict[str, Column]]:
+    """Return `_weigh`'s columns for candidates of which some have no vector.
+
+    r is the rank of a candidate by all signals but those of vectors, k its rank by all signals among the candidates with a vector. A
+    candidate without a vector stands at r, one with a vector at the weighted harmonic mean of k and r: 1 / (c/k + (1−c)/r). c, the
+    confidence in k, is the share of vectors among the searched chunks or among the best by r, whichever is larger. So at c = 0
+    the order is that of r, at c = 1 that of k. Totals are dealt out again in that order, so that they fall with it; the
+    difference is the share `rank_merge`.
+    """
+    known = ~waiting
+    by_words, word_shares = _weigh(
+        numbers,
+        {name: column for name, column in signals.items() if name not in _OF_VECTORS},
+        weights,
+        partial,
+        folders,
+    )
+    hybrid, hybrid_shares = _weigh(
+        numbers[known],
+        {name: column[known] for name, column in signals.items()},
+        weights,
+        partial,
+        None if folders is None else folders[known],
+    )
+    word_ranks = _ranks(by_words)
+    best = np.lexsort((numbers, word_ranks))[:_BEST_BY_WORDS]
+    confidence = max(min(share, 1.0), float(known[best].mean()))
+    keys = word_ranks.copy()
+    keys[known] = 1 / (confidence / _ranks(hybrid) + (1 - confidence) / word_ranks[known])
+    totals = by_words.copy()
+    totals[known] = hybrid
+    shares = {name: np.where(waiting, column, np.nan) for name, column in word_shares.items()}
+    for name, column in hybrid_shares.items():
+        shares.setdefault(name, np.full(len(numbers), np.nan))[known] = column
+    merged = np.empty_like(totals)
+    # The step keeps equal totals in the merged order, also where they are rounded.
+    merged[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))
+    shares["rank_merge"] = merged - totals
+    return merged, shares
+
+
+def _ranks(totals: Column) -> Column:
+    """Return the rank of each total, the largest 1.0; equal ones share the smallest of their ranks."""
+    ranks: Column = np.searchsorted(np.sort(-totals), -totals, "left").astype(np.float64) + 1
+    return ranks
 
 
 def _rows(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> list[dict[str, float]]:

@@ -4,12 +4,13 @@ import hashlib
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from ctxfs import heap
 from ctxfs.index.catalog import Catalog
 from ctxfs.index.embedders import Embedder, name_of, open_embedder
-from ctxfs.index.embeddings import EmbeddingModel, Waiting
+from ctxfs.index.embeddings import EmbeddingModel, Embeddings, Waiting
 from ctxfs.index.events import Event, Notify
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.index.traits import essence
@@ -24,6 +25,31 @@ _WASTE = 0.3
 Assign = Callable[[Iterable[tuple[int, int]]], None]
 
 
+class EmbeddingQueue:
+    """The chunks without a vector, in the order of `Embeddings.queue`; what is indexed meanwhile goes to the front.
+
+    Sorting half a million chunks takes a second, so it is done once and not for every batch.
+    """
+
+    def __init__(self, stored: Embeddings) -> None:
+        self._stored = stored
+        self._numbers: deque[int] = deque()
+        self._last = 0  # the highest chunk number seen
+
+    def take(self, limit: int) -> list[Waiting]:
+        """Return the next chunks, at most `limit`; none when every chunk has a vector."""
+        if not self._numbers:
+            self._last = 0
+        newer = self._stored.queue(self._last)
+        self._numbers.extendleft(reversed(newer))
+        self._last = max([self._last, *newer])
+        while self._numbers:
+            numbers = [self._numbers.popleft() for _ in range(min(limit, len(self._numbers)))]
+            if waiting := self._stored.waiting(numbers):
+                return waiting
+        return []
+
+
 class MeaningIndexer:
     """Embeds chunks. One thread uses it."""
 
@@ -32,6 +58,7 @@ class MeaningIndexer:
         self._notify = notify
         self._catalog = Catalog(options.folder)
         self._stored = self._catalog.embeddings
+        self._queue = EmbeddingQueue(self._stored)
         self._opened: dict[EmbedderSpec, Embedder] = {}
         self._checked = False
         self.stop = threading.Event()
@@ -58,7 +85,7 @@ class MeaningIndexer:
             if serving is None or serving.name == name:
                 if self._stored.count_coming():
                     self._stored.drop_coming()
-                self._keep_up(self._registered(name, wanted) if self._stored.waiting(1) else None, yield_to)
+                self._keep_up(self._registered(name, wanted) if self._stored.has_waiting else None, yield_to)
             else:
                 self._keep_up(serving, yield_to)
                 self._embed_anew(name, wanted, yield_to)
@@ -74,7 +101,7 @@ class MeaningIndexer:
     def _keep_up(self, model: EmbeddingModel | None, yield_to: Callable[[], bool]) -> None:
         """Give every chunk a vector of the model that answers."""
         while model is not None and not self.stop.is_set() and not yield_to():
-            waiting = self._stored.waiting(EMBED_BATCH)
+            waiting = self._queue.take(EMBED_BATCH)
             if not waiting:
                 return
             try:

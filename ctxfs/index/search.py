@@ -447,8 +447,11 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
     ]
     vector = asked.vector if view.vectors is not None and view.vectors.model == asked.model else None
     # Both engines leave the interpreter to others while they search, so one need not wait for the other.
+    # Of few vectors few are near: a full pool would hold every one of them, however far.
+    share = view.share_embedded(query, below) if vector is not None else 1.0
+    near = max(1, pool - POOL + round(POOL * share))
     nearest = (
-        aside.submit(_nearest_of, view, vector, questions, below, pool, asked.exact) if vector is not None else None
+        aside.submit(_nearest_of, view, vector, questions, below, near, asked.exact) if vector is not None else None
     )
     if query.mode != "meaning":
         found["words"] = {k: v for each, at in indexed for k, v in view.words.search(each, at, pool)}
@@ -466,10 +469,10 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         chunks &= {chunk for chunk, _ in view.words.search(query, below, _SATISFYING)}
     candidates = view.facts.candidates(chunks, view.hidden)
     if view.overlay and query.mode != "meaning":
-        own, near = view.overlay.search(query, below, view.words.question_terms(query), view.rarity)
+        own, around = view.overlay.search(query, below, view.words.question_terms(query), view.rarity)
         found["words"].update(own)
-        found["around"].update(near)
-        candidates = view.overlay.candidates({*own, *near}, view.facts.folder_number).before(candidates)
+        found["around"].update(around)
+        candidates = view.overlay.candidates({*own, *around}, view.facts.folder_number).before(candidates)
     # Who is not among all that match says none of the words; who is not among the best may say some.
     complete = {name for name in ("words", "around") if name in found and name not in full}
     signals = columns(candidates, found, hints, complete)
@@ -483,6 +486,7 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         limit,
         candidates.folders if candidates.turns.any() else None,
         candidates.vectors < 0,
+        share,
     ), notes
 
 

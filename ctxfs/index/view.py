@@ -87,6 +87,7 @@ class IndexView:
         self.hidden: frozenset[int] = frozenset()
         self.names: dict[str, list[str]] = {}
         self.behind = ""
+        self._waiting = 0
         self._authors: list[str] = []
         self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
         self.reader: Reader | None = None
@@ -138,7 +139,8 @@ class IndexView:
             if graph is not None and self.vectors.wants(graph.about):
                 self.vectors.use(graph)
             self.vectors.load(partial(self.catalog.embeddings.after, self.vectors.model))
-        self.behind = _behind(self.facts.waiting, len(self.facts))
+        self._waiting = self.facts.waiting
+        self.behind = _behind(self._waiting, len(self.facts))
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.caught_up(settled.__getitem__)
@@ -261,6 +263,18 @@ class IndexView:
         listed = self.words.matching(query, below, _MOST_LISTED)
         known = set(listed)
         return Passing(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
+
+    def share_embedded(self, query: Query, below: Path) -> float:
+        """Return the share (0 to 1) of the chunks that a question looks at that have a vector, of those that the reader sees."""
+        if not self._waiting:
+            return 1.0
+        passing = self.passing(query, below)
+        if passing is not None and passing.listed is not None and self._sight is None:
+            return self.facts.share_embedded(passing.listed)
+        units, waiting = len(self.facts), self._waiting
+        if self._sight is not None:
+            units, waiting = self._sight.makeup.units, self._sight.makeup.waiting
+        return 1 - waiting / units if units else 1.0
 
     def living_vectors(self) -> npt.NDArray[np.int64]:
         """The vectors of what is seen, in order and each once. Kept until the next commit."""

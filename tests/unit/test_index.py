@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ctxfs.index.facts import ChunkFacts
 from ctxfs.index.follow import Follower
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.indexer import merge_changes
-from ctxfs.index.meaning import MeaningIndexer
+from ctxfs.index.meaning import EmbeddingQueue, MeaningIndexer
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
@@ -299,6 +300,61 @@ def test_meaning_finds_what_words_do_not(embedded: Index) -> None:
     assert embedded.paths("mode:meaning changing cryptographic secrets", "knowledge/c/src") == ["src/retry.py"]
 
 
+def test_file_that_was_just_written_is_found_where_words_put_it(embedded: Index) -> None:
+    embedded.embed()
+    (embedded.corpus / "walrus.md").write_text("# Walrus\n\nRotate the signing keys of the walrus every ninety days.\n")
+    embedded.follower.changed([("knowledge/c", ("walrus.md",))])
+    question = "rotate signing keys of the walrus"
+    assert embedded.catalog.embeddings.queue()
+    assert embedded.paths(question)[0] == embedded.paths(f"mode:words {question}")[0] == "walrus.md"
+    embedded.embed()
+    assert embedded.paths(question)[0] == "walrus.md"
+
+
+def test_until_files_are_embedded_the_order_of_names_says_nothing(embedded: Index) -> None:
+    """The first files of a source are embedded, the one that answers is not."""
+    for number in range(40):
+        (embedded.corpus / f"a{number:02}.md").write_text(
+            f"# Part {number}\n\nWe keep rotating stock in shelf {number}.\n"
+        )
+    (embedded.corpus / "zebra.md").write_text("# Zebra\n\nThe zebra gate opens with the brass key.\n")
+    embedded.follower.scan_all()
+    known = embedded.catalog._db.execute(
+        "SELECT c.id FROM chunks c JOIN files f ON f.id=c.file WHERE f.path LIKE '%/a%'"
+    )
+    meaning = MeaningIndexer(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
+    chunks = [number for (number,) in known]
+    with patch.object(meaning._queue, "take", side_effect=[meaning._stored.waiting(chunks), []]):
+        meaning.run_pending()
+    meaning.close()
+    assert embedded.catalog.embeddings.queue()
+    assert embedded.paths("which key opens the zebra gate")[0] == "zebra.md"
+
+
+def test_what_was_written_last_is_embedded_first_and_memory_before_that(tmp_path: Path, corpus: Path) -> None:
+    made = Index(tmp_path / "index", corpus)
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    (memory / "note.md").write_text("# Note\n\nold but remembered\n")
+    os.utime(memory / "note.md", (1, 1))
+    os.utime(corpus / "rotation.md", (4e9, 4e9))
+    made.follower.set_roots([IndexedRoot("knowledge/c", str(corpus)), IndexedRoot("memory/alice", str(memory))])
+    made.follower.scan_all()
+    queue = EmbeddingQueue(made.catalog.embeddings)
+
+    def next_paths(limit: int) -> list[str]:
+        numbers = [number for number, *_ in queue.take(limit)]
+        rows = made.catalog.chunk_rows(numbers)
+        return [rows[number].path for number in numbers]
+
+    assert next_paths(2) == ["memory/alice/note.md", "knowledge/c/rotation.md"]
+    (corpus / "late.md").write_text("# Late\n\ncame while the others waited\n")
+    made.follower.changed([("knowledge/c", ("late.md",))])
+    assert next_paths(1) == ["knowledge/c/late.md"]
+    assert 3 + len(next_paths(1000)) == made.catalog.count_waiting()[0]
+    made.close()
+
+
 DIALOGUE = """8 May 2023
 
 Ada: I bought a red bicycle yesterday.
@@ -328,7 +384,7 @@ def test_the_same_text_is_embedded_once_and_keeps_its_vector_through_a_rename(em
     embedded.follower.scan_all()
     embedded.embed()
     assert embedded.catalog.embeddings.count(1)[0] == before
-    assert embedded.catalog.embeddings.waiting(10) == []
+    assert embedded.catalog.embeddings.queue() == []
 
 
 def unit_vectors(count: int, seed: int = 1) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":

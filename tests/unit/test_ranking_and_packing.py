@@ -40,15 +40,45 @@ def test_a_ranking_that_has_not_seen_everything_does_not_count_against_what_it_m
     assert spared > missed
 
 
-def test_a_chunk_without_a_vector_yet_is_not_taken_for_one_of_another_meaning() -> None:
-    chunks, signals = columns(words={1: 9.0, 2: 5.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
+def test_chunk_without_a_vector_stands_where_words_put_it() -> None:
+    chunks, signals = columns(words={1: 9.0, 2: 5.0, 3: 1.0}, meaning={2: 0.9, 3: 0.8, 4: 0.1})
     waiting = np.array(chunks) == 1
-    seen = {scored.chunk: scored.score for scored in fuse(chunks, signals)}
-    unseen = {scored.chunk: scored.score for scored in fuse(chunks, signals, waiting=waiting)}
-    assert unseen[1] > seen[1]
-    assert unseen[1] - unseen[2] == pytest.approx(
-        {scored.chunk: scored.score for scored in fuse(chunks, signals, partial=("meaning",))}[1] - unseen[2]
-    )
+    for share in (0.0, 0.01, 0.5, 0.99):
+        assert fuse(chunks, signals, waiting=waiting, share=share)[0].chunk == 1
+
+
+@given(
+    st.dictionaries(st.integers(1, 60), st.floats(0.1, 20), min_size=1),
+    st.dictionaries(st.integers(1, 60), st.floats(-0.2, 1)),
+    st.floats(0, 1),
+)
+def test_a_vector_that_is_missing_moves_nothing_down(
+    words: dict[int, float], meaning: dict[int, float], share: float
+) -> None:
+    chunks, signals = columns(words=words, meaning=meaning)
+    by_words = [scored.chunk for scored in fuse(chunks, {"words": signals["words"]})]
+    waiting = np.array([chunk not in meaning for chunk in chunks])
+    found = fuse(chunks, signals, waiting=waiting, share=share)
+    order = [scored.chunk for scored in found]
+    assert sorted(order) == chunks
+    missing = [chunk for chunk in by_words if chunk not in meaning]
+    assert [chunk for chunk in order if chunk not in meaning] == missing
+    scores = [scored.score for scored in found]
+    assert scores == sorted(scores, reverse=True)
+    for scored in found:
+        assert sum(scored.shares.values()) == pytest.approx(scored.score)
+    if not meaning:
+        assert order == by_words
+
+
+def test_order_with_few_vectors_is_that_of_words_and_with_all_that_of_both() -> None:
+    words = {chunk: float(50 - chunk) for chunk in range(1, 50)}
+    chunks, signals = columns(words=words, meaning={40: 0.9, 41: 0.1})
+    waiting = np.array([chunk not in (40, 41) for chunk in chunks])
+    assert [scored.chunk for scored in fuse(chunks, signals, waiting=waiting, share=0.0)] == chunks
+    later = [scored.chunk for scored in fuse(chunks, signals, waiting=waiting, share=0.9)]
+    assert later[:2] == [1, 40]
+    assert later.index(41) > later.index(40)
 
 
 def test_equal_scores_are_ordered_by_number_so_that_answers_repeat() -> None:
