@@ -14,6 +14,7 @@ from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import find_store
+from ctxfs.versions.git_process import run_git
 
 
 @click.command()
@@ -222,15 +223,13 @@ def _check_versions(store: str | None) -> str:
     repo = find_store(store).repo
     if not repo.is_dir():
         return "none yet"
-    import subprocess
-
-    command = ["git", f"--git-dir={repo}", "fsck", "--connectivity-only", "--no-dangling", "--no-progress"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode:
+    try:
+        run_git(["fsck", "--connectivity-only", "--no-dangling", "--no-progress"], repo=repo)
+    except OSError as error:
         raise CommandError(
-            f"the repository is damaged: {(done.stderr or done.stdout).strip().splitlines()[0]}",
+            f"the repository is damaged: {(error.strerror or '').splitlines()[0]}",
             "restart the daemon: it goes back to the last whole version and keeps the files",
-        )
+        ) from error
     return f"{repo} is whole"
 
 

@@ -5,7 +5,6 @@ used by one thread at a time; a second instance on the same repository is fine.
 """
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import io
@@ -14,13 +13,14 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path as HostPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ctxfs.model.credentials import without_passwords
 from ctxfs.model.errors import path_error
+from ctxfs.versions import git_process
+from ctxfs.versions.git_config import restrict_configuration
+from ctxfs.versions.git_process import start_git
 
 log = logging.getLogger(__name__)
 
@@ -29,58 +29,47 @@ BRANCH = "refs/heads/main"
 _FEW = 8  # above, one process that streams is quicker than as many questions
 _TRIES = 10  # to write an object while the repository is packed
 _OID = re.compile(r"[0-9a-f]{40}")
-_LAYOUT = 1
-_MARK = "ctxfs-layout"
-_CONFIG = {
-    "gc.auto": "0",  # upkeep decides
-    "core.logAllRefUpdates": "false",
-    "core.fsync": "all",
-    "pack.threads": "1",  # the other processor is somebody else's
-    "pack.windowMemory": "100m",
-    "receive.hideRefs": BRANCH,  # a push from outside would move it behind the work tree's back
-    "transfer.fsckObjects": "true",
-    "user.name": "ctxfs",
-    "user.email": "ctxfs@localhost",
-}
 
 
 def create_repository(folder: HostPath) -> None:
     """Make the bare repository, or complete one that is there."""
     if shutil.which("git") is None:
         raise path_error(errno.ENOENT, "git", "git is not installed; it keeps the versions (apt-get install git)")
-    mark = folder / _MARK
-    if mark.exists() and mark.read_text().strip() == str(_LAYOUT):
-        return
-    import git  # a tenth of a second: a daemon mounts first
-
-    repo = git.Repo.init(folder, bare=True, initial_branch="main")
-    with repo.config_writer() as config:
-        for name, value in _CONFIG.items():
-            section, _, key = name.partition(".")
-            config.set_value(section, key, value)
-    repo.close()
-    mark.write_text(f"{_LAYOUT}\n")
+    if not (folder / "HEAD").exists() or not (folder / "config").exists() or not (folder / "objects").is_dir():
+        git_process.run_git(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"], repo=folder)
+    restrict_configuration(folder)
 
 
 class Repository:
     """Objects and refs of a bare repository."""
 
     def __init__(self, folder: HostPath) -> None:
-        import git
+        import git  # a tenth of a second: a daemon mounts first
         import gitdb
         from git.exc import GitError
+
+        class CatFile(git.Git):
+            """GitPython's reader of objects, with helpers that are started like every other git."""
+
+            def _get_persistent_cmd(self, attr_name: str, cmd_name: str, *args: Any, **kwargs: Any) -> Any:
+                helper = getattr(self, attr_name)
+                if helper is None:
+                    arguments = ["cat-file", *(f"--{name.replace('_', '-')}" for name in kwargs)]
+                    process = start_git(arguments, repo=folder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                    helper = self.AutoInterrupt(process, arguments)
+                    setattr(self, attr_name, helper)
+                return helper
 
         self.folder = folder
         self._errors = (ValueError, GitError, OSError)
         self._stream = gitdb.IStream
-        self._repo = git.Repo(folder)
+        self._objects = CatFile(folder)
         self._loose = gitdb.LooseObjectDB(str(folder / "objects"))
         self._refs: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
         """End the helper processes."""
-        self._repo.git.clear_cache()
-        self._repo.close()
+        self._objects.clear_cache()
         self._stop_refs()
 
     # objects
@@ -93,23 +82,23 @@ class Repository:
         """(`blob` | `tree` | `commit` | `tag`, content)."""
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
-        _, kind, _, data = self._ask(self._repo.git.get_object_data, oid)
+        _, kind, _, data = self._ask(self._objects.get_object_data, oid)
         return kind, data
 
     def size(self, oid: str) -> int:
         """Bytes of an object's content."""
-        return int(self._ask(self._repo.git.get_object_header, oid)[2])
+        return int(self._ask(self._objects.get_object_header, oid)[2])
 
     def _ask(self, question: Callable[[str], _Answer], oid: str) -> _Answer:
         """Ask a long-lived helper about an object, and if it may have died or lost its place a new one, once."""
         try:
             return question(oid)
         except self._errors:
-            self._repo.git.clear_cache()
+            self._objects.clear_cache()
         try:
             return question(oid)
         except self._errors as error:
-            self._repo.git.clear_cache()
+            self._objects.clear_cache()
             raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
@@ -219,13 +208,7 @@ class Repository:
     def _ref_helper(self) -> "subprocess.Popen[bytes]":
         if self._refs is None or self._refs.poll() is not None:
             self._stop_refs()
-            self._refs = subprocess.Popen(
-                ["git", f"--git-dir={self.folder}", "update-ref", "--stdin"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=_environment(),
-            )
+            self._refs = start_git(["update-ref", "--stdin"], repo=self.folder, stdin=subprocess.PIPE)
         return self._refs
 
     def _stop_refs(self) -> str:
@@ -244,39 +227,19 @@ class Repository:
 
     def run(self, *arguments: str | bytes, data: bytes | None = None) -> bytes:
         """Run a git command; its output. OSError EIO with what git said if it fails."""
-        return self._run(["git", f"--git-dir={self.folder}", *arguments], data, None)
+        return git_process.run_git(arguments, repo=self.folder, data=data)
+
+    def run_remote(self, *arguments: str | bytes) -> bytes:
+        """Run a git command that reaches a remote, with what that needs of the user's configuration."""
+        return git_process.run_git(arguments, repo=self.folder, remote=True)
 
     def run_upkeep(self, *arguments: str) -> None:
-        """Run a git command that deletes or moves objects, at low priority.
-
-        It does not outlive this process: whoever opens the store next must not find objects vanish.
-        """
-        self._run(["nice", "-n", "10", "git", f"--git-dir={self.folder}", *arguments], None, _end_with_parent)
-
-    def _run(self, command: Sequence[str | bytes], data: bytes | None, before: Callable[[], None] | None) -> bytes:
-        # Files, not pipes, for what goes in and for complaints: only one pipe is left, which is simply read to its end.
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
-            given.write(data or b"")
-            given.seek(0)
-            with subprocess.Popen(
-                command,
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                env=_environment(),
-                preexec_fn=before,
-            ) as process:
-                assert process.stdout is not None
-                out = process.stdout.read()
-            if process.returncode:
-                complaints.seek(0)
-                said = complaints.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-                raise path_error(errno.EIO, str(self.folder), f"git: {without_passwords(said)}")
-        return out
+        """Run a git command that deletes or moves objects, at low priority."""
+        git_process.run_upkeep(arguments, repo=self.folder)
 
     def forget_helpers(self) -> None:
         """Let go of helpers that may hold packs which are no longer there."""
-        self._repo.git.clear_cache()
+        self._objects.clear_cache()
 
     def loose_objects(self) -> Iterator[os.DirEntry[str]]:
         """The files of loose objects."""
@@ -295,27 +258,26 @@ def is_oid(text: str) -> bool:
     return bool(_OID.fullmatch(text))
 
 
-def _end_with_parent() -> None:
-    if _PRCTL is not None:
-        _PRCTL(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-
-
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
-
-
-def _environment() -> dict[str, str]:
-    """The caller's environment without anything that redirects git, and without questions on a terminal."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name == "GIT_SSH_COMMAND"
-    }
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+_SCHEME = re.compile(r"(?i)(file|git|https?|ssh|git\+ssh|ssh\+git)://(?!-)[^/]*")
+_HOST_AND_PATH = re.compile(r"[^/:]+:(?!:).*")
 
 
 def check_url(url: str) -> str:
-    """A remote's place as git may be given it: never an option, never a helper program."""
-    if not url or url.startswith("-") or "::" in url.split("/")[0] or any(ord(c) < 32 for c in url):
+    """Return a remote's place as git may be given it: never an option, never a helper program. OSError EINVAL."""
+    refused = not url.isprintable() or not url or url.startswith("-") or "::" in url.split("/")[0]
+    if "://" in url:
+        match = _SCHEME.match(url)
+        refused = refused or match is None or "@-" in match[0]
+    elif _HOST_AND_PATH.fullmatch(url):
+        refused = refused or "@-" in url.partition(":")[0]
+    if refused:
         raise path_error(errno.EINVAL, url, "not the place of a repository: a path, or an ssh, https or file URL")
     return url
+
+
+def is_local(url: str) -> bool:
+    """True for a place whose repository git opens itself, on this machine."""
+    return url.lower().startswith("file://") or ("://" not in url and not _HOST_AND_PATH.fullmatch(url))
 
 
 def argument_list(items: Sequence[str]) -> bytes:

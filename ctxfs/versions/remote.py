@@ -8,7 +8,6 @@ else both are kept. A merge never waits for a person.
 import errno
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from pathlib import Path as HostPath
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.erase import FORGOTTEN
-from ctxfs.versions.git import BRANCH, Repository, check_url
+from ctxfs.versions.git import BRANCH, Repository, check_url, is_local
+from ctxfs.versions.git_config import read_remotes, write_remotes
+from ctxfs.versions.git_process import helper_command
 from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.names import split_path
 from ctxfs.versions.rollback import Rollback
@@ -62,28 +63,21 @@ class Remotes:
 
     def places(self) -> dict[str, str]:
         """Names of remotes and where they are."""
-        found = {}
-        try:
-            out = self._repo.run("config", "--get-regexp", r"^remote\..*\.url$").decode("utf-8", "replace")
-        except OSError:
-            return {}  # git's way of saying that there is none
-        for line in out.splitlines():
-            key, _, url = line.partition(" ")
-            found[key.removeprefix("remote.").removesuffix(".url")] = url
-        return found
+        return read_remotes(self._repo.folder)
 
     def add(self, name: str, url: str) -> None:
         """Remember a place. CommandError if the name is taken or is none."""
         if not _NAME.fullmatch(name):
             raise CommandError(f"'{name}' cannot name a remote", "use letters, digits, '.', '_' and '-'", 2)
-        if name in self.places():
+        places = self.places()
+        if name in places:
             raise CommandError(f"a remote '{name}' exists already", f"remove it: ctxfs remote remove {name}")
-        self._repo.run("config", f"remote.{name}.url", check_url(url))
+        write_remotes(self._repo.folder, {**places, name: check_url(url)})
 
     def remove(self, name: str) -> None:
         """Forget a place; what is there stays there."""
         self._known(name)
-        self._repo.run("config", "--remove-section", f"remote.{name}")
+        write_remotes(self._repo.folder, {key: url for key, url in self.places().items() if key != name})
         for ref, oid in self._repo.refs(f"refs/remotes/{name}/").items():
             self._repo.delete(f"refs/remotes/{name}/{ref}", oid)
 
@@ -102,7 +96,8 @@ class Remotes:
     def push(self, pushing: Pushing) -> None:
         """Send it. Needs no lock: it reads objects that stay. CommandError says what is in the way."""
         try:
-            self._repo.run("push", "--quiet", "--", pushing.name, *pushing.orders)
+            options = self._options(pushing.name, "--receive-pack", "receive-pack")
+            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", pushing.name, *pushing.orders)
         except OSError as error:
             said = error.strerror or ""
             if "non-fast-forward" in said or "fetch first" in said:
@@ -127,7 +122,9 @@ class Remotes:
         place = f"refs/remotes/{name}"
         orders = [f"+{BRANCH}:{place}/main", "refs/tags/*:refs/tags/*", f"+{_LARGE}*:{place}-large*"]
         try:
-            self._repo.run("fetch", "--quiet", "--no-tags", "--no-auto-gc", "--", name, *orders)
+            options = self._options(name, "--upload-pack", "upload-pack")
+            quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
+            self._repo.run_remote("fetch", *quiet, *options, "--", name, *orders)
         except OSError as error:
             raise CommandError(
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
@@ -178,6 +175,11 @@ class Remotes:
         self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
         self._repo.run_upkeep("prune", "--expire=now")
         self._repo.forget_helpers()
+
+    def _options(self, name: str, option: str, service: str) -> tuple[str, ...]:
+        """Return git's option that shuts in a repository which it opens on this machine."""
+        place = check_url(self.places()[name])
+        return (f"{option}={helper_command(service)}",) if is_local(place) else ()
 
     def _known(self, name: str) -> None:
         if name not in self.places():
@@ -282,11 +284,12 @@ class Remotes:
             files = [os.path.join(folder, name) for name in ("mine", "base", "theirs")]
             for file, text in zip(files, texts, strict=True):
                 HostPath(file).write_bytes(text)
-            done = subprocess.run(["git", "merge-file", "-p", "-q", *files], capture_output=True)
-        if done.returncode:
-            return None
+            try:
+                lines = self._repo.run("merge-file", "-p", "-q", *files)
+            except OSError:
+                return None  # the number of conflicts is the exit code
         assert mine.entry is not None
-        return TreeEntry(mine.entry.mode, self._repo.write("blob", done.stdout))
+        return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
     def _beside(self, parts: Parts, theirs: Commit) -> Parts:
         """Where the other side's content is kept: `name.conflict-<principal>-<revision>`."""
