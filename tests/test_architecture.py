@@ -23,7 +23,6 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "pypdfium2": "ctxfs/index/formats/pdf_process.py",
     "email": "ctxfs/index/formats/mail.py",
     "tree_sitter": "ctxfs/index/syntax.py",
-    "pathspec": "ctxfs/index/ignore.py",
     "tiktoken": "ctxfs/context/tokens.py",
     "sqlite3": ("ctxfs/store/derived.py", "ctxfs/index/catalog.py", "ctxfs/index/embeddings.py"),
     "git": "ctxfs/versions/git.py",

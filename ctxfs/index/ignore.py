@@ -1,11 +1,13 @@
 """Which files of a source are worth indexing: .gitignore files, the source's own patterns, version control's folders."""
 
+import contextlib
 import os
-from pathlib import Path as HostPath
 
-import pathspec
+from ctxfs.index.gitignore import MAX_FILE_BYTES, PatternFile, parse_pattern_file
+from ctxfs.store import beneath
 
 _ALWAYS = (".git", ".hg", ".svn", ".jj", "__pycache__", "node_modules", ".ctxfs")
+MAX_DEPTH = 256  # names; what lies deeper is listed and not indexed
 
 
 class IgnoreRules:
@@ -13,52 +15,55 @@ class IgnoreRules:
 
     def __init__(self, root: str, exclude: tuple[str, ...], *, gitignore: bool) -> None:
         self._root = root
-        self._exclude = pathspec.GitIgnoreSpec.from_lines(exclude) if exclude else None
+        self._exclude = PatternFile(exclude) if exclude else None
         self._gitignore = gitignore
-        self._specs: dict[tuple[str, ...], pathspec.GitIgnoreSpec | None] = {}
+        self._above: dict[tuple[str, ...], tuple[tuple[int, PatternFile], ...]] = {}
 
     def forget(self) -> None:
         """Read the .gitignore files again: one of them changed."""
-        self._specs.clear()
+        self._above.clear()
 
     def ignores(self, parts: tuple[str, ...], *, directory: bool) -> bool:
         """True when the entry itself is ignored; its ancestors are the walker's business."""
         if parts[-1] in _ALWAYS and self._gitignore:
             return True
-        text = "/".join(parts) + ("/" if directory else "")
-        if self._exclude is not None and self._exclude.match_file(text):
+        if self._exclude is not None and self._exclude.decide(parts, directory=directory):
             return True
         if not self._gitignore:
             return False
         verdict = False
-        for depth in range(len(parts)):
-            spec = self._spec(parts[:depth])
-            if spec is None:
-                continue
-            below = "/".join(parts[depth:]) + ("/" if directory else "")
-            decided = spec.check_file(below).include
+        for depth, patterns in self._patterns_above(parts[:-1]):
+            decided = patterns.decide(parts[depth:], directory=directory)
             if decided is not None:
                 verdict = decided
         return verdict
 
     def ignores_path(self, parts: tuple[str, ...]) -> bool:
         """True when a file or any folder above it is ignored."""
-        return any(self.ignores(parts[: depth + 1], directory=depth + 1 < len(parts)) for depth in range(len(parts)))
+        return len(parts) > MAX_DEPTH or any(
+            self.ignores(parts[: depth + 1], directory=depth + 1 < len(parts)) for depth in range(len(parts))
+        )
 
-    def _spec(self, folder: tuple[str, ...]) -> pathspec.GitIgnoreSpec | None:
-        if folder not in self._specs:
-            file = HostPath(self._root, *folder, ".gitignore")
-            try:
-                lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-                self._specs[folder] = pathspec.GitIgnoreSpec.from_lines(lines)
-            except OSError:
-                self._specs[folder] = None
-        return self._specs[folder]
+    def _patterns_above(self, folder: tuple[str, ...]) -> tuple[tuple[int, PatternFile], ...]:
+        """(depth, patterns) of each folder from the root to this one that has a `.gitignore`."""
+        known = self._above.get(folder)
+        if known is None:
+            above = self._patterns_above(folder[:-1]) if folder else ()
+            own = self._read(folder)
+            known = self._above[folder] = above if own is None else (*above, (len(folder), own))
+        return known
+
+    def _read(self, folder: tuple[str, ...]) -> PatternFile | None:
+        """The patterns of a folder; None unless its `.gitignore` is a regular file, as git has it."""
+        try:
+            return parse_pattern_file(beneath.read_head(self._root, (*folder, ".gitignore"), MAX_FILE_BYTES))
+        except OSError:
+            return None
 
 
 def walk(
     root: str, below: tuple[str, ...], rules: IgnoreRules, enough: int | None = None
-) -> "list[tuple[tuple[str, ...], os.stat_result]]":
+) -> list[tuple[tuple[str, ...], os.stat_result]]:
     """Regular files under `root`/`below` that are not ignored, with their stat; links are not followed.
 
     Unreadable folders are passed over: what cannot be read cannot be found. Folders first come first. With `enough` it ends soon
@@ -68,20 +73,15 @@ def walk(
     pending = [below]
     while pending and (enough is None or len(found) <= enough):
         folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(os.path.join(root, *folder)), key=lambda entry: entry.name)
-        except OSError:
-            continue
-        for entry in entries:
-            if enough is not None and len(found) > enough:
-                break
-            parts = (*folder, entry.name)
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    if not rules.ignores(parts, directory=True):
-                        pending.append(parts)
-                elif entry.is_file(follow_symlinks=False) and not rules.ignores(parts, directory=False):
-                    found.append((parts, entry.stat(follow_symlinks=False)))
-            except OSError:
-                continue  # vanished in between
+        with contextlib.suppress(OSError), beneath.listed_directory(root, folder) as listed:
+            for entry in sorted(os.scandir(listed), key=lambda entry: entry.name):
+                if enough is not None and len(found) > enough:
+                    break
+                parts = (*folder, entry.name)
+                with contextlib.suppress(OSError):  # vanished in between
+                    if entry.is_dir(follow_symlinks=False):
+                        if len(parts) < MAX_DEPTH and not rules.ignores(parts, directory=True):
+                            pending.append(parts)
+                    elif entry.is_file(follow_symlinks=False) and not rules.ignores(parts, directory=False):
+                        found.append((parts, entry.stat(follow_symlinks=False)))
     return found

@@ -1,9 +1,13 @@
-"""Host files reached only by descriptors below a root, so that no symlink leads out of it."""
+"""The one door to host files that others can write: below a root, through no link, without waiting, regular, bounded.
+
+`tests/trust/test_opens.py` refuses every other open of such a file.
+"""
 
 import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -16,6 +20,9 @@ _PIECE = 1 << 20
 _ZEROS = memoryview(bytes(_PIECE))
 # Above any descriptor that the kernel hands out.
 MAX_DESCRIPTOR = 1 << 30
+MAX_READ_BYTES = 256 * 2**20  # what a frame of the socket holds
+_SYS_OPENAT2 = 437  # on every architecture
+_RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,6 +43,20 @@ def open_directory(root: str, names: Sequence[str]) -> int:
 
 
 @contextmanager
+def listed_directory(root: str, names: Sequence[str]) -> Iterator[int]:
+    """A descriptor of the directory `names` below `root` that can be listed; nothing above it leads out."""
+    above = open_directory(root, names)
+    try:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """The descriptor of the directory that holds `names[-1]`, and that name; `.` for the root itself."""
     fd = open_directory(root, names[:-1])
@@ -45,12 +66,49 @@ def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
         os.close(fd)
 
 
-def read_file(root: str, names: Sequence[str], limit: int | None = None) -> bytes:
-    """The content of a regular file; OSError ELOOP for a link, EISDIR for a directory."""
+def open_file(root: str, names: Sequence[str]) -> int:
+    """A descriptor to read the regular file `names` below `root`; the caller closes it.
+
+    Raises OSError: ENOENT, ENOTDIR, ELOOP for a link as the last component, EISDIR, ENXIO for a fifo, socket or device.
+    """
+    if not names:
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    fd = _open_at_once(root, names)
+    if fd is not None:
+        return _checked(fd)
     with directory_of(root, names) as (parent, name):
-        fd = open_quietly(name, dir_fd=parent)
+        return open_regular(name, dir_fd=parent)
+
+
+def read_file(root: str, names: Sequence[str], limit: int = MAX_READ_BYTES) -> bytes:
+    """The content of a regular file, as `open_file` opens it; EFBIG for one that has more than `limit` bytes."""
+    return read_descriptor(open_file(root, names), limit)
+
+
+def read_head(root: str, names: Sequence[str], limit: int) -> bytes:
+    """The first `limit` bytes of a regular file, as `open_file` opens it."""
+    with open(open_file(root, names), "rb") as file:
+        return file.read(limit)
+
+
+def read_path(file: str | os.PathLike[str], limit: int = MAX_READ_BYTES) -> bytes:
+    """The content of a regular file in a directory that only its owner writes; as `read_file` in all else."""
+    return read_descriptor(open_regular(file), limit)
+
+
+def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
+    """All that an open file holds from where it stands; EFBIG for more than `limit` bytes. Closes it."""
     with open(fd, "rb") as file:
-        return file.read() if limit is None else file.read(limit)
+        # A hole costs nothing to make: nothing is allocated for what is too large.
+        data = b"" if os.fstat(fd).st_size > limit else file.read(limit + 1)
+        if len(data) > limit or os.fstat(fd).st_size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return data
+
+
+def open_regular(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
+    """`open_quietly` for regular files alone: EISDIR for a directory, ENXIO for a fifo, socket or device."""
+    return _checked(open_quietly(name, dir_fd=dir_fd))
 
 
 def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
@@ -60,6 +118,47 @@ def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = N
         return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
     except PermissionError:  # somebody else's
         return os.open(name, flags, dir_fd=dir_fd)
+
+
+def _checked(fd: int) -> int:
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
+    raise OSError(code, os.strerror(code))
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how of openat2(2)."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _open_at_once(root: str, names: Sequence[str]) -> int | None:
+    """The file by openat2(2); None where the kernel lacks it, or where the walk name by name says better why not."""
+    if not _has_openat2:
+        return None
+    how = _OpenHow(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | _NO_ATIME, 0, _RESOLVE)
+    above = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd: int = _C.syscall(_SYS_OPENAT2, above, os.fsencode("/".join(names)), ctypes.byref(how), ctypes.sizeof(how))
+    finally:
+        os.close(above)
+    return fd if fd >= 0 else None
+
+
+def _probe_openat2() -> bool:
+    """True if the kernel has openat2(2), and no filter of system calls takes it away."""
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
+    with suppress(OSError):
+        above = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _C.syscall(_SYS_OPENAT2, above, b".", ctypes.byref(how), ctypes.sizeof(how))
+        os.close(above)
+        if fd >= 0:
+            os.close(fd)
+            return True
+    return False
 
 
 def magic_path(directory: int, name: str) -> str:
@@ -174,3 +273,6 @@ def change_owner(fd: int, uid: int, gid: int) -> None:
 def _last_error() -> OSError:
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code))
+
+
+_has_openat2 = _probe_openat2()

@@ -1,0 +1,226 @@
+"""Patterns of `.gitignore` as git reads them, matched in time linear in the pattern and in the path. Pure.
+
+Anybody who may write a file may write a `.gitignore`, so its size counts up to the limits here. A line that git never
+matches (`.godot\\`, a bracket that is not closed) is left out; the others stand.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MAX_FILE_BYTES = 256 * 1024
+MAX_LINES = 5_000
+MAX_PATTERN_CHARACTERS = 1_000
+# Of the patterns that no table can look up: each of them is tried with each path.
+MAX_TRIED_CHARACTERS = 16_000
+_BOM = "\ufeff"
+_SPECIAL = frozenset("*?[\\")
+_POSIX_CLASSES = {
+    "alnum": ("09", "AZ", "az"),
+    "alpha": ("AZ", "az"),
+    "blank": ("  ", "\t\t"),
+    "cntrl": ("\x00\x1f", "\x7f\x7f"),
+    "digit": ("09",),
+    "graph": ("!~",),
+    "lower": ("az",),
+    "print": (" ~",),
+    "punct": ("!/", ":@", "[`", "{~"),
+    "space": ("  ", "\t\r"),
+    "upper": ("AZ",),
+    "xdigit": ("09", "AF", "af"),
+}
+_STAR, _ONE = "[^/]*", "[^/]"
+
+
+class _NeverMatches(ValueError):
+    """git matches nothing with this pattern."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line says: a pattern, whether it is about directories only, and whether it ignores or takes in again."""
+
+    pattern: str
+    directories: bool
+    ignores: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A pattern that is tried with each path (`whole`), or with its last name."""
+
+    number: int
+    line: _Line
+    expression: re.Pattern[str]
+    whole: bool
+
+
+class PatternFile:
+    """The patterns of one file. The last one that matches a path decides."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._names: dict[tuple[str, bool], tuple[int, bool]] = {}  # (name, directories only) → (line, ignores)
+        self._endings: dict[tuple[str, bool], tuple[int, bool]] = {}
+        tried: list[_Tried] = []
+        left = MAX_TRIED_CHARACTERS
+        for number, text in enumerate(lines):
+            line = _parse_line(text)
+            name = line.pattern.removeprefix("**/")
+            if not line.pattern or len(line.pattern) > MAX_PATTERN_CHARACTERS:
+                continue
+            if "/" not in name and not _SPECIAL.intersection(name):
+                self._names[name, line.directories] = number, line.ignores
+            elif "/" not in name and name[0] == "*" and len(name) > 1 and not _SPECIAL.intersection(name[1:]):
+                self._endings[name[1:], line.directories] = number, line.ignores
+            elif len(line.pattern) <= left and (expression := _compile(line.pattern)) is not None:
+                tried.append(_Tried(number, line, expression, "/" in line.pattern))
+                left -= len(line.pattern)
+        self._lengths = tuple({len(ending) for ending, _ in self._endings})
+        self._tried = tuple(reversed(tried))
+
+    def decide(self, parts: Sequence[str], *, directory: bool) -> bool | None:
+        """True if the path is ignored, False if it is taken in again, None if no pattern is about it."""
+        name = parts[-1]
+        best, ignores = -1, None
+        for table, key in ((self._names, name), *((self._endings, name[-length:]) for length in self._lengths)):
+            for directories in (False, True) if directory else (False,):
+                entry = table.get((key, directories))
+                if entry is not None and entry[0] > best:
+                    best, ignores = entry
+        path = ""
+        for item in self._tried:
+            if item.number < best:
+                break
+            if item.line.directories and not directory:
+                continue
+            path = path or "/".join(parts)
+            if item.expression.fullmatch(path if item.whole else name):
+                return item.line.ignores
+        return ignores
+
+
+def parse_pattern_file(data: bytes) -> PatternFile:
+    """The patterns of a file with this content, as far as the limits go."""
+    text = data[:MAX_FILE_BYTES].decode("utf-8", "surrogateescape").removeprefix(_BOM)
+    return PatternFile(text.split("\n", MAX_LINES)[:MAX_LINES])
+
+
+def _parse_line(text: str) -> _Line:
+    """The line; its pattern is empty for a comment."""
+    text = text.removesuffix("\r")
+    if text.startswith("#"):
+        return _Line("", directories=False, ignores=True)
+    end = len(text.rstrip(" "))
+    if end < len(text) and (end - len(text[:end].rstrip("\\"))) % 2:
+        end += 1  # a space behind a backslash stays
+    text = text[:end]
+    ignores = not text.startswith("!")
+    text = text.removeprefix("!")
+    return _Line(text.removesuffix("/"), text.endswith("/"), ignores)
+
+
+def _compile(pattern: str) -> re.Pattern[str] | None:
+    """The expression for a pattern, without a way to backtrack over more than one star; None if nothing matches it."""
+    try:
+        segments = _segments(pattern.removeprefix("/"))
+    except _NeverMatches:
+        return None
+    blocks: list[list[str]] = [[]]
+    for number, segment in enumerate(segments):
+        if segment == [_STAR, _STAR] and "/" in pattern:
+            if number == 0 or segments[number - 1] != [_STAR, _STAR]:
+                blocks.append([])
+        else:
+            blocks[-1].append(_without_backtracking(segment))
+    first, *others = ["/".join(block) for block in blocks]
+    if not others:
+        return re.compile(first, re.DOTALL)
+    # The first place where a block fits leaves most to those after it, so none has to be looked for again.
+    middle = "".join(f"(?>(?:[^/]+/)*?{block}/)" for block in others[:-1])
+    last = f"(?:[^/]+/)*{others[-1]}" if others[-1] else ".+"
+    return re.compile(f"{first}{'/' if first else ''}{middle}{last}", re.DOTALL)
+
+
+def _without_backtracking(segment: Sequence[str]) -> str:
+    """One name: between stars the first place where the rest up to the next star fits is the right one."""
+    blocks = [""]
+    for piece in segment:
+        if piece == _STAR:
+            blocks.append("")
+        else:
+            blocks[-1] += piece
+    if len(blocks) == 1:
+        return blocks[0]
+    middle = "".join(f"(?>[^/]*?{block})" for block in blocks[1:-1] if block)
+    # A star is at least nothing, but a whole name is never empty.
+    return f"(?=[^/]){blocks[0]}{middle}{_STAR}{blocks[-1]}"
+
+
+def _segments(pattern: str) -> list[list[str]]:
+    """The expressions of the characters of each name, cut at slashes."""
+    segments: list[list[str]] = [[]]
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "/":
+            segments.append([])
+        elif char == "*":
+            segments[-1].append(_STAR)
+        elif char == "?":
+            segments[-1].append(_ONE)
+        elif char == "[":
+            piece, at = _bracket(pattern, at)
+            segments[-1].append(piece)
+        elif char == "\\":
+            if at == len(pattern):
+                raise _NeverMatches(pattern)
+            segments[-1].append(re.escape(pattern[at]))
+            at += 1
+        else:
+            segments[-1].append(re.escape(char))
+    return segments
+
+
+def _bracket(pattern: str, at: int) -> tuple[str, int]:
+    """The expression of the class that begins behind the bracket at `at`, and where the pattern goes on."""
+    negated = pattern[at : at + 1] in ("!", "^")
+    at += negated
+    start = at
+    ranges: list[str] = []  # first and last character of each
+    while True:
+        char = pattern[at : at + 1]
+        if not char:
+            raise _NeverMatches(pattern)
+        if char == "]" and at > start:
+            break
+        if char == "[" and pattern[at + 1 : at + 2] == ":":
+            end = pattern.find("]", at + 2)
+            if end < 0:
+                raise _NeverMatches(pattern)
+            if end > at + 2 and pattern[end - 1] == ":":
+                names = _POSIX_CLASSES.get(pattern[at + 2 : end - 1])
+                if names is None:
+                    raise _NeverMatches(pattern)
+                ranges += names
+                at = end + 1
+                continue
+        low, at = _class_character(pattern, at)
+        ranges.append(low + low)  # also of a range that ends before it begins
+        if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]"):
+            high, at = _class_character(pattern, at + 1)
+            if low < high:
+                ranges.append(low + high)
+    inside = "".join(f"\\U{ord(ends[0]):08x}-\\U{ord(ends[1]):08x}" for ends in ranges)
+    if negated:
+        return f"[^/{inside}]", at + 1
+    return (f"(?!/)[{inside}]" if inside else "(?!)"), at + 1
+
+
+def _class_character(pattern: str, at: int) -> tuple[str, int]:
+    """A character in a class, which a backslash may stand before, and what comes after it."""
+    if pattern[at] == "\\":
+        at += 1
+    if at >= len(pattern):
+        raise _NeverMatches(pattern)
+    return pattern[at], at + 1

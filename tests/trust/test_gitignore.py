@@ -1,0 +1,155 @@
+"""A `.gitignore` is data that anybody writes: it costs bounded time, is no way out, and a bad line costs that line."""
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ctxfs.index.gitignore import MAX_FILE_BYTES, MAX_LINES, parse_pattern_file
+from ctxfs.index.ignore import MAX_DEPTH, IgnoreRules, walk
+
+SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
+
+
+def found(root: Path) -> set[str]:
+    rules = IgnoreRules(str(root), (), gitignore=True)
+    return {"/".join(parts) for parts, _ in walk(str(root), (), rules)} - {".gitignore"}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket-like device", "link out", "link to endless", "directory", "loop"])
+def test_gitignore_that_is_no_regular_file_is_as_if_absent(tmp_path: Path, kind: str) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.write_text("*.md\n")
+    place = root / ".gitignore"
+    match kind:
+        case "fifo":
+            os.mkfifo(place)
+        case "socket-like device":
+            if os.getuid():
+                pytest.skip("only root makes devices")
+            os.mknod(place, 0o020666, os.makedev(1, 5))
+        case "link out":
+            place.symlink_to(outside)
+        case "link to endless":
+            place.symlink_to("/dev/zero")
+        case "directory":
+            place.mkdir()
+        case _:
+            place.symlink_to(".gitignore")
+    (root / "a.md").write_text("a")
+    assert "a.md" in found(root)
+
+
+def test_folder_that_is_a_link_brings_no_patterns_from_outside(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".gitignore").write_text("*\n")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "sub").symlink_to("../outside")
+    assert not IgnoreRules(str(tmp_path / "root"), (), gitignore=True).ignores_path(("sub", "a.md"))
+
+
+@pytest.mark.parametrize("line", [".godot\\", "[", "a[b", "[[:nonsense:]]", "!", "/", "\\", "!\\", "**[", "[!", "//"])
+def test_line_that_git_never_matches_leaves_the_others_standing(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".gitignore").write_text(f"*.log\n{line}\nbuild/\n")
+    (tmp_path / "build").mkdir()
+    for name in ("a.log", "build/x", "kept.md"):
+        (tmp_path / name).write_text("x")
+    assert found(tmp_path) == {"kept.md"}
+
+
+def test_byte_order_mark_and_crlf_do_not_hide_a_line(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes(b"\xef\xbb\xbf*.log\r\n[[:digit:]]x.md\r\n")
+    for name in ("a.log", "1x.md", "kept.md"):
+        (tmp_path / name).write_text("x")
+    assert found(tmp_path) == {"kept.md"}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 490 + "b", "**/a/" * 199 + "b", "*a*b" * 240 + "c", "?*" * 499 + "b", "[a-z]*" * 160 + "0", "a**" * 330 + "b"]
+)  # fmt: skip
+def test_many_stars_are_matched_in_linear_time(pattern: str) -> None:
+    patterns = parse_pattern_file("\n".join([pattern] * 50).encode())
+    start = time.process_time()
+    for path in (["a" * 255], ["a"] * 250, ["ab" * 127] * 16):
+        patterns.decide(path, directory=False)
+    assert time.process_time() - start < 1
+
+
+def test_file_beyond_the_limits_counts_up_to_them() -> None:
+    data = b"*.log\n" + b"x[ab]*y\n" * (MAX_LINES + 10) + b"*.md\n"
+    start = time.process_time()
+    patterns = parse_pattern_file(data)
+    assert patterns.decide(["a.log"], directory=False)
+    assert patterns.decide(["a.md"], directory=False) is None
+    assert parse_pattern_file(b"*.log\n" + b"a" * 2 * MAX_FILE_BYTES).decide(["a.log"], directory=False)
+    assert time.process_time() - start < 2
+
+
+def test_deep_nesting_ends_at_a_depth(tmp_path: Path) -> None:
+    deep = str(tmp_path)
+    fd = os.open(deep, os.O_RDONLY)
+    for _ in range(MAX_DEPTH + 50):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(os.open("f.md", os.O_CREAT | os.O_WRONLY, dir_fd=below))
+        os.close(os.open(".gitignore", os.O_CREAT | os.O_WRONLY, dir_fd=below))
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    start = time.process_time()
+    rules = IgnoreRules(deep, (), gitignore=True)
+    names = {parts[-1] for parts, _ in walk(deep, (), rules)}
+    assert names == {"f.md", ".gitignore"}
+    assert rules.ignores_path(("d",) * 1900 + ("f.md",))
+    assert time.process_time() - start < 3
+
+
+_SEGMENTS = [
+    "a",
+    "b",
+    ".",
+    "*",
+    "?",
+    "[ab]",
+    "[!a]",
+    "[a-b]",
+    "[[:alpha:]]",
+    "\\a",
+    "**",
+    "[^b.]",
+    "[",
+    "\\",
+    "[]a]",
+    "[[:x:]]",
+]
+_SEGMENTS += ["[-a]", "[b-a]", "[\\]a]", " ", "1", "[a/b]"]
+_NAMES = ["a", "b", "ab", "ba", "a.b", ".a", "abb", "aab", "-a", "[a]", "a b", "A", "1", "a\\"]
+
+
+def _random_line(chance: random.Random) -> str:
+    names = [
+        "**" if chance.random() < 0.25 else "".join(chance.choices(_SEGMENTS, k=chance.randint(1, 4)))
+        for _ in range(chance.choice([1, 1, 2, 3]))
+    ]
+    return chance.choice(["", "", "", "/", "!"]) + "/".join(names) + chance.choice(["", "", "", "/", "  ", "\\ ", "\r"])
+
+
+def test_random_patterns_ignore_what_git_ignores(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    chance = random.Random(7)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        lines = [_random_line(chance) for _ in range(chance.randint(1, 5))]
+        (tmp_path / ".gitignore").write_bytes("\n".join(lines).encode())
+        paths = sorted({tuple(chance.choices(_NAMES, k=chance.randint(1, 4))) for _ in range(40)})
+        command = ["git", "-c", "core.ignorecase=false", "check-ignore", "--no-index", "-z", "--stdin"]
+        asked = "\0".join("/".join(path) for path in paths).encode()
+        done = subprocess.run(command, cwd=tmp_path, input=asked, capture_output=True)
+        ignored = set(done.stdout.decode().split("\0"))
+        rules = IgnoreRules(str(tmp_path), (), gitignore=True)
+        for path in paths:
+            assert rules.ignores_path(path) == ("/".join(path) in ignored), (lines, path)
