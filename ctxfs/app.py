@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import itertools
 import json
@@ -19,11 +20,12 @@ from ctxfs import __version__
 from ctxfs.context.bound import upper_bound
 from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
 from ctxfs.context.curation import Curator
+from ctxfs.context.deliveries import Deliveries
 from ctxfs.context.evaluator import Evaluator
 from ctxfs.context.external import CommandJudge, CommandSummariser
 from ctxfs.context.recall import Recalled, find_recalled, passed_on
 from ctxfs.context.request import Request
-from ctxfs.context.tasks import Tasks
+from ctxfs.context.tasks import ANSWERED, RESPONSE, Tasks, is_record, sources_of_answered
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
 from ctxfs.exec.kept import ARGS, RESULT, STDERR
@@ -44,8 +46,12 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.book import PolicyBook, Reader, is_of_calls
+from ctxfs.policy.decide import judged
+from ctxfs.policy.derived import may_read_derived
+from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
 from ctxfs.policy.past import PolicyPast
 from ctxfs.policy.rules import Verb
+from ctxfs.store import beneath
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
@@ -69,7 +75,7 @@ from mounts.guide import GuideMount
 from mounts.history import HistoryMount
 from mounts.human import HumanMount
 from mounts.resources import ResourcesMount
-from mounts.search import SearchView
+from mounts.search import KeptQuestions, SearchView
 from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
 
@@ -89,7 +95,9 @@ class App:
         self.principal: Principal = current_person()
         self.tokens = TokenFile(layout.tokens)
         self.policy_file = PolicyFile(layout.rules)
-        self.policy = PolicyBook((layout.config, layout.rules), self.tokens, PolicyPast(layout.policy_past))
+        self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
+        past = PolicyPast(layout.policy_past)
+        self.policy = PolicyBook((layout.config, layout.rules), self.tokens, past, self.owners)
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
@@ -130,8 +138,12 @@ class App:
             self.remember,
             lambda: self.mountpoints(),
         )
+        requests = self._work_folder("context")
+        layout.deliveries.mkdir(exist_ok=True, mode=0o700)
+        self._deliveries = Deliveries(Folder(str(layout.deliveries), writable=True), requests)
         self.tasks = Tasks(
-            self._work_folder("context"),
+            requests,
+            self._deliveries,
             self.build,
             self.evaluator,
             self.curator,
@@ -141,6 +153,7 @@ class App:
             self.remember,
             self._sight,
             lambda folder: self.policy.may(acting_principal(), Verb.CREATE, folder),
+            self.policy.is_for_all_agents,
         )
         self.present = present
         self._attach()
@@ -251,17 +264,41 @@ class App:
         principal = acting_principal()
         if principal is None or self.policy.may(principal, Verb.ADMIN, ROOT):
             return 0
-        since = self.policy.readable_since(principal, path, below=below)
+        since = max(self.policy.readable_since(principal, path, below=below), self._owned_since(principal, path, below))
         for moved_ns, source in self.archive.moves_of(str(path)):
             place = Path.parse(source)
             if moved_ns <= since:
                 break
             if not self.policy.may(principal, Verb.READ, place):
                 return max(since, moved_ns)
-            earlier = self.policy.readable_since(principal, place)
+            earlier = max(self.policy.readable_since(principal, place), self._owned_since(principal, place))
             if earlier > since:
                 since = min(earlier, moved_ns)
         return since
+
+    def _owned_since(self, principal: Principal, path: Path, below: bool = False) -> int:
+        """From when on the past of a task or kept question is an agent's: since it owns it. Records have no past for agents."""
+        place = judged(path)
+        if principal.is_person or not place.parts or place.parts[0] not in OWNED_AREAS:
+            return 0
+        if len(place.parts) < 2:
+            return NEVER if below else 0
+        if len(place.parts) > 2 and is_record(place.parts[2]):
+            return NEVER
+        is_derived = len(place.parts) == 2 or place.parts[2] == RESPONSE
+        if place.parts[0] == "context" and is_derived and not self._answer_is_for(principal, place):
+            return NEVER
+        return self.owners.since(principal, place)
+
+    def _answer_is_for(self, principal: Principal, place: Path) -> bool:
+        """True if an agent may read all that the response of a task was made from, as far as that is recorded. Blocks."""
+        try:
+            data = beneath.read_file(str(self.layout.deliveries), (place.parts[1], ANSWERED))
+            sources = sources_of_answered(data)
+        except OSError:
+            sources = None
+        may_read = functools.partial(self.policy.may, principal, Verb.READ)
+        return may_read_derived(principal, self.owners.of(place), sources, may_read)
 
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))
@@ -430,16 +467,23 @@ class App:
         return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), standing)
 
     def _attach(self) -> None:
-        tree, folders = self.namespace, self.layout.tree
+        tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
         tree.attach(ROOT, GuideMount(self._sources_seen))
         tree.attach(Path(("memory",)), memory.provide(folders))
         tree.attach(Path(("pad",)), pad.provide(folders))
         tree.attach(Path(("knowledge",)), _Nothing())
-        tree.attach(Path(("search",)), self._view.root(self._work_folder("search")))
-        owner = str(self.principal)
+        tree.attach(Path(("search",)), self._view.root(self._work_folder("search"), KeptQuestions(self.owners, owner)))
         tree.attach(
             Path(("context",)),
-            ContextMount(self._work_folder("context"), self.tasks, self.settings.context.budget, owner, self._sees_all),
+            ContextMount(
+                self._work_folder("context"),
+                self.tasks,
+                self.settings.context.budget,
+                owner,
+                self.owners,
+                self._sees_all,
+                lambda path: self.policy.may(acting_principal(), Verb.READ, path),
+            ),
         )
         tree.attach(Path(("history",)), HistoryMount(self.history, owner, self._sees_history))
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))

@@ -62,7 +62,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     if "budget" in arguments:
         request["budget"] = arguments["budget"]
     checked = make_request(request, _BUDGET)  # what cannot be meant is refused before anything is written
-    handle = handle or _handle_of(checked.title, request)
+    handle = handle or _handle_of(checked.title, {**request, "for": (await call.door.call("whoami"))["principal"]})
     place = Path(("context", handle))
     try:
         await apply(call.door, MakeDir(place))

@@ -3,22 +3,41 @@
 `mkdir context/<task>` makes `request.toml`; `context.md` and `manifest.json` follow from it and from the index; where a
 build fails `error.txt` says why and the last good context stays. By name only, because reading them delivers: `stream` (the next
 piece), `stream@N` (that piece again), `delta.md` (what the reader's window has to add, replace and drop). `response.md`
-is the answer of a model; `evaluation.json` follows from it.
+is the answer of a model; `evaluation.json` follows from it. What was delivered (`loads.jsonl`, `window-*.json`) and what a response
+answered is recorded outside the tree, and shown to whom it was delivered.
+
+A task belongs to whoever made it (`policy.owners`). Text made from other files is for whoever may read all of them.
 """
 
 import errno
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import trio
 
 from ctxfs.context.render import NAMES
 from ctxfs.context.request import default_request
-from ctxfs.context.tasks import ANSWERED, EVALUATION, LOADS, REQUEST, RESPONSE, Tasks, is_record, window_name
+from ctxfs.context.tasks import (
+    ANSWERED,
+    EVALUATION,
+    LOADS,
+    REQUEST,
+    RESPONSE,
+    Tasks,
+    is_record,
+    sources_of_window,
+    window_name,
+)
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
+from ctxfs.policy.derived import may_read_derived
+from ctxfs.policy.owners import Owners
+from ctxfs.threads import blocking
 from ctxfs.vfs.acting import acting_principal
 
 _MANIFEST = "manifest.json"
@@ -38,10 +57,15 @@ class ContextMount(Mount):
         tasks: Tasks,
         default_budget: int,
         owner: str,
+        owners: Owners,
         sees_all: Callable[[], bool] = lambda: True,
+        may_read: Callable[[Path], bool] = lambda _: True,
     ) -> None:
-        """`sees_all`: whoever acts may see what was delivered to others, and what they answered."""
+        """`sees_all`: whether the acting principal may see everything; `may_read`: whether it may read a file of the tree."""
+        self._owners = owners
+        self._turn = trio.Lock()
         self._sees_all = sees_all
+        self._may_read = may_read
         self._requests = requests
         self._tasks = tasks
         self._default_budget = default_budget
@@ -54,7 +78,12 @@ class ContextMount(Mount):
         task = await self._task(path)
         if len(path.parts) == 1:
             return task
-        await self._check_own(path)
+        await self._check_readable(path)
+        if _is_record(path):
+            entry = await self._tasks.record_entry(*path.parts)
+            if path.name == LOADS and not self._sees_all():
+                entry = snapshot(LOADS, await self.read(path), mtime_ns=entry.mtime_ns)
+            return replace(entry, mode=0o644)
         if not _is_derived(path):
             return await self._requests.stat(path)
         data = await self._derived(path, deliver=False)
@@ -63,20 +92,17 @@ class ContextMount(Mount):
     async def list(self, path: Path) -> Sequence[Entry]:
         """Tasks at the top; in a task its files and what came of the request."""
         if path.is_root:
-            return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]
+            return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]  # the guard leaves out others'
         await self._task(path)
-        own = {entry.name: entry for entry in await self._requests.list(path)}
-        own = {name: entry for name, entry in own.items() if not await self._is_anothers(path / name)}
+        own = {entry.name: entry for entry in await self._requests.list(path) if not _is_record(path / entry.name)}
+        own = {name: entry for name, entry in own.items() if await self._is_readable(path / name)}
         if len(path.parts) == 1 and REQUEST in own:
             built = await self._tasks.fresh(path.name)
             made = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
             wrong = (_ERROR,) if await self._tasks.error(path.name) else ()
-            own |= {name: await self.stat(path / name) for name in (*made, *wrong)}
-            if (
-                RESPONSE in own
-                and not await self._is_anothers(path / EVALUATION)
-                and await self._tasks.has_response(path.name)
-            ):
+            recorded = [name for name in await self._tasks.records(path.name) if await self._is_readable(path / name)]
+            own |= {name: await self.stat(path / name) for name in (*made, *wrong, *recorded)}
+            if RESPONSE in own and await self._tasks.has_response(path.name):
                 # Judging takes longer than listing: who only lists does not pay for the size.
                 version = f"{own[RESPONSE].version}-{built.made_ns:x}"
                 own[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
@@ -86,16 +112,18 @@ class ContextMount(Mount):
         """The files as they were written, or what was made from them. Reading `stream` and `delta.md` delivers."""
         if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
-        await self._check_own(path)
-        if not _is_derived(path):
-            data = await self._requests.read(path)
+        await self._check_readable(path)
+        if _is_record(path):
+            data = await self._tasks.record(*path.parts)
             return data if path.name != LOADS or self._sees_all() else _lines_of(data, str(acting_principal()))
+        if not _is_derived(path):
+            return await self._requests.read(path)
         return await self._derived(path, deliver=True)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Of the files that are real ones."""
         await self.stat(path)
-        return {} if path.is_root or _is_derived(path) else await self._requests.metadata(path)
+        return {} if path.is_root or _is_ours(path) else await self._requests.metadata(path)
 
     async def _derived(self, path: Path, *, deliver: bool) -> bytes:
         task, name = path.parts
@@ -123,19 +151,23 @@ class ContextMount(Mount):
         """
         match change:
             case MakeDir(path) if len(path.parts) == 1:
-                await self._requests.apply(change)
+                await self._make(path)
                 text = default_request(path.name.replace("-", " ").replace("_", " "), self._default_budget)
                 await self._requests.apply(Put(path / REQUEST, text.encode("utf-8", "replace")))
             case Remove(path) if len(path.parts) == 1:
                 for entry in await self._requests.list(path):
                     await self._requests.apply(Remove(path / entry.name))
                 await self._requests.apply(change)
-                self._tasks.forget(path.name)
-            case Remove(path) if _is_derived(path):
+                await self._tasks.forget(path.name)
+            case Remove(path) if _is_ours(path):
                 await self._task(path)  # it may be gone with what it was made from, as `rm -r` goes along
-            case Move(path, to) if len(path.parts) == len(to.parts) <= 2 and not (_is_ours(path) or _is_ours(to)):
+            case Move(path, to) if len(path.parts) == len(to.parts) == 1:
+                await blocking(self._owners.give, _in_tree(to), self._owners.of(_in_tree(path)))
                 await self._requests.apply(change)
-                self._tasks.forget(path.parts[0])
+                await self._tasks.forget(path.name, to.name)
+            case Move(path, to) if len(path.parts) == len(to.parts) == 2 and not (_is_ours(path) or _is_ours(to)):
+                await self._requests.apply(change)
+                self._tasks.evict(path.parts[0])
                 await self._note_response(to)
             case Put(path, data) if len(path.parts) == 2 and not _is_ours(path):
                 if len(data) > _MAX_BYTES:
@@ -143,7 +175,7 @@ class ContextMount(Mount):
                 await self._task(path)
                 await self._requests.apply(change)
                 await self._note_response(path)
-            case Remove(path) if len(path.parts) == 2 and not _is_derived(path):
+            case Remove(path) if len(path.parts) == 2:
                 await self._requests.apply(change)
             case SetMeta(path) if len(path.parts) == 2 and not _is_ours(path):
                 await self._requests.apply(change)
@@ -152,20 +184,39 @@ class ContextMount(Mount):
                     change.path, "a task is a flat directory, and what is derived in it cannot be written"
                 )
 
-    async def _check_own(self, path: Path) -> None:
-        if await self._is_anothers(path):
+    async def _make(self, path: Path) -> None:
+        """Make a task, which belongs to the acting principal before anything is in it."""
+        async with self._turn:
+            await self._check_free(path)
+            await self._tasks.forget(path.name)  # of another task that had this name
+            await blocking(self._owners.give, _in_tree(path), (str(acting_principal() or self._owner),))
+            await self._requests.apply(MakeDir(path))
+
+    async def _check_free(self, path: Path) -> None:
+        try:
+            await self._requests.stat(path)
+        except FileNotFoundError:
+            return
+        raise path_error(errno.EEXIST, path)
+
+    async def _check_readable(self, path: Path) -> None:
+        if not await self._is_readable(path):
             raise not_found(path)
 
-    async def _is_anothers(self, path: Path) -> bool:
-        """True for what was delivered to somebody else, or came of their answer: it may hold what this reader may not see."""
+    async def _is_readable(self, path: Path) -> bool:
+        """False for text that was made from files of which the acting principal may not read all, and for others' windows."""
         if self._sees_all() or len(path.parts) != 2:
-            return False
-        task, name = path.parts
-        me = str(acting_principal())
+            return True
+        reader, (task, name) = acting_principal(), path.parts
         if name in (ANSWERED, EVALUATION, RESPONSE):
-            by = await self._tasks.answered_by(task)
-            return bool(by) and by != me
-        return is_record(name) and name not in (LOADS, window_name(me))
+            sources = await self._tasks.sources_of_response(task)
+            return may_read_derived(reader, self._owners.of(_in_tree(path)), sources, self._may_read)
+        if not is_record(name) or name == LOADS:
+            return True
+        if name != window_name(str(reader)):
+            return False
+        sources = sources_of_window(await self._tasks.record(task, name))
+        return may_read_derived(reader, (), sources, self._may_read)
 
     async def _note_response(self, path: Path) -> None:
         if path.name == RESPONSE and len(path.parts) == 2:
@@ -183,10 +234,19 @@ def _lines_of(loads: bytes, principal: str) -> bytes:
     return b"".join(line for line in loads.splitlines(keepends=True) if mark in line)
 
 
+def _in_tree(path: Path) -> Path:
+    """The task that a path is in, as the whole tree names it."""
+    return Path(("context", path.parts[0]))
+
+
+def _is_record(path: Path) -> bool:
+    return len(path.parts) == 2 and is_record(path.name)
+
+
 def _is_derived(path: Path) -> bool:
     return len(path.parts) == 2 and (path.name in _DERIVED or bool(_STREAM.fullmatch(path.name)))
 
 
 def _is_ours(path: Path) -> bool:
     """True for what is derived, and for the records kept beside it."""
-    return _is_derived(path) or (len(path.parts) == 2 and is_record(path.name))
+    return _is_derived(path) or _is_record(path)

@@ -22,6 +22,9 @@ from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, encode_name, printable
+from ctxfs.policy.owners import Owners
+from ctxfs.threads import blocking
+from ctxfs.vfs.acting import acting_principal
 
 Ask = Callable[[str, Path], Awaitable[Answer]]
 Pack = Callable[[Request, Answer], Awaitable[Context]]
@@ -91,9 +94,9 @@ class SearchView:
         """The questions asked below `below`."""
         return SearchMount(self, below, None)
 
-    def root(self, kept: Mount) -> Mount:
+    def root(self, kept: Mount, questions: "KeptQuestions") -> Mount:
         """`search/` itself, which lists the questions kept as directories of `kept`."""
-        return SearchMount(self, ROOT, kept)
+        return SearchMount(self, ROOT, kept, questions)
 
     @property
     def budget(self) -> int:
@@ -126,13 +129,48 @@ class SearchView:
         return page.contexts[budget]
 
 
+class KeptQuestions:
+    """Which kept questions the acting principal sees: what somebody asks is theirs. Several may keep the same question."""
+
+    def __init__(self, owners: Owners, owner: str) -> None:
+        """`owner` acts when nobody is named."""
+        self._owners = owners
+        self._owner = owner
+
+    def is_shown(self, name: str) -> bool:
+        """True for a question that the acting principal keeps, and for people."""
+        principal = acting_principal()
+        return principal is None or self._owners.owns(principal, Path(("search", name)))
+
+    def keep(self, name: str) -> None:
+        """The acting principal keeps a question, too. Blocks."""
+        place = Path(("search", name))
+        self._owners.give(place, self._owners.of(place) | {self._me()})
+
+    def drop(self, name: str) -> bool:
+        """The acting principal keeps it no more; True if nobody does. A person drops it for everyone. Blocks."""
+        place, principal = Path(("search", name)), acting_principal()
+        left = (
+            self._owners.of(place) - {self._me()} if principal is not None and not principal.is_person else frozenset()
+        )
+        if left:
+            self._owners.give(place, left)
+        return not left
+
+    def _me(self) -> str:
+        return str(acting_principal() or self._owner)
+
+
 class SearchMount(Mount):
     """The questions of one directory. Looking has no side effects; only `touch search/<question>` is remembered."""
 
-    def __init__(self, view: SearchView, below: Path, kept: Mount | None) -> None:
+    def __init__(
+        self, view: SearchView, below: Path, kept: Mount | None, questions: KeptQuestions | None = None
+    ) -> None:
         self._view = view
         self._below = below
         self._kept = kept
+        self._questions = questions
 
     async def stat(self, path: Path) -> Entry:
         """Every question exists; its files have the size that a read returns."""
@@ -146,7 +184,10 @@ class SearchMount(Mount):
     async def list(self, path: Path) -> Sequence[Entry]:
         """Kept questions at the top; links, results and context in a question."""
         if path.is_root:
-            return [entry for entry in await self._kept.list(ROOT) if entry.is_dir] if self._kept else []
+            if self._kept is None or self._questions is None:
+                return []
+            kept = [entry for entry in await self._kept.list(ROOT) if entry.is_dir]
+            return [entry for entry in kept if self._questions.is_shown(entry.name)]
         page = await self._page(path)
         if len(path.parts) > 1:
             raise path_error(errno.ENOTDIR, path)
@@ -167,11 +208,29 @@ class SearchMount(Mount):
 
     async def apply(self, change: Change) -> None:
         """MakeDir keeps a question listed (`touch` or `mkdir`), `rmdir` forgets it; answers cannot be changed."""
-        if self._kept is None or len(change.path.parts) != 1 or not isinstance(change, MakeDir | Remove):
+        questions, name = self._questions, change.path.name
+        if (
+            self._kept is None
+            or questions is None
+            or len(change.path.parts) != 1
+            or not isinstance(change, MakeDir | Remove)
+        ):
             raise not_permitted(change.path, "answers are made from the index; copy them elsewhere to edit")
         if isinstance(change, MakeDir) and not is_question(change.path.name):
             raise invalid(change.path, "this is not a question: it has no words to look for")
-        await self._kept.apply(change)
+        is_shown = questions.is_shown(name)
+        if isinstance(change, Remove):
+            if not is_shown:
+                raise not_found(change.path)
+            if await blocking(questions.drop, name):
+                await self._kept.apply(change)
+            return
+        await blocking(questions.keep, name)
+        try:
+            await self._kept.apply(change)
+        except FileExistsError:
+            if is_shown:
+                raise
 
     async def _page(self, path: Path) -> _Page:
         name = path.parts[0]

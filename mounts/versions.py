@@ -16,6 +16,7 @@ from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.policy.owners import NEVER, OWNED_AREAS
 from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
 from ctxfs.versions.commits import Commit
@@ -23,6 +24,7 @@ from ctxfs.versions.trees import MODE_LINK
 from ctxfs.vfs.acting import acting_principal
 
 _KEEP_PAGES = 256
+_OWNED = tuple((area,) for area in OWNED_AREAS)  # of what is in these the past is its owners'
 
 Since = Callable[[Path], int]  # nanoseconds since the epoch
 
@@ -73,6 +75,9 @@ class VersionsView:
             self._pages[place, since, reader] = page
             while len(self._pages) > _KEEP_PAGES:
                 self._pages.popitem(last=False)
+        if reader and page.names and place.parts in _OWNED:
+            names = await in_turn(lambda: [name for name in page.names or () if self._since(place / name) < NEVER])
+            return replace(page, names=names)
         return page
 
     async def _since_when(self, place: Path) -> int:

@@ -12,7 +12,7 @@ import errno
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -73,16 +73,23 @@ class Curator:
         self._book = book
 
     async def take(
-        self, task: str, manifest: Manifest, found: Evaluation, facts: Path | None = FACTS
+        self,
+        task: str,
+        manifest: Manifest,
+        found: Evaluation,
+        facts: Path | None = FACTS,
+        may_share: Callable[[Path], bool] = lambda _: True,
     ) -> tuple[list[str], list[str]]:
         """Keep facts in the directory `facts` (None: nowhere): (paths of those that were kept, ids of the reviews that were opened).
 
-        What is there already is left alone.
+        What is there already is left alone. In FACTS only what comes from a file that `may_share` is kept.
         """
         kept = []
         if manifest.request.keep and facts is not None:
             for each in found.claims:
                 if each.verdict == "supported" and each.support >= _LEAST_KEPT and each.source is not None:
+                    if facts == FACTS and not may_share(Path.parse(each.source.path)):
+                        continue
                     at = f"{each.source.path}:{each.source.first}-{each.source.last}"
                     kept.append(
                         await self._keep(

@@ -1,7 +1,7 @@
 """The tasks of context/: what each request leads to, what has been delivered of it, and what came of a response.
 
 Everything here follows from the files of a task (`request.toml`, `response.md`), the tree and the index; what was delivered and
-what was answered is kept beside them (`window-*.json`, `loads.jsonl`, `response.context.json`), so that a restart goes on from there.
+what was answered is recorded (`deliveries.py`), so that a restart goes on from there.
 """
 
 import json
@@ -17,6 +17,7 @@ import trio
 
 from ctxfs.context.constructor import Context
 from ctxfs.context.curation import FACTS, Curator
+from ctxfs.context.deliveries import Deliveries
 from ctxfs.context.evaluator import Evaluator, decode_response, render_evaluation
 from ctxfs.context.loader import (
     Delta,
@@ -36,7 +37,7 @@ from ctxfs.context.render import NAMES, render
 from ctxfs.context.request import Request, parse_request
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.index.answers import Generation
-from ctxfs.model.change import Put
+from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, invalid, not_found
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
@@ -98,6 +99,7 @@ class Tasks:
     def __init__(
         self,
         requests: Mount,
+        deliveries: Deliveries,
         build: Build,
         evaluator: Evaluator,
         curator: Curator,
@@ -107,13 +109,16 @@ class Tasks:
         remember: Remember,
         sight: Callable[[], Hashable] = lambda: None,
         may_keep: Callable[[Path], bool] = lambda _: True,
+        may_share: Callable[[Path], bool] = lambda _: True,
     ) -> None:
         """`sight`: what tells apart the contexts of those who may see different things; `may_keep`: whether whoever acts may have
-        facts kept in a directory.
+        facts kept in a directory; `may_share`: whether every agent may read a file.
         """
+        self._may_share = may_share
         self._may_keep = may_keep
         self._sight = sight
         self._requests = requests
+        self._deliveries = deliveries
         self._build = build
         self._evaluator = evaluator
         self._curator = curator
@@ -127,8 +132,14 @@ class Tasks:
         self._written = trio.Event()
         self._turn = trio.Lock()
 
-    def forget(self, task: str) -> None:
-        """A task was removed, renamed or replaced."""
+    async def forget(self, task: str, to: str = "") -> None:
+        """A task was removed, or has another name from now on."""
+        async with self._turn:
+            await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
+        self.evict(task)
+
+    def evict(self, task: str) -> None:
+        """What is cached of a task is out of date."""
         for known in (self._built, self._evaluated):
             for key in [key for key in known if key[0] == task]:
                 del known[key]
@@ -240,14 +251,14 @@ class Tasks:
             return render_delta(found).encode("utf-8", "replace")
 
     async def _window(self, task: str, principal: str) -> Window:
-        data = await self._file(task, window_name(principal))
+        data = await self._deliveries.read(task, window_name(principal))
         return load_window(data) if data else Window()
 
     async def _save(self, task: str, principal: str, window: Window) -> None:
-        await self._requests.apply(Put(Path((task, window_name(principal))), dump_window(window)))
+        await self._deliveries.write(task, window_name(principal), dump_window(window))
 
     async def _loads(self, task: str) -> bytes:
-        return await self._file(task, LOADS) or b""
+        return await self._deliveries.read(task, LOADS) or b""
 
     async def _record(self, task: str, principal: str, mode: str, what: Sequence[Mapping[str, object]]) -> None:
         """Every load and replacement: when, to whom, from where, why."""
@@ -258,7 +269,7 @@ class Tasks:
         if len(data) > _MOST_LOADS:
             data = data[len(data) // 2 :].partition(b"\n")[2]
         if lines:
-            await self._requests.apply(Put(Path((task, LOADS)), data + lines.encode("utf-8", "replace")))
+            await self._deliveries.write(task, LOADS, data + lines.encode("utf-8", "replace"))
             await self._remember(principal, [{"kind": "load", "task": task, "mode": mode, **each} for each in what])
 
     # responses
@@ -275,12 +286,30 @@ class Tasks:
                 "texts": [piece.text for piece in built.context.plan.chosen],
                 "by": principal.bound if (principal := acting_principal()) is not None else "",
             }
-            await self._requests.apply(Put(Path((task, ANSWERED)), (json.dumps(body) + "\n").encode()))
+            await self._deliveries.write(task, ANSWERED, (json.dumps(body) + "\n").encode())
 
-    async def answered_by(self, task: str) -> str:
-        """Who wrote the response of a task; empty if nobody has."""
-        data = await self._file(task, ANSWERED)
-        return answered_by(data) if data is not None else ""
+    async def records(self, task: str) -> Sequence[str]:
+        """The names of what is recorded of a task."""
+        return [name for name in await self._deliveries.names(task) if is_record(name)]
+
+    async def record_entry(self, task: str, name: str) -> Entry:
+        """When a record was written, and its size; ENOENT if there is none."""
+        return await self._deliveries.stat(task, name)
+
+    async def record(self, task: str, name: str) -> bytes:
+        """A record; ENOENT if there is none."""
+        data = await self._deliveries.read(task, name)
+        if data is None:
+            raise not_found(Path((task, name)))
+        return data
+
+    async def sources_of_response(self, task: str) -> frozenset[Path] | None:
+        """The files whose texts were in the context that the response of a task answers; None if that is not recorded."""
+        data = await self._deliveries.read(task, ANSWERED)
+        try:
+            return sources_of_answered(data) if data is not None else None
+        except OSError:
+            return None
 
     async def has_response(self, task: str) -> bool:
         """True if there is a response that can be evaluated."""
@@ -288,7 +317,7 @@ class Tasks:
 
     async def _answer(self, task: str) -> tuple[bytes, bytes] | None:
         """(the response, the context that it answers); None if there is none that can be evaluated."""
-        response, answered = await self._file(task, RESPONSE), await self._file(task, ANSWERED)
+        response, answered = await self._file(task, RESPONSE), await self._deliveries.read(task, ANSWERED)
         if response is None or answered is None:
             return None
         try:
@@ -320,7 +349,8 @@ class Tasks:
         done: dict[str, object] = {}
         if curate:
             facts = _facts_of(answered_by(answered))
-            kept, opened = await self._curator.take(task, manifest, found, facts if self._may_keep(facts) else None)
+            where = facts if self._may_keep(facts) else None
+            kept, opened = await self._curator.take(task, manifest, found, where, self._may_share)
             done = {"kept": kept, "reviews": opened}
         return render_evaluation(found, manifest, text), done
 
@@ -373,8 +403,22 @@ def window_name(principal: str) -> str:
     return f"window-{principal.replace(':', '-')}.json"
 
 
+def sources_of_answered(data: bytes) -> frozenset[Path]:
+    """The files whose texts a response answers, by its record. OSError: EINVAL for a damaged one."""
+    return _sources(_read_answered(data)[0].pieces)
+
+
+def sources_of_window(data: bytes) -> frozenset[Path]:
+    """The files whose texts a window holds."""
+    return _sources([each.piece for each in load_window(data).held])
+
+
+def _sources(pieces: Sequence[Piece]) -> frozenset[Path]:
+    return frozenset(Path.parse(path) for piece in pieces for path in (piece.path, *piece.origin) if path)
+
+
 def is_record(name: str) -> bool:
-    """True for the files of a task that are kept here and that nobody else writes."""
+    """True for the names of records, which only ctxfs writes."""
     return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
 
 

@@ -1,5 +1,6 @@
 """What can be asked about contexts, by name: build, verify, evaluate, curate, review. Plain values in, plain values out."""
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -7,9 +8,11 @@ from ctxfs.app import App
 from ctxfs.context.evaluator import decode_response, render_evaluation
 from ctxfs.context.manifest import parse_manifest
 from ctxfs.context.request import make_request
+from ctxfs.context.tasks import RESPONSE
 from ctxfs.context.verify import changed_since, rebuild
-from ctxfs.model.errors import not_permitted
+from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path
+from ctxfs.policy.rules import Verb
 from ctxfs.vfs.record import Caller
 
 Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
@@ -53,7 +56,14 @@ async def _evaluate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _curate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Evaluate the response of a task, keep what is to be kept, open reviews."""
-    return await app.tasks.curate(str(args["task"]))
+    task = Path.parse(str(args["task"]))
+    if len(task.parts) != 1:
+        raise invalid(task, "this is not the name of a task")
+    response = Path(("context", task.name, RESPONSE))
+    await caller.tree.stat(response)
+    if not app.policy.may(caller.principal, Verb.WRITE, response):
+        raise path_error(errno.EACCES, response)
+    return await app.tasks.curate(task.name)
 
 
 async def _reviews(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

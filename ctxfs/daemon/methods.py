@@ -3,7 +3,6 @@
 The daemon answers these over its socket; a command that opens the store itself calls them directly.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,6 @@ from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import parse_principal
-from ctxfs.policy.decide import judged
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
 from ctxfs.threads import blocking
@@ -150,9 +148,9 @@ async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Whether somebody may do something to a path, by which rule, and every rule that matched."""
-    principal, path = parse_principal(str(args["principal"])), judged(Path.parse(str(args["path"])))
+    principal, path = parse_principal(str(args["principal"])), Path.parse(str(args["path"]))
     verb = Verb[str(args["verb"]).upper()]
-    decision = app.policy.policy.decide(principal, verb, path, time.time_ns())
+    decision = app.policy.decide(principal, verb, path)
     return {"allowed": decision.allowed, "why": decision.why, "matched": [str(rule) for rule in decision.matched]}
 
 

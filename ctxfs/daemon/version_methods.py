@@ -9,6 +9,7 @@ from typing import Any
 from ctxfs.app import App, is_versioned
 from ctxfs.model.errors import CommandError, invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
+from ctxfs.policy.owners import NEVER
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.history import parse_moment
@@ -60,6 +61,8 @@ def _path(args: Mapping[str, Any]) -> str:
 async def _since(app: App, path: str, *named: str) -> int:
     """From when on the caller may see the past of a path and what is below. ENOENT if a version that is named is older."""
     since = await in_turn(lambda: app.past_since(Path.parse(path), below=True))
+    if since >= NEVER:
+        raise not_found(path)
     for at in named if since else ():
         step = await in_turn(app.archive.resolve, at)
         if step.commit.time_ns < since:

@@ -9,21 +9,23 @@ import os
 import time
 import tomllib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.decide import Policy, Rights, judged
+from ctxfs.policy.decide import Decision, Policy, Rights, judged
+from ctxfs.policy.owners import Owners
 from ctxfs.policy.past import PolicyPast
-from ctxfs.policy.rules import EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
+from ctxfs.policy.rules import DEFAULT, EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
 from ctxfs.policy.tokens import Token, grants_of
 
 log = logging.getLogger(__name__)
 
 ALL = Rights(EVERYTHING, below=EVERYTHING)
+_CONTEXT = "context"
 
 
 class KeepsTokens(Protocol):
@@ -76,11 +78,16 @@ class PolicyBook:
     """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
 
     def __init__(
-        self, files: Sequence[HostPath] = (), tokens: KeepsTokens | None = None, past: PolicyPast | None = None
+        self,
+        files: Sequence[HostPath] = (),
+        tokens: KeepsTokens | None = None,
+        past: PolicyPast | None = None,
+        owners: Owners | None = None,
     ) -> None:
         """`files`: the settings, whose rules are some of their tables, then files of rules alone, which may be missing; of none:
-        rules come by `use` alone. `past` is told of every change of the rules.
+        rules come by `use` alone. `past` is told of every change of the rules. `owners` None: tasks of contexts are not told apart.
         """
+        self._owners = owners
         self._files = tuple(files)
         self._past = past
         self._tokens = tokens
@@ -91,7 +98,7 @@ class PolicyBook:
         self.rules: tuple[Rule, ...] = ()
         self.groups: dict[str, frozenset[str]] = {}
         self.grants: Mapping[str, tuple[Rule, ...]] = {}
-        self.policy = Policy(())
+        self.policy = self._of_others = Policy(())
         self.epoch = 0
         self.fault = ""
         self.reload()
@@ -177,6 +184,9 @@ class PolicyBook:
         """These rules are in force from now on."""
         self.rules, self.groups, self.grants = rules, groups, dict(grants or {})
         self.policy = Policy(rules, groups, self.grants)
+        # To the contexts of others the defaults give nothing, rules that people write do.
+        said = [rule for rule in rules if rule.where != DEFAULT or rule.pattern[:1] != (_CONTEXT,)]
+        self._of_others = Policy(said, groups, self.grants)
         self._free.clear()
         self.epoch += 1
 
@@ -211,7 +221,25 @@ class PolicyBook:
         """What somebody may do to a path of the tree, as views name it too."""
         if principal is None or self.is_free(principal):
             return ALL
-        return self.policy.rights(principal, judged(path), time.time_ns())
+        place = judged(path)
+        if self._owners is None or principal.is_person or (place.parts and place.parts[0] != _CONTEXT):
+            return self.policy.rights(principal, place, time.time_ns())
+        now = time.time_ns()
+        if len(place.parts) >= 2:
+            return self._policy_at(principal, place).rights(principal, place, now)
+        rights = self.policy.rights(principal, place, now)
+        return replace(rights, below=rights.below & self._of_others.rights(principal, place, now).below)
+
+    def decide(self, principal: Principal, verb: Verb, path: Path) -> Decision:
+        """One verb, with the rule that decides."""
+        place = judged(path)
+        return self._policy_at(principal, place).decide(principal, verb, place, time.time_ns())
+
+    def _policy_at(self, principal: Principal, place: Path) -> Policy:
+        is_of_others = (
+            self._owners is not None and place.parts[:1] == (_CONTEXT,) and not self._owners.may_use(principal, place)
+        )
+        return self._of_others if is_of_others else self.policy
 
     def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """From when on the rules let somebody see the past of a path; 0: always."""
@@ -220,6 +248,12 @@ class PolicyBook:
     def reader(self, principal: Principal | None) -> Reader | None:
         """How search asks about somebody; None for whoever may see everything."""
         return None if principal is None or self.is_free(principal) else Reader(principal, self)
+
+    def is_for_all_agents(self, path: Path) -> bool:
+        """True for a file that every agent may read: one that no rule names, and those that rules name."""
+        named = {name for rule in self.rules for name in (rule.principal, *self.groups.get(rule.principal[6:], ()))}
+        names = {"", *(name[6:] for name in named if name.startswith("agent:") and name != "agent:*")}
+        return all(self.may(Principal("agent", name), Verb.READ, path) for name in names)
 
     def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
         """One question."""

@@ -84,6 +84,7 @@ def rule_from_wire(value: list[Any]) -> Rule:
 
 
 # People do everything. An agent reads what is shared, keeps what is its own, and asks.
+DEFAULT = "default"  # where such a rule stands
 _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("human:*", "**", "lrwxa"),
     ("agent:*", "AGENTS.md", "r"),
@@ -103,7 +104,7 @@ _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
 def default_rules() -> tuple[Rule, ...]:
     """What holds where nobody has written a rule."""
     return tuple(
-        Rule(principal, parse_pattern(path, "default"), parse_verbs(verbs, "default"), "allow", "default")
+        Rule(principal, parse_pattern(path, DEFAULT), parse_verbs(verbs, DEFAULT), "allow", DEFAULT)
         for principal, path, verbs in _DEFAULTS
     )
 

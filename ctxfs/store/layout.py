@@ -64,6 +64,16 @@ class Layout:
         return self.root / "policy.jsonl"
 
     @property
+    def owners(self) -> HostPath:
+        """Whose tasks and kept questions are whose."""
+        return self.root / "owners.jsonl"
+
+    @property
+    def deliveries(self) -> HostPath:
+        """What was delivered of contexts, and what responses answered: a folder a task."""
+        return self.root / "deliveries"
+
+    @property
     def tokens(self) -> HostPath:
         """What is kept of the tokens that agents act with."""
         return self.root / "tokens.json"
@@ -118,11 +128,12 @@ def create_store(root: HostPath) -> Layout:
             layout.index,
             layout.run,
             layout.journal,
+            layout.deliveries,
             *(layout.tree / a for a in AREAS),
         ):
             folder.mkdir(parents=True, exist_ok=True)
         (layout.tree / "memory" / "shared").mkdir(exist_ok=True)
-        for private in (layout.root, layout.run, layout.journal):
+        for private in (layout.root, layout.run, layout.journal, layout.deliveries):
             private.chmod(0o700)
         _probe_xattrs(layout.tree)
         if not layout.config.exists():

@@ -119,6 +119,9 @@ def test_a_stream_gives_the_next_piece_at_each_read_and_looking_gives_none(task:
 def test_windows_of_two_readers_are_apart(live: Live, task: Path) -> None:
     other = live.at.parent / "mnt-agent"
     live.run("mount", str(other), "--as", "agent:alice")
+    rule = f'[[rule]]\nprincipal = "agent:alice"\npath = "context/{task.name}/**"\nverbs = "r"\n'
+    (live.store / "policy.toml").write_text(rule)  # a task is its owner's
+    eventually("the rule holds", (other / "context" / task.name).exists)
     mine, hers = task / "stream", other / "context" / task.name / "stream"
     assert mine.read_text() == hers.read_text()
     names = set(os.listdir(task))

@@ -126,6 +126,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, Live]
         if name == "with":
             client.call("record", said=[{"kind": "note", "text": WORD}], session=WORD)
             client.call("call_tool", name="extract", arguments={"text": WORD}, id=f"c-{WORD}")
+            derive(live)
         client.close()
     yield made[0], made[1]
     for live in made:
@@ -141,6 +142,28 @@ def hide(live: Live) -> None:
         os.setxattr(file, "user.ctx.tags", b"deploy")
         if area == "memory":
             os.setxattr(file, "user.ctx.supersedes", b"memory/shared/known.md")
+
+
+DERIVED = f"context/{WORD}-task"
+MADE = ("", "/request.toml", "/context.md", "/manifest.json", "/response.md", "/evaluation.json", "/loads.jsonl")
+MADE += ("/window-agent-bob.json", "/response.context.json")
+
+
+def derive(live: Live) -> None:
+    """Another agent's context, in every form, and a question that it keeps."""
+    client = Client(live.store / "run", timeout=30)
+    client.call("join", principal="agent:bob")
+    for change in (
+        MakeDir(TreePath.parse(DERIVED)),
+        Put(TreePath.parse(f"{DERIVED}/request.toml"), f'query = "{WORD} lock"\nbudget = 300\n'.encode()),
+        Put(TreePath.parse(f"{DERIVED}/response.md"), f"The {WORD} lock opens with otter-7741.\n".encode()),
+        MakeDir(TreePath.parse(f"search/{WORD} lock")),
+    ):
+        client.call("apply", change=change_to_wire(change))
+    for name in ("context.md", "stream", "delta.md"):
+        assert WORD in client.call("read", path=f"{DERIVED}/{name}").decode()
+    client.close()
+    live.run("commit")
 
 
 class Asker:
@@ -265,6 +288,38 @@ for path in HIDDEN:
     PROBES[f"rpc guess {path}"] = lambda asker, p=path: _guessed(asker, HIDDEN[p])
     PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
     PROBES[f"mcp list {path}"] = lambda asker, p=parent: asker.mcp("ctx_list", path=p)
+for name in MADE:
+    path = DERIVED + name
+    for method in ("stat", "read", "list", "metadata"):
+        rpc(f"{method} {path}", method, path=path)
+        rpc(f"{method} now {path}", method, path=f".snapshots/now/{path}")
+        rpc(f"{method} past {path}", method, path=f"context/.versions/{path.partition('/')[2]}")
+    for method, extra in {
+        "log": {},
+        "show": {"at": "latest"},
+        "diff": {"old": "first", "new": "latest"},
+        "blame": {},
+        "restore": {"to": "latest", "dry_run": True},
+        "undo": {"dry_run": True},
+    }.items():
+        rpc(f"{method} {path}", method, path=path, **extra)
+    on_mount(f"stat {path}", lambda at, p=path: str(os.lstat(at / p).st_size))
+    on_mount(f"open {path}", lambda at, p=path: opened(at / p, os.O_RDONLY))
+    PROBES[f"rpc remove {path}"] = lambda asker, p=path: asker.change(Remove(TreePath.parse(p)))
+    PROBES[f"mcp read {path}"] = lambda asker, p=path: asker.mcp("ctx_read", path=p)
+for path in (
+    "context",
+    "search",
+    "context/.versions",
+    "search/.versions",
+    ".snapshots/now/context",
+    ".snapshots/now/search",
+):
+    on_mount(f"names {path}", lambda at, p=path: sorted(os.listdir(at / p)))
+    rpc(f"names {path}", "list", path=path)
+    PROBES[f"mcp names {path}"] = lambda asker, p=path: asker.mcp("ctx_list", path=p, depth=2)
+rpc("log of contexts", "log", path="context", changes=True)
+rpc("curate", "curate", task=f"{WORD}-task")
 for question in QUESTIONS:
     quoted = question.replace('"', '\\"')
     rpc(f"search {question}", "search", question=question, limit=100)
@@ -436,6 +491,7 @@ BLIND = re.compile(
     r"mount (versions?|versions from above|snapshot( stat)?) knowledge/"
     r"|rpc (log|show|diff|blame|restore|undo|remove|label|move) knowledge/"
     r"|rpc (diff|move) human/|mount (rmdir|rename) above.* pad/|rpc move pad/|.*author:|(mount|rpc) search below path:secret"
+    r"|(rpc|mcp|mount) (\w+|\w+ (now|past)) context/zanzibar-task.*|(mcp|mount|rpc) names context$"
     r"|rpc guess |rpc (policy|decision|whoami|reviews|remotes|mountpoints|tokens|tools|a tool|which tool)$|rpc tool in human/"
 )
 CHANGES = ("unlink", "rmdir", "rename", "remove", "move", "truncate", "write", "restore", "undo", "label", "chmod")

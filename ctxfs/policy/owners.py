@@ -1,0 +1,120 @@
+"""Whose a task of `context/` or a kept question of `search/` is. No rule can say it: such paths are named by whoever makes them.
+
+`<store>/owners.jsonl` has a line for each change: `[time_ns, area, name, [principals]]`. A name without a line belongs to people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path as HostPath
+
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+
+log = logging.getLogger(__name__)
+
+OWNED_AREAS = ("context", "search")
+NEVER = 1 << 62  # a time in nanoseconds after every version
+MAX_RECORDS = 50_000
+_Key = tuple[str, ...]  # area and name
+_Spans = list[tuple[int, frozenset[str]]]
+
+
+class Owners:
+    """Who owns what since when; what is in the file is in memory. `exists`: whether a path of the work tree is there."""
+
+    def __init__(self, file: HostPath, exists: Callable[[Path], bool]) -> None:
+        self._file = file
+        self._exists = exists
+        self._spans: dict[_Key, _Spans] = {}
+        self._records = 0
+        self._load()
+
+    def of(self, path: Path) -> frozenset[str]:
+        """The owners that were named last for the task or question that a path is in; nobody if none was."""
+        spans = self._spans.get(path.parts[:2])
+        return spans[-1][1] if spans else frozenset()
+
+    def may_use(self, principal: Principal, path: Path) -> bool:
+        """True where the rules alone decide: for people, for owners, and for a name that is free.
+
+        A name that is taken and has no record is closed to everyone but people.
+        """
+        if principal.is_person or len(path.parts) < 2 or path.parts[0] not in OWNED_AREAS:
+            return True
+        return str(principal) in self.of(path) or not self._exists(Path(path.parts[:2]))
+
+    def owns(self, principal: Principal, path: Path) -> bool:
+        """True for a person, and for the agent that a task or question belongs to, whether it is there now or not."""
+        return principal.is_person or str(principal) in self.of(path)
+
+    def since(self, principal: Principal, path: Path) -> int:
+        """From when on a task or question has belonged to a principal without a break; NEVER if it does not."""
+        since = NEVER
+        for time_ns, owners in reversed(self._spans.get(path.parts[:2], ())):
+            if str(principal) not in owners:
+                break
+            since = time_ns
+        return since
+
+    def give(self, path: Path, principals: Sequence[str] | frozenset[str]) -> None:
+        """Record the owners of a task or question from now on; OSError if it cannot be written, and then nothing has changed."""
+        area, name = path.parts
+        owners = frozenset(principals)
+        if self.of(path) == owners:
+            return
+        if self._records >= 2 * MAX_RECORDS:
+            self._compact()
+        now = time.time_ns()
+        self._append([[now, area, name, sorted(owners)]])
+        self._spans.setdefault((area, name), []).append((now, owners))
+        self._records += 1
+
+    def _append(self, lines: Sequence[object]) -> None:
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        fd = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(fd, "r+b", buffering=0) as out:
+            size = out.seek(0, os.SEEK_END)
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                data = b"\n" + data  # the last line was cut off by a power cut
+            out.write(data)
+            os.fsync(fd)
+
+    def _load(self) -> None:
+        try:
+            lines = self._file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            if not line:
+                continue
+            try:
+                when, area, name, owners = json.loads(line)
+                self._spans.setdefault((str(area), str(name)), []).append((int(when), frozenset(map(str, owners))))
+                self._records += 1
+            except (ValueError, TypeError):
+                log.warning("a line of '%s' cannot be read: what it gave belongs to people", self._file)
+
+    def _compact(self) -> None:
+        """Keep what is there, and the newest of what is not."""
+        newest = sorted(self._spans, key=lambda key: self._spans[key][-1][0], reverse=True)
+        kept: dict[_Key, _Spans] = {}
+        count = 0
+        for key in newest:
+            if count < MAX_RECORDS or self._exists(Path(key)):
+                kept[key] = self._spans[key][-100:]
+                count += len(kept[key])
+        lines = sorted([when, *key, sorted(owners)] for key, spans in kept.items() for when, owners in spans)
+        temporary = self._file.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        rest, self._file = self._file, temporary
+        try:
+            self._append(lines)
+        finally:
+            self._file = rest
+        os.replace(temporary, self._file)
+        self._spans, self._records = kept, count
