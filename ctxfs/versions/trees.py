@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 
 def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
-    """The entries of a tree object."""
+    """Return the entries of a tree object. ValueError for what is none."""
     found: dict[bytes, TreeEntry] = {}
     at = 0
     while at < len(data):
@@ -52,6 +52,8 @@ def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
         end = data.index(b"\0", space)
         found[data[space + 1 : end]] = TreeEntry(int(data[at:space], 8), data[end + 1 : end + 21].hex())
         at = end + 21
+    if at != len(data):
+        raise ValueError("the last entry of a tree is cut")
     return found
 
 
@@ -105,28 +107,31 @@ class Trees:
         """
         if () in changes:
             top = changes[()]
-            rest = {parts: entry for parts, entry in changes.items() if parts}
-            return self.edit(top.oid if top else EMPTY_TREE, rest) if rest else (top.oid if top else EMPTY_TREE)
-        return self._edit(root, changes, 0)
-
-    def _edit(self, root: str, changes: Mapping[Parts, TreeEntry | None], depth: int) -> str:
-        listing = dict(self.listing(root))
-        deeper: dict[bytes, dict[Parts, TreeEntry | None]] = {}
-        for parts, entry in changes.items():
-            name = parts[depth]
-            if len(parts) > depth + 1:
-                deeper.setdefault(name, {})[parts] = entry
-            elif entry is None:
-                listing.pop(name, None)
-            else:
-                listing[name] = entry
-        for name, inner in deeper.items():
-            old = listing.get(name)
-            if (old is None or old.mode != MODE_DIR) and all(entry is None for entry in inner.values()):
-                continue
-            start = old.oid if old is not None and old.mode == MODE_DIR else EMPTY_TREE
-            listing[name] = TreeEntry(MODE_DIR, self._edit(start, inner, depth + 1))
-        return self.write(listing)
+            root = top.oid if top else EMPTY_TREE
+            changes = {parts: entry for parts, entry in changes.items() if parts}
+            if not changes:
+                return root
+        inside = _by_directory(changes)
+        listings: dict[Parts, dict[bytes, TreeEntry]] = {}
+        pending: list[tuple[Parts, str]] = [((), root)]
+        while pending:
+            at, oid = pending.pop()
+            listing = listings[at] = dict(self.listing(oid))
+            for name, entry in inside[at].entries.items():
+                if entry is None:
+                    listing.pop(name, None)
+                else:
+                    listing[name] = entry
+            for name in inside[at].deeper:
+                old, below = listing.get(name), (*at, name)
+                if old is not None and old.mode == MODE_DIR:
+                    pending.append((below, old.oid))
+                elif inside[below].makes:
+                    pending.append((below, EMPTY_TREE))
+        for at in reversed(listings):
+            if at:
+                listings[at[:-1]][at[-1]] = TreeEntry(MODE_DIR, self.write(listings[at]))
+        return self.write(listings[()])
 
     def write(self, listing: Listing) -> str:
         """Store a tree; its id."""
@@ -137,24 +142,38 @@ class Trees:
 
     def compare(self, old: str | None, new: str | None, below: Parts = ()) -> Iterator[Change]:
         """Every path, files and directories, whose entry differs between two trees; parents before what is in them."""
-        if old == new:
-            return
-        before = self.listing(old) if old else {}
-        after = self.listing(new) if new else {}
+        # A stack, here and elsewhere: trees are deeper than the interpreter's frames.
+        levels = [self._differences(old, new, below)]
+        while levels:
+            change = next(levels[-1], None)
+            if change is None:
+                levels.pop()
+                continue
+            yield change
+            was = change.old.oid if change.old and change.old.mode == MODE_DIR else None
+            now = change.new.oid if change.new and change.new.mode == MODE_DIR else None
+            if was != now:
+                levels.append(self._differences(was, now, change.parts))
+
+    def _differences(self, old: str | None, new: str | None, below: Parts) -> Iterator[Change]:
+        """The names of two trees whose entries differ."""
+        before = self.listing(old) if old and old != new else {}
+        after = self.listing(new) if new and old != new else {}
         for name in sorted({name for name, _ in before.items() ^ after.items()}):
-            one, two = before.get(name), after.get(name)
-            yield Change((*below, name), one, two)
-            was = one.oid if one and one.mode == MODE_DIR else None
-            now = two.oid if two and two.mode == MODE_DIR else None
-            if was or now:
-                yield from self.compare(was, now, (*below, name))
+            yield Change((*below, name), before.get(name), after.get(name))
 
     def walk(self, root: str, below: Parts = ()) -> Iterator[tuple[Parts, TreeEntry]]:
         """Every entry below a tree, parents first."""
-        for name, entry in sorted(self.listing(root).items()):
-            yield (*below, name), entry
+        levels = [(below, iter(sorted(self.listing(root).items())))]
+        while levels:
+            at, entries = levels[-1]
+            name, entry = next(entries, (b"", None))
+            if entry is None:
+                levels.pop()
+                continue
+            yield (*at, name), entry
             if entry.mode == MODE_DIR:
-                yield from self.walk(entry.oid, (*below, name))
+                levels.append(((*at, name), iter(sorted(self.listing(entry.oid).items()))))
 
     def _remember(self, oid: str, listing: dict[bytes, TreeEntry]) -> None:
         self._cache[oid] = listing
@@ -162,3 +181,33 @@ class Trees:
         while self._held > self._keep and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
             self._held -= len(dropped) + 1
+
+
+class _Directory:
+    """Changes of one directory: its own entries, and the names below which there are others; `makes`: one of those is no removal."""
+
+    __slots__ = ("deeper", "entries", "makes")
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, TreeEntry | None] = {}
+        self.deeper: dict[bytes, None] = {}
+        self.makes = False
+
+
+def _by_directory(changes: Mapping[Parts, TreeEntry | None]) -> dict[Parts, _Directory]:
+    """Changes by the directory that they are in, with every directory above."""
+    found: dict[Parts, _Directory] = {(): _Directory()}
+    for parts, entry in changes.items():
+        at, missing = parts[:-1], list[Parts]()
+        while at not in found:
+            found[at] = _Directory()
+            missing.append(at)
+            at = at[:-1]
+        for each in missing:
+            found[each[:-1]].deeper[each[-1]] = None
+        found[parts[:-1]].entries[parts[-1]] = entry
+        at = parts[:-1]
+        while entry is not None and not found[at].makes:
+            found[at].makes = True
+            at = at[:-1]
+    return found
