@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ctxfs.model.path import printable
-from ctxfs.versions.names import path_bytes, path_text
+from ctxfs.versions.names import is_name, path_bytes, path_text
+from ctxfs.versions.trees import EMPTY_TREE
 
 _SHOWN_PATHS = 3
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f<>]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_OID = re.compile(r"[0-9a-f]{40}")
+_MAX_SHOWN_CHARACTERS = 4000
+MAX_TIME_NS = (1 << 62) - 1  # in 2116; twice that no longer fits SQLite's integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +78,30 @@ def encode_commit(commit: Commit) -> bytes:
 
 
 def decode_commit(oid: str, data: bytes) -> Commit:
-    """The commit in an object; one that ctxfs did not write has its author as principal and `git` as its op."""
-    text = data.decode("utf-8", "replace")
-    head, _, message = text.partition("\n\n")
+    """Return the commit in an object; one that ctxfs did not write has its author as principal and `git` as its op.
+
+    Commits come from remotes, too: texts are one line of bounded length, ids are ids, times fit 64 bits.
+    """
+    head, _, message = data.decode("utf-8", "replace").partition("\n\n")
     fields = [line.partition(" ") for line in head.split("\n")]
     author = next((value for name, _, value in fields if name == "author"), "unknown <> 0 +0000")
     trailers = dict(re.findall(r"^Ctxfs-(\w+): (.*)$", message, re.MULTILINE))
     written = re.search(r"> (\d+) ", author)
+
+    def text(name: str, default: str = "") -> str:
+        return _shown(trailers.get(name, default))
+
     return Commit(
         oid,
-        next((value for name, _, value in fields if name == "tree"), ""),
-        tuple(value for name, _, value in fields if name == "parent"),
-        _number(trailers.get("Time")) or (int(written[1]) if written else 0) * 1_000_000_000,
-        Actor(
-            trailers.get("Principal", author.partition(" <")[0]),
-            trailers.get("Session", ""),
-            trailers.get("Tool", ""),
-            trailers.get("Reason", ""),
-        ),
-        trailers.get("Op", "git"),
-        message.partition("\n")[0],
+        next((value for name, _, value in fields if name == "tree" and _OID.fullmatch(value)), EMPTY_TREE),
+        tuple(value for name, _, value in fields if name == "parent" and _OID.fullmatch(value)),
+        _time(trailers.get("Time"), 1) or _time(written[1] if written else None, 1_000_000_000),
+        Actor(text("Principal", author.partition(" <")[0]), text("Session"), text("Tool"), text("Reason")),
+        text("Op", "git"),
+        _shown(message.partition("\n")[0]),
         tuple(_moves(message)),
         _path(trailers["Scope"]) if "Scope" in trailers else None,
-        trailers.get("Undoes", ""),
+        trailers["Undoes"] if _OID.fullmatch(trailers.get("Undoes", "")) else "",
     )
 
 
@@ -109,20 +115,18 @@ def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
 
 def now_ns(after: int) -> int:
     """The time now; never before the last commit, so that the order of times is the order of commits."""
-    return max(time.time_ns(), after + 1)
+    return min(max(time.time_ns(), after + 1), MAX_TIME_NS)
 
 
 def _moves(message: str) -> list[tuple[bytes, bytes]]:
-    found = []
+    decoder, found = json.JSONDecoder(), []
     for line in re.findall(r"^Ctxfs-Move: (.*)$", message, re.MULTILINE):
-        decoder = json.JSONDecoder()
         try:
             source, end = decoder.raw_decode(line)
             target, _ = decoder.raw_decode(line[end:].lstrip())
-        except ValueError:
+            found.append((_valid_path(source), _valid_path(target)))
+        except (ValueError, RecursionError):
             continue
-        if isinstance(source, str) and isinstance(target, str):
-            found.append((path_bytes(source), path_bytes(target)))
     return found
 
 
@@ -132,14 +136,31 @@ def _json(path: bytes) -> str:
 
 def _path(text: str) -> bytes | None:
     try:
-        found = json.loads(text)
-    except ValueError:
+        return _valid_path(json.loads(text))
+    except (ValueError, RecursionError):
         return None
-    return path_bytes(found) if isinstance(found, str) else None
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+def _valid_path(value: object) -> bytes:
+    """Return a path that a trailer names. ValueError for what is none."""
+    if not isinstance(value, str):
+        raise ValueError("not a path")
+    path = path_bytes(value)
+    if path and not all(map(is_name, path.split(b"/"))):
+        raise ValueError("not a path of the tree")
+    return path
+
+
+def _time(text: str | None, unit_ns: int) -> int:
+    """Return a number of units in nanoseconds, at most `MAX_TIME_NS`; 0 for what is no number."""
+    if not text or not text.isascii() or not text.isdigit():
+        return 0
+    return min(int(text) * unit_ns, MAX_TIME_NS) if len(text) < 20 else MAX_TIME_NS
+
+
+def _shown(text: str) -> str:
+    """Return a text of a commit without control characters, cut to what anybody reads."""
+    return _CONTROL.sub(" ", text[:_MAX_SHOWN_CHARACTERS]).strip()
 
 
 def _line(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
 from ctxfs.store import beneath
-from ctxfs.versions.sidecar import Large
+from ctxfs.versions.sidecar import Large, is_sha256
 
 _MOST_SHOWN = 1 << 30
 
@@ -27,7 +27,9 @@ class LargeStore:
         self._folder = folder
 
     def path(self, sha256: str) -> HostPath:
-        """Where the content lies."""
+        """Return where the content lies. OSError EIO for what is no sha256: it would be a path out of the folder."""
+        if not is_sha256(sha256):
+            raise path_error(errno.EIO, sha256, "not the sha256 of a large file")
         return self._folder / sha256[:2] / sha256[2:4] / sha256
 
     def add(self, source: int) -> Large:
@@ -78,7 +80,7 @@ class LargeStore:
     def names(self) -> Iterator[str]:
         """Every sha256 that is here."""
         for folder in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]"):
-            yield from os.listdir(folder)
+            yield from filter(is_sha256, os.listdir(folder))
 
     def verify(self, sha256: str) -> bool:
         """True if the content is what its name says."""

@@ -4,8 +4,9 @@ Beside a file or directory `name` with attributes that git cannot hold lies the 
 that starts like one of ours, or that git refuses in trees, is stored behind `.n~`. Every name can be stored and comes back.
 """
 
-from ctxfs.model.path import printable
+from ctxfs.model.path import NAME_MAX_BYTES, printable
 
+MAX_DEPTH = 1000  # directories above a path; what lies deeper has no versions
 SIDE = b".x~"
 _ESCAPE = b".n~"
 # Names that git's own checks refuse or read as configuration, however they are spelled on other systems.
@@ -31,6 +32,11 @@ def real_name(stored: bytes) -> bytes | None:
     if stored.startswith(SIDE):
         return None
     return stored[len(_ESCAPE) :] if stored.startswith(_ESCAPE) else stored
+
+
+def is_name(name: bytes) -> bool:
+    """True for what can be the name of a file."""
+    return 0 < len(name) <= NAME_MAX_BYTES and name not in (b".", b"..") and not {0, 0x2F} & {*name}
 
 
 def path_bytes(text: str) -> bytes:

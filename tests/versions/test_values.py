@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.git import Repository, create_repository
 from ctxfs.versions.history import parse_moment
-from ctxfs.versions.names import real_name, side_name, stored_name
+from ctxfs.versions.names import is_name, real_name, side_name, stored_name
 from ctxfs.versions.sidecar import Large, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, TreeEntry, Trees, encode_tree, parse_tree
 
-NAMES = st.binary(min_size=1, max_size=60).filter(lambda name: b"/" not in name and b"\0" not in name)
+NAMES = st.binary(min_size=1, max_size=60).filter(is_name)
+XATTRS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).map(
+    "user.{}".format
+)
 OIDS = st.text("0123456789abcdef", min_size=40, max_size=40)
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -35,7 +38,7 @@ def test_a_tree_is_parsed_as_it_was_written(listing: dict[bytes, tuple[int, str]
 
 
 @given(
-    st.dictionaries(st.text(max_size=20), st.binary(max_size=50)),
+    st.dictionaries(XATTRS, st.binary(max_size=50)),
     st.none() | st.integers(0, 0o7777),
     st.none() | st.builds(Large, st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 1 << 50)),
 )
