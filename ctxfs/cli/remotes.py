@@ -19,24 +19,39 @@ def remote(ctx: click.Context, as_json: bool) -> None:
         return
     with session(ctx.obj) as opened:
         found = opened.call("remotes")
+        trusted = opened.call("trusted_remotes")
     if as_json:
         say_json(found)
         return
     for name, url in sorted(found.items()):
         click.secho(f"{name:<16}", bold=True, nl=False)
-        say(url)
+        say(f"{url}  (trusted)" if name in trusted else url)
 
 
 @remote.command()
 @click.argument("name")
 @click.argument("url", metavar="PLACE")
+@click.option("--trusted", is_flag=True, help="It is another machine of yours.")
 @click.pass_obj
-def add(store: str | None, name: str, url: str) -> None:
+def add(store: str | None, name: str, url: str, trusted: bool) -> None:
     """Remember PLACE as NAME: a folder or any URL that git can push to (git init --bare makes one)."""
     place = os.path.abspath(url) if os.path.isdir(url) else url
     with session(store) as opened:
-        opened.call("add_remote", name=name, url=place)
+        opened.call("add_remote", name=name, url=place, trusted=trusted)
     say(f"{name} is {without_passwords(place)}; next: ctxfs remote push {name}")
+    if not trusted:
+        say(f"what is pulled from it will be marked untrusted; if it is a machine of yours: ctxfs remote trust {name}")
+
+
+@remote.command()
+@click.argument("name")
+@click.option("--off", is_flag=True, help="Do not trust it any more.")
+@click.pass_obj
+def trust(store: str | None, name: str, off: bool) -> None:
+    """Believe what comes from NAME: principals, attributes and modes are taken as they are there."""
+    with session(store) as opened:
+        opened.call("trust_remote", name=name, trusted=not off)
+    say(f"{name} is {'not trusted any more' if off else 'trusted'}; what was pulled before stays as it is")
 
 
 @remote.command()

@@ -210,7 +210,16 @@ async def _remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _add_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await in_turn(app.archive.add_remote, str(args["name"]), str(args["url"]))
+    is_trusted = bool(args.get("trusted"))
+    await in_turn(lambda: app.archive.add_remote(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
+
+
+async def _trusted_remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await in_turn(app.archive.trusted_remotes)
+
+
+async def _trust_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await in_turn(lambda: app.archive.trust_remote(str(args["name"]), is_trusted=bool(args["trusted"])))
 
 
 async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -252,6 +261,8 @@ VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitab
     "snapshots": _snapshots,
     "remotes": _remotes,
     "add_remote": _add_remote,
+    "trusted_remotes": _trusted_remotes,
+    "trust_remote": _trust_remote,
     "remove_remote": _remove_remote,
     "push": _push,
     "pull": _pull,

@@ -494,10 +494,20 @@ class Archive:
         with self._ready():
             return {name: without_passwords(url) for name, url in self._remotes.places().items()}
 
-    def add_remote(self, name: str, url: str) -> None:
+    def trusted_remotes(self) -> list[str]:
+        """Names of the remotes whose history is believed like our own."""
+        with self._ready():
+            return self._remotes.trusted()
+
+    def add_remote(self, name: str, url: str, *, is_trusted: bool = False) -> None:
         """Remember a place to push to and pull from."""
         with self._ready():
-            self._remotes.add(name, url)
+            self._remotes.add(name, url, is_trusted=is_trusted)
+
+    def trust_remote(self, name: str, *, is_trusted: bool) -> None:
+        """Believe a remote's history like our own, or not any more."""
+        with self._ready():
+            self._remotes.trust(name, is_trusted=is_trusted)
 
     def remove_remote(self, name: str) -> None:
         """Forget a place."""

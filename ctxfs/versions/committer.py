@@ -113,23 +113,12 @@ class Committer:
             kept = [
                 move
                 for move in ((source, target) for target, source in moves.items())
-                if self._is_move(before, tree, *move)
+                if ledger.is_move(before, tree, *move)
             ]
             subject = self._subject(op, ordered, kept)
             commit = ledger.advance(tree, actor, op, subject, moves=kept, sizes=capture.sizes)
         capture.settle()
         return commit
-
-    def _is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
-        """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
-        old, new = split_path(source), split_path(target)
-        state = self._ledger.state
-        return (
-            state(before, old).entry is not None
-            and state(after, old).entry is None
-            and state(before, new).entry is None
-            and state(after, new).entry is not None
-        )
 
     @staticmethod
     def _subject(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:

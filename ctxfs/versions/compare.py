@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ctxfs.model.path import printable
-from ctxfs.versions.commits import Commit, decode_commit
+from ctxfs.versions.commits import Commit
 from ctxfs.versions.ledger import Ledger
 from ctxfs.versions.names import path_text, split_path, stored_path
 from ctxfs.versions.sidecar import SideCar
@@ -57,7 +57,7 @@ def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
     for line in out.split(b"\n"):
         if line.startswith(b"\t"):
             if oid not in known:
-                known[oid] = decode_commit(oid, ledger.repo.read(oid))
+                known[oid] = ledger.commit(oid)
             found.append(Line(oid, known[oid].actor.principal, known[oid].time_ns, number, line[1:]))
         elif header := _ORIGIN.match(line):
             oid, number = header[1].decode(), int(header[2])

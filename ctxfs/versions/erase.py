@@ -176,7 +176,9 @@ class Eraser:
         listed = ledger.repo.run("rev-list", "--topo-order", "--reverse", "--all").decode().split()
         for oid in listed:
             commit = decode_commit(oid, ledger.repo.read(oid))
-            new[oid] = self._again(commit, doomed, filtered, new, oid in telling)
+            named = doomed.principal != "" and ledger.origins.qualify(commit).actor.principal == doomed.principal
+            new[oid] = self._again(commit, filtered, new, named=named, telling=oid in telling)
+        ledger.origins.replace(new)
         changed = sum(1 for old, replacement in new.items() if old != replacement)
         if changed:
             for name, oid in ledger.repo.refs("refs/tags/").items():
@@ -191,14 +193,16 @@ class Eraser:
         if now is not None and now != oid:
             self._ledger.repo.update(name, oid, now)
 
-    def _again(self, commit: Commit, doomed: Doomed, filtered: "_Filter", new: Mapping[str, str], telling: bool) -> str:
-        """The id of the commit without what is doomed: the old one if nothing of it changes. `telling`: it names a path."""
+    def _again(self, commit: Commit, filtered: "_Filter", new: Mapping[str, str], *, named: bool, telling: bool) -> str:
+        """The id of the commit without what is doomed: the old one if nothing of it changes.
+
+        `named`: it is the doomed principal's; `telling`: it names a path.
+        """
         tree = filtered.tree(commit.tree)
         parents = tuple(dict.fromkeys(new[parent] for parent in commit.parents))
         if len(parents) == 1 and tree != commit.tree and self._tree_of(parents[0]) == tree:
             return parents[0]  # it did nothing else
         moves = tuple(move for move in commit.moves if not any(map(filtered.is_place, move)))
-        named = commit.actor.principal == doomed.principal != ""
         actor = replace(commit.actor, principal=_FORGOTTEN, session="", reason="", tool="") if named else commit.actor
         told = replace(
             commit,
@@ -273,12 +277,29 @@ class _Filter:
         """True for a path that is erased whole, or lies below one."""
         return any(path == place or path.startswith(place + b"/") for place in self._doomed.places)
 
-    def tree(self, oid: str, at: Parts = ()) -> str:
+    def tree(self, oid: str) -> str:
         """The id of the tree without it."""
-        key = (oid, at)
-        if key not in self._done:
-            self._done[key] = self._filter(oid, at)
-        return self._done[key]
+        pending: list[tuple[str, Parts]] = [(oid, ())]
+        while pending:
+            key = pending[-1]
+            inner = [] if key in self._done else self._inside(*key)
+            missing = [each for each in inner if each not in self._done]
+            if missing:
+                pending += missing
+                continue
+            if key not in self._done:
+                self._done[key] = self._filter(*key)
+            pending.pop()
+        return self._done[oid, ()]
+
+    def _inside(self, oid: str, at: Parts) -> list[tuple[str, Parts]]:
+        """The directories in a tree below which something is doomed."""
+        found = []
+        for stored, entry in self._ledger.trees.listing(oid).items():
+            name = real_name(stored)
+            if name is not None and entry.mode == MODE_DIR and (*at, name) in self._above:
+                found.append((entry.oid, (*at, name)))
+        return found
 
     def _filter(self, oid: str, at: Parts) -> str:
         listing = dict(self._ledger.trees.listing(oid))
@@ -294,7 +315,7 @@ class _Filter:
                 listing.pop(side_name(name), None)
                 changed = True
             elif entry.mode == MODE_DIR and parts in self._above:
-                inner = self.tree(entry.oid, parts)
+                inner = self._done[entry.oid, parts]
                 if inner != entry.oid:
                     listing[stored] = TreeEntry(MODE_DIR, inner)
                     changed = True

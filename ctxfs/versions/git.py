@@ -131,6 +131,15 @@ class Repository:
             found[oid] = out[end + 1 : at - 1]
         return found
 
+    def copy_blob(self, oid: str, target: int) -> None:
+        """Write the content of a blob into the open file `target`. OSError EIO."""
+        with start_git(
+            ["cat-file", "blob", oid], repo=self.folder, stdout=target, stderr=subprocess.DEVNULL
+        ) as process:
+            pass
+        if process.returncode:
+            raise path_error(errno.EIO, oid, "the object is not in the repository")
+
     def has(self, oid: str) -> bool:
         """True if the object can be found."""
         try:
@@ -169,9 +178,10 @@ class Repository:
                     return oid
         return None
 
-    def refs(self, below: str) -> dict[str, str]:
-        """Refs below `below` (such as `refs/tags/`): name without that prefix → commit id."""
+    def refs(self, below: str, *, peel: bool = True) -> dict[str, str]:
+        """Refs below `below` (such as `refs/tags/`): name without that prefix → commit id (without `peel`: of the tag itself)."""
         form = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
+        form = form if peel else "--format=%(objectname) %(refname)"
         lines = self.run("for-each-ref", form, below).decode("utf-8", "replace").splitlines()
         return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
 

@@ -5,6 +5,8 @@ Whoever may write that file could have git start programs, so any other key is d
 
 import logging
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.store.config import replace_text
@@ -33,7 +35,7 @@ _SETTINGS = f"""\
 \tname = ctxfs
 \temail = ctxfs@localhost
 """
-_REMOTE = re.compile(r'\[remote "([A-Za-z0-9._-]+)"\]\n\turl = "((?:[^"\\\n]|\\["\\])*)"\n')
+_REMOTE = re.compile(r'\[remote "([A-Za-z0-9._-]+)"\]\n\turl = "((?:[^"\\\n]|\\["\\])*)"\n(\tctxfsTrusted = true\n)?')
 _KNOWN = {
     f"{section.partition(']')[0]}.{line.partition(' =')[0].strip()}".lower()
     for section in _SETTINGS.split("[")[1:]
@@ -41,15 +43,26 @@ _KNOWN = {
 }
 
 
-def read_remotes(repo: HostPath) -> dict[str, str]:
-    """Return the address of each remote by its name."""
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The address of a remote; `is_trusted`: its history is believed like our own."""
+
+    url: str
+    is_trusted: bool = False
+
+
+def read_remotes(repo: HostPath) -> dict[str, Remote]:
+    """Return each remote by its name."""
     found = _parse((repo / "config").read_text(encoding="utf-8", errors="surrogateescape"))
     return found if found is not None else _foreign_remotes(repo)
 
 
-def write_remotes(repo: HostPath, remotes: dict[str, str]) -> None:
+def write_remotes(repo: HostPath, remotes: Mapping[str, Remote]) -> None:
     """Replace the configuration by ours with these remotes."""
-    blocks = (f'[remote "{name}"]\n\turl = "{_quoted(url)}"\n' for name, url in sorted(remotes.items()))
+    blocks = []
+    for name, remote in sorted(remotes.items()):
+        blocks.append(f'[remote "{name}"]\n\turl = "{_quoted(remote.url)}"\n')
+        blocks += ["\tctxfsTrusted = true\n"] if remote.is_trusted else []
     replace_text(repo / "config", _SETTINGS + "".join(blocks))
 
 
@@ -59,29 +72,29 @@ def restrict_configuration(repo: HostPath) -> None:
         write_remotes(repo, _foreign_remotes(repo, warn=True))
 
 
-def _parse(text: str) -> dict[str, str] | None:
+def _parse(text: str) -> dict[str, Remote] | None:
     """Return the remotes of a text that `write_remotes` made; None for any other text."""
     if not text.startswith(_SETTINGS):
         return None
-    offset, remotes = len(_SETTINGS), dict[str, str]()
+    offset, remotes = len(_SETTINGS), dict[str, Remote]()
     while offset < len(text):
         block = _REMOTE.match(text, offset)
         if block is None:
             return None
-        remotes[block[1]] = re.sub(r"\\(.)", r"\1", block[2])
+        remotes[block[1]] = Remote(re.sub(r"\\(.)", r"\1", block[2]), bool(block[3]))
         offset = block.end()
     return remotes
 
 
-def _foreign_remotes(repo: HostPath, *, warn: bool = False) -> dict[str, str]:
-    """Return the remotes of a configuration that git, or an earlier ctxfs, wrote."""
+def _foreign_remotes(repo: HostPath, *, warn: bool = False) -> dict[str, Remote]:
+    """Return the remotes of a configuration that git, or an earlier ctxfs, wrote; none is trusted."""
     out = run_git(["config", "--file", str(repo / "config"), "--no-includes", "--list", "-z"], repo=repo)
-    remotes, dropped = dict[str, str](), list[str]()
+    remotes, dropped = dict[str, Remote](), list[str]()
     for item in out.decode("utf-8", "replace").split("\0"):
         key, _, value = item.partition("\n")
         block = re.fullmatch(r"remote\.([A-Za-z0-9._-]+)\.url", key)
         if block is not None and value.isprintable():
-            remotes.setdefault(block[1], value)
+            remotes.setdefault(block[1], Remote(value))
         elif key and key not in _KNOWN:
             dropped.append(key)
     if dropped and warn:

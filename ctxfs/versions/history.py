@@ -13,6 +13,7 @@ from ctxfs.versions.pathindex import EVERYTHING, Filter, Version
 from ctxfs.versions.trees import EMPTY_TREE, Parts
 
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
+_SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _EVER = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,13 @@ def parse_moment(text: str, now: datetime) -> int | None:
     # What is not said is not meant: 10:00 includes the whole of that minute's or second's versions.
     grain = 1_000_000_000 if re.search(r":\d{2}:\d{2}", text) else 60_000_000_000
     return _ns(moment) + (1_000 if moment.microsecond else grain) - 1
+
+
+def is_snapshot_name(name: str) -> bool:
+    """True for what can name a snapshot: nothing that reads as a revision or a time."""
+    if not _SNAPSHOT.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name or name in ("latest", "HEAD"):
+        return False
+    return not re.fullmatch(r"[0-9a-f]{4,40}", name) and parse_moment(name, datetime.now(UTC)) is None
 
 
 def _ns(moment: datetime) -> int:

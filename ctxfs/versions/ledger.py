@@ -3,13 +3,15 @@
 import errno
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from ctxfs.model.errors import path_error
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit, now_ns
 from ctxfs.versions.git import BRANCH, Repository
 from ctxfs.versions.large import LargeStore
-from ctxfs.versions.names import SIDE, real_name, side_name, stored_name
+from ctxfs.versions.names import SIDE, real_name, side_name, split_path, stored_name
+from ctxfs.versions.origins import Origins
 from ctxfs.versions.pathindex import PathChange, PathIndex
 from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Listing, Parts, TreeEntry, Trees
@@ -47,6 +49,7 @@ class Ledger:
         self.large = large
         self.large_from = large_from
         self.trees = Trees(repo)
+        self.origins = Origins(repo.folder / "ctxfs-origins")
         self.head: Commit | None = None
         self.seq = 0
         self.tags: dict[str, str] = {}
@@ -63,6 +66,26 @@ class Ledger:
         self._sides.clear()
         self._directories.clear()
         self.trees.clear()
+
+    def commit(self, oid: str) -> Commit:
+        """Return a commit; what came from an untrusted remote names it, and only moves that its trees show."""
+        commit = self.origins.qualify(decode_commit(oid, self.repo.read(oid)))
+        if not commit.moves or not self.origins.is_foreign(oid):
+            return commit
+        before = (
+            decode_commit(commit.parents[0], self.repo.read(commit.parents[0])).tree if commit.parents else EMPTY_TREE
+        )
+        return replace(commit, moves=tuple(move for move in commit.moves if self.is_move(before, commit.tree, *move)))
+
+    def is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
+        """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
+        old, new = split_path(source), split_path(target)
+        return (
+            self.state(before, old).entry is not None
+            and self.state(after, old).entry is None
+            and self.state(before, new).entry is None
+            and self.state(after, new).entry is not None
+        )
 
     # reading one version
 
@@ -248,7 +271,7 @@ class Ledger:
         with self.index.transaction():
             for oid in oids:
                 if self.index.by_oid(oid) is None:
-                    commit = decode_commit(oid, self.repo.read(oid))
+                    commit = self.commit(oid)
                     self.index.add(commit, self.changes_of(commit), mainline=False)
 
     def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
@@ -262,7 +285,7 @@ class Ledger:
     def open_head(self) -> None:
         """Read the branch and bring the path index up to it."""
         oid = self.repo.ref(BRANCH)
-        self.head = decode_commit(oid, self.repo.read(oid)) if oid else None
+        self.head = self.commit(oid) if oid else None
         self.read_tags()
         self.catch_up()
 
@@ -288,7 +311,7 @@ class Ledger:
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         with self.index.transaction():
             for oid in listed:
-                commit = decode_commit(oid, self.repo.read(oid))
+                commit = self.commit(oid)
                 if self.index.by_oid(oid) is None:
                     self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
         return len(listed)

@@ -5,28 +5,29 @@ are merged file by file: one-sided changes are taken, texts changed on both side
 else both are kept. A merge never waits for a person.
 """
 
-import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
-from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.errors import CommandError
+from ctxfs.versions.admission import admit_attributes, is_frozen, merged_value
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.erase import FORGOTTEN
+from ctxfs.versions.fetched import FetchedHistory
 from ctxfs.versions.git import BRANCH, Repository, check_url, is_local
-from ctxfs.versions.git_config import read_remotes, write_remotes
+from ctxfs.versions.git_config import Remote, read_remotes, write_remotes
 from ctxfs.versions.git_process import helper_command
+from ctxfs.versions.history import is_snapshot_name
+from ctxfs.versions.large_transfer import LARGE_REF, pack_large, unpack_large
 from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.names import split_path
 from ctxfs.versions.rollback import Rollback
 from ctxfs.versions.sidecar import SideCar
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_PROGRAM, Parts, TreeEntry
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGE = "refs/ctxfs/large"
 _TEXT_BYTES = 4_000_000
 
 
@@ -63,23 +64,33 @@ class Remotes:
 
     def places(self) -> dict[str, str]:
         """Names of remotes and where they are."""
-        return read_remotes(self._repo.folder)
+        return {name: remote.url for name, remote in read_remotes(self._repo.folder).items()}
 
-    def add(self, name: str, url: str) -> None:
+    def trusted(self) -> list[str]:
+        """Names of the remotes whose history is believed like our own."""
+        return sorted(name for name, remote in read_remotes(self._repo.folder).items() if remote.is_trusted)
+
+    def add(self, name: str, url: str, *, is_trusted: bool = False) -> None:
         """Remember a place. CommandError if the name is taken or is none."""
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
             raise CommandError(f"'{name}' cannot name a remote", "use letters, digits, '.', '_' and '-'", 2)
-        places = self.places()
-        if name in places:
+        remotes = read_remotes(self._repo.folder)
+        if name in remotes:
             raise CommandError(f"a remote '{name}' exists already", f"remove it: ctxfs remote remove {name}")
-        write_remotes(self._repo.folder, {**places, name: check_url(url)})
+        write_remotes(self._repo.folder, {**remotes, name: Remote(check_url(url), is_trusted)})
+
+    def trust(self, name: str, *, is_trusted: bool) -> None:
+        """Believe a remote's history like our own, or not any more. What was pulled before stays as it is."""
+        self._known(name)
+        remotes = read_remotes(self._repo.folder)
+        write_remotes(self._repo.folder, {**remotes, name: Remote(remotes[name].url, is_trusted)})
 
     def remove(self, name: str) -> None:
         """Forget a place; what is there stays there."""
         self._known(name)
-        write_remotes(self._repo.folder, {key: url for key, url in self.places().items() if key != name})
-        for ref, oid in self._repo.refs(f"refs/remotes/{name}/").items():
-            self._repo.delete(f"refs/remotes/{name}/{ref}", oid)
+        remotes = read_remotes(self._repo.folder)
+        write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
+        self._drop_refs(name)
 
     def ready_to_push(self, name: str, *, replace: bool = False) -> Pushing:
         """What there is to send; to be ended with `pushed`. `replace` drops what is only there."""
@@ -88,9 +99,9 @@ class Remotes:
         assert head is not None
         force = "+" if replace else ""
         orders = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
-        large = self._pack_large()
+        large = pack_large(self._ledger)
         if large:
-            orders.append(f"+{_LARGE}:{_LARGE}")
+            orders.append(f"+{LARGE_REF}:{LARGE_REF}")
         return Pushing(name, head.oid, tuple(orders), large)
 
     def push(self, pushing: Pushing) -> None:
@@ -114,13 +125,17 @@ class Remotes:
     def pushed(self, pushing: Pushing) -> None:
         """Let go of what was only there to be sent."""
         if pushing.large:
-            self._repo.delete(_LARGE, pushing.large)
+            self._repo.delete(LARGE_REF, pushing.large)
 
     def fetch(self, name: str) -> None:
         """Bring what is there into the repository, beside our own. Needs no lock."""
         self._known(name)
-        place = f"refs/remotes/{name}"
-        orders = [f"+{BRANCH}:{place}/main", "refs/tags/*:refs/tags/*", f"+{_LARGE}*:{place}-large*"]
+        beside = _fetched(name)
+        orders = [
+            f"+{BRANCH}:refs/remotes/{name}/main",
+            f"+refs/tags/*:{beside}tags/*",
+            f"+{LARGE_REF}*:{beside}large*",
+        ]
         try:
             options = self._options(name, "--upload-pack", "upload-pack")
             quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
@@ -140,7 +155,6 @@ class Remotes:
 
         `forgotten` are blobs that must not have come along: then nothing is taken in.
         """
-        place = f"refs/remotes/{name}"
         self._repo.forget_helpers()
         if any(self._repo.has(oid) for oid in forgotten):
             self._drop_fetched(name)
@@ -148,33 +162,70 @@ class Remotes:
                 f"'{name}' still holds what was forgotten here: nothing was pulled",
                 f"forget it on the other machines too, then: ctxfs remote push --replace {name}",
             )
-        self._unpack_large(f"{place}-large")
-        self._ledger.read_tags()
-        oid = self._repo.ref(f"{place}/main")
+        oid = self._repo.ref(f"refs/remotes/{name}/main")
         if oid is None:
             raise CommandError(f"'{name}' holds no versions", "push to it first")
-        theirs = decode_commit(oid, self._repo.read(oid))
         head = self._ledger.head
         assert head is not None
         base = self._base(head.oid, oid)
         if base == oid:
+            self._drop_refs(name, keep_head=True)
             return Pulled("current", 0)
-        news = self._repo.run("rev-list", "--topo-order", "--reverse", oid, "--not", head.oid).decode().split()
-        self._check_shape(news)
-        if base == head.oid:
+        is_trusted = name in self.trusted()
+        try:
+            news = self._check(name, oid, is_trusted=is_trusted)
+        except (CommandError, OSError):
+            self._drop_refs(name)
+            raise
+        if not is_trusted:
+            self._ledger.origins.add(news, name)
+        self._take_tags(name, {oid, *news})
+        self._drop_refs(name, keep_head=True)
+        theirs = self._ledger.commit(oid)
+        if base == head.oid and is_trusted:
             kept = self._rollback.follow(theirs.tree)
             self._ledger.adopt(theirs)
             return Pulled("forward", len(news), (), tuple(kept))
-        return self._merge(theirs, base, news, actor, name)
+        return self._merge(theirs, base, news, actor, name, is_trusted=is_trusted)
+
+    def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
+        """Return the ids of the commits that came, oldest first, with the large contents that they need in the store."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
+        news = history.check(oid, ledger.head.oid)
+        large = self._repo.ref(f"{_fetched(name)}large")
+        if large is not None:
+            unpack_large(ledger, large, {each.sha256: each.size for each in history.large})
+        present = set(ledger.large.names())
+        tree = decode_commit(oid, self._repo.read(oid)).tree
+        for change in ledger.changes(ledger.tree, tree):
+            content = ledger.side(change.side).large
+            if content is not None and content.sha256 not in present:
+                raise history.refusal(change.path, "its content is too large for git, and did not come along")
+        return news
+
+    def _take_tags(self, name: str, commits: set[str]) -> None:
+        """Keep their snapshots of versions that are here, under names that are none of ours and mean nothing else."""
+        for tag, oid in self._repo.refs(f"{_fetched(name)}tags/").items():
+            here = oid in commits or self._ledger.index.by_oid(oid) is not None
+            if here and tag not in self._ledger.tags and is_snapshot_name(tag):
+                self._repo.update(f"refs/tags/{tag}", oid, None)
+        self._ledger.read_tags()
 
     # inside
 
     def _drop_fetched(self, name: str) -> None:
-        for ref, oid in self._repo.refs(f"refs/remotes/{name}").items():
-            self._repo.delete(f"refs/remotes/{name}{ref}", oid)
+        """Delete what was fetched, objects included."""
+        self._drop_refs(name)
         self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
         self._repo.run_upkeep("prune", "--expire=now")
         self._repo.forget_helpers()
+
+    def _drop_refs(self, name: str, *, keep_head: bool = False) -> None:
+        for below in (_fetched(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
+            for ref, oid in self._repo.refs(below, peel=False).items():
+                self._repo.delete(f"{below}{ref}", oid)
 
     def _options(self, name: str, option: str, service: str) -> tuple[str, ...]:
         """Return git's option that shuts in a repository which it opens on this machine."""
@@ -192,20 +243,9 @@ class Remotes:
         except (OSError, IndexError):
             return ""
 
-    def _check_shape(self, news: Iterable[str]) -> None:
-        """Refuse a history that is not one of a store: its trees would be taken for the areas."""
-        for oid in news:
-            tree = decode_commit(oid, self._repo.read(oid)).tree
-            if any(
-                entry.mode != MODE_DIR
-                for name, entry in self._ledger.trees.listing(tree).items()
-                if not name.startswith(b".")
-            ):
-                raise CommandError(
-                    "what is there is not the history of a ctxfs store", "pull from a place that a store was pushed to"
-                )
-
-    def _merge(self, theirs: Commit, base: str, news: list[str], actor: Actor, name: str) -> Pulled:
+    def _merge(
+        self, theirs: Commit, base: str, news: list[str], actor: Actor, name: str, *, is_trusted: bool
+    ) -> Pulled:
         ledger = self._ledger
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
@@ -215,7 +255,15 @@ class Remotes:
             if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
                 continue  # it lies in a directory that is kept beside, whole
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
-            merged = self._merge_state(old, mine, other)
+            merged: State | None = None
+            if not is_trusted and other != old:
+                other, binds = self._admitted(mine, other, name), self._is_frozen(mine)
+            else:
+                binds = False
+            if not binds:
+                merged = self._merge_state(old, mine, other)
+            elif other.entry is None or other.entry == mine.entry:
+                merged = mine
             if merged is None:
                 conflicts[parts] = None
                 states[self._beside(parts, theirs)] = other
@@ -227,6 +275,18 @@ class Remotes:
         subject = f"merge {len(news)} versions from {name}"
         ledger.merge(tree, theirs, actor, subject)
         return Pulled("merged", len(news), tuple(b"/".join(parts) for parts in conflicts), tuple(kept))
+
+    def _admitted(self, mine: State, other: State, name: str) -> State:
+        """A path of an untrusted remote with the attributes that are taken of it."""
+        if other.entry is None or other.entry.mode == MODE_LINK:
+            return State(other.entry)
+        ours, theirs = self._ledger.side(mine.side), self._ledger.side(other.side)
+        is_file = other.entry.mode != MODE_DIR
+        side = admit_attributes(theirs, ours, name, is_new=mine.entry != other.entry, is_file=is_file)
+        return State(other.entry, self._ledger.write_side(side))
+
+    def _is_frozen(self, mine: State) -> bool:
+        return bool(mine.side) and is_frozen(self._ledger.side(mine.side))
 
     def _merge_state(self, old: State, mine: State, other: State) -> State | None:
         """What a path becomes; None if both sides' contents have to be kept."""
@@ -262,8 +322,7 @@ class Remotes:
         names = was.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
         merged = {}
         for name in names:
-            mine_now = ours.xattrs.get(name)
-            value = theirs.xattrs.get(name) if mine_now == was.xattrs.get(name) else mine_now
+            value = merged_value(name, was.xattrs, ours.xattrs, theirs.xattrs)
             if value is not None:
                 merged[name] = value
         mode = theirs.mode if ours.mode == was.mode else ours.mode
@@ -297,34 +356,10 @@ class Remotes:
         suffix = f".conflict-{who}-{theirs.oid[:8]}".encode()
         return (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
 
-    def _pack_large(self) -> str:
-        """A commit that holds every large content as a blob; empty if there is none."""
-        names = sorted(self._ledger.large.names())
-        if not names:
-            return ""
-        listing = {}
-        for name in names:
-            file = str(self._ledger.large.path(name))
-            oid = self._repo.run("hash-object", "-w", "--no-filters", "--", file).decode().strip()
-            listing[name.encode()] = TreeEntry(MODE_FILE, oid)
-        tree = self._ledger.trees.write(listing)
-        commit = self._repo.run("commit-tree", "-m", "large contents", tree).decode().strip()
-        self._repo.update(_LARGE, commit, self._repo.ref(_LARGE))
-        return commit
 
-    def _unpack_large(self, below: str) -> None:
-        """Keep the large contents that came along; git drops its copies at the next upkeep."""
-        for name, oid in self._repo.refs(below).items():
-            tree = decode_commit(oid, self._repo.read(oid)).tree
-            known = set(self._ledger.large.names())
-            for sha256, entry in self._ledger.trees.listing(tree).items():
-                if sha256.decode() in known:
-                    continue
-                data = self._repo.read(entry.oid)
-                found = self._ledger.large.add_bytes(data)
-                if found.sha256 != sha256.decode():
-                    raise path_error(errno.EIO, sha256.decode(), "a large content arrived damaged")
-            self._repo.delete(below + name, oid)
+def _fetched(name: str) -> str:
+    """Where the tags and large contents of a remote are until they are taken."""
+    return f"refs/ctxfs/fetched/{name}/"
 
 
 def _is_tree(state: State) -> bool:

@@ -87,8 +87,10 @@ class Rollback:
         return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path)
 
     def _before_from(self, path: bytes, source: str) -> State:
-        for _, _, version in reversed(self._history.versions(path)):
+        for _, step, version in reversed(self._history.versions(path)):
             state = state_of(version.change)
+            if f"remote:{self._ledger.origins.remote_of(step.commit.oid)}" == source:
+                continue  # the mark came with the pull, after the version itself
             if version.change.what == "remove":
                 break
             if not self._is_from(state, source):

@@ -130,7 +130,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[Past, Past]]:
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "hub.git")], check=True)
     stores = Past(tmp_path / "one"), Past(tmp_path / "two")
     for store in stores:
-        store.archive.add_remote("hub", str(tmp_path / "hub.git"))
+        store.archive.add_remote("hub", str(tmp_path / "hub.git"), is_trusted=True)
     yield stores
     for store in stores:
         store.close()
