@@ -25,9 +25,12 @@ _MUCH = 50_000
 _NO_DESCRIPTORS: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Area:
-    """A directory of the tree whose files are on disk: at `path`, below the host folder `root`."""
+    """A directory of the tree whose files are on disk: at `path`, below the host folder `root`.
+
+    `index`, `path` and `root` never change, since the numbers of files follow from them; the others may.
+    """
 
     index: int
     path: Path

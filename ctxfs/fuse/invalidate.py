@@ -45,8 +45,17 @@ class Notifier:
         self._put(lambda: self._caches.invalidate_inode(number), urgent)
 
     def entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
-        """A name in a directory, also one that the kernel knows to be absent."""
+        """A name in a directory that leads elsewhere now, also one that the kernel knows to be absent."""
         self._put(lambda: self._caches.invalidate_entry(parent, name), urgent)
+
+    @property
+    def can_expire(self) -> bool:
+        """See Caches."""
+        return self._caches.can_expire
+
+    def expire(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
+        """A name in a directory that may lead elsewhere now: see Caches."""
+        self._put(lambda: self._caches.expire_entry(parent, name), urgent)
 
     def after(self, call: Callable[[], None]) -> None:
         """Call this once everything sent so far has been taken in by the kernel."""
@@ -102,6 +111,7 @@ class Invalidator:
     def everything(self) -> None:
         """Changes may have been missed: nothing that the kernel keeps can be trusted."""
         self._forget(self._state.nodes)
+        self._places()
 
     def ruled(self) -> None:
         """The rules are others: the same, but requests are answered in between.
@@ -114,7 +124,7 @@ class Invalidator:
             self._notifier.inode(node.number, urgent=True)
         for node in nodes:
             if node.parent is root or (node.parent is not None and node.parent.parent is root):
-                self._notifier.entry(node.parent.number, node.name, urgent=True)
+                self._recheck(node, urgent=True)
         self._forget_on(nodes, 0)
 
     def _forget_on(self, nodes: Sequence[Node], start: int) -> None:
@@ -129,27 +139,64 @@ class Invalidator:
             if node.parent is not None and node.lookups <= 0 and not node.descriptors:
                 continue  # forgotten meanwhile
             self._notifier.inode(node.number)
-            if node.parent is not None:
-                self._notifier.entry(node.parent.number, node.name)
+            self._recheck(node)
+
+    def _recheck(self, node: Node, *, urgent: bool = False) -> None:
+        """Have the kernel look up the name of a node again. A name that still leads there is expired at most, for the sake of whoever
+        has the directory as working directory, or something mounted below it.
+        """
+        if node.parent is None:
+            return
+        if not self._state.rights(node).exists or self._has_gone(node):
+            self._notifier.entry(node.parent.number, node.name, urgent=urgent)
+        elif self._notifier.can_expire:
+            self._notifier.expire(node.parent.number, node.name, urgent=urgent)
+        elif not self._is_in_place(node):
+            self._notifier.entry(node.parent.number, node.name, urgent=urgent)
+
+    def _has_gone(self, node: Node) -> bool:
+        """True for what was shown of a mount that is there no more."""
+        if node.area is not None:
+            return self._state.shape.areas.get(node.area.path) is not node.area
+        removed = self._state.removed_structure
+        return bool(removed) and node.path in removed
+
+    def _is_in_place(self, node: Node) -> bool:
+        """True for a directory that its name still leads to, and for what the kernel keeps by no name: see `synthetic`."""
+        if node.area is None:
+            return True
+        try:
+            if node.top:
+                found = os.stat(node.area.root)
+            else:
+                assert node.parent is not None
+                found = os.stat(node.name, dir_fd=self._state.directories.of(node.parent), follow_symlinks=False)
+        except OSError:
+            return False
+        return st.S_ISDIR(found.st_mode) and node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
     def structure(self) -> None:
         """Mounts came or went."""
         for node in self._state.nodes:
             if node.area is None or node.top:
-                if node.parent is not None:
-                    self._notifier.entry(node.parent.number, node.name)
+                self._recheck(node)
                 self._notifier.inode(node.number)
+        self._places()
+
+    def _places(self) -> None:
+        """What has been hidden, or is no longer."""
+        places, self._state.changed_places = self._state.changed_places, []
+        for area, names in places:
+            if (parent := self._find(area, names[:-1])) is not None:
+                self._notifier.entry(parent.number, names[-1])
+                self._notifier.inode(parent.number)
 
     def _look_into(self, area: Area, directory: Sequence[str], names: Sequence[bytes], gone: Sequence[bytes]) -> None:
-        node = self._top(area)
+        top, node = self._top(area), self._find(area, [*map(os.fsencode, directory)])
+        if top is not None:
+            self._compare(top)
         if node is None:
             return
-        self._compare(node)
-        for part in directory:
-            child = self._state.nodes.named(node, os.fsencode(part))
-            if child is None:
-                return
-            node = child
         names = list(self._all_names(node) if b"" in names else names)
         # What nobody knows by a name that is gone was deleted by the mount itself, most of the time.
         names += [name for name in gone if self._state.nodes.named(node, name) is not None]
@@ -168,6 +215,15 @@ class Invalidator:
         with contextlib.suppress(OSError):
             known.update(os.listdir(os.fsencode(magic_path(self._state.directories.of(node), "."))))
         return known
+
+    def _find(self, area: Area, names: Sequence[bytes]) -> Node | None:
+        """The directory below the top of an area, if the kernel may know it."""
+        node = self._top(area)
+        for name in names:
+            if node is None:
+                return None
+            node = self._state.nodes.named(node, name)
+        return node
 
     def _top(self, area: Area) -> Node | None:
         node: Node | None = self._state.nodes.root

@@ -63,12 +63,28 @@ class Caches(Protocol):
     names of a directory.
     """
 
+    @property
+    def can_expire(self) -> bool:
+        """True if names can be expired: Linux 6.2 and newer. Known once it is mounted."""
+        ...
+
     def invalidate_inode(self, number: int) -> None:
-        """Attributes and content of a file, names of a directory. OSError ENOENT if the kernel does not know it."""
+        """Drop attributes and content of a file, names of a directory. OSError ENOENT if the kernel does not know it."""
+        ...
+
+    def invalidate_attributes(self, number: int) -> None:
+        """Drop the attributes of a file alone, which waits for no request in flight. OSError ENOENT as above."""
         ...
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """A name, also one that is known to be absent. OSError ENOENT if the kernel does not know it."""
+        """Drop a name, also one that is known to be absent. OSError ENOENT if the kernel does not know it.
+
+        The dentry is unhashed: `getcwd` fails in that directory, and what is mounted below it is unmounted.
+        """
+        ...
+
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        """Have the kernel look a name up before it uses it again. Working directories and mounts below stay. OSError as above."""
         ...
 
 

@@ -240,9 +240,10 @@ class MountProcess:
             self._invalidator.changed(root, inside)
 
     def _ruled(self, rules: list[Any]) -> None:
-        """Other rules: nothing that the kernel was told by the old ones can be trusted."""
+        """Other rules: nothing that the kernel was told by the old ones can be trusted, unless they do not bind the principal."""
+        was_free = self._state.free
         self._state.take_policy(rules)
-        if self._invalidator is not None:
+        if self._invalidator is not None and not (was_free and self._state.free):
             self._invalidator.ruled()
 
     def _reshaped(self, shape: dict[str, Any]) -> None:

@@ -92,6 +92,9 @@ class State:
         self._connected, self.shared = True, False
         self.keep_seconds = self.keep_written_seconds = keep_seconds
         self._areas_made = 0
+        # Places that have been hidden, or are no longer, of areas that stay: until the kernel's caches are invalidated.
+        self.changed_places: list[tuple[Area, tuple[bytes, ...]]] = []
+        self.removed_structure: frozenset[Path] = frozenset()  # by the last change of the mount table
 
     def set_connected(self, connected: bool) -> None:
         """Cache only while changes are heard of."""
@@ -123,16 +126,20 @@ class State:
         areas: dict[Path, Area] = {}
         for path, root, writable, places, versioned in backings:
             hidden = frozenset(tuple(map(os.fsencode, parts)) for parts in places)
-            old = self.shape.areas.get(path)
-            if old is None or (old.root, old.writable, old.hidden) != (root, writable, hidden):
+            area = self.shape.areas.get(path)
+            if area is None or area.root != root:
                 self._areas_made += 1
-                old = Area(self._areas_made, path, root, writable, hidden, versioned)
-            areas[path] = old
+                area = Area(self._areas_made, path, root, writable, hidden, versioned)
+            # The numbers of its files stay, or every working directory and mount in it would be lost.
+            self.changed_places += [(area, names) for names in area.hidden ^ hidden]
+            area.writable, area.hidden, area.versioned = writable, hidden, versioned
+            areas[path] = area
         staying = set(areas.values())
         for node in self.nodes:
             if node.area is not None and node.area not in staying:
                 self.directories.forget(node)  # the host may want to unmount what was behind it
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
+        self.removed_structure = self.shape.structure - structure
         self.shape = Shape(
             areas, frozenset(structure), frozenset(os.fsencode(view) for view in views), frozenset(sealed)
         )

@@ -23,6 +23,7 @@ from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 from ctxfs.policy.rules import Verb
+from ctxfs.rpc.wire import ANSWERED
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ _DESCRIBED_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
 _GLANCE_SECONDS = 0.02
 _MOST_PROGRAMS = 1000
+_MOST_FOLDERS = 1000
 _SMALL_FILE = 1024 * 1024
 _MOST_BEGUN = 16
 
@@ -43,25 +45,46 @@ class SyntheticFiles:
         self._state = state
         self._programs: dict[int, tuple[float, bytes] | None] = {}
         self._begun: dict[int, bytes] = {}
+        self._folders: dict[int, Entry] = {}  # directories that have been looked up, by number
 
     async def lookup(self, parent: Node, name: bytes) -> Attributes:
         """Ask the tree. Absence is not cached: a mount may appear at any time."""
         path = _below(parent, name)
-        entry = await self._stat(path)
+        try:
+            entry = await self._stat(path)
+        except OSError as error:
+            entry = self._known_folder(self._state.nodes.named(parent, name), error)
         node = self._state.nodes.synthetic(parent, name)
         node.lookups += 1
         return self.attributes(node, path, entry)
 
+    def _known_folder(self, node: Node | None, error: OSError) -> Entry:
+        """What a directory was that the kernel knows. Without a daemon a refusal would make the kernel drop the name, and with it
+        working directories and mounts below.
+        """
+        known = self._folders.get(node.number) if node is not None else None
+        if known is None or error.errno != errno.EIO or ANSWERED in getattr(error, "__notes__", ()):
+            raise error
+        return known
+
     async def getattr(self, node: Node) -> Attributes:
         """The entry as of now."""
         path = node.path
-        return self.attributes(node, path, await self._stat(path))
+        try:
+            entry = await self._stat(path)
+        except OSError as error:
+            entry = self._known_folder(node, error)
+        return self.attributes(node, path, entry)
 
     def attributes(self, node: Node, path: Path, entry: Entry) -> Attributes:
         """Directories that only lead to mounts are cached: the daemon says when they change. So are those of the past,
         for a moment: on the way to an old version each would be a question of its own; and programs, which are looked at a dozen times
         when they start. Of other files in them, as long as it takes to open what was just looked up.
         """
+        if entry.is_dir:
+            self._folders[node.number] = entry
+            if len(self._folders) > _MOST_FOLDERS:
+                del self._folders[next(iter(self._folders))]
         keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
         if self._state.is_sealed(path):
             lasts = entry.is_dir or entry.mode & 0o111

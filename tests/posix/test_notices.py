@@ -14,12 +14,21 @@ from tests.posix.kernel import ROOT, PretendKernel
 class Caches:
     """Writes down what it is told."""
 
+    can_expire = True
+
     def __init__(self) -> None:
         self.inodes: list[int] = []
         self.entries: list[tuple[int, bytes]] = []
+        self.expired: list[tuple[int, bytes]] = []
 
     def invalidate_inode(self, number: int) -> None:
         self.inodes.append(number)
+
+    def invalidate_attributes(self, number: int) -> None:
+        self.inodes.append(number)
+
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        self.expired.append((parent, name))
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         self.entries.append((parent, name))
@@ -154,4 +163,22 @@ def test_when_too_much_changed_at_once_nothing_that_was_kept_is_trusted(place: P
         numbers.add(seen.number)
     place.changed([])
     assert numbers <= set(place.caches.inodes)
-    assert {(place.pad, b"a"), (place.pad, b"b")} <= set(place.caches.entries)
+    assert {(place.pad, b"a"), (place.pad, b"b")} <= set(place.caches.expired)
+
+
+def test_where_names_cannot_be_expired_directories_in_place_keep_theirs(place: Place) -> None:
+    """Before Linux 6.2: a name that is dropped takes the working directories in it along."""
+    place.caches.can_expire = False
+    (place.top / "f").write_text("x")
+    for name in (b"stays", b"goes"):
+        (place.top / os.fsdecode(name)).mkdir()
+    numbers = {}
+    for name in (b"f", b"stays", b"goes"):
+        seen = place.kernel.lookup(place.pad, name)
+        assert seen is not None
+        numbers[name] = seen.number
+    (place.top / "goes").rmdir()
+    place.changed([])
+    assert set(place.caches.entries) >= {(place.pad, b"f"), (place.pad, b"goes")}
+    assert (place.pad, b"stays") not in place.caches.entries and (ROOT, b"pad") not in place.caches.entries
+    assert numbers[b"stays"] in place.caches.inodes

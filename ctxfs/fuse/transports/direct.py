@@ -48,6 +48,7 @@ _WANTED = (
     | fuse.PARALLEL_DIROPS
     | fuse.MAX_PAGES
     | fuse.HANDLE_KILLPRIV_V2
+    | fuse.HAS_EXPIRE_ONLY
     | fuse.PASSTHROUGH
 )
 # Not now: somebody else has taken the request, or who asked has gone.
@@ -66,6 +67,7 @@ class Direct(Parking):
         super().__init__()
         self.hands: Hands | None = None
         self.keeper: Keeper | None = None
+        self.can_expire = False
         self._loop: compiled.Loop | None = None
         self._mounted: mounting.Mounted | None = None
         self._fd = -1
@@ -141,9 +143,17 @@ class Direct(Parking):
         """See Caches."""
         os.write(self._fd, fuse.inval_inode(number))
 
+    def invalidate_attributes(self, number: int) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_inode(number, attributes_only=True))
+
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """See Caches."""
         os.write(self._fd, fuse.inval_entry(parent, name))
+
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_entry(parent, name, expire=True))
 
     def hand_over(self, fd: int) -> int:
         """See Hands."""
@@ -172,6 +182,7 @@ class Direct(Parking):
         agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), _WANTED, _MAX_WRITE)
         if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
             self.hands = self
+        self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
         self._reply(unique, answer)
 
     def serve_next(self) -> None:

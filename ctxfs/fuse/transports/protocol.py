@@ -34,6 +34,7 @@ PARALLEL_DIROPS = 1 << 18
 MAX_PAGES = 1 << 22
 HANDLE_KILLPRIV_V2 = 1 << 28
 INIT_EXT = 1 << 30
+HAS_EXPIRE_ONLY = 1 << 35
 PASSTHROUGH = 1 << 37
 
 # an answer to open
@@ -46,6 +47,8 @@ WRITE_KILL_SUIDGID = 1 << 2
 
 # notices
 INVAL_INODE, INVAL_ENTRY = 2, 3
+_EXPIRE_ONLY = 1 << 0
+_ATTRIBUTES_ONLY = -1  # an offset below 0: the pages stay
 
 IN = struct.Struct("=IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid, extensions, padding
 OUT = struct.Struct("=IiQ")  # length, errno, unique
@@ -296,12 +299,14 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def inval_inode(number: int) -> bytes:
-    """The notice: attributes and all content."""
-    return OUT.pack(OUT.size + _INVAL_INODE_OUT.size, INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(number, 0, 0)
+def inval_inode(number: int, *, attributes_only: bool = False) -> bytes:
+    """Return the notice that drops the attributes of a file and, unless `attributes_only`, all of its content."""
+    offset = _ATTRIBUTES_ONLY if attributes_only else 0
+    return OUT.pack(OUT.size + _INVAL_INODE_OUT.size, INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(number, offset, 0)
 
 
-def inval_entry(parent: int, name: bytes) -> bytes:
-    """The notice: one name."""
+def inval_entry(parent: int, name: bytes, *, expire: bool = False) -> bytes:
+    """Return the notice that drops one name; with `expire` the kernel keeps the dentry and looks it up before its next use."""
     length = OUT.size + _INVAL_ENTRY_OUT.size + len(name) + 1
-    return OUT.pack(length, INVAL_ENTRY, 0) + _INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"
+    flags = _EXPIRE_ONLY if expire else 0
+    return OUT.pack(length, INVAL_ENTRY, 0) + _INVAL_ENTRY_OUT.pack(parent, len(name), flags) + name + b"\0"

@@ -5,6 +5,7 @@ of the pinned version. Where `direct` is used none of this is.
 """
 
 import errno
+import os
 import select
 import signal
 from collections import deque
@@ -217,6 +218,7 @@ class _Pyfuse:
     hands: Hands | None = None
     keeper: Keeper | None = None
     reads_by_number = False
+    can_expire = False
 
     def mount(self, operations: Operations, at: str, options: set[str]) -> None:
         """See Transport."""
@@ -231,9 +233,17 @@ class _Pyfuse:
         """See Caches."""
         pyfuse3.invalidate_inode(InodeT(number))
 
+    def invalidate_attributes(self, number: int) -> None:
+        """See Caches."""
+        pyfuse3.invalidate_inode(InodeT(number), attr_only=True)
+
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """See Caches."""
         pyfuse3.invalidate_entry(InodeT(parent), pyfuse3.FileNameT(name))
+
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        """See Caches. The library has no such notice."""
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def stop(self) -> None:
         """See Transport."""
