@@ -55,6 +55,7 @@ from ctxfs.store import beneath
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
+from ctxfs.store.registry import confirmed_roots
 from ctxfs.store.rules import PolicyFile
 from ctxfs.store.tokens import TokenFile
 from ctxfs.threads import blocking, in_turn
@@ -106,7 +107,7 @@ class App:
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
         self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
-        self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root)})
+        self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root), *confirmed_roots()})
         self._view = SearchView(
             self.ask,
             self._pack,
@@ -193,7 +194,7 @@ class App:
 
     @property
     def opaque(self) -> frozenset[str]:
-        """Host folders that no source shows, indexes or watches, although it may contain them: the store, its mounts.
+        """Host folders that no source shows, indexes or watches, although it may contain them: stores that were confirmed, mounts.
 
         A tree that contained itself would have no end, and a mount that asked itself would wait for ever.
         """

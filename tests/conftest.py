@@ -1,5 +1,6 @@
 """Fixtures: a corpus, stores, and one daemon with a real mount that most mount tests share."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,12 @@ def _no_leftovers() -> None:
     for at in dead_mounts():
         if at.is_relative_to(tempfile.gettempdir()):
             clear_dead(at)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stores of tests are not among those that the user has confirmed."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture

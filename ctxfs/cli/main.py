@@ -12,6 +12,7 @@ from ctxfs.model.errors import CommandError
 
 _COMMANDS = {
     "init": "stores",
+    "trust": "stores",
     "add": "stores",
     "remove": "stores",
     "reindex": "stores",
@@ -61,8 +62,8 @@ _COMMANDS = {
 _EPILOG = """\b
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
             5 in use · 6 something is unhealthy (doctor)
-The store is --store, $CTXFS_STORE, a .ctxfs folder here or above, or
-~/.local/share/ctxfs/store."""
+The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
+have confirmed (ctxfs trust), or ~/.local/share/ctxfs/store."""
 
 
 class _Commands(click.Group):

@@ -1,14 +1,16 @@
-"""init, add, remove, reindex: what a store is and what it holds."""
+"""init, trust, add, remove, reindex: what a store is and what it holds."""
 
 import os
+from pathlib import Path as HostPath
 
 import click
 
 from ctxfs.cli.output import say, warn
 from ctxfs.cli.progress import follow_index
 from ctxfs.daemon.session import LocalSession, connect
-from ctxfs.model.errors import CommandError
-from ctxfs.store.layout import choose_root, create_store, find_store
+from ctxfs.model.errors import EXIT_NO_STORE, CommandError
+from ctxfs.store.layout import STORE_NAME, choose_root, create_store, find_store
+from ctxfs.store.registry import CONFIG_NAME, check_place, confirm_store, programs_of
 
 
 @click.command()
@@ -16,11 +18,34 @@ from ctxfs.store.layout import choose_root, create_store, find_store
 def init(store: str | None) -> None:
     """Make a store (or complete one that is there)."""
     root = choose_root(store)
-    existed = (root / "ctxfs.toml").exists()
+    existed = (root / CONFIG_NAME).exists()
+    if existed:
+        check_place(root)
     layout = create_store(root)
+    confirm_store(layout.root)
     say(f"{'store is ready' if existed else 'made a store'} at {layout.root}")
     if not existed:
         say("next: ctxfs add DIR, then ctxfs mount MOUNTPOINT")
+
+
+@click.command()
+@click.argument("place", type=click.Path(), default=STORE_NAME)
+@click.option("--yes", is_flag=True, help="Without asking.")
+def trust(place: str, yes: bool) -> None:
+    """Confirm a store that others made, or that was moved: PLACE, or the .ctxfs in it."""
+    named = HostPath(os.path.abspath(os.path.expanduser(place)))
+    root = named if (named / CONFIG_NAME).exists() else named / STORE_NAME
+    if not (root / CONFIG_NAME).exists():
+        raise CommandError(f"no store at '{named}'", "name the folder that holds ctxfs.toml", EXIT_NO_STORE)
+    check_place(root)
+    programs = programs_of(root)
+    say(f"{root} starts {'these, as you:' if programs else 'no program by its settings'}", bold=True)
+    for line in programs:
+        say(f"  {line}")
+    if not yes and not click.confirm("Use this store?"):
+        raise CommandError("it was not confirmed", f"look at '{root / CONFIG_NAME}' first")
+    confirm_store(root)
+    say(f"{root} is confirmed as it is now")
 
 
 @click.command()

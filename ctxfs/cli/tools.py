@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -13,6 +14,8 @@ from ctxfs.daemon.session import LocalSession, Session
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.rpc.client import Client
+from ctxfs.store.layout import find_store
+from ctxfs.store.registry import confirm_store
 
 
 @click.group()
@@ -28,6 +31,15 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
     ):
         return [tool["name"] for tool in opened.call("tools")["tools"] if tool["name"].startswith(begun)]
     return []
+
+
+@contextlib.contextmanager
+def _changing_programs(store: str | None) -> Iterator[Session]:
+    """A session that changes what the store starts: whoever does that here has confirmed it."""
+    root = find_store(store).root
+    with opened_session(store) as opened:
+        yield opened
+    confirm_store(root)
 
 
 @tools.command(name="list")
@@ -92,7 +104,7 @@ def approve(store: str | None, name: str, yes: bool) -> None:
 
     A tool of your own is the folder <store>/tools/NAME; when anything in it changes, it has to be approved again.
     """
-    with opened_session(store) as opened:
+    with _changing_programs(store) as opened:
         waiting = _waiting(opened, name)
         for each in waiting:
             found = _tool(opened, each)
@@ -125,7 +137,7 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
         say(f"  with {', '.join(f'${each}' for each in options['env'])}")
     if not yes and not click.confirm("Add it, and approve the tools that it has now?"):
         raise CommandError("it was not added", "", EXIT_FAILURE)
-    with opened_session(store) as opened:
+    with _changing_programs(store) as opened:
         if not isinstance(opened, Client):
             raise CommandError("servers are connected by the daemon, and none runs", "ctxfs mount DIR, then add it")
         from ctxfs.cli.progress import working
@@ -150,7 +162,7 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
     """Take an MCP server out of the tree, with its approvals and what was kept of its documents."""
-    with opened_session(store) as opened:
+    with _changing_programs(store) as opened:
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.server import unregister_server
 

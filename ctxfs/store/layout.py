@@ -1,14 +1,22 @@
 """Where everything lies inside a store, and how a store is found and made."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_NO_STORE, CommandError
 from ctxfs.store.config import default_text
+from ctxfs.store.registry import (
+    APPROVALS_NAME,
+    CONFIG_NAME,
+    check_confirmed,
+    check_place,
+    confirm_store,
+    is_inside_tree,
+)
 
 STORE_NAME = ".ctxfs"
-CONFIG_NAME = "ctxfs.toml"
 AREAS = ("memory", "pad", "context", "search", "human")
 
 
@@ -86,7 +94,7 @@ class Layout:
     @property
     def approvals(self) -> HostPath:
         """Which of them people have approved, as they were."""
-        return self.root / "tools.json"
+        return self.root / APPROVALS_NAME
 
     @property
     def servers(self) -> HostPath:
@@ -138,6 +146,7 @@ def create_store(root: HostPath) -> Layout:
         _probe_xattrs(layout.tree)
         if not layout.config.exists():
             layout.config.write_text(default_text(), encoding="utf-8")
+            layout.config.chmod(0o644)
     except OSError as error:
         raise CommandError(
             f"cannot make a store at '{root}': {error.strerror}", "check the folder's permissions and free space"
@@ -164,20 +173,45 @@ def default_root() -> HostPath:
 
 
 def choose_root(named: str | None) -> HostPath:
-    """Which store is meant: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default."""
+    """Return the root that is meant: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default.
+
+    A `.ctxfs` in a mounted tree or in a store is content, and passed over. CommandError for a folder that was only found, and that the
+    caller has not confirmed as it is.
+    """
     chosen = named or os.environ.get("CTXFS_STORE")
     if chosen:
         return HostPath(os.path.abspath(os.path.expanduser(chosen)))
-    for folder in (HostPath.cwd(), *HostPath.cwd().parents):
+    here = _working_directory()
+    for folder in (here, *here.parents) if here else ():
         # A mounted tree has a `.ctxfs` of its own at its root; only a store has the settings file.
-        if (folder / STORE_NAME / CONFIG_NAME).is_file():
-            return folder / STORE_NAME
+        root = folder / STORE_NAME
+        if os.path.lexists(root / CONFIG_NAME) and not is_inside_tree(root):
+            check_place(root)
+            check_confirmed(root)
+            return root
     return default_root()
 
 
+def _working_directory() -> HostPath | None:
+    """Return the working directory; None where the kernel has no path for it, as in a mount that has just changed."""
+    try:
+        return HostPath.cwd()
+    except OSError:
+        named = os.environ.get("PWD", "")
+        with contextlib.suppress(OSError):
+            return HostPath(named) if named and os.path.samefile(named, ".") else None
+    return None
+
+
 def find_store(named: str | None) -> Layout:
-    """The store that is meant; CommandError with the command that makes one if there is none."""
+    """The store that is meant; CommandError with the command that makes one if there is none, or if it is another user's.
+
+    Naming a store confirms it.
+    """
     root = choose_root(named)
     if not (root / CONFIG_NAME).is_file():
         raise CommandError(f"no store at '{root}'", f"make one: ctxfs --store {root} init", EXIT_NO_STORE)
+    check_place(root)
+    if named or os.environ.get("CTXFS_STORE") or root == default_root():
+        confirm_store(root)
     return Layout(root)

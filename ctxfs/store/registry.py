@@ -1,0 +1,194 @@
+"""Which stores a person has confirmed: `$XDG_STATE_HOME/ctxfs/stores/<digest of the path>.json`, a record a store.
+
+A record is {path, id, programs}: the store's real path, the random text in its file `id`, and a digest over what its settings and
+approvals can start. A store that was copied, moved, replaced or whose programs changed differs from its record.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.config import replace_file
+
+CONFIG_NAME = "ctxfs.toml"
+APPROVALS_NAME = "tools.json"
+_ID_NAME = "id"
+_PROGRAM_SECTIONS = ("context", "endpoint", "index", "mount", "tools")
+_PROGRAM_SETTINGS = ("summariser", "judge", "url", "model", "allow_other", "allow_users", "walls", "fetch_hosts")
+_FOREIGN_WRITE = stat.S_IWGRP | stat.S_IWOTH
+MAX_RECORD_BYTES = 65_536
+MAX_SMALL_BYTES = 10_000_000
+MAX_RECORDS_KEPT = 1000
+
+
+def check_place(root: HostPath) -> None:
+    """Refuse a store that another user could have made or changed, or that lies in a tree that agents write. CommandError."""
+    try:
+        folder, config = os.stat(root), os.lstat(root / CONFIG_NAME)
+    except OSError as error:
+        raise CommandError(f"cannot read the store '{root}': {error.strerror}", "check its permissions") from error
+    if not stat.S_ISREG(config.st_mode):
+        raise CommandError(f"'{root / CONFIG_NAME}' is no regular file", "put the settings themselves there")
+    for place, found in ((root, folder), (root / CONFIG_NAME, config)):
+        if found.st_uid != os.geteuid():
+            remedy = f"run ctxfs as its owner: sudo -u '#{found.st_uid}' ctxfs …"
+            raise CommandError(f"'{place}' belongs to user {found.st_uid}, and its settings start programs", remedy)
+    is_shut = not folder.st_mode & (stat.S_IXGRP | stat.S_IXOTH)
+    for place, found in ((root, folder), (root / CONFIG_NAME, config)):
+        if found.st_mode & _FOREIGN_WRITE and not (is_shut and place != root):
+            raise CommandError(f"'{place}' can be written by other users", f"look at it, then: chmod go-w '{place}'")
+    if is_inside_tree(root):
+        raise CommandError(f"the store '{root}' lies in a tree that agents write", "move it out, or use another one")
+
+
+def is_inside_tree(root: HostPath) -> bool:
+    """True for a folder in a mounted tree, or below the folder of another store."""
+    real = HostPath(os.path.realpath(root))
+    if any((parent / CONFIG_NAME).is_file() and (parent / "tree").is_dir() for parent in real.parents):
+        return True
+    try:
+        device = os.stat(real).st_dev
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            mounts = [line.partition(" - ") for line in table]
+    except OSError:
+        return False
+    shown = f"{os.major(device)}:{os.minor(device)}"
+    return any(
+        left.split(" ", 3)[2] == shown and right.split(" ", 1)[0].startswith("fuse.ctxfs") for left, _, right in mounts
+    )
+
+
+def confirm_store(root: HostPath) -> None:
+    """Keep that the person who runs this knows the store as it is now. Does nothing where no state can be kept."""
+    with contextlib.suppress(OSError):
+        real = os.path.realpath(root)
+        if _record(real) == (record := _described(real, make_id=True)):
+            return
+        folder = state_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _drop_gone(folder)
+        replace_file(_file_of(real), json.dumps(record).encode(), 0o600)
+
+
+def check_confirmed(root: HostPath) -> None:
+    """Refuse a store that nobody has confirmed as it is. CommandError says how to."""
+    real = os.path.realpath(root)
+    known, now = _record(real), _described(real)
+    if known is None or not now["id"] or known.get("id") != now["id"]:
+        raise CommandError(
+            f"found a store at '{root}' that you have not used here before",
+            f"if it is yours: ctxfs trust '{root}' (or name it once: ctxfs --store '{root}' …)",
+        )
+    if known.get("programs") != now["programs"]:
+        raise CommandError(
+            f"what the store '{root}' starts has changed since you confirmed it",
+            f"look at its settings, then: ctxfs trust '{root}'",
+        )
+
+
+def confirmed_roots() -> list[str]:
+    """Real paths of the stores that were confirmed and are still there."""
+    found = []
+    for file in _record_files():
+        path = (_parsed(file) or {}).get("path")
+        if isinstance(path, str) and os.path.isfile(os.path.join(path, CONFIG_NAME)):
+            found.append(path)
+    return found
+
+
+def programs_of(root: HostPath) -> list[str]:
+    """What the settings and approvals of a store start, a line each, for people who decide about it."""
+    settings = _settings(str(root))
+    lines = [f"{name} = {value!r}" for name, value in _named_programs(settings)]
+    for server in settings.get("server", ()):
+        if isinstance(server, dict):
+            lines.append(f"MCP server {server.get('name')!r}: {server.get('command') or server.get('url')!r}")
+    with contextlib.suppress(ValueError, AttributeError):
+        lines += [f"approved tool {name!r}" for name in json.loads(_bytes(root / APPROVALS_NAME) or b"{}")]
+    return lines
+
+
+def state_folder() -> HostPath:
+    """The folder of the records: of the user, not of any store."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return HostPath(state) / "ctxfs" / "stores"
+
+
+def _described(real: str, *, make_id: bool = False) -> dict[str, str]:
+    file = HostPath(real) / _ID_NAME
+    identity = _bytes(file)[:200].decode("ascii", "replace").strip()
+    if not identity and make_id:
+        identity = secrets.token_hex(16)
+        replace_file(file, f"{identity}\n".encode(), 0o600)
+    settings = _settings(real)
+    said = [_named_programs(settings), settings.get("server", [])]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+    digest.update(_bytes(HostPath(real) / APPROVALS_NAME))
+    return {"path": real, "id": identity, "programs": digest.hexdigest()}
+
+
+def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The settings that start a program, send texts elsewhere or let others in, where they are set."""
+    sections = [(name, settings.get(name)) for name in _PROGRAM_SECTIONS]
+    return [
+        (f"{name}.{key}", section[key])
+        for name, section in sections
+        if isinstance(section, dict)
+        for key in sorted(section)
+        if key in _PROGRAM_SETTINGS
+    ]
+
+
+def _settings(real: str) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(_bytes(HostPath(real) / CONFIG_NAME).decode())
+    except ValueError:  # whoever reads the settings says so
+        return {}
+
+
+def _bytes(file: HostPath) -> bytes:
+    """The content of a small regular file of the store; empty where there is none. Links are not followed."""
+    with contextlib.suppress(OSError):
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as opened:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return opened.read(MAX_SMALL_BYTES)
+    return b""
+
+
+def _file_of(real: str) -> HostPath:
+    return state_folder() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:40]}.json"
+
+
+def _record(real: str) -> dict[str, Any] | None:
+    return _parsed(_file_of(real))
+
+
+def _parsed(file: HostPath) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        with open(file, "rb") as opened:
+            found = json.loads(opened.read(MAX_RECORD_BYTES))
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _record_files() -> Iterator[HostPath]:
+    with contextlib.suppress(OSError):
+        yield from sorted(state_folder().glob("*.json"))
+
+
+def _drop_gone(folder: HostPath) -> None:
+    """Forget stores that are not there any more, once there are many records."""
+    files = list(_record_files())
+    for file in files if len(files) > MAX_RECORDS_KEPT else ():
+        path = str((_parsed(file) or {}).get("path", ""))
+        if not os.path.exists(os.path.join(path, CONFIG_NAME)):
+            (folder / file.name).unlink(missing_ok=True)
