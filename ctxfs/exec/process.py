@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,12 +76,20 @@ async def run_tool(
             if isinstance(data, str):
                 given[name] = data
                 continue
-            copy = HostPath(scratch) / f"{number}-{os.path.basename(str(arguments[name]))[:100] or 'file'}"
+            copy = HostPath(scratch) / f"{number}-{plain_name(str(arguments[name]))}"
             copy.write_bytes(data)
             given[name] = str(copy)
         return await _run(
             tool, json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"), scratch, progress, walls
         )
+
+
+def plain_name(path: str) -> str:
+    """Return the name of a copy: the end of the file's own, of letters, digits, `.`, `_` and `-` alone.
+
+    A name that others chose means nothing where a program takes it into an address, an option or a command.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[-100:] or "file"
 
 
 def command_of(tool: Tool, scratch: str, bwrap: str, walls: Walls) -> list[str]:

@@ -1,6 +1,7 @@
 """Dates that are meant by words, resolved by rules. JSON on stdin; a line a date on stdout: date, weekday, days from today, words."""
 
 import calendar
+import itertools
 import json
 import re
 import sys
@@ -21,18 +22,25 @@ _UNIT = r"(?P<unit>day|week|fortnight|month|year|working day|business day|weekda
 _ISO = r"(?P<year>\d{4})-(?P<number>\d{1,2})-(?P<mday>\d{1,2})"
 _ORDINAL = r"(?P<mday>\d{1,2})(?:st|nd|rd|th)?"
 
+MAX_CHARACTERS = 20_000
+MAX_DATES = 1000
+
 Found = re.Match[str]
 
 
 def main() -> int:
     """Exit code 1 with the reason on stderr where no date is meant."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    if len(str(asked["text"])) > MAX_CHARACTERS:
+        print(f"calendar: the text has more than {MAX_CHARACTERS} characters", file=sys.stderr)
+        return 1
     try:
         today = date.fromisoformat(asked["today"]) if asked.get("today") else datetime.now(UTC).astimezone().date()
     except ValueError:
         print("calendar: today is written YYYY-MM-DD", file=sys.stderr)
         return 1
-    found = list(dates(str(asked["text"]), today))
+    found = list(itertools.islice(dates(str(asked["text"]), today), MAX_DATES))
     for words, day in found:
         print(f"{day.isoformat()}\t{_DAYS[day.weekday()].capitalize()}\t{(day - today).days:+d}\t{words}")
     if not found:
@@ -43,10 +51,13 @@ def main() -> int:
 def dates(text: str, today: date) -> Iterator[tuple[str, date]]:
     """(words, date) in the order of the text; dates that there are not, such as the 31st of February, are left out."""
     at = 0
+    ahead: list[Found | None] = [pattern.search(text) for pattern, _ in _RULES]
     while at < len(text):
         best: tuple[int, int, date] | None = None
-        for pattern, meant in _RULES:
-            match = pattern.search(text, at)
+        for number, (pattern, meant) in enumerate(_RULES):
+            match = ahead[number]
+            if match is not None and match.start() < at:  # what a rule finds farther on holds until it is passed
+                match = ahead[number] = pattern.search(text, at)
             if match is None or (best is not None and (match.start(), -match.end()) >= (best[0], -best[1])):
                 continue
             try:
@@ -77,7 +88,9 @@ def added(day: date, number: int, unit: str) -> date:
     unit = unit.lower()
     if unit in ("working day", "business day", "weekday"):
         step = 1 if number >= 0 else -1
-        for _ in range(abs(number)):
+        weeks, rest = divmod(abs(number) - 1, 5) if number else (0, 0)
+        day += timedelta(weeks=weeks * step)
+        for _ in range(rest + 1 if number else 0):
             day += timedelta(days=step)
             while day.weekday() > 4:
                 day += timedelta(days=step)

@@ -4,29 +4,45 @@ import difflib
 import json
 import re
 import sys
-from pathlib import Path
+from collections.abc import Iterable
 
-_HEADING = re.compile(r"^(?P<marks>#{1,6})\s+(?P<title>.+?)\s*#*$")
+_HEADING = re.compile(r"^(?P<marks>#{1,6})\s+(?=\S)(?P<title>.+)$")
 _CODE = re.compile(
     r"^(?P<indent>\s*)(?:async\s+)?(?:def|class|function|func|fn|struct|impl|interface)\s+(?P<title>[A-Za-z_][\w.]*)"
 )
 _LINES = 6
 _RENAMED = 0.8  # how alike a section that is gone and a new one are, to be the same under another heading
 _LONGEST = 160
+MAX_FILE_BYTES = 5_000_000
+MAX_COMPARED_PAIRS = 2500  # of sections that may be the same under another heading
+MAX_COMPARED_LINES = 1_000_000  # pairs of lines of two such sections
 
 Sections = dict[str, list[str]]
 
 
 def main() -> int:
     """Exit code 1 with the reason on stderr where there is nothing to compare with."""
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
-    before = asked.get("since") or asked.get("old")
-    if not before:
-        print("diff-summary: say since when, or give an old file", file=sys.stderr)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
+    try:
+        asked = json.loads(sys.stdin.buffer.read() or b"{}")
+        before = asked.get("since") or asked.get("old")
+        if not before:
+            raise ValueError("say since when, or give an old file")
+        old, new = (read_text(place) for place in (before, asked["file"]))
+        print(report(old, new, int(asked.get("lines", _LINES))))
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"diff-summary: {error or 'the texts need more memory than a tool has'}", file=sys.stderr)
         return 1
-    old, new = (Path(place).read_text(encoding="utf-8", errors="replace") for place in (before, asked["file"]))
-    print(report(old, new, int(asked.get("lines", _LINES))))
     return 0
+
+
+def read_text(place: str) -> str:
+    """The text of a file. ValueError for one that is too large."""
+    with open(place, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"a text has more than {MAX_FILE_BYTES} bytes")
+    return data.decode("utf-8", "replace")
 
 
 def report(old: str, new: str, lines: int) -> str:
@@ -36,22 +52,23 @@ def report(old: str, new: str, lines: int) -> str:
     before, after = sections(old), sections(new)
     gone, come = [name for name in before if name not in after], [name for name in after if name not in before]
     renamed = _renamed(before, after, gone, come)
+    is_new, sources = frozenset(come), frozenset(renamed.values())
     out, counts = [], {"added": 0, "removed": 0, "changed": 0, "renamed": len(renamed)}
     for name, text in after.items():
         source = renamed.get(name, name)
-        if name in come and name not in renamed:
+        if name in is_new and name not in renamed:
             counts["added"] += 1
             out += [f"## + {name}", "", *_shown([f"+ {line}" for line in text[1:] if line.strip()], lines), ""]
         elif before[source] != text or name in renamed:
             skipped = int(name in renamed)  # its heading
-            lines_of = difflib.ndiff(before[source][skipped:], text[skipped:])
+            lines_of = _compared(before[source][skipped:], text[skipped:])
             changes = [each for each in lines_of if each[:1] in "+-" and each[2:].strip()]
             counts["changed"] += bool(changes)
             was = f" (was: {source})" if name in renamed else ""
             if changes or was:
                 out += [f"## ~ {name}{was}", "", *_shown(changes, lines), ""]
     for name in gone:
-        if name not in renamed.values():
+        if name not in sources:
             counts["removed"] += 1
             out += [f"## - {name}", "", *_shown([f"- {line}" for line in before[name][1:] if line.strip()], lines), ""]
     added, removed = _lines(old, new)
@@ -64,28 +81,48 @@ def sections(text: str) -> Sections:
     found: Sections = {}
     stack: list[tuple[int, str]] = []
     name = "(top)"
+    used: dict[str, int] = {}
     for line in text.splitlines():
         heading, code = _HEADING.match(line), _CODE.match(line)
         if heading or code:
             depth = len(heading["marks"]) if heading else len((code or {"indent": ""})["indent"]) + 10
             stack = [each for each in stack if each[0] < depth]
-            stack.append((depth, (heading or code)["title"]))  # type: ignore[index]  # one of them matched
+            title = heading["title"].rstrip().rstrip("#").rstrip() if heading else (code or {"title": ""})["title"]
+            stack.append((depth, title[:_LONGEST]))
             name = " / ".join(title for _, title in stack)
-            while name in found:
-                name += "'"
+            used[name] = used.get(name, 0) + 1
+            name += f" ({used[name]})" if used[name] > 1 else ""
         found.setdefault(name, []).append(line)
     return found
+
+
+def _compared(old: list[str], new: list[str]) -> Iterable[str]:
+    """Changed lines with their marks. Not by `ndiff`, whose time grows with the cube of the lines."""
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
+    return [f"{line[:1]} {line[1:]}" for line in lines if line[:1] in "+-"]
 
 
 def _renamed(before: Sections, after: Sections, gone: list[str], come: list[str]) -> dict[str, str]:
     """New name → old name of sections whose text stayed much the same."""
     found: dict[str, str] = {}
+    if len(gone) * len(come) > MAX_COMPARED_PAIRS:
+        return found
     for name in come:
-        alike = [(difflib.SequenceMatcher(None, before[old][1:], after[name][1:]).ratio(), old) for old in gone]
+        alike = [(_likeness(before[old][1:], after[name][1:]), old) for old in gone]
         best = max((each for each in alike if each[1] not in found.values()), default=(0.0, ""))
         if best[0] >= _RENAMED and len(after[name]) > 1:
             found[name] = best[1]
     return found
+
+
+def _likeness(old: list[str], new: list[str]) -> float:
+    """The share of lines that two sections have in common, in order; 0 where a bound of it says that they are too unlike."""
+    if len(old) * len(new) > MAX_COMPARED_LINES:
+        return 0.0
+    matcher = difflib.SequenceMatcher(None, old, new)
+    if matcher.real_quick_ratio() < _RENAMED or matcher.quick_ratio() < _RENAMED:
+        return 0.0
+    return matcher.ratio()
 
 
 def _shown(lines: list[str], most: int) -> list[str]:

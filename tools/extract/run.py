@@ -7,7 +7,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _FINDS = {
@@ -15,14 +14,15 @@ _FINDS = {
         rf"\b(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}\s+{_MONTH}(?:\s+\d{{4}})?|{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+\d{{4}})?)\b",
         re.IGNORECASE,
     ),
-    "link": re.compile(r"\bhttps?://[^\s<>\"')\]]+[^\s<>\"')\].,;:!?]"),
-    "mail": re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
-    "number": re.compile(r"(?<![\w.-])[-+]?\d+(?:[.,]\d+)*(?:\s?%|\s?[kKMG]?B\b)?(?![\w-])"),
-    "name": re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][a-z]+(?:\s+[A-Z][a-z]+)*\b"),
+    "link": re.compile(r"\bhttps?://[^\s<>\"')\]]{1,2000}(?<![.,;:!?])"),
+    # Lengths are bounded, and a run of characters is entered at its start alone: time grows with the text, not with its square.
+    "mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,10}\b"),
+    "number": re.compile(r"(?<![\w.-])[-+]?\d{1,40}(?:[.,]\d{1,40}){0,10}(?:\s?%|\s?[kKMG]?B\b)?(?![\w-])"),
+    "name": re.compile(r"(?<![.!?]\s)(?<!^)\b[A-Z][a-z]{1,40}(?:\s{1,10}[A-Z][a-z]{1,40}){0,10}\b"),
 }
+MAX_FILE_BYTES = 20_000_000
 
-
-_SENTENCE = re.compile(r"[^.!?]+(?:[.!?]+(?=\s|$)|$)")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _SAYS = re.compile(
     r"^(?!(?:it|this|that|there|these|those|what|who|which|if|when|i|we|you|they)\b)[^,;:?]{2,60}?"
     r"\b(?:is|are|was|were|has|have|had|means|equals|costs|lives|works|runs|uses|requires|needs|belongs|contains|consists|starts|ends)\b"
@@ -34,15 +34,27 @@ _PAIR = re.compile(r"^\s*(?:[-*]\s+)?(?:\*\*)?(?P<key>[A-Z][\w /-]{1,40}?)(?:\*\
 
 def main() -> int:
     """Exit code 1 with the reason on stderr where there is nothing to look at."""
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
-        text = Path(asked["file"]).read_text(encoding="utf-8", errors="replace") if "file" in asked else asked["text"]
-    except (OSError, KeyError):
-        print("extract: give a file or a text", file=sys.stderr)
+        asked = json.loads(sys.stdin.buffer.read() or b"{}")
+        if "file" not in asked and "text" not in asked:
+            raise ValueError("give a file or a text")
+        text = read_text(asked["file"]) if "file" in asked else str(asked["text"])
+        for kind, value, line in finds(text, asked.get("kinds") or [*_FINDS, "fact"]):
+            print(f"{line}\t{kind}\t{value}")
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"extract: {error or 'the text needs more memory than a tool has'}", file=sys.stderr)
         return 1
-    for kind, value, line in finds(text, asked.get("kinds") or [*_FINDS, "fact"]):
-        print(f"{line}\t{kind}\t{value}")
     return 0
+
+
+def read_text(place: str) -> str:
+    """The text of a file. ValueError for one that is too large."""
+    with open(place, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
+    return data.decode("utf-8", "replace")
 
 
 def finds(text: str, kinds: list[str]) -> Iterator[tuple[str, str, int]]:
@@ -65,8 +77,8 @@ def facts(line: str) -> Iterator[str]:
     if pair := _PAIR.match(line):
         yield f"{pair['key'].strip()}: {pair['value'].strip()}"
         return
-    for found in _SENTENCE.finditer(line.lstrip("-*># ")):
-        sentence = found[0].strip()
+    for found in _SENTENCE_END.split(line.lstrip("-*># ")):
+        sentence = found.strip()
         if 10 <= len(sentence) <= 300 and _SAYS.match(sentence):
             yield sentence
 

@@ -22,11 +22,13 @@ class NotAllowed(Exception):
 
 def main() -> int:
     """Exit code 1 with the reason on stderr."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     asked = json.loads(sys.stdin.buffer.read() or b"{}")
     try:
         print(fetched(str(asked["url"]), raw=bool(asked.get("raw")), most=int(asked.get("max_bytes", _MOST_BYTES))))
-    except (NotAllowed, OSError, ValueError, LookupError) as error:
-        print(f"fetch: {error}", file=sys.stderr)
+    except Exception as error:  # whatever an answer makes a library raise: a sentence, no traceback
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"fetch: {words}", file=sys.stderr)
         return 1
     return 0
 

@@ -9,9 +9,8 @@ import math
 import re
 import sys
 from collections import Counter
-from pathlib import Path
 
-_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _STOP = frozenset(
     "a about after all also am an and any are as at be because been before being but by can could did do does for from had has have he "
@@ -24,19 +23,33 @@ _LEAST_WORDS, _MOST_WORDS = 4, 60
 _NEW = 0.7  # what a sentence says against what it repeats
 _FIRST = 1.15  # of a paragraph: it often says what it is about
 _ABOUT = 3.0
+MAX_FILE_BYTES = 20_000_000
+MAX_SENTENCES = 5000  # that are weighed: of a longer text the first
 
 
 def main() -> int:
     """Exit code 1 with the reason on stderr where there is nothing to look at."""
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
-        text = Path(asked["file"]).read_text(encoding="utf-8", errors="replace") if "file" in asked else asked["text"]
-    except (OSError, KeyError):
-        print("summarise: give a file or a text", file=sys.stderr)
+        asked = json.loads(sys.stdin.buffer.read() or b"{}")
+        if "file" not in asked and "text" not in asked:
+            raise ValueError("give a file or a text")
+        text = read_text(asked["file"]) if "file" in asked else str(asked["text"])
+        for line, sentence in summary(text, int(asked.get("sentences", _SENTENCES)), str(asked.get("about", ""))):
+            print(f"{line}\t{sentence}")
+    except (OSError, ValueError, MemoryError) as error:
+        print(f"summarise: {error or 'the text needs more memory than a tool has'}", file=sys.stderr)
         return 1
-    for line, sentence in summary(text, int(asked.get("sentences", _SENTENCES)), str(asked.get("about", ""))):
-        print(f"{line}\t{sentence}")
     return 0
+
+
+def read_text(place: str) -> str:
+    """The text of a file. ValueError for one that is too large."""
+    with open(place, "rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
+    return data.decode("utf-8", "replace")
 
 
 def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
@@ -45,7 +58,9 @@ def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
     bags = [Counter(words(sentence)) for _, sentence, _ in found]
     spread = Counter(word for bag in bags for word in bag)
     weight = {word: math.log(1 + len(bags) / number) for word, number in spread.items()}
-    total: Counter[str] = sum(bags, Counter())
+    total: Counter[str] = Counter()
+    for bag in bags:
+        total.update(bag)
     asked = set(words(about))
     vectors = [{word: weight[word] * (1 + math.log(number)) for word, number in bag.items()} for bag in bags]
     centre = {
@@ -55,17 +70,15 @@ def summary(text: str, count: int, about: str = "") -> list[tuple[int, str]]:
         cosine(vector, centre) * (_FIRST if first else 1) for vector, (_, _, first) in zip(vectors, found, strict=True)
     ]
     chosen: list[int] = []
-    left = set(range(len(found)))
+    repeated = [0.0] * len(found)  # how much each says of what is chosen already
+    left = dict.fromkeys(range(len(found)))
     while left and len(chosen) < count:
-        best = max(sorted(left), key=lambda each: _value(each, worth, vectors, chosen))
+        best = max(left, key=lambda each: _NEW * worth[each] - (1 - _NEW) * repeated[each])
         chosen.append(best)
-        left.discard(best)
+        del left[best]
+        for each in left:
+            repeated[each] = max(repeated[each], cosine(vectors[each], vectors[best]))
     return [(found[each][0], found[each][1]) for each in sorted(chosen)]
-
-
-def _value(each: int, worth: list[float], vectors: list[dict[str, float]], chosen: list[int]) -> float:
-    repeated = max((cosine(vectors[each], vectors[other]) for other in chosen), default=0.0)
-    return _NEW * worth[each] - (1 - _NEW) * repeated
 
 
 def sentences(text: str) -> list[tuple[int, str, bool]]:
@@ -79,10 +92,12 @@ def sentences(text: str) -> list[tuple[int, str, bool]]:
         if code or not stripped or stripped.startswith(("#", "|", "```", "~~~", "---")):
             begins = True
             continue
-        for match in _SENTENCE.finditer(stripped.lstrip("-*> ")):
-            sentence = " ".join(match[0].split())
+        for part in _SENTENCE_END.split(stripped.lstrip("-*> ")):
+            sentence = " ".join(part.split())
             if _LEAST_WORDS <= len(_WORD.findall(sentence)) <= _MOST_WORDS:
                 found.append((number, sentence, begins))
+                if len(found) == MAX_SENTENCES:
+                    return found
             begins = False
     return found
 

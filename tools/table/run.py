@@ -11,7 +11,16 @@ from typing import Any
 _TABLE = "data"
 _ROWS = 100
 _SHOWN = 10
-_MOST_STEPS = 100_000_000
+_SHOWN_TABLES = 100
+_SAMPLE_LINES = 20
+_DELIMITERS = ",;\t|"
+MAX_STEPS = 30_000_000
+MAX_FILE_BYTES = 100_000_000
+MAX_VALUE_BYTES = 5_000_000
+MAX_PATTERN_BYTES = 200
+MAX_COLUMNS = 1000
+MAX_INTEGER = 2**63 - 1
+_SQLITE = b"SQLite format 3\0"
 _READS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -22,8 +31,9 @@ _READS = {
 
 def main() -> int:
     """Exit code 1 with the reason on stderr for what cannot be answered."""
-    asked = json.loads(sys.stdin.buffer.read() or b"{}")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # it is a TextIOWrapper
     try:
+        asked = json.loads(sys.stdin.buffer.read() or b"{}")
         db = opened(Path(asked["file"]))
         limit = int(asked.get("limit", _ROWS))
         if asked.get("sql"):
@@ -31,30 +41,75 @@ def main() -> int:
             print(rendered(names, rows, asked.get("format", "markdown")))
         else:
             print(described(db))
-    except (OSError, ValueError, sqlite3.Error) as error:
-        print(f"table: {error}", file=sys.stderr)
+    except RecursionError:
+        print("table: the file is nested too deeply", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("table: the file, or the answer, needs more memory than a tool has", file=sys.stderr)
+        return 1
+    except Exception as error:  # whatever a hostile file makes a library raise: a sentence, no traceback
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        print(f"table: {words}", file=sys.stderr)
         return 1
     return 0
 
 
 def opened(file: Path) -> sqlite3.Connection:
-    """A database with what the file says in it; SQLite files are opened as they are."""
-    data = file.read_bytes()
-    if data.startswith(b"SQLite format 3\0"):
-        return sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)
-    rows = _records(file.name.lower(), data.decode("utf-8-sig", "replace"))
+    """Return a database in memory with the file's content, which can only be read.
+
+    A SQLite file is taken by its bytes: no name reaches SQLite, and nothing beside the file is opened.
+    """
+    with open(file, "rb") as content:
+        data = content.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"the file has more than {MAX_FILE_BYTES} bytes")
+    db = _deserialized(data) if data.startswith(_SQLITE) else _filled(file.name.lower(), data)
+    _restrict(db)
+    return db
+
+
+def _deserialized(data: bytes) -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:")
+    # A database in memory has no write-ahead log: both format versions are those of a rollback journal.
+    db.deserialize(data[:18] + b"\1\1" + data[20:])
+    return db
+
+
+def _filled(name: str, data: bytes) -> sqlite3.Connection:
+    rows = [
+        {_whole(key): _whole(value) for key, value in row.items()}
+        for row in _records(name, data.decode("utf-8-sig", "replace"))
+    ]
     if not rows:
         raise ValueError("the file has no rows")
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"the file has more than {MAX_COLUMNS} columns")
     db = sqlite3.connect(":memory:")
-    quoted = [_quoted(name) for name in names]
-    db.execute(f"CREATE TABLE {_TABLE} ({', '.join(quoted)})")
+    db.execute(f"CREATE TABLE {_TABLE} ({', '.join(map(_quoted, names))})")
     marks = ", ".join("?" * len(names))
-    db.executemany(
-        f"INSERT INTO {_TABLE} VALUES ({marks})", ([_value(row.get(name)) for name in names] for row in rows)
-    )
+    values = ([_value(row.get(name)) for name in names] for row in rows)
+    db.executemany(f"INSERT INTO {_TABLE} VALUES ({marks})", values)
     db.commit()
     return db
+
+
+def _restrict(db: sqlite3.Connection) -> None:
+    """Allow reading only, within bounds of time and memory; the schema of the file is not trusted to call functions."""
+    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON", "temp_store = MEMORY"):
+        db.execute(f"PRAGMA {pragma}")
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    db.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN_BYTES)
+    db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 100_000
+        return int(steps > MAX_STEPS)
+
+    db.set_progress_handler(count, 100_000)
 
 
 def _records(name: str, text: str) -> list[dict[str, Any]]:
@@ -62,47 +117,63 @@ def _records(name: str, text: str) -> list[dict[str, Any]]:
         try:
             said = json.loads(text)
         except ValueError:
-            said = [json.loads(line) for line in text.splitlines() if line.strip()]
+            said = [json.loads(line) for line in text.split("\n") if line.strip()]
         if isinstance(said, dict):
             lists = [value for value in said.values() if isinstance(value, list)]
             said = lists[0] if len(lists) == 1 else [said]
-        return [row if isinstance(row, dict) else {"value": row} for row in said]
-    sample = text[:8192]
-    try:
-        dialect: Any = csv.Sniffer().sniff(sample, delimiters=",;\t|")
-    except csv.Error:
-        dialect = csv.excel_tab if name.endswith(".tsv") else csv.excel
-    reader = csv.reader(io.StringIO(text), dialect)
+        return [
+            row if isinstance(row, dict) else {"value": row} for row in (said if isinstance(said, list) else [said])
+        ]
+    csv.field_size_limit(MAX_VALUE_BYTES)
+    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(name, text))
     head = next(reader, [])
     names = [name.strip() or f"column{number}" for number, name in enumerate(head, 1)]
     return [dict(zip(names, row, strict=False)) for row in reader if row]
 
 
+def _delimiter(name: str, text: str) -> str:
+    """Return the character that splits the first lines into the most columns, the same number in most of them.
+
+    In linear time, unlike `csv.Sniffer`, whose expressions backtrack.
+    """
+    default = "\t" if name.endswith(".tsv") else ","
+    sample = text[:8192].splitlines()[:_SAMPLE_LINES]
+    worth = {}
+    for mark in _DELIMITERS:
+        widths = [len(row) for row in csv.reader(sample, delimiter=mark) if row]
+        usual = max(set(widths), key=lambda width: (widths.count(width), width), default=1)
+        worth[mark] = (usual > 1) * widths.count(usual) / max(len(widths), 1), usual, mark == default
+    best = max(_DELIMITERS, key=lambda mark: worth[mark])
+    return best if worth[best][1] > 1 else default
+
+
 def _value(value: Any) -> Any:
-    """Numbers as numbers, so that they are compared and added as such."""
+    """Numbers as numbers, so that they are compared and added as such; those beyond 64 bits stay text."""
     if isinstance(value, str):
         plain = value.strip()
-        for kind in (int, float):
+        for kind in (int, float) if len(plain) < 40 else ():
             try:
                 found = kind(plain)
             except ValueError:
                 continue
-            return found if str(found) == plain or kind is float else value
+            return found if (str(found) == plain and _fits(found)) or kind is float else value
         return value
-    return value if value is None or isinstance(value, int | float) else json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, float) or (isinstance(value, int) and _fits(value)):
+        return value
+    return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    """Text without halves of surrogate pairs, which JSON can name and SQLite refuses."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
+
+
+def _fits(number: float) -> bool:
+    return -MAX_INTEGER - 1 <= number <= MAX_INTEGER
 
 
 def select(db: sqlite3.Connection, sql: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(columns, rows). Nothing but reading is allowed, and not for ever."""
-    db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1_000_000
-        return int(steps > _MOST_STEPS)
-
-    db.set_progress_handler(count, 1_000_000)
+    """(columns, rows) of one SELECT."""
     cursor = db.execute(sql)
     if cursor.description is None:
         raise ValueError("this is no SELECT")
@@ -113,11 +184,14 @@ def described(db: sqlite3.Connection) -> str:
     """Each table with its columns, how many rows it has, and the first of them."""
     out = []
     tables = db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'")
-    for (name,) in tables.fetchall():
-        (count,) = db.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()
-        cursor = db.execute(f"SELECT * FROM {_quoted(name)} LIMIT {_SHOWN}")
-        names = [column[0] for column in cursor.description]
-        out.append(f"## {name}: {count} rows\n\n{rendered(names, cursor.fetchall(), 'markdown')}")
+    for (name,) in tables.fetchmany(_SHOWN_TABLES):
+        try:
+            (count,) = db.execute(f"SELECT count(*) FROM {_quoted(name)}").fetchone()
+            cursor = db.execute(f"SELECT * FROM {_quoted(name)} LIMIT {_SHOWN}")
+            names = [column[0] for column in cursor.description]
+            out.append(f"## {name}: {count} rows\n\n{rendered(names, cursor.fetchall(), 'markdown')}")
+        except sqlite3.Error as error:
+            out.append(f"## {name}: {error}")
     return "\n\n".join(out) or "no tables"
 
 
