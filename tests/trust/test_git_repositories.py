@@ -88,7 +88,8 @@ def test_configuration_of_a_repository_runs_nothing(repository: Path, tmp_path: 
     (repository / ".git" / "refs" / "heads" / "main").write_text(f"{head}\n")
     run = str(program)
     (repository / ".git" / "config").write_text(
-        f"[core]\n\trepositoryformatversion = 0\n\tfsmonitor = {run}\n\tpager = {run}\n\tsshCommand = {run}\n\thooksPath = {repository}\n"
+        f"[core]\n\trepositoryformatversion = 0\n\tfsmonitor = {run}\n\tpager = {run}\n\tsshCommand = {run}\n"
+        f"\thooksPath = {repository}\n"
         f'[format]\n\tpretty = "format:%H %G? %GG"\n[gpg]\n\tprogram = {run}\n[gpg "ssh"]\n\tprogram = {run}\n'
         f'[diff]\n\texternal = {run}\n[diff "evil"]\n\ttextconv = {run}\n\tcommand = {run}\n[filter "evil"]\n\tsmudge = {run}\n'
         f"[log]\n\tshowSignature = true\n[alias]\n\tlog = !{run}\n\tshow = !{run}\n[include]\n\tpath = {tmp_path}/more\n"

@@ -1,7 +1,7 @@
 """Log, diff and show of a git repository, as far as they concern one folder. Arguments as JSON on stdin; what git says on stdout.
 
-The repository is not trusted. git never sees its `.git`: it reads a git directory of our own, with our configuration, the refs that were
-parsed here, and the objects alone. Everything is opened by descriptors of directories, and no link is followed. So nothing of
+The repository is not trusted. git never sees its `.git`: it reads a git directory of our own, with our configuration, the refs that
+were parsed here, and the objects alone. Everything is opened by descriptors of directories, and no link is followed. So nothing of
 `config`, `commondir`, `gitdir`, alternates, attributes, hooks, replacements, grafts, mailmaps or caches of the repository counts.
 """
 
