@@ -140,6 +140,7 @@ class Mountpoints:
             "run": str(self._app.layout.run),
             "at": at,
             "principal": principal,
+            "owner": principal == str(self._app.principal),
             "store": str(self._app.layout.root),
             "journal": str(self._app.layout.journal),
             "audit": str(self._app.audit.spools or ""),

@@ -1,6 +1,7 @@
 """Open files whose bytes the kernel moves by itself, where it can: FUSE pass-through, Linux 6.9 and root.
 
-What is written then is not seen here; whether it was is asked of the file when that matters. While one handle of a file is handed over
+No rule reaches a handle that is handed over: only those of the store's owner are, who has the files anyway. What is written then is not
+seen here; whether it was is asked of the file when that matters. While one handle of a file is handed over
 all its handles are, and while one is not none is: the kernel wants it so.
 """
 

@@ -94,7 +94,9 @@ class MountProcess:
             allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
         )
         self._transport.mount(Operations(self._state), self._at, options)
-        self._state.handed_over.hands = self._transport.hands
+        if self._arguments.get("owner"):
+            # What the kernel does by itself no rule stops: only for whom the files are anyway.
+            self._state.handed_over.hands = self._transport.hands
         self._state.kept.keeper = self._transport.keeper
         self._state.caches = self._transport
         self._state.unopened = bool(
