@@ -59,14 +59,18 @@ async def make_parents(door: Door, path: Path) -> None:
 
 async def delete_tree(door: Door, path: Path) -> int:
     """Delete a directory and all that is below it, links as links; how many entries it had."""
-    count = 0
-    for entry in await entries(door, path):
-        count += 1
-        if entry.is_dir:
-            count += await delete_tree(door, path / entry.name)
-        else:
-            await apply(door, Remove(path / entry.name))
-    await apply(door, Remove(path))
+    count, pending, directories = 0, [path], list[Path]()
+    while pending:  # a stack: what agents make is deeper than the interpreter's frames
+        at = pending.pop()
+        directories.append(at)
+        for entry in await entries(door, at):
+            count += 1
+            if entry.is_dir:
+                pending.append(at / entry.name)
+            else:
+                await apply(door, Remove(at / entry.name))
+    for at in reversed(directories):
+        await apply(door, Remove(at))
     return count
 
 

@@ -64,6 +64,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     elif past["state"] != "closed":
         say(f"versions   {past['state']}", fg="yellow")
+    for path, reason in past.get("unversioned", {}).items():
+        say(f"unversioned {path}: {reason}", fg="yellow")
     if found["policy"]["fault"]:
         say(f"policy     the last good rules stay: {found['policy']['fault']}", fg="red")
     if found["review"]["waiting"]:
@@ -233,6 +235,18 @@ def _check_versions(store: str | None) -> str:
     return f"{repo} is whole"
 
 
+def _check_unversioned(store: str | None) -> str:
+    with session(store) as opened:
+        reasons = opened.call("status")["versions"].get("unversioned", {})
+    if reasons:
+        path, reason = next(iter(reasons.items()))
+        raise CommandError(
+            f"{len(reasons)} files have no version as they are now, as '{path}': {reason}",
+            "see: ctxfs status; make them readable or smaller, or raise versions.max_file_bytes",
+        )
+    return "every file that was looked at has its version"
+
+
 def _check_policy(store: str | None) -> str:
     with session(store) as opened:
         found = opened.call("policy")
@@ -251,6 +265,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "model": _check_model,
     "store": _check_store,
     "versions": _check_versions,
+    "unversioned": _check_unversioned,
     "policy": _check_policy,
     "disk": _check_disk,
     "mounts": _check_mounts,

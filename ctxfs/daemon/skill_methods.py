@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
@@ -40,7 +40,7 @@ async def _skill(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     if skill.fault:
         raise path_error(errno.ENOENT, place, f"this is no skill: {skill.fault}")
     files: list[tuple[str, str, int]] = []
-    await _add_files(caller.tree, place, (), files)
+    await _add_files(caller.tree, place, files)
     return {**_record(skill), "files": [list(file) for file in files]}
 
 
@@ -48,16 +48,20 @@ async def _skill_at(tree: Mount, place: Path) -> Skill:
     return parse_skill(place, await tree.read(place / MANIFEST))
 
 
-async def _add_files(tree: Mount, place: Path, inside: Sequence[str], files: list[tuple[str, str, int]]) -> None:
+async def _add_files(tree: Mount, place: Path, files: list[tuple[str, str, int]]) -> None:
     """Files only: a link may lead anywhere."""
-    here = place.join(Path(tuple(inside)))
-    for entry in await tree.list(here):
-        if entry.is_dir:
-            await _add_files(tree, place, (*inside, entry.name), files)
-        elif entry.kind == "file":
-            data = await tree.read(here / entry.name)
-            files.append(("/".join((*inside, entry.name)), hashlib.sha256(data).hexdigest(), len(data)))
-            if len(files) > _MOST_FILES or sum(size for *_, size in files) > _MOST_BYTES:
+    pending, directories = [Path()], 0
+    while pending:
+        inside = pending.pop()
+        directories += 1
+        for entry in await tree.list(place.join(inside)):
+            at = inside / entry.name
+            if entry.is_dir:
+                pending.append(at)
+            elif entry.kind == "file":
+                data = await tree.read(place.join(at))
+                files.append((str(at), hashlib.sha256(data).hexdigest(), len(data)))
+            if len(files) + directories > _MOST_FILES or sum(size for *_, size in files) > _MOST_BYTES:
                 raise path_error(
                     errno.EFBIG, place, f"a skill holds {_MOST_FILES} files and {_MOST_BYTES} bytes at most"
                 )

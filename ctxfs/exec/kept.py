@@ -17,6 +17,7 @@ from typing import Any
 
 from ctxfs.exec.outcome import Outcome
 from ctxfs.model.errors import not_found
+from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.path import printable
 from ctxfs.store.marks import mark_untrusted
 
@@ -164,7 +165,7 @@ def _fitting(calls: Sequence[HostPath]) -> int:
 
 def _when(place: HostPath) -> int:
     try:
-        return place.stat().st_mtime_ns
+        return mtime_ns_of(place.stat())
     except FileNotFoundError:
         return time.time_ns()
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from ctxfs.history.chain import FORGOTTEN, Fault, Link, Verified, body_of, chained, parse_record, tombstone, verify
 from ctxfs.model.errors import invalid, not_found
+from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.store.config import replace_file
 
 _HEAD = "head"
@@ -201,7 +202,7 @@ class HistoryLog:
     def touched(self, day: str) -> int:
         """When a session of a day was last begun, in nanoseconds; 0 for a day without."""
         try:
-            return os.stat(self._folder / day).st_mtime_ns
+            return mtime_ns_of(os.stat(self._folder / day))
         except FileNotFoundError:
             return 0
 
@@ -210,8 +211,8 @@ class HistoryLog:
         try:
             found = os.stat(self._folder / day / f"{session}{SUFFIX}")
         except FileNotFoundError:
-            return len(self.read(day, session)), self._packed(day, session).stat().st_mtime_ns
-        return found.st_size, found.st_mtime_ns
+            return len(self.read(day, session)), mtime_ns_of(self._packed(day, session).stat())
+        return found.st_size, mtime_ns_of(found)
 
     def read(self, day: str, session: str) -> bytes:
         """A session's file of a day; ENOENT."""

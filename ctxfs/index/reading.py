@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from ctxfs.index.catalog import FileStat
 from ctxfs.index.chunks import NEIGHBOURS, text_kind
 from ctxfs.index.formats import decode
+from ctxfs.model.host_numbers import file_numbers
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound, tags_of
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
@@ -18,7 +19,8 @@ _STRUCTURED = frozenset(("code", "markdown", "html", "pdf"))
 
 def stat_of(found: os.stat_result) -> FileStat:
     """What tells whether a file has changed."""
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+    numbers = file_numbers(found)
+    return numbers.size, numbers.mtime_ns, numbers.inode, numbers.ctime_ns
 
 
 def read_attributes(root: str, parts: tuple[str, ...]) -> list[tuple[str, str]]:

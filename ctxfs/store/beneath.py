@@ -10,6 +10,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import AnyStr
 
 _C = ctypes.CDLL(None, use_errno=True)
 _RENAMEAT2 = getattr(_C, "renameat2", None)
@@ -159,6 +160,22 @@ def _probe_openat2() -> bool:
             os.close(fd)
             return True
     return False
+
+
+def walk(root: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
+    """Yield (folder, its folders, its other names) as `os.walk` does, without its recursion: folders may be nested deeply."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        folders, names = list[AnyStr](), list[AnyStr]()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir(follow_symlinks=False) else names).append(entry.name)
+        except OSError:
+            continue
+        yield folder, folders, names
+        pending += [os.path.join(folder, name) for name in folders]
 
 
 def magic_path(directory: int, name: str) -> str:

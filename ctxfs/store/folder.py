@@ -11,6 +11,7 @@ import trio
 from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, kind_of
 from ctxfs.model.errors import not_permitted, path_error, read_only
+from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.store import beneath
@@ -188,7 +189,7 @@ def _entry(shown: str, directory: int, name: str) -> Entry:
         kind=kind,
         version=f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}",
         size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
+        mtime_ns=mtime_ns_of(found),
         mode=stat.S_IMODE(found.st_mode),
         target=os.readlink(name, dir_fd=directory) if kind == "link" else "",
     )

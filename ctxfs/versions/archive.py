@@ -259,6 +259,7 @@ class Archive:
                 "newest": head.oid if head else "",
                 "at": head.when if head else "",
                 "snapshots": len(self.ledger.tags),
+                "unversioned": self.ledger.unversioned.reasons(),
             }
         finally:
             self._lock.release()

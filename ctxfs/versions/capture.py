@@ -8,11 +8,12 @@ import stat as st
 import time
 from collections.abc import Iterator, Sequence
 
+from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.store import beneath
 from ctxfs.versions.git import object_id
 from ctxfs.versions.large import pointer_text
 from ctxfs.versions.ledger import ABSENT, Ledger, State
-from ctxfs.versions.names import shown_path
+from ctxfs.versions.names import MAX_DEPTH, shown_path
 from ctxfs.versions.pathindex import Seen
 from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
@@ -64,29 +65,43 @@ class Capture:
         `moved` files may be known under another name: then their content need not be read.
         """
         path = b"/".join(parts)
+        unversioned = self._ledger.unversioned
         if found is None:
+            unversioned.clear(path)
             self.gone.append(path)
             return ABSENT
-        kind = git_mode(found)
+        if len(parts) > MAX_DEPTH:
+            unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
+            return head
         try:
-            if kind == MODE_DIR:
-                # A directory's times change with what is in it, so they do not say whether its attributes did.
-                with _reading():
-                    xattrs = self._ledger.work.xattrs(parts)
-                return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
-            seen = self._expected[path] if path in self._expected else self._ledger.index.seen(path)
-            if seen is not None and seen[:5] == _look(found):
-                self.sizes[seen.oid] = seen.size
-                return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
-            return self._fresh(path, parts, found, kind, moved=moved and seen is None)
+            state = self._state(path, parts, found, head, moved=moved)
         except _Unreadable as unreadable:
             if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return self.state(parts, None, head)  # it went away, or became something else: another record says so
-            # One bad file must not keep the others from having versions.
-            log.error(
-                "'%s' cannot be read; its last version stays: %s", shown_path(path), os.strerror(unreadable.errno)
-            )
+            unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
             return head
+        except OSError:
+            raise  # the repository cannot be written: nothing can have a version
+        except Exception as error:
+            # One bad file must not keep the others from having versions.
+            log.exception("'%s' cannot be captured", shown_path(path))
+            unversioned.add(path, f"it cannot be captured: {error!r}")
+            return head
+        unversioned.clear(path)
+        return state
+
+    def _state(self, path: bytes, parts: Parts, found: os.stat_result, head: State, *, moved: bool) -> State:
+        kind = git_mode(found)
+        if kind == MODE_DIR:
+            # A directory's times change with what is in it, so they do not say whether its attributes did.
+            with _reading():
+                xattrs = self._ledger.work.xattrs(parts)
+            return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
+        seen = self._expected[path] if path in self._expected else self._ledger.index.seen(path)
+        if seen is not None and seen[:5] == file_numbers(found):
+            self.sizes[seen.oid] = seen.size
+            return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
+        return self._fresh(path, parts, found, kind, moved=moved and seen is None)
 
     def settle(self) -> None:
         """The commit is made: remember what everything looked like."""
@@ -113,10 +128,10 @@ class Capture:
     def remember(self, path: bytes, found: os.stat_result, entry: TreeEntry, side: str) -> None:
         """A file or link that looks like `found` is this entry."""
         self.sizes[entry.oid] = found.st_size
-        look = _look(found)
-        if max(found.st_mtime_ns, found.st_ctime_ns) > time.time_ns() - _RACY_NS:
-            # Another write within the clock's grain would look the same: do not trust this next time.
-            look = (*look[:3], 0, look[4])
+        look = file_numbers(found)
+        # Another write within the clock's grain would look the same: do not trust this next time. Nor what cannot be told apart.
+        if not MIN_INT64 < look.mtime_ns < MAX_INT64 or max(look.mtime_ns, look.ctime_ns) > time.time_ns() - _RACY_NS:
+            look = look._replace(ctime_ns=0)
         self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
 
     def _blob(self, data: bytes) -> str:
@@ -137,7 +152,7 @@ class Capture:
                     xattrs = beneath.read_xattrs(fd)
                 mode, large = git_mode(found), None
                 # Under a new name the same inode with the same times is the file that was moved there.
-                known = ledger.index.seen_inode(found.st_ino, found.st_size, found.st_mtime_ns) if moved else None
+                known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
                 if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
                     oid = known.oid
                     large = ledger.side(known.side).large if known.side else None
@@ -149,7 +164,7 @@ class Capture:
                         data = file.read()
                     oid = self._blob(data)
                 after = os.fstat(fd)
-            if _look(after) == _look(found) or attempt + 1 == _TRIES:
+            if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
                 break  # written while it was read: whoever writes it will close it, and that is another version
         side = self._side(SideCar(xattrs, _unusual(found, mode), large))
         return found, TreeEntry(mode, oid), side
@@ -159,10 +174,6 @@ def _directory(head: State) -> TreeEntry:
     if head.entry is not None and head.entry.mode == MODE_DIR:
         return head.entry
     return TreeEntry(MODE_DIR, EMPTY_TREE)
-
-
-def _look(found: os.stat_result) -> tuple[int, int, int, int, int]:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode
 
 
 def _unusual(found: os.stat_result, mode: int) -> int | None:

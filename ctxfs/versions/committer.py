@@ -9,7 +9,7 @@ from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, describe_paths
 from ctxfs.versions.journal import Record
 from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import shown_path, split_path
+from ctxfs.versions.names import MAX_DEPTH, shown_path, split_path
 from ctxfs.versions.trees import MODE_DIR, Parts
 from ctxfs.versions.worktree import git_mode
 
@@ -92,12 +92,14 @@ class Committer:
             state = capture.state(parts, found, head)
             if state != head:
                 states[parts] = state
-        for parts in known:
-            above = (states.get(parts[:depth]) for depth in range(1, len(parts)))
-            if any(state is not None and state.entry is None for state in above):
+        gone: set[Parts] = set()
+        for parts in known:  # parents first
+            if parts[:-1] in gone:
+                gone.add(parts)
                 continue
             if ledger.work.is_gone(parts) and not self._is_recent(parts, before_ns):
                 states[parts] = capture.state(parts, None, known[parts])
+                gone.add(parts)
         return self._make(capture, actor, op, states, _moved_whole(known, states))
 
     def _make(
@@ -143,13 +145,11 @@ class _Look:
 
     def at(self, parts: Parts, whole: bool) -> None:
         """Look at a path, and at directories above it that the last version lacks or that are gone."""
-        for depth in range(1, len(parts)):
-            above = parts[:depth]
-            if not self._is_directory(above):
-                self._take(above)
-                return
-            if above not in self.states and self._head(above).entry is None:
-                self._take(above)
+        if len(parts) > MAX_DEPTH:
+            self._take(parts)  # it is named
+            return
+        if not self._look_above(parts[:-1]):
+            return
         found = self._take(parts, moved=whole) if parts else self._ledger.work.look(())
         if found is None:
             return
@@ -157,6 +157,22 @@ class _Look:
             self._below(parts)
         elif found.st_nlink > 1 and git_mode(found) != MODE_DIR:
             self._other_names(parts, found)
+
+    def _look_above(self, above: Parts) -> bool:
+        """Look at a directory and those above it that were not looked at yet; False if one of them is gone, or is none."""
+        missing = []
+        while above and above not in self._directories:
+            missing.append(above)
+            above = above[:-1]
+        is_directory = not above or self._directories[above]
+        for parts in reversed(missing):
+            if is_directory:
+                found = self._ledger.work.look(parts)
+                is_directory = found is not None and git_mode(found) == MODE_DIR
+                if not is_directory or self._head(parts).entry is None:
+                    self._take(parts)
+            self._directories[parts] = is_directory
+        return is_directory
 
     def _head(self, parts: Parts) -> State:
         return self._ledger.state(self._ledger.tree, parts)
@@ -191,12 +207,6 @@ class _Look:
             other = split_path(path)
             if other != parts and other not in self.states:
                 self._take(other)
-
-    def _is_directory(self, parts: Parts) -> bool:
-        if parts not in self._directories:
-            found = self._ledger.work.look(parts)
-            self._directories[parts] = found is not None and git_mode(found) == MODE_DIR
-        return self._directories[parts]
 
 
 def _moved_whole(gone: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:

@@ -22,6 +22,7 @@ from ctxfs.versions.git import BRANCH
 from ctxfs.versions.ledger import Ledger
 from ctxfs.versions.names import path_bytes, path_text, real_name, side_name, split_path
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
+from ctxfs.versions.worktree import git_mode
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +160,9 @@ class Eraser:
             here = path in doomed.places or (state.entry is not None and state.entry.oid in doomed.contents[path])
             if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
                 continue
+            found = ledger.work.look(parts)
+            if found is not None and git_mode(found) == MODE_DIR:
+                ledger.work.remove_tree(parts)
             ledger.work.put_link(parts, note)
             paths.append(path)
         if paths:

@@ -15,6 +15,7 @@ from ctxfs.versions.origins import Origins
 from ctxfs.versions.pathindex import PathChange, PathIndex
 from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Listing, Parts, TreeEntry, Trees
+from ctxfs.versions.unversioned import Unversioned
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Ledger:
         self.large_from = large_from
         self.trees = Trees(repo)
         self.origins = Origins(repo.folder / "ctxfs-origins")
+        self.unversioned = Unversioned()
         self.head: Commit | None = None
         self.seq = 0
         self.tags: dict[str, str] = {}

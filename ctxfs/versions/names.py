@@ -6,7 +6,7 @@ that starts like one of ours, or that git refuses in trees, is stored behind `.n
 
 from ctxfs.model.path import NAME_MAX_BYTES, printable
 
-MAX_DEPTH = 1000  # directories above a path; what lies deeper has no versions
+MAX_DEPTH = 256  # names in a path; what lies deeper has no versions
 SIDE = b".x~"
 _ESCAPE = b".n~"
 # Names that git's own checks refuse or read as configuration, however they are spelled on other systems.

@@ -11,7 +11,7 @@ import stat as st
 from collections.abc import Iterator, Mapping
 
 from ctxfs.store import beneath
-from ctxfs.versions.names import shown_path
+from ctxfs.versions.names import MAX_DEPTH, shown_path
 from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class WorkTree:
                 kind = git_mode(found)
                 if kind:
                     yield (*directory, name), found
-                if kind == MODE_DIR:
+                if kind == MODE_DIR and len(directory) < MAX_DEPTH:
                     pending.append((*directory, name))
 
     def _entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
@@ -199,9 +199,28 @@ class WorkTree:
             raise
         return True
 
+    def remove_tree(self, parts: Parts) -> None:
+        """Remove a directory with all that is in it, also what has no version."""
+        pending, directories = [parts], list[Parts]()
+        while pending:
+            at = pending.pop()
+            directories.append(at)
+            fd = beneath.open_directory(self.root, _text(at))
+            try:
+                for name in os.listdir(os.fsencode(f"/proc/self/fd/{fd}/")):
+                    if st.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                        pending.append((*at, name))
+                    else:
+                        os.unlink(name, dir_fd=fd)
+            finally:
+                os.close(fd)
+        for at in reversed(directories):
+            with self._at(at) as (parent, name):
+                os.rmdir(name, dir_fd=parent)
+
     def clear_temporaries(self, older_than: float) -> None:
         """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch)."""
-        for folder, _, names in os.walk(os.fsencode(self.root)):
+        for folder, _, names in beneath.walk(os.fsencode(self.root)):
             for name in names:
                 if beneath.is_temporary(name):
                     path = os.path.join(folder, name)

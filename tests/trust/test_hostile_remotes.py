@@ -16,6 +16,7 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.versions.commits import MAX_TIME_NS, decode_commit
 from ctxfs.versions.large import LargeStore
+from ctxfs.versions.names import MAX_DEPTH
 from ctxfs.versions.pathindex import EVERYTHING
 from ctxfs.versions.sidecar import decode_sidecar, encode_sidecar
 from ctxfs.versions.trees import encode_tree, parse_tree
@@ -131,7 +132,7 @@ NAMES: dict[str, tuple[list[bytes], str]] = {
     "git's up": ([b"..", b"x"], "cannot pull"),
     "git's own": ([b".git", b"config"], "cannot pull"),
     "a slash": ([b"../../x"], "cannot pull"),
-    "very deep": ([b"d"] * 1100 + [b"x"], "more than 1000 directories"),
+    "very deep": ([b"d"] * (MAX_DEPTH + 10) + [b"x"], f"more than {MAX_DEPTH} directories"),
 }
 
 
