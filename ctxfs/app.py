@@ -106,7 +106,12 @@ class App:
         self.history = HistoryLog(layout.history)
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
-        self.archive = Archive(layout, str(self.principal), self.settings.versions.large_bytes)
+        self.archive = Archive(
+            layout,
+            str(self.principal),
+            self.settings.versions.large_bytes,
+            max_file_bytes=self.settings.versions.max_file_bytes,
+        )
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root), *confirmed_roots()})
         self._view = SearchView(
             self.ask,

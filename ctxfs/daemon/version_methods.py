@@ -19,6 +19,7 @@ from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.record import Caller
 
 _MAX_LOG = 1_000_000
+_LARGE_ROUNDS = 3
 
 
 def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
@@ -97,7 +98,18 @@ def _actor(caller: Caller, args: Mapping[str, Any]) -> Actor:
 
 
 async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return [commit_record(commit) for commit in await in_turn(app.archive.commit)]
+    return [commit_record(commit) for commit in await _commit_everything(app)]
+
+
+async def _commit_everything(app: App) -> list[Commit]:
+    """Commit; large files are read beside, so that whoever asks for the past meanwhile is answered."""
+    made = await in_turn(app.archive.commit_nowait)
+    for _ in range(_LARGE_ROUNDS):
+        if app.archive.large_delay > 0:
+            break
+        await blocking(app.archive.prepare_large)
+        made += await in_turn(app.archive.commit_nowait)
+    return made
 
 
 async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -146,6 +158,7 @@ async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     if str(args["to"]) == "prev":
         await _whole(app, path)
@@ -156,24 +169,28 @@ async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """Take back all that came from a source (`user.ctx.source`): each file to its last version from elsewhere, or away."""
+    await _commit_everything(app)
     dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
     await _whole(app, path)
     return _outcome_record(*await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry)))
 
 
 async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
     await _whole(app, path)
     return _outcome_record(*await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
 
 
 async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     await _whole(app, path)
     return _outcome_record(*await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 
 async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     named = args.get("principal")
     path = None if named else _path(args)
     if path is not None and len(Path.parse(path).parts) < 2:
@@ -189,6 +206,7 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     return commit_record(await in_turn(app.archive.snapshot, str(args["name"])))
 
 
@@ -227,10 +245,12 @@ async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> A
 
 
 async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     return await blocking(lambda: app.archive.push(str(args["name"]), replace=bool(args.get("replace"))))
 
 
 async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
     pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
     return {
         "state": pulled.state,

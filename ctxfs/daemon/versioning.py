@@ -116,7 +116,8 @@ class VersionService:
     async def _commit_loop(self) -> None:
         window = self._app.settings.versions.window_ms / 1000
         while True:
-            await self._wanted.wait()
+            with trio.move_on_after(self._app.archive.large_delay):
+                await self._wanted.wait()
             end = trio.current_time() + window
             while trio.current_time() < end:
                 self._wanted = trio.Event()
@@ -126,7 +127,10 @@ class VersionService:
                 with trio.move_on_at(end):
                     await self._wanted.wait()
             self._wanted = trio.Event()
-            done, _ = await self._attempt(self._app.archive.commit)
+            done, _ = await self._attempt(self._app.archive.commit_nowait)
+            if done and self._app.archive.large_delay <= 0:
+                await self._attempt(self._app.archive.prepare_large, apart=True)
+                done, _ = await self._attempt(self._app.archive.commit_nowait)
             if not done:
                 await trio.sleep(_RETRY_SECONDS)
                 self._wanted.set()
@@ -141,7 +145,7 @@ class VersionService:
             paths, self._unsaid = self._unsaid, {}
             writing = {encode_name(path) for path in await self.sync(record=False)}
             unsaid = [path for path in paths if path not in writing]
-            await self._attempt(functools.partial(self._app.archive.commit, unsaid))
+            await self._attempt(functools.partial(self._app.archive.commit_nowait, unsaid))
 
     async def _wait_quiet(self) -> None:
         quiet = False

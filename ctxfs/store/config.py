@@ -12,6 +12,7 @@ from typing import Any
 from ctxfs.model.errors import EXIT_USAGE, CommandError
 
 MIN_LARGE_BYTES = 65_536
+DEFAULT_MAX_FILE_BYTES = 4_000_000_000
 _SERVER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
@@ -100,6 +101,9 @@ class VersionSettings:
 
     window_ms: int = field(default=150, metadata={"doc": "changes within this time share a version"})
     large_bytes: int = field(default=1_000_000, metadata={"doc": "larger files are kept beside git, by their sha256"})
+    max_file_bytes: int = field(
+        default=DEFAULT_MAX_FILE_BYTES, metadata={"doc": "larger files have no versions; status names them"}
+    )
     upkeep: bool = field(default=True, metadata={"doc": "pack the repository in the background"})
 
 

@@ -7,6 +7,7 @@ Methods block and may be called from any thread; one is carried out at a time. P
 import contextlib
 import errno
 import logging
+import math
 import re
 import threading
 import time
@@ -19,7 +20,7 @@ from ctxfs.model.credentials import without_passwords
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.path import printable
-from ctxfs.store.config import MIN_LARGE_BYTES
+from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES, MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.versions import recover, upkeep
@@ -46,6 +47,7 @@ _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEMPORARY_SECONDS = 60.0
 _GLANCE_SECONDS = 0.1
 _VERIFIED_COMMITS = 500
+_LARGE_ROUNDS = 3  # a file that is written all the time is captured later
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class Shown:
 class Archive:
     """History has one writer: `open` takes the store's lock, unless the owner says that he `holds_lock`, and recovers."""
 
-    def __init__(self, layout: Layout, principal: str, large_from: int) -> None:
+    def __init__(
+        self, layout: Layout, principal: str, large_from: int, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+    ) -> None:
         self.holds_lock = False
         # What changed from then on is not taken for nobody's at the start: a daemon has mount processes, which may be
         # about to note whose it is.
@@ -74,6 +78,8 @@ class Archive:
         self._layout = layout
         self._principal = principal
         self._large_from = large_from
+        self._max_file_bytes = max_file_bytes
+        self._depth = 0  # of operations within one another; changed by the lock's holder
         self._lock = threading.RLock()
         self._upkeep = threading.Lock()  # taken before the other one
         self._checkpointing = threading.Lock()  # the last to be taken
@@ -108,7 +114,8 @@ class Archive:
         repo = Repository(layout.repo)
         self.index = PathIndex(layout.index)
         try:
-            self.ledger = Ledger(repo, self.index, WorkTree(str(layout.tree)), large, self._large_from)
+            work = WorkTree(str(layout.tree))
+            self.ledger = Ledger(repo, self.index, work, large, self._large_from, self._max_file_bytes)
             checkpoint = recover.read_checkpoint(self._checkpoint_file)
             if recover.repair(self.ledger, checkpoint):
                 self.index.clear_seen()
@@ -130,9 +137,11 @@ class Archive:
                 areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
                 first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
                 made += [first] if first else []
+            self.ledger.large_capture.may_wait = True
             made += self._commit_journal(old=True)
             rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
             made += [rest] if rest else []
+            self.ledger.large_capture.may_wait = False
         except BaseException:
             self.index.close()
             repo.close()
@@ -202,7 +211,43 @@ class Archive:
     # committing
 
     def commit(self, also: Iterable[bytes] = ()) -> list[Commit]:
-        """Commit what the journal says, then what changed at the paths `also` without a word in it."""
+        """Commit what the journal says, then what changed at the paths `also` without a word in it.
+
+        Large files are read between two commits, without the lock, unless this is a part of another operation.
+        """
+        made = self.commit_nowait(also)
+        for _ in range(_LARGE_ROUNDS):
+            if self._depth or self.large_delay > 0:
+                break
+            self.prepare_large()
+            made += self.commit_nowait()
+        return made
+
+    @property
+    def large_delay(self) -> float:
+        """Return in how many seconds a large file is to be read for its version; infinite if none is."""
+        return self.ledger.large_capture.delay if self._opened else math.inf
+
+    def prepare_large(self) -> None:
+        """Read the large files that a commit met; the next commit takes them. Takes long, and holds up nothing."""
+        if self._opened:
+            self.ledger.large_capture.prepare()
+
+    def commit_nowait(self, also: Iterable[bytes] = ()) -> list[Commit]:
+        """Commit what can be committed at once: large files that were not read yet are left to the next commit."""
+        with self._ready():
+            capture, is_part = self.ledger.large_capture, self._depth > 1
+            capture.may_wait = not is_part
+            try:
+                made = self._commit(also)
+                for actor, paths in capture.ready(everything=is_part).items():
+                    rest = self._committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
+                    made += [rest] if rest else []
+                return made
+            finally:
+                capture.may_wait = False
+
+    def _commit(self, also: Iterable[bytes]) -> list[Commit]:
         with self._ready():
             made = self._commit_journal()
             outside = dict.fromkeys(also, True)
@@ -566,4 +611,8 @@ class Archive:
         """The lock, with the archive open behind it."""
         with self._lock:
             self.open()
-            yield
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1

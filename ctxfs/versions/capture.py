@@ -15,7 +15,7 @@ from ctxfs.versions.large import pointer_text
 from ctxfs.versions.ledger import ABSENT, Ledger, State
 from ctxfs.versions.names import MAX_DEPTH, shown_path
 from ctxfs.versions.pathindex import Seen
-from ctxfs.versions.sidecar import SideCar, encode_sidecar, usual_mode
+from ctxfs.versions.sidecar import Large, SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.worktree import git_mode
 
@@ -23,6 +23,17 @@ log = logging.getLogger(__name__)
 
 _RACY_NS = 20_000_000
 _TRIES = 3
+
+
+_UNKNOWN = State(TreeEntry(0, ""))  # like no state of a version
+
+
+class _Postponed(Exception):
+    """A large file is read first, without the lock."""
+
+
+class _TooLarge(Exception):
+    """A file is larger than versions keep."""
 
 
 class _Unreadable(Exception):
@@ -52,6 +63,7 @@ class Capture:
         self._expected: dict[bytes, Seen | None] = {}
         self.remembered: list[tuple[bytes, Seen]] = []
         self.gone: list[bytes] = []
+        self.postponed: list[bytes] = []
         self.sizes: dict[str, int] = {}
 
     def expect(self, paths: Sequence[bytes]) -> None:
@@ -70,23 +82,31 @@ class Capture:
             unversioned.clear(path)
             self.gone.append(path)
             return ABSENT
+        # What cannot be captured keeps its last version; whoever only looks must not take it for that.
+        last = head if self._keep else _UNKNOWN
         if len(parts) > MAX_DEPTH:
             unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
-            return head
+            return last
         try:
             state = self._state(path, parts, found, head, moved=moved)
+        except _Postponed:
+            self.postponed.append(path)
+            return last
+        except _TooLarge:
+            unversioned.add(path, f"it is larger than versions.max_file_bytes ({self._ledger.large_capture.max_bytes})")
+            return last
         except _Unreadable as unreadable:
             if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return self.state(parts, None, head)  # it went away, or became something else: another record says so
             unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
-            return head
+            return last
         except OSError:
             raise  # the repository cannot be written: nothing can have a version
         except Exception as error:
             # One bad file must not keep the others from having versions.
             log.exception("'%s' cannot be captured", shown_path(path))
             unversioned.add(path, f"it cannot be captured: {error!r}")
-            return head
+            return last
         unversioned.clear(path)
         return state
 
@@ -156,8 +176,10 @@ class Capture:
                 if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
                     oid = known.oid
                     large = ledger.side(known.side).large if known.side else None
+                elif found.st_size > ledger.large_capture.max_bytes:
+                    raise _TooLarge
                 elif found.st_size >= ledger.large_from:
-                    large = ledger.large.add(fd) if self._keep else ledger.large.describe(fd)
+                    large = self._large(fd, found)
                     oid = self._blob(pointer_text(large))
                 else:
                     with _reading(), open(fd, "rb", closefd=False) as file:
@@ -168,6 +190,17 @@ class Capture:
                 break  # written while it was read: whoever writes it will close it, and that is another version
         side = self._side(SideCar(xattrs, _unusual(found, mode), large))
         return found, TreeEntry(mode, oid), side
+
+    def _large(self, fd: int, found: os.stat_result) -> Large:
+        ledger = self._ledger
+        large = ledger.large_capture.take(file_numbers(found))
+        if large is not None and ledger.large.path(large.sha256).exists():
+            return large
+        if not self._keep:
+            return ledger.large.describe(fd)
+        if ledger.large_capture.may_wait:
+            raise _Postponed
+        return ledger.large.add(fd)
 
 
 def _directory(head: State) -> TreeEntry:

@@ -75,6 +75,7 @@ class Committer:
         with self._ledger.work.keeping(only_looks=True):
             for path, whole in sorted(paths.items()):
                 look.at(split_path(path), whole)
+        self._postpone(look.capture, actor)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
     def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
@@ -100,7 +101,12 @@ class Committer:
             if ledger.work.is_gone(parts) and not self._is_recent(parts, before_ns):
                 states[parts] = capture.state(parts, None, known[parts])
                 gone.add(parts)
+        self._postpone(capture, actor)
         return self._make(capture, actor, op, states, _moved_whole(known, states))
+
+    def _postpone(self, capture: Capture, actor: Actor) -> None:
+        for path in capture.postponed:
+            self._ledger.large_capture.want(path, actor)
 
     def _make(
         self, capture: Capture, actor: Actor, op: str, states: dict[Parts, State], moves: Mapping[bytes, bytes]

@@ -5,8 +5,9 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path as HostPath
+from typing import overload
 
 from ctxfs.model.errors import path_error
 from ctxfs.store import beneath
@@ -32,14 +33,23 @@ class LargeStore:
             raise path_error(errno.EIO, sha256, "not the sha256 of a large file")
         return self._folder / sha256[:2] / sha256[2:4] / sha256
 
-    def add(self, source: int) -> Large:
-        """Copy what the open file `source` holds now, from its start."""
+    @overload
+    def add(self, source: int) -> Large: ...
+
+    @overload
+    def add(self, source: int, is_wanted: Callable[[], bool]) -> Large | None: ...
+
+    def add(self, source: int, is_wanted: Callable[[], bool] = lambda: True) -> Large | None:
+        """Copy what the open file `source` holds now, from its start; None if after that it `is_wanted` no more."""
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
         try:
             with open(temporary, "xb", buffering=0) as out:
                 large = _copied(source, out.fileno())
                 os.fchmod(out.fileno(), 0o444)
+            if not is_wanted():
+                temporary.unlink()
+                return None
             target = self.path(large.sha256)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, target)

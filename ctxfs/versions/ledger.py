@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ctxfs.model.errors import path_error
+from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit, now_ns
 from ctxfs.versions.git import BRANCH, Repository
 from ctxfs.versions.large import LargeStore
+from ctxfs.versions.large_capture import LargeCapture
 from ctxfs.versions.names import SIDE, real_name, side_name, split_path, stored_name
 from ctxfs.versions.origins import Origins
 from ctxfs.versions.pathindex import PathChange, PathIndex
@@ -43,12 +45,21 @@ def state_of(change: PathChange) -> State:
 class Ledger:
     """Everything that the operations on one store's versions share. Used under the archive's lock."""
 
-    def __init__(self, repo: Repository, index: PathIndex, work: WorkTree, large: LargeStore, large_from: int) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        index: PathIndex,
+        work: WorkTree,
+        large: LargeStore,
+        large_from: int,
+        max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+    ) -> None:
         self.repo = repo
         self.index = index
         self.work = work
         self.large = large
         self.large_from = large_from
+        self.large_capture = LargeCapture(work.root, large, max_file_bytes)
         self.trees = Trees(repo)
         self.origins = Origins(repo.folder / "ctxfs-origins")
         self.unversioned = Unversioned()
