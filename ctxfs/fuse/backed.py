@@ -24,6 +24,7 @@ _MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
 # Twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks.
 _TICK_NS = 20_000_000
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SET_IDS = st.S_ISUID | st.S_ISGID
 
 
 class BackedFiles:
@@ -31,7 +32,7 @@ class BackedFiles:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._is_root = os.geteuid() == 0
+        self._uid, self._gid = os.geteuid(), os.getegid()
 
     def lookup(self, parent: Node, name: bytes) -> Attributes:
         """A name in a directory on disk."""
@@ -133,7 +134,7 @@ class BackedFiles:
             if wanted.mode is not None:
                 os.chmod(place, st.S_IMODE(wanted.mode))
             elif wanted.drop_privileges:
-                _drop_privileges(place)
+                self._drop_set_ids(node, place)
             if wanted.now or wanted.atime_ns is not None or wanted.mtime_ns is not None:
                 self._change_times(node, place, wanted)
         finally:
@@ -158,9 +159,9 @@ class BackedFiles:
     def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name, Verb.CREATE)
-        os.mknod(name, mode, rdev, dir_fd=self._state.directories.of(parent))
+        os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, caller)
+        return self._made(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A directory; the setgid bit of the parent is the host's business."""
@@ -242,7 +243,7 @@ class BackedFiles:
                 self._state.directories.keep_removed(replaced)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
 
-    def open(self, node: Node, flags: int) -> Opened:
+    def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> Opened:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
         writes = bool(flags & os.O_ACCMODE)
         if writes or flags & os.O_TRUNC:
@@ -251,6 +252,8 @@ class BackedFiles:
         fd, found = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
         if flags & os.O_TRUNC:
             os.truncate(f"/proc/self/fd/{fd}", 0)  # it may be open for reading only
+            if drop_privileges:
+                self._drop_set_ids(node, fd)
             found = os.fstat(fd)
         version = attributes.version_of(found)
         keep = node.cached == version
@@ -286,14 +289,21 @@ class BackedFiles:
         self._may_make(parent, name, Verb.CREATE)
         area = parent.area
         assert area is not None
-        fd = self._open(
-            name,
-            (flags & (_OPEN_FLAGS | os.O_EXCL)) | os.O_CREAT | _SAFE,
-            self._state.directories.of(parent),
-            st.S_IMODE(mode),
-        )
+        directory = self._state.directories.of(parent)
         try:
-            self._give(parent, fd, caller)
+            fd = self._open(
+                name,
+                (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
+                directory,
+                st.S_IMODE(mode) & ~_SET_IDS,
+            )
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            # Made by another one meanwhile, for whom its mode and owner are: the kernel looks it up and opens it.
+            raise path_error(errno.ESTALE, Path((*parent.path.parts, os.fsdecode(name)))) from None
+        try:
+            self._give(parent, fd, caller, mode & _SET_IDS)
             found = os.fstat(fd)
         except BaseException:
             os.close(fd)
@@ -312,15 +322,18 @@ class BackedFiles:
             self._need(node, Verb.WRITE)
         self._state.written.add(fd)
         if drop_privileges:
-            _drop_privileges(fd)
+            self._drop_set_ids(node, fd)
         done = os.pwrite(fd, data, offset)
         while done < len(data):
             done += os.pwrite(fd, data[done:], offset + done)
         return done
 
-    def allocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+    def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
         """Space, or a hole."""
-        self._need(self._state.files[fd], Verb.WRITE)
+        node = self._state.files[fd]
+        self._need(node, Verb.WRITE)
+        if drop_privileges:
+            self._drop_set_ids(node, fd)
         beneath.allocate(fd, mode, offset, length)
         self._state.written.add(fd)
 
@@ -329,10 +342,15 @@ class BackedFiles:
         self._need(self._state.files[fd], Verb.READ)
         return os.lseek(fd, offset, whence)
 
-    def copy_range(self, source: int, offset: int, target: int, target_offset: int, length: int) -> int:
+    def copy_range(
+        self, source: int, offset: int, target: int, target_offset: int, length: int, drop_privileges: bool
+    ) -> int:
         """On the host, where some file systems share the blocks."""
         self._need(self._state.files[source], Verb.READ)
-        self._need(self._state.files[target], Verb.WRITE)
+        node = self._state.files[target]
+        self._need(node, Verb.WRITE)
+        if drop_privileges:
+            self._drop_set_ids(node, target)
         self._state.written.add(target)
         return os.copy_file_range(source, target, min(length, _MOST_COPIED), offset, target_offset)
 
@@ -591,21 +609,41 @@ class BackedFiles:
                 )
             )
 
-    def _made(self, parent: Node, name: bytes, caller: Caller) -> Attributes:
+    def _made(self, parent: Node, name: bytes, caller: Caller, set_ids: int = 0) -> Attributes:
         """The answer to whatever made a name."""
-        if self._is_root and caller.uid:
+        if set_ids or (caller.uid, caller.gid) != (self._uid, self._gid):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
             try:
-                self._give(parent, fd, caller)
+                self._give(parent, fd, caller, set_ids)
             finally:
                 os.close(fd)
         return self.lookup(parent, name)
 
-    def _give(self, parent: Node, fd: int, caller: Caller) -> None:
-        """What was just created belongs to whoever asked; in a directory with the setgid bit to its group, as the host has seen to."""
-        if self._is_root and caller.uid:
+    def _give(self, parent: Node, fd: int, caller: Caller, set_ids: int) -> None:
+        """What was just created belongs to whoever asked, and to their group; in a directory with the setgid bit to its group, as the
+        host has seen to. A change of the owner clears the bits that `set_ids` has, so they come last.
+        """
+        if (caller.uid, caller.gid) != (self._uid, self._gid):
             inherits = os.fstat(self._state.directories.of(parent)).st_mode & st.S_ISGID
-            beneath.change_owner(fd, caller.uid, -1 if inherits else caller.gid)
+            group = -1 if inherits else caller.gid
+            if self._uid == 0:
+                beneath.change_owner(fd, caller.uid, group)
+            elif group != -1:
+                with contextlib.suppress(PermissionError):  # a group that the mount process is not in
+                    beneath.change_owner(fd, -1, group)
+        if set_ids:
+            place = f"/proc/self/fd/{fd}"
+            os.chmod(place, st.S_IMODE(os.stat(place).st_mode) | set_ids)
+
+    def _drop_set_ids(self, node: Node, place: int | str) -> None:
+        """Clear the set-user bit, and the set-group bit of a program: its content is another one now."""
+        mode = os.stat(place).st_mode
+        kept = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
+        if kept != mode:
+            os.chmod(place, st.S_IMODE(kept))
+            if self._state.caches is not None:
+                with contextlib.suppress(OSError):  # it has forgotten it
+                    self._state.caches.invalidate_attributes(node.number)
 
     def _opened(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, keep: bool = False) -> Opened:
         """The answer to an open; from here on the handle is known."""
@@ -614,11 +652,3 @@ class BackedFiles:
         node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)
         return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=node.cached)
-
-
-def _drop_privileges(place: int | str) -> None:
-    """The set-user bit, and the set-group bit of a program: its content is another one now."""
-    mode = os.stat(place).st_mode
-    kept = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
-    if kept != mode:
-        os.chmod(place, st.S_IMODE(kept))

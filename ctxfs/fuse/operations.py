@@ -199,12 +199,14 @@ class Operations:
 
     # files
 
-    def open(self, number: int, flags: int) -> Answer[Opened]:
+    def open(self, number: int, flags: int, *, drop_privileges: bool = False) -> Answer[Opened]:
         """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again."""
         if self._state.unopened:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
-        return self._disk.open(node, flags) if node.area is not None else self._made.open(node, flags)
+        if node.area is None:
+            return self._made.open(node, flags)
+        return self._disk.open(node, flags, drop_privileges=drop_privileges)
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
@@ -250,19 +252,20 @@ class Operations:
             return self._disk.fsync(fh, datasync)
         return self._made.commit(fh) if fh < SPEAKING else None
 
-    def allocate(self, fh: int, mode: int, offset: int, length: int) -> None:
+    def allocate(self, fh: int, mode: int, offset: int, length: int, *, drop_privileges: bool = False) -> None:
         """fallocate(2), on disk."""
-        self._disk.allocate(self._disk_handle(fh), mode, offset, length)
+        self._disk.allocate(self._disk_handle(fh), mode, offset, length, drop_privileges)
 
     def seek(self, fh: int, offset: int, whence: int) -> int:
         """The next data or hole, on disk."""
         return self._disk.seek(self._disk_handle(fh), offset, whence)
 
-    def copy_range(self, source: int, offset: int, target: int, target_offset: int, length: int) -> int:
+    def copy_range(
+        self, source: int, offset: int, target: int, target_offset: int, length: int, *, drop_privileges: bool = False
+    ) -> int:
         """copy_file_range(2) between files on disk."""
-        return self._disk.copy_range(
-            self._disk_handle(source), offset, self._disk_handle(target), target_offset, length
-        )
+        files = self._disk_handle(source), self._disk_handle(target)
+        return self._disk.copy_range(files[0], offset, files[1], target_offset, length, drop_privileges)
 
     # directories
 

@@ -824,3 +824,103 @@ def hundreds_of_descriptors_are_open_at_once(at: Path) -> None:
     finally:
         for file in held:
             os.close(file)
+
+
+# set-user and set-group bits, groups
+
+
+@rule
+def what_is_made_has_the_set_user_and_set_group_bits_that_were_asked_for(at: Path) -> None:
+    before = os.umask(0)
+    try:
+        for mode in (0o4755, 0o2755, 0o6777, 0o2644):
+            os.close(os.open(at / f"opened-{mode:o}", os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+            os.mknod(at / f"made-{mode:o}", stat.S_IFREG | mode)
+            os.mkfifo(at / f"fifo-{mode:o}", mode)
+            for kind in ("opened", "made", "fifo"):
+                assert stat.S_IMODE((at / f"{kind}-{mode:o}").stat().st_mode) == mode, f"{kind} {mode:o}"
+    finally:
+        os.umask(before)
+
+
+def _aligned_write(path: Path) -> None:
+    with opened(path, os.O_RDWR | os.O_DIRECT) as file, mmap.mmap(-1, 4096) as page:
+        os.pwritev(file, [page], 0)
+
+
+def _written(path: Path) -> None:
+    with opened(path, os.O_RDWR) as file:
+        os.pwrite(file, b"x", 0)
+
+
+def _allocated(path: Path) -> None:
+    with opened(path, os.O_RDWR) as file:
+        os.posix_fallocate(file, 0, 100_000)
+
+
+def _copied_into(path: Path) -> None:
+    (path.parent / "source").write_bytes(b"y" * 5000)
+    with opened(path.parent / "source", os.O_RDONLY) as source, opened(path, os.O_RDWR) as target:
+        assert os.copy_file_range(source, target, 5000, 0, 0) == 5000
+
+
+def _cut_by_handle(path: Path) -> None:
+    with opened(path, os.O_RDWR) as file:
+        os.ftruncate(file, 10)
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "write": _written,
+    "direct write": _aligned_write,
+    "truncate": lambda path: os.truncate(path, 10),
+    "ftruncate": _cut_by_handle,
+    "O_TRUNC": lambda path: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC)),
+    "fallocate": _allocated,
+    "copy_file_range": _copied_into,
+}
+
+
+@rule
+@as_user
+def another_content_loses_the_set_user_bit_and_that_of_the_group_of_a_program(at: Path) -> None:
+    for change, do in CHANGES.items():
+        for size in (5000, 2_000_000):
+            for mode, after in ((0o4755, 0o755), (0o6777, 0o777), (0o6711, 0o711), (0o2744, 0o2744), (0o6744, 0o2744)):
+                path = at / "program"
+                path.write_bytes(b"#!" * (size // 2))
+                path.chmod(mode)
+                assert stat.S_IMODE(path.stat().st_mode) == mode
+                do(path)
+                assert stat.S_IMODE(path.stat().st_mode) == after, f"{change} of {mode:o}, {size} bytes"
+                path.unlink()
+
+
+@rule
+@as_root
+def root_keeps_the_bits_when_it_writes(at: Path) -> None:
+    for change, do in CHANGES.items():
+        path = at / change
+        path.write_bytes(b"#!" * 3000)
+        path.chmod(0o6755)
+        do(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o6755, change
+
+
+@rule
+@as_root
+def what_root_makes_with_another_group_belongs_to_it(at: Path) -> None:
+    (at / "shared").mkdir()
+    os.chown(at / "shared", 0, 7)
+    (at / "shared").chmod(0o2777)
+    os.setgroups([])
+    os.setresgid(12, 12, 12)
+    for folder, group in ((at, 12), (at / "shared", 7)):
+        os.close(os.open(folder / "file", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        os.mkdir(folder / "folder")
+        os.mkfifo(folder / "fifo")
+        os.mknod(folder / "node", stat.S_IFREG | 0o644)
+        os.symlink("x", folder / "link")
+        for name in ("file", "folder", "fifo", "node", "link"):
+            found = (folder / name).lstat()
+            assert (found.st_uid, found.st_gid) == (0, group), f"{folder.name}/{name}"
+    assert (at / "shared" / "folder").stat().st_mode & stat.S_ISGID

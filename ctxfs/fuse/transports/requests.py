@@ -97,7 +97,8 @@ class Requests:
         return self.operations.link(source, number, _name(body[8:]))
 
     def open(self, number: int, body: memoryview) -> Any:
-        return self.operations.open(number, fuse.U32.unpack_from(body)[0])
+        flags, how = fuse.TWO_U32.unpack_from(body)
+        return self.operations.open(number, flags, drop_privileges=bool(how & fuse.OPEN_KILL_SUIDGID))
 
     def create(self, number: int, body: memoryview) -> Any:
         flags, mode, _, _ = fuse.FOUR_U32.unpack_from(body)
@@ -147,7 +148,8 @@ class Requests:
 
     def fallocate(self, number: int, body: memoryview) -> Any:
         fh, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
-        return self.operations.allocate(fh, mode, offset, length)
+        # Of these two requests the kernel does not say whether the caller may keep the bits: root may.
+        return self.operations.allocate(fh, mode, offset, length, drop_privileges=self.uid != 0)
 
     def lseek(self, number: int, body: memoryview) -> Any:
         fh, offset, whence, _ = fuse.LSEEK_IN.unpack_from(body)
@@ -155,7 +157,7 @@ class Requests:
 
     def copy_file_range(self, number: int, body: memoryview) -> Any:
         source, offset, _, target, target_offset, length, _ = fuse.COPY_IN.unpack_from(body)
-        return self.operations.copy_range(source, offset, target, target_offset, length)
+        return self.operations.copy_range(source, offset, target, target_offset, length, drop_privileges=self.uid != 0)
 
     @staticmethod
     def _sized(body: memoryview, value: Any, make: Callable[[Any], bytes] = _as_is) -> Any:
