@@ -98,7 +98,15 @@ class App:
         self.policy_file = PolicyFile(layout.rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
         past = PolicyPast(layout.policy_past)
-        self.policy = PolicyBook((layout.config, layout.rules), self.tokens, past, self.owners)
+        self.archive = Archive(
+            layout,
+            str(self.principal),
+            self.settings.versions.large_bytes,
+            max_file_bytes=self.settings.versions.max_file_bytes,
+        )
+        marks = self.archive.marks
+        files = (layout.config, layout.rules)
+        self.policy = PolicyBook(files, self.tokens, past, self.owners, lambda: marks.quarantine)
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
@@ -106,12 +114,6 @@ class App:
         self.history = HistoryLog(layout.history)
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.spool = self.audit.spool()
-        self.archive = Archive(
-            layout,
-            str(self.principal),
-            self.settings.versions.large_bytes,
-            max_file_bytes=self.settings.versions.max_file_bytes,
-        )
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root), *confirmed_roots()})
         self._view = SearchView(
             self.ask,
@@ -127,7 +129,7 @@ class App:
                 ".versions": VersionsView(self.archive, is_versioned, self.past_since, self.restricted_reader),
             }
         )
-        self.tree: Mount = Guarded(Conditional(self.namespace), self.policy)
+        self.tree: Mount = Guarded(Conditional(self.namespace), self.policy, marks)
         present = Present(self.tree, self.searcher, self.archive, self._has_past, self.past_since)
         context = self.settings.context
         self._constructor = Constructor(
@@ -305,6 +307,16 @@ class App:
             sources = None
         may_read = functools.partial(self.policy.may, principal, Verb.READ)
         return may_read_derived(principal, self.owners.of(place), sources, may_read)
+
+    def is_withheld(self, path: Path, *texts: bytes) -> bool:
+        """True for an agent that asks about the past of what is in quarantine, or of a directory with that in it, or for one of
+        `texts` that holds something of it. Blocks.
+        """
+        principal, marks = acting_principal(), self.archive.marks
+        if principal is None or principal.is_person or marks.quarantine.is_empty:
+            return False
+        quarantine = marks.quarantine
+        return quarantine.covers(path) or quarantine.reaches_below(path) or any(map(marks.holds, texts))
 
     def _sees_history(self, path: Path) -> bool:
         return self.policy.may(acting_principal(), Verb.LIST, Path(("history", *path.parts)))

@@ -3,6 +3,7 @@
 The daemon answers these over its socket; a command that opens the store itself calls them directly.
 """
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,13 +21,16 @@ from ctxfs.daemon.tool_methods import TOOL_METHODS
 from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.change import Append, Put, SetMeta
-from ctxfs.model.errors import invalid
+from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import parse_principal
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
 from ctxfs.threads import blocking
+from ctxfs.versions.contents import blob_id
+from ctxfs.versions.names import path_bytes
 from ctxfs.vfs.acting import acting
+from ctxfs.vfs.guard import WITHHELD
 from ctxfs.vfs.record import Caller
 from mounts.search import hit_record
 
@@ -55,6 +59,8 @@ async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         if app.policy.may(caller.principal, Verb.META, change.path):
             change = replace(change, attributes={**marks, **change.attributes})
             marks = {}
+        owed = await blocking(_owed, app, change)
+        marks = {**marks, **{name: value for name, value in owed.items() if change.attributes.get(name) != value}}
     await caller.tree.apply(change)
     for name, value in marks.items():  # who may write and label nothing does not get rid of a mark either
         await app.namespace.apply(SetMeta(change.path, name, value))
@@ -64,12 +70,21 @@ async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"warnings": [*secrets, *map(str, recalled)]}
 
 
+def _owed(app: App, change: Put) -> Mapping[str, bytes]:
+    """The marks that the path of a change, or its content, has already. Blocks."""
+    return app.archive.marks.owed(path_bytes(str(change.path)), blob_id(change.data), change.data)
+
+
 async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """`data`: what a file is, or was, whose sha256 begins with these digits; None if no version has it."""
     digits = str(args["sha256"])
     if len(digits) < 8:
         raise invalid(digits, "give at least 8 digits of the sha256")
-    return {"data": await app.present.fetch(str(Path.parse(args["path"])), digits, "")}
+    path = Path.parse(args["path"])
+    data = await app.present.fetch(str(path), digits, "")
+    if data is not None and await blocking(lambda: app.is_withheld(path, data)):
+        raise path_error(errno.EACCES, path, WITHHELD)
+    return {"data": data}
 
 
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """What can be asked of a store's past, by name: plain values in, plain values out."""
 
+import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ctxfs.versions.history import parse_moment
 from ctxfs.versions.names import path_text
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.rollback import Outcome
+from ctxfs.vfs.guard import WITHHELD
 from ctxfs.vfs.record import Caller
 
 _MAX_LOG = 1_000_000
@@ -130,19 +132,29 @@ async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     path, at = _path(args), str(args["at"])
     await _since(app, path, at)
-    return await in_turn(app.archive.show, path, at)
+    data = await in_turn(app.archive.show, path, at)
+    await _check_withheld(app, path, data)
+    return data
 
 
 async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     path, old, new = _path(args), str(args["old"]), str(args["new"])
     await _since(app, path, old, new)
-    return await in_turn(app.archive.diff, path, old, new)
+    await _check_withheld(app, path)
+    for at in (old, new) if app.restricted_reader() else ():
+        with contextlib.suppress(OSError):  # a directory, or not there then
+            data = await in_turn(app.archive.show, path, at)
+            await _check_withheld(app, path, data)
+    found = await in_turn(app.archive.diff, path, old, new)
+    await _check_withheld(app, path, found)
+    return found
 
 
 async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     path, at = _path(args), str(args.get("at", "latest"))
     since = await _since(app, path, at)
     lines = await in_turn(app.archive.blame, path, at)
+    await _check_withheld(app, path, b"\n".join(line.text for line in lines))
     # What was there before somebody could see it came with their first sight of it.
     told = [(line, line.time_ns >= since) for line in lines]
     return [
@@ -157,6 +169,22 @@ async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     ]
 
 
+async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
+    """EACCES for an agent where a text is in quarantine, or what it is about."""
+    place = Path.parse(path)
+    if await blocking(lambda: app.is_withheld(place, *texts)):
+        raise path_error(errno.EACCES, path, WITHHELD)
+
+
+async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
+    """What a rollback did; of its diff nothing that is in quarantine."""
+    place, text = Path.parse(path), diff
+    is_withheld: bool = await blocking(lambda: app.is_withheld(place, text))
+    if diff and is_withheld:
+        diff = f"{WITHHELD}\n".encode()
+    return _outcome_record(outcome, diff)
+
+
 async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
@@ -164,7 +192,8 @@ async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         await _whole(app, path)
     else:
         await _since(app, path, str(args["to"]))
-    return _outcome_record(*await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry)))
+    done = await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry))
+    return await _rolled_back(app, path, *done)
 
 
 async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -172,21 +201,22 @@ async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> An
     await _commit_everything(app)
     dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
     await _whole(app, path)
-    return _outcome_record(*await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry)))
+    done = await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry))
+    return await _rolled_back(app, path, *done)
 
 
 async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
     await _whole(app, path)
-    return _outcome_record(*await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
+    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
 
 
 async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     await _whole(app, path)
-    return _outcome_record(*await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
+    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 
 async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

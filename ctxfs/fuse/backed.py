@@ -6,6 +6,7 @@ import functools
 import os
 import stat as st
 import time
+from collections.abc import Collection, Mapping
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStat, Opened, Wanted
@@ -16,7 +17,9 @@ from ctxfs.model.metadata import check_attribute
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
 from ctxfs.store import beneath
-from ctxfs.vfs.guard import QUARANTINED, check_move, masked_mode
+from ctxfs.versions.contents import blob_id
+from ctxfs.versions.marks import MARK_OP, MARKS, marks_in
+from ctxfs.vfs.guard import QUARANTINED, WITHHELD, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
@@ -101,8 +104,11 @@ class BackedFiles:
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Bytes from the file; EACCES once it may not be read any more."""
-        if not self._state.may(self._state.files[fd], _READ):
-            self._need(self._state.files[fd], Verb.READ)
+        node = self._state.files[fd]
+        if not self._state.may(node, _READ):
+            self._need(node, Verb.READ)
+        if self._state.policy.quarantine.paths and self._is_kept_from(fd, os.O_RDONLY, node.text):
+            raise path_error(errno.EACCES, node.path, WITHHELD)
         return os.pread(fd, size, offset)
 
     def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
@@ -110,8 +116,8 @@ class BackedFiles:
         self._check_open(node, os.O_RDONLY)
         fd, _ = self._open_again(node, os.O_RDONLY)
         try:
-            if self._is_kept_from(fd, os.O_RDONLY):
-                raise path_error(errno.EACCES, node.path, "it is in quarantine")
+            if self._is_kept_from(fd, os.O_RDONLY, node.text):
+                raise path_error(errno.EACCES, node.path, WITHHELD)
             return os.pread(fd, size, offset)
         finally:
             os.close(fd)
@@ -224,7 +230,9 @@ class BackedFiles:
         if parent.area is not new_parent.area:
             raise path_error(errno.EXDEV, new_parent.path)
         self._check_move(parent, name, new_parent, new_name)
+        self._carry_marks(parent, name, new_parent, new_name)
         if flags & beneath.RENAME_EXCHANGE:
+            self._carry_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
         source = os.dup(self._state.directories.of(parent))
         try:
@@ -257,10 +265,9 @@ class BackedFiles:
             found = os.fstat(fd)
         version = attributes.version_of(found)
         keep = node.cached == version
-        # What is as it was when it was last read was not in quarantine: attributes change the version.
-        if not keep and self._is_kept_from(fd, flags):
+        if self._is_kept_from(fd, flags, node.text):
             os.close(fd)
-            raise path_error(errno.EACCES, node.path, "it is in quarantine")
+            raise path_error(errno.EACCES, node.path, WITHHELD)
         node.cached = None if writes else version
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
@@ -434,7 +441,7 @@ class BackedFiles:
         check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
         place, follow = self._xattr_place(node)
         os.setxattr(place, name, value, flags, follow_symlinks=follow)
-        self._state.record("write", node, "meta")
+        self._state.record(_op_of(name), node, "meta")
 
     def list_xattrs(self, node: Node) -> list[bytes]:
         """The names of `user.*`."""
@@ -450,7 +457,7 @@ class BackedFiles:
         check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
         place, follow = self._xattr_place(node)
         os.removexattr(place, name, follow_symlinks=follow)
-        self._state.record("write", node, "meta")
+        self._state.record(_op_of(name), node, "meta")
 
     # inside
 
@@ -478,14 +485,33 @@ class BackedFiles:
         verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
         self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
 
-    def _is_kept_from(self, fd: int, flags: int) -> bool:
-        """True for a file in quarantine that an agent would read."""
+    def _is_kept_from(self, fd: int, flags: int, path: str) -> bool:
+        """True for a file in quarantine, by its attribute, its path or its content, that an agent would read."""
         if self._state.free or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
+        quarantine = self._state.policy.quarantine
+        if path in quarantine.paths or self._is_same(fd, quarantine.contents):
+            return True
         try:
             return os.getxattr(fd, QUARANTINED) == b"true"
         except OSError:
             return False  # no such attribute, or none at all on this file system
+
+    @staticmethod
+    def _is_same(fd: int, contents: Mapping[int, Collection[str]]) -> bool:
+        """True for a copy of a file in quarantine; only of a file with the size of one the content is read."""
+        if not contents:
+            return False
+        size = os.fstat(fd).st_size
+        known = contents.get(size)
+        if known is None:
+            return False
+        try:
+            again = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        with open(again, "rb") as file:
+            return blob_id(file.read(size + 1)) in known
 
     def _check_move(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         if self._state.free:
@@ -502,6 +528,20 @@ class BackedFiles:
         except OSError:
             replaces = False
         check_move(source, target, is_dir=st.S_ISDIR(found.st_mode), replaces=replaces, path=path, to=to)
+
+    def _carry_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+        """What an agent renames over a marked file has its marks."""
+        if self._state.free or self._state.principal.is_person:
+            return
+        directories = self._state.directories
+        try:
+            marks = marks_in(beneath.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.of(new_parent), new_name)))
+        except OSError:
+            return  # nothing is replaced
+        source = b"/proc/self/fd/%d/%b" % (directories.of(parent), name) if marks else b""
+        for mark, value in marks.items():
+            with contextlib.suppress(OSError):  # a directory of another owner, a link: they have no marks
+                os.setxattr(source, mark, value, follow_symlinks=False)
 
     def _may_make(self, parent: Node, name: bytes, verb: Verb) -> None:
         """EACCES unless `verb` may be done to a name in a directory."""
@@ -652,3 +692,8 @@ class BackedFiles:
         node.hold(fd)
         backing = self._state.handed_over.open(fd, node, found, writes=writes)
         return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=node.cached)
+
+
+def _op_of(attribute: bytes) -> str:
+    """What the journal says of a change of an attribute: only a person who changes a mark itself lifts it."""
+    return MARK_OP if attribute.decode("utf-8", "replace") in MARKS else "write"

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import tomllib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from ctxfs.model.principal import Principal
 from ctxfs.policy.decide import Decision, Policy, Rights, judged
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.past import PolicyPast
+from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine, quarantine_from_wire
 from ctxfs.policy.rules import DEFAULT, EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
 from ctxfs.policy.tokens import Token, grants_of
 
@@ -56,12 +57,13 @@ class Reader:
     def __init__(self, principal: Principal, book: "PolicyBook") -> None:
         self._principal = principal
         self._book = book
-        self.key: Hashable = (principal, book.epoch, book.policy.next_change(time.time_ns()))
+        self._withheld = frozenset() if principal.is_person else book.quarantined_paths
+        self.key: Hashable = (principal, book.epoch, book.policy.next_change(time.time_ns()), self._withheld)
 
     def may_read(self, path: str) -> bool:
         """True for a file of the tree whose content this principal may see; what calls of tools have said is for who sees all."""
         at = Path(tuple(path.split("/")))
-        return not is_of_calls(at) and self._book.may(self._principal, Verb.READ, at)
+        return path not in self._withheld and not is_of_calls(at) and self._book.may(self._principal, Verb.READ, at)
 
     @property
     def sees_quarantined(self) -> bool:
@@ -83,10 +85,14 @@ class PolicyBook:
         tokens: KeepsTokens | None = None,
         past: PolicyPast | None = None,
         owners: Owners | None = None,
+        quarantined: Callable[[], Quarantine] = lambda: NO_QUARANTINE,
     ) -> None:
         """`files`: the settings, whose rules are some of their tables, then files of rules alone, which may be missing; of none:
         rules come by `use` alone. `past` is told of every change of the rules. `owners` None: tasks of contexts are not told apart.
+        `quarantined` says what is in quarantine, which mount processes hear of with the rules.
         """
+        self._quarantined = quarantined
+        self.quarantine = quarantined()
         self._owners = owners
         self._files = tuple(files)
         self._past = past
@@ -111,6 +117,15 @@ class PolicyBook:
         """
         if not self._files:
             return False
+        quarantine = self._quarantined()
+        if quarantine is not self.quarantine:
+            self.quarantine = quarantine
+            self.epoch += 1
+            self._reload()
+            return True
+        return self._reload()
+
+    def _reload(self) -> bool:
         seen = {file: _stamp(file) for file in (*self._files, *((self._tokens.file,) if self._tokens else ()))}
         if seen == self._seen:
             return False
@@ -191,17 +206,24 @@ class PolicyBook:
         self.epoch += 1
 
     @property
+    def quarantined_paths(self) -> frozenset[str]:
+        """Paths that agents do not read, as they are at this moment."""
+        return self._quarantined().paths
+
+    @property
     def wire(self) -> list[Any]:
         """The rules as plain values, for other processes."""
         return [
             [rule.wire for rule in self.rules],
             {name: sorted(members) for name, members in self.groups.items()},
             {number: [rule.wire for rule in rules] for number, rules in self.grants.items()},
+            self.quarantine.wire,
         ]
 
     def use_wire(self, value: list[Any]) -> None:
         """Take over the rules of another process."""
-        rules, groups, grants = value
+        rules, groups, grants, quarantine = value
+        self.quarantine = quarantine_from_wire(quarantine)
         self.use(
             tuple(map(rule_from_wire, rules)),
             {name: frozenset(members) for name, members in groups.items()},

@@ -82,6 +82,11 @@ class Layout:
         return self.root / "deliveries"
 
     @property
+    def marks(self) -> HostPath:
+        """Which paths and contents bear marks of distrust."""
+        return self.root / "marks.jsonl"
+
+    @property
     def tokens(self) -> HostPath:
         """What is kept of the tokens that agents act with."""
         return self.root / "tokens.json"

@@ -33,6 +33,7 @@ from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.large import LargeStore
 from ctxfs.versions.ledger import Ledger, state_of
+from ctxfs.versions.marks import Marks
 from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
@@ -84,6 +85,7 @@ class Archive:
         self._upkeep = threading.Lock()  # taken before the other one
         self._checkpointing = threading.Lock()  # the last to be taken
         self._journal = JournalReader(layout.journal)
+        self.marks = Marks(layout.marks)
         self._opened = False
         self._checkpointed = 0
         self.session = new_session("d")
@@ -115,7 +117,9 @@ class Archive:
         self.index = PathIndex(layout.index)
         try:
             work = WorkTree(str(layout.tree))
-            self.ledger = Ledger(repo, self.index, work, large, self._large_from, self._max_file_bytes)
+            self.ledger = Ledger(
+                repo, self.index, work, large, self._large_from, self._max_file_bytes, marks=self.marks
+            )
             checkpoint = recover.read_checkpoint(self._checkpoint_file)
             if recover.repair(self.ledger, checkpoint):
                 self.index.clear_seen()
@@ -129,6 +133,8 @@ class Archive:
             self._rollback = Rollback(self.ledger, self.history, self._committer, layout.journal / "rollback.json")
             self._remotes = Remotes(self.ledger, self._rollback)
             self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
+            if not layout.marks.exists():
+                self.marks.begin(self.ledger.marked_files())
             self._finish_erasure()
             finished = self._rollback.finish()
             self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS)

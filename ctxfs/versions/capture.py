@@ -6,7 +6,7 @@ import logging
 import os
 import stat as st
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.store import beneath
@@ -57,8 +57,10 @@ class Capture:
     With `keep` false nothing is stored: it only says what the entries would be.
     """
 
-    def __init__(self, ledger: Ledger, *, keep: bool = True) -> None:
+    def __init__(self, ledger: Ledger, *, keep: bool = True, marked: Collection[bytes] = ()) -> None:
+        """`marked`: paths of which a person has set or lifted marks."""
         self._ledger = ledger
+        self._marked = marked
         self._keep = keep
         self._expected: dict[bytes, Seen | None] = {}
         self.remembered: list[tuple[bytes, Seen]] = []
@@ -164,6 +166,7 @@ class Capture:
         ledger = self._ledger
         for attempt in range(_TRIES):
             with contextlib.ExitStack() as stack:
+                data = None
                 with _reading():
                     fd = stack.enter_context(ledger.work.opened(parts))
                     found = os.fstat(fd)
@@ -185,6 +188,7 @@ class Capture:
                     with _reading(), open(fd, "rb", closefd=False) as file:
                         data = file.read()
                     oid = self._blob(data)
+                xattrs = self._with_marks(b"/".join(parts), fd, found, oid, xattrs, data)
                 after = os.fstat(fd)
             if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
                 break  # written while it was read: whoever writes it will close it, and that is another version
@@ -201,6 +205,23 @@ class Capture:
         if ledger.large_capture.may_wait:
             raise _Postponed
         return ledger.large.add(fd)
+
+    def _with_marks(
+        self, path: bytes, fd: int, found: os.stat_result, oid: str, xattrs: dict[str, bytes], data: bytes | None
+    ) -> dict[str, bytes]:
+        """The attributes of a file, with the marks that its path and content are owed, which it then has."""
+        marks = self._ledger.marks
+        if not self._keep:
+            return xattrs
+        if path in self._marked:
+            marks.set_by_person(path, oid, found.st_size, xattrs, data)
+            return xattrs
+        wanted = marks.settle(path, oid, found.st_size, xattrs, data)
+        for name, value in wanted.items():
+            if xattrs.get(name) != value:
+                with _reading():
+                    os.setxattr(fd, name, value)
+        return wanted
 
 
 def _directory(head: State) -> TreeEntry:

@@ -28,6 +28,11 @@ class Actor:
     tool: str = ""
     reason: str = ""
 
+    @property
+    def is_person(self) -> bool:
+        """True for a person, who alone lifts marks."""
+        return self.principal.startswith("human:")
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:

@@ -3,12 +3,13 @@
 import logging
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, describe_paths
 from ctxfs.versions.journal import Record
 from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.marks import MARK_OP
 from ctxfs.versions.names import MAX_DEPTH, shown_path, split_path
 from ctxfs.versions.trees import MODE_DIR, Parts
 from ctxfs.versions.worktree import git_mode
@@ -30,6 +31,7 @@ class Committer:
         last: dict[bytes, tuple[Actor, bool]] = {}
         order: dict[Actor, None] = {}
         moves: dict[bytes, bytes] = {}  # where it is now → where it was before this batch
+        records = list(records)
         for record in records:
             if record.op in ("sync", "end") or (old and self._changed_after(record)):
                 continue
@@ -41,11 +43,12 @@ class Committer:
             else:
                 whole = record.op == "tree" or (record.path in last and last[record.path][1])
                 last[record.path] = (record.actor, whole)
+        marked = {record.path for record in records if record.op == MARK_OP and record.actor.is_person}
         made = []
         for actor in order:
             paths = {path: whole for path, (who, whole) in last.items() if who == actor}
             mine = {target: source for target, source in moves.items() if target in paths}
-            commit = self.commit_paths(actor, "write", paths, mine)
+            commit = self.commit_paths(actor, "write", paths, mine, marked & paths.keys())
             if commit is not None:
                 made.append(commit)
         return made
@@ -67,14 +70,26 @@ class Committer:
         return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
 
     def commit_paths(
-        self, actor: Actor, op: str, paths: Mapping[bytes, bool], moves: Mapping[bytes, bytes] | None = None
+        self,
+        actor: Actor,
+        op: str,
+        paths: Mapping[bytes, bool],
+        moves: Mapping[bytes, bytes] | None = None,
+        marked: Collection[bytes] = (),
     ) -> Commit | None:
-        """Commit what these paths are now (True: with everything below); None if nothing differs from the last version."""
-        look = _Look(self._ledger)
+        """Commit what these paths are now (True: with everything below); None if nothing differs from the last version.
+
+        `marked`: those of which a person has set or lifted marks.
+        """
+        look = _Look(self._ledger, marked)
         look.capture.expect(list(paths))
         with self._ledger.work.keeping(only_looks=True):
             for path, whole in sorted(paths.items()):
                 look.at(split_path(path), whole)
+        if actor.is_person and op == "write":
+            for parts, state in look.states.items():
+                if state.entry is None:
+                    self._ledger.marks.removed_by_person(b"/".join(parts))
         self._postpone(look.capture, actor)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
@@ -143,9 +158,9 @@ class Committer:
 class _Look:
     """Paths of the work tree compared with the last version: `states` are those that differ."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, marked: Collection[bytes]) -> None:
         self._ledger = ledger
-        self.capture = Capture(ledger)
+        self.capture = Capture(ledger, marked=marked)
         self.states: dict[Parts, State] = {}
         self._directories: dict[Parts, bool] = {}
 

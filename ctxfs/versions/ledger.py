@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,11 +12,12 @@ from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit, 
 from ctxfs.versions.git import BRANCH, Repository
 from ctxfs.versions.large import LargeStore
 from ctxfs.versions.large_capture import LargeCapture
+from ctxfs.versions.marks import Marks
 from ctxfs.versions.names import SIDE, real_name, side_name, split_path, stored_name
 from ctxfs.versions.origins import Origins
 from ctxfs.versions.pathindex import PathChange, PathIndex
 from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, Listing, Parts, TreeEntry, Trees
+from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.unversioned import Unversioned
 from ctxfs.versions.worktree import WorkTree
 
@@ -53,6 +54,8 @@ class Ledger:
         large: LargeStore,
         large_from: int,
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+        *,
+        marks: Marks,
     ) -> None:
         self.repo = repo
         self.index = index
@@ -60,6 +63,7 @@ class Ledger:
         self.large = large
         self.large_from = large_from
         self.large_capture = LargeCapture(work.root, large, max_file_bytes)
+        self.marks = marks
         self.trees = Trees(repo)
         self.origins = Origins(repo.folder / "ctxfs-origins")
         self.unversioned = Unversioned()
@@ -150,6 +154,14 @@ class Ledger:
                     yield (*at, name), inner
                     if inner.entry is not None and inner.entry.mode == MODE_DIR:
                         pending.append(((*at, name), inner.entry.oid))
+
+    def marked_files(self) -> Iterator[tuple[bytes, str, SideCar, bytes | None]]:
+        """(path, git id, attributes, content unless it is large) of every file of the newest version that has attributes."""
+        for parts, state in self.walk(self.tree, ()):
+            if state.side and state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK):
+                side = self.side(state.side)
+                data = self.repo.read(state.entry.oid) if side.xattrs and side.large is None else None
+                yield b"/".join(parts), state.entry.oid, side, data
 
     def side(self, oid: str) -> SideCar:
         """A side-car by the id of its blob. OSError EIO if it is damaged."""

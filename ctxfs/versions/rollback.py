@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
@@ -21,7 +21,7 @@ from ctxfs.versions.history import History, Step
 from ctxfs.versions.ledger import ABSENT, Ledger, State, state_of
 from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
 from ctxfs.versions.pathindex import Filter, PathChange
-from ctxfs.versions.sidecar import usual_mode
+from ctxfs.versions.sidecar import encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 
 log = logging.getLogger(__name__)
@@ -160,6 +160,7 @@ class Rollback:
         """Change the work tree and commit. OSError leaves the work tree as it was, as far as the disk lets it."""
         ledger = self._ledger
         base = ledger.tree
+        plan = replace(plan, tree=self._with_marks(base, plan.tree))
         changes = ledger.changes(base, plan.tree)
         if plan.tree == base:
             return Outcome(None, ())
@@ -222,6 +223,19 @@ class Rollback:
             log.error("an interrupted rollback could not be finished; the files stay as they are: %s", error)
         self._intent.unlink(missing_ok=True)
         return commit
+
+    def _with_marks(self, base: str, tree: str) -> str:
+        """The tree with the marks of distrust that its files are owed: going back lifts none."""
+        ledger, states = self._ledger, dict[Parts, State]()
+        for change in ledger.changes(base, tree) if not ledger.marks.is_empty else ():
+            if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
+                side = ledger.side(change.side)
+                data = ledger.repo.read(change.oid) if side.large is None else None
+                kept = ledger.marks.kept_in(change.path, change.oid, side, data)
+                if kept != side:
+                    entry = TreeEntry(change.mode, change.oid)
+                    states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(kept)))
+        return ledger.edited(tree, states) if states else tree
 
     # inside: which tree
 

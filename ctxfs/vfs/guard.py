@@ -15,12 +15,15 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.decide import Rights
+from ctxfs.policy.decide import Rights, judged
+from ctxfs.policy.quarantine import Quarantine
 from ctxfs.policy.rules import Verb
+from ctxfs.threads import blocking
 from ctxfs.vfs.acting import acting_principal
 
 _QUESTIONS = ".search"  # answers are made for whoever asks: who may be here may ask
 QUARANTINED = f"{PREFIX}quarantined"
+WITHHELD = "it is in quarantine"
 _READ, _WRITE = Verb.READ, Verb.WRITE
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
@@ -37,11 +40,25 @@ class Decides(Protocol):
         ...
 
 
+class Marked(Protocol):
+    """The marks of a store, as far as they are needed here."""
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What agents do not read."""
+        ...
+
+    def holds(self, data: bytes) -> bool:
+        """True if a text is, or holds a part of, a text in quarantine."""
+        ...
+
+
 class Guarded(Mount):
     """A tree under a policy, for whoever acts (`vfs.acting`); ctxfs itself may do everything."""
 
-    def __init__(self, tree: Mount, policy: Decides) -> None:
+    def __init__(self, tree: Mount, policy: Decides, marks: Marked) -> None:
         self._tree = tree
+        self._marks = marks
         self._policy = policy
 
     async def stat(self, path: Path) -> Entry:
@@ -66,10 +83,13 @@ class Guarded(Mount):
         """EACCES for what may only be listed, and for what is in quarantine unless a person reads it."""
         self._check_read(path)
         principal = acting_principal()
-        agent = principal is not None and not principal.is_person and _QUESTIONS not in path.parts
-        if agent and (await self._tree.metadata(path)).get(QUARANTINED) == b"true":
-            raise path_error(errno.EACCES, path, "it is in quarantine")
-        return await self._tree.read(path)
+        if principal is None or principal.is_person:
+            return await self._tree.read(path)
+        await self._check_quarantine(path)
+        data = await self._tree.read(path)
+        if not self._marks.quarantine.is_empty and await blocking(self._marks.holds, data):
+            raise path_error(errno.EACCES, path, WITHHELD)
+        return data
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """What a file says of itself is read like its content."""
@@ -103,6 +123,23 @@ class Guarded(Mount):
             return
         raise path_error(errno.EACCES, path)
 
+    async def _check_quarantine(self, path: Path) -> None:
+        """EACCES for a file in quarantine, and for its past."""
+        place = judged(path)
+        if self._marks.quarantine.covers(place):
+            raise path_error(errno.EACCES, path, WITHHELD)
+        if _QUESTIONS in path.parts:
+            return
+        for at in {path, place, place.parent if ".versions" in path.parts else place}:
+            try:
+                said = await self._tree.metadata(at)
+            except OSError:
+                if at == path:
+                    raise
+                continue  # there is only the past of it
+            if said.get(QUARANTINED) == b"true":
+                raise path_error(errno.EACCES, path, WITHHELD)
+
     async def _check_change(self, change: Change) -> None:
         match change:
             case Put(path, _, attributes, expects):
@@ -110,6 +147,9 @@ class Guarded(Mount):
                 self._need(path, Verb.WRITE if is_there else Verb.CREATE)
                 if expects and is_there:
                     self._need(path, Verb.READ)  # or its content could be guessed at
+                    principal = acting_principal()
+                    if principal is not None and not principal.is_person:
+                        await self._check_quarantine(path)
                 if attributes:
                     self._need(path, Verb.META)
             case Append(path):

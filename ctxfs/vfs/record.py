@@ -12,6 +12,7 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import JournalWriter
+from ctxfs.versions.marks import MARK_OP, MARKS
 from ctxfs.vfs.acting import acting
 
 
@@ -64,7 +65,11 @@ class Recorded(Mount):
 
     def _note(self, change: Change) -> None:
         match change:
-            case Put(path) | Append(path) | SetMeta(path):
+            case SetMeta(path, name):
+                self._journal.record(MARK_OP if name in MARKS else "write", str(path))
+            case Put(path, _, attributes) if MARKS.keys() & attributes.keys():
+                self._journal.record(MARK_OP, str(path))
+            case Put(path) | Append(path):
                 self._journal.record("write", str(path))
             case MakeDir(path):
                 self._journal.record("tree", str(path))  # a mount may put something into what it makes

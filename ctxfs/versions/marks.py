@@ -1,0 +1,264 @@
+"""Marks of distrust outlive what an agent may do to a file: `quarantined`, `trust = untrusted`, `frozen`.
+
+Two things carry them. A path: what replaces a marked file, by rename, by restoring, by deleting and making it again, is marked. A
+content: what equals a marked text, or holds a part of it, is marked when its version is made. Only a person lifts a mark, by
+changing the attribute itself.
+
+`<store>/marks.jsonl`, one JSON object a line, the last one counts: `{"path": …, "marks": {name: value}}`, and
+`{"content": git id, "size": …, "marks": …, "length": …, "runs": […]}`; empty `marks` lift. Texts themselves are not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.model.metadata import PREFIX
+from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine
+from ctxfs.versions.contents import RUN_WORDS, blob_id, is_copy, known_by, runs_of, words_of
+from ctxfs.versions.names import path_bytes, path_text
+from ctxfs.versions.sidecar import SideCar
+
+log = logging.getLogger(__name__)
+
+QUARANTINED, TRUST, FROZEN, SOURCE = (f"{PREFIX}{name}" for name in ("quarantined", "trust", "frozen", "source"))
+MARKS: Mapping[str, bytes] = {QUARANTINED: b"true", TRUST: b"untrusted", FROZEN: b"true"}
+# A journal says with this word that a principal has changed a mark itself, not only the file.
+MARK_OP = "mark"
+MAX_QUARANTINED_RUNS = 4096  # of one text
+MAX_UNTRUSTED_RUNS = 32
+MAX_RUNS = 1_000_000  # of all texts
+_Values = dict[str, bytes]
+
+
+def marks_in(xattrs: Mapping[str, bytes]) -> _Values:
+    """The marks among attributes, and with a mark of mistrust its source."""
+    found = {name: value for name, value in MARKS.items() if xattrs.get(name) == value}
+    if TRUST in found and SOURCE in xattrs:
+        found[SOURCE] = xattrs[SOURCE]
+    return found
+
+
+@dataclass(slots=True)
+class _Content:
+    size: int
+    marks: _Values
+    length: int
+    runs: list[int]
+
+
+class Marks:
+    """The marks of one store. Changed under the archive's lock; `quarantine` and `holds` may be asked by any thread."""
+
+    def __init__(self, file: HostPath) -> None:
+        self._file = file
+        self._paths: dict[bytes, _Values] = {}
+        self._contents: dict[str, _Content] = {}
+        self._runs: dict[tuple[int, int], list[str]] = {}  # (words in a run, hash) → contents
+        self._lines = 0
+        self.quarantine = NO_QUARANTINE
+        self._load()
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing is marked."""
+        return not self._paths and not self._contents
+
+    # asked when a version is made, and before a rollback
+
+    def owed(self, path: bytes, oid: str, data: bytes | None = None) -> _Values:
+        """The marks that a file has to have: of its path, and of the contents that it equals or holds."""
+        marks = dict(self._paths.get(path, {}))
+        for content in self._known(oid, data):
+            marks |= {name: value for name, value in content.marks.items() if name != FROZEN}
+        return marks
+
+    def settle(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> _Values:
+        """The attributes that a file has to have, which are those that it has and its marks; remembers them."""
+        has, owed = marks_in(xattrs), self.owed(path, oid, data)
+        new = {name: value for name, value in has.items() if name != SOURCE and owed.get(name) != value}
+        if new:  # somebody has set them here, so this is the text that they are about
+            self._learn(oid, size, has, data)
+        marks = {**owed, **has}
+        self._set_path(path, marks)
+        return dict(self.kept_in(path, oid, SideCar(xattrs), data).xattrs)
+
+    def set_by_person(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> None:
+        """A person has set or lifted marks of a file: they are what it says now, and of its text nothing else is owed."""
+        has = marks_in(xattrs)
+        for known in self._known(oid, data):
+            left = {name: value for name, value in known.marks.items() if name in has}
+            for other, content in list(self._contents.items()):
+                if content is known and left != known.marks:
+                    self._set_content(other, known.size, left, known.length, known.runs)
+        self._set_path(path, has)
+        self._learn(oid, size, has, data)
+
+    def removed_by_person(self, path: bytes) -> None:
+        """A person has taken a file away: what comes in its place is another one."""
+        self._set_path(path, {})
+
+    def begin(self, files: Iterable[tuple[bytes, str, SideCar, bytes | None]]) -> None:
+        """Take the marks of a store that has none recorded: (path, git id, attributes, content) of its files."""
+        self._file.touch(mode=0o600)
+        for path, oid, side, data in files:
+            if marks_in(side.xattrs):
+                size = side.large.size if side.large is not None else len(data or b"")
+                self.settle(path, oid, size, side.xattrs, data)
+
+    def kept_in(self, path: bytes, oid: str, side: SideCar, data: bytes | None) -> SideCar:
+        """The attributes that a file of another version has to have when it comes back."""
+        owed = self.owed(path, oid, data)
+        lost = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
+        if SOURCE in lost and (TRUST not in lost or SOURCE in side.xattrs):
+            del lost[SOURCE]
+        return replace(side, xattrs={**side.xattrs, **lost}) if lost else side
+
+    def _known(self, oid: str, data: bytes | None) -> list[_Content]:
+        if not self._contents:
+            return []
+        found = {oid} & self._contents.keys()
+        if data is not None and self._runs:
+            found |= self._copied(data)
+        return [self._contents[each] for each in sorted(found)]
+
+    def _copied(self, data: bytes) -> set[str]:
+        """Contents of which a text holds a part."""
+        words = words_of(data)
+        hits: dict[str, int] = {}
+        for length in {length for length, _ in self._runs}:
+            for run in runs_of(words, length):
+                for oid in self._runs.get((length, run), ()):
+                    hits[oid] = hits.get(oid, 0) + 1
+        return {oid for oid, count in hits.items() if is_copy(count, len(self._contents[oid].runs))}
+
+    # asked by whoever reads
+
+    def holds(self, data: bytes) -> bool:
+        """True if a text is, or holds a part of, a text in quarantine."""
+        if self.quarantine.is_empty:
+            return False
+        if blob_id(data) in self.quarantine.contents.get(len(data), ()):
+            return True
+        try:
+            return any(self._contents[oid].marks.get(QUARANTINED) for oid in self._copied(data))
+        except (KeyError, RuntimeError):  # changed while it was read
+            return True
+
+    # remembering
+
+    def _learn(self, oid: str, size: int, marks: _Values, data: bytes | None) -> None:
+        marks = {name: value for name, value in marks.items() if name != FROZEN}
+        if not marks or not size:
+            return
+        known = self._contents.get(oid)
+        if known is not None and marks.items() <= known.marks.items():
+            return
+        most = MAX_QUARANTINED_RUNS if QUARANTINED in marks else MAX_UNTRUSTED_RUNS
+        length, runs = known_by(data, most) if data is not None else (0, [])
+        if QUARANTINED not in marks and len(self._runs) > MAX_RUNS:
+            length, runs = 0, []
+        self._set_content(oid, size, {**(known.marks if known else {}), **marks}, length, runs)
+
+    def _set_path(self, path: bytes, marks: _Values) -> None:
+        if self._paths.get(path, {}) != marks:
+            self._write({"path": path_text(path), "marks": _plain(marks)})
+            self._take_path(path, marks)
+            self._publish()
+
+    def _set_content(self, oid: str, size: int, marks: _Values, length: int, runs: list[int]) -> None:
+        self._write({"content": oid, "size": size, "marks": _plain(marks), "length": length, "runs": runs})
+        self._take_content(oid, _Content(size, marks, length, runs))
+        self._publish()
+
+    def _take_path(self, path: bytes, marks: _Values) -> None:
+        if marks:
+            self._paths[path] = marks
+        else:
+            self._paths.pop(path, None)
+
+    def _take_content(self, oid: str, content: _Content) -> None:
+        old = self._contents.pop(oid, None)
+        for run in old.runs if old is not None else ():
+            key = (old.length, run)  # type: ignore[union-attr]  # there are runs only of one that was there
+            left = [other for other in self._runs.get(key, ()) if other != oid]
+            if left:
+                self._runs[key] = left
+            else:
+                self._runs.pop(key, None)
+        if content.marks:
+            self._contents[oid] = content
+            for run in content.runs:
+                self._runs.setdefault((content.length, run), []).append(oid)
+
+    def _publish(self) -> None:
+        paths = frozenset(path_text(path) for path, marks in self._paths.items() if QUARANTINED in marks)
+        contents: dict[int, frozenset[str]] = {}
+        for oid, content in self._contents.items():
+            if QUARANTINED in content.marks:
+                contents[content.size] = contents.get(content.size, frozenset()) | {oid}
+        new = Quarantine(paths, contents)
+        if new != self.quarantine:
+            self.quarantine = new
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        fd = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, json.dumps(line).encode() + b"\n")
+        finally:
+            os.close(fd)
+        self._lines += 1
+
+    def _load(self) -> None:
+        try:
+            lines = self._file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in filter(None, lines):
+            try:
+                self._take(json.loads(line))
+                self._lines += 1
+            except (ValueError, KeyError, TypeError, AttributeError):
+                log.warning(
+                    "a line of '%s' cannot be read", self._file
+                )  # cut off by a power cut; the file itself has its mark
+        if lines and not self._file.read_bytes().endswith(b"\n"):
+            with open(self._file, "ab") as out:
+                out.write(b"\n")
+        self._publish()
+        if self._lines > 1000 + 2 * (len(self._paths) + len(self._contents)):
+            self._compact()
+
+    def _take(self, value: Mapping[str, Any]) -> None:
+        marks = {str(name): str(said).encode("utf-8", "surrogateescape") for name, said in value["marks"].items()}
+        if "path" in value:
+            self._take_path(path_bytes(value["path"]), marks)
+        else:
+            runs = list(map(int, value["runs"]))
+            length = int(value["length"]) if 0 <= int(value["length"]) <= RUN_WORDS else 0
+            self._take_content(
+                str(value["content"]), _Content(int(value["size"]), marks, length, runs if length else [])
+            )
+
+    def _compact(self) -> None:
+        lines: Iterable[Mapping[str, Any]] = [
+            *({"path": path_text(path), "marks": _plain(marks)} for path, marks in self._paths.items()),
+            *(
+                {"content": oid, "size": c.size, "marks": _plain(c.marks), "length": c.length, "runs": c.runs}
+                for oid, c in self._contents.items()
+            ),
+        ]
+        temporary = self._file.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            os.replace(temporary, self._file)
+
+
+def _plain(marks: _Values) -> dict[str, str]:
+    return {name: value.decode("utf-8", "surrogateescape") for name, value in marks.items()}
