@@ -33,7 +33,8 @@ from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.glob import glob_matcher
-from ctxfs.index.grep import Grepped, Line, Matcher, Only, places_of, scan
+from ctxfs.index.grep import Grepped, Matcher, Only, places_of
+from ctxfs.index.grep_pool import GrepPool
 from ctxfs.index.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
@@ -84,7 +85,6 @@ log = logging.getLogger(__name__)
 
 _ANSWERED_SECONDS = 0.3
 _LONGEST_ARGUMENTS = 4000  # characters of them in the history
-_GREP_BATCH = 200  # files between which others get their turn
 
 
 class App:
@@ -108,6 +108,7 @@ class App:
         files = (layout.config, layout.rules)
         self.policy = PolicyBook(files, self.tokens, past, self.owners, lambda: marks.quarantine)
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
+        self.grep_pool = GrepPool()
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.secrets: Callable[[], Mapping[str, list[str]]] = dict
@@ -338,15 +339,9 @@ class App:
         """Lines that match, in the order of paths. Reads only files that the index says may hold one."""
         paths = await self._may_hold(matcher.needed, below)
         places = places_of(paths, self.indexed_roots(), hidden=hidden)
-        lines: list[Line] = []
-        faults: list[str] = []
-        for start in range(0, len(places), _GREP_BATCH):
-            found, bad = await blocking(scan, places[start : start + _GREP_BATCH], matcher, only)
-            lines += found
-            faults += bad
-            if len(lines) > limit:
-                return Grepped(lines[:limit], faults, more=True)
-        return Grepped(lines, faults, more=False)
+        principal = str(acting_principal() or self.principal)
+        lines, faults = await self.grep_pool.scan(principal, places, matcher, only, limit)
+        return Grepped(lines[:limit], faults, more=len(lines) > limit)
 
     async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
         """Paths of indexed files that a pattern such as `**/*.md` names, in order. EINVAL for one that cannot be meant."""

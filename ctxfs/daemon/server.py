@@ -109,6 +109,7 @@ class Daemon:
             (self._layout.run / "socket").unlink(missing_ok=True)
             for caller in self._callers.values():
                 caller.close()
+            self._app.grep_pool.close()
             self._app.archive.close()
             self._app.spool.close()  # taken in by the next daemon, or by whoever looks at the audit
             lock.release()

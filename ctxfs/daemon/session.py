@@ -59,6 +59,7 @@ class LocalSession:
     def close(self) -> None:
         """What was changed is committed now if the past was looked at, else by whoever opens it next."""
         self._caller.close()
+        self.app.grep_pool.close()
         self.app.archive.close()
         self.app.spool.close()  # taken in by whoever looks at the audit next
 

@@ -206,7 +206,7 @@ class Calls:
         if offered.refusal:
             remedy = f": ctxfs tools approve {name}" if "approved" in offered.refusal else ""
             raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}{remedy}")
-        if wrong := self._schemas_of(tool)[0].wrong(arguments):
+        if wrong := await blocking(self._schemas_of(tool)[0].wrong, arguments):
             raise invalid(f"tools/{name}", wrong)
         if may and tool.destructive and not asked.confirmed:
             raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}")
@@ -241,7 +241,8 @@ class Calls:
                 failed = "EIO"
                 outcome = _fault(begun, f"internal error: {error}")
             outcome = outcome or _fault(begun, "it was cancelled")
-            result = self._result(tool, number, asked.principal, outcome)
+            with trio.CancelScope(shield=True):  # what was done is recorded, whoever has left meanwhile
+                result = await blocking(self._result, tool, number, asked.principal, outcome)
             if failed:
                 result["errno"] = failed
             # atomic: whoever waits, or looks, finds it in one place or the other

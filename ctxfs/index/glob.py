@@ -1,57 +1,134 @@
-"""Patterns of paths, as people write them: `*` and `?` within a name, `**` for any number of names, `[ab]`, `{a,b}`. Pure."""
+"""Patterns of paths, as people write them: `*` and `?` within a name, `**` as a name for any number of names, `[ab]`,
+`{a,b}`. Pure.
+
+Patterns come from agents, so that matching takes time in proportion to pattern × path: braces are expanded, a name is matched by an
+expression that never backtracks over a star, and `**` by a table over names.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from ctxfs.model.errors import invalid
 
-_MOST = 1000
-_MOST_STARS = 12
+MAX_PATTERN_CHARS = 1000
+MAX_STARS = 12
+MAX_ALTERNATIVES = 64  # patterns that braces expand to
+_ANY_NAMES = None
+_SET_SYNTAX = re.compile(r"[\\\[&~|]")  # what Python reads as more than itself within a set
+
+# A compiled name, or any number of names
+_Step = Callable[[str], object] | None
 
 
 def glob_matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a path is named by a pattern; one without a slash is about the name, wherever it is. OSError: EINVAL."""
     plain = pattern.strip("/")
-    if not plain or len(plain) > _MOST:
+    if not plain or len(plain) > MAX_PATTERN_CHARS:
         raise invalid(pattern[:80], "a pattern such as knowledge/**/*.md is needed")
     if "/" not in plain:
         plain = f"**/{plain}"
-    plain = re.sub(r"(?:\*\*/)+", "**/", plain)
-    if len(re.findall(r"\*+", plain)) > _MOST_STARS:  # each may be tried with every other
-        raise invalid(pattern[:80], f"{_MOST_STARS} stars at most")
+    if len(re.findall(r"\*+", plain)) > MAX_STARS:
+        raise invalid(pattern[:80], f"{MAX_STARS} stars at most")
     try:
-        return re.compile(_expression(plain)).fullmatch  # type: ignore[return-value]  # a match is true
+        steps = [_steps(alternative) for alternative in _expand(plain)]
     except re.error as error:
         raise invalid(pattern[:80], f"this is no pattern: {error}") from error
 
+    def matches(path: str) -> bool:
+        names = path.split("/")
+        return any(_names_match(alternative, names) for alternative in steps)
 
-def _expression(pattern: str) -> str:
-    out, at, depth = [], 0, 0
-    while at < len(pattern):
-        rest = pattern[at:]
-        if rest.startswith("**/"):
-            out.append("(?:[^/]+/)*")
-            at += 3
-        elif rest.startswith("**"):
-            out.append(".*")
-            at += 2
-        elif rest[0] == "*":
-            out.append("[^/]*")
-            at += 1
-        elif rest[0] == "?":
-            out.append("[^/]")
-            at += 1
-        elif rest[0] == "[" and (end := rest.find("]", 2)) > 0:
-            inside = rest[1:end].replace("\\", "\\\\")
-            out.append(f"[{'^' if inside[0] in '!^' else ''}{inside.lstrip('!^')}]")
-            at += end + 1
-        elif rest[0] == "{" and "}" in rest:
-            out.append("(?:")
-            depth, at = depth + 1, at + 1
-        elif depth and rest[0] in ",}":
-            out.append("|" if rest[0] == "," else ")")
-            depth, at = depth - (rest[0] == "}"), at + 1
+    return matches
+
+
+def _expand(pattern: str) -> list[str]:
+    """Return the pattern once for each choice of its `{a,b}`; OSError EINVAL for too many."""
+    done: list[str] = []
+    pending = [pattern]
+    while pending:
+        each = pending.pop()
+        choice = _first_choice(each)
+        if choice is None:
+            done.append(each)
         else:
-            out.append(re.escape(rest[0]))
-            at += 1
-    return "".join(out)
+            pending.extend(reversed(choice))
+        if len(done) + len(pending) > MAX_ALTERNATIVES:
+            raise invalid(pattern[:80], f"its braces stand for more than {MAX_ALTERNATIVES} patterns")
+    return done
+
+
+def _first_choice(pattern: str) -> list[str] | None:
+    """Return the pattern with its first outermost braces replaced by each of their parts; None if it has none that end."""
+    start = -1
+    depth, cuts = 0, []
+    for at, character in enumerate(pattern):
+        if character == "{" and (depth or "}" in pattern[at:]):
+            if not depth:
+                start, cuts = at, [at]
+            depth += 1
+        elif depth and character == "," and depth == 1:
+            cuts.append(at)
+        elif depth and character == "}":
+            depth -= 1
+            if not depth:
+                parts = [pattern[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], at], strict=True)]
+                return [pattern[:start] + part + pattern[at + 1 :] for part in parts]
+    if start >= 0:
+        raise re.error("a brace is not closed")
+    return None
+
+
+def _steps(pattern: str) -> list[_Step]:
+    steps: list[_Step] = []
+    names = pattern.split("/")
+    for place, name in enumerate(names):
+        if name != "**":
+            steps.append(_name_matcher(name))
+        elif not steps or steps[-1] is not _ANY_NAMES:
+            steps.append(_ANY_NAMES)
+        if name == "**" and place == len(names) - 1:
+            steps.append(_name_matcher("*"))  # what is below a folder, not the folder itself
+    return steps
+
+
+def _name_matcher(name: str) -> Callable[[str], object]:
+    """Return a matcher for one name. What follows a star is taken at its first place, which leaves most room for the rest."""
+    runs = ["".join(run) for run in _runs(name)]
+    if len(runs) == 1:
+        return re.compile(runs[0], re.DOTALL).fullmatch
+    middle = "".join(f"(?>.*?{run})" for run in runs[1:-1])
+    return re.compile(f"{runs[0]}{middle}.*{runs[-1]}", re.DOTALL).fullmatch
+
+
+def _runs(name: str) -> Iterator[list[str]]:
+    """Yield what stands between the stars of a name, as expressions of fixed length."""
+    run: list[str] = []
+    at = 0
+    while at < len(name):
+        if name[at] == "*":
+            yield run
+            run = []
+            while at < len(name) and name[at] == "*":
+                at += 1
+            continue
+        if name[at] == "[" and (end := name.find("]", at + 2)) > 0:
+            inside = _SET_SYNTAX.sub(r"\\\g<0>", name[at + 1 : end])
+            run.append(f"[{'^' if inside[0] in '!^' else ''}{inside.lstrip('!^')}]")
+            at = end + 1
+            continue
+        run.append("." if name[at] == "?" else re.escape(name[at]))
+        at += 1
+    yield run
+
+
+def _names_match(steps: Sequence[_Step], names: Sequence[str]) -> bool:
+    """Return True if the steps match all of the names; `**` for any number, none too."""
+    reached = {0}  # how many names can have been matched
+    for step in steps:
+        if step is _ANY_NAMES:
+            reached = set(range(min(reached), len(names) + 1)) if reached else reached
+        else:
+            reached = {at + 1 for at in reached if at < len(names) and step(names[at])}
+        if not reached:
+            return False
+    return len(names) in reached

@@ -31,10 +31,16 @@ class Grepped(NamedTuple):
     more: bool
 
 
+MAX_PATTERN_CHARS = 10_000
+
+
 class Matcher:
-    """A compiled expression and what its lines must contain."""
+    """A compiled expression and what its lines must contain; `options` make the same one elsewhere."""
 
     def __init__(self, pattern: str, *, fixed: bool = False, word: bool = False, ignore_case: bool = False) -> None:
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise invalid("pattern", f"a pattern has {MAX_PATTERN_CHARS} characters at most")
+        self.options = {"pattern": pattern, "fixed": fixed, "word": word, "ignore_case": ignore_case}
         source = re.escape(pattern) if fixed else pattern
         if word:
             source = rf"(?<!\w)(?:{source})(?!\w)"

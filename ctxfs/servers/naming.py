@@ -81,18 +81,37 @@ class Template:
                 said = "/".join(unquote(part) for part in parts[position:])
             elif position == len(wanted) - 1 and len(parts) > len(wanted):
                 return ""
-            found = re.fullmatch(_regex(pattern), said, re.DOTALL)
+            found = _values_in(pattern, said)
             if found is None:
                 return ""
-            values += found.groups()
+            values += found
         filled = iter(values)
         return _VARIABLE.sub(lambda one: quote(next(filled), safe="/" if one[1] in ("+", "/") else ""), self.uri)
 
 
-def _regex(pattern: str) -> str:
-    """A part of a template as an expression: each variable stands for something."""
-    out, end = "", 0
+def _values_in(pattern: str, text: str) -> list[str] | None:
+    """Return what each variable of a part of a template stands for in `text`, at least a character each; None if it does not match.
+
+    Each variable ends at the first place where the text behind it goes on, so that no backtracking is needed: an earlier end
+    leaves more room for the rest.
+    """
+    literals, end = [], 0
     for found in _VARIABLE.finditer(pattern):
-        out += re.escape(unquote(pattern[end : found.start()])) + "(.+?)"
+        literals.append(unquote(pattern[end : found.start()]))
         end = found.end()
-    return out + re.escape(unquote(pattern[end:]))
+    tail = unquote(pattern[end:])
+    if not literals:
+        return [] if text == tail else None
+    if not text.startswith(literals[0]):
+        return None
+    values, at = [], len(literals[0])
+    for literal in literals[1:]:
+        place = text.find(literal, at + 1)
+        if place < 0:
+            return None
+        values.append(text[at:place])
+        at = place + len(literal)
+    last = len(text) - len(tail)
+    if last <= at or not text.endswith(tail):
+        return None
+    return [*values, text[at:last]]
