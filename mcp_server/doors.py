@@ -79,9 +79,14 @@ class Door:
                 await self._open_here()
                 return None
             self._nursery.start_soon(client.run)
-            await client.call("join", **self._joins)
-            if self._changed is not None:
-                self._take_shape(await client.call("watch"))
+            try:
+                await client.call("join", **self._joins)
+                if self._changed is not None:
+                    self._take_shape(await client.call("watch"))
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await client.close()  # a token that is not good leaves no connection behind
+                raise
             self._client = client
             if self._local is not None:
                 local, self._local = self._local, None
@@ -92,7 +97,13 @@ class Door:
         if self._local is None:
             self._local = await blocking(LocalSession, self._layout)
             local = self._local
-            await blocking(lambda: local.call("join", **self._joins))
+            try:
+                await blocking(lambda: local.call("join", **self._joins))
+            except BaseException:
+                self._local = None
+                with trio.CancelScope(shield=True):
+                    await blocking(local.close)
+                raise
 
     def _pushed(self, topic: str, value: Any) -> None:
         if topic == "tree":

@@ -28,6 +28,7 @@ from pydantic import AnyHttpUrl
 from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
 from mcp_server.doors import Door
+from mcp_server.limits import HttpLimits, Limits
 from mcp_server.resources import News
 from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer, run_alone
 
@@ -178,6 +179,7 @@ async def serve(
                 streamable_http_path=PATH,
                 max_request_body_size=_LARGEST_BODY,
                 max_sessions=_MOST_SESSIONS,
+                session_idle_timeout=HttpLimits().session_idle_seconds,
                 transport_security=_security(at),
                 host=at.host or "127.0.0.1",
                 auth=_settings(at) if needs_token else None,
@@ -192,7 +194,8 @@ async def serve(
         if at.socket:
             _make_way(HostPath(at.socket))
         try:
-            await hypercorn.trio.serve(app, config, shutdown_trigger=_told_to_stop)  # type: ignore[arg-type]  # ASGI by another name
+            limited = Limits(app, needs_token=needs_token)
+            await hypercorn.trio.serve(limited, config, shutdown_trigger=_told_to_stop)  # type: ignore[arg-type]  # ASGI by another name
         finally:
             with trio.CancelScope(shield=True):
                 await doors.close()

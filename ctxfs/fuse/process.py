@@ -39,6 +39,7 @@ _RECONNECT_SECONDS = 0.2
 _AUDIT_SECONDS = 0.1
 _DESCRIPTORS = 1 << 16
 _RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
+_MAX_RESTART_AFTER = 150  # attempts between two daemons that end at once
 
 
 class MountProcess:
@@ -131,21 +132,27 @@ class MountProcess:
             self._transport.run_soon(self._lost)
 
     async def _connect(self) -> None:
-        attempts = 0
+        """Reach the daemon, and start one where none comes: one at a time, less often while they end at once.
+
+        A busy machine takes long to start one; more of them would make it take longer.
+        """
+        attempts, until_start = 0, _RESTART_AFTER
+        daemon: trio.Process | None = None
         while True:
             try:
                 await self._client.connect(self._run)
                 return
             except NoDaemon:
                 attempts += 1
-                if attempts % _RESTART_AFTER == 0:
-                    await self._start_daemon()
+                if attempts >= until_start and (daemon is None or daemon.poll() is not None):
+                    daemon = await self._start_daemon()
+                    until_start = attempts + min(until_start * 2, _MAX_RESTART_AFTER)
                 await trio.sleep(_RECONNECT_SECONDS)
 
-    async def _start_daemon(self) -> None:
+    async def _start_daemon(self) -> trio.Process:
         store = str(self._arguments["store"])
         with open(self._run / "daemon.log", "ab") as out:
-            await trio.lowlevel.open_process(
+            return await trio.lowlevel.open_process(
                 [sys.executable, "-m", "ctxfs", "--store", store, "daemon", "--until-unmounted"],
                 stdout=out,
                 stderr=out,

@@ -15,9 +15,11 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.rpc.address import socket_path
 from ctxfs.rpc.client import NoDaemon
-from ctxfs.rpc.wire import FrameReader, change_to_wire, entry_from_wire, error_from_wire, pack_frame
+from ctxfs.rpc.wire import CANCEL, FrameReader, change_to_wire, entry_from_wire, error_from_wire, pack_frame
 
 log = logging.getLogger(__name__)
+
+_CANCEL_SECONDS = 1.0  # to send that an answer is not waited for any more
 
 
 class AsyncClient:
@@ -64,6 +66,16 @@ class AsyncClient:
                 event.set()
             self._waiting.clear()
 
+    async def _send(self, stream: trio.SocketStream, message: list[object]) -> None:
+        async with self._sending:
+            try:
+                await stream.send_all(pack_frame(message))
+            except trio.Cancelled:
+                # Perhaps half of the frame has gone: nothing that follows could be read.
+                with trio.CancelScope(shield=True):
+                    await stream.aclose()
+                raise
+
     def _take_push(self, topic: str, value: Any) -> None:
         try:
             self._pushed(topic, value)
@@ -84,9 +96,13 @@ class AsyncClient:
         event, slot = trio.Event(), list[Any]()
         self._waiting[number] = (event, slot)
         try:
-            async with self._sending:
-                await stream.send_all(pack_frame([number, method, arguments]))
-            await event.wait()
+            await self._send(stream, [number, method, arguments])
+            try:
+                await event.wait()
+            except trio.Cancelled:
+                with trio.move_on_after(_CANCEL_SECONDS, shield=True):
+                    await self._send(stream, [0, CANCEL, number])
+                raise
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             slot.clear()
         finally:

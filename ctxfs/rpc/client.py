@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import struct
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -22,15 +23,27 @@ class Client:
 
     def __init__(self, run: HostPath, timeout: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(timeout)
         self._numbers = itertools.count(1)
         self._reader = FrameReader()
         try:
-            with socket_path(run) as path:
-                self._socket.connect(path)
+            self._connect(run, timeout)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             self._socket.close()
             raise NoDaemon(run) from error
+        except OSError as error:
+            self._socket.close()
+            raise CommandError(
+                f"the daemon is too busy to answer ({error.strerror})", "try again in a moment"
+            ) from error
+
+    def _connect(self, run: HostPath, timeout: float | None) -> None:
+        """Wait for a place in the daemon's backlog; a socket with a time limit of Python's would not wait, but fail."""
+        if timeout is not None:
+            limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        with socket_path(run) as path:
+            self._socket.connect(path)
+        self._socket.settimeout(timeout)
 
     def call(self, method: str, **arguments: object) -> Any:
         """The answer; raises what the daemon raised, or CommandError if it went away."""

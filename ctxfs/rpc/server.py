@@ -12,9 +12,15 @@ import trio
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.address import socket_path
-from ctxfs.rpc.wire import FrameReader, WireError, error_to_wire, pack_frame
+from ctxfs.rpc.wire import CANCEL, FrameReader, WireError, error_to_wire, pack_frame
 
 log = logging.getLogger(__name__)
+
+# Where it is full a connect that does not block fails, which trio takes for a connection.
+_BACKLOG = 4096
+MAX_REQUESTS = 512  # of one client at a time
+# Methods that change nothing: they end when nothing waits for them any more.
+CANCELLABLE = frozenset(("search", "grep", "glob", "context", "find"))
 
 
 class Peer:
@@ -24,6 +30,8 @@ class Peer:
         self._stream = stream
         self._out, self._backlog = trio.open_memory_channel[bytes](1024)
         self.scope = trio.CancelScope()
+        self.slots = trio.Semaphore(MAX_REQUESTS)
+        self.requests: dict[int, trio.CancelScope] = {}  # those that may be ended
 
     def push(self, topic: str, value: object) -> None:
         """Queue a push."""
@@ -71,7 +79,7 @@ class Server:
                 listener.bind(path)
             finally:
                 os.umask(before)
-        listener.listen(64)
+        listener.listen(_BACKLOG)
         return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
     async def serve(self, listener: trio.SocketListener) -> None:
@@ -111,11 +119,31 @@ class Server:
         reader = FrameReader()
         async for data in stream:
             for message in reader.feed(data):
-                if not (isinstance(message, list) and len(message) == 3 and isinstance(message[0], int)):
+                if not (
+                    isinstance(message, list)
+                    and [type(part) for part in message[:2]] == [int, str]
+                    and len(message) == 3
+                ):
                     raise WireError("not a request")
-                nursery.start_soon(self._answer, peer, *message)
+                number, method, arguments = message
+                if number == 0 and method == CANCEL:
+                    if isinstance(arguments, int) and arguments in peer.requests:
+                        peer.requests[arguments].cancel()
+                    continue
+                await peer.slots.acquire()  # a client that asks for more waits to be read
+                nursery.start_soon(self._answer, peer, number, method, arguments)
 
     async def _answer(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
+        with trio.CancelScope() as scope:
+            if method in CANCELLABLE:
+                peer.requests[number] = scope
+            try:
+                await self._answer_within(peer, number, method, arguments)
+            finally:
+                peer.requests.pop(number, None)
+                peer.slots.release()
+
+    async def _answer_within(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
         try:
             handler = self._handlers.get(method)
             if handler is None or not isinstance(arguments, dict):

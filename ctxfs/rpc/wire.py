@@ -1,7 +1,8 @@
 """Frames and values on the wire. The only room that knows msgpack.
 
 A frame is a big-endian u32 length and a msgpack array: a request [number, method, {arguments}], an answer
-[number, null, value] or [number, {error}, null], a push [0, topic, value]. Texts may hold surrogateescape bytes.
+[number, null, value] or [number, {error}, null], a push [0, topic, value]. [0, "cancel", number] from a client ends a request that
+it does not wait for any more. Texts may hold surrogateescape bytes.
 """
 
 import struct
@@ -15,6 +16,7 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 
+CANCEL = "cancel"
 MAX_FRAME = 256 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -51,7 +53,7 @@ class FrameReader:
             del self._buffer[:end]
             try:
                 yield msgpack.unpackb(body, unicode_errors="surrogateescape", strict_map_key=False)
-            except ValueError as error:
+            except (ValueError, TypeError, RecursionError) as error:  # TypeError: a key that cannot be one
                 raise WireError(f"not msgpack: {error}") from error
 
 
