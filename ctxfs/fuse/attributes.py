@@ -109,17 +109,21 @@ class Caller:
 
 
 _NOTHING = MadeStat(0)
+_TIMES = 1 << 63  # nanoseconds
 
 
 def version_of(found: Stat) -> Version:
-    """What changes when a file does."""
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode
+    """What changes when a file does. Times are in 64 bits, as in C: those after 2262 and before 1678 wrap around."""
+    mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
+    if not (-_TIMES <= mtime < _TIMES and -_TIMES <= ctime < _TIMES):
+        mtime, ctime = ((time + _TIMES) % (2 * _TIMES) - _TIMES for time in (mtime, ctime))
+    return mtime, ctime, found.st_size, found.st_mode
 
 
 def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> Attributes:
     """The host's attributes under the node's number; remembers what the kernel is told."""
     mode = found.st_mode
-    node.told = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, mode)
+    node.told = version_of(found)
     return Attributes(node.number, found, mode, keep_seconds)
 
 

@@ -24,6 +24,7 @@ from ctxfs.model.metadata import COMPUTED, PREFIX
 from ctxfs.model.path import Path, check_name
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import ANSWERED
+from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class SyntheticFiles:
                 self._state.handles.truncate(fh - SYNTHETIC, wanted.size)
             else:
                 path = node.path
+                check_size(path, wanted.size)
                 data = await self._read(path)
                 await self._apply(Put(path, data[: wanted.size].ljust(wanted.size, b"\0")))
         path = node.path

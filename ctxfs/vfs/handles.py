@@ -12,6 +12,8 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.tables import Table
 
+MAX_CONTENT_BYTES = 64 * 1024 * 1024  # of a file that is made in memory
+
 
 @dataclass(slots=True)
 class _Handle:
@@ -60,13 +62,16 @@ class Handles:
         return len(self._open[number].data)
 
     def write(self, number: int, offset: int, data: bytes) -> int:
-        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading, EFBIG for a line that is too long to add."""
+        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading, EFBIG for a line that is too long to add, and
+        for more than MAX_CONTENT_BYTES.
+        """
         handle = self._writable(number)
         if handle.appends:
             offset = len(handle.data)
             begun, end = offset - handle.data.rfind(b"\n") - 1, data.find(b"\n")
             if begun + (end if end >= 0 else len(data)) > MAX_LINE:
                 raise path_error(errno.EFBIG, handle.path, f"a line holds {MAX_LINE} bytes at most")
+        check_size(handle.path, offset + len(data))
         if offset > len(handle.data):
             handle.data.extend(bytes(offset - len(handle.data)))
         handle.data[offset : offset + len(data)] = data
@@ -78,8 +83,9 @@ class Handles:
         return self.write(number, self.size(number), data)
 
     def truncate(self, number: int, size: int) -> None:
-        """Cut or extend the copy to `size` bytes."""
+        """Cut or extend the copy to `size` bytes. EFBIG above MAX_CONTENT_BYTES."""
         handle = self._writable(number)
+        check_size(handle.path, size)
         if size <= len(handle.data):
             del handle.data[size:]
         else:
@@ -136,3 +142,9 @@ class Handles:
         if not handle.writable:
             raise path_error(errno.EBADF, handle.path)
         return handle
+
+
+def check_size(path: Path, size: int) -> None:
+    """EFBIG for a size that a file made in memory must not have: it is filled with NULs up to there."""
+    if size > MAX_CONTENT_BYTES:
+        raise path_error(errno.EFBIG, path, f"a file here holds {MAX_CONTENT_BYTES} bytes at most")

@@ -185,6 +185,23 @@ def truncate_extends_with_zeros_and_cuts(at: Path) -> None:
 
 
 @rule
+def times_of_other_centuries_are_those_of_the_host(at: Path) -> None:
+    """What the file system does not hold it cuts to what it holds, and files with such times are read and written like others."""
+    centuries = (10_413_792_000, -5_000_000_000, 2**33, -(2**31), 2**40, 2**62)
+    for seconds in centuries:
+        (at / "f").write_bytes(b"x" * 3000)
+        os.utime(at / "f", (seconds, seconds))
+        found = (at / "f").stat()
+        held = found.st_mtime_ns // 10**9
+        assert held == seconds or abs(held) < abs(seconds), seconds
+        assert "f" in os.listdir(at)
+        for _ in range(3):
+            assert (at / "f").read_bytes() == b"x" * 3000
+        (at / "f").write_bytes(b"y")
+        assert (at / "f").read_bytes() == b"y"
+
+
+@rule
 def seek_data_and_hole_find_something_sensible(at: Path) -> None:
     with opened(at / "f", os.O_CREAT | os.O_RDWR) as file:
         os.pwrite(file, b"x" * 4096, 1 << 20)
@@ -193,6 +210,10 @@ def seek_data_and_hole_find_something_sensible(at: Path) -> None:
         assert os.lseek(file, 1 << 20, os.SEEK_HOLE) == (1 << 20) + 4096
         with refused(errno.ENXIO):
             os.lseek(file, (1 << 20) + 5000, os.SEEK_DATA)
+        for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+            for offset in (-1, -(1 << 63), (1 << 63) - 1):
+                with refused(errno.ENXIO):
+                    os.lseek(file, offset, whence)
 
 
 @rule

@@ -3,6 +3,7 @@
 $CTXFS_REQUESTS says how many a seed (6,000 by default, 100,000 in `make test-programs`), $CTXFS_FUZZ_SEED which.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -550,6 +551,75 @@ def test_random_requests_do_what_they_do_in_memory(
         assert pretend.direct.keeper.answered > STEPS / 100, (
             "opens and reads of what was read before are answered there"
         )
+
+
+# Where numbers change their sign or no longer fit, and what is near.
+EXTREMES = tuple(
+    (at + near) % (1 << 64) for at in (0, 1 << 31, 1 << 32, 1 << 40, 1 << 62, 1 << 63) for near in (-2, -1, 0, 1)
+)
+
+
+def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[int, bytes]]:
+    """(opcode, body) of every request that has a number in it, each with any of the extremes."""
+
+    def long() -> int:
+        return chance.choice(EXTREMES)
+
+    def short() -> int:
+        return chance.choice(EXTREMES) % (1 << 32)
+
+    valid = chance.choice((1, 2, 4, 8, 16, 32, 16 | 32, 8 | 64, 8 | 2048, 2 | 4))
+    size = chance.choice((0, 1, 4096, 65536))
+    times = (long(), long(), long())
+    setattr_in = struct.pack("=II6Q8I", valid, 0, fh, long(), 0, *times, *(short() for _ in range(8)))
+    return [
+        (4, setattr_in),
+        (8, struct.pack("=4I", short(), short(), 0, 0) + b"made\0"),
+        (14, struct.pack("=II", short(), short())),
+        (15, struct.pack("=QQIIQII", chance.choice((fh, 0)), long(), size, 0, 0, 0, 0)),
+        (16, struct.pack("=QQIIQII", fh, long(), 3, short(), 0, 0, 0) + b"abc"),
+        (16, struct.pack("=QQIIQII", fh, 1 << chance.randrange(64), short(), 0, 0, 0, 0) + b"abc"),
+        (18, struct.pack("=QIIQ", long() | 1 << 32, 0, 0, 0)),
+        (20, struct.pack("=QII", long() | 1 << 32, short(), 0)),
+        (21, struct.pack("=II", short(), short()) + b"user.x\0value"),
+        (22, struct.pack("=II", short(), 0) + b"user.x\0"),
+        (34, struct.pack("=II", short(), 0)),
+        (43, struct.pack("=QQQII", fh, long(), long(), short() & 0x7F, 0)),
+        (44, struct.pack("=QQIIQII", 0, long(), 4096, 0, 0, 0, 0)),
+        (45, struct.pack("=QII", number, short(), 0) + b"made\0other\0"),
+        (46, struct.pack("=QQII", fh, long(), short() if chance.random() < 0.3 else chance.choice((3, 4)), 0)),
+        (47, struct.pack("=7Q", fh, long(), number, fh, long(), long(), 0)),
+    ]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
+    pretend: PretendKernel, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not as an input or output error, with an exception that nobody foresaw."""
+    chance = random.Random(seed)
+    pad = pad_of(pretend)
+    seen, fh = pretend.create(pad, b"f", 0o644, os.O_RDWR)
+    opened = set()
+    for _ in range(STEPS // 60):
+        for opcode, body in extreme_requests(pad, fh, chance):
+            number = pad if opcode in (8, 44, 45) else seen.number
+            try:
+                answer = pretend.ask(opcode, number, body)
+            except Failed as refused:
+                assert refused.code != errno.EIO, f"request {opcode}: {body.hex()}"
+                continue
+            if opcode == 14:
+                opened.add(struct.unpack_from("=Q", answer)[0])
+        for handle in opened:
+            with contextlib.suppress(Failed):
+                pretend.release(seen.number, handle)
+        opened.clear()
+        pretend.state.written.discard(fh)
+        with contextlib.suppress(OSError):
+            os.truncate(pretend.top / "f", 5)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert pretend.getattr(seen.number).size >= 0
 
 
 def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,3 +67,13 @@ def test_a_refused_edit_stays_pending_until_it_is_given_up() -> None:
     assert handles.pending == [number]
     handles.forget_edits(number)
     assert handles.pending == []
+
+
+def test_a_gap_that_memory_should_not_hold_is_refused() -> None:
+    handles = Handles(Shelf())
+    number = handles.add(Path(("f",)), b"x", writable=True)
+    for edit in (lambda: handles.write(number, 1 << 40, b"x"), lambda: handles.truncate(number, 1 << 40)):
+        with pytest.raises(OSError) as refused:
+            edit()
+        assert refused.value.errno == errno.EFBIG
+    assert handles.size(number) == 1

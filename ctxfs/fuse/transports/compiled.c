@@ -157,8 +157,9 @@ typedef struct {
     unsigned long long answered;
 } Loop;
 
+/* It wraps around where the time does not fit, as `attributes.version_of` has it. */
 static int64_t ns_of(struct timespec when) {
-    return when.tv_sec * 1000000000ll + when.tv_nsec;
+    return (int64_t)((uint64_t)when.tv_sec * 1000000000ull + (uint64_t)when.tv_nsec);
 }
 
 static int64_t ns_now(clockid_t clock) {
@@ -365,7 +366,8 @@ static void empty_pipe(Loop *self, char *into, size_t size) {
 static int pass_on(Loop *self, const struct in_header *in, const struct read_in *asked, int fd) {
     struct stat found;
     struct out_header head = {(uint32_t)(sizeof head + asked->size), 0, in->unique};
-    if (self->pipe[0] < 0 || fstat(fd, &found) < 0 || (int64_t)asked->offset + asked->size > found.st_size)
+    if (self->pipe[0] < 0 || fstat(fd, &found) < 0 || asked->offset > (uint64_t)found.st_size
+        || asked->size > (uint64_t)found.st_size - asked->offset)
         return 0;
     off_t offset = (off_t)asked->offset;
     size_t left = asked->size;

@@ -1,4 +1,5 @@
-"""What a handler has raised, as the kernel is told: an OSError's errno, EIO for anything unexpected, with a traceback in the log.
+"""What a handler has raised, as the kernel is told: an OSError's errno, EINVAL for a number that does not fit, EIO for anything
+unexpected, with a traceback in the log.
 
 No exception ends a mount.
 """
@@ -19,5 +20,7 @@ def errno_of(error: Exception, request: str, operations: Operations) -> int:
         if error.errno in _REFUSALS:
             operations.refused(request, error)
         return error.errno or errno.EIO
+    if isinstance(error, OverflowError):
+        return errno.EINVAL  # a number that no system call takes
     log.error("%s failed", request, exc_info=error)
     return errno.EIO

@@ -76,7 +76,7 @@ READ_IN = struct.Struct(
 FSYNC_IN = struct.Struct("=QII")
 RENAME2_IN = struct.Struct("=QII")
 FALLOCATE_IN = struct.Struct("=QQQII")
-LSEEK_IN = struct.Struct("=QQII")
+LSEEK_IN = struct.Struct("=QqII")  # the offset has a sign
 COPY_IN = struct.Struct("=7Q")
 
 # ioctl(2) on /dev/fuse: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
