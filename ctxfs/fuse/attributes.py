@@ -52,9 +52,10 @@ class Opened:
     """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself.
 
     `keeps`: what the file was then, if its handle, a descriptor, may stay open for whoever opens it next.
+    `flushes`: the kernel sends FLUSH at each close, which releases POSIX locks; otherwise only RELEASE at the last close.
     """
 
-    __slots__ = ("backing", "direct_io", "fh", "keep_cache", "keeps")
+    __slots__ = ("backing", "direct_io", "fh", "flushes", "keep_cache", "keeps")
 
     def __init__(
         self,
@@ -64,9 +65,11 @@ class Opened:
         direct_io: bool = False,
         backing: int = 0,
         keeps: Version | None = None,
+        flushes: bool = False,
     ) -> None:
         self.fh = fh
         self.keeps = keeps
+        self.flushes = flushes
         self.keep_cache = keep_cache
         self.direct_io = direct_io
         self.backing = backing

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import functools
 import os
+import platform
+import re
 import stat as st
 import time
 from collections.abc import Collection, Mapping
@@ -26,6 +28,8 @@ _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
 _MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
 # Twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks.
 _TICK_NS = 20_000_000
+# From Linux 6.13 on a change after a look at the times of a file has a time of its own.
+_HAS_FINE_TIMES = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (6, 13)
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SET_IDS = st.S_ISUID | st.S_ISGID
 
@@ -36,6 +40,8 @@ class BackedFiles:
     def __init__(self, state: State) -> None:
         self._state = state
         self._uid, self._gid = os.geteuid(), os.getegid()
+        # Locked files: what they were when this mount last unlocked them.
+        self._left: dict[Node, Version] = {}
 
     def lookup(self, parent: Node, name: bytes) -> Attributes:
         """A name in a directory on disk."""
@@ -273,15 +279,18 @@ class BackedFiles:
             self._state.written.add(fd)
         if self._state.notes_reads and flags & os.O_ACCMODE != os.O_WRONLY:
             self._state.note("read", node.text)
-        return self._opened(fd, node, found, writes=writes, keep=keep)
+        return self._opened(fd, node, found, flags, keep=keep)
 
     def needs_no_asking(self, node: Node, mode: int, size: int) -> bool:
         """True for a file that may be read and is nothing special: the transport opens it by itself."""
         state = self._state
         return (
             not node.descriptors
+            and not node.locked
             and st.S_ISREG(mode)
             and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine keeps agents out
+            and node.area is not None
+            and not state.is_shared(node.area)
             and not state.handed_over.would_take(mode, size)
         )
 
@@ -320,7 +329,7 @@ class BackedFiles:
         self._state.stale(node)
         self._state.written.add(fd)
         self._state.note("create", node.text)
-        return self._opened(fd, node, found, writes=True), self.attributes(node, found)
+        return self._opened(fd, node, found, flags), self.attributes(node, found)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
@@ -368,9 +377,35 @@ class BackedFiles:
             self._state.written.discard(fd)
             self._state.record("write", node)
         node.let_go(fd)
+        self._state.uncached.discard(fd)
+        if not node.descriptors:
+            self._left.pop(node, None)
+        if self._state.claims is not None:
+            self._state.claims.release(node, fd)
         if node.lookups <= 0:
             self._state.forget(node.number, 0)
         os.close(fd)
+
+    def is_stale(self, node: Node, fd: int) -> bool:
+        """True if the kernel may keep other content than the file has: who has locked it must read what the last holder wrote."""
+        if fd in self._state.uncached or self._state.handed_over.has(fd):
+            return False
+        found = os.fstat(fd)
+        is_recent = not _HAS_FINE_TIMES and time.time_ns() - found.st_mtime_ns < _TICK_NS
+        return is_recent or attributes.version_of(found) != self._left.get(node, node.cached)
+
+    async def refresh(self, node: Node) -> None:
+        """The kernel forgets what it has read of a file. In a thread: it may make that wait."""
+        self._state.stale(node)
+        node.told = None
+        if self._state.caches is not None:
+            with contextlib.suppress(OSError):  # it has forgotten it
+                await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
+
+    def leave_lock(self, node: Node, fd: int) -> None:
+        """A holder unlocks a file: what it is now is what this mount knows of it."""
+        if fd not in self._state.uncached and not self._state.handed_over.has(fd):
+            self._left[node] = attributes.version_of(os.fstat(fd))
 
     def hold_directory(self, node: Node) -> tuple[int, bool]:
         """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. Whether the names
@@ -685,13 +720,34 @@ class BackedFiles:
                 with contextlib.suppress(OSError):  # it has forgotten it
                     self._state.caches.invalidate_attributes(node.number)
 
-    def _opened(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, keep: bool = False) -> Opened:
+    def _opened(self, fd: int, node: Node, found: os.stat_result, flags: int, *, keep: bool = False) -> Opened:
         """The answer to an open; from here on the handle is known."""
-        self._state.kept.end(node)
-        self._state.files[fd] = node
+        state, access, area = self._state, flags & os.O_ACCMODE, node.area
+        assert area is not None
+        state.kept.end(node)
+        state.files[fd] = node
         node.hold(fd)
-        backing = self._state.handed_over.open(fd, node, found, writes=writes)
-        return Opened(fd, keep_cache=keep and not backing, backing=backing, keeps=node.cached)
+        maps_writable = access == os.O_RDWR
+        # FLUSH at each close costs a request. Programs lock what they open to read and write; who locks another handle is heard of
+        # when its last descriptor is closed.
+        flushes = maps_writable or node.locked
+        backing, is_shared = 0, state.is_shared(area)
+        if (
+            not is_shared
+            or state.claims is None
+            or state.handed_over.has_file(node)
+            or not state.claims.is_claimed(node)
+        ):
+            backing = state.handed_over.open(fd, node, found, writes=access != os.O_RDONLY, everything=is_shared)
+        if backing:
+            return Opened(fd, backing=backing, flushes=flushes)
+        if state.may_be_apart(area, maps_writable=maps_writable):
+            state.uncached.add(fd)
+            node.cached = None
+            return Opened(fd, direct_io=True, flushes=flushes)
+        if maps_writable and area.writable and state.claims is not None:
+            state.claims.add(node, fd)
+        return Opened(fd, keep_cache=keep, keeps=None if node.locked else node.cached, flushes=flushes)
 
 
 def _op_of(attribute: bytes) -> str:

@@ -28,9 +28,10 @@ class HandedOver:
         self._is_allowed = is_allowed
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}
+        self._handles: set[int] = set()
 
-    def open(self, fd: int, node: Node, found: os.stat_result, *, writes: bool) -> int:
-        """The kernel's number for a handle that has just been added to its node, or 0."""
+    def open(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, everything: bool = False) -> int:
+        """The kernel's number for a handle that has just been added to its node, or 0. `everything`: small files, too."""
         if self.hands is None:
             return 0
         known = self._files.get(node)
@@ -38,7 +39,7 @@ class HandedOver:
             backing, handles = known
         elif (
             len(node.descriptors) > 1
-            or not self._is_worth_it(found.st_mode, found.st_size, writes=writes)
+            or not self._is_worth_it(found.st_mode, found.st_size, writes=writes or everything)
             or not self._is_allowed()
         ):
             return 0
@@ -48,10 +49,19 @@ class HandedOver:
                 return 0
             self._files[node] = backing, handles
         handles.add(fd)
+        self._handles.add(fd)
         node.cached = None
         if writes:
             self._writers[fd] = attributes.version_of(found)
         return backing
+
+    def has_file(self, node: Node) -> bool:
+        """True while a handle of a file is handed over: then all of its handles have to be."""
+        return node in self._files
+
+    def has(self, fd: int) -> bool:
+        """True for a handle that is handed over."""
+        return fd in self._handles
 
     @property
     def least(self) -> int:
@@ -65,6 +75,7 @@ class HandedOver:
     def release(self, fd: int, node: Node) -> bool:
         """A handle is closed. True if its file was written to meanwhile, by whomever."""
         known = self._files.get(node)
+        self._handles.discard(fd)
         if known is not None and fd in known[1]:
             known[1].discard(fd)
             if not known[1] and self.hands is not None:

@@ -68,6 +68,7 @@ class Node:
         "descriptors",
         "key",
         "listed",
+        "locked",
         "lookups",
         "name",
         "number",
@@ -88,6 +89,7 @@ class Node:
         self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file that has hard links
         self.lookups = 0
         self.descriptors: AbstractSet[int] = _NO_DESCRIPTORS  # most files are never opened: no set of their own
+        self.locked = False  # a caller has locked it: from then on each close is asked about
         self.told: Version | None = None
         self.cached: Version | None = None
         # (as of which epoch, the names in it, those of them that exist for whoever mounted)
@@ -195,7 +197,7 @@ class NodeTable:
             inside[name] = node
             node.told = version
             node.lookups += 1
-            if node.number != number or node.descriptors:
+            if node.number != number or node.descriptors or node.locked:
                 others.append((at, number, node))
         if not inside:
             del self._by_name[parent.number]

@@ -38,6 +38,11 @@ class KeptOpen:
         if self.keeper is not None:
             self.keeper.ends(node.number, place)
 
+    def watch_closes(self, watches: bool) -> None:
+        """See Keeper."""
+        if self.keeper is not None:
+            self.keeper.watch_closes(watches)
+
     def end(self, node: Node) -> None:
         """What is open of this file is closed when its last reader closes it, as if it had never been kept."""
         if self.keeper is not None and (closes := self.keeper.end(node.number)) is not None:

@@ -6,6 +6,7 @@ An OSError is the answer to the request, by its errno. No transport is known her
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import stat as st
@@ -18,6 +19,7 @@ from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
 from ctxfs.fuse.listings import DOTS, Listing, place_of
+from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.ports import Entries, Seen
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
@@ -72,6 +74,11 @@ class Operations:
     def notes_reads(self) -> bool:
         """True if every open for reading is kept by the audit."""
         return self._state.notes_reads
+
+    @property
+    def takes_locks(self) -> bool:
+        """True if callers' locks are handed on. Where nothing is opened nothing would end them: there the kernel keeps them."""
+        return not self._state.unopened
 
     # names
 
@@ -246,6 +253,59 @@ class Operations:
             return None
         return self._state.conversations.release(fh) if fh >= SPEAKING else self._made.release(fh)
 
+    def end_locks(self, number: int, handle: int) -> None:
+        """An open file description is closed for good, with its locks; `handle` is the whole one, with the count."""
+        if self._state.locks:
+            self._state.locks.release(self._state.nodes[number], handle)
+            self._state.kept.watch_closes(bool(self._state.locks))
+
+    def flush(self, number: int, fh: int, owner: int) -> None:
+        """A process has closed a descriptor: its POSIX locks on the file end. ENOSYS where the kernel keeps the locks."""
+        if not self.takes_locks:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if self._state.locks:
+            self._state.locks.flush(self._state.nodes[number], owner)
+            self._state.kept.watch_closes(bool(self._state.locks))
+
+    def get_lock(self, number: int, fh: int, owner: int, wanted: Range) -> Range:
+        """F_GETLK: the lock that is in the way."""
+        node = self._state.nodes[number]
+        return self._state.locks.find_conflict(node, owner, self._lock_place(fh), wanted)
+
+    def set_lock(
+        self, number: int, fh: int, handle: int, owner: int, wanted: Range, *, is_flock: bool, waits: bool
+    ) -> Answer[None]:
+        """F_SETLK, F_SETLKW and flock(2), by the handle without (`fh`) and with its count. EAGAIN: another owner is in the way."""
+        node, locks = self._state.nodes[number], self._state.locks
+        if wanted.kind == fcntl.F_UNLCK:
+            if node.area is not None and fh in self._state.files:
+                self._disk.leave_lock(node, fh)
+            locks.unlock(node, owner, wanted, is_flock=is_flock)
+            return None
+        place = self._lock_place(fh)
+        if not node.locked:
+            node.locked = True
+            self._state.kept.end(node)
+        self._state.kept.watch_closes(True)
+        if not locks.set_nowait(node, owner, handle, place, wanted, is_flock=is_flock):
+            if not waits:
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return self._wait_lock(node, fh, locks.set_wait(node, owner, handle, place, wanted, is_flock=is_flock))
+        if place is not None and self._disk.is_stale(node, fh):
+            return self._disk.refresh(node)
+        return None
+
+    async def _wait_lock(self, node: Node, fh: int, granted: Coroutine[Any, Any, None]) -> None:
+        await granted
+        if fh < SYNTHETIC and self._disk.is_stale(node, fh):
+            await self._disk.refresh(node)
+
+    def _lock_place(self, fh: int) -> int | None:
+        if fh >= SYNTHETIC:
+            return None
+        self._state.files[fh]  # EBADF for one that is not open
+        return fh
+
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
         """Durable when it returns; edits of a synthetic file are applied."""
         if fh < SYNTHETIC:
@@ -366,7 +426,7 @@ class Operations:
         directory = state.directories.of(node)
         seen = None
         if state.free:
-            least = state.handed_over.least
+            least = 0 if state.is_shared(area) else state.handed_over.least
             seen = entries.add_on_disk(directory, names, start, area.numbers, state.keeps(area), least)
         if seen is None:
             state.kept.expect(directory, self._add_one_by_one(directory, listing, start, entries))

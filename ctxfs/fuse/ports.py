@@ -103,6 +103,10 @@ class Keeper(Protocol):
         """This descriptor of a directory will be another one's."""
         ...
 
+    def watch_closes(self, watches: bool, /) -> None:
+        """Locks are held, or no longer: each close of a descriptor may end some."""
+        ...
+
     def ends(self, number: int, place: int, /) -> None:
         """The listing of a directory that is being answered ends after this place."""
         ...

@@ -19,6 +19,7 @@ import trio
 
 from ctxfs import heap
 from ctxfs.fuse.invalidate import Inside, Invalidator, Notifier
+from ctxfs.fuse.lock_owners import CacheClaims
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.state import State
@@ -67,6 +68,7 @@ class MountProcess:
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
             notes_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
+            claims=CacheClaims(str(self._run / "mapped")),
         )
         self._state.set_shared(bool(arguments.get("shared")))
         # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
@@ -94,15 +96,15 @@ class MountProcess:
         options = mount_options(
             allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
         )
+        self._state.unopened = bool(
+            self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
+        )
         self._transport.mount(Operations(self._state), self._at, options)
         if self._arguments.get("owner"):
             # What the kernel does by itself no rule stops: only for whom the files are anyway.
             self._state.handed_over.hands = self._transport.hands
         self._state.kept.keeper = self._transport.keeper
         self._state.caches = self._transport
-        self._state.unopened = bool(
-            self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
-        )
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
         self._ready(b"ready")

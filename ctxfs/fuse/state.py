@@ -12,6 +12,7 @@ from ctxfs.fuse.descriptors import DirectoryDescriptors
 from ctxfs.fuse.handed_over import HandedOver
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.kept import KeptOpen
+from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
 from ctxfs.fuse.ports import Caches, Loop
 from ctxfs.fuse.reads import Reads
 from ctxfs.history.spool import OK, Doer, Spool
@@ -56,8 +57,9 @@ class State:
         call: Call,
         *,
         notes_reads: bool = True,
+        claims: CacheClaims | None = None,
     ) -> None:
-        """`notes_reads`: the audit wants to know who reads what."""
+        """`notes_reads`: the audit wants to know who reads what. `claims`: see there; None where there is no other mount process."""
         self.tree = tree
         self.principal = principal
         self.journal = journal
@@ -78,6 +80,9 @@ class State:
         self.kept = KeptOpen()
         self.caches: Caches | None = None  # known once it is mounted
         self.directories = DirectoryDescriptors(self.kept.closed)
+        self.locks = LockOwners(loop.call)
+        self.claims = claims
+        self.uncached: set[int] = set()  # handles whose bytes the kernel keeps none of
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
@@ -104,6 +109,7 @@ class State:
     def set_shared(self, shared: bool) -> None:
         """Others write to the same files, and what they do must be seen at once: of files that can be written nothing is kept."""
         self.shared = shared
+        self.kept.end_all()
         self._set_keeping()
 
     def _set_keeping(self) -> None:
@@ -113,6 +119,20 @@ class State:
     def keeps(self, area: Area) -> float:
         """For how many seconds the kernel may keep names and attributes there."""
         return self.keep_written_seconds if area.writable else self.keep_seconds
+
+    def is_shared(self, area: Area) -> bool:
+        """True where other mount points write: then the page cache of this one holds nothing of what is there."""
+        return self.shared and area.writable
+
+    def may_be_apart(self, area: Area, *, maps_writable: bool) -> bool:
+        """True where a mapping of a file through the page cache of this mount could differ from a mapping that another door made.
+
+        Other mount points map the same files, and any program those of a source. Then such a handle has no page cache: the kernel
+        refuses to map it with MAP_SHARED.
+        """
+        if not area.writable:
+            return False
+        return self.shared or (maps_writable and not area.root.startswith(self.store + "/"))
 
     def reshape(
         self,

@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN = 14, READ = 15, RELEASE = 18, GETXATTR = 22, READDIRPLUS = 44 };
+enum { OPEN = 14, READ = 15, RELEASE = 18, GETXATTR = 22, FLUSH = 25, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, TRIES = 8 };
 enum { LOOK_WHERE = 512, STAT_PROCESSOR = 39 };
 enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
@@ -41,6 +41,9 @@ enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMES
 #define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
 #define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
 #define KEEP_CACHE (1 << 1)
+#define NOFLUSH (1 << 5) /* no FLUSH when a descriptor is closed: whatever has been locked is opened by Python */
+#define COUNTED 42       /* a handle is a descriptor, and above this bit the how manieth open file description it is of */
+#define TURNS (1u << 21)
 
 struct in_header {
     uint32_t len, opcode;
@@ -69,6 +72,12 @@ struct read_in {
 struct release_in {
     uint64_t fh;
     uint32_t flags, release_flags;
+    uint64_t lock_owner;
+};
+
+struct flush_in {
+    uint64_t fh;
+    uint32_t unused, padding;
     uint64_t lock_owner;
 };
 
@@ -103,6 +112,7 @@ struct kept {
     struct version version;
     int fd;            /* the handle, too */
     uint32_t uses;     /* how many have it open */
+    uint32_t turn;     /* how often it has been opened again: each open file description has a handle of its own */
     int next;          /* in its bucket; of an unused place: the next unused one */
     char is_used;      /* this place is */
     char ends;         /* for those who have it, and nobody else */
@@ -147,6 +157,10 @@ typedef struct {
     uint32_t era, closed[DESCRIPTORS]; /* how often all was ended, and a directory's descriptor (its lowest bits) was closed */
     struct opened opened[OPENED];
     int has_opened;
+    struct {
+        uint64_t number, handle; /* number 0: none */
+    } closed_handle; /* of a file that is no longer kept, while others have it open: locks may have been taken through it */
+    int flushes, watches_closes; /* FLUSH is answered at all; Python wants to know of each */
     struct {
         uint64_t number, place;
     } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
@@ -298,6 +312,10 @@ static void note(Loop *self, uint64_t number) {
         self->notes[self->noted++] = (struct note){number, ns_now(CLOCK_REALTIME)};
 }
 
+static uint64_t descriptor_of(uint64_t handle) {
+    return handle & (((uint64_t)1 << COUNTED) - 1);
+}
+
 static int answer_first_open(Loop *self, const struct in_header *in) {
     const struct expected *one = find_expected(self, in->number);
     struct stat found;
@@ -316,7 +334,7 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
         opened->closes = self->kept[goes];
     }
     put_in(self, at, (struct kept){.number = in->number, .version = opened->version, .fd = fd});
-    struct open_out answer = {(uint64_t)fd, 0, 0}; /* whatever the kernel has of it is from before */
+    struct open_out answer = {(uint64_t)fd, NOFLUSH, 0}; /* whatever the kernel has of it is from before */
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         self->kept[at].uses--; /* who asked has gone */
     else
@@ -333,7 +351,8 @@ static int answer_open(Loop *self, const struct in_header *in, const struct open
     struct kept *one = &self->kept[at];
     if (one->ends || !is_as_it_was(one))
         return 0;
-    struct open_out answer = {(uint64_t)one->fd, KEEP_CACHE, 0};
+    one->turn = one->turn % (TURNS - 1) + 1;
+    struct open_out answer = {(uint64_t)one->fd | (uint64_t)one->turn << COUNTED, KEEP_CACHE | NOFLUSH, 0};
     one->uses++;
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
         one->uses--; /* who asked has gone */
@@ -347,12 +366,24 @@ static int answer_release(Loop *self, const struct in_header *in, const struct r
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    if ((uint64_t)one->fd != asked->fh || one->uses == 0)
+    if (descriptor_of(asked->fh) != (uint64_t)one->fd || one->uses == 0)
         return 0;
     if (--one->uses == 0 && one->ends) {
         take_out(self, at);
         return 0; /* nobody has it any more: Python closes it */
     }
+    reply(self, in->unique, NULL, 0);
+    if (one->ends) {
+        self->closed_handle.number = in->number;
+        self->closed_handle.handle = asked->fh;
+    }
+    return 1;
+}
+
+/* Whoever has locked nothing loses nothing. */
+static int answer_flush(Loop *self, const struct in_header *in) {
+    if (!self->flushes || self->watches_closes)
+        return 0;
     reply(self, in->unique, NULL, 0);
     return 1;
 }
@@ -415,7 +446,7 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     if (at == NONE)
         return 0;
     struct kept *one = &self->kept[at];
-    return !one->ends && (uint64_t)one->fd == asked->fh && read_from(self, in, asked, one->fd);
+    return !one->ends && descriptor_of(asked->fh) == (uint64_t)one->fd && read_from(self, in, asked, one->fd);
 }
 
 /* Whoever reads a directory asks once more, after the last name. */
@@ -456,6 +487,8 @@ static int answer(Loop *self, size_t size) {
         return size > sizeof(struct getxattr_in) && answer_getxattr(self, in, body, size - sizeof(struct getxattr_in));
     case READDIRPLUS:
         return size >= sizeof(struct read_in) && answer_end(self, in, body);
+    case FLUSH:
+        return size >= sizeof(struct flush_in) && answer_flush(self, in);
     case RELEASE:
         return size >= sizeof(struct release_in) && answer_release(self, in, body);
     default:
@@ -549,6 +582,8 @@ static ssize_t next_request(Loop *self, int once) {
                 return size;
             self->answered++;
             looking_since = 0;
+            if (self->closed_handle.number)
+                return 0;
         } else if (errno == EAGAIN && self->waits) {
             self->waits = 0; /* it has been woken */
         } else if (errno == EAGAIN && !once) {
@@ -719,8 +754,23 @@ static PyObject *loop_take_opened(Loop *self, PyObject *Py_UNUSED(ignored)) {
     return all;
 }
 
+static PyObject *loop_take_closed(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    if (!self->closed_handle.number)
+        return PyList_New(0);
+    PyObject *one = Py_BuildValue("[(KK)]", (unsigned long long)self->closed_handle.number,
+                                  (unsigned long long)self->closed_handle.handle);
+    self->closed_handle.number = 0;
+    return one;
+}
+
+static PyObject *loop_watch_closes(Loop *self, PyObject *args) {
+    if (!PyArg_ParseTuple(args, "p", &self->watches_closes))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *loop_has_opened(Loop *self, void *Py_UNUSED(closure)) {
-    return PyBool_FromLong(self->has_opened);
+    return PyBool_FromLong(self->has_opened || self->closed_handle.number);
 }
 
 static PyObject *loop_noted(Loop *self, void *Py_UNUSED(closure)) {
@@ -732,11 +782,12 @@ static PyObject *loop_answered(Loop *self, void *Py_UNUSED(closure)) {
 }
 
 static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"fd", "wake", "buffer", "most", "notes_reads", "attributes", NULL};
+    static char *names[] = {"fd", "wake", "buffer", "most", "notes_reads", "attributes", "flushes", NULL};
     int fd, wake, most, notes_reads;
     PyObject *buffer;
     const char *attributes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiOipy", names, &fd, &wake, &buffer, &most, &notes_reads, &attributes))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "iiOipyp", names, &fd, &wake, &buffer, &most, &notes_reads, &attributes,
+                                     &self->flushes))
         return -1;
     if (self->kept != NULL || most < 1 || strlen(attributes) >= NAMESPACE) {
         PyErr_SetString(PyExc_ValueError, "a loop is made once, keeps something, and knows attributes by a short beginning");
@@ -911,6 +962,8 @@ static PyMethodDef loop_methods[] = {
     {"end", (PyCFunction)loop_end, METH_VARARGS, NULL},
     {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
     {"take_opened", (PyCFunction)loop_take_opened, METH_NOARGS, NULL},
+    {"take_closed", (PyCFunction)loop_take_closed, METH_NOARGS, NULL},
+    {"watch_closes", (PyCFunction)loop_watch_closes, METH_VARARGS, NULL},
     {"take_notes", (PyCFunction)loop_take_notes, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -7,10 +7,11 @@ class Loop:
     """
 
     def __init__(
-        self, *, fd: int, wake: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes
+        self, *, fd: int, wake: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes, flushes: bool
     ) -> None:
         """`wake`: a descriptor that is ready once it has been woken. At most `most` are kept. `notes_reads`: remember who is opened.
-        `attributes`: how the names of all attributes begin; who asks for another one is refused.
+        `attributes`: how the names of all attributes begin; who asks for another one is refused. `flushes`: FLUSH is answered, while
+        closes are not watched.
         """
 
     def next(self, once: bool = False, /) -> int:
@@ -75,7 +76,15 @@ class Loop:
 
     @property
     def has_opened(self) -> bool:
-        """True if there is any."""
+        """True if there is any, or something was closed."""
+
+    def take_closed(self) -> list[tuple[int, int]]:
+        """(number, handle) of a file that is no longer kept, but still open by others, if one was closed since this was last asked.
+        To be asked after every `next`.
+        """
+
+    def watch_closes(self, watches: bool, /) -> None:
+        """Whether FLUSH is handed to Python: locks may end with it."""
 
     def take_notes(self) -> list[tuple[int, int]]:
         """(number, time_ns) of files that were opened since this was last asked."""

@@ -51,6 +51,7 @@ _WANTED = (
     | fuse.HAS_EXPIRE_ONLY
     | fuse.PASSTHROUGH
 )
+_LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
 # Not now: somebody else has taken the request, or who asked has gone.
 _AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
 _SIGKILL_PENDING = 1 << 8
@@ -75,7 +76,7 @@ class Direct(Parking):
         self._buffers = [self._buffer]
         self._view = memoryview(self._buffer)
         self._requests: Requests | None = None
-        self._parked: dict[int, tuple[Task, int]] = {}  # unique → what answers it, who asked
+        self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → what answers it, the caller, the request
         self._ended = False
 
     # for a mount process
@@ -107,7 +108,7 @@ class Direct(Parking):
     def begin(self, fd: int, operations: Operations) -> None:
         """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
         self._fd = fd
-        self._greet()
+        self._greet(_WANTED | _LOCKS if operations.takes_locks else _WANTED)
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
         if compiled is not None:
@@ -119,6 +120,7 @@ class Direct(Parking):
                 most=most,
                 notes_reads=operations.notes_reads,
                 attributes=NAMESPACE,
+                flushes=operations.takes_locks,
             )
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
 
@@ -173,13 +175,13 @@ class Direct(Parking):
 
     # inside
 
-    def _greet(self) -> None:
+    def _greet(self, wanted: int) -> None:
         """The kernel's first request."""
         size = os.readv(self._fd, [self._buffer])
         _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
         if opcode != fuse.INIT:
             raise ValueError(f"the kernel's first request is {opcode}, not INIT")
-        agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), _WANTED, _MAX_WRITE)
+        agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), wanted, _MAX_WRITE)
         if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
             self.hands = self
         self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
@@ -233,9 +235,11 @@ class Direct(Parking):
             self._keep(self._loop, number, answer)
 
     def _take_opened(self, loop: "compiled.Loop") -> None:
-        """What it has opened by itself: before anything else is done."""
+        """What it has opened and closed by itself: before anything else is done."""
         assert self._requests is not None
         operations = self._requests.operations
+        for number, handle in loop.take_closed():
+            operations.end_locks(number, handle)
         for number, fd, version, closes in loop.take_opened():
             operations.opened(number, fd, version)
             if closes is not None:
@@ -263,7 +267,7 @@ class Direct(Parking):
         elif opcode == fuse.DESTROY:
             self._reply(unique, b"")
         else:
-            # FLUSH and OPENDIR above all: the kernel never asks again. A third of open and close is saved, of directories all of it.
+            # OPENDIR above all: the kernel never asks again, which saves all of it.
             self._refuse(unique, errno.ENOSYS)
 
     def _park(self, unique: int, opcode: int, name: str, coming: Task, encode: Encode) -> None:
@@ -284,14 +288,14 @@ class Direct(Parking):
                 self._undo(opcode, found)
 
         task = answer()
-        self._parked[unique] = task, requests.pid
+        self._parked[unique] = task, requests.pid, opcode
         if self.step(task, None, None) is None:
             self._parked.pop(unique, None)
 
     def _interrupt(self, unique: int) -> None:
-        """Who asked has a signal. Only a deadly one ends the wait: few programs expect EINTR of a file."""
+        """The caller has a signal. Only a deadly one ends the wait: few programs expect EINTR of a file. Any ends that for a lock."""
         parked = self._parked.get(unique)
-        if parked is not None and _is_dying(parked[1]):
+        if parked is not None and (parked[2] == fuse.SETLKW or _is_dying(parked[1])):
             self.give_up(parked[0])
 
     def _reply(self, unique: int, packed: bytes) -> bool:

@@ -171,12 +171,12 @@ class Parking:
 
     def _start_call(self, task: Task, parked: Parked) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(self._answer_call, task, parked)
+            self._scopes[task] = scope = trio.CancelScope()  # it may be given up before it has begun
+            self._nursery.start_soon(self._answer_call, task, parked, scope)
 
-    async def _answer_call(self, task: Task, parked: Parked) -> None:
+    async def _answer_call(self, task: Task, parked: Parked, scope: trio.CancelScope) -> None:
         answer: Resume = (task, None, InterruptedError(errno.EINTR, os.strerror(errno.EINTR)))
-        with trio.CancelScope() as scope:
-            self._scopes[task] = scope
+        with scope:
             try:
                 answer = (task, await parked.function(*parked.args), None)
             except Exception as error:

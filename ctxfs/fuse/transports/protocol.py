@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
 from ctxfs.fuse.listings import DOT, DOTS
+from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.ports import Entries, Seen
 
 MAJOR, MINOR = 7, 40
@@ -19,14 +20,16 @@ OLDEST_MINOR = 31  # Linux 5.4
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
 MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 11, 12, 13, 14, 15, 16
 STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20, 21, 22, 23, 24
-FLUSH, INIT, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 25, 26, 30, 34, 35, 36
+FLUSH, INIT, FSYNCDIR, GETLK, SETLK, SETLKW, ACCESS, CREATE, INTERRUPT = 25, 26, 30, 31, 32, 33, 34, 35, 36
 DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
 LAST = 64
 
 # what INIT agrees on
 ASYNC_READ = 1 << 0
+POSIX_LOCKS = 1 << 1
 ATOMIC_O_TRUNC = 1 << 3
 BIG_WRITES = 1 << 5
+FLOCK_LOCKS = 1 << 10
 AUTO_INVAL_DATA = 1 << 12
 DO_READDIRPLUS = 1 << 13
 ASYNC_DIO = 1 << 15
@@ -38,7 +41,7 @@ HAS_EXPIRE_ONLY = 1 << 35
 PASSTHROUGH = 1 << 37
 
 # an answer to open
-_DIRECT_IO, _KEEP_CACHE, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 7
+DIRECT_IO, KEEP_CACHE, NOFLUSH, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 5, 1 << 7
 
 # what a setattr changes
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH = 1, 2, 4, 8, 16, 32, 64
@@ -78,6 +81,13 @@ RENAME2_IN = struct.Struct("=QII")
 FALLOCATE_IN = struct.Struct("=QQQII")
 LSEEK_IN = struct.Struct("=QqII")  # the offset has a sign
 COPY_IN = struct.Struct("=7Q")
+FLUSH_IN = struct.Struct("=QIIQ")  # handle, unused, padding, lock owner
+LK_IN = struct.Struct("=QQQQIIII")  # handle, owner, first byte, last byte, type, process, flags, padding
+_LK_OUT = struct.Struct("=QQII")
+LK_FLOCK = 1 << 0
+
+# A file that stays open has one descriptor and a handle for each open file description: above the descriptor a count.
+HANDLE = (1 << 42) - 1
 
 # ioctl(2) on /dev/fuse: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
 BACKING_OPEN, BACKING_CLOSE = 0x4010E501, 0x4004E502
@@ -170,8 +180,9 @@ def attr(of: Attributes) -> bytes:
 
 def opened(answer: Opened) -> bytes:
     """An answer to open."""
-    flags = (_DIRECT_IO if answer.direct_io else 0) | (_KEEP_CACHE if answer.keep_cache else 0)
-    return _OPEN_OUT.pack(answer.fh, flags | (_PASSTHROUGH if answer.backing else 0), answer.backing)
+    flags = (DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
+    flags |= (0 if answer.flushes else NOFLUSH) | (_PASSTHROUGH if answer.backing else 0)
+    return _OPEN_OUT.pack(answer.fh, flags, answer.backing)
 
 
 def created(answer: tuple[Opened, Attributes]) -> bytes:
@@ -254,6 +265,11 @@ def numbers_in(names: bytes) -> Iterator[int]:
         yield U64.unpack_from(names, at)[0]
         length = _DIRENT.unpack_from(names, at + _ENTRY.size)[2]
         at += _ENTRY.size + _DIRENT.size + length + -length % 8
+
+
+def lock(of: Range) -> bytes:
+    """Pack an answer to GETLK: a lock that is in the way, or one of type F_UNLCK."""
+    return _LK_OUT.pack(of.start, of.end, of.kind, max(of.pid, 0))
 
 
 def statfs(of: MadeStatfs) -> bytes:

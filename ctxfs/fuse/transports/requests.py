@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - each method is the request of its name, as `protocol` and the operations describe it
 
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from types import CoroutineType
 from typing import Any
 
 from ctxfs.fuse.attributes import Caller, Wanted
+from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.transports import protocol as fuse
 
@@ -58,7 +60,7 @@ class Requests:
         elif both_now:
             atime = mtime = None
         wanted = Wanted(asked.mode, asked.uid, asked.gid, asked.size, atime, mtime, both_now, asked.kill)
-        return self.operations.setattr(number, wanted, asked.fh)
+        return self.operations.setattr(number, wanted, None if asked.fh is None else asked.fh & fuse.HANDLE)
 
     def readlink(self, number: int, body: memoryview) -> Any:
         return self.operations.readlink(number)
@@ -106,10 +108,12 @@ class Requests:
 
     def read(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
+        fh &= fuse.HANDLE
         return self.operations.read(fh, offset, size) if fh else self.operations.read_unopened(number, offset, size)
 
     def write(self, number: int, body: memoryview) -> Any:
         fh, offset, size, flags, *_ = fuse.READ_IN.unpack_from(body)
+        fh &= fuse.HANDLE
         data = body[fuse.READ_IN.size : fuse.READ_IN.size + size]
         return self.operations.write(fh, offset, data, drop_privileges=bool(flags & fuse.WRITE_KILL_SUIDGID))
 
@@ -117,11 +121,35 @@ class Requests:
         return self.operations.statfs()
 
     def release(self, number: int, body: memoryview) -> Any:
-        return self.operations.release(fuse.U64.unpack_from(body)[0])
+        (fh,) = fuse.U64.unpack_from(body)
+        self.operations.end_locks(number, fh)
+        return self.operations.release(fh & fuse.HANDLE)
+
+    def flush(self, number: int, body: memoryview) -> Any:
+        fh, _, _, owner = fuse.FLUSH_IN.unpack_from(body)
+        return self.operations.flush(number, fh & fuse.HANDLE, owner)
+
+    def getlk(self, number: int, body: memoryview) -> Any:
+        fh, owner, start, end, kind, pid, _, _ = fuse.LK_IN.unpack_from(body)
+        return self.operations.get_lock(number, fh & fuse.HANDLE, owner, Range(kind, start, end, pid))
+
+    def setlk(self, number: int, body: memoryview) -> Any:
+        return self._set_lock(number, body, waits=False)
+
+    def setlkw(self, number: int, body: memoryview) -> Any:
+        return self._set_lock(number, body, waits=True)
+
+    def _set_lock(self, number: int, body: memoryview, *, waits: bool) -> Any:
+        handle, owner, start, end, kind, pid, flags, _ = fuse.LK_IN.unpack_from(body)
+        if kind not in _LOCKS:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        wanted, fh = Range(kind, start, end, pid), handle & fuse.HANDLE
+        is_flock = bool(flags & fuse.LK_FLOCK)
+        return self.operations.set_lock(number, fh, handle, owner, wanted, is_flock=is_flock, waits=waits)
 
     def fsync(self, number: int, body: memoryview) -> Any:
         fh, flags, _ = fuse.FSYNC_IN.unpack_from(body)
-        return self.operations.fsync(fh, bool(flags & 1))
+        return self.operations.fsync(fh & fuse.HANDLE, bool(flags & 1))
 
     def setxattr(self, number: int, body: memoryview) -> Any:
         size, flags = fuse.TWO_U32.unpack_from(body)
@@ -149,14 +177,15 @@ class Requests:
     def fallocate(self, number: int, body: memoryview) -> Any:
         fh, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
         # Of these two requests the kernel does not say whether the caller may keep the bits: root may.
-        return self.operations.allocate(fh, mode, offset, length, drop_privileges=self.uid != 0)
+        return self.operations.allocate(fh & fuse.HANDLE, mode, offset, length, drop_privileges=self.uid != 0)
 
     def lseek(self, number: int, body: memoryview) -> Any:
         fh, offset, whence, _ = fuse.LSEEK_IN.unpack_from(body)
-        return self.operations.seek(fh, offset, whence)
+        return self.operations.seek(fh & fuse.HANDLE, offset, whence)
 
     def copy_file_range(self, number: int, body: memoryview) -> Any:
         source, offset, _, target, target_offset, length, _ = fuse.COPY_IN.unpack_from(body)
+        source, target = source & fuse.HANDLE, target & fuse.HANDLE
         return self.operations.copy_range(source, offset, target, target_offset, length, drop_privileges=self.uid != 0)
 
     @staticmethod
@@ -193,6 +222,7 @@ def _name(body: memoryview | bytes) -> bytes:
 
 
 _NO_NAMES = (b"", b".", b"..")
+_LOCKS = (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
 
 
 def _two(body: memoryview) -> tuple[bytes, bytes]:
@@ -234,6 +264,10 @@ for _code, _decode, _encode in (
     (fuse.STATFS, Requests.statfs, fuse.statfs),
     (fuse.RELEASE, Requests.release, _nothing),
     (fuse.FSYNC, Requests.fsync, _nothing),
+    (fuse.FLUSH, Requests.flush, _nothing),
+    (fuse.GETLK, Requests.getlk, fuse.lock),
+    (fuse.SETLK, Requests.setlk, _nothing),
+    (fuse.SETLKW, Requests.setlkw, _nothing),
     (fuse.SETXATTR, Requests.setxattr, _nothing),
     (fuse.GETXATTR, Requests.getxattr, _as_is),
     (fuse.LISTXATTR, Requests.listxattr, _as_is),
