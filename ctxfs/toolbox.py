@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as HostPath
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ from ctxfs.exec.finding import ToolFinder
 from ctxfs.exec.folders import FolderShelf
 from ctxfs.exec.functions import FunctionShelf
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.process import Walls, run_tool, sandbox
+from ctxfs.exec.process import run_tool
+from ctxfs.exec.sandbox import Walls, sandbox
 from ctxfs.index.answers import Answer, Hit
 from ctxfs.index.catalog import ChunkRow
 from ctxfs.index.query import Query
@@ -137,7 +139,12 @@ class Toolbox:
         if tool.server:
             texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
             return await self.servers.run_tool(tool, {**arguments, **texts}, progress)
-        return await run_tool(tool, arguments, brought, progress, self._walls(tool, asked.principal))
+        walls = self._walls(tool, asked.principal)
+        if tool.is_function:
+            walls = replace(walls, settings={**walls.settings, "CTXFS_APPROVED": self._approved_digest(tool.name)})
+            return await run_tool(tool, arguments, brought, progress, walls)
+        digest = "" if tool.builtin else self._approved_digest(tool.name)
+        return await run_tool(tool, arguments, brought, progress, walls, digest)
 
     async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
         """Two records: what was asked, and what came of it."""
@@ -150,11 +157,14 @@ class Toolbox:
         ]
         await self._remember(asked.principal, bodies, asked.session)
 
-    async def ask_person(self, tool: Tool, asked: Asked) -> None:
-        """A verdict is for one call, of one principal, with these arguments."""
+    async def ask_person(self, tool: Tool, asked: Asked, content: str) -> None:
+        """A verdict is for one call, of one principal, with these arguments and their `content`."""
         shown = json.dumps(asked.arguments, ensure_ascii=False)
         question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
         about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
+        if content:
+            about["content"] = content
+            question += f" (sha256 of what its arguments name: {content})"
         said = await self._curator.permission(question, about)
         if said == "reject":
             raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
@@ -164,6 +174,10 @@ class Toolbox:
             )
 
     # inside
+
+    def _approved_digest(self, name: str) -> str:
+        known = self.approvals.all().get(name)
+        return known.digest if known is not None else "none"
 
     def _setting(self, name: str) -> str:
         return str(getattr(self._settings().tools, name, ""))

@@ -1,6 +1,7 @@
 """ctx_exec: a tool of the tree, run for a client, who hears how far it is, may give it up, and is asked before what is final."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from mcp_server.table import RUNS, Answer, Call, Entry, failure, text
 _LOOK_SECONDS = 0.1
 _GIVEN_UP_SECONDS = 5.0
 _ASKED = "confirm"
+_CONTENT = re.compile(r"\[([0-9a-f]{64})\]$")
 _FORM: dict[str, Any] = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "title": "Run it"}},
@@ -35,18 +37,22 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
     except PermissionError as error:
         if UNCONFIRMED not in str(error.strerror):
             raise
-        confirmed = await _confirmed(call, name, given)
+        content = _CONTENT.search(str(error.strerror))
+        digest = content[1] if content else ""
+        confirmed = await _confirmed(call, name, given, digest)
         if isinstance(confirmed, InputRequiredResult):
             return confirmed
         if not confirmed:
             return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
-        done = await _run(call, name, given, confirmed=True)
+        done = await _run(call, name, given, confirmed=True, content=digest)
     if done["ok"]:
         return [text(done["text"]), *([text(f"[stderr: {done['stderr']}]")] if done["stderr"] else [])]
     return failure(f"{name}: {done['fault']}. {done['text'][:2000]}".rstrip())
 
 
-async def _run(call: Call, name: str, given: Mapping[str, Any], *, confirmed: bool) -> Mapping[str, Any]:
+async def _run(
+    call: Call, name: str, given: Mapping[str, Any], *, confirmed: bool, content: str = ""
+) -> Mapping[str, Any]:
     """The call, and beside it what it says of how far it is. Cancelled, it is given up where it runs, too."""
     number = f"c-{secrets.token_hex(4)}"
     done: Mapping[str, Any] | None = None
@@ -56,7 +62,7 @@ async def _run(call: Call, name: str, given: Mapping[str, Any], *, confirmed: bo
             nursery.start_soon(_report, call, number)
             try:
                 done = await call.door.call(
-                    "call_tool", name=name, arguments=dict(given), id=number, confirmed=confirmed
+                    "call_tool", name=name, arguments=dict(given), id=number, confirmed=confirmed, content=content
                 )
             except (OSError, CommandError) as error:
                 refused = error
@@ -82,17 +88,18 @@ async def _report(call: Call, number: str) -> None:
                 await call.context.session.report_progress(told, 1.0, state["message"] or None)
 
 
-async def _confirmed(call: Call, name: str, given: Mapping[str, Any]) -> bool | InputRequiredResult:
-    """Whether a person says yes; a client that cannot ask one has not been told so."""
+async def _confirmed(call: Call, name: str, given: Mapping[str, Any], content: str) -> bool | InputRequiredResult:
+    """Whether a person says yes, to arguments with this content; a client that cannot ask one has not been told so."""
     message = f"{name} does what cannot be taken back. Run it with {given}?"
+    question = f"{_ASKED}-{content[:32]}" if content else _ASKED
     if call.context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         can = call.context.session.client_capabilities
         if can is None or can.elicitation is None:
             return False
-        found = (call.params.input_responses or {}).get(_ASKED)
+        found = (call.params.input_responses or {}).get(question)
         if not isinstance(found, ElicitResult):
             asked = ElicitRequest(params=ElicitRequestFormParams(message=message, requested_schema=_FORM))
-            return InputRequiredResult(input_requests={_ASKED: asked})
+            return InputRequiredResult(input_requests={question: asked})
         return found.action == "accept" and bool((found.content or {}).get("confirm"))
     try:
         answer = await call.context.session.elicit_form(message, _FORM, related_request_id=call.context.request_id)

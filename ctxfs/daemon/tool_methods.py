@@ -11,7 +11,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.exec.calls import Asked
 from ctxfs.exec.catalog import Offered
-from ctxfs.exec.process import sandbox
+from ctxfs.exec.sandbox import sandbox
 from ctxfs.model.errors import invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.rules import Verb
@@ -122,9 +122,9 @@ class _Sight:
         backing = self._caller.tree.backing(at)
         if backing is None:
             raise path_error(errno.ENOTDIR, at, "it is no folder on disk: name one below knowledge/")
-        place = os.path.realpath(os.path.join(backing.root, *backing.relative.parts))
-        if not is_inside(place, os.path.realpath(backing.root)):
-            raise path_error(errno.EACCES, at, "it leads out of its source")
+        place = os.path.join(os.path.realpath(backing.root), *backing.relative.parts)
+        if os.path.realpath(place) != place:  # rights are judged by the name, and a link has another one's content
+            raise path_error(errno.EACCES, at, "a link is in the way")
         return place
 
 
@@ -140,6 +140,7 @@ def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> Asked:
         str(args.get("id") or ""),
         caller.actor.session,
         bool(args.get("confirmed")),
+        str(args.get("content") or ""),
         args.get("files", {}),
     )
 
@@ -159,11 +160,6 @@ def chosen_version(names: Sequence[str], said: str) -> str:
         return next((name for name in numbered if len(said) >= 4 and f"_{said}" in name), "")
     stamp = (moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return max((name for name in numbered if name.split("_")[1] <= stamp), default="")
-
-
-def is_inside(place: str, root: str) -> bool:
-    """True for a host path at or below another, both of them real."""
-    return place == root or place.startswith(root.rstrip("/") + "/")
 
 
 def _visible(app: App, caller: Caller, name: str) -> str:

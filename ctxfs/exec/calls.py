@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import secrets
 import time
 from collections import OrderedDict
@@ -32,13 +33,16 @@ log = logging.getLogger(__name__)
 
 Brought = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
 _MOST_AT_ONCE = 100
+MAX_LISTED_FILES = 20_000
 _MOST_WAITING = 1000  # results that nobody has asked for yet
 UNCONFIRMED = "it has to be confirmed"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call as it is asked for. `files`: contents of file arguments, by the argument, that are not in the tree."""
+    """A call as it is asked for. `files`: contents of file arguments, by the argument, that are not in the tree. `content`: the digest
+    of what its arguments name, if it was `confirmed` with that.
+    """
 
     name: str
     arguments: Mapping[str, Any]
@@ -46,6 +50,7 @@ class Asked:
     id: str = ""
     session: str = ""
     confirmed: bool = False
+    content: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -82,8 +87,8 @@ class Ports(Protocol):
         """Add a call to the history. Never fails."""
         ...
 
-    async def ask_person(self, tool: Tool, asked: Asked) -> None:
-        """Return if a person has allowed this call; else OSError that says where the question waits."""
+    async def ask_person(self, tool: Tool, asked: Asked, content: str) -> None:
+        """Return if a person has allowed this call, with this `content`; else OSError that says where the question waits."""
         ...
 
 
@@ -208,8 +213,6 @@ class Calls:
             raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}{remedy}")
         if wrong := await blocking(self._schemas_of(tool)[0].wrong, arguments):
             raise invalid(f"tools/{name}", wrong)
-        if may and tool.destructive and not asked.confirmed:
-            raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}")
         number = asked.id or f"c-{secrets.token_hex(6)}"
         if not is_call_id(number) or number in self._running or self.kept.has(name, number):
             raise invalid(f"tools/{name}", f"'{printable(number)[:80]}' cannot be the id of a call")
@@ -219,8 +222,12 @@ class Calls:
         running = self._running[number] = _Running(asked.principal, trio.CancelScope())
         try:
             brought = await _brought(tool, asked, sight)
+            content = await blocking(_content_digest, brought) if tool.destructive or not may else ""
+            if may and tool.destructive and (not asked.confirmed or (asked.content and asked.content != content)):
+                shown = f" [{content}]" if content else ""
+                raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}{shown}")
             if not may:
-                await self._ports.ask_person(tool, asked)
+                await self._ports.ask_person(tool, asked, content)
         except BaseException:
             del self._running[number]
             raise
@@ -318,6 +325,29 @@ async def _brought(tool: Tool, asked: Asked, sight: Sight) -> Brought:
         else:
             found[each.name] = sight.folder(said)
     return found
+
+
+def _content_digest(brought: Brought) -> str:
+    """A digest of what the arguments name, for a person's word about it; empty if they name nothing."""
+    digest = hashlib.sha256()
+    for name, data in sorted(brought.items()):
+        said = data if isinstance(data, bytes) else _listing(data)
+        digest.update(f"{name}\0{len(said)}\0".encode())
+        digest.update(said)
+    return digest.hexdigest() if brought else ""
+
+
+def _listing(folder: str) -> bytes:
+    """Names, sizes and times of the files below a folder. OSError EFBIG for too many to speak about."""
+    lines: list[bytes] = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                seen = os.lstat(os.path.join(place, name))
+                lines.append(os.fsencode(f"{place}/{name}") + f"\0{seen.st_size} {seen.st_mtime_ns}\0".encode())
+        if len(lines) > MAX_LISTED_FILES:
+            raise path_error(errno.EFBIG, folder, f"it holds more than {MAX_LISTED_FILES} files")
+    return b"\n".join(sorted(lines))
 
 
 def _fault(begun: float, why: str) -> Outcome:

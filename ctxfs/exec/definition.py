@@ -32,6 +32,7 @@ from ctxfs.model.errors import CommandError
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MANIFEST = "tool.toml"
 _PATH_KINDS = ("file", "folder", "version")
+REPOSITORY = "repository"  # x-ctx-of of a folder: the .git of the repository that it lies in is shown, too
 _KEYS = frozenset(
     "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output setting".split()
 )
@@ -79,6 +80,7 @@ class Tool:
     called: str = ""
     setting: str = ""
     is_prompt: bool = False
+    is_function: bool = False
 
     @property
     def is_harmless(self) -> bool:

@@ -4,9 +4,11 @@ Those that come with ctxfs, those in `<store>/tools`, and those in the `tools/` 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import time
 import tomllib
@@ -16,6 +18,7 @@ from typing import Any
 
 from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
 from ctxfs.model.errors import CommandError
+from ctxfs.store import beneath
 
 PROGRAM = "run"
 _SCHEMA_SECONDS = 20
@@ -121,27 +124,62 @@ def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
 
 
 def digest_of(folder: HostPath) -> str:
-    """sha256 over the names, modes and contents of a folder's files. CommandError if there are too many, or links out of it."""
-    total, digest = 0, hashlib.sha256()
-    for number, file in enumerate(_files(folder)):
-        if file.is_symlink():
-            raise CommandError(f"'{file}' is a link: what it leads to could change unseen", "put the file itself there")
-        data = file.read_bytes()
-        total += len(data)
-        if number >= _MOST_FILES or total > _MOST_BYTES:
+    """sha256 over the names, modes and contents of all of a folder's files. CommandError if there are too many, or links or special
+    files among them.
+    """
+    return copy_folder(folder, None)
+
+
+def copy_folder(folder: HostPath, target: HostPath | None) -> str:
+    """Copy a tool's folder, and return the digest of what was copied: what others change meanwhile is in both or in none.
+
+    Every file is opened once, beneath the folder, and no link is followed. OSError, CommandError as `digest_of`.
+    """
+    total, count, digest = 0, 0, hashlib.sha256()
+    for names in _files(folder):
+        shown = "/".join(names)
+        if names[-1] == "":  # a folder: it is made, also where it holds nothing
+            if target is not None:
+                target.joinpath(*names[:-1]).mkdir(mode=0o755, exist_ok=True)
+            continue
+        data, mode = _content(folder, names, _MOST_BYTES - total)
+        total, count = total + len(data), count + 1
+        if count > _MOST_FILES or total > _MOST_BYTES:
             raise CommandError(
                 f"'{folder}' holds more than {_MOST_FILES} files or {_MOST_BYTES} bytes", "make it smaller"
             )
-        mode = file.stat().st_mode & 0o111
-        digest.update(f"{file.relative_to(folder)}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{shown}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
         digest.update(data)
+        if target is not None:
+            copy = target.joinpath(*names)
+            copy.write_bytes(data)
+            copy.chmod(0o444 | mode)
     return digest.hexdigest()
+
+
+def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes, int]:
+    """(content, bits of execution) of a regular file. CommandError for a link, or a special file."""
+    place = folder.joinpath(*names)
+    try:
+        with beneath.directory_of(str(folder), names) as (parent, name):
+            fd = beneath.open_quietly(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        why = "is a link: what it leads to could change unseen" if error.errno == errno.ELOOP else "is no regular file"
+        raise CommandError(f"'{place}' {why}", "put the file itself there") from error
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise CommandError(f"'{place}' is no regular file", "put the file itself there")
+        return file.read(max(most, 0) + 1), found.st_mode & 0o111
 
 
 def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], ...]:
     """What changes when a file does, of one that was last changed a while ago: contents are read again only then."""
     found: list[tuple[str, int, int, int, int, int]] = []
-    for file in _files(folder):
+    for names in _files(folder):
+        file = folder.joinpath(*names)
         seen = file.lstat()
         found.append((str(file), seen.st_ino, seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
         if len(found) > _MOST_FILES:
@@ -158,11 +196,15 @@ def _stamp(folder: HostPath) -> tuple[int, ...]:
     return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
 
 
-def _files(folder: HostPath) -> Iterator[HostPath]:
+def _files(folder: HostPath) -> Iterator[tuple[str, ...]]:
+    """The names from `folder` down to each file, link or special file; a folder comes before what is in it, as names that end empty."""
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in sorted([*names, *(each for each in folders if (HostPath(place) / each).is_symlink())]):
-            yield HostPath(place) / name
+        folders.sort()
+        start = HostPath(place).relative_to(folder).parts
+        yield (*start, "")
+        links = [each for each in folders if (HostPath(place) / each).is_symlink()]
+        for name in sorted([*names, *links]):
+            yield (*start, name)
 
 
 def _folders(root: HostPath) -> list[HostPath]:

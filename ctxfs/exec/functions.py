@@ -12,6 +12,7 @@ imported here.
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path as HostPath
 from typing import Any
@@ -44,7 +45,8 @@ class FunctionShelf:
         faults: dict[str, str] = {}
         for name, function in self._functions().items():
             try:
-                found[name] = said_of_itself(name, self._approved(name), _command(function), str(_PROGRAM.parent))
+                tool = said_of_itself(name, self._approved(name), _command(function), str(_PROGRAM.parent))
+                found[name] = replace(tool, is_function=True)
             except CommandError as error:
                 faults[name] = error.message
         self._all = stamp, (found, faults)
@@ -75,7 +77,7 @@ def installed() -> Mapping[str, str]:
 
 
 def _command(function: str) -> list[str]:
-    return [sys.executable, str(_PROGRAM), function]
+    return [sys.executable, "-B", str(_PROGRAM), function]
 
 
 def _source(module: str) -> HostPath:

@@ -1,33 +1,35 @@
 """Running a tool: a process group with limits, arguments as JSON on its stdin; nothing of it is left when the call ends.
 
-A tool may say how far it is by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap is installed a tool
-sees the machine read-only and without the store, a temporary folder of its own, a network only if it says that it reaches out, and the
-tree as its caller does, at $CTXFS_TREE, if that is mounted.
+A tool may say how far it is by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap is installed it is
+shut in (`sandbox.py`), and sees the tree as its caller does, at $CTXFS_TREE, if that is mounted.
 """
 
 import contextlib
-import functools
+import errno
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as HostPath
 from typing import Any
 
 import trio
 
-from ctxfs.exec.definition import Tool
+from ctxfs.exec.definition import REPOSITORY, Tool
+from ctxfs.exec.folders import copy_folder
 from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.store import beneath
+from ctxfs.threads import blocking
 
-_INSIDE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid")
 _CHUNK = 65_536
 _GRACE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 0.2
@@ -36,52 +38,84 @@ _MOST_FILES_OPEN = 256
 _LONGEST_NEWS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Walls:
-    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
-    `settings`: variables that it is given besides; not `up`: it is not shut in.
-    """
-
-    hidden: Sequence[str] = ()
-    tree: str = ""
-    up: bool = True
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-def sandbox() -> str:
-    """The program that shuts tools in; empty if it is not installed, or does not work here. Blocks for a moment the first time."""
-    program = shutil.which("bwrap") or ""
-    return program if program and _works(program) else ""
-
-
-@functools.cache
-def _works(program: str) -> bool:
-    """False where the kernel, or a container, lets nobody make namespaces."""
-    try:
-        done = subprocess.run([program, *_INSIDE, "--unshare-net", "true"], capture_output=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
-
-
 async def run_tool(
-    tool: Tool, arguments: Mapping[str, Any], brought: Mapping[str, bytes | str], progress: Progress, walls: Walls
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    brought: Mapping[str, bytes | str],
+    progress: Progress,
+    walls: Walls,
+    approved: str = "",
 ) -> Outcome:
     """Run a tool; `brought`: contents of the arguments that are files of the tree, of which it gets copies, and host paths of
-    folders. Cancelling it ends it.
+    folders. `approved`: the digest of its folder as a person approved it; what runs is a copy that has it. Cancelling it ends it.
+
+    OSError EACCES for a folder that has another digest, or an argument whose folder is not there without a link in the way.
     """
-    with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as scratch:
-        given = dict(arguments)
+    with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as place, contextlib.ExitStack() as stack:
+        scratch = os.path.join(os.path.realpath(place), "call")
+        os.mkdir(scratch)
+        if approved:
+            tool = await blocking(_copied, tool, os.path.join(os.path.realpath(place), "tool"), approved)
+        given, folders = dict(arguments), []
         for number, (name, data) in enumerate(brought.items()):
             if isinstance(data, str):
                 given[name] = data
+                folders += _opened_folders(tool, name, data, walls, stack)
                 continue
             copy = HostPath(scratch) / f"{number}-{plain_name(str(arguments[name]))}"
             copy.write_bytes(data)
             given[name] = str(copy)
-        return await _run(
-            tool, json.dumps(given, ensure_ascii=False).encode("utf-8", "replace"), scratch, progress, walls
-        )
+        said = json.dumps(given, ensure_ascii=False).encode("utf-8", "replace")
+        return await _run(tool, said, Shown(tool.folder, scratch, folders), progress, walls)
+
+
+def _copied(tool: Tool, target: str, approved: str) -> Tool:
+    """The tool with a private copy of its folder, if that is what was approved."""
+    try:
+        digest = copy_folder(HostPath(tool.folder), HostPath(target))
+    except CommandError as error:
+        raise path_error(errno.EACCES, f"tools/{tool.name}", error.message) from error
+    if digest != approved:
+        raise path_error(errno.EACCES, f"tools/{tool.name}", "it has changed since it was approved")
+    return replace(tool, folder=target)
+
+
+def _opened_folders(
+    tool: Tool, name: str, place: str, walls: Walls, stack: contextlib.ExitStack
+) -> list[tuple[int, str]]:
+    """(descriptor, path) of what a folder argument shows the tool: the folder, and the `.git` above it where it asks for that."""
+    wanted = [place]
+    if any(each.name == name and each.of == REPOSITORY for each in tool.paths):
+        wanted += _git_folders(place, ceiling_of(place, walls))
+    opened = []
+    for path in wanted:
+        try:
+            fd = beneath.open_directory("/", HostPath(path).parts[1:])
+        except OSError as error:
+            raise path_error(errno.EACCES, name, "it is no folder, or a link is in the way") from error
+        stack.callback(os.close, fd)
+        opened.append((fd, path))
+    return opened
+
+
+def _git_folders(place: str, ceiling: str) -> list[str]:
+    """The `.git` of the nearest folder above that has one, unless it is in the folder itself, or no folder."""
+    for folder in (HostPath(place), *HostPath(place).parents):
+        if str(folder) == ceiling:
+            break
+        found = folder / ".git"
+        if os.path.lexists(found):
+            is_own = str(folder) == place or not found.is_dir() or found.is_symlink()
+            return [] if is_own else [str(found)]
+    return []
+
+
+def ceiling_of(place: str, walls: Walls) -> str:
+    """Where the search for a repository ends: at the area of a store in which the folder lies; empty for none."""
+    for hidden in walls.hidden:
+        if place.startswith(f"{hidden}/tree/"):
+            return f"{hidden}/tree"
+    return ""
 
 
 def plain_name(path: str) -> str:
@@ -92,42 +126,45 @@ def plain_name(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[-100:] or "file"
 
 
-def command_of(tool: Tool, scratch: str, bwrap: str, walls: Walls) -> list[str]:
-    """The whole command; a program in the tool's own folder goes before one on the PATH."""
+def program_of(tool: Tool) -> list[str]:
+    """The command; a program in the tool's own folder goes before one on the PATH. Built-in ones see no modules of others."""
     first, *rest = tool.command
     own = HostPath(tool.folder) / first
-    program = str(own) if own.is_file() else sys.executable if tool.builtin and first == "python3" else first
-    command = [program, *rest]
-    if not bwrap:
-        return command
-    shut = list(_INSIDE)
-    for place in walls.hidden:
-        shut += ["--tmpfs", place]
-    shut += ["--ro-bind", tool.folder, tool.folder, "--bind", scratch, scratch]
-    if walls.tree:  # it is the caller's own mount, which lets nobody do more than its principal may
-        shut += ["--ro-bind" if tool.read_only else "--bind", walls.tree, walls.tree]
-    net = [] if tool.open_world else ["--unshare-net"]
-    return [bwrap, *shut, *net, "--die-with-parent", "--chdir", tool.folder, "--", *command]
+    if own.is_file():
+        return [str(own), *rest]
+    return [sys.executable, "-I", "-B", *rest] if tool.builtin and first == "python3" else [first, *rest]
 
 
-async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls: Walls) -> Outcome:
+async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls: Walls) -> Outcome:
     begun = time.monotonic()
-    news, theirs = os.pipe()
+    scratch, bwrap = shown.scratch, sandbox() if walls.up else ""
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
+    environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3", "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= walls.settings
+    for _, place in shown.folders:
+        if ceiling := ceiling_of(place, walls):
+            environment["CTXFS_CEILING"] = ceiling
     if walls.tree:
         environment["CTXFS_TREE"] = walls.tree
+    command, handed = program_of(tool), []
+    if bwrap:
+        if (seccomp := open_filter()) >= 0:
+            handed.append(seccomp)
+        shown = replace(shown, seccomp=seccomp)
+        command = shut_in(
+            bwrap, command, shown, walls, environment, reads_only=tool.read_only, reaches_out=tool.open_world
+        )
+    news, theirs = os.pipe()
     start = partial(
         trio.lowlevel.open_process,
-        limited(tool, command_of(tool, scratch, sandbox() if walls.up else "", walls), theirs),
+        limited(tool, command, theirs),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tool.folder,
         env=environment,
         start_new_session=True,
-        pass_fds=(theirs,),
+        pass_fds=(theirs, *handed, *(fd for fd, _ in shown.folders if bwrap)),
     )
     try:
         process = await start()
@@ -135,7 +172,8 @@ async def _run(tool: Tool, said: bytes, scratch: str, progress: Progress, walls:
         os.close(news)
         return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
     finally:
-        os.close(theirs)
+        for fd in (theirs, *handed):
+            os.close(fd)
     out, err, over = bytearray(), bytearray(), list[str]()
     try:
         with trio.move_on_after(tool.timeout_seconds) as limit:

@@ -18,7 +18,8 @@ from mcp.types import ElicitResult
 
 from ctxfs.exec.definition import parse_tool
 from ctxfs.exec.folders import digest_of
-from ctxfs.exec.process import Walls, command_of, sandbox
+from ctxfs.exec.process import program_of
+from ctxfs.exec.sandbox import Shown, Walls, sandbox, shut_in
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
@@ -422,11 +423,22 @@ def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
 def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
     tool = parse_tool("x", str(tmp_path), {"description": "d", "command": ["sh", "run.sh"], "open_world": False})
     walls = Walls(["/store", "/mnt/other"], "/mnt/mine")
-    command = command_of(tool, "/scratch", "/usr/bin/bwrap", walls)
-    assert command[:4] == ["/usr/bin/bwrap", "--ro-bind", "/", "/"]
-    assert "--unshare-net" in command
+    shown = Shown(str(tmp_path), "/scratch")
+    command = shut_in(
+        "/usr/bin/bwrap", program_of(tool), shown, walls, {"A": "b"}, reads_only=False, reaches_out=tool.open_world
+    )
+    assert command[0] == "/usr/bin/bwrap"
+    joined = " ".join(command)
+    for words in (
+        "--ro-bind /usr /usr",
+        "--cap-drop ALL",
+        "--unshare-user",
+        "--unshare-net",
+        "--clearenv --unshare-net",
+    ):
+        assert words in joined
+    assert " / / " not in joined
     assert command[command.index("--") + 1 :] == ["sh", "run.sh"]
-    assert command_of(tool, "/scratch", "", walls) == ["sh", "run.sh"]
 
 
 def test_a_folder_s_digest_is_of_everything_that_could_change_what_it_does(tmp_path: Path) -> None:

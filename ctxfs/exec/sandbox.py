@@ -1,0 +1,165 @@
+"""Shutting a tool in, by bubblewrap: what of the machine it sees, and the command that starts it there.
+
+It sees programs and libraries, read-only; of folders in which people and services keep things only those that the call is about. It has
+no capability, no namespace of the machine but the network if it is `open_world`, and a seccomp filter that leaves it no unix socket.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as HostPath
+
+from ctxfs.exec.seccomp import filter_program
+
+# Not bound: what people and services keep, and where sockets are.
+_PRIVATE = frozenset("proc sys dev run tmp var root home mnt media boot srv lost+found".split())
+_MASKED = (
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+)
+_SHARED_NAMES = (".local", ".config", ".cache")  # of folders of a home that hold more than programs
+_ALONE = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--cap-drop",
+    "ALL",
+    "--new-session",
+    "--die-with-parent",
+    "--clearenv",
+)
+_PACKAGE = HostPath(__file__).parent.parent
+_PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ALONE, "--unshare-net")
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
+    `settings`: variables that it is given besides; not `up`: it is not shut in.
+    """
+
+    hidden: Sequence[str] = ()
+    tree: str = ""
+    up: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a call is about: the folder with the tool's files, the folder of the call, which it may write, and folders of the tree by
+    descriptors, each with its path. `seccomp`: a descriptor with the filter, or -1.
+    """
+
+    tool: str
+    scratch: str
+    folders: Sequence[tuple[int, str]] = ()
+    seccomp: int = -1
+
+
+def sandbox() -> str:
+    """The program that shuts tools in; empty if it is not installed, or does not work here. Blocks for a moment the first time."""
+    program = shutil.which("bwrap") or ""
+    return program if program and _works(program) else ""
+
+
+@functools.cache
+def _works(program: str) -> bool:
+    """False where the kernel, or a container, lets nobody make namespaces."""
+    try:
+        done = subprocess.run([program, *_PROBE, "true"], capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def open_filter() -> int:
+    """A descriptor of the seccomp filter, for one start; -1 on a machine without one."""
+    program = filter_program()
+    if not program:
+        return -1
+    fd = os.memfd_create("ctxfs-seccomp", os.MFD_CLOEXEC)
+    os.write(fd, program)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def shut_in(
+    bwrap: str,
+    command: Sequence[str],
+    shown: Shown,
+    walls: Walls,
+    environment: Mapping[str, str],
+    *,
+    reads_only: bool,
+    reaches_out: bool,
+) -> list[str]:
+    """The command that starts `command` behind the walls."""
+    words = [bwrap, *_machine(), *_runtime(environment.get("PATH", ""))]
+    if reaches_out and _is_private(resolver := os.path.realpath("/etc/resolv.conf")):
+        words += ["--ro-bind-try", resolver, resolver]
+    for place in walls.hidden:
+        if _is_private(place):
+            words += ["--dir", place]
+        elif os.path.isdir(place):
+            words += ["--tmpfs", place, "--remount-ro", place]
+    words += ["--ro-bind", shown.tool, shown.tool, "--bind", shown.scratch, shown.scratch]
+    for fd, place in shown.folders:
+        words += ["--ro-bind-fd", str(fd), place]
+    if walls.tree:  # it is the caller's own mount, which lets nobody do more than its principal may
+        words += ["--ro-bind" if reads_only else "--bind", walls.tree, walls.tree]
+    words += ["--dir", "/tmp", "--remount-ro", "/"]  # noqa: S108 - empty, and read-only: the call has a folder of its own
+    words += [*_ALONE, *([] if reaches_out else ["--unshare-net"])]
+    for name, value in environment.items():
+        words += ["--setenv", name, value]
+    if shown.seccomp >= 0:
+        words += ["--seccomp", str(shown.seccomp)]
+    return [*words, "--chdir", shown.tool, "--", *command]
+
+
+def _machine() -> Iterator[str]:
+    """Programs, libraries and settings of the machine, read-only, without its secrets."""
+    for name in sorted(os.listdir("/")):
+        place = f"/{name}"
+        if name in _PRIVATE:
+            continue
+        if os.path.islink(place):
+            yield from ("--symlink", os.readlink(place), place)
+        elif os.path.isdir(place):
+            yield from ("--ro-bind", place, place)
+    for place in _MASKED:
+        if os.path.isdir(place):
+            yield from ("--tmpfs", place)
+        elif os.path.exists(place):
+            yield from ("--ro-bind", "/dev/null", place)
+    yield from ("--dev", "/dev", "--proc", "/proc")
+
+
+def _runtime(path: str) -> Iterator[str]:
+    """The interpreter that runs ctxfs, and what is on the PATH, where they are in folders that are not shown."""
+    packages = (each for each in sys.path if each.endswith("-packages"))
+    wanted = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
+    for each in filter(os.path.isabs, path.split(os.pathsep)):
+        above = HostPath(each).parent
+        depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below somebody's home
+        wanted += [str(above)] if depth > 0 and above.name not in _SHARED_NAMES else [each, str(above / "lib")]
+    for place in dict.fromkeys(wanted):
+        if _is_private(place) and os.path.isdir(place):
+            yield from ("--ro-bind", place, place)
+
+
+def _is_private(place: str) -> bool:
+    """True for what lies below a folder that is not bound."""
+    parts = HostPath(place).parts
+    return len(parts) > 1 and parts[1] in _PRIVATE
