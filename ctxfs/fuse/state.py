@@ -21,7 +21,7 @@ from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
 from ctxfs.policy.book import ALL, PolicyBook
-from ctxfs.policy.decide import Rights
+from ctxfs.policy.decide import Rights, is_repository
 from ctxfs.versions.journal import JournalWriter
 from ctxfs.vfs.guard import masked_mode
 from ctxfs.vfs.handles import Handles
@@ -205,7 +205,10 @@ class State:
     def existing(self, parent: Node, names: list[bytes]) -> list[bytes]:
         """Those of the names in a directory that exist for them; what it said of the same names before is remembered."""
         if self.rights(parent).lists_below:
-            return names
+            if parent.path.parts[:1] != ("knowledge",):
+                return names
+            found = [name for name in names if not is_repository(name)]
+            return names if len(found) == len(names) else found
         known = parent.listed
         if known is not None and known[0] == self._epoch and known[1] == names:
             return known[2]

@@ -4,9 +4,10 @@ import contextlib
 import os
 
 from ctxfs.index.gitignore import MAX_FILE_BYTES, PatternFile, parse_pattern_file
+from ctxfs.policy.decide import is_repository
 from ctxfs.store import beneath
 
-_ALWAYS = (".git", ".hg", ".svn", ".jj", "__pycache__", "node_modules", ".ctxfs")
+_ALWAYS = ("__pycache__", "node_modules", ".ctxfs")
 MAX_DEPTH = 256  # names; what lies deeper is listed and not indexed
 
 
@@ -25,7 +26,7 @@ class IgnoreRules:
 
     def ignores(self, parts: tuple[str, ...], *, directory: bool) -> bool:
         """True when the entry itself is ignored; its ancestors are the walker's business."""
-        if parts[-1] in _ALWAYS and self._gitignore:
+        if is_repository(parts[-1]) or (parts[-1] in _ALWAYS and self._gitignore):
             return True
         if self._exclude is not None and self._exclude.decide(parts, directory=directory):
             return True

@@ -22,6 +22,10 @@ _LIST = Verb.LIST
 # What flags have in common, as a number: a tenth of the time that `&` of flags takes, which makes a flag.
 _both = int.__and__
 _DEEP = "**"
+_SOURCES = "knowledge"
+_NAMES = (".git", ".hg", ".svn", ".jj", ".bzr", "_darcs", ".pijul", "CVS")
+_BARE = (".git", b".git")
+_REPOSITORIES: frozenset[str | bytes] = frozenset((*_NAMES, *map(str.encode, _NAMES)))
 _GRANT = "grant"
 
 
@@ -60,6 +64,26 @@ class Rights:
             verbs = NOTHING
         leads = self.exists and other.exists and not verbs
         return Rights(verbs, leads, self.below & other.below & verbs)
+
+
+_NO_RIGHTS = Rights(NOTHING)
+_WHOLE = Verb.LIST | Verb.READ
+
+
+def is_repository(name: str | bytes) -> bool:
+    """True for a name that version control gives its folder, or a bare repository; also for the file that leads to one."""
+    return name in _REPOSITORIES or name[-4:] in _BARE
+
+
+def repository_depth(parts: Sequence[str]) -> int:
+    """How many names lead to the folder that holds a repository in which the path lies; 0 for a path in none.
+
+    Objects of a repository are the content of every file of its folder, its configuration may hold credentials, and what is written
+    there runs as whoever uses it: of sources it exists for nobody but those who may do everything, elsewhere for those who may read
+    the folder whole. A source that is a repository itself was named by a person.
+    """
+    first = 2 if parts[:1] == (_SOURCES,) else 1
+    return next((depth for depth in range(first, len(parts)) if is_repository(parts[depth])), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,15 @@ class Policy:
         return found
 
     def _decided(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
+        """What the rules give, less repositories that would show what they keep."""
+        depth = repository_depth(parts)
+        if depth and not self.is_unrestricted(principal):
+            whole = _both(self._narrowed(principal, parts[:depth]).below, _WHOLE) == _WHOLE
+            if parts[0] == _SOURCES or not whole:
+                return _NO_RIGHTS
+        return self._narrowed(principal, parts)
+
+    def _narrowed(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         """A token narrows what its principal may do anyway."""
         if not principal.grant:
             return self._rights(principal, parts)
@@ -138,6 +171,8 @@ class Policy:
         matched = [rule for rule in self._matched(principal, path.parts) if rule.verbs & verb]
         matched.sort(key=lambda rule: (rule.effect != "deny", *(-part for part in rule.specificity)))
         listed = self.rights(principal, path, now_ns)
+        if repository_depth(path.parts) and not listed.exists:
+            return Decision(False, None, tuple(matched))
         allowed = bool(listed.verbs & verb) or (verb is Verb.LIST and listed.leads)
         return Decision(allowed, matched[0] if matched else None, tuple(matched))
 
