@@ -139,7 +139,7 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
     begun = time.monotonic()
     scratch, bwrap = shown.scratch, sandbox() if walls.up else ""
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
     environment |= walls.settings
     for _, place in shown.folders:
         if ceiling := ceiling_of(place, walls):
