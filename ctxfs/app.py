@@ -29,6 +29,7 @@ from ctxfs.context.tasks import ANSWERED, RESPONSE, Tasks, is_record, sources_of
 from ctxfs.context.tokens import open_tokenizer
 from ctxfs.context.world import Now, Present, Then
 from ctxfs.exec.kept import ARGS, RESULT, STDERR
+from ctxfs.history.anchor import Anchors, read_key
 from ctxfs.history.audit import Audit
 from ctxfs.history.log import HistoryLog
 from ctxfs.index.answers import Answer, Generation
@@ -98,11 +99,16 @@ class App:
         self.policy_file = PolicyFile(layout.rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
         past = PolicyPast(layout.policy_past)
+        self.history = HistoryLog(layout.history)
+        self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
+        self.anchors = Anchors(self.history, self.audit.log, read_key(self.settings.history.key_file, layout.root))
+        self.spool = self.audit.spool()
         self.archive = Archive(
             layout,
             str(self.principal),
             self.settings.versions.large_bytes,
             max_file_bytes=self.settings.versions.max_file_bytes,
+            anchors=self.anchors,
         )
         marks = self.archive.marks
         files = (layout.config, layout.rules)
@@ -112,9 +118,6 @@ class App:
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
         self.secrets: Callable[[], Mapping[str, list[str]]] = dict
-        self.history = HistoryLog(layout.history)
-        self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
-        self.spool = self.audit.spool()
         self._opaque: frozenset[str] = frozenset({os.path.realpath(layout.root), *confirmed_roots()})
         self._view = SearchView(
             self.ask,

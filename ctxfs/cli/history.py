@@ -102,22 +102,48 @@ def replay(store: str | None, session: str, agent: str, day: str, kind: str, lim
 
 
 @history.command()
+@click.option("--remote", default="", metavar="NAME", help="Compare with the versions of this remote.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @click.pass_obj
-def verify(store: str | None, as_json: bool) -> None:
-    """Check every record and their chain: what was cut, edited, reordered or taken away is named. Exit code 1 then."""
+def verify(store: str | None, remote: str, as_json: bool) -> None:
+    """Check every record, their chains, and where versions say that the chains stood. Exit code 1 if anything is wrong.
+
+    Edits, gaps and another order are found by the chains; a cut end, and chains written again as a whole, by the versions.
+    """
     with opened_session(store) as opened:
-        found = opened.call("verify_history")
+        found = opened.call("verify_history", remote=remote)
     if as_json:
         say_json(found)
     else:
         for fault in found["faults"]:
             warn(f"{fault['where']}: {fault['what']}")
+        _say_anchors(found["anchors"], remote)
         erased = f", {found['forgotten']} of them forgotten" if found["forgotten"] else ""
         state = f"{len(found['faults'])} faults" if found["faults"] else "the chains are whole"
         say(f"{found['records']} records{erased}, {found['audited']} of the audit: {state}")
     if found["faults"]:
         raise click.exceptions.Exit(EXIT_FAILURE)
+
+
+def _say_anchors(anchors: dict[str, Any], remote: str) -> None:
+    """Say what the anchors tell, and what they cannot."""
+    where = f"versions at {remote}" if remote else "versions here"
+    if not anchors["versions"]:
+        say(f"{where} name no record: nothing tells whether the chains were cut or written again as a whole")
+        return
+    up_to, newer = anchors["up_to"], anchors["unanchored"]
+    say(
+        f"{anchors['versions']} {where} since {anchors['since']} name records up to {up_to['events']}, of the audit "
+        f"{up_to['audit']}; {newer['events']} and {newer['audit']} newer ones are not named yet"
+    )
+    if anchors["of_other_stores"]:
+        say(f"{anchors['of_other_stores']} of these versions are of other stores: check their chains there")
+    if anchors["has_key"]:
+        say(f"{anchors['sealed']} are sealed with the key, since {anchors['sealed_since'] or 'never'}")
+    elif not remote:
+        say(
+            "whoever can write this store could have written its versions again, too: compare with --remote NAME, or set a key"
+        )
 
 
 @history.command()

@@ -31,15 +31,30 @@ async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    """Both chains: of what was said, and of what was done."""
+    """Both chains, of what was said and of what was done, and the anchors of both in versions here or (`remote`) elsewhere."""
     said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in said.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in done.faults]
+    store, anchors = await blocking(app.archive.anchors, str(args.get("remote") or ""))
+    hashes = {"events": said.hashes, "audit": done.hashes}
+    anchored = await blocking(app.anchors.compare, store, anchors, hashes)
+    faults += [(fault.where, fault.what) for fault in anchored.faults]
     return {
         "records": said.records,
         "audited": done.records,
         "forgotten": said.forgotten,
         "faults": [{"where": where, "what": what} for where, what in faults],
+        "anchors": {
+            "versions": anchored.versions,
+            "since": anchored.since,
+            "newest": anchored.newest,
+            "up_to": anchored.up_to,
+            "unanchored": {name: max(0, max(hashes[name], default=0) - anchored.up_to[name]) for name in hashes},
+            "has_key": app.anchors.key is not None,
+            "sealed": anchored.sealed,
+            "sealed_since": anchored.sealed_since,
+            "of_other_stores": anchored.others,
+        },
     }
 
 

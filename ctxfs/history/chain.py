@@ -35,11 +35,12 @@ class Fault:
 
 @dataclass(slots=True)
 class Verified:
-    """How many records hold together, and every fault."""
+    """How many records hold together, the hash of each by its number, and every fault."""
 
     records: int = 0
     forgotten: int = 0
     faults: list[Fault] = field(default_factory=list)
+    hashes: dict[int, str] = field(default_factory=dict)
 
 
 def body_sha256(body: Mapping[str, Any]) -> str:
@@ -106,6 +107,7 @@ def verify(lines: Iterable[tuple[str, bytes]], end: Link | None) -> Verified:
         found.records += 1
         found.forgotten += FORGOTTEN in record
         last = Link(seq, str(record["hash"]))
+        found.hashes[seq] = last.hash
         if end is not None and seq == end.seq and last.hash != end.hash:
             found.faults.append(Fault(where, f"record {seq} is not the one that was written"))
     if end is not None and last.seq < end.seq:

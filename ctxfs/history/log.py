@@ -24,6 +24,7 @@ from ctxfs.store.config import replace_file
 
 _HEAD = "head"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_LINK = re.compile(r"(\d{1,18}) ([0-9a-f]{64})")
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SUFFIX = ".jsonl"
 _PACKED = ".gz"
@@ -90,6 +91,15 @@ class HistoryLog:
         """Where the chain stands; None where nothing was written yet."""
         with self._turn() as head:
             return _read_head(head)[0]
+
+    def head_nowait(self) -> Link | None:
+        """Return where the chain surely stood a moment ago, without waiting for an append; None if nothing can be read."""
+        try:
+            text = (self._folder / _HEAD).read_text(encoding="ascii").partition("\n")[0]
+        except (OSError, UnicodeDecodeError):
+            return None
+        match = _LINK.fullmatch(text)
+        return Link(int(match[1]), match[2]) if match else None
 
     def begin(self, day: str, session: str) -> None:
         """Make a session's file, empty, unless it is there. EINVAL for another day than today."""

@@ -129,6 +129,9 @@ class HistorySettings:
         default=True,
         metadata={"doc": "keep who read what, too; without it a read-only mount reads again at the kernel's speed"},
     )
+    key_file: str = field(
+        default="", metadata={"doc": "file with a key, outside the store, that seals where the chains stand"}
+    )
     pack_after_days: int = field(default=30, metadata={"doc": "older days are compressed; they read as before"})
 
 

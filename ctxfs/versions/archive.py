@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
+from ctxfs.history.anchor import Anchor, Anchors, parse_anchor
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, path_error
@@ -28,7 +29,7 @@ from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.compare import Line, blame_lines, diff_trees
 from ctxfs.versions.erase import Erased, Eraser
-from ctxfs.versions.git import Repository, create_repository
+from ctxfs.versions.git import BRANCH, Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.large import LargeStore
@@ -69,7 +70,13 @@ class Archive:
     """History has one writer: `open` takes the store's lock, unless the owner says that he `holds_lock`, and recovers."""
 
     def __init__(
-        self, layout: Layout, principal: str, large_from: int, *, max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+        self,
+        layout: Layout,
+        principal: str,
+        large_from: int,
+        *,
+        max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+        anchors: Anchors | None = None,
     ) -> None:
         self.holds_lock = False
         # What changed from then on is not taken for nobody's at the start: a daemon has mount processes, which may be
@@ -80,6 +87,7 @@ class Archive:
         self._principal = principal
         self._large_from = large_from
         self._max_file_bytes = max_file_bytes
+        self._anchors = anchors
         self._depth = 0  # of operations within one another; changed by the lock's holder
         self._lock = threading.RLock()
         self._upkeep = threading.Lock()  # taken before the other one
@@ -118,7 +126,14 @@ class Archive:
         try:
             work = WorkTree(str(layout.tree))
             self.ledger = Ledger(
-                repo, self.index, work, large, self._large_from, self._max_file_bytes, marks=self.marks
+                repo,
+                self.index,
+                work,
+                large,
+                self._large_from,
+                self._max_file_bytes,
+                marks=self.marks,
+                anchors=self._anchors,
             )
             checkpoint = recover.read_checkpoint(self._checkpoint_file)
             if recover.repair(self.ledger, checkpoint):
@@ -295,6 +310,20 @@ class Archive:
         """Large contents that some version names."""
         sides = map(self.ledger.side, self.index.sides_of(MIN_LARGE_BYTES))
         return {side.large.sha256 for side in sides if side.large is not None}
+
+    def anchors(self, remote: str = "") -> tuple[str, list[Anchor]]:
+        """Return the id of this store, and the anchors that its versions hold, oldest first; those of a remote, if one is named."""
+        with self._ready():
+            remotes, repo = self._remotes, self.ledger.repo
+            store, ref = self.ledger.store_id, BRANCH
+        if remote:
+            with self._upkeep:
+                remotes.fetch(remote)
+                try:
+                    return store, list(_anchors_of(repo, f"refs/remotes/{remote}/main"))
+                finally:
+                    remotes.drop_fetched_refs(remote)
+        return store, list(_anchors_of(repo, ref))
 
     def status(self) -> dict[str, object]:
         """Totals for `ctxfs status`."""
@@ -622,3 +651,15 @@ class Archive:
                 yield
             finally:
                 self._depth -= 1
+
+
+def _anchors_of(repo: Repository, ref: str) -> Iterator[Anchor]:
+    """The anchors in the versions that a ref leads to, oldest first."""
+    form = "--format=%H%x09%ct%x09%(trailers:key=Ctxfs-Anchor,valueonly,separator=%x09)"
+    for line in repo.run("log", "--reverse", "--topo-order", form, ref, "--").decode("utf-8", "replace").splitlines():
+        oid, _, rest = line.partition("\t")
+        seconds, _, text = rest.partition("\t")
+        when = datetime.fromtimestamp(min(int(seconds), 1 << 33), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        anchor = parse_anchor(text.partition("\t")[0], oid, when)
+        if anchor is not None:
+            yield anchor

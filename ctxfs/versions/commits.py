@@ -39,7 +39,7 @@ class Commit:
     """One version of the whole tree. `time_ns` is when it was recorded; `moves` are (from, to) real paths.
 
     `op` is what made it: write, recovered, outside, restore, undo, redo, merge, forget. `scope` is the path that an
-    operation was asked for; `undoes` the commit that an undo or redo is about.
+    operation was asked for; `undoes` the commit that an undo or redo is about. `anchor` is where event log and audit stood.
     """
 
     oid: str
@@ -52,6 +52,7 @@ class Commit:
     moves: tuple[tuple[bytes, bytes], ...] = ()
     scope: bytes | None = None
     undoes: str = ""
+    anchor: str = ""
 
     @property
     def when(self) -> str:
@@ -75,6 +76,7 @@ def encode_commit(commit: Commit) -> bytes:
         "Time": str(commit.time_ns),
         "Scope": "" if commit.scope is None else _json(commit.scope),
         "Undoes": commit.undoes,
+        "Anchor": commit.anchor,
     }
     lines += ["", _line(commit.subject), ""]
     lines += [f"Ctxfs-{name}: {_line(value)}" for name, value in trailers.items() if value]
@@ -107,6 +109,7 @@ def decode_commit(oid: str, data: bytes) -> Commit:
         tuple(_moves(message)),
         _path(trailers["Scope"]) if "Scope" in trailers else None,
         trailers["Undoes"] if _OID.fullmatch(trailers.get("Undoes", "")) else "",
+        text("Anchor"),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from ctxfs.history.anchor import Anchors
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit, now_ns
@@ -14,7 +15,7 @@ from ctxfs.versions.large import LargeStore
 from ctxfs.versions.large_capture import LargeCapture
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.names import SIDE, real_name, side_name, split_path, stored_name
-from ctxfs.versions.origins import Origins
+from ctxfs.versions.origins import Origins, read_store_id
 from ctxfs.versions.pathindex import PathChange, PathIndex
 from ctxfs.versions.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
@@ -56,6 +57,7 @@ class Ledger:
         max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
         *,
         marks: Marks,
+        anchors: Anchors | None = None,
     ) -> None:
         self.repo = repo
         self.index = index
@@ -65,6 +67,8 @@ class Ledger:
         self.large_capture = LargeCapture(work.root, large, max_file_bytes)
         self.marks = marks
         self.trees = Trees(repo)
+        self._anchors = anchors
+        self.store_id = read_store_id(repo.folder)
         self.origins = Origins(repo.folder / "ctxfs-origins")
         self.unversioned = Unversioned()
         self.head: Commit | None = None
@@ -269,11 +273,12 @@ class Ledger:
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
         time_ns = now_ns(self.head.time_ns if self.head else 0)
-        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
+        anchor = self._anchors.text(self.store_id) if self._anchors else ""
+        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor)
         oid = self.repo.write("commit", encode_commit(draft))
         rows = self.changes(self.tree, tree, sizes) if changes is None else changes
         self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
-        commit = Commit(oid, tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes)
+        commit = replace(draft, oid=oid)
         self.head = commit
         self._index(commit, rows)
         return commit

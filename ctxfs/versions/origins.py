@@ -3,6 +3,9 @@
 One line a commit in the repository's folder, `<id> <remote>`. Written before the commits are taken in.
 """
 
+import contextlib
+import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path as HostPath
@@ -11,6 +14,18 @@ from ctxfs.store.config import replace_text
 from ctxfs.versions.commits import Commit
 
 _OPS = frozenset(("write", "begin", "recovered", "outside", "restore", "undo", "redo", "merge", "forget", "git"))
+
+
+def read_store_id(repo: HostPath) -> str:
+    """Return the name of this store among others whose versions it may hold; one is made where there is none."""
+    file = repo / "ctxfs-store"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = file.read_text(encoding="ascii").strip()
+        if re.fullmatch(r"[0-9a-f]{32}", text):
+            return text
+    text = secrets.token_hex(16)
+    replace_text(file, f"{text}\n")
+    return text
 
 
 class Origins:

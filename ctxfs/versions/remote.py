@@ -145,6 +145,10 @@ class Remotes:
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
             ) from error
 
+    def drop_fetched_refs(self, name: str) -> None:
+        """Let go of what was fetched only to be looked at."""
+        self._drop_refs(name)
+
     def forgotten_here(self) -> set[str]:
         """Blobs that were erased and are not here now."""
         file = self._repo.folder / FORGOTTEN

@@ -308,7 +308,7 @@ def test_files_of_an_untrusted_remote_are_marked_and_gain_no_weight(past: Past, 
 
 def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hub) -> None:
     for name in ("marked", "frozen", "kept"):
-        past.write(f"memory/a/{name}.md", "first")
+        past.write(f"memory/a/{name}.md", f"first {name}")
     past.archive.commit()
     past.archive.push("hub")
     hub.head = past.archive.newest
@@ -318,13 +318,13 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
     past.archive.commit()
     untouched = {"user.ctx.trust": "trusted", "user.ctx.quarantined": "false"}
     hub.hold(
-        *hub.file(b"marked.md", b"first", {"xattrs": untouched}),
+        *hub.file(b"marked.md", b"first marked", {"xattrs": untouched}),
         *hub.file(b"frozen.md", b"second"),
-        *hub.file(b"kept.md", b"first", {"xattrs": {"user.ctx.quarantined": "true"}}),
+        *hub.file(b"kept.md", b"first kept", {"xattrs": {"user.ctx.quarantined": "true"}}),
     )
     past.archive.pull("hub", ALICE)
     assert attributes(past, "memory/a/marked.md") == {"quarantined": b"true", "trust": b"untrusted"}
-    assert (past.tree / "memory/a/frozen.md").read_text() == "first"
+    assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen"
     assert attributes(past, "memory/a/kept.md") == {"quarantined": b"true"}
     (beside,) = (past.tree / "memory/a").glob("frozen.md.conflict-*")
     assert beside.read_text() == "second"
@@ -332,7 +332,7 @@ def test_a_pull_lifts_no_mark_and_writes_over_nothing_frozen(past: Past, hub: Hu
     past.archive.pull("hub", ALICE)
     assert (past.tree / "memory/a/marked.md").read_text() == "third"
     assert attributes(past, "memory/a/marked.md")["quarantined"] == b"true"
-    assert (past.tree / "memory/a/frozen.md").read_text() == "first", "what is frozen is not removed either"
+    assert (past.tree / "memory/a/frozen.md").read_text() == "first frozen", "what is frozen is not removed either"
     check_sound(past)
 
 
