@@ -56,6 +56,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.store import beneath
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
+from ctxfs.store.found import list_found
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.registry import confirmed_roots
 from ctxfs.store.rules import PolicyFile
@@ -457,6 +458,7 @@ class App:
             },
             "policy": {"rules": len(self.policy.rules), "fault": self.policy.fault},
             "tools": self.tools.status(),
+            "found": [each.text for each in await blocking(list_found, self.layout.root)],
             "secrets": dict(sorted(self.secrets().items())),
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),

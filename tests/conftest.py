@@ -16,7 +16,7 @@ from tests.live import Live, make_corpus
 def _no_leftovers() -> None:
     """A run that was killed, its daemons with it, leaves dead mounts in its temporary folders, and `ctxfs doctor` says so."""
     for at in dead_mounts():
-        if at.is_relative_to(tempfile.gettempdir()):
+        if at.is_relative_to(tempfile.gettempdir()) and not _is_of_running_session(at):
             clear_dead(at)
 
 
@@ -24,6 +24,15 @@ def _no_leftovers() -> None:
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Stores of tests are not among those that the user has confirmed."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+def _is_of_running_session(at: Path) -> bool:
+    """True below the folder of a session whose process lives: its tests may have killed the mount to look at it dead."""
+    for folder in at.parents:
+        lock = folder / ".lock"  # pytest's, with its pid
+        if lock.exists():
+            return Path(f"/proc/{lock.read_text().strip() or 0}").exists()
+    return False
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ctxfs import __version__
 from ctxfs.cli.output import say, say_json
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+from ctxfs.store.found import list_found
 from ctxfs.store.layout import find_store
 from ctxfs.versions.git_process import run_git
 
@@ -50,6 +51,10 @@ def _show(found: dict[str, Any]) -> None:
             f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
             fg="green",
         )
+        if mount.get("fault"):
+            say(f"           {mount['fault']}", fg="red")
+    for found_text in found["found"]:
+        say(f"found      {found_text}", fg="yellow")
     for source in found["sources"]:
         good = source["state"] == "ok"
         say(
@@ -204,8 +209,17 @@ def _check_mounts(store: str | None) -> str:
     from ctxfs.fuse.mounting import dead_mounts
 
     if dead := dead_mounts():
-        raise CommandError(f"a dead mount is left at {dead[0]}", f"ctxfs unmount {dead[0]}")
+        raise CommandError(
+            f"a dead mount is left at {dead[0]}", f"serve it again: ctxfs mount {dead[0]}; or: ctxfs unmount {dead[0]}"
+        )
     return "no dead mounts"
+
+
+def _check_found(store: str | None) -> str:
+    """Files that were written to a mount point while nothing was mounted there wait for a person."""
+    for found in list_found(find_store(store).root):
+        raise CommandError(found.text, found.remedy)
+    return "nothing was written below a mount"
 
 
 def _check_watches(store: str | None) -> str:
@@ -269,6 +283,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "policy": _check_policy,
     "disk": _check_disk,
     "mounts": _check_mounts,
+    "found": _check_found,
     "watches": _check_watches,
 }
 

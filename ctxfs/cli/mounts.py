@@ -8,9 +8,10 @@ from pathlib import Path as HostPath
 
 import click
 
-from ctxfs.cli.output import say
+from ctxfs.cli.output import say, warn
 from ctxfs.model.errors import CommandError
 from ctxfs.store.announce import Announcements
+from ctxfs.store.found import Found, list_found
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
 
@@ -42,19 +43,22 @@ def mount(
 ) -> None:
     """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
     from ctxfs.daemon.launch import connect_or_start
+    from ctxfs.daemon.mount_records import MountRecords
     from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
     from ctxfs.rpc.client import Client
 
     layout = find_store(store)
     at = _real_place(mountpoint)
     check_fuse()
-    prepare_mountpoint(at)
+    before = set(list_found(layout.root))
+    prepare_mountpoint(at, known=MountRecords(layout.run).knows(str(at)))
     client = connect_or_start(layout)
     wanted = {"at": str(at), "principal": principal, "token": token, "read_only": read_only}
     if not foreground:
         client.call("mount", **wanted)
         client.close()
         say(f"mounted at {at}")
+        _warn_of_found(layout.root, before)
         if guide is not None:
             Announcements(layout.run).put(guide, str(at))
         return
@@ -62,6 +66,7 @@ def mount(
     try:
         client.call("mount", **wanted)
         say(f"mounted at {at}; Ctrl-C unmounts")
+        _warn_of_found(layout.root, before)
         if guide is not None:
             Announcements(layout.run).put(guide, str(at))
         gone = 0
@@ -74,6 +79,13 @@ def mount(
             again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
     Announcements(layout.run).take(str(at))
+
+
+def _warn_of_found(store: HostPath, before: set[Found]) -> None:
+    for found in list_found(store):
+        if found not in before:
+            warn(found.text)
+            warn(f"→ {found.remedy}")
 
 
 def _real_place(mountpoint: str) -> HostPath:
@@ -106,13 +118,13 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
     if not mountpoint and not everything:
         raise click.UsageError("name a mount point, or use --all")
     at = _real_place(mountpoint or ".")
-    if mountpoint and is_dead(at):
-        clear_dead(at)
-        say(f"cleared the dead mount at {at}")
-        return
     try:
         client = Client(find_store(store).run)
     except NoDaemon:
+        if mountpoint and is_dead(at):
+            clear_dead(at)
+            say(f"cleared the dead mount at {at}")
+            return
         if everything:
             say("nothing is mounted")
             return
@@ -129,7 +141,12 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
         wait_released(find_store(store).run, _END_SECONDS)
         say("unmounted everything")
     else:
-        client.call("unmount", at=str(at), lazy=lazy)
+        try:
+            client.call("unmount", at=str(at), lazy=lazy)
+        except CommandError:
+            if not is_dead(at):
+                raise
+            clear_dead(at)
         client.close()
         announced.take(str(at))
         say(f"unmounted {at}")

@@ -11,23 +11,13 @@ import subprocess
 import sys
 from typing import Any
 
-import trio
-
 
 class MountChild:
-    """A running child: its pid, the descriptor it reports readiness on, and its end."""
+    """A mount process that this daemon has started: its pid, and the descriptor it reports readiness on."""
 
     def __init__(self, pid: int, ready: int) -> None:
         self.pid = pid
         self.ready = ready
-        self._pidfd = os.pidfd_open(pid)
-
-    async def wait(self) -> int:
-        """The exit code; negative for a signal. Called by one task."""
-        await trio.lowlevel.wait_readable(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self._pidfd)
-        return os.waitstatus_to_exitcode(status)
 
 
 class Spare:
@@ -65,18 +55,23 @@ def fork_spare() -> Spare:
     os._exit(ctxfs.fuse.process.serve(json.loads(said), ready_out) if said else 0)
 
 
-def start_child(arguments: dict[str, Any]) -> MountChild:
-    """Start a mount process of its own."""
+def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChild:
+    """Start a mount process of its own. `dead`: the connection, a descriptor, of the one that it replaces."""
     ready_in, ready_out = os.pipe()
+    passed = (ready_out,) if dead is None else (ready_out, dead)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ctxfs.fuse.process", json.dumps(arguments), str(ready_out)],
+            [sys.executable, "-m", "ctxfs.fuse.process", json.dumps({**arguments, "dead": dead}), str(ready_out)],
             stdin=subprocess.DEVNULL,
-            pass_fds=(ready_out,),
+            pass_fds=passed,
             start_new_session=True,
+            cwd="/",
         )
+    except BaseException:
+        os.close(ready_in)
+        raise
     finally:
         os.close(ready_out)
     child = MountChild(process.pid, ready_in)
-    process.returncode = 0  # waited for by MountChild, not by this object
+    process.returncode = 0  # waited for by its pidfd, not by this object
     return child

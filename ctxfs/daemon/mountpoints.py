@@ -1,17 +1,21 @@
-"""Mount processes: one for each mount point, started on request, started again if it dies, adopted if it outlived us."""
+"""Mount processes: one for each mount point, started on request, replaced if it dies, adopted if it outlived its daemon."""
 
 import contextlib
 import errno
 import json
 import logging
 import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path as HostPath
 
 import trio
 
 from ctxfs.app import App, opaque_below
-from ctxfs.daemon.mount_child import MountChild, Spare, start_child
+from ctxfs.daemon.mount_child import Spare, start_child
+from ctxfs.daemon.mount_records import MountRecord, MountRecords
+from ctxfs.fuse.mounting import devices_at, is_dead, unmount
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
 from ctxfs.threads import blocking
@@ -20,20 +24,61 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 60.0
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(slots=True)
 class _Served:
-    """One mount point; `process` is None for a mount process that an earlier daemon started."""
+    """One mount point. `connection` is a copy of the descriptor that its mount process answers the kernel on.
 
-    at: str
-    principal: str
-    pid: int
-    process: MountChild | None
-    read_only: bool = False
+    As long as there is a copy, a process that dies leaves requests waiting, not failing: see `fuse.dead_connection`.
+    """
+
+    record: MountRecord
+    pid: int = 0
+    pidfd: int = -1  # -1 while there is no process: it is being replaced
+    is_child: bool = False
+    connection: int = -1
+    fault: str = ""
     leaving: bool = False
-    gone: trio.Event = field(default_factory=trio.Event)
     peer: Peer | None = None
+    started: trio.Event = field(default_factory=trio.Event)  # it is served, or the attempt has failed
+    gone: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def at(self) -> str:
+        return self.record.at
+
+    def attach(self, pid: int, *, is_child: bool) -> None:
+        """It has a process. ProcessLookupError if that has ended and was collected."""
+        self.pidfd = os.pidfd_open(pid)
+        self.pid, self.is_child = pid, is_child
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process, if there is one."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    async def wait(self) -> int | None:
+        """Wait for the end of the process: its exit code, negative for a signal; None of one that is no child."""
+        await trio.lowlevel.wait_readable(self.pidfd)
+        _, status = os.waitpid(self.pid, 0) if self.is_child else (0, None)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def take_connection(self) -> int:
+        """The copy, which is the caller's now; -1 if there is none."""
+        connection, self.connection = self.connection, -1
+        return connection
+
+    def close_connection(self) -> None:
+        """From now on the kernel answers in place of a process that is not there."""
+        if (connection := self.take_connection()) >= 0:
+            os.close(connection)
 
 
 class Mountpoints:
@@ -46,12 +91,19 @@ class Mountpoints:
         self._nursery = nursery
         self._spare = spare
         self._changed = changed
+        self._records = MountRecords(app.layout.run)
         self._served: dict[str, _Served] = {}
 
     def listing(self) -> list[Mapping[str, object]]:
         """What is mounted, for status."""
         return [
-            {"at": served.at, "principal": served.principal, "pid": served.pid, "read_only": served.read_only}
+            {
+                "at": served.at,
+                "principal": served.record.principal,
+                "pid": served.pid,
+                "read_only": served.record.read_only,
+                "fault": served.fault,
+            }
             for served in self._served.values()
         ]
 
@@ -72,14 +124,48 @@ class Mountpoints:
             peer.push("shared", shared)
         return shared
 
+    async def restore(self) -> None:
+        """Replace mounts that died with the last daemon or before they joined this one. Those that live join by themselves."""
+        waiting = list(self._records.mounted)
+        while waiting:
+            for record in list(waiting):
+                if record.at in self._served:
+                    waiting.remove(record)
+                elif not await blocking(devices_at, record.at):
+                    waiting.remove(record)
+                    await self._records.drop(record.at)
+                elif await blocking(is_dead, HostPath(record.at)) and record.at not in self._served:
+                    waiting.remove(record)
+                    log.error("the mount process of '%s' died with the daemon; mounting again", record.at)
+                    served = self._served[record.at] = _Served(record)
+                    self._nursery.start_soon(self._replace, served)
+            await trio.sleep(_LOOK_SECONDS)
+
     async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
         """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way."""
+        record = MountRecord(at, principal, read_only)
+        served = self._served.get(at)
+        if served is not None and served.pid == 0 and not served.leaving:  # died before, and is being mounted again
+            if served.record == record:
+                await served.started.wait()
+                if served.fault:
+                    raise CommandError(served.fault, f"take it away: ctxfs unmount {at}")
+                return
+            await self.unmount(at, lazy=True)
         if at in self._served:
             raise CommandError(
                 f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY
             )
         await self._announce(at)
-        await self._start(at, principal, read_only)
+        served = self._served[at] = _Served(record)
+        try:
+            await self._start(served)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._end(served)
+            raise
+        self._nursery.start_soon(self._records.put, record)
+        self._nursery.start_soon(self._attend, served)
 
     async def _announce(self, at: str) -> None:
         """Hide a mount point from the sources that contain it before the kernel knows of it."""
@@ -91,95 +177,158 @@ class Mountpoints:
         served = self._served.get(at)
         if served is None:
             raise CommandError(f"'{at}' is not a mount point of this store", "see: ctxfs status")
-        if not lazy and await blocking(_is_busy, at):
+        if not lazy and served.pid and await blocking(_is_busy, at):
             raise CommandError(
                 f"'{at}' is in use", f"leave it (cd elsewhere, close files), or: ctxfs unmount --lazy {at}", EXIT_BUSY
             )
         served.leaving = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(served.pid, 15)
+        served.scope.cancel()  # where it is being replaced
+        served.signal(signal.SIGTERM)
         with trio.move_on_after(_STOP_SECONDS):
             await served.gone.wait()
             return
         log.warning("the mount process of '%s' did not end by itself", at)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(served.pid, 9)
-        await trio.run_process(["fusermount3", "-u", "-z", at], check=False, capture_stderr=True)
-        self._served.pop(at, None)
+        served.signal(signal.SIGKILL)
+        with trio.move_on_after(_STOP_SECONDS):
+            await served.gone.wait()
 
     async def unmount_all(self) -> None:
         """Unmount everything, whether it is in use or not."""
         for at in list(self._served):
-            await self.unmount(at, lazy=True)
+            with contextlib.suppress(CommandError):  # it has ended meanwhile
+                await self.unmount(at, lazy=True)
 
     @property
     def peers(self) -> list[Peer]:
         """The connections of the mount processes that have said they are there."""
         return [served.peer for served in self._served.values() if served.peer is not None]
 
-    def adopt(self, at: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
-        """A mount process says that it is there."""
+    async def adopt(self, at: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
+        """Take a mount process that has joined; if an earlier daemon has started it, watch over it from now on."""
         served = self._served.get(at)
         if served is None:
-            served = self._served[at] = _Served(at, principal, pid, None, read_only)
+            served = _Served(MountRecord(at, principal, read_only))
+            with contextlib.suppress(ProcessLookupError):  # it has just died: `restore` looks, or the next `mount`
+                served.attach(pid, is_child=False)
+                served.started.set()
+                self._served[at] = served
+                self._nursery.start_soon(self._records.put, served.record)
+                self._nursery.start_soon(self._attend, served)
         served.peer = peer
         self._app.hide_mountpoint(at)
 
     def left(self, peer: Peer) -> None:
-        """A connection ended; if it was an adopted mount process, its mount point is gone."""
-        for at, served in list(self._served.items()):
+        """A connection ended. Whether its process did, too, is heard from that."""
+        for served in self._served.values():
             if served.peer is peer:
                 served.peer = None
-                if served.process is None:
-                    served.gone.set()
-                    del self._served[at]
 
-    async def _start(self, at: str, principal: str, read_only: bool) -> None:
+    def receive(self, message: Mapping[str, object], pid: int, descriptor: int) -> None:
+        """Keep a copy of the descriptor that a mount process answers the kernel on."""
+        served = self._served.get(str(message.get("at")))
+        if served is None or served.pid != pid or served.pidfd < 0:
+            os.close(descriptor)
+            return
+        served.close_connection()
+        served.connection = descriptor
+
+    # inside
+
+    def _forget(self, served: _Served) -> None:
+        served.close_connection()
+        served.started.set()
+        served.gone.set()
+        if self._served.get(served.at) is served:
+            del self._served[served.at]
+
+    async def _start(self, served: _Served, dead: int = -1) -> None:
+        """Start a mount process and wait until it serves. CommandError if it cannot."""
+        arguments = self._arguments(served.record)
+        if dead >= 0:
+            child = start_child(arguments, dead)
+        else:
+            spare, self._spare = self._spare, None
+            child = spare.start(arguments) if spare is not None else start_child(arguments)
+        served.attach(child.pid, is_child=True)
+        try:
+            await _wait_ready(child.ready, served.at)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                served.signal(signal.SIGKILL)
+                await served.wait()
+            served.pid = 0
+            raise
+        served.fault = ""
+        served.started.set()
+
+    def _arguments(self, record: MountRecord) -> dict[str, object]:
         options = self._app.settings.mount
-        arguments = {
+        return {
             "run": str(self._app.layout.run),
-            "at": at,
-            "principal": principal,
-            "owner": principal == str(self._app.principal),
+            "at": record.at,
+            "principal": record.principal,
+            "owner": record.principal == str(self._app.principal),
             "store": str(self._app.layout.root),
             "journal": str(self._app.layout.journal),
             "audit": str(self._app.audit.spools or ""),
             "audit_reads": self._app.settings.history.audit_reads,
-            "read_only": read_only,
-            "shared": self.count > 0,
+            "read_only": record.read_only,
+            "shared": self.count > 1,
             "allow_other": options.allow_other,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,
         }
-        spare, self._spare = self._spare, None
-        child = spare.start(arguments) if spare is not None else start_child(arguments)
-        served = self._served[at] = _Served(at, principal, child.pid, child, read_only)
-        try:
-            await _wait_ready(child.ready, at)
-        except BaseException:
-            self._served.pop(at, None)
-            with trio.CancelScope(shield=True), contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, 9)
-                await child.wait()
-            served.gone.set()  # somebody may have asked to unmount it before it was there
-            raise
-        self._nursery.start_soon(self._attend, served)
 
     async def _attend(self, served: _Served) -> None:
-        """Wait for the process; start it again if nobody asked it to go."""
-        assert served.process is not None
-        code = await served.process.wait()
-        served.gone.set()
-        if self._served.get(served.at) is served:
-            del self._served[served.at]
-        if served.leaving or code == 0:
+        """Wait for the process; replace it if nobody asked it to go."""
+        code = await served.wait()
+        served.pid, served.peer = 0, None
+        # Of a process that is no child only the mount is left to tell: it is gone if it was unmounted.
+        was_unmounted = code == 0 if code is not None else not await blocking(devices_at, served.at)
+        if served.leaving or was_unmounted:
+            await self._end(served)
             return
-        log.error("the mount process of '%s' died (%s); mounting again", served.at, code)
-        await trio.run_process(["fusermount3", "-u", "-z", served.at], check=False, capture_stderr=True)
-        try:
-            await self._start(served.at, served.principal, served.read_only)
-        except CommandError as error:
-            log.error("cannot mount '%s' again: %s", served.at, error.message)
+        how = "" if code is None else f" ({code})"
+        log.error("the mount process of '%s' died%s; mounting again", served.at, how)
+        served.started = trio.Event()
+        await self._replace(served)
+
+    async def _end(self, served: _Served) -> None:
+        served.close_connection()
+        if await blocking(is_dead, HostPath(served.at)):
+            await blocking(unmount, served.at, await blocking(devices_at, served.at))
+        await self._records.drop(served.at)
+        self._forget(served)
+
+    async def _replace(self, served: _Served) -> None:
+        """Mount again, as often as it takes, unless it is unmounted meanwhile."""
+        pause = _RETRY_SECONDS
+        with served.scope:
+            while True:
+                dead = served.take_connection()
+                try:
+                    await self._start(served, dead)
+                    break
+                except (CommandError, OSError) as error:
+                    served.fault = f"it cannot be mounted again: {error}"
+                    log.error("cannot mount '%s' again: %s", served.at, error)
+                finally:
+                    if dead >= 0:
+                        os.close(dead)  # the new process has it; without one the kernel answers ENOTCONN
+                served.started.set()
+                await trio.sleep(pause)
+                pause = min(2 * pause, _MAX_RETRY_SECONDS)
+        if served.pid:
+            await self._attend_again(served)
+        else:
+            await self._end(served)
+
+    async def _attend_again(self, served: _Served) -> None:
+        """The scope of the last replacement may have been cancelled by an unmount that came too late for it."""
+        served.scope = trio.CancelScope()
+        if served.leaving:
+            served.signal(signal.SIGTERM)
+        self._nursery.start_soon(self._attend, served)
 
 
 async def _wait_ready(read_end: int, at: str) -> None:

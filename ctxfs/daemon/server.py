@@ -29,6 +29,7 @@ from ctxfs.daemon.versioning import VersionService
 from ctxfs.daemon.watch import Places, Watcher, by_directory
 from ctxfs.history.spool import Doer
 from ctxfs.model.errors import CommandError
+from ctxfs.rpc.descriptors import DescriptorSocket
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import ServerSource, Source, add_source, check_server_name, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
@@ -40,6 +41,7 @@ from ctxfs.vfs.record import Caller
 log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
+_UNUSED_SECONDS = 60.0
 # methods after which files on disk may be others
 _WRITES = frozenset("apply review curate evaluate_response call_tool".split())
 _FOLLOW_AFTER_SECONDS = 0.3
@@ -92,7 +94,10 @@ class Daemon:
                 self._app.mountpoints = self._mountpoints.listing
                 self._versions = VersionService(self._app, self._mountpoints)
                 listener = self._server.listen()
+                handed = DescriptorSocket(self._layout.run, self._mountpoints.receive)
+                nursery.start_soon(handed.serve, handed.listen())
                 nursery.start_soon(self._server.serve, listener)
+                nursery.start_soon(self._mountpoints.restore)
                 nursery.start_soon(self._watcher.run)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._versions.run)
@@ -236,7 +241,8 @@ class Daemon:
             self._mountpoints.share(self._mountpoints.count)
 
     async def _mounted(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer, read_only=bool(args.get("read_only")))
+        read_only = bool(args.get("read_only"))
+        await self._mountpoints.adopt(args["at"], args["principal"], args["pid"], peer, read_only=read_only)
         self._had_mounts = True
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -387,10 +393,13 @@ class Daemon:
                 self._end()
 
     async def _stop_when_unused(self) -> None:
-        """End when the last mount point is gone and nobody is connected."""
+        """End when the last mount point is gone and nobody is connected, or when none came."""
+        begun = trio.current_time()
         while not self._linger:
             await trio.sleep(_LINGER_SECONDS)
-            if self._had_mounts and self._mountpoints.empty and not self._server.peers:
+            self._had_mounts |= not self._mountpoints.empty
+            had_time = self._had_mounts or trio.current_time() > begun + _UNUSED_SECONDS
+            if had_time and self._mountpoints.empty and not self._server.peers:
                 self._end()
 
     async def _end_after_answering(self) -> None:

@@ -1,17 +1,18 @@
-"""Before and after the kernel: is the mount point usable, is a dead mount in the way, which options."""
+"""Before and after the kernel: is the mount point usable, is a dead mount in the way, which options, unmounting."""
 
-import array
 import contextlib
 import errno
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path as HostPath
 
+from ctxfs.fuse import mount_calls
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+_KIND = "fuse.ctxfs"
+_MAX_STACKED = 2000  # more dead mounts one below the other than fusermount3 makes
 
 
 def check_fuse() -> None:
@@ -40,9 +41,15 @@ def check_library() -> str:
     return pyfuse3.__version__
 
 
-def prepare_mountpoint(at: HostPath) -> None:
-    """Make the directory if it is missing and clear away a dead mount; CommandError says what is in the way."""
+def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
+    """Make the directory if it is missing; CommandError says what is in the way.
+
+    A dead mount of ctxfs stays until the new one replaces it, so that the directory below is never bare. `known`: the store has been
+    mounted there before; files that were written there since are brought into the store when it is mounted.
+    """
     if is_dead(at):
+        if devices_at(str(at)):
+            return
         clear_dead(at)
     if is_mounted(at):
         raise CommandError(f"'{at}' is already a mount point", f"unmount it first: ctxfs unmount {at}", EXIT_BUSY)
@@ -52,15 +59,14 @@ def prepare_mountpoint(at: HostPath) -> None:
         raise CommandError(f"'{at}' is not a directory", "choose another mount point") from error
     except OSError as error:
         raise CommandError(f"cannot make '{at}': {error.strerror}", "choose another mount point") from error
-    if any(at.iterdir()):
+    if not known and any(at.iterdir()):
         raise CommandError(f"'{at}' is not empty", "choose an empty or new directory: its files would be hidden")
 
 
 def is_mounted(at: HostPath) -> bool:
     """True when a file system is mounted exactly there."""
     wanted = os.path.abspath(at)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        return any(_unescape(line.split(" ", 5)[4]) == wanted for line in table)
+    return any(place == wanted for place, _, _ in _mounts())
 
 
 def is_dead(at: HostPath) -> bool:
@@ -74,25 +80,34 @@ def is_dead(at: HostPath) -> bool:
 
 def dead_mounts() -> list[HostPath]:
     """Mount points of ctxfs behind which there is no process."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        ours = [line.split(" ", 5)[4] for line in table if line.partition(" - ")[2].startswith("fuse.ctxfs ")]
-    return [at for at in map(HostPath, map(_unescape, ours)) if is_dead(at)]
+    return [at for at in dict.fromkeys(HostPath(place) for place, _, kind in _mounts() if kind == _KIND) if is_dead(at)]
+
+
+def devices_at(at: str) -> set[str]:
+    """The device numbers of the mounts of ctxfs at a place, dead ones included."""
+    return {device for place, device, kind in _mounts() if place == at and kind == _KIND}
 
 
 def clear_dead(at: HostPath) -> None:
     """Take a dead mount away."""
-    done = subprocess.run(["fusermount3", "-u", "-z", str(at)], capture_output=True, text=True)
-    if done.returncode:
-        raise CommandError(f"a dead mount is in the way at '{at}': {done.stderr.strip()}", f"as root: umount -l {at}")
+    for _ in range(_MAX_STACKED):
+        done = subprocess.run(["fusermount3", "-u", "-z", "--", str(at)], capture_output=True, text=True)
+        if done.returncode:
+            raise CommandError(
+                f"a dead mount is in the way at '{at}': {done.stderr.strip()}", f"as root: umount -l {at}"
+            )
+        if not is_dead(at):
+            return
 
 
 def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
-    """Options for the kernel; auto_unmount cleans up even when the process is killed.
+    """Options for the kernel.
 
+    `auto_unmount` is not among them: where a process died it would bare the directory below, and what is written there is lost.
     The kernel compares modes and owners where they can forbid anything. Root alone, whom they do not bind, is spared the question
     about a directory before every change in it.
     """
-    options = {"fsname=ctxfs", "subtype=ctxfs", "auto_unmount"}
+    options = set[str]()
     if allow_other or os.geteuid():
         options.add("default_permissions")
     if read_only:
@@ -101,46 +116,45 @@ def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
 
 
 class Mounted:
-    """A mount that fusermount3 has made: `fd` is the kernel's end, to be answered on."""
+    """A mount: `fd` is the kernel's end, to be answered on."""
 
-    def __init__(self, fd: int, at: str, helper: "subprocess.Popen[bytes]", line: socket.socket) -> None:
+    def __init__(self, fd: int, at: str, devices: set[str]) -> None:
         self.fd = fd
-        self._at = at
-        # As long as the line is open the helper waits; when it closes, however this process ends, the helper unmounts.
-        self._helper = helper
-        self._line = line
+        self.at = at
+        # Its own, and those of dead mounts below it: nobody else's is taken away with it.
+        self._devices = devices
 
     def close(self) -> None:
         """Unmount, if it is still mounted; whoever is inside keeps what they have open, and gets ENOTCONN."""
         with contextlib.suppress(OSError):
             os.close(self.fd)
-        if is_mounted(HostPath(self._at)):
-            subprocess.run(["fusermount3", "-u", "-q", "-z", "--", self._at], capture_output=True)
-        self._line.close()
-        self._helper.communicate()
+        unmount(self.at, self._devices)
 
 
-def mount(at: str, options: set[str]) -> Mounted:
-    """Mount with `options` by fusermount3, which may do it for whoever owns the directory. CommandError with its reason."""
-    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with its:
-        helper = subprocess.Popen(
-            ["fusermount3", "-o", ",".join(sorted(options)), "--", at],
-            env={**os.environ, "_FUSE_COMMFD": str(its.fileno())},
-            pass_fds=[its.fileno()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    descriptors = array.array("i")
-    _, ancillary, _, _ = mine.recvmsg(1, socket.CMSG_LEN(descriptors.itemsize), socket.MSG_CMSG_CLOEXEC)
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: descriptors.itemsize])
-    if not descriptors:
-        _, said = helper.communicate()
-        mine.close()
-        raise CommandError(f"cannot mount at '{at}': {said.decode(errors='replace').strip()}", "ctxfs doctor")
-    return Mounted(descriptors[0], at, helper, mine)
+def unmount(at: str, devices: set[str]) -> None:
+    """Take mounts with these device numbers away from a place, in use or not, from the top one down to another's."""
+    for _ in range(_MAX_STACKED):
+        left = {device for place, device, _ in _mounts() if place == at}
+        if not left or not left <= devices:
+            return
+        try:
+            mount_calls.detach(at)
+        except OSError:
+            done = subprocess.run(["fusermount3", "-u", "-q", "-z", "--", at], capture_output=True)
+            if done.returncode:
+                return
+
+
+def _mounts() -> list[tuple[str, str, str]]:
+    """(place, device number, type) of each mount."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        return [_parse_mount(line) for line in table]
+
+
+def _parse_mount(line: str) -> tuple[str, str, str]:
+    fields, _, rest = line.partition(" - ")
+    _, _, device, _, place, *_ = fields.split(" ", 5)
+    return _unescape(place), device, rest.partition(" ")[0]
 
 
 def _unescape(field: str) -> str:

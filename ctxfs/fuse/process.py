@@ -18,7 +18,9 @@ from typing import Any
 import trio
 
 from ctxfs import heap
+from ctxfs.fuse.dead_connection import DeadConnection
 from ctxfs.fuse.invalidate import Inside, Invalidator, Notifier
+from ctxfs.fuse.kernel_mount import mount
 from ctxfs.fuse.lock_owners import CacheClaims
 from ctxfs.fuse.mounting import check_fuse, mount_options
 from ctxfs.fuse.operations import Operations
@@ -30,6 +32,7 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.async_client import AsyncClient, RemoteTree
 from ctxfs.rpc.client import NoDaemon
+from ctxfs.rpc.descriptors import hand_in
 from ctxfs.store.errors_log import log_to
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import JournalWriter, new_session
@@ -51,6 +54,8 @@ class MountProcess:
         self._ready = ready
         self._run = HostPath(arguments["run"])
         self._at = str(arguments["at"])
+        self._store = HostPath(arguments["store"])
+        self._connection = -1
         self._client = AsyncClient(self._pushed)
         self._session = new_session("mount")
         principal = parse_principal(arguments["principal"])
@@ -99,7 +104,11 @@ class MountProcess:
         self._state.unopened = bool(
             self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
         )
-        self._transport.mount(Operations(self._state), self._at, options)
+        dead = self._arguments.get("dead")
+        mounted = mount(self._at, options, self._store, None if dead is None else DeadConnection(int(dead)))
+        self._transport.attach(Operations(self._state), mounted)
+        self._connection = mounted.fd
+        self._hand_in()
         if self._arguments.get("owner"):
             # What the kernel does by itself no rule stops: only for whom the files are anyway.
             self._state.handed_over.hands = self._transport.hands
@@ -108,6 +117,10 @@ class MountProcess:
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
         self._ready(b"ready")
+
+    def _hand_in(self) -> None:
+        """Give the daemon a copy of the connection, so that requests wait for a replacement if this process dies."""
+        hand_in(self._run, {"at": self._at}, self._connection)
 
     async def _background(self, started: Callable[[], None]) -> None:
         """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
@@ -203,6 +216,7 @@ class MountProcess:
     # where the handlers run
 
     def _joined(self, shape: dict[str, Any]) -> None:
+        self._hand_in()
         self._reshape(shape)
         self._state.set_connected(True)
         self._missed()

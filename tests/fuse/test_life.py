@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.fuse.mounting import is_dead
+from ctxfs.model.errors import CommandError
 from tests.live import Live, eventually
 
 pytestmark = pytest.mark.fuse
@@ -27,8 +28,7 @@ def test_what_was_closed_survives_a_kill_of_everything(own_live: Live) -> None:
     daemon, mount = live.daemon_pid(), live.mount_pid()
     os.kill(daemon, signal.SIGKILL)
     os.kill(mount, signal.SIGKILL)
-    # fusermount3 takes the dead mount away; seldom it looks while the kernel still answers, and leaves it to the next `mount`.
-    eventually("nothing is served any more", lambda: is_dead(live.at) or not is_mounted(live.at))
+    eventually("the mount is dead, and no bare directory", lambda: is_dead(live.at))
     live.run("mount", str(live.at))
     assert {path.name: path.read_text() for path in (live.at / "memory" / "shared").iterdir()} == written
     eventually(
@@ -70,6 +70,48 @@ def test_a_mount_process_that_dies_is_replaced(own_live: Live) -> None:
             return False
 
     eventually("the tree is back", back)
+
+
+def test_adopted_mount_process_that_dies_is_replaced(own_live: Live) -> None:
+    """Of a daemon that was replaced the mount processes are no children."""
+    live = own_live
+    daemon, pid = live.daemon_pid(), live.mount_pid()
+    os.kill(daemon, signal.SIGKILL)
+
+    def adopted() -> bool:
+        try:
+            return live.daemon_pid() != daemon and live.mount_pid() == pid
+        except (CommandError, OSError, StopIteration, ValueError):
+            return False
+
+    eventually("the next daemon has adopted it", adopted, 60)
+    os.kill(pid, signal.SIGKILL)
+    (live.at / "pad" / "after.md").write_text("kept")  # waits in the dead connection
+    assert (live.store / "tree" / "pad" / "after.md").read_text() == "kept"
+    assert live.mount_pid() != pid
+    live.run("unmount", "--all")
+    assert os.listdir(live.at) == []
+
+
+def test_files_written_below_a_mount_point_are_brought_into_the_store(own_live: Live) -> None:
+    live = own_live
+    live.run("unmount", "--all")
+    (live.at / "pad" / "mine").mkdir(parents=True)
+    (live.at / "pad" / "mine" / "note.md").write_text("written to the bare directory")
+    (live.at / "link").symlink_to("/etc/hostname")
+    said = live.try_run("mount", str(live.at))
+    assert said.returncode == 0
+    (folder,) = (live.store / "found").iterdir()
+    assert str(folder / "files") in said.stderr, "it is not said where they are"
+    assert (folder / "files" / "pad" / "mine" / "note.md").read_text() == "written to the bare directory"
+    assert os.readlink(folder / "files" / "link") == "/etc/hostname"
+    assert any(str(folder) in error["message"] for error in live.errors())
+    assert str(folder) in live.run("status")
+    done = live.try_run("doctor")
+    assert str(folder) in done.stdout + done.stderr
+    assert done.returncode == 6
+    live.run("unmount", "--all")
+    assert os.listdir(live.at) == []
 
 
 def test_who_waits_for_an_answer_can_be_killed(own_live: Live) -> None:
@@ -126,13 +168,10 @@ def test_foreground_stays_until_it_is_interrupted(own_live: Live) -> None:
 
 
 def test_a_dead_mount_is_recognised_and_replaced(own_live: Live) -> None:
-    """As an old version without auto_unmount would leave it: the helper that cleans up is killed too."""
     live = own_live
     assert "pad" in os.listdir(live.at)  # so that the kernel has attributes of the root to answer from
     os.kill(live.daemon_pid(), signal.SIGSTOP)
     daemon, pid = live.daemon_pid(), mount_pid_offline(live)
-    for helper in helpers_of(live.at):
-        os.kill(helper, signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
     os.kill(daemon, signal.SIGKILL)
     with pytest.raises(OSError, match=r"not connected|connection abort"):
@@ -151,20 +190,6 @@ def mount_pid_offline(live: Live) -> int:
             except OSError:
                 continue
     raise AssertionError("no mount process")
-
-
-def helpers_of(at: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                words = (process / "cmdline").read_text().split("\0")
-            except OSError:
-                continue
-            if words[0].endswith("fusermount3") and str(at) in words:
-                found.append(int(process.name))
-    assert found
-    return found
 
 
 def test_what_is_in_the_way_is_said(own_live: Live, tmp_path: Path) -> None:

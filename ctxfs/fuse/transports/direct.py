@@ -16,8 +16,8 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from ctxfs.fuse import mounting
 from ctxfs.fuse.attributes import NAMESPACE, Opened
+from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.ports import Hands, Keeper
 from ctxfs.fuse.transports import protocol as fuse
@@ -70,7 +70,7 @@ class Direct(Parking):
         self.keeper: Keeper | None = None
         self.can_expire = False
         self._loop: compiled.Loop | None = None
-        self._mounted: mounting.Mounted | None = None
+        self._mounted: Mounted | None = None
         self._fd = -1
         self._buffer = bytearray(_BUFFER_BYTES)
         self._buffers = [self._buffer]
@@ -96,14 +96,16 @@ class Direct(Parking):
                 else:
                     self.take(self.poll.poll(0))
 
-    def mount(self, operations: Operations, at: str, options: set[str]) -> None:
+    def attach(self, operations: Operations, mounted: Mounted) -> None:
         """See Transport."""
-        self._mounted = mounting.mount(at, options)
+        self._mounted = mounted
         try:
-            self.begin(self._mounted.fd, operations)
+            self.begin(mounted.fd, operations)
         except (OSError, ValueError) as error:
             self.unmount()
-            raise CommandError(f"cannot mount at '{at}': {error}", 'set loop = "plain" in ctxfs.toml') from error
+            raise CommandError(
+                f"cannot mount at '{mounted.at}': {error}", 'set loop = "plain" in ctxfs.toml'
+            ) from error
 
     def begin(self, fd: int, operations: Operations) -> None:
         """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""

@@ -22,6 +22,7 @@ MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 11, 12,
 STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20, 21, 22, 23, 24
 FLUSH, INIT, FSYNCDIR, GETLK, SETLK, SETLKW, ACCESS, CREATE, INTERRUPT = 25, 26, 30, 31, 32, 33, 34, 35, 36
 DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
+OPENDIR, TMPFILE = 27, 51
 LAST = 64
 
 # what INIT agrees on
@@ -53,6 +54,8 @@ OPEN_KILL_SUIDGID = 1 << 0
 INVAL_INODE, INVAL_ENTRY = 2, 3
 _EXPIRE_ONLY = 1 << 0
 _ATTRIBUTES_ONLY = -1  # an offset below 0: the pages stay
+NOTIFY_RESEND = 7  # Linux 6.9
+UNIQUE_RESEND = 1 << 63  # in the number of a request that is sent again
 
 IN = struct.Struct("=IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid, extensions, padding
 OUT = struct.Struct("=IiQ")  # length, errno, unique

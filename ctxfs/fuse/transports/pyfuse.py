@@ -18,6 +18,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestContext
 
 from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
+from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.ports import Entries, Hands, Keeper
 from ctxfs.fuse.transports.guard import errno_of
@@ -220,13 +221,17 @@ class _Pyfuse:
     reads_by_number = False
     can_expire = False
 
-    def mount(self, operations: Operations, at: str, options: set[str]) -> None:
-        """See Transport."""
+    _mounted: Mounted | None = None
+
+    def attach(self, operations: Operations, mounted: Mounted) -> None:
+        """See Transport. The library is given what is mounted already, as a descriptor."""
+        self._mounted = mounted
         try:
-            pyfuse3.init(_Translated(operations), at, options)
+            pyfuse3.init(_Translated(operations), f"/dev/fd/{mounted.fd}", {"fsname=ctxfs"})
         except RuntimeError as error:
+            mounted.close()
             raise CommandError(
-                f"cannot mount at '{at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
+                f"cannot mount at '{mounted.at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
             ) from error
 
     def invalidate_inode(self, number: int) -> None:
@@ -251,7 +256,9 @@ class _Pyfuse:
 
     def unmount(self) -> None:
         """See Transport."""
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=True)  # closes the descriptor
+        if self._mounted is not None:
+            self._mounted.close()
 
 
 class TrioTransport(_Pyfuse):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.ports import Caches, Hands, Keeper, Loop
 
@@ -14,12 +15,12 @@ class Transport(Loop, Caches, Protocol):
 
     @property
     def hands(self) -> Hands | None:
-        """Where open files are handed over to the kernel, if it takes any. Known once it is mounted."""
+        """Where open files are handed over to the kernel, if it takes any. Known once it is attached."""
         ...
 
     @property
     def keeper(self) -> Keeper | None:
-        """What keeps files open that were opened for reading, if anything does. Known once it is mounted."""
+        """What keeps files open that were opened for reading, if anything does. Known once it is attached."""
         ...
 
     @property
@@ -28,11 +29,11 @@ class Transport(Loop, Caches, Protocol):
         ...
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
-        """Start `background` under trio; when it calls its argument, call `start`, which mounts; then serve until unmounted."""
+        """Start `background` under trio; when it calls its argument, call `start`, which attaches; then serve until unmounted."""
         ...
 
-    def mount(self, operations: Operations, at: str, options: set[str]) -> None:
-        """Begin. CommandError if it cannot be mounted there."""
+    def attach(self, operations: Operations, mounted: Mounted) -> None:
+        """Answer requests of a mount from now on, and unmount it in the end. CommandError if the kernel is too old."""
         ...
 
     def stop(self) -> None:

@@ -1,0 +1,78 @@
+"""`run/mounts.json`: what is mounted, so that the next daemon can replace what died with this one; and where it ever was."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+import trio
+
+from ctxfs.store.config import replace_text
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_MAX_KNOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """One mount point, and how it was asked for."""
+
+    at: str
+    principal: str
+    read_only: bool
+
+
+class MountRecords:
+    """The file, read when made. A damaged one is an empty one: it only spares people a `ctxfs mount`."""
+
+    def __init__(self, run: HostPath) -> None:
+        self._file = run / "mounts.json"
+        self._saving = trio.Lock()
+        self._mounted: dict[str, MountRecord] = {}
+        self._known: dict[str, None] = {}
+        try:
+            self._parse(json.loads(self._file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
+            self._mounted, self._known = {}, {}
+
+    @property
+    def mounted(self) -> list[MountRecord]:
+        """What is mounted, as far as is known."""
+        return list(self._mounted.values())
+
+    def knows(self, at: str) -> bool:
+        """True if the store was mounted there before."""
+        return at in self._known
+
+    async def put(self, record: MountRecord) -> None:
+        """It is mounted."""
+        if self._mounted.get(record.at) == record:
+            return
+        self._mounted[record.at] = record
+        self._known.pop(record.at, None)
+        self._known[record.at] = None
+        await self._save()
+
+    async def drop(self, at: str) -> None:
+        """It was unmounted."""
+        if self._mounted.pop(at, None) is not None:
+            await self._save()
+
+    def _parse(self, value: dict[str, list[dict[str, object]]]) -> None:
+        for entry in value["mounted"]:
+            record = MountRecord(str(entry["at"]), str(entry["principal"]), bool(entry["read_only"]))
+            self._mounted[record.at] = record
+        self._known = dict.fromkeys(map(str, value["known"]))
+
+    async def _save(self) -> None:
+        async with self._saving:
+            for at in list(self._known)[:-_MAX_KNOWN]:
+                del self._known[at]
+            mounted = [{"at": r.at, "principal": r.principal, "read_only": r.read_only} for r in self._mounted.values()]
+            text = json.dumps({"mounted": mounted, "known": list(self._known)})
+            try:
+                await blocking(replace_text, self._file, text)
+            except OSError as error:
+                log.error("'%s' cannot be written: %s", self._file, error)

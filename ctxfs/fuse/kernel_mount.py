@@ -1,0 +1,97 @@
+"""Make the kernel's mount, in place of one whose process has died: at no time is the directory below bare."""
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+from pathlib import Path as HostPath
+
+from ctxfs.fuse import mount_calls
+from ctxfs.fuse.dead_connection import DeadConnection
+from ctxfs.fuse.mounting import Mounted, clear_dead, devices_at, is_dead, is_mounted
+from ctxfs.fuse.strays import bring_home, open_covered, open_directory
+from ctxfs.model.errors import EXIT_BUSY, CommandError
+
+log = logging.getLogger(__name__)
+
+
+def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | None = None) -> Mounted:
+    """Mount with `options`, in place of a dead mount if there is one, and bring home what lies below. CommandError with its reason.
+
+    Root mounts beneath the dead mount and takes that away, so that there is always one. Others mount over it while `dead`, the
+    connection that it had, still answers; where nobody has that, they unmount it first. What is written in that moment is brought home.
+    """
+    old = devices_at(at)
+    if dead is None and is_mounted(HostPath(at)) and not is_dead(HostPath(at)):
+        raise CommandError(f"'{at}' is already a mount point", f"unmount it first: ctxfs unmount {at}", EXIT_BUSY)
+    if dead is not None:
+        dead.attend()
+    directory = None if old else open_directory(at)
+    fd = _mount_by_calls(at, options, bool(old)) if os.geteuid() == 0 else None
+    if fd is None:
+        if old and dead is None:
+            clear_dead(HostPath(at))
+            directory = open_directory(at)
+        fd = _mount_by_helper(at, options)
+    mounted = Mounted(fd, at, devices_at(at) | old)
+    if dead is not None:
+        dead.release()
+    directory = open_covered(at) if directory is None else directory
+    if directory is not None:
+        _bring_home(directory, at, store)
+    return mounted
+
+
+def _bring_home(directory: int, at: str, store: HostPath) -> None:
+    try:
+        bring_home(directory, at, store)
+    except OSError as error:  # the mount is served all the same
+        log.error("files below the mount at '%s' cannot be brought into the store: %s", at, error)
+    finally:
+        os.close(directory)
+
+
+def _mount_by_calls(at: str, options: set[str], is_covered: bool) -> int | None:
+    """The kernel's end of a mount that root has made by itself; None where the kernel does not let it."""
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        detached = mount_calls.mount_detached(device, options)
+        try:
+            _attach(detached, at, is_covered)
+        finally:
+            os.close(detached)
+    except OSError as error:
+        os.close(device)
+        log.info("mounting at '%s' is left to fusermount3: %s", at, error)
+        return None
+    return device
+
+
+def _attach(detached: int, at: str, is_covered: bool) -> None:
+    if is_covered:
+        with contextlib.suppress(OSError):  # EINVAL before Linux 6.5: then it goes on top, and the dead one stays below
+            mount_calls.attach(detached, at, beneath=True)
+            mount_calls.detach(at)
+            return
+    mount_calls.attach(detached, at, beneath=False)
+
+
+def _mount_by_helper(at: str, options: set[str]) -> int:
+    """The kernel's end of a mount by fusermount3, which may do it for whoever owns the directory. CommandError with its reason."""
+    mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with mine, its:
+        helper = subprocess.Popen(
+            ["fusermount3", "-o", ",".join(sorted(options | {"fsname=ctxfs", "subtype=ctxfs"})), "--", at],
+            env={**os.environ, "_FUSE_COMMFD": str(its.fileno())},
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        its.close()
+        _, descriptors, _, _ = socket.recv_fds(mine, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        _, said = helper.communicate()
+    if not descriptors:
+        raise CommandError(f"cannot mount at '{at}': {said.decode(errors='replace').strip()}", "ctxfs doctor")
+    return descriptors[0]

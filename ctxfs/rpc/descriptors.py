@@ -1,0 +1,96 @@
+"""Hands descriptors to the daemon: a socket of its own, `<store>/run/descriptors`, one message a connection.
+
+A message is a JSON object of at most 8 KB with one descriptor beside it. Only processes of the daemon's user are heard.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+import trio
+
+from ctxfs.rpc.address import socket_path
+
+log = logging.getLogger(__name__)
+
+_NAME = "descriptors"
+_MAX_MESSAGE_BYTES = 8192
+_MESSAGE_SECONDS = 5.0
+_BACKLOG = 64
+_CREDENTIALS = struct.Struct("3i")
+
+# (message, pid of the sender, descriptor, which the callee owns)
+Receive = Callable[[Mapping[str, Any], int, int], None]
+
+
+def hand_in(run: HostPath, message: Mapping[str, object], descriptor: int) -> bool:
+    """Send the daemon a copy of a descriptor. False if there is no daemon."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as stream:
+        stream.settimeout(_MESSAGE_SECONDS)
+        try:
+            with socket_path(run, _NAME) as path:
+                stream.connect(path)
+            socket.send_fds(stream, [json.dumps(message).encode()], [descriptor])
+        except OSError:
+            return False
+    return True
+
+
+class DescriptorSocket:
+    """The daemon's side; `receive` is called for each message."""
+
+    def __init__(self, run: HostPath, receive: Receive) -> None:
+        self._run = run
+        self._receive = receive
+
+    def listen(self) -> trio.socket.SocketType:
+        """Bind the socket; the caller holds the store's lock."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        (self._run / _NAME).unlink(missing_ok=True)
+        with socket_path(self._run, _NAME) as path:
+            before = os.umask(0o177)
+            try:
+                listener.bind(path)
+            finally:
+                os.umask(before)
+        listener.listen(_BACKLOG)
+        return trio.socket.from_stdlib_socket(listener)
+
+    async def serve(self, listener: trio.socket.SocketType) -> None:
+        """Take messages, one after the other, until cancelled."""
+        try:
+            while True:
+                stream, _ = await listener.accept()
+                with stream, trio.move_on_after(_MESSAGE_SECONDS):
+                    await self._take(stream)
+        finally:
+            (self._run / _NAME).unlink(missing_ok=True)
+
+    async def _take(self, stream: trio.socket.SocketType) -> None:
+        sent = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(sent)
+        if uid not in (os.geteuid(), 0):
+            return
+        flags, room = socket.MSG_CMSG_CLOEXEC, socket.CMSG_LEN(4)
+        data, ancillary, _, _ = await stream.recvmsg(_MAX_MESSAGE_BYTES, room, flags)
+        descriptors = [
+            int.from_bytes(part[:4], sys.byteorder, signed=True)
+            for level, kind, part in ancillary
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        ]
+        message: object = None
+        with contextlib.suppress(ValueError):
+            message = json.loads(data)
+        if not isinstance(message, dict) or len(descriptors) != 1:
+            log.warning("a message without one descriptor was dropped")
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        self._receive(message, pid, descriptors[0])
