@@ -46,15 +46,7 @@ def _show(found: dict[str, Any]) -> None:
     index = found["index"]
     say(f"store      {found['store']}")
     say(f"you are    {found['principal']}")
-    for mount in found["mounts"]:
-        say(
-            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
-            fg="green",
-        )
-        if mount.get("fault"):
-            say(f"           {mount['fault']}", fg="red")
-    for found_text in found["found"]:
-        say(f"found      {found_text}", fg="yellow")
+    _show_mounts(found)
     for source in found["sources"]:
         good = source["state"] == "ok"
         say(
@@ -84,6 +76,18 @@ def _show(found: dict[str, Any]) -> None:
         )
     for path, lines in found["secrets"].items():
         say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _show_mounts(found: dict[str, Any]) -> None:
+    for mount in found["mounts"]:
+        say(
+            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
+            fg="green",
+        )
+        if mount.get("fault"):
+            say(f"           {mount['fault']}", fg="red")
+    for found_text in found["found"]:
+        say(f"found      {found_text}", fg="yellow")
 
 
 def _show_index(index: dict[str, Any]) -> None:
