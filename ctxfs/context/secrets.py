@@ -33,7 +33,6 @@ _LIBRARY: dict[str, tuple[str, ...]] = {
         "gloas-",
     ),
     "mailchimp.MailchimpDetector": ("-us",),
-    "npm.NpmDetector": ("_authToken",),
     "pypi_token.PypiTokenDetector": ("pypi-",),
     "sendgrid.SendGridDetector": ("SG.",),
     "slack.SlackDetector": ("xox", "hooks.slack.com"),
@@ -41,13 +40,19 @@ _LIBRARY: dict[str, tuple[str, ...]] = {
     "stripe.StripeDetector": ("k_live_",),
     "twilio.TwilioKeyDetector": ("AC", "SK"),
 }
-_KEY_END = r"-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----"
-# What the library does not know, or finds only the beginning of. A piece of a file may begin or end within a key.
+# Every repetition has a bound, or takes what nothing else in its expression can take: texts are anybody's, and read in linear time.
+_KEY_EDGE = r"[A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----"
+_KEY_END = rf"-----END {_KEY_EDGE}"
+_KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
+# What the library does not know, finds only the beginning of, or looks for in quadratic time. A piece of a file may begin or end
+# within a key.
+_KEY_WITHOUT_BEGINNING = "Private Key, its end"
 _OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("Private Key", ("PRIVATE KEY",), rf"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----(?s:.*?)(?:{_KEY_END}|\Z)"),
-    ("Private Key", ("PRIVATE KEY",), rf"(?:^[A-Za-z0-9+/=]{{16,}}\s+)+{_KEY_END}"),
-    ("JSON Web Token", ("eyJ",), r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
-    ("OpenAI Token", ("T3BlbkFJ",), r"sk-[\w-]*T3BlbkFJ[\w-]{16,}"),
+    ("Private Key", ("PRIVATE KEY",), rf"-----BEGIN {_KEY_EDGE}(?s:.*?)(?:{_KEY_END}|\Z)"),
+    (_KEY_WITHOUT_BEGINNING, ("PRIVATE KEY",), _KEY_END),
+    ("JSON Web Token", ("eyJ",), r"(?<![A-Za-z0-9])eyJ[\w-]{8,1000}+\.eyJ[\w-]{8,}+\.[\w-]{8,}"),
+    ("OpenAI Token", ("T3BlbkFJ",), r"sk-[\w-]{0,100}?T3BlbkFJ[\w-]{16,}"),
+    ("NPM tokens", ("_authToken",), r"/:_authToken=\s{0,9}(?:npm_\S{1,200}|[A-Fa-f0-9-]{36})"),
     ("Anthropic Token", ("sk-ant-",), r"sk-ant-[\w-]{24,}"),
     ("GitHub Token", ("github_pat_",), r"github_pat_\w{22,}"),
     ("Google API Key", ("AIza",), r"AIza[\w-]{35}"),
@@ -56,6 +61,7 @@ _OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
 # All of them: the library takes an eighth of a second to load, and most texts need none of it.
 _MARKS = tuple(dict.fromkeys(chain(*_LIBRARY.values(), *(marks for _, marks, _ in _OWN))))
 _IN_AN_ADDRESS = "Basic Auth Credentials"
+_LONGEST_KEY_LINE = 20_000
 _LEAST_VALUE = 16  # characters of a group that is the secret, and not one of its forms
 _WITHHELD = re.compile(r"⟨[^⟨⟩]* withheld⟩")
 
@@ -116,8 +122,21 @@ def _spans(form: _Form, text: str) -> Iterator[tuple[int, int, str]]:
             group = 0
             if pattern.groups == 1 and (form.kind == _IN_AN_ADDRESS or len(match[1] or "") >= _LEAST_VALUE):
                 group = 1
-            if match.end(group) > match.start(group):
+            if form.kind == _KEY_WITHOUT_BEGINNING:
+                if (start := _start_of_key(text, match.start())) < match.start():
+                    yield start, match.end(), "Private Key"
+            elif match.end(group) > match.start(group):
                 yield match.start(group), match.end(group), form.kind
+
+
+def _start_of_key(text: str, end: int) -> int:
+    """Where the lines of a key begin that stand directly before `end`."""
+    while True:
+        stop = len(text[max(0, end - _LONGEST_KEY_LINE) : end].rstrip()) + max(0, end - _LONGEST_KEY_LINE)
+        line = text.rfind("\n", max(0, stop - _LONGEST_KEY_LINE), stop) + 1
+        if stop == end or (line == 0 and stop > _LONGEST_KEY_LINE) or not _KEY_LINE.fullmatch(text, line, stop):
+            return end
+        end = line
 
 
 @lru_cache(maxsize=1)

@@ -73,15 +73,16 @@ _FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
 _SAYER = ("speaker", "author", "from", "user", "sender", "role", "name")
 _WHEN = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
 _TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
-_SENTENCE = re.compile(r"[a-z]{3,}\s+[a-z]{2,}\s+[a-z]{2,}")
-_ATX = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
+_SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
+_ATX = re.compile(r"(#{1,6})\s+(\S.*)")
+_MAX_TITLE = 200  # characters: each unit below it carries it
 _UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _DEFINITION = re.compile(
     r"^(?:export\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|static\s+|async\s+|abstract\s+|final\s+|"
     r"default\s+|inline\s+|extern\s+|unsafe\s+|local\s+)*"
     r"(?:def|class|function|fn|func|struct|enum|trait|impl|interface|type|module|mod|namespace|sub|object|record)"
-    r"\s+([\w:.<>~$]+)|^[A-Za-z_][\w\s*&<>:,]*?\b([A-Za-z_]\w*)\s*\([^;]*\)\s*\{?\s*$"
+    r"\s+([\w:.<>~$]+)|^[A-Za-z_][\w\s*&<>:,]*?\b([A-Za-z_]\w*)\s*\([^;]*\)\s*+(?:\{\s*+)?$"
 )
 
 
@@ -283,8 +284,8 @@ def _sections(lines: list[str]) -> list[Block]:
 
 def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, str] | None:
     line = lines[number]
-    if found := _ATX.match(line):
-        return len(found[1]), found[2]
+    if (found := _ATX.match(line)) and (title := _without_closing(found[2])):
+        return len(found[1]), title[:_MAX_TITLE]
     following = lines[number + 1] if number + 1 < len(lines) else ""
     underline = _UNDERLINE.match(following)
     if (
@@ -295,8 +296,13 @@ def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, s
     ) and not line.lstrip().startswith(("-", "*", "|", ">")):
         if underline[1] not in marks:
             marks.append(underline[1])
-        return marks.index(underline[1]) + 1, line.strip()
+        return marks.index(underline[1]) + 1, line.strip()[:_MAX_TITLE]
     return None
+
+
+def _without_closing(title: str) -> str:
+    """A title without the `#`s that may stand behind it."""
+    return title.rstrip().rstrip("#").rstrip()
 
 
 def _trail(trail: list[tuple[int, str]]) -> str:

@@ -14,7 +14,10 @@ _INLINE = frozenset(
     "time tt u var wbr".split()
 )
 _SPACES = re.compile(r"\s+")
-_TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+# In linear time: what is not closed goes to the end, and no tag holds another.
+_TAG = re.compile(
+    r"<(?:script|style)\b(?>.*?</(?:script|style)\s*+>|.*)|<!--(?>.*?-->|.*)|<[^<>]*+>", re.IGNORECASE | re.DOTALL
+)
 
 
 def read_html(text: str) -> Iterator[Chunk]:

@@ -1,0 +1,133 @@
+"""No regular expression of ours takes more than linear time over a text that anybody may write."""
+
+import ast
+import functools
+import importlib
+import pkgutil
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ctxfs
+import mcp_server
+import mounts
+from ctxfs.context import secrets
+from ctxfs.context.secrets import find_secrets
+
+PACKAGES = (ctxfs, mcp_server, mounts)
+_PAIRS = (
+    "a |A |0.|0,|a.|a-|a'|-a|- |* |a:|ab|aA|Aa|0a|a0|a@|a,|a;|1/|# | #|](|$(|${|{{|[[|one |. A|a. |one-|1. || a |\\a"
+)
+_OPENINGS = (
+    '<!--|<a |<script|[a|(a|```|`|~~~|www.|http://|://a:|//|-----BEGIN|-----END |-----END PRIVATE KEY|PRIVATE KEY|"a'
+)
+_SECRETS = "eyJ|AKIA|key=|password=|xoxa-1-|glagent-|sk-|ghp_|SG.|aws"
+_WORDS = "2020-|Jan |1 Jan |not |no |n't|twenty |a*0=b;|a@a.|中|。|é|\u0301"
+_LINES = [" \n", "a\n", "\r\n", "---\n", "===\n", "A" * 20 + "\n"]
+SEEDS = [*" \taA0-*_=\"'([<{#|.,:/@\n\r!?%\\", *_LINES, *"|".join((_PAIRS, _OPENINGS, _SECRETS, _WORDS)).split("|")]
+SEEDS = [seed for seed in SEEDS if seed]
+SMALL, LARGE = 1_500, 12_000
+# Linear is eight times as long, quadratic sixty-four.
+MAX_GROWTH = 24
+LEAST_SECONDS = 0.02
+
+
+def _values_of(thing: object, depth: int = 0) -> Iterator[re.Pattern[Any]]:
+    if isinstance(thing, re.Pattern):
+        yield thing
+    elif depth < 3 and isinstance(thing, list | tuple | set | frozenset):
+        for each in thing:
+            yield from _values_of(each, depth + 1)
+    elif depth < 3 and isinstance(thing, dict):
+        yield from _values_of(list(thing.values()), depth)
+    elif depth < 3 and isinstance(getattr(thing, "__slots__", None), tuple) and not isinstance(thing, type):
+        yield from _values_of([getattr(thing, name, None) for name in thing.__slots__], depth)
+
+
+def _written_in(source: str) -> Iterator[str | bytes]:
+    """Expressions that are given to `re` where they are used."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            first = node.args[0]
+            is_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+            if is_re and isinstance(first, ast.Constant) and isinstance(first.value, str | bytes):
+                yield first.value
+
+
+@functools.cache
+def patterns() -> dict[tuple[str | bytes, int], str]:
+    """(expression, flags) → where it is, of everything in the packages."""
+    found: dict[tuple[str | bytes, int], str] = {}
+    for package in PACKAGES:
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if info.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(info.name)
+            for name, value in vars(module).items():
+                for pattern in _values_of(value):
+                    found.setdefault((pattern.pattern, pattern.flags), f"{info.name}.{name}")
+            source = Path(module.__file__ or "")
+            for expression in _written_in(source.read_text() if source.suffix == ".py" else ""):
+                pattern = re.compile(expression)
+                found.setdefault((pattern.pattern, pattern.flags), info.name)
+    for form in secrets._forms():
+        for pattern in form.patterns:
+            found.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")
+    return found
+
+
+def seconds(pattern: re.Pattern[Any], seed: str, size: int) -> float:
+    """Processor seconds to find all matches in `size` characters of a seed, and then something that fits nowhere."""
+    text: Any = seed * (size // len(seed)) + "\x01"
+    if isinstance(pattern.pattern, bytes):
+        text = text.encode()
+    start = time.process_time()
+    for _ in pattern.finditer(text):
+        pass
+    return time.process_time() - start
+
+
+def test_every_pattern_of_the_packages_is_linear() -> None:
+    found = patterns()
+    assert len(found) > 100
+    slow = []
+    for (expression, flags), place in found.items():
+        pattern = re.compile(expression, flags)
+        for seed in SEEDS:
+            small = max(seconds(pattern, seed, SMALL), 1e-5)
+            large = seconds(pattern, seed, LARGE) if small < LEAST_SECONDS else small * LARGE
+            if large < LEAST_SECONDS:
+                continue
+            small = min(small, *(seconds(pattern, seed, SMALL) for _ in range(3)))
+            if small < LEAST_SECONDS:
+                large = min(large, seconds(pattern, seed, LARGE))
+            if large > LEAST_SECONDS and large / max(small, 1e-5) > MAX_GROWTH:
+                slow.append(f"{place}: {expression[:90]!r} over {seed!r}: {small:.4f} s, then {large:.4f} s")
+                break
+    assert not slow, "\n".join(slow)
+
+
+KEY_END = "-----END PRIVATE KEY-----\n" + "A" * 40 + "\n"
+
+
+@pytest.mark.parametrize(
+    "seed", ["A" * 60 + "\n", "eyJ", "-eyJ", "://a:", "//", "sk-", "glagent-", " ", "-----BEGIN PRIVATE KEY", KEY_END]
+)
+def test_secrets_are_looked_for_in_linear_time(seed: str) -> None:
+    marks = "PRIVATE KEY eyJ _authToken T3BlbkFJ sk-ant- :// aws AKIA glagent- xox -----END PRIVATE KEY-----"
+    start = time.process_time()
+    find_secrets(seed * (250_000 // len(seed)) + marks)
+    assert time.process_time() - start < 4
+
+
+def test_key_whose_beginning_is_missing_is_found_from_its_first_line() -> None:
+    lines = "\n".join("QUJD" * 15 for _ in range(20))
+    text = f"prose before it\n{lines}\n-----END RSA PRIVATE KEY-----\nprose after it"
+    (found,) = find_secrets(text)
+    assert text[found.start : found.end].startswith("QUJD")
+    assert found.line == 2
+    assert text[found.end :] == "\nprose after it"
