@@ -20,7 +20,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "httpx2": ("ctxfs/index/embedders/endpoint.py", "ctxfs/servers/connection.py"),
     "safetensors": "ctxfs/index/model_build.py",
     "lxml": "ctxfs/index/formats/html.py",
-    "pypdfium2": "ctxfs/index/formats/pdf_process.py",
+    "pypdfium2": "ctxfs/index/formats/pdf.py",
     "email": "ctxfs/index/formats/mail.py",
     "tree_sitter": "ctxfs/index/syntax.py",
     "tiktoken": "ctxfs/context/tokens.py",

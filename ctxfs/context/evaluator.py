@@ -13,6 +13,7 @@ from ctxfs.context.piece import Piece
 from ctxfs.context.render import sources_of
 from ctxfs.context.verify import changed_since, restore
 from ctxfs.index.answers import Answer
+from ctxfs.index.chunks import Chunk
 from ctxfs.index.query import Query
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path, printable
@@ -43,6 +44,10 @@ class Ground(Protocol):
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
         """A file as it was, None if nobody has it any more."""
+        ...
+
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
+        """The units of a file's content. Blocks; Unreadable."""
         ...
 
     async def current(self, path: str) -> str:
@@ -87,7 +92,7 @@ class Evaluator:
             pieces = [replace(piece, text=text) for piece, text in zip(manifest.pieces, texts, strict=True)]
             missing: list[str] = []
         else:
-            pieces, missing = await restore(manifest, self._ground.fetch)
+            pieces, missing = await restore(manifest, self._ground.fetch, self._ground.extract)
         sources = sources_of(pieces, manifest.request.order)
         numbers = {source.path: source.number for source in sources}
         lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}

@@ -1,4 +1,4 @@
-"""Make a context again from its manifest, and say how two differ. Pure but for the sources that are fetched."""
+"""Make a context again from its manifest, and say how two differ. Pure but for the sources that are fetched and read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,9 @@ from ctxfs.context.manifest import Manifest, digest, text_sha256
 from ctxfs.context.piece import Piece
 from ctxfs.context.render import render
 from ctxfs.context.secrets import without_remarks
-from ctxfs.index.formats import Unreadable, chunks_of
+from ctxfs.index.extractor import Extract
+from ctxfs.index.formats import Unreadable
+from ctxfs.threads import blocking
 
 # (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
 Fetch = Callable[[str, str, str], Awaitable[bytes | None]]
@@ -24,14 +26,14 @@ class Verified:
     missing: Sequence[str]
 
 
-async def restore(manifest: Manifest, fetch: Fetch) -> tuple[list[Piece], list[str]]:
+async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[list[Piece], list[str]]:
     """(the pieces with their texts, places that no source has any more): a file that has changed is taken from its past."""
     contents: dict[str, bytes | None] = {}
     pieces, missing = [], dict[str, None]()
     for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
         if piece.path and piece.path not in contents:
             contents[piece.path] = await fetch(piece.path, piece.sha256, manifest.revisions.get(piece.path, ""))
-        whole = _filled(piece, known, contents.get(piece.path))
+        whole = await blocking(_filled, piece, known, contents.get(piece.path), extract)
         if whole is None:
             missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
         else:
@@ -39,9 +41,9 @@ async def restore(manifest: Manifest, fetch: Fetch) -> tuple[list[Piece], list[s
     return pieces, list(missing)
 
 
-async def rebuild(manifest: Manifest, fetch: Fetch) -> Verified:
+async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verified:
     """The context from its sources as they were, compared byte for byte."""
-    pieces, missing = await restore(manifest, fetch)
+    pieces, missing = await restore(manifest, fetch, extract)
     if missing:
         return Verified(False, None, missing)
     request = manifest.request
@@ -49,7 +51,7 @@ async def rebuild(manifest: Manifest, fetch: Fetch) -> Verified:
     return Verified(text_sha256(text) == manifest.sha256, text, ())
 
 
-def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
+def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> Piece | None:
     """The piece with its text; None if the source does not have it."""
     if not piece.path:
         return piece
@@ -61,7 +63,7 @@ def _filled(piece: Piece, known: str, data: bytes | None) -> Piece | None:
         text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
         return replace(piece, text=text) if digest(text) == known else None
     try:
-        chunks = chunks_of(piece.path.rpartition("/")[2], data)
+        chunks = extract(piece.path.rpartition("/")[2], data)
     except Unreadable:
         return None
     for chunk in chunks:
@@ -76,7 +78,7 @@ async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[s
     return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
 
 
-def found_again(piece: Piece, data: bytes | None) -> Piece | None:
+def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
     """The piece where its text is now; None if its source no longer says it."""
     if not piece.path:
         return piece
@@ -84,7 +86,7 @@ def found_again(piece: Piece, data: bytes | None) -> Piece | None:
         return None
     if not piece.pinned and not piece.cut:
         try:
-            chunks = chunks_of(piece.path.rpartition("/")[2], data)
+            chunks = extract(piece.path.rpartition("/")[2], data)
         except Unreadable:
             return None
         same = [chunk for chunk in chunks if chunk.text == piece.text]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ctxfs.context.piece import Piece
 from ctxfs.context.verify import found_again
 from ctxfs.index.answers import Answer
+from ctxfs.index.chunks import Chunk
 from ctxfs.index.query import Query
 from ctxfs.index.search import Searcher
 from ctxfs.index.standing import Standing
@@ -174,6 +175,10 @@ class Present(Now):
                     return data
         return None
 
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
+        """The units of a file's content. Blocks; Unreadable."""
+        return self._searcher.extract(name, data)
+
     async def current(self, path: str) -> str:
         """Hexadecimal sha256 of a file as it is; empty if it is gone."""
         try:
@@ -189,7 +194,7 @@ class Present(Now):
                 contents[path] = await self._tree.read(Path.parse(path))
             except OSError:
                 contents[path] = None
-        return await blocking(lambda: [found_again(piece, contents.get(piece.path)) for piece in pieces])
+        return await blocking(lambda: [found_again(piece, contents.get(piece.path), self.extract) for piece in pieces])
 
     def embedder(self) -> Embed | None:
         """The model of meaning that answers; None if there is none."""

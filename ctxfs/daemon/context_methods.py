@@ -32,7 +32,7 @@ async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     """`same`: the context made again from its sources is byte for byte what the manifest names; `now`: so is a new build."""
     manifest = parse_manifest(args["manifest"])
-    again = await rebuild(manifest, app.present.fetch)
+    again = await rebuild(manifest, app.present.fetch, app.present.extract)
     stale = await changed_since(manifest, app.present.current)
     fault, now = "", False
     try:

@@ -3,12 +3,15 @@
 import os
 import sys
 import threading
+import time
 
 from ctxfs import heap
 from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
 from ctxfs.index.indexer import Indexer, lower_priority
 from ctxfs.rpc.wire import FrameReader, pack_frame
+
+_END_SECONDS = 4.0
 
 
 class _Outlet:
@@ -54,7 +57,14 @@ def main() -> None:
             elif order == "changed":
                 indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
     if indexer is not None:
+        # Whoever comes next waits for the lock of the words.
+        threading.Thread(target=_end_within, args=(_END_SECONDS,), daemon=True).start()
         indexer.stop()
+
+
+def _end_within(seconds: float) -> None:
+    time.sleep(seconds)
+    os._exit(0)
 
 
 if __name__ == "__main__":

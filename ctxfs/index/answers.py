@@ -29,18 +29,23 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read."""
+    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read.
+
+    `is_complete` is False where files may hold answers that words cannot find yet: then "no hits" means "not known".
+    """
 
     query: Query
     hits: Sequence[Hit]
     notes: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    is_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
     """What there is to search: totals (None without an index), why files are skipped, how many vectors of which model.
 
+    `skipped_files` are (path, why) of the first that may be texts.
     `meaning` and `damaged` say why meaning, or anything, cannot be searched; empty if it can.
     """
 
@@ -50,6 +55,7 @@ class IndexState:
     model: str = ""
     meaning: str = ""
     damaged: str = ""
+    skipped_files: Sequence[tuple[str, str]] = ()
 
 
 class Generation(NamedTuple):

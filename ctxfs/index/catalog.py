@@ -208,6 +208,18 @@ class Catalog(Derived):
         ).fetchone()
         return int(row[0])
 
+    def skip(self, file: int, note: str) -> None:
+        """The file is listed, and its chunks are not searched."""
+        self._db.execute("UPDATE files SET state='skipped', note=? WHERE id=?", (note, file))
+        self.replace_chunks(file, ())
+
+    def skipped_files(self, limit: int) -> list[tuple[str, str]]:
+        """(path, why) of files that are not searched although they may be texts, in order."""
+        rows = self._db.execute(
+            "SELECT path, note FROM files WHERE state='skipped' AND note!='binary' ORDER BY path LIMIT ?", (limit,)
+        )
+        return [(_decode(row[0]), row[1]) for row in rows]
+
     def touch(self, file: int, stat: FileStat) -> None:
         """Same content, other stat."""
         self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))

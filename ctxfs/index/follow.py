@@ -2,22 +2,30 @@
 
 import errno
 import hashlib
+import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.index.catalog import Catalog, FileStat
 from ctxfs.index.chunks import MAX_LINE
-from ctxfs.index.formats import Unreadable, chunks_of, is_extracted, size_limit
+from ctxfs.index.damage import DamagedIndex, damage
+from ctxfs.index.extractor import Extractor
+from ctxfs.index.formats import Unreadable, is_extracted, size_limit
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.reading import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
+from ctxfs.index.suspects import Suspects
 from ctxfs.index.words import WordDocument, Words, break_up
 from ctxfs.model.path import printable
 from ctxfs.store import beneath
+from ctxfs.store.derived import is_database_failure
+
+log = logging.getLogger(__name__)
 
 _BATCH_FILES = 400
+_ENDED_INDEXERS = "the indexer ended twice while it was at this file"
 _CATALOG = "catalog"
 
 
@@ -39,6 +47,8 @@ class Follower:
         self._progress = progress
         self._roots: dict[str, tuple[IndexedRoot, IgnoreRules]] = {}
         self._done = self._total = 0
+        self._extractor = Extractor()
+        self._suspects = Suspects(words.folder.parent, _BATCH_FILES)
         self.stop = threading.Event()
 
     def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
@@ -50,15 +60,22 @@ class Follower:
             self._catalog.mark_source_gone(source)
         self.flush()
 
+    def prepare_to_end(self) -> None:
+        """The process is asked to end, and may be killed: no file is to blame. Any thread may call it."""
+        self._suspects.disarm()
+        self.stop.set()
+
     def close(self) -> None:
         """Let another indexer in."""
+        self._extractor.close()
+        self._suspects.close()
         self._writer.close()
         self._catalog.close()
 
     def recover(self) -> None:
         """Finish what the last run began: commit pending files again, or everything if the word index is empty."""
         mark, born = self._words.folder / _CATALOG, self._catalog.born()
-        if not mark.exists() or mark.read_text() != born:
+        if not mark.exists() or beneath.read_path(mark).decode("utf-8", "replace") != born:
             # The words are those of another catalog, where the same numbers are of other chunks.
             self._catalog.reset_words()
             self._writer.clear()
@@ -93,6 +110,8 @@ class Follower:
         for prefix, (_, rules) in list(self._roots.items()):
             rules.forget()
             self.scan(prefix, ())
+        if not self.stop.is_set():
+            self._suspects.acquit_batches()
 
     def scan(self, prefix: str, below: tuple[str, ...]) -> None:
         """Compare one source, or a folder in it, with the catalog; unchanged files are only stat-ed."""
@@ -167,20 +186,42 @@ class Follower:
                 return
             with self._catalog.transaction():
                 for candidate in candidates[start : start + _BATCH_FILES]:
-                    self._store(root, candidate)
+                    self._take_in_file(root, candidate)
             self._done += len(candidates[start : start + _BATCH_FILES])
             self.flush()
         self.flush()
+
+    def _take_in_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
+        """Put one file into the catalog. Whatever is wrong with the file costs that file."""
+        path = candidate.path
+        if self._suspects.has_ended_indexers(path):
+            self._skip(root, candidate, None, _ENDED_INDEXERS)
+            self._suspects.acquit(path)  # once it is another file it is tried again
+            return
+        self._suspects.accuse(path)
+        try:
+            self._store(root, candidate)
+        except Exception as error:
+            if _is_about_the_machine(error):
+                self._suspects.clear()
+                raise
+            log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
+            try:
+                self._skip(root, candidate, None, f"cannot be indexed ({type(error).__name__})")
+            except OverflowError:  # its very stat cannot be kept
+                self._catalog.mark_gone(path)
+        self._suspects.clear()
 
     def _store(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
         name = printable(candidate.parts[-1])
-        if candidate.stat[0] > size_limit(name, self._max_file_bytes):
+        limit = size_limit(name, self._max_file_bytes)
+        if candidate.stat[0] > limit:
             self._skip(root, candidate, None, "too large")
             return
         try:
-            data = beneath.read_file(root.root, candidate.parts)
+            data = beneath.read_file(root.root, candidate.parts, limit)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._catalog.mark_gone(path)
@@ -194,7 +235,7 @@ class Follower:
             self._store_attributes(root, candidate, row.id, data, row.state)
             return
         try:
-            chunks = chunks_of(name, data)
+            chunks = self._extractor.chunks_of(name, data)
         except Unreadable as reason:
             self._skip(root, candidate, digest, str(reason))
             return
@@ -219,41 +260,71 @@ class Follower:
     def flush(self) -> None:
         """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""
         while True:
-            pending = self._catalog.in_state("pending", _BATCH_FILES)
+            pending = self._catalog.in_state("pending", self._suspects.batch_files)
             gone = self._catalog.in_state("gone", 5 * _BATCH_FILES)
             if not pending and not gone:
                 break
             for file, _, _, _ in gone:
                 self._writer.remove_file(file)
-            for file, path, kind, mtime_ns in pending:
-                self._writer.remove_file(file)
-                attributes = self._catalog.attributes(file)
-                confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
-                chunks = self._catalog.chunks_of(file)
-                texts = [break_up(text) for _, _, text, _ in chunks]
-                near, extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
-                for at, (chunk, heading, text, author) in enumerate(chunks):
-                    self._writer.add(
-                        WordDocument(
-                            chunk,
-                            file,
-                            texts[at],
-                            heading,
-                            path,
-                            kind,
-                            mtime_ns,
-                            attributes,
-                            confidence,
-                            around(texts, at) if near else "",
-                            author,
-                            text,
-                            extracted or any(len(line) >= MAX_LINE for line in text.split("\n")),
-                        )
-                    )
-            self._writer.commit()
+            taken = [row for row in pending if self._add_words(*row)]
+            if len(taken) == 1:
+                self._suspects.accuse(taken[0][1])
+            elif taken:
+                self._suspects.accuse_batch(len(taken))
+            try:
+                self._writer.commit()
+            except Exception as error:
+                if _is_about_the_machine(error):
+                    self._suspects.clear()
+                raise
+            self._suspects.clear()
             with self._catalog.transaction():
-                self._catalog.settle([row[0] for row in pending], [row[0] for row in gone])
+                self._catalog.settle([row[0] for row in taken], [row[0] for row in gone])
+            for _, path, _, _ in taken:
+                self._suspects.acquit(path)
             self._progress(f"{self._done}/{self._total}" if self._total else "")
+
+    def _add_words(self, file: int, path: str, kind: str, mtime_ns: int) -> bool:
+        """Give a file's units to the word index. False for one that is left out, since it cannot be."""
+        self._writer.remove_file(file)
+        if self._suspects.has_ended_indexers(path):
+            self._catalog.skip(file, _ENDED_INDEXERS)
+            self._suspects.acquit(path)
+            return False
+        self._suspects.accuse(path)
+        try:
+            for document in self._documents_of(file, path, kind, mtime_ns):
+                self._writer.add(document)
+        except Exception as error:
+            self._suspects.clear()
+            if _is_about_the_machine(error) or damage(error):
+                raise
+            log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
+            self._writer.remove_file(file)
+            self._catalog.skip(file, f"cannot be indexed ({type(error).__name__})")
+            return False
+        self._suspects.clear()
+        return True
+
+    def _documents_of(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[WordDocument]:
+        attributes = self._catalog.attributes(file)
+        confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
+        chunks = self._catalog.chunks_of(file)
+        texts = [break_up(text) for _, _, text, _ in chunks]
+        near, extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
+        for at, (chunk, heading, text, author) in enumerate(chunks):
+            cut = extracted or any(len(line) >= MAX_LINE for line in text.split("\n"))
+            neighbours = around(texts, at) if near else ""
+            yield WordDocument(
+                chunk, file, texts[at], heading, path, kind, mtime_ns, attributes, confidence, neighbours, author, text, cut
+            )  # fmt: skip
+
+
+def _is_about_the_machine(error: BaseException) -> bool:
+    """True for what says nothing about the file: a full disk, too few descriptors, a catalog that cannot be written."""
+    if isinstance(error, DamagedIndex):
+        return not damage(error)
+    return isinstance(error, OSError | MemoryError) or is_database_failure(error)
 
 
 def _join(prefix: str, parts: tuple[str, ...]) -> str:

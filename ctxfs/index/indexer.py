@@ -34,6 +34,7 @@ class Indexer:
         self._stopping = threading.Event()
         self._busy_with_words = threading.Event()
         self._done = 0
+        self._follower: Follower | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("words", self._follow_words), ("meaning", self._follow_meaning))
@@ -66,6 +67,8 @@ class Indexer:
     def stop(self) -> None:
         """Finish the current batch and end both threads."""
         self._stopping.set()
+        if self._follower is not None:
+            self._follower.prepare_to_end()
         self._orders.put(("stop", None))
         self._wake.set()
         for thread in self._threads:
@@ -89,6 +92,7 @@ class Indexer:
             lambda detail: self._notify(Event("words", detail)),
         )
         follower.stop = self._stopping
+        self._follower = follower
         try:
             follower.recover()
             while not self._stopping.is_set():
@@ -134,6 +138,13 @@ class Indexer:
                 except CommandError as error:
                     # A server that does not answer now may do so later; a model may be installed.
                     self._notify(Event("waits", f"{error.message}. {error.remedy}"))
+                    pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
+                except Exception as error:
+                    if damage(error):
+                        raise
+                    # A text that a model cannot take, a disk that is full: words go on.
+                    traceback.print_exc()
+                    self._notify(Event("waits", f"meaning cannot go on: {type(error).__name__}: {str(error)[:200]}"))
                     pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
                 else:
                     if pause:

@@ -18,8 +18,9 @@ from stat import S_ISREG
 import numpy as np
 
 from ctxfs.index.catalog import ChunkRow, FileStat
+from ctxfs.index.extractor import Extractor, ExtractorDown, TooSlow
 from ctxfs.index.features import Candidates
-from ctxfs.index.formats import Unreadable, chunks_of, is_slow
+from ctxfs.index.formats import Unreadable, is_slow
 from ctxfs.index.ignore import IgnoreRules, walk
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
@@ -71,8 +72,13 @@ class Overlay:
     """
 
     def __init__(
-        self, analyse: Analyse, break_up: Callable[[str], str], author_terms: Callable[[str], Sequence[str]]
+        self,
+        analyse: Analyse,
+        break_up: Callable[[str], str],
+        author_terms: Callable[[str], Sequence[str]],
+        extractor: Extractor,
     ) -> None:
+        self._extractor = extractor
         self._analyse = analyse
         self._break_up = break_up
         self._author_terms = author_terms
@@ -134,10 +140,10 @@ class Overlay:
             if indexed(path) == file.stat:
                 del self._files[path]
 
-    def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """The files in a folder that has just come; none if there are too many to look at now, or if it is no folder."""
+    def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
+        """The files in a folder that has just come; none if it is no folder, None if there are too many to look at now."""
         found = walk(root.root, parts, self._rules_of(root), MOST_IN_FOLDER)
-        return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else []
+        return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else None
 
     def _rules_of(self, root: IndexedRoot) -> IgnoreRules:
         return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
@@ -155,13 +161,15 @@ class Overlay:
                 return False
             if rules.ignores_path(parts):
                 return True
-            data = beneath.read_file(root.root, parts)
+            data = beneath.read_file(root.root, parts, LARGEST)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _FreshFile(None))
-            return True  # the index says why others cannot be read
+            return error.errno != errno.EFBIG  # the index says why others cannot be read
         try:
-            file = self._made(path, read_attributes(root.root, parts), stat_of(found), data)
+            file = self._made(path, read_attributes(root.root, parts), stat_of(found), data, soon=True)
+        except (TooSlow, ExtractorDown):
+            return False
         except Unreadable:
             file = _FreshFile(stat_of(found))
         self._put(path, file)
@@ -186,8 +194,11 @@ class Overlay:
         for old in changes[: max(0, len(self._files) - MOST)]:
             del self._files[old]
 
-    def _made(self, path: str, attributes: Sequence[tuple[str, str]], seen: FileStat, data: bytes) -> _FreshFile:
-        cuts = chunks_of(printable(path.rpartition("/")[2]), data)
+    def _made(
+        self, path: str, attributes: Sequence[tuple[str, str]], seen: FileStat, data: bytes, *, soon: bool = False
+    ) -> _FreshFile:
+        name = printable(path.rpartition("/")[2])
+        cuts = self._extractor.chunks_soon(name, data) if soon else self._extractor.chunks_of(name, data)
         kind = kind_of(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
         place = self._analyse(printable(path))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from ctxfs.index.answers import Answer, Generation, Hit, IndexState
 from ctxfs.index.catalog import Catalog
-from ctxfs.index.chunks import NEIGHBOURS
+from ctxfs.index.chunks import NEIGHBOURS, Chunk
 from ctxfs.index.damage import DamagedIndex, damage, mark_damaged
+from ctxfs.index.extractor import INTERACTIVE, Extractor
 from ctxfs.index.hints import Hints, read_hints
 from ctxfs.index.literals import LEAST
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
@@ -55,6 +56,10 @@ _KEPT_OF_PROSE = 200
 _MATCHING = 1_000_000
 _SATISFYING = 5000
 _TRY_AGAIN_SECONDS = 10.0
+_MAX_SKIPPED_LISTED = 1000
+_MAX_UNCOVERED = 1000
+_BEHIND = "the index is behind: files may be missing"
+_UNCOVERED = "what was just written is still being indexed by words: some of it may be missing"
 _OFF = "search by meaning is switched off (index.meaning = false)"
 
 
@@ -90,12 +95,21 @@ class Searcher:
         self._fault = ""
         self._fault_until = 0.0
         self._aside = ThreadPoolExecutor(1, "ctxfs-meaning")
+        self._extractor = Extractor(INTERACTIVE)
         self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
         self.generation = Generation(0, 0)
         self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
+        # Why words may miss files; empty when they cover what there is. Whoever runs the indexer knows.
+        self.behind: Callable[[], str] = str
+        # What has changed and is found only once the index has taken it in; the first of it.
+        self._uncovered: dict[str, None] = {}
         self._roots: Sequence[IndexedRoot] | None = None
         # Prefixes of the sources that have been the same folders since the last look; None: all.
         self._staying: AbstractSet[str] | None = None
+
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
+        """The chunks of a file, read in a process of its own. Unreadable, ExtractorDown."""
+        return self._extractor.chunks_of(name, data)
 
     # keeping up
 
@@ -138,6 +152,23 @@ class Searcher:
             self._changes.append((root, places, more))
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
+    def caught_up(self) -> None:
+        """The index has taken in everything that had changed."""
+        self._uncovered.clear()
+        self.move_on()
+
+    def missing(self) -> str:
+        """Why words may miss files that the caller may see; empty when they cover all of them."""
+        reader, behind = self._reader(), self.behind()
+        if reader is None:
+            return behind or (_UNCOVERED if self._uncovered else "")
+        # Not how many files there are, and nothing of what others write.
+        return _BEHIND if behind else _UNCOVERED if any(map(reader.may_read, list(self._uncovered))) else ""
+
+    def move_on(self) -> None:
+        """Answers that were made before are no longer what would be answered now."""
+        self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
+
     def look(self) -> None:
         """See what has changed until now, so that the next question need not."""
         with self._looking():
@@ -154,6 +185,7 @@ class Searcher:
         with self._lock:
             self._close_view()
             self._embedder = None
+        self._extractor.close()
 
     def forget(self) -> None:
         """Drop what is in memory: something was erased."""
@@ -189,11 +221,13 @@ class Searcher:
             places = [parts for places, _ in mine for parts in places]
             more = [parts for _, more in mine for parts in more]
             try:
-                view.changed(root, list(dict.fromkeys(reversed(places)))[::-1], more)
+                left = view.changed(root, list(dict.fromkeys(reversed(places)))[::-1], more)
             except Exception as error:
                 if damage(error):
                     raise
+                left = ["/".join((root.prefix, *parts)) for parts in (*places, *more)]
                 log.exception("a change is found later, with the index")
+            self._uncovered.update(dict.fromkeys(left[: max(0, _MAX_UNCOVERED - len(self._uncovered))]))
 
     def _close_view(self) -> None:
         if self._view is not None:
@@ -209,7 +243,7 @@ class Searcher:
         if self._view is None and Catalog.exists(self._folder):
             from ctxfs.index.view import IndexView
 
-            self._view = IndexView(self._folder)
+            self._view = IndexView(self._folder, self._extractor)
         return self._view
 
     # questions
@@ -219,7 +253,7 @@ class Searcher:
         from ctxfs.index.overlay import Overlay
         from ctxfs.index.words import analyse, author_terms, break_up
 
-        overlay = Overlay(analyse, break_up, author_terms)
+        overlay = Overlay(analyse, break_up, author_terms, self._extractor)
         for file in files:
             overlay.take_past(*file)
         return overlay
@@ -233,9 +267,13 @@ class Searcher:
         very many, so that an index that was made again answers the same.
         """
         try:
-            return self._search(query, below, limit, past, exact)
+            answer = self._search(query, below, limit, past, exact)
+            behind = self.missing()
+            if behind and (answer.is_complete or answer.hits):
+                return replace(answer, notes=(*answer.notes, behind), is_complete=False)
+            return answer
         except DamagedIndex as error:
-            return Answer(query, (), (error.strerror or str(error),))
+            return Answer(query, (), (error.strerror or str(error),), is_complete=False)
 
     def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
         found = self._attempt(query, below, limit, past, exact)
@@ -253,7 +291,7 @@ class Searcher:
         asked = replace(self._as_vector(query, reader), exact=exact or reader is not None)
         with self._looking() as view:
             if view is None:
-                return Answer(query, (), ("the index is empty: nothing has been indexed yet",))
+                return Answer(query, (), ("the index is empty: nothing has been indexed yet",), is_complete=False)
             if past is not None:
                 view = view.seen_through(past)
             view = view.seen_by(reader)
@@ -308,6 +346,7 @@ class Searcher:
                     view.vectors.count if view.vectors else 0,
                     view.model.name if view.model else "",
                     fault,
+                    skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
                 )
         except DamagedIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))

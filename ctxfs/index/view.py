@@ -20,6 +20,7 @@ from ctxfs.index.catalog import Catalog, ChunkRow, FileStat
 from ctxfs.index.chunks import NEIGHBOURS
 from ctxfs.index.damage import DamagedIndex
 from ctxfs.index.embeddings import EmbeddingModel
+from ctxfs.index.extractor import Extractor
 from ctxfs.index.facts import ChunkFacts, Makeup
 from ctxfs.index.hints import known_names
 from ctxfs.index.options import IndexedRoot
@@ -75,7 +76,7 @@ class Passing:
 class IndexView:
     """An index that is there (`Catalog.exists`). One thread at a time uses it, but for `newer_graph`."""
 
-    def __init__(self, folder: HostPath) -> None:
+    def __init__(self, folder: HostPath, extractor: Extractor) -> None:
         self._folder = folder
         self._inode = inode_of(folder)
         self.catalog = Catalog(folder, read_only=True)
@@ -83,7 +84,7 @@ class IndexView:
         self.facts = ChunkFacts()
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
-        self.overlay = Overlay(self.words.terms, break_up, author_terms)
+        self.overlay = Overlay(self.words.terms, break_up, author_terms, extractor)
         self.hidden: frozenset[int] = frozenset()
         self.names: dict[str, list[str]] = {}
         self.behind = ""
@@ -148,16 +149,23 @@ class IndexView:
 
     def changed(
         self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
-    ) -> None:
+    ) -> list[str]:
         """Something was written or deleted at these places: the overlay says what is there, before the index does.
 
-        Of `more`, and of those that come before as many as the overlay holds, only what is gone is looked at.
+        Of `more`, and of those that come before as many as the overlay holds, only what is gone is looked at. Returns the
+        paths of what can only be found with the index.
         """
         places, more = places[-MOST:], [*places[:-MOST], *more]
         gone = {"/".join((root.prefix, *parts)) for parts in _gone(root.root, more)}
         if gone:
             self.overlay.gone_below(gone, [known for path in gone for known in (path, *self.catalog.paths_below(path))])
-        within = [inner for parts in places for inner in self.overlay.inside(root, parts)]
+        left = [path for parts in more if (path := "/".join((root.prefix, *parts))) not in gone]
+        within: list[tuple[str, ...]] = []
+        for parts in places:
+            inside = self.overlay.inside(root, parts)
+            if inside is None:
+                left.append("/".join((root.prefix, *parts)))
+            within += inside or ()
         looked_at = list(gone)
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))
@@ -166,6 +174,8 @@ class IndexView:
                     self.overlay.gone(path)  # a folder has taken its place
                 else:
                     self.overlay.drop(path)
+                    if _is_file(os.path.join(root.root, *parts)):
+                        left.append(path)
                 continue
             # If a folder was here it is gone, or a file has taken its place.
             self.overlay.gone_below({path}, self.catalog.paths_below(path))
@@ -174,6 +184,7 @@ class IndexView:
             self.take_up(None)  # the index has it, but what is open here may be older
         else:
             self._take_note()
+        return left
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """What the index has not taken in yet of others than these is not searched any more."""

@@ -55,6 +55,12 @@ def damage_of(error: BaseException) -> str:
     return text
 
 
+def is_database_failure(error: BaseException) -> bool:
+    """True for an error about the file, its disk or its lock; False for one about a value that was to be stored."""
+    about_values = sqlite3.DataError | sqlite3.IntegrityError | sqlite3.InterfaceError | sqlite3.ProgrammingError
+    return isinstance(error, sqlite3.Error) and not isinstance(error, about_values)
+
+
 def is_sound(file: HostPath) -> bool:
     """True if SQLite finds nothing wrong with a file; seconds for a gigabyte."""
     if not file.exists():

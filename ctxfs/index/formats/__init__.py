@@ -1,11 +1,12 @@
 """Files whose text is not what is in them byte by byte: HTML, mail, PDF; and how bytes become text.
 
 A reader gives passages in order; here they are joined and split into chunks. Lines are those of the file (pages, for a PDF), so that
-a hit can be looked up there.
+a hit can be looked up there. What is here runs in the worker of an `Extractor`: no file that others wrote is parsed elsewhere.
 """
 
 import codecs
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ _HTML = frozenset((".html", ".htm", ".xhtml"))
 _MAIL = frozenset((".eml", ".mbox"))
 _PDF = ".pdf"
 _PDF_FACTOR = 10
+MAX_CHUNKS = 20_000
+MAX_CHARACTERS = 16_000_000
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unreadable(Exception):
@@ -32,8 +36,14 @@ def is_extracted(name: str) -> bool:
 
 
 def is_slow(name: str) -> bool:
-    """True for a file that takes a process of its own to read."""
+    """True for a file that takes long to read however small it is."""
     return _suffix(name) == _PDF
+
+
+def format_of(name: str) -> str:
+    """What a file is called in a reason why it cannot be read."""
+    suffix = _suffix(name)
+    return "PDF" if suffix == _PDF else "mail" if suffix in _MAIL else "HTML" if suffix in _HTML else "text"
 
 
 def size_limit(name: str, max_file_bytes: int) -> int:
@@ -65,24 +75,47 @@ def is_binary(data: bytes) -> bool:
 
 
 def chunks_of(name: str, data: bytes) -> list[Chunk]:
-    """The chunks of a file; Unreadable if it holds no text that could be searched."""
+    """The chunks of a file, sound Unicode all of them; Unreadable if it holds no text that could be searched.
+
+    Bounded in what it returns, not in the time and memory that it takes: see `extractor.py`.
+    """
+    chunks: list[Chunk] = []
+    left = MAX_CHARACTERS
+    for chunk in _read(name, data):
+        left -= len(chunk.text) + len(chunk.heading) + len(chunk.author)
+        if len(chunks) == MAX_CHUNKS or left < 0:
+            raise Unreadable(f"{format_of(name)}: falls into too many pieces")
+        chunks.append(_sound(chunk))
+    return chunks
+
+
+def _read(name: str, data: bytes) -> Iterable[Chunk]:
     suffix = _suffix(name)
     if suffix == _PDF:
         from ctxfs.index.formats.pdf import read_pdf
 
-        return list(gather(read_pdf(data)))
+        return gather(read_pdf(data))
     if is_binary(data):
         raise Unreadable("binary")
     text = decode(data)
     if suffix in _HTML:
         from ctxfs.index.formats.html import read_html
 
-        return list(gather(read_html(text)))
+        return gather(read_html(text))
     if suffix in _MAIL:
         from ctxfs.index.formats.mail import read_mail
 
-        return list(gather(read_mail(data, many=suffix == ".mbox")))
+        return gather(read_mail(data, many=suffix == ".mbox"))
     return cut(name, text)
+
+
+def _sound(chunk: Chunk) -> Chunk:
+    """The chunk without halves of surrogate pairs, which JSON and some charsets may hold and nothing can store or send."""
+    if chunk.text.isascii() and chunk.heading.isascii() and chunk.author.isascii():
+        return chunk
+    texts = (_LONE_SURROGATE.sub("\ufffd", text) for text in (chunk.text, chunk.heading, chunk.author))
+    text, heading, author = texts
+    return replace(chunk, text=text, heading=heading, author=author)
 
 
 def gather(passages: Iterable[Chunk]) -> Iterator[Chunk]:

@@ -1,0 +1,209 @@
+"""A file that breaks a parser costs that file: in time, in memory, and in what is said of it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctxfs.index.extractor import INTERACTIVE, Extractor, Limits, Patience, TooSlow
+from ctxfs.index.formats import MAX_CHUNKS, Unreadable, chunks_of
+from ctxfs.index.overlay import LARGEST
+from tests.unit.test_formats import MAIL, a_pdf
+from tests.unit.test_index import Index
+
+
+@pytest.fixture
+def extractor() -> Iterator[Extractor]:
+    made = Extractor(Limits(cpu_seconds=0.5, slow_cpu_seconds=5))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.md", b"# A\n\nb\n"),
+        ("a.eml", MAIL),
+        ("a.pdf", a_pdf("one", "two")),
+        ("a.html", b"<h1>A</h1>b"),
+        ("a.py", b"def f():\n    return 1\n"),
+    ],
+)
+def test_worker_gives_what_the_readers_give(extractor: Extractor, name: str, data: bytes) -> None:
+    assert extractor.chunks_of(name, data) == chunks_of(name, data)
+
+
+@pytest.mark.parametrize(
+    "charset", ["undefined", "punycode", "idna", "unicode_escape", "rot13", '"utf-8\\u0000x"', "zlib"]
+)
+def test_mail_in_a_charset_that_is_none_is_read_as_a_guess(charset: str) -> None:
+    (found,) = chunks_of("x.eml", f"From: a\nContent-Type: text/plain; charset={charset}\n\nhello quokka\n".encode())
+    assert "hello quokka" in found.text
+
+
+@pytest.mark.parametrize(
+    "header", [b'From: ' + b'"' * 60_000, b"Subject: " + b"=?utf-8?q?a?= " * 5_000, b"Content-Type: text/plain; " + b"a*1=b;" * 10_000]
+)  # fmt: skip
+def test_long_header_costs_no_more_than_its_length(header: bytes) -> None:
+    start = time.process_time()
+    assert any("the body" in chunk.text for chunk in chunks_of("x.eml", header + b"\n\nthe body\n"))
+    assert time.process_time() - start < 1
+
+
+def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    (found,) = chunks_of("x.jsonl", b'{"user":"Ann \\ud83d","text":"hi"}\n')
+    assert found.author == "Ann \ufffd"
+    found.text.encode()
+
+
+def test_file_that_falls_into_too_many_pieces_is_refused() -> None:
+    with pytest.raises(Unreadable, match="too many pieces"):
+        chunks_of("x.html", b"".join(b"<h1>%d</h1><p>x</p>" % n for n in range(MAX_CHUNKS + 1)))
+
+
+def test_title_is_not_repeated_whole_in_each_unit_below_it() -> None:
+    chunks = chunks_of("x.md", b"# " + b"a" * 30_000 + b"\n" + b"".join(b"\n## %d\n\nx\n" % n for n in range(2_000)))
+    assert sum(len(chunk.heading) for chunk in chunks) < 1_000_000
+
+
+def _slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
+    """Have workers read files called `hostile.*` by `body`."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctxfs.index.formats as formats\n"
+        "real = formats.chunks_of\n"
+        "def chunks_of(name, data):\n"
+        f"    if name.startswith('hostile'):\n        {body}\n"
+        "    return real(name, data)\n"
+        "formats.chunks_of = chunks_of\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("while True: pass", "takes too long"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "its reader died"),
+        ("import os; os._exit(3)", "its reader died"),
+        ("kept = [bytes(2**20) for _ in range(10**6)]", "needs too much memory"),
+        ("raise UnicodeEncodeError('utf-8', chr(0xd800), 0, 1, 'why')", "UnicodeEncodeError"),
+        ("print('noise' * 10000); import sys; sys.stdout.flush(); raise ValueError('noise')", "noise"),
+    ],
+)
+def test_reader_that_fails_costs_the_file_alone(
+    extractor: Extractor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
+) -> None:
+    _slow(monkeypatch, tmp_path, body)
+    with pytest.raises(Unreadable, match=reason):
+        extractor.chunks_of("hostile.txt", b"x")
+    (found,) = extractor.chunks_of("next.txt", b"the next one is read")
+    assert found.text == "the next one is read"
+
+
+def test_worker_that_was_killed_is_replaced(extractor: Extractor) -> None:
+    assert extractor.chunks_of("a.txt", b"one")
+    os.kill(extractor._slot[0].pid, signal.SIGKILL)
+    assert extractor.chunks_of("a.txt", b"two")[0].text == "two"
+
+
+def test_slow_files_use_up_the_patience_of_those_who_ask() -> None:
+    now = 0.0
+    patience = Patience(lambda: now)
+    for _ in range(500):
+        patience.charge(0.01)
+    assert not patience.is_used_up, "what is quick is free"
+    for _ in range(3):
+        patience.charge(1.0)
+    assert patience.is_used_up
+    now = 60.0
+    assert not patience.is_used_up
+
+
+def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _slow(monkeypatch, tmp_path, "while True: pass")
+    extractor = Extractor(Limits(cpu_seconds=2.5))
+    try:
+        for reason in ("takes too long", "waits for the indexer"):
+            with pytest.raises(TooSlow, match=reason):
+                extractor.chunks_soon("hostile.txt", b"x")
+        assert extractor.chunks_of("good.txt", b"x")
+    finally:
+        extractor.close()
+
+
+def test_small_file_may_not_hold_up_a_search_for_long() -> None:
+    assert INTERACTIVE.cpu_of("x.eml", LARGEST) < 2
+
+
+def test_no_reader_of_formats_is_called_outside_of_the_worker() -> None:
+    root = Path(__file__).parent.parent.parent
+    users = [
+        str(path.relative_to(root))
+        for top in ("ctxfs", "mounts", "mcp_server")
+        for path in sorted((root / top).rglob("*.py"))
+        if "formats import" in path.read_text()
+        and "chunks_of" in path.read_text().split("formats import")[1].split("\n")[0]
+    ]
+    assert users == ["ctxfs/index/extractor_process.py"]
+
+
+def test_files_that_break_readers_are_skipped_with_their_reason_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _slow(monkeypatch, tmp_path, "import os; os.abort()")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "hostile.txt").write_text("x")
+    (corpus / "good.md").write_text("zanzibar")
+    (corpus / "half.jsonl").write_text('{"user":"Ann \\ud83d","text":"zanzibar"}\n')
+    index = Index(tmp_path / "index", corpus)
+    try:
+        assert index.paths("zanzibar") == ["good.md", "half.jsonl"] or set(index.paths("zanzibar")) == {
+            "good.md",
+            "half.jsonl",
+        }
+        assert index.catalog.skipped_files(10) == [
+            ("knowledge/c/hostile.txt", "text: cannot be read (its reader died)")
+        ]
+        asked: list[str] = []
+        monkeypatch.setattr(index.follower._extractor, "chunks_of", lambda name, data: asked.append(name))
+        index.follower.scan_all()
+        assert not asked
+    finally:
+        index.close()
+
+
+@pytest.mark.parametrize("stage", ["put_file", "replace_chunks", "chunks_of"])
+def test_error_of_any_kind_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    index = Index(tmp_path / "index", corpus)
+    for name in ("a.md", "bad.md", "c.md"):
+        (corpus / name).write_text(f"zanzibar {name}")
+    real: Callable[..., object] = getattr(index.catalog, stage)
+    bad: list[object] = []
+
+    def failing(first: object, *rest: object) -> object:
+        if stage == "put_file" and str(first).endswith("bad.md") and "skipped" not in rest:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        if stage == "replace_chunks" and rest[0] and any("bad.md" in chunk.text for chunk in rest[0]):  # type: ignore[attr-defined]
+            bad.append(first)
+            raise ValueError("no reason that anybody foresaw")
+        if stage == "chunks_of" and "bad.md" in str(real(first)):
+            raise KeyError("no reason that anybody foresaw")
+        return real(first, *rest)
+
+    monkeypatch.setattr(index.catalog, stage, failing)
+    try:
+        index.follower.scan_all()
+        assert set(index.paths("zanzibar")) == {"a.md", "c.md"}
+        ((path, why),) = index.catalog.skipped_files(10)
+        assert path == "knowledge/c/bad.md"
+        assert why.startswith("cannot be indexed")
+    finally:
+        index.close()
