@@ -45,7 +45,7 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path
+from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal, current_person
 from ctxfs.policy.book import PolicyBook, Reader, is_of_calls
 from ctxfs.policy.decide import judged
@@ -345,6 +345,8 @@ class App:
         places = places_of(paths, self.indexed_roots(), hidden=hidden)
         principal = str(acting_principal() or self.principal)
         lines, faults = await self.grep_pool.scan(principal, places, matcher, only, limit)
+        if behind := self.searcher.missing():
+            faults = [*faults, behind]
         return Grepped(lines[:limit], faults, more=len(lines) > limit)
 
     async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
@@ -448,6 +450,8 @@ class App:
                 "files": counts.files if counts else 0,
                 "searchable": counts.searchable if counts else 0,
                 "skipped": dict(index.skipped),
+                "skipped_files": self._skipped_seen(index.skipped_files),
+                "behind": self.searcher.behind(),
                 "chunks": counts.chunks if counts else 0,
                 "waiting_for_meaning": counts.waiting if counts else 0,
                 "vectors": index.vectors,
@@ -463,6 +467,11 @@ class App:
             "versions": await blocking(self._versions_status),
             "review": await self.curator.status(),
         }
+
+    def _skipped_seen(self, files: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Path → why it is not searched, of those that whoever acts may see."""
+        who = acting_principal()
+        return {printable(path): why for path, why in files if self.policy.may(who, Verb.READ, Path.parse(path))}
 
     def _versions_status(self) -> dict[str, object]:
         try:
@@ -525,6 +534,12 @@ class App:
         async def status() -> bytes:
             return as_json(await self.status())
 
+        async def skipped() -> bytes:
+            index = await blocking(self.searcher.state)
+            seen = self._skipped_seen(index.skipped_files)
+            lines = (json.dumps({"path": path, "why": why}, ensure_ascii=False) for path, why in seen.items())
+            return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
         async def whoami() -> bytes:
             return f"{acting_principal() or self.principal}\n".encode()
 
@@ -546,6 +561,7 @@ class App:
             await blocking(self.policy_file.write, data)
 
         files = {"status": status, "whoami": whoami, "mounts": mounted, "errors.jsonl": errors, "policy.toml": rules}
+        files["skipped.jsonl"] = skipped
         return ControlMount(files, {"policy.toml": take_rules})
 
 

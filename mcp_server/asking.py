@@ -32,6 +32,8 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     if kind == "semantic":
         found = await call.door.call("search", question=query, below=below, limit=wanted)
         notes = [f"note: {note}" for note in (*found["notes"], *found["remarks"])]
+        if not found["hits"] and not found["complete"]:
+            notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
         lines = [f"{hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in found["hits"]]
     elif kind == "grep":
         found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False)

@@ -296,6 +296,7 @@ def render_results(answer: Answer) -> bytes:
         "status": "partial" if answer.notes else "ok",
         "notes": list(answer.notes),
         "remarks": list(answer.remarks),
+        "complete": answer.is_complete,
         "question": printable(answer.query.text),
         "hits": len(answer.hits),
     }

@@ -7,7 +7,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import session
-from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 _GROUPS = ("kind", "author", "dir")
 _tokenizer = click.option(
@@ -50,7 +50,7 @@ def search(
     """Ask the tree; hits come best first. `-` reads the question from standard input.
 
     Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--` before a
-    question that begins with a dash. Exit code 3 when nothing was found.
+    question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the index is behind.
     """
     with session(store) as opened:
         answer = opened.call("search", question=read_question(words), below=below, limit=limit)
@@ -67,8 +67,8 @@ def search(
                 _show_hit(rank, answer["hits"][rank - 1], explain)
     if not answer["hits"]:
         if not as_json:
-            warn("nothing found")
-        sys.exit(EXIT_NOTHING_FOUND)
+            warn("nothing found" if answer["complete"] else "not known: not everything could be looked at")
+        sys.exit(EXIT_NOTHING_FOUND if answer["complete"] else EXIT_NOT_KNOWN)
 
 
 def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:

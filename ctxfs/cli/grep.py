@@ -7,7 +7,7 @@ import click
 from ctxfs.cli.output import say_json, warn
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
-from ctxfs.model.errors import EXIT_NOTHING_FOUND
+from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND
 from ctxfs.model.path import printable
 
 
@@ -46,7 +46,7 @@ def grep(
     """Lines that match PATTERN, a regular expression, in the indexed files below PATH.
 
     Like `rg` on the same folders: what is ignored, binary or hidden is left out. Only files that the index says may hold a match are
-    read. Exit code 3 when nothing matches.
+    read. Exit code 3 when nothing matches, 7 when nothing does in what could be read.
     """
     with session(store) as opened:
         found = opened.call(
@@ -75,4 +75,4 @@ def grep(
     if found["more"]:
         warn(f"there is more than the first {max_lines}: -m shows more")
     if not lines:
-        sys.exit(EXIT_NOTHING_FOUND)
+        sys.exit(EXIT_NOT_KNOWN if found["faults"] else EXIT_NOTHING_FOUND)

@@ -27,19 +27,33 @@ from ctxfs.versions.git_process import run_git
     type=click.Choice(["words", "meaning"]),
     help="Wait, with a bar, until it is searchable.",
 )
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Seconds that --wait waits."
+)
 @click.pass_obj
-def status(store: str | None, as_json: bool, wait: str | None) -> None:
-    """What is mounted, what is indexed, what is wrong."""
+def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -> None:
+    """What is mounted, what is indexed, what is wrong.
+
+    Exit code 6 when the index is down, 7 when --wait ends before it has caught up.
+    """
     if wait:
         from ctxfs.cli.progress import follow_index
 
-        follow_index(find_store(store), wait)
+        follow_index(find_store(store), wait, timeout)
     with session(store) as opened:
         found = opened.call("status")
     if as_json:
         say_json(found)
     else:
         _show(found)
+    if _index_fault(found["index"]):
+        sys.exit(EXIT_UNHEALTHY)
+
+
+def _index_fault(index: dict[str, Any]) -> str:
+    """Why the index does not follow the files; empty while it does, or is about to."""
+    state = str(index.get("state", ""))
+    return state if state.startswith(("down", "error")) else str(index["damaged"])
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -91,7 +105,9 @@ def _show_mounts(found: dict[str, Any]) -> None:
 
 
 def _show_index(index: dict[str, Any]) -> None:
-    say(f"index      {index.get('state', 'no daemon: as of the last run')}")
+    say(f"index      {index.get('state', 'no daemon: as of the last run')}", fg="red" if _index_fault(index) else None)
+    if index.get("behind") and not _index_fault(index):
+        say(f"           {index['behind']}", fg="yellow")
     embedded = index["chunks"] - index["waiting_for_meaning"]
     say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
     say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
@@ -106,6 +122,8 @@ def _show_index(index: dict[str, Any]) -> None:
         say(f"damaged    {index['damaged']}", fg="red")
     for note, count in index["skipped"].items():
         say(f"skipped    {count} files: {note}")
+    if index["skipped_files"]:
+        say("           which: ctxfs cat .ctxfs/skipped.jsonl")
     for root, fault in index.get("watch", {}).items():
         say(f"watch      {root}: {fault}", fg="yellow")
 
@@ -202,6 +220,18 @@ def _check_store(store: str | None) -> str:
     return f"{layout.root}, {len(settings.sources)} sources"
 
 
+def _check_index(store: str | None) -> str:
+    with session(store) as opened:
+        index = opened.call("status")["index"]
+    if fault := _index_fault(index):
+        raise CommandError(
+            f"search does not follow the files: {fault}",
+            "mend the cause (a full disk, permissions below <store>/index); it goes on by itself. See <store>/run/daemon.log",
+        )
+    behind = f"; {index['behind']}" if index.get("behind") else ""
+    return f"{index['searchable']} of {index['files']} files are found by words{behind}"
+
+
 def _check_disk(store: str | None) -> str:
     free = shutil.disk_usage(find_store(store).root).free
     if free < 200_000_000:
@@ -285,6 +315,7 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
     "versions": _check_versions,
     "unversioned": _check_unversioned,
     "policy": _check_policy,
+    "index": _check_index,
     "disk": _check_disk,
     "mounts": _check_mounts,
     "found": _check_found,

@@ -10,9 +10,12 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_UNHEALTHY, CommandError
 from ctxfs.store.layout import Layout
 
 _LINE_SECONDS = 5.0
+_ANSWER_SECONDS = 60.0
+_STALLED_SECONDS = 300.0  # a slow file may take a minute, and a machine be busy
 
 Item = TypeVar("Item")
 
@@ -46,7 +49,7 @@ class IndexBar:
         self._words = self._progress.add_task("words", total=None)
         self._meaning = self._progress.add_task("meaning", total=None)
         self._terminal = sys.stderr.isatty()
-        self._said = 0.0
+        self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._terminal:
@@ -59,8 +62,8 @@ class IndexBar:
         if self._terminal:
             self._progress.stop()
 
-    def show(self, index: dict[str, Any]) -> None:
-        """Show the state that `status` gives."""
+    def show(self, index: dict[str, Any], *, is_last: bool = False) -> None:
+        """Show the state that `status` gives; on a pipe now and then, and the last one."""
         done, _, total = str(index.get("words", "")).partition("/")
         embedded = index["chunks"] - index["waiting_for_meaning"]
         if self._terminal:
@@ -68,7 +71,7 @@ class IndexBar:
                 self._words, completed=int(done or index["searchable"]), total=int(total or 0) or None
             )
             self._progress.update(self._meaning, completed=embedded, total=index["chunks"] or None)
-        elif time.monotonic() - self._said > _LINE_SECONDS:
+        elif is_last or time.monotonic() - self._said > _LINE_SECONDS:
             self._said = time.monotonic()
             print(
                 f"{index['searchable']} files by words, {embedded} of {index['chunks']} chunks by meaning",
@@ -77,27 +80,43 @@ class IndexBar:
 
 
 def is_ready(index: dict[str, Any], what: str) -> bool:
-    """True when `what` (words or meaning) has caught up with the files."""
+    """True when `what` (words or meaning) has caught up with the files; CommandError while the index is down."""
     state = str(index.get("state", "idle"))
     if state.startswith(("down", "error")):
-        return True
-    if state in ("starting", "scanning", "indexing words", "restarting"):
+        raise CommandError(f"the index is {state}", "see <store>/run/daemon.log, and: ctxfs doctor", EXIT_UNHEALTHY)
+    if state in ("starting", "scanning", "indexing words", "restarting") or index.get("behind"):
         return False
     return what == "words" or state == "idle"
 
 
-def follow_index(layout: Layout, what: str) -> dict[str, Any]:
-    """Show progress until `what` is searchable; returns the last status."""
+def follow_index(layout: Layout, what: str, seconds: float | None = None) -> dict[str, Any]:
+    """Show progress until `what` is searchable, and return the last status.
+
+    CommandError if the index is down, if it does not get on, or after so many seconds.
+    """
     from ctxfs.rpc.client import Client
 
-    client = Client(layout.run)
+    client = Client(layout.run, timeout=_ANSWER_SECONDS)
+    start = moved = time.monotonic()
+    last: object = None
     try:
         with IndexBar() as bar:
             while True:
                 status: dict[str, Any] = client.call("status")
-                bar.show(status["index"])
-                if is_ready(status["index"], what):
+                index = status["index"]
+                now = time.monotonic()
+                if is_ready(index, what):
+                    bar.show(index, is_last=True)
                     return status
+                bar.show(index)
+                standing = (index.get("state"), index.get("words"), index["searchable"], index["waiting_for_meaning"])
+                if standing != last:
+                    last, moved = standing, now
+                if now - moved > _STALLED_SECONDS or (seconds is not None and now - start > seconds):
+                    why = index.get("waits") or index.get("behind") or f"it is {index.get('state')}"
+                    raise CommandError(
+                        f"{what} have not caught up after {now - start:.0f} s: {why}", "ctxfs status", EXIT_NOT_KNOWN
+                    )
                 time.sleep(0.1)
     finally:
         client.close()

@@ -1,4 +1,4 @@
-"""Keeps an indexer process alive and passes on what it says."""
+"""Keeps an indexer process alive, passes on its events, and says how far search is behind."""
 
 import contextlib
 import logging
@@ -14,14 +14,15 @@ from ctxfs.daemon.child import end_child
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
 from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
-from ctxfs.rpc.wire import FrameReader, pack_frame
+from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-_RESTART_SECONDS = 2.0
+_FIRST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 60.0
 _END_SECONDS = 5.0
-_MAX_QUICK_ENDS = 5
+_ENDS_UNTIL_DOWN = 3  # one that ends now and then is started again, and nobody has to be told
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
@@ -50,24 +51,54 @@ class IndexingService:
         self._writing = trio.Lock()
         self._telling = trio.Lock()
         self._repairing = 0.0
+        self._ends = 0  # of the process, since it last got on
+        self._fault = ""
+        self._has_scanned = False
+        app.searcher.behind = self.behind
         app.searcher.on_damage = self._repair
         self._state("starting")
 
     async def run(self) -> None:
-        """Run the indexer; start it again, a few times, if it dies."""
+        """Run the indexer; start it again whenever it ends, at longer and longer intervals while it does not get on."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
             nursery.start_soon(self._calm_loop)
-            quick_ends = 0
-            while quick_ends < _MAX_QUICK_ENDS:
+            while True:
                 started = trio.current_time()
-                await self._run_once()
-                log.error("the indexer process ended; it is started again")
-                self._state("restarting")
-                quick_ends = quick_ends + 1 if trio.current_time() - started < _HEALTHY_SECONDS else 0
-                await trio.sleep(_RESTART_SECONDS)
-            log.error("the indexer process keeps ending: nothing new is indexed; see run/daemon.log")
-            self._state("down: the indexer keeps ending, see run/daemon.log")
+                self._fault = ""
+                try:
+                    await self._run_once()
+                except (OSError, WireError) as error:  # no process, no memory for one
+                    self._fault = self._fault or str(error)
+                if trio.current_time() - started > _HEALTHY_SECONDS:
+                    self._ends = 0
+                self._ends += 1
+                await trio.sleep(self._fall())
+
+    def _fall(self) -> float:
+        """The process has ended: say so, and return the seconds until the next one."""
+        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * float(1 << min(self._ends - 1, 10)))
+        log.error(
+            "the indexer process ended; it is started again in %.0f s: %s", pause, self._fault or "no reason given"
+        )
+        if self._ends < _ENDS_UNTIL_DOWN:
+            self._state("restarting")
+        else:
+            reason = f" ({self._fault})" if self._fault else ""
+            self._state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
+        return pause
+
+    def behind(self) -> str:
+        """Why words may miss files; empty when all that there is can be found by words."""
+        state = str(self._app.progress.get("state", ""))
+        if state.startswith("down"):
+            return f"the index is {state}. Files that changed since may be missing"
+        if state.startswith("error"):
+            return f"the index has an {state}. Files may be missing"
+        if not self._has_scanned:
+            done = self._app.progress.get("words", "")
+            return f"files are still being indexed by words{f' ({done})' if done else ''}: some may be missing"
+        return ""
 
     async def send(self, order: str, value: object = None) -> None:
         """Give an order; lost orders are made up for by the scan at the indexer's start."""
@@ -160,7 +191,9 @@ class IndexingService:
     def _take(self, kind: str, detail: str) -> None:
         if kind in ("error", "failed"):
             log.error("indexer: %s", detail)
-            self._state(f"error: {detail.strip().splitlines()[-1]}")
+            self._fault = (detail.strip().splitlines() or [""])[-1][:300]
+            if kind == "error":
+                self._state(f"error: {self._fault}")
             return
         if kind == "repaired":
             log.warning("the index was repaired (%s): everything is indexed again", detail)
@@ -169,9 +202,12 @@ class IndexingService:
         if kind == "purged":
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
+            self._ends = 0
             if detail == str(self._sent) and not self._places:  # else it speaks of before the last order
+                self._has_scanned = True
                 self._reached = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
+            self._ends = 0
             self._state(_WORDS)
             self._reached = ""
             self._app.progress["words"] = detail
@@ -191,6 +227,7 @@ class IndexingService:
             except Exception:
                 log.exception("search could not take in what was indexed")
             if reached and sent == self._sent and not self._places:
+                self._app.searcher.caught_up()
                 self._state(reached)  # only now does search answer from it
             # A tenth of the time at most: in bulk there is always something new, and small changes are found without it.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
@@ -202,4 +239,7 @@ class IndexingService:
             self._app.progress.pop(name, None)
 
     def _state(self, state: str) -> None:
+        before = self.behind()
         self._app.progress["state"] = state
+        if self.behind() != before:
+            self._app.searcher.move_on()

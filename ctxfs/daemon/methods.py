@@ -131,6 +131,7 @@ async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {
         "notes": list(answer.notes),
         "remarks": list(answer.remarks),
+        "complete": answer.is_complete,
         "hits": [{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in answer.hits[:limit]],
     }
 

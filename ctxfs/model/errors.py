@@ -48,3 +48,4 @@ EXIT_NOTHING_FOUND = 3
 EXIT_NO_STORE = 4
 EXIT_BUSY = 5
 EXIT_UNHEALTHY = 6
+EXIT_NOT_KNOWN = 7  # nothing found so far, and not everything could be looked at

@@ -1,0 +1,197 @@
+"""The index always comes back, and every surface says while it is behind: "nothing found" and "not known" are two answers."""
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from ctxfs.app import App
+from ctxfs.cli.progress import is_ready
+from ctxfs.daemon.indexing import IndexingService
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.query import parse_query
+from ctxfs.index.search import Searcher
+from ctxfs.index.suspects import Suspects
+from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+from ctxfs.model.path import ROOT
+from mounts.search import render_results
+from tests.unit.test_index import Index
+
+
+def service(searcher: Searcher) -> tuple[IndexingService, dict[str, object]]:
+    """The daemon's handle on an indexer of which the processes are the test's."""
+    progress: dict[str, object] = {}
+    app = SimpleNamespace(searcher=searcher, progress=progress, layout=None)
+    return IndexingService(cast(App, app)), progress
+
+
+def test_indexer_is_started_again_for_ever_at_longer_and_longer_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[float] = []
+    states: list[str] = []
+
+    async def run() -> None:
+        made, progress = service(Searcher(tmp_path, None))
+
+        async def end_at_once() -> None:
+            started.append(trio.current_time())
+            states.append(str(progress["state"]))
+            if len(started) == 12:
+                made._take("words", "1/2")
+            made._take("failed", "Traceback\nOSError: [Errno 28] No space left on device")
+            if len(started) == 14:
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+
+        monkeypatch.setattr(made, "_run_once", end_at_once)
+        async with trio.open_nursery() as nursery:
+            await made.run()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+    pauses = [round(later - sooner) for sooner, later in itertools.pairwise(started)]
+    assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pauses[11:] == [1, 2], "what got on is tried again soon"
+    assert states[5].startswith("down: ")
+    assert "No space left on device" in states[5]
+
+
+def test_search_of_an_index_that_is_down_says_so_and_is_not_cached(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, progress = service(index.searcher)
+    made._has_scanned = True
+    made._state("idle")
+    nothing = parse_query("mode:words xylophone")
+    assert index.searcher.search(nothing, ROOT, 5).is_complete
+    before = index.searcher.generation
+    made._fault, made._ends = "OSError: [Errno 28] No space left on device", 5
+    made._fall()
+    assert index.searcher.generation != before, "answers that were kept are asked again"
+    answer = index.searcher.search(nothing, ROOT, 5)
+    assert not answer.is_complete
+    assert any("No space left" in note for note in answer.notes)
+    head = json.loads(render_results(answer).splitlines()[0])
+    assert (head["status"], head["complete"]) == ("partial", False)
+    with pytest.raises(CommandError) as caught:
+        is_ready({"state": progress["state"]}, "words")
+    assert caught.value.code == EXIT_UNHEALTHY
+    made._state("idle")
+    assert index.searcher.search(nothing, ROOT, 5).is_complete
+
+
+def test_index_is_behind_until_the_first_scan_is_done(index: Index) -> None:
+    made, _progress = service(index.searcher)
+    assert not index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5).is_complete
+    assert not is_ready({"state": "embedding", "behind": index.searcher.behind()}, "words")
+    made._sent = 1
+    made._take("words-idle", "1")
+    assert not made.behind()
+
+
+def test_large_file_that_was_just_written_makes_nothing_found_not_known(index: Index) -> None:
+    root = IndexedRoot("knowledge/c", str(index.corpus))
+    index.ask("mode:words otter")
+    (index.corpus / "large.md").write_text("xylophone " * 20_000)
+    index.searcher.changed(root, [("large.md",)])
+    answer = index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5)
+    assert (list(answer.hits), answer.is_complete) == ([], False)
+    index.follower.changed([("knowledge/c", ("large.md",))])
+    index.searcher.refresh()
+    index.searcher.caught_up()
+    answer = index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5)
+    assert answer.hits
+    assert answer.is_complete
+
+
+class Other:
+    """Somebody who may see one file only."""
+
+    key = "other"
+    sees_quarantined = False
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def may_read(self, path: str) -> bool:
+        return path == self._path
+
+
+def test_who_may_not_see_a_file_does_not_learn_that_it_was_written(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = IndexedRoot("knowledge/c", str(index.corpus))
+    (index.corpus / "large.md").write_text("xylophone " * 20_000)
+    index.searcher.changed(root, [("large.md",)])
+    index.searcher.look()
+    for path, is_told in (("knowledge/c/rotation.md", False), ("knowledge/c/large.md", True)):
+        monkeypatch.setattr(index.searcher, "_reader", lambda path=path: Other(path))
+        assert bool(index.searcher.missing()) == is_told
+
+
+@pytest.fixture
+def index(tmp_path: Path, corpus: Path) -> Any:
+    made = Index(tmp_path / "index", corpus)
+    yield made
+    made.close()
+
+
+def _end_at(folder: Path, path: str) -> None:
+    """Have an indexer process die while it works on a file."""
+    child = os.fork()
+    if not child:
+        Suspects(folder, 400).accuse(path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_file_that_ended_two_indexers_is_skipped_and_tried_again_once_it_is_another(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name in ("a.md", "bad\n.md"):
+        (corpus / name).write_text("zanzibar")
+    (tmp_path / "index").mkdir()
+    for _ in range(2):
+        _end_at(tmp_path / "index", "knowledge/c/bad\n.md")
+    index = Index(tmp_path / "index", corpus)
+    try:
+        assert index.paths("zanzibar") == ["a.md"]
+        ((path, why),) = index.catalog.skipped_files(5)
+        assert path == "knowledge/c/bad\n.md"
+        assert "ended twice" in why
+        (corpus / "bad\n.md").write_text("zanzibar again")
+        index.follower.scan_all()
+        assert len(index.paths("zanzibar")) == 2
+    finally:
+        index.close()
+
+
+def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None:
+    def batch_after_end_in(files: int) -> int:
+        child = os.fork()
+        if not child:
+            Suspects(tmp_path, 400).accuse_batch(files)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        suspects = Suspects(tmp_path, 400)
+        found = suspects.batch_files
+        suspects.close()
+        return found
+
+    assert [batch_after_end_in(400), batch_after_end_in(20), batch_after_end_in(1)] == [20, 1, 1]
+    assert Suspects(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"
+
+
+def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
+    suspects = Suspects(tmp_path, 400)
+    suspects.accuse("a")
+    suspects.disarm()
+    suspects.accuse("b")
+    assert not Suspects(tmp_path, 400)._ends
