@@ -12,6 +12,7 @@ from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.client import NoDaemon
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
+from ctxfs.vfs.turns import PathTurns
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Door:
         self._client: AsyncClient | None = None
         self._local: LocalSession | None = None
         self._turn = trio.Lock()
+        self.turns = PathTurns()  # of calls that read a file and write it again: models send several at once
         self._areas: list[tuple[str, Path]] = []
         self._changed: Changed | None = None
 

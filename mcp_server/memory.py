@@ -142,6 +142,11 @@ async def _create(memories: _Memories, arguments: Mapping[str, Any]) -> str:
 
 
 async def _str_replace(memories: _Memories, arguments: Mapping[str, Any]) -> str:
+    async with memories.door.turns.at(memories.place(arguments["path"])):
+        return await _str_replace_in_turn(memories, arguments)
+
+
+async def _str_replace_in_turn(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     said, old, new = arguments["path"], arguments["old_str"], arguments["new_str"]
     path, before = await memories.file(said)
     words = before.decode("utf-8", "surrogateescape")
@@ -164,6 +169,11 @@ async def _str_replace(memories: _Memories, arguments: Mapping[str, Any]) -> str
 
 
 async def _insert(memories: _Memories, arguments: Mapping[str, Any]) -> str:
+    async with memories.door.turns.at(memories.place(arguments["path"])):
+        return await _insert_in_turn(memories, arguments)
+
+
+async def _insert_in_turn(memories: _Memories, arguments: Mapping[str, Any]) -> str:
     said, number = arguments["path"], arguments["insert_line"]
     path, before = await memories.file(said)
     lines = before.decode("utf-8", "surrogateescape").split("\n")

@@ -3,8 +3,11 @@
 import difflib
 import errno
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import trio
 
 from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.errors import invalid, path_error
@@ -15,7 +18,8 @@ from mcp_server.table import CHANGES, PATH, Answer, Call, Entry
 from mcp_server.tree import DIGITS, apply, as_bytes, delete_tree, entries, make_parents, read, revision_of, stat
 from mcp_server.uris import parsed, shown
 
-_TRIES = 5
+_APPEND_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 0.3
 _MOST_DIFFERENT = 200  # lines of a diff
 _MOST_PLACES = 10
 _REVISION = {
@@ -47,8 +51,21 @@ async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
 async def _appended(
     door: Door, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
-    """(the whole, warnings): add to the end, wherever that is when it is written."""
-    for _ in range(_TRIES):
+    """(the whole, warnings): add to the end, wherever that is when it is written.
+
+    Calls of one client take turns; where writers of other processes come in between it is tried again.
+    """
+    async with door.turns.at(path):
+        with trio.move_on_after(_APPEND_SECONDS):
+            return await _append_when_still(door, path, data, attributes, expects)
+    raise path_error(errno.EAGAIN, path, "others go on writing to it")
+
+
+async def _append_when_still(
+    door: Door, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+) -> tuple[bytes, list[str]]:
+    tries = 0
+    while True:
         try:
             before = await read(door, path)
         except FileNotFoundError:
@@ -62,7 +79,9 @@ async def _appended(
         except OSError as error:
             if error.errno not in (errno.ESTALE, errno.EEXIST):
                 raise
-    raise path_error(errno.EAGAIN, path, "others go on writing to it")
+        tries += 1
+        # So that of several processes not all try again at the same moment.
+        await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**tries)))  # noqa: S311 - no secret
 
 
 async def _conflict(door: Door, path: Path, error: OSError, expects: str) -> OSError:
@@ -81,7 +100,13 @@ async def _conflict(door: Door, path: Path, error: OSError, expects: str) -> OSE
 
 
 async def _edit(call: Call, arguments: Mapping[str, Any]) -> Answer:
-    path, door, expects = parsed(arguments["path"]), call.door, arguments.get("if_revision", "")
+    path = parsed(arguments["path"])
+    async with call.door.turns.at(path):
+        return await _edit_in_turn(call.door, path, arguments)
+
+
+async def _edit_in_turn(door: Door, path: Path, arguments: Mapping[str, Any]) -> Answer:
+    expects = arguments.get("if_revision", "")
     before = await read(door, path)
     base = hashlib.sha256(before).hexdigest()
     if expects and not base.startswith(expects):

@@ -2,16 +2,14 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-import trio
+from collections.abc import Mapping, Sequence
 
 from ctxfs.model.change import ABSENT, Change, Put
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
+from ctxfs.vfs.turns import PathTurns
 
 _LEAST_DIGITS = 8
 
@@ -21,7 +19,7 @@ class Conditional(Mount):
 
     def __init__(self, tree: Mount) -> None:
         self._tree = tree
-        self._turns: dict[Path, tuple[trio.Lock, int]] = {}
+        self._turns = PathTurns()
 
     async def stat(self, path: Path) -> Entry:
         """The tree's."""
@@ -48,11 +46,10 @@ class Conditional(Mount):
         if not isinstance(change, Put):
             await self._tree.apply(change)
             return
-        with self._turn(change.path) as turn:
-            async with turn:
-                if change.expects:
-                    await self._check(change.path, change.expects)
-                await self._tree.apply(change)
+        async with self._turns.at(change.path):
+            if change.expects:
+                await self._check(change.path, change.expects)
+            await self._tree.apply(change)
 
     async def _check(self, path: Path, expects: str) -> None:
         if expects != ABSENT and (len(expects) < _LEAST_DIGITS or set(expects) - set("0123456789abcdef")):
@@ -67,16 +64,3 @@ class Conditional(Mount):
             raise path_error(errno.EEXIST, path)
         if not hashlib.sha256(data).hexdigest().startswith(expects):
             raise path_error(errno.ESTALE, path, "it has changed since that revision")
-
-    @contextmanager
-    def _turn(self, path: Path) -> Iterator[trio.Lock]:
-        turn, users = self._turns.get(path) or (trio.Lock(), 0)
-        self._turns[path] = turn, users + 1
-        try:
-            yield turn
-        finally:
-            turn, users = self._turns[path]
-            if users > 1:
-                self._turns[path] = turn, users - 1
-            else:
-                del self._turns[path]

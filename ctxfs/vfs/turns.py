@@ -1,0 +1,30 @@
+"""Turns at paths: of those who change one path one goes at a time, first come, first served."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from ctxfs.model.path import Path
+
+
+class PathTurns:
+    """A lock for each path that is waited for; paths that nobody waits for take no memory."""
+
+    def __init__(self) -> None:
+        self._turns: dict[Path, tuple[trio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def at(self, path: Path) -> AsyncIterator[None]:
+        """Wait for the turn at a path, and hold it."""
+        turn, users = self._turns.get(path) or (trio.Lock(), 0)
+        self._turns[path] = turn, users + 1
+        try:
+            async with turn:
+                yield
+        finally:
+            turn, users = self._turns[path]
+            if users > 1:
+                self._turns[path] = turn, users - 1
+            else:
+                del self._turns[path]

@@ -1,0 +1,63 @@
+"""Lines on stdin that are no message: JSON-RPC 2.0 asks for an answer, and without one a client waits until its time is up."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
+from pydantic import ValidationError
+
+from ctxfs.model.path import printable
+
+_MAX_REASON_CHARS = 200
+
+
+@asynccontextmanager
+async def answer_unreadable(incoming: Any, outgoing: Any) -> AsyncIterator[Any]:
+    """Give the messages of `incoming` on, and answer what could not be read of it on `outgoing` (streams of the SDK's transport)."""
+    forward, readable = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+    async def relay() -> None:
+        try:
+            async with forward, incoming:
+                async for message in incoming:
+                    if isinstance(message, Exception):
+                        if (refusal := refusal_of(message)) is not None:
+                            await outgoing.send(SessionMessage(refusal))
+                    else:
+                        await forward.send(message)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass  # the server has ended
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(relay)
+        yield readable
+        group.cancel_scope.cancel()
+
+
+def refusal_of(error: Exception) -> JSONRPCError | None:
+    """Return the answer to a line that the transport could not read, with its id where it has one; None for an empty line."""
+    code, reason, values = PARSE_ERROR, str(error), list[Any]()
+    if isinstance(error, ValidationError):
+        faults = error.errors(include_url=False, include_context=False)
+        code = PARSE_ERROR if faults[0]["type"] == "json_invalid" else INVALID_REQUEST
+        reason = str(faults[0]["msg"])
+        inputs = [fault["input"] for fault in faults]
+        if inputs[0] in ("", "\n", "\r\n"):
+            return None
+        values = [_parsed(value) if isinstance(value, str) else value for value in inputs]
+    numbers = [value["id"] for value in values if isinstance(value, dict) and type(value.get("id")) in (int, str)]
+    number = numbers[0] if numbers else None
+    message = f"the message cannot be read: {printable(reason)[:_MAX_REASON_CHARS]}"
+    return JSONRPCError(jsonrpc="2.0", id=number, error=ErrorData(code=code, message=message))
+
+
+def _parsed(line: str) -> Any:
+    """What the standard library makes of a line: it takes half of a surrogate pair, which is no text."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

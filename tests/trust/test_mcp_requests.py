@@ -1,0 +1,94 @@
+"""Requests of MCP clients that cannot be read, and many at once."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client import Client as McpClient
+from mcp.types import TextContent
+
+from ctxfs.store.layout import Layout
+from mcp_server.server import opened
+from tests.live import Live
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A store that no daemon serves."""
+    made = Live(tmp_path_factory.mktemp("requests"))
+    made.run("init")
+    yield made
+
+
+def answers(store: Live, lines: list[str], count: int) -> list[dict[str, Any]]:
+    """The first answers of a server on stdio to lines."""
+    with subprocess.Popen(store.command("mcp"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write("".join(f"{line}\n" for line in lines))
+        server.stdin.flush()
+        found = [json.loads(server.stdout.readline()) for _ in range(count)]
+        server.stdin.close()
+        assert server.wait(60) == 0
+    return found
+
+
+def test_message_that_cannot_be_read_is_answered_with_its_id(store: Live) -> None:
+    half = json.dumps({"path": "memory/shared/x", "content": "\ud83d"})
+    found = answers(
+        store,
+        [
+            f'{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{"name":"ctx_write","arguments":{half}}}}}',
+            "this is no JSON",
+            "",
+            "[" * 100_000,
+            '{"jsonrpc":"2.0","id":"a","method":7}',
+            '{"jsonrpc":"2.0","id":9,"method":"ping"}',
+        ],
+        5,
+    )
+    codes = [(each.get("id"), each.get("error", {}).get("code")) for each in found]
+    assert codes == [(5, -32700), (None, -32700), (None, -32700), ("a", -32600), (9, None)], "what follows is served"
+
+
+def in_parallel(store: Live, name: str, calls: list[dict[str, Any]]) -> list[str]:
+    """The texts of tool calls that one client sends at once; each must succeed."""
+    texts: list[str] = []
+
+    async def main() -> None:
+        async with opened(Layout(store.store)) as server, McpClient(server) as client:
+
+            async def call(arguments: dict[str, Any]) -> None:
+                result = await client.call_tool(name, arguments)
+                text = "".join(part.text for part in result.content if isinstance(part, TextContent))
+                assert not result.is_error, text
+                texts.append(text)
+
+            async with anyio.create_task_group() as group:
+                for each in calls:
+                    group.start_soon(call, each)
+
+    anyio.run(main, backend="trio")
+    return texts
+
+
+def test_appends_of_one_client_at_once_all_land(store: Live) -> None:
+    calls = [{"path": "memory/shared/log.md", "content": f"line {n}\n", "mode": "append"} for n in range(20)]
+    assert len(in_parallel(store, "ctx_write", calls)) == 20
+    lines = (store.store / "tree" / "memory" / "shared" / "log.md").read_text().splitlines()
+    assert sorted(lines) == sorted(f"line {n}" for n in range(20))
+
+
+def test_edits_of_one_client_at_once_all_land(store: Live) -> None:
+    file = Path(store.store / "tree" / "memory" / "shared" / "edited.md")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"[todo {n}]\n" for n in range(20)))
+    calls = [
+        {"path": "memory/shared/edited.md", "edits": [{"old": f"[todo {n}]", "new": f"[done {n}]"}]} for n in range(20)
+    ]
+    assert len(in_parallel(store, "ctx_edit", calls)) == 20
+    assert file.read_text() == "".join(f"[done {n}]\n" for n in range(20))
