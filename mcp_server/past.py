@@ -29,7 +29,7 @@ async def _history(call: Call, arguments: Mapping[str, Any]) -> Answer:
     dry = arguments.get("dry_run", True)
     done = await call.door.call("restore", path=str(path), to=_needed(arguments, "at"), dry_run=dry)
     changes = [f"{change['what']} {change['path']}" for change in done["changes"]]
-    kept = [f"kept, since it was changed meanwhile: {each}" for each in done["kept"]]
+    kept = [f"left: {each}: {reason}" for each, reason in zip(done["kept"], done["reasons"], strict=True)]
     if not changes:
         return "\n".join(["nothing to restore", *kept])
     head = (

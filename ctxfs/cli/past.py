@@ -254,8 +254,8 @@ def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) 
         say(
             f"{verb} {len(done['changes'])} paths: {done['version']['subject']} ({done['version']['revision'][:_SHORT]})"
         )
-    for path in done["kept"]:
-        warn(f"{path} was written meanwhile and is left as it is")
+    for path, reason in zip(done["kept"], done["reasons"], strict=True):
+        warn(f"left: '{path}': {reason}")
 
 
 @click.command()

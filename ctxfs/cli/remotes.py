@@ -92,5 +92,3 @@ def pull(store: str | None, name: str, as_json: bool) -> None:
     say(f"{words[pulled['state']]}: {pulled['versions']} versions, {len(pulled['changes'])} paths changed here")
     for path in pulled["conflicts"]:
         warn(f"both sides changed {path}: theirs is beside it as *.conflict-*")
-    for path in pulled["kept"]:
-        warn(f"{path} was written meanwhile and is left as it is")

@@ -49,6 +49,7 @@ def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
         "version": commit_record(outcome.commit) if outcome.commit else None,
         "changes": [_change_record(change) for change in outcome.changes],
         "kept": [path_text(path) for path in outcome.kept],
+        "reasons": [reason.value for reason in outcome.left.values()],
         "diff": diff,
     }
 
@@ -286,7 +287,6 @@ async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         "state": pulled.state,
         "versions": pulled.commits,
         "conflicts": [path_text(path) for path in pulled.conflicts],
-        "kept": [path_text(path) for path in pulled.kept],
         "changes": [_change_record(change) for change in changes],
     }
 

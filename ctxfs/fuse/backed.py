@@ -609,15 +609,38 @@ class BackedFiles:
     def _open_again(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
         """A descriptor, and what it is of. ESTALE if its name leads to another file by now: the kernel looks it up again."""
         if (held := self._held(node)) is not None:  # whatever has become of its name
-            fd = self._open(b"/proc/self/fd/%d" % held, flags | os.O_CLOEXEC)
+            if flags & os.O_ACCMODE:
+                self._check_named(node)
+            fd = self._open(b"/proc/self/fd/%d" % held, flags | os.O_NONBLOCK | os.O_CLOEXEC)
         else:
             parent, name = self._place(node)
-            fd = self._open(name, flags | _SAFE, parent)
+            try:
+                fd = self._open(name, flags | _SAFE, parent)
+            except FileNotFoundError as error:  # whoever opens with O_CREAT must come to make it anew
+                raise path_error(errno.ESTALE, node.path) from error
         found = os.fstat(fd)
         if not self._is_it(node, found):
             os.close(fd)
             raise path_error(errno.ESTALE, node.path)
         return fd, found
+
+    def _check_named(self, node: Node) -> None:
+        """ESTALE, once, for a file that was replaced or removed behind the mount's back: its writer looks the name up again, and does
+        not write to what has no name any more.
+        """
+        parent = node.parent
+        if node.top or parent is None or self._state.nodes.named(parent, node.name) is not node:
+            return  # this mount has taken the name away: it is known that there is none
+        try:
+            place, name = self._place(node)
+            if self._is_it(node, os.stat(name, dir_fd=place, follow_symlinks=False)):
+                return
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+        self._state.unlinked(parent, node.name)
+        self._state.directories.keep_removed(node)
+        raise path_error(errno.ESTALE, node.path)
 
     def _open(self, name: bytes, flags: int, parent: int | None = None, mode: int = 0) -> int:
         """What is only kept makes way."""

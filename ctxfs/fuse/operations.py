@@ -18,6 +18,7 @@ from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStatfs, Ope
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
+from ctxfs.fuse.leases import retry
 from ctxfs.fuse.listings import DOTS, Listing, place_of
 from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.ports import Entries, Seen
@@ -169,8 +170,12 @@ class Operations:
     def setattr(self, number: int, wanted: Wanted, fh: int | None) -> Answer[Attributes]:
         """Size, mode, owner, times."""
         node = self._state.nodes[number]
-        files = self._disk if node.area is not None else self._made
-        return files.setattr(node, wanted, fh)
+        if node.area is None:
+            return self._made.setattr(node, wanted, fh)
+        try:
+            return self._disk.setattr(node, wanted, fh)
+        except BlockingIOError:
+            return retry(self._state.loop, lambda: self._disk.setattr(node, wanted, fh))
 
     def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
         """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree."""
@@ -213,16 +218,22 @@ class Operations:
         node = self._state.nodes[number]
         if node.area is None:
             return self._made.open(node, flags)
-        return self._disk.open(node, flags, drop_privileges=drop_privileges)
+        try:
+            return self._disk.open(node, flags, drop_privileges=drop_privileges)
+        except BlockingIOError:
+            return retry(self._state.loop, lambda: self._disk.open(node, flags, drop_privileges=drop_privileges))
 
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
     ) -> Answer[tuple[Opened, Attributes]]:
         """Create and open."""
         at = self._state.nodes[parent]
-        if self._on_disk(at, name):
+        if not self._on_disk(at, name):
+            return self._made.create(at, name, flags)
+        try:
             return self._disk.create(at, name, mode, flags, caller)
-        return self._made.create(at, name, flags)
+        except BlockingIOError:
+            return retry(self._state.loop, lambda: self._disk.create(at, name, mode, flags, caller))
 
     def read(self, fh: int, offset: int, size: int) -> Answer[bytes]:
         """Bytes from the file, from the snapshot, or of an answer."""

@@ -184,13 +184,23 @@ def magic_path(directory: int, name: str) -> str:
 
 
 def temporary_name() -> bytes:
-    """A name for a file that is about to be renamed over another one."""
+    """A name for a file that is being written, to be renamed over another one."""
     return b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
 
 
+def orphan_name() -> bytes:
+    """A name for a whole file that is about to change places with another one: after a kill it may hold what has no version."""
+    return b".ctxfs-" + secrets.token_hex(16).encode() + b".out.tmp"
+
+
 def is_temporary(name: bytes) -> bool:
-    """True for a name that `temporary_name` made."""
+    """True for a name that `temporary_name` or `orphan_name` made."""
     return name.startswith(b".ctxfs-") and name.endswith(b".tmp")
+
+
+def is_orphan(name: bytes) -> bool:
+    """True for a name that `orphan_name` made."""
+    return is_temporary(name) and name.endswith(b".out.tmp")
 
 
 def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
@@ -209,7 +219,9 @@ def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
     return found
 
 
-RENAME_EXCHANGE = 2
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+# EINVAL: the file system has no such rename.
+_NO_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> None:
@@ -221,6 +233,31 @@ def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> 
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if _RENAMEAT2(source, name, target, new, flags):
         raise _last_error()
+
+
+def exchange(parent: int, new: bytes, name: bytes) -> None:
+    """Two names of a directory change places. Where the file system cannot, `new` replaces `name` and is gone.
+
+    FileNotFoundError if either is not there.
+    """
+    try:
+        rename_at(parent, new, parent, name, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        os.rename(new, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def rename_new(parent: int, name: bytes, new: bytes) -> None:
+    """Rename within a directory to a name that is free; FileExistsError if it is not."""
+    try:
+        rename_at(parent, name, parent, new, RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in _NO_FLAGS:
+            raise
+        os.link(name, new, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        os.unlink(name, dir_fd=parent)
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:

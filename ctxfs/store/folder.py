@@ -1,6 +1,8 @@
 """A host folder as a Mount: what memory, pads and knowledge sources are made of."""
 
+import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -8,14 +10,18 @@ from typing import assert_never
 
 import trio
 
-from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.change import ABSENT, Append, Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, kind_of
 from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.store import beneath
+from ctxfs.store.swap import Left, Patience, compare_and_swap
 from ctxfs.threads import blocking
+
+_PIECE_BYTES = 1 << 20
+_WAIT_SECONDS = 1.0  # for the writers of a file that is replaced only if it is the one that was read
 
 
 class Folder(Mount):
@@ -101,8 +107,8 @@ class Folder(Mount):
 
     def _apply(self, change: Change) -> None:
         match change:
-            case Put(path, data, attributes):
-                self._put(path, data, attributes)
+            case Put():
+                self._put(change)
             case Append(path):
                 raise not_permitted(path, "files here are written whole")
             case MakeDir(path):
@@ -125,7 +131,8 @@ class Folder(Mount):
             case _:
                 assert_never(change)
 
-    def _put(self, path: Path, data: bytes, attributes: Mapping[str, bytes]) -> None:
+    def _put(self, change: Put) -> None:
+        path = change.path
         with self._located(path) as (parent, name):
             try:
                 old = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -142,15 +149,19 @@ class Folder(Mount):
             )
             try:
                 with open(fd, "wb") as file:
-                    file.write(data)
+                    file.write(change.data)
                     file.flush()
                     os.fchmod(file.fileno(), mode)
-                    for attribute, value in {**kept, **attributes}.items():
+                    for attribute, value in {**kept, **change.attributes}.items():
                         os.setxattr(file.fileno(), attribute, value)
                     os.fsync(file.fileno())
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                if change.expects:
+                    _swap_in(parent, name, temporary, change)
+                else:
+                    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
-                os.unlink(temporary, dir_fd=parent)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=parent)
                 raise
 
     def _check_shown(self, path: Path) -> None:
@@ -160,6 +171,24 @@ class Folder(Mount):
     def _located(self, path: Path) -> "_Located":
         self._check_shown(path)
         return _Located(self._root, path)
+
+
+def _swap_in(parent: int, name: str, temporary: bytes, change: Put) -> None:
+    """Replace what the change expects, its writers held off. ESTALE, EEXIST: it is another; EBUSY: it stays open for writing."""
+
+    def is_same(fd: int, size: int) -> bool:
+        digest, at = hashlib.sha256(), 0
+        while piece := os.pread(fd, min(_PIECE_BYTES, size - at), at):
+            digest.update(piece)
+            at += len(piece)
+        return digest.hexdigest().startswith(change.expects)
+
+    expected = None if change.expects == ABSENT else is_same
+    left = compare_and_swap(parent, os.fsencode(name), temporary, expected, Patience(_WAIT_SECONDS))
+    if left is Left.OPEN:
+        raise path_error(errno.EBUSY, change.path, "it is open for writing: try again when its writer has closed it")
+    if left is not None:
+        raise path_error(errno.EEXIST if expected is None else errno.ESTALE, change.path)
 
 
 class _Located:

@@ -8,10 +8,11 @@ import contextlib
 import errno
 import logging
 import math
+import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
@@ -25,6 +26,7 @@ from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES, MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.versions import recover, upkeep
+from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.compare import Line, blame_lines, diff_trees
@@ -33,14 +35,14 @@ from ctxfs.versions.git import BRANCH, Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.large import LargeStore
-from ctxfs.versions.ledger import Ledger, state_of
+from ctxfs.versions.ledger import ABSENT, Ledger, state_of
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.then import Then, Was
-from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM
+from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
@@ -145,14 +147,15 @@ class Archive:
             self.history = History(self.ledger)
             self._then = Then(self.ledger)
             self._committer = Committer(self.ledger)
-            self._rollback = Rollback(self.ledger, self.history, self._committer, layout.journal / "rollback.json")
+            intent = layout.journal / "rollback.json"
+            self._rollback = Rollback(self.ledger, self.history, self._committer, intent, self._actor("outside"))
             self._remotes = Remotes(self.ledger, self._rollback)
             self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
             if not layout.marks.exists():
                 self.marks.begin(self.ledger.marked_files())
             self._finish_erasure()
             finished = self._rollback.finish()
-            self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS)
+            self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, self._is_recorded)
             made = [finished] if finished else []
             if self.ledger.head is None:
                 areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
@@ -168,6 +171,12 @@ class Archive:
             repo.close()
             raise
         return made
+
+    def _is_recorded(self, parts: Parts, found: os.stat_result) -> bool:
+        """True if some version holds the content of a file of the work tree."""
+        capture = Capture(self.ledger, keep=False)
+        entry = capture.state(parts, found, ABSENT, moved=False).entry
+        return entry is not None and self.ledger.repo.has(entry.oid)
 
     def _finish_erasure(self) -> None:
         try:
@@ -196,6 +205,7 @@ class Archive:
             except OSError as error:
                 log.error("the last changes have no version yet; the next start makes it: %s", error)
             self._opened = False
+            self._rollback.close()
             self.index.close()
             self.ledger.repo.close()
             self._store_lock.release()
@@ -203,6 +213,8 @@ class Archive:
     def checkpoint(self) -> bool:
         """Make the newest version survive a power cut; False if it does already. It may take as long as the disk likes."""
         with self._lock:
+            if self._opened:
+                self._rollback.record_late()
             head, newest = self.ledger.head, self.ledger.seq
             started = time.time()
         with self._checkpointing:
@@ -270,7 +282,7 @@ class Archive:
 
     def _commit(self, also: Iterable[bytes]) -> list[Commit]:
         with self._ready():
-            made = self._commit_journal()
+            made = [*self._rollback.record_late(), *self._commit_journal()]
             outside = dict.fromkeys(also, True)
             if outside:
                 rest = self._committer.commit_paths(self._actor("outside"), "outside", outside)
@@ -492,37 +504,35 @@ class Archive:
 
     def restore(self, path: str, to: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Bring a path back to a version; the outcome and its diff."""
-        with self._ready():
-            self.commit()
-            return self._carry_out(
-                self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
-            )
+        return self._go_back(
+            lambda: self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
+        )
 
     def restore_from(self, path: str, source: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Take back all that came from a source, below a path."""
-        with self._ready():
-            self.commit()
-            return self._carry_out(self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
+        return self._go_back(lambda: self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
 
     def undo(
         self, path: str, actor: Actor, wanted: Filter = EVERYTHING, *, dry_run: bool = False
     ) -> tuple[Outcome, bytes]:
         """Undo the newest change of a path, or everything that a principal or session did there."""
-        with self._ready():
-            self.commit()
-            if wanted == EVERYTHING:
-                self._check_known(path)
-                plan = self._rollback.plan_undo(path_bytes(path))
-            else:
-                plan = self._rollback.plan_undo_of(path_bytes(path), wanted)
-            return self._carry_out(plan, actor, dry_run)
+
+        def plan() -> Plan:
+            if wanted != EVERYTHING:
+                return self._rollback.plan_undo_of(path_bytes(path), wanted)
+            self._check_known(path)
+            return self._rollback.plan_undo(path_bytes(path))
+
+        return self._go_back(plan, actor, dry_run)
 
     def redo(self, path: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Take back the last undo of a path."""
-        with self._ready():
-            self.commit()
+
+        def plan() -> Plan:
             self._check_known(path)
-            return self._carry_out(self._rollback.plan_redo(path_bytes(path)), actor, dry_run)
+            return self._rollback.plan_redo(path_bytes(path))
+
+        return self._go_back(plan, actor, dry_run)
 
     def snapshot(self, name: str) -> Commit:
         """Name the newest version."""
@@ -563,6 +573,7 @@ class Archive:
             if dry_run:
                 places = sorted(doomed.places | doomed.contents.keys())
                 return Erased(0, len(doomed.blobs), tuple(places), ())
+            self._rollback.close()  # what was swapped out may hold it
             erased = self._eraser.erase(doomed, actor)
             self._journal.settle()
         self.checkpoint()
@@ -619,7 +630,7 @@ class Archive:
             with self._ready():
                 self.commit()
                 before = self.ledger.tree
-                pulled = remotes.take_in(name, actor, forgotten)
+                pulled = remotes.take_in(name, actor, forgotten, self.commit)
                 return pulled, self.ledger.changes(before, self.ledger.tree)
 
     def _target(self, path: str, to: str) -> Step:
@@ -630,11 +641,19 @@ class Archive:
             raise CommandError(f"'{printable(path)}' has no earlier version", f"see: ctxfs log '{printable(path)}'")
         return steps[1]
 
-    def _carry_out(self, plan: Plan, actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
-        base = self.ledger.tree
-        if dry_run:
-            return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(self.ledger, base, plan.tree, b"")
-        return self._rollback.carry_out(plan, actor), b""
+    def _go_back(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
+        """Plan, and carry out with the writers held off: what they have written until now has a version first."""
+        with self._ready():
+            self.commit()
+            plan, base = make_plan(), self.ledger.tree
+            if dry_run:
+                return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(
+                    self.ledger, base, plan.tree, b""
+                )
+            with self._rollback.holding(plan.tree) as held:
+                if held and self.commit(held):
+                    plan = make_plan()
+                return self._rollback.carry_out(plan, actor), b""
 
     def _check_known(self, path: str) -> None:
         """ENOENT for a path that never was: otherwise a misspelt one would look like one without changes."""

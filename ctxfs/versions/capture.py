@@ -163,33 +163,52 @@ class Capture:
         return "" if side.is_empty else self._blob(encode_sidecar(side))
 
     def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+        with contextlib.ExitStack() as stack:
+            with _reading():
+                fd = stack.enter_context(self._ledger.work.opened(parts))
+            return self._read(b"/".join(parts), fd, moved)
+
+    def opened_state(self, path: bytes, fd: int) -> State:
+        """What a descriptor of a regular file reads, whatever name the file has now. OSError if it cannot be read or stored."""
+        large_capture = self._ledger.large_capture
+        may_wait, large_capture.may_wait = large_capture.may_wait, False
+        try:
+            _, entry, side = self._read(path, fd, moved=False)
+        except _Unreadable as unreadable:
+            raise OSError(unreadable.errno, os.strerror(unreadable.errno)) from unreadable
+        except _TooLarge as too_large:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from too_large
+        finally:
+            large_capture.may_wait = may_wait
+        return State(entry, side)
+
+    def _read(self, path: bytes, fd: int, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         ledger = self._ledger
         for attempt in range(_TRIES):
-            with contextlib.ExitStack() as stack:
-                data = None
-                with _reading():
-                    fd = stack.enter_context(ledger.work.opened(parts))
-                    found = os.fstat(fd)
-                    if not st.S_ISREG(found.st_mode):
-                        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-                    xattrs = beneath.read_xattrs(fd)
-                mode, large = git_mode(found), None
-                # Under a new name the same inode with the same times is the file that was moved there.
-                known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
-                if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
-                    oid = known.oid
-                    large = ledger.side(known.side).large if known.side else None
-                elif found.st_size > ledger.large_capture.max_bytes:
-                    raise _TooLarge
-                elif found.st_size >= ledger.large_from:
-                    large = self._large(fd, found)
-                    oid = self._blob(pointer_text(large))
-                else:
-                    with _reading(), open(fd, "rb", closefd=False) as file:
-                        data = file.read()
-                    oid = self._blob(data)
-                xattrs = self._with_marks(b"/".join(parts), fd, found, oid, xattrs, data)
-                after = os.fstat(fd)
+            data = None
+            with _reading():
+                found = os.fstat(fd)
+                if not st.S_ISREG(found.st_mode):
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                xattrs = beneath.read_xattrs(fd)
+            mode, large = git_mode(found), None
+            # Under a new name the same inode with the same times is the file that was moved there.
+            known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
+            if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
+                oid = known.oid
+                large = ledger.side(known.side).large if known.side else None
+            elif found.st_size > ledger.large_capture.max_bytes:
+                raise _TooLarge
+            elif found.st_size >= ledger.large_from:
+                large = self._large(fd, found)
+                oid = self._blob(pointer_text(large))
+            else:
+                with _reading(), open(fd, "rb", closefd=False) as file:
+                    file.seek(0)
+                    data = file.read()
+                oid = self._blob(data)
+            xattrs = self._with_marks(path, fd, found, oid, xattrs, data)
+            after = os.fstat(fd)
             if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
                 break  # written while it was read: whoever writes it will close it, and that is another version
         side = self._side(SideCar(xattrs, _unusual(found, mode), large))

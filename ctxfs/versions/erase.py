@@ -8,6 +8,7 @@ finished at the next start.
 import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,18 +17,20 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import replace_text
+from ctxfs.store.swap import Left, Patience
+from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.git import BRANCH
-from ctxfs.versions.ledger import Ledger
+from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.names import path_bytes, path_text, real_name, side_name, split_path
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
-from ctxfs.versions.worktree import git_mode
 
 log = logging.getLogger(__name__)
 
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 _FORGOTTEN = "forgotten"
+_WAIT_SECONDS = 2.0  # for the writers of what is erased
 FORGOTTEN = "ctxfs-forgotten"
 
 
@@ -160,14 +163,37 @@ class Eraser:
             here = path in doomed.places or (state.entry is not None and state.entry.oid in doomed.contents[path])
             if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
                 continue
-            found = ledger.work.look(parts)
-            if found is not None and git_mode(found) == MODE_DIR:
-                ledger.work.remove_tree(parts)
-            ledger.work.put_link(parts, note)
+            if path in doomed.places:
+                ledger.work.bury(parts, note)  # with what is written to it at this moment
+            elif not self._bury_content(parts, state, note):
+                continue
             paths.append(path)
         if paths:
             self._committer.commit_paths(actor, "forget", dict.fromkeys(paths, True))
         return tuple(paths)
+
+    def _bury_content(self, parts: Parts, state: State, note: bytes) -> bool:
+        """Replace a file that is as the newest version has it; False if it is another by now. OSError EBUSY while it is written to."""
+        work, capture = self._ledger.work, Capture(self._ledger, keep=False)
+        work.patience = Patience(_WAIT_SECONDS)
+        swap = work.put_link(parts, note, lambda found: capture.state(parts, found, state) == state)
+        if swap.left is Left.OPEN:
+            raise path_error(
+                errno.EBUSY, path_text(b"/".join(parts)), "it is open for writing: close it, and run it again"
+            )
+        orphan = swap.orphan
+        if orphan is None:
+            return swap.left is None
+        try:
+            if orphan.is_suspect and orphan.fd >= 0 and capture.opened_state(b"/".join(parts), orphan.fd) != state:
+                work.put_back(parts, orphan)
+                return False
+            if orphan.name:
+                work.release(parts, orphan)
+            return True
+        finally:
+            if orphan.fd >= 0:
+                os.close(orphan.fd)
 
     def _rewrite(self, doomed: Doomed) -> int:
         """Write again every commit that holds, or follows one that holds, something of it; how many."""

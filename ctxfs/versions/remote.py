@@ -8,10 +8,12 @@ else both are kept. A merge never waits for a person.
 import os
 import re
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError
+from ctxfs.store.swap import Left
 from ctxfs.versions.admission import admit_attributes, is_frozen, merged_value
 from ctxfs.versions.commits import Actor, Commit, decode_commit
 from ctxfs.versions.erase import FORGOTTEN
@@ -22,13 +24,15 @@ from ctxfs.versions.git_process import helper_command
 from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.large_transfer import LARGE_REF, pack_large, unpack_large
 from ctxfs.versions.ledger import ABSENT, Ledger, State
-from ctxfs.versions.names import split_path
-from ctxfs.versions.rollback import Rollback
+from ctxfs.versions.names import shown_path, split_path
+from ctxfs.versions.rollback import Applied, Rollback
 from ctxfs.versions.sidecar import SideCar
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT_BYTES = 4_000_000
+_ROUNDS = 20  # of merging again what was written meanwhile
+_OPEN_ROUNDS = 2  # of waiting for files that are open for writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,15 @@ class Pulled:
     state: str
     commits: int
     conflicts: tuple[bytes, ...] = ()
-    kept: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """The tree that two histories lead to, and the paths of which both contents are kept; `is_forward`: ours is a part of theirs."""
+
+    tree: str
+    conflicts: tuple[bytes, ...]
+    is_forward: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +166,13 @@ class Remotes:
         file = self._repo.folder / FORGOTTEN
         return {oid for oid in file.read_text().split() if not self._repo.has(oid)} if file.exists() else set()
 
-    def take_in(self, name: str, actor: Actor, forgotten: set[str]) -> Pulled:
+    def take_in(
+        self, name: str, actor: Actor, forgotten: set[str], commit: Callable[[Iterable[bytes]], object]
+    ) -> Pulled:
         """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept.
 
-        `forgotten` are blobs that must not have come along: then nothing is taken in.
+        `forgotten` are blobs that must not have come along: then nothing is taken in. `commit` makes versions of what is new, and of
+        the paths that it is given.
         """
         self._repo.forget_helpers()
         if any(self._repo.has(oid) for oid in forgotten):
@@ -183,14 +198,74 @@ class Remotes:
             raise
         if not is_trusted:
             self._ledger.origins.add(news, name)
-        self._take_tags(name, {oid, *news})
-        self._drop_refs(name, keep_head=True)
         theirs = self._ledger.commit(oid)
-        if base == head.oid and is_trusted:
-            kept = self._rollback.follow(theirs.tree)
+        try:
+            pulled = self._advance(
+                lambda: self._merge(theirs, name, is_trusted=is_trusted), theirs, news, actor, name, commit
+            )
+            self._take_tags(name, {oid, *news})
+            return pulled
+        finally:
+            self._drop_refs(name, keep_head=True)
+
+    def _advance(
+        self,
+        make_merge: Callable[[], "_Merge"],
+        theirs: Commit,
+        news: list[str],
+        actor: Actor,
+        name: str,
+        commit: Callable[[Iterable[bytes]], object],
+    ) -> Pulled:
+        """Make their history a part of ours once the work tree has gone along whole.
+
+        A path that was left is committed on top of our own newest version, and merged again: a head that the work tree is not would
+        make the next commit undo what they did.
+        """
+        ledger, rollback, placed = self._ledger, self._rollback, dict[bytes, State]()
+        merge, applied, waits = make_merge(), Applied(), 0
+        for _ in range(_ROUNDS):
+            if waits == _OPEN_ROUNDS:
+                break
+            head = ledger.head
+            with rollback.holding(merge.tree) as held:
+                commit(held)
+                if ledger.head != head:
+                    merge = make_merge()
+                applied = rollback.follow(merge.tree, placed)
+            if not (applied.left or applied.rescued):
+                return self._finish(merge, theirs, news, actor, name)
+            head = ledger.head
+            rollback.commit_rescued(applied)
+            commit(list(applied.left))
+            if ledger.head == head and set(applied.left.values()) == {Left.OCCUPIED}:
+                return self._finish(self._with_directories(merge, applied), theirs, news, actor, name)
+            waits += set(applied.left.values()) == {Left.OPEN}
+            merge = make_merge()
+        rollback.go_back(merge.tree)
+        path, reason = next(iter(applied.left.items()), (b"", Left.WRITTEN))
+        what = "is open for writing" if reason is Left.OPEN else "is written to all the time"
+        raise CommandError(
+            f"'{shown_path(path)}' {what}: nothing was pulled",
+            f"close it, or wait for its writer, then: ctxfs remote pull {name}",
+        )
+
+    def _with_directories(self, merge: "_Merge", applied: Applied) -> "_Merge":
+        """The same with directories that stay, since something that has no versions is in them."""
+        ledger = self._ledger
+        stay = {
+            parts: State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(ledger.tree, parts).side)
+            for parts in map(split_path, sorted(applied.left))
+        }
+        return _Merge(ledger.edited(merge.tree, stay), merge.conflicts, is_forward=False)
+
+    def _finish(self, merge: "_Merge", theirs: Commit, news: list[str], actor: Actor, name: str) -> Pulled:
+        if merge.is_forward:
             self._ledger.adopt(theirs)
-            return Pulled("forward", len(news), (), tuple(kept))
-        return self._merge(theirs, base, news, actor, name, is_trusted=is_trusted)
+            return Pulled("forward", len(news))
+        self._ledger.index_more(news)
+        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(news)} versions from {name}")
+        return Pulled("merged", len(news), merge.conflicts)
 
     def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
         """Return the ids of the commits that came, oldest first, with the large contents that they need in the store."""
@@ -247,10 +322,13 @@ class Remotes:
         except (OSError, IndexError):
             return ""
 
-    def _merge(
-        self, theirs: Commit, base: str, news: list[str], actor: Actor, name: str, *, is_trusted: bool
-    ) -> Pulled:
+    def _merge(self, theirs: Commit, name: str, *, is_trusted: bool) -> "_Merge":
+        """What our newest version and theirs become together."""
         ledger = self._ledger
+        assert ledger.head is not None
+        base = self._base(ledger.head.oid, theirs.oid)
+        if base == ledger.head.oid and is_trusted:
+            return _Merge(theirs.tree, (), is_forward=True)
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
         conflicts: dict[Parts, None] = {}
@@ -270,15 +348,11 @@ class Remotes:
                 merged = mine
             if merged is None:
                 conflicts[parts] = None
-                states[self._beside(parts, theirs)] = other
+                states[self._beside(parts, theirs, other)] = other
             elif merged != mine:
                 states[parts] = merged
         tree = ledger.edited(ledger.tree, dict(sorted(states.items())))
-        kept = self._rollback.follow(tree)
-        ledger.index_more(news)
-        subject = f"merge {len(news)} versions from {name}"
-        ledger.merge(tree, theirs, actor, subject)
-        return Pulled("merged", len(news), tuple(b"/".join(parts) for parts in conflicts), tuple(kept))
+        return _Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
     def _admitted(self, mine: State, other: State, name: str) -> State:
         """A path of an untrusted remote with the attributes that are taken of it."""
@@ -354,11 +428,17 @@ class Remotes:
         assert mine.entry is not None
         return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
-    def _beside(self, parts: Parts, theirs: Commit) -> Parts:
-        """Where the other side's content is kept: `name.conflict-<principal>-<revision>`."""
+    def _beside(self, parts: Parts, theirs: Commit, other: State) -> Parts:
+        """Where the other side's content is kept: `name.conflict-<principal>-<revision>`, numbered where that is another file."""
         who = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
-        suffix = f".conflict-{who}-{theirs.oid[:8]}".encode()
-        return (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
+        number = 1
+        while True:
+            more = f"-{number}" if number > 1 else ""
+            suffix = f".conflict-{who}-{theirs.oid[:8]}{more}".encode()
+            beside = (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
+            if self._ledger.state(self._ledger.tree, beside) in (ABSENT, other):
+                return beside
+            number += 1
 
 
 def _fetched(name: str) -> str:

@@ -1,28 +1,33 @@
 """Go back: restore, undo, redo. A rollback is a new commit; content, attributes, modes and links go back together.
 
-The work tree is changed first, file by file, then the commit is made. An intent written before says what was meant, so
-that a kill in between is finished at the next start, except where somebody has written since.
+The work tree is changed first, file by file, each with its writers held off (`store/swap.py`), then the commit is made. A path that
+is not what the last version says, or stays open for writing, is left. An intent written before says what was meant, so that a kill in
+between is finished at the next start, except at paths that were written since.
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
+from ctxfs.store.swap import Left, Patience, Swap
 from ctxfs.versions.capture import Capture
-from ctxfs.versions.commits import Actor, Commit
+from ctxfs.versions.commits import Actor, Commit, describe_paths
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.ledger import ABSENT, Ledger, State, state_of
 from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
+from ctxfs.versions.orphans import Orphans, Rescue
 from ctxfs.versions.pathindex import Filter, PathChange
 from ctxfs.versions.sidecar import encode_sidecar, usual_mode
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
+from ctxfs.versions.worktree import WorkTree, git_mode
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,8 @@ _PAGE = 100
 _AT_ONCE_BYTES = 16_000_000
 _EVER = 1 << 62
 _LISTED = 20
+_MAX_HELD = 64  # files whose writers are held together
+_WAIT_SECONDS = 2.0  # for the writers of all files of a rollback
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +52,49 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a rollback did: the commit (None: there was nothing to do), and paths that somebody wrote meanwhile."""
+    """What a rollback did: the commit (None: there was nothing to do), and the paths that were left, with the reasons."""
 
     commit: Commit | None
     changes: Sequence[PathChange]
-    kept: Sequence[bytes] = ()
+    left: Mapping[bytes, Left] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Sequence[bytes]:
+        """The paths that were left."""
+        return list(self.left)
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of the work tree: the paths that were left, and contents without a version that were swapped out."""
+
+    left: dict[bytes, Left] = field(default_factory=dict)
+    rescued: list[Rescue] = field(default_factory=list)
+    # What each path looked like when it was known to be as meant.
+    looks: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class Rollback:
-    """Plans and carries out. Used under the archive's lock, after everything journalled has been committed."""
+    """Plans and carries out. Used under the archive's lock, after everything journalled has been committed.
 
-    def __init__(self, ledger: Ledger, history: History, committer: Committer, intent: HostPath) -> None:
+    `outside` is the author of what writers added to a file in the moment in which it was swapped out.
+    """
+
+    def __init__(
+        self, ledger: Ledger, history: History, committer: Committer, intent: HostPath, outside: Actor
+    ) -> None:
         self._ledger = ledger
         self._history = history
         self._committer = committer
         self._intent = intent
+        self._outside = outside
+        self._orphans = Orphans(ledger)
+        self._is_pull = False  # both what was there and what comes is wanted
+
+    @property
+    def work(self) -> WorkTree:
+        """The files."""
+        return self._ledger.work
 
     # plans
 
@@ -156,6 +191,18 @@ class Rollback:
 
     # carrying out
 
+    @contextlib.contextmanager
+    def holding(self, tree: str) -> Iterator[list[bytes]]:
+        """Hold the writers of the files that going to `tree` replaces, if they are few; the paths that are held.
+
+        What is committed meanwhile is what will be replaced.
+        """
+        ledger = self._ledger
+        changes = ledger.changes(ledger.tree, tree) if tree != ledger.tree else []
+        paths = [split_path(change.path) for change in changes if change.what != "add" and change.mode != MODE_DIR]
+        with ledger.work.holding(paths if len(paths) <= _MAX_HELD else ()) as held:
+            yield [b"/".join(parts) for parts in held]
+
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
         """Change the work tree and commit. OSError leaves the work tree as it was, as far as the disk lets it."""
         ledger = self._ledger
@@ -165,41 +212,110 @@ class Rollback:
         if plan.tree == base:
             return Outcome(None, ())
         self._write_intent(plan, actor, base)
+        applied = Applied()
         try:
-            kept = self._apply(base, plan.tree, changes)
-            commit = self._commit(plan, actor, base, changes, kept)
+            self._apply(base, plan.tree, changes, applied)
+            if applied.rescued:
+                self._commit_rescued(applied)
+                self._write_intent(plan, actor, ledger.tree)
+            commit = self._commit(plan, actor, base, changes, applied)
         except OSError as error:
             self._take_back(base, plan.tree)
             raise path_error(
                 error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
             ) from error
-        self._remember(changes, kept)
+        self._remember(changes, applied)
         self._intent.unlink(missing_ok=True)
-        return Outcome(commit, [change for change in changes if change.path not in kept], kept)
+        return Outcome(commit, [change for change in changes if change.path not in applied.left], applied.left)
 
     def _commit(
-        self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], kept: Sequence[bytes]
+        self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], applied: Applied
     ) -> Commit | None:
-        """The version that a rollback makes; paths that were kept are in it as they were."""
+        """The version that a rollback makes; paths that were left are in it as they were."""
         ledger = self._ledger
-        tree, known = plan.tree, changes if not kept else None
-        if kept:
-            tree = ledger.edited(plan.tree, {parts: ledger.state(base, parts) for parts in map(split_path, kept)})
-        if tree == base:
+        tree, known = plan.tree, None if applied.left or applied.rescued else changes
+        if applied.left:
+            left = map(split_path, sorted(applied.left))
+            tree = ledger.edited(plan.tree, {parts: self._left_state(base, plan.tree, parts) for parts in left})
+        if tree == ledger.tree:
             return None
         return ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known)
 
-    def follow(self, tree: str) -> list[bytes]:
-        """Bring the work tree to `tree`, which the caller then makes the newest version; paths that were left."""
-        base = self._ledger.tree
+    def _left_state(self, base: str, tree: str, parts: Parts) -> State:
+        """A path as in `base`; of a directory only itself, since what was in it may have gone."""
+        state = self._ledger.state(base, parts)
+        if state.entry is None or state.entry.mode != MODE_DIR:
+            return state
+        meant = self._ledger.state(tree, parts).entry
+        is_directory = meant is not None and meant.mode == MODE_DIR
+        return State(meant if is_directory else TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
+
+    def _commit_rescued(self, applied: Applied) -> None:
+        """A version of what was written to files while they were swapped out."""
+        if applied.rescued:
+            states = {split_path(rescue.path): rescue.new for rescue in applied.rescued}
+            tree = self._ledger.edited(self._ledger.tree, states)
+            if tree != self._ledger.tree:
+                subject = describe_paths("outside", sorted({rescue.path for rescue in applied.rescued}))
+                self._ledger.advance(tree, self._outside, "outside", subject)
+
+    def record_late(self) -> list[Commit]:
+        """Versions of what late writers have added to files that were swapped out; the newest one stays what it is."""
+        made = []
+        for rescue in self._orphans.changed():
+            before = self._ledger.tree
+            self.commit_rescued(Applied(rescued=[rescue]))
+            if self._ledger.tree != before:
+                subject = describe_paths("back from what was replaced", [rescue.path])
+                made.append(self._ledger.advance(before, self._outside, "outside", subject))
+        return made
+
+    def close(self) -> None:
+        """Let go of what was swapped out."""
+        self._orphans.close()
+
+    def follow(self, tree: str, placed: dict[bytes, State]) -> Applied:
+        """Bring the work tree to `tree`, which the caller then makes the newest version, if nothing was left or rescued.
+
+        `placed` are states that earlier calls have put there, and may be replaced as if they were of the newest version.
+        """
+        base, applied = self._ledger.tree, Applied()
         changes = self._ledger.changes(base, tree)
+        self._is_pull = True
         try:
-            kept = self._apply(base, tree, changes)
+            self._apply(base, tree, changes, applied, placed)
         except OSError:
             self._take_back(base, tree)
             raise
-        self._remember(changes, kept)
-        return kept
+        finally:
+            self._is_pull = False
+        if not applied.left:
+            self._remember(changes, applied)
+        return applied
+
+    def commit_rescued(self, applied: Applied) -> None:
+        """Commit what was rescued on top of the newest version; after a pull it belongs into the files, too."""
+        self._commit_rescued(applied)
+        for rescue in applied.rescued:
+            if rescue.is_merged:
+                self._repeat(rescue)
+
+    def _repeat(self, rescue: Rescue) -> None:
+        """Append to the file what was appended to the one that it has replaced; any other change is put beside it, whole."""
+        ledger, parts = self._ledger, split_path(rescue.path)
+        if rescue.new.entry is None or rescue.new.entry.mode == MODE_LINK:
+            return
+        old = ledger.content(rescue.old) if rescue.old.entry is not None else b""
+        new = ledger.content(rescue.new)
+        try:
+            if not (new.startswith(old) and ledger.work.append(parts, new[len(old) :])):
+                ledger.work.put_beside(parts, new)
+        except OSError as error:
+            log.error("'%s' lacks what is in its last version: %s", shown_path(rescue.path), error.strerror)
+
+    def go_back(self, tree: str) -> None:
+        """Bring the work tree from `tree` to the newest version; what was written since stays."""
+        self._take_back(self._ledger.tree, tree)
 
     def finish(self) -> Commit | None:
         """Complete a rollback that was interrupted; paths that are neither as before nor as meant stay as they are."""
@@ -216,9 +332,10 @@ class Rollback:
         plan = Plan(found["tree"], found["op"], found["subject"], path_bytes(found["scope"]), found["undoes"])
         try:
             if ledger.tree == base and ledger.repo.has(plan.tree):
-                changes = ledger.changes(base, plan.tree)
-                kept = self._apply(base, plan.tree, changes)
-                commit = self._commit(plan, Actor(**found["actor"]), base, changes, kept)
+                changes, applied = ledger.changes(base, plan.tree), Applied()
+                self._apply(base, plan.tree, changes, applied)
+                self._commit_rescued(applied)
+                commit = self._commit(plan, Actor(**found["actor"]), base, changes, applied)
         except OSError as error:
             log.error("an interrupted rollback could not be finished; the files stay as they are: %s", error)
         self._intent.unlink(missing_ok=True)
@@ -312,13 +429,28 @@ class Rollback:
 
     # inside: the work tree
 
-    def _apply(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
-        """Bring the work tree from `base` to `tree`; paths that are neither are left, and returned."""
-        with self._ledger.work.keeping():
-            return self._apply_each(base, tree, changes)
+    def _apply(
+        self,
+        base: str,
+        tree: str,
+        changes: Sequence[PathChange],
+        applied: Applied | None = None,
+        placed: dict[bytes, State] | None = None,
+    ) -> None:
+        """Bring the work tree from `base` to `tree`; `applied` says what came of it, whatever happens."""
+        applied = applied if applied is not None else Applied()
+        work = self._ledger.work
+        work.patience = Patience(_WAIT_SECONDS)
+        try:
+            with work.keeping():
+                self._apply_each(base, tree, changes, applied, placed if placed is not None else {})
+        finally:
+            applied.rescued.extend(self._orphans.settle(Patience(_WAIT_SECONDS)))
 
-    def _apply_each(self, base: str, tree: str, changes: Sequence[PathChange]) -> list[bytes]:
-        ledger, kept = self._ledger, list[bytes]()
+    def _apply_each(
+        self, base: str, tree: str, changes: Sequence[PathChange], applied: Applied, placed: dict[bytes, State]
+    ) -> None:
+        ledger = self._ledger
         capture = Capture(ledger, keep=False)
         capture.expect([change.path for change in changes])
         removed = [change for change in changes if change.what == "remove"]
@@ -328,62 +460,77 @@ class Rollback:
         for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *made):
             parts = split_path(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
-            now = capture.state(parts, ledger.work.look(parts), before)
-            if _alike(now, after):
-                continue
-            if not _alike(now, before):
-                kept.append(change.path)
-                continue
-            self._place(parts, before, after, contents)
+            old = (before, placed[change.path]) if change.path in placed else (before,)
+            found = ledger.work.look(parts)
+            now = capture.state(parts, found, before)
+            if found is not None:
+                applied.looks[change.path] = _look(found)
+            if not any(_alike(now, state) for state in (*old, after)):
+                applied.left[change.path] = Left.WRITTEN
+            elif not _alike(now, after):
+                target = _Target(self, capture, parts, old)
+                swap = self._place(target, before, after, contents, applied)
+                if swap.orphan is not None:
+                    self._orphans.add(parts, target.state, swap.orphan, is_merged=self._is_pull)
+                if swap.left is not None:
+                    applied.left[change.path] = swap.left
+                else:
+                    placed[change.path] = after
         for change in reversed(made):
-            if change.mode == MODE_DIR and change.path not in kept:
+            if change.mode == MODE_DIR and change.path not in applied.left:
                 side = ledger.side(change.side)
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
-        return kept
 
-    def _place(self, parts: Parts, before: State, after: State, contents: "_Contents") -> None:
-        ledger = self._ledger
+    def _place(self, target: "_Target", before: State, after: State, contents: "_Contents", applied: Applied) -> Swap:
+        ledger, parts = self._ledger, target.parts
         if after.entry is None:
-            ledger.work.remove(parts)
-            return
+            return ledger.work.remove(parts, target.is_expected)
         side = ledger.side(after.side)
         mode = side.mode if side.mode is not None else usual_mode(after.entry.mode)
         if after.entry.mode == MODE_DIR:
-            ledger.work.put_directory(parts, mode | 0o700, side.xattrs)
-        elif after.entry.mode == MODE_LINK:
-            ledger.work.put_link(parts, ledger.repo.read(after.entry.oid))
-        elif before.entry is not None and before.entry.oid == after.entry.oid and before.entry.mode != MODE_LINK:
+            return ledger.work.put_directory(parts, mode | 0o700, side.xattrs, target.is_expected)
+        if after.entry.mode == MODE_LINK:
+            return ledger.work.put_link(parts, ledger.repo.read(after.entry.oid), target.is_expected)
+        if target.has_content(after.entry.oid) and before.entry is not None and before.entry.mode != MODE_LINK:
             ledger.work.set_attributes(parts, mode, side.xattrs)
-        elif side.large is not None:
+            return Swap()
+        fd, data = -1, b""
+        if side.large is not None:
             fd = os.open(ledger.large.path(side.large.sha256), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                ledger.work.put_file(parts, fd, mode, side.xattrs)
-            finally:
-                os.close(fd)
         else:
-            ledger.work.put_file(parts, contents.of(after.entry.oid), mode, side.xattrs)
+            data = contents.of(after.entry.oid)
+        try:
+            swap, found = ledger.work.put_file(parts, data if fd < 0 else fd, mode, side.xattrs, target.is_expected)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        applied.looks[b"/".join(parts)] = _look(found)
+        return swap
 
     def _take_back(self, base: str, tree: str) -> None:
         """After a failure: what was already changed goes back; if that fails too, the next start finishes the rollback."""
+        applied = Applied()
         try:
-            self._apply(tree, base, self._ledger.changes(tree, base))
+            self._apply(tree, base, self._ledger.changes(tree, base), applied)
+            self._commit_rescued(applied)
             self._intent.unlink(missing_ok=True)
         except OSError:
             log.exception("a rollback failed half-way; it is finished at the next start")
 
-    def _remember(self, changes: Sequence[PathChange], kept: Sequence[bytes]) -> None:
-        """What the files look like now, so that nobody reads them again to see that they are what was just written."""
-        capture, left = Capture(self._ledger), set(kept)
+    def _remember(self, changes: Sequence[PathChange], applied: Applied) -> None:
+        """What the files look like now, so that they are not read again to see that they are what was just written."""
+        capture = Capture(self._ledger)
         with self._ledger.work.keeping():
             for change in changes:
-                if change.path in left:
+                if change.path in applied.left:
                     continue
                 if change.what == "remove":
                     capture.gone.append(change.path)
                 elif change.mode != MODE_DIR:
                     found = self._ledger.work.look(split_path(change.path))
-                    if found is not None:
+                    # A file that looks otherwise was written to since, and is to be read.
+                    if found is not None and applied.looks.get(change.path) == _look(found):
                         capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
 
@@ -400,6 +547,28 @@ class Rollback:
         temporary = self._intent.with_suffix(".new")
         temporary.write_text(json.dumps(value))
         os.replace(temporary, self._intent)
+
+
+class _Target:
+    """A path that is to be replaced, and the states that it may be in when it is."""
+
+    def __init__(self, rollback: Rollback, capture: Capture, parts: Parts, old: Sequence[State]) -> None:
+        self._work = rollback.work
+        self._capture = capture
+        self.parts = parts
+        self._old = old
+        self.state = old[0]
+
+    def is_expected(self, found: os.stat_result | None) -> bool:
+        """Look at what is there, and keep its state."""
+        if found is not None and not git_mode(found):
+            return False  # nothing that is versioned, and nothing to replace
+        self.state = self._capture.state(self.parts, found, self._old[0])
+        return any(_alike(self.state, state) for state in self._old)
+
+    def has_content(self, oid: str) -> bool:
+        """True if every state that the path may be in has this content."""
+        return all(state.entry is not None and state.entry.oid == oid for state in self._old)
 
 
 class _Contents:
@@ -429,6 +598,10 @@ def _alike(one: State, two: State) -> bool:
     if one.entry is not None and two.entry is not None and one.entry.mode == two.entry.mode == MODE_DIR:
         return one.side == two.side
     return one == two
+
+
+def _look(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _overlap(who: str, found: Sequence[tuple[bytes, Commit]]) -> str:

@@ -8,15 +8,21 @@ import errno
 import logging
 import os
 import stat as st
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from ctxfs.store import beneath
+from ctxfs.store.swap import Hold, Left, Orphan, Patience, Swap, append, free_name, hold_file, swap_file
 from ctxfs.versions.names import MAX_DEPTH, shown_path
 from ctxfs.versions.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 
 log = logging.getLogger(__name__)
 
 _MANY_MISSED = 20
+_HOLD_SECONDS = 0.5
+
+# True for attributes, or None where nothing is, of what may be replaced.
+Expected: TypeAlias = Callable[[os.stat_result | None], bool]
 
 
 def git_mode(found: os.stat_result) -> int:
@@ -38,6 +44,8 @@ class WorkTree:
         self._keeping = False
         self._kept: tuple[Parts, int] | None = None
         self._only_looks = False
+        self.patience = Patience(0.0)  # of the operation in hand, with writers
+        self._holds: dict[Parts, Hold] = {}
         self._missed = 0  # names that were not in the directory that is kept open
         self._names: frozenset[bytes] | None = None  # what is in it, once many were missed
 
@@ -122,57 +130,44 @@ class WorkTree:
         with self._at(parts) as (parent, name):
             return beneath.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
 
-    # making
+    # making: `is_expected` is asked about what is there, with no writer at work, before anything is replaced
 
-    def put_file(self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]) -> os.stat_result:
-        """Make `parts` a file: written beside it and renamed over it, so that open readers keep what they have.
+    def put_file(
+        self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected
+    ) -> tuple[Swap, os.stat_result]:
+        """Make `parts` a file: written beside it and put in its place, so that open readers keep what they have.
 
-        `data` is the content, or a descriptor to copy it from. Returns the new file's attributes.
+        `data` is the content, or a descriptor to copy it from. Returns the new file's attributes, too.
         """
         with self._at(parts) as (parent, name):
-            self._clear_directory(parent, name, parts)
-            temporary = beneath.temporary_name()
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o600, dir_fd=parent)
-            try:
-                with open(fd, "wb") as file:
-                    if isinstance(data, int):
-                        beneath.copy_content(data, file.fileno(), lambda piece: None)
-                    else:
-                        file.write(data)
-                        file.flush()
-                    for key, value in xattrs.items():
-                        os.setxattr(fd, key, value)
-                    os.fchmod(fd, mode)
-                    found = os.fstat(fd)
-                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-                return found
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=parent)
-                raise
+            temporary, found = _write_beside(parent, data, mode, xattrs)
+            return self._swap_in(parts, parent, name, temporary, is_expected), found
 
-    def put_link(self, parts: Parts, target: bytes) -> None:
+    def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> Swap:
         """Make `parts` a link."""
         with self._at(parts) as (parent, name):
-            self._clear_directory(parent, name, parts)
-            temporary = beneath.temporary_name()
+            temporary = beneath.orphan_name()
             os.symlink(target, temporary, dir_fd=parent)
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+            return self._swap_in(parts, parent, name, temporary, is_expected)
 
-    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
+    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> Swap:
         """Make `parts` a directory; one that is there keeps what is in it."""
+        swap = Swap()
         with self._at(parts) as (parent, name):
             try:
                 os.mkdir(name, 0o700, dir_fd=parent)
             except FileExistsError:
                 found = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if not st.S_ISDIR(found.st_mode):
-                    os.unlink(name, dir_fd=parent)
-                    os.mkdir(name, 0o700, dir_fd=parent)
+                    swap = self._swap(parts, parent, name, None, is_expected)
+                    if swap.left is not None:
+                        return swap
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=parent)
             place = os.fsencode(f"/proc/self/fd/{parent}/") + name
             _set_xattrs(place, xattrs)
             os.chmod(place, mode)
+        return swap
 
     def set_attributes(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
         """Only the attributes of what is there; links have none."""
@@ -185,18 +180,28 @@ class WorkTree:
             if st.S_IMODE(found.st_mode) != mode:
                 os.chmod(place, mode)
 
-    def remove(self, parts: Parts) -> bool:
-        """Remove a file, a link or an empty directory; False if it stays because something unversioned is in it."""
+    def remove(self, parts: Parts, is_expected: Expected) -> Swap:
+        """Remove a file, a link or an empty directory; one that something is in stays."""
         try:
             with self._at(parts) as (parent, name):
                 found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                (os.rmdir if st.S_ISDIR(found.st_mode) else os.unlink)(name, dir_fd=parent)
+                if not st.S_ISDIR(found.st_mode):
+                    return self._swap(parts, parent, name, None, is_expected)
+                os.rmdir(name, dir_fd=parent)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return True
-            if error.errno == errno.ENOTEMPTY:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return Swap(Left.OCCUPIED)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+        return Swap()
+
+    def append(self, parts: Parts, data: bytes) -> bool:
+        """Add to the end of a file, as a writer does; False if there is none."""
+        with self._at(parts) as (parent, name):
+            try:
+                append(parent, name, data)
+            except FileNotFoundError:
                 return False
-            raise
         return True
 
     def remove_tree(self, parts: Parts) -> None:
@@ -218,26 +223,100 @@ class WorkTree:
             with self._at(at) as (parent, name):
                 os.rmdir(name, dir_fd=parent)
 
-    def clear_temporaries(self, older_than: float) -> None:
-        """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch)."""
-        for folder, _, names in beneath.walk(os.fsencode(self.root)):
-            for name in names:
-                if beneath.is_temporary(name):
-                    path = os.path.join(folder, name)
-                    with contextlib.suppress(OSError):
-                        if os.lstat(path).st_ctime < older_than:
-                            os.unlink(path)
+    def put_beside(self, parts: Parts, data: bytes) -> None:
+        """Make a new file beside a path: `name.written`."""
+        with self._at(parts) as (parent, name):
+            temporary, _ = _write_beside(parent, data, 0o644, {})
+            beneath.rename_new(parent, temporary, free_name(parent, name, b".written"))
 
-    def _clear_directory(self, parent: int, name: bytes, parts: Parts) -> None:
-        """A directory in the way of a file is removed with what is in it: the caller has recorded all of it."""
+    def bury(self, parts: Parts, target: bytes) -> None:
+        """Make `parts` a link, whatever is there, or below it, by now."""
+        found = self.look(parts)
+        if found is not None and git_mode(found) == MODE_DIR:
+            self.remove_tree(parts)
+        with self._at(parts) as (parent, name):
+            temporary = beneath.temporary_name()
+            os.symlink(target, temporary, dir_fd=parent)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+    def put_back(self, parts: Parts, orphan: Orphan) -> None:
+        """Put what was swapped out in its place again."""
+        with self._at(parts) as (parent, name):
+            os.rename(orphan.name, name, src_dir_fd=parent, dst_dir_fd=parent)
+        orphan.name = b""
+
+    def release(self, parts: Parts, orphan: Orphan) -> None:
+        """Drop the name of what was swapped out; its content is recorded."""
+        with self._at(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
+            os.unlink(orphan.name, dir_fd=parent)
+        orphan.name = b""
+
+    def show(self, parts: Parts, orphan: Orphan) -> Parts:
+        """Give what was swapped out a name of the tree beside the path: it is written to for good. Where it is."""
+        with self._at(parts) as (parent, name):
+            shown = free_name(parent, name, b".written")
+            beneath.rename_new(parent, orphan.name, shown)
+        orphan.name = b""
+        return (*parts[:-1], shown)
+
+    @contextlib.contextmanager
+    def holding(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
+        """Hold the writers of some files, each until it is swapped, at the longest until this ends; those that are held.
+
+        The only one is waited for. Of several those that are open for writing are not held.
+        """
+        wanted = list(paths)
+        patience = Patience(_HOLD_SECONDS if len(wanted) == 1 else 0.0)
         try:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        if st.S_ISDIR(found.st_mode):
-            for inner, _ in sorted(self.walk(parts), key=lambda item: len(item[0]), reverse=True):
-                self.remove(inner)
-            os.rmdir(name, dir_fd=parent)
+            for parts in wanted:
+                with contextlib.suppress(OSError), self._at(parts) as (parent, name):
+                    hold = hold_file(parent, name, patience)
+                    if hold is not None:
+                        self._holds[parts] = hold
+            yield list(self._holds)
+        finally:
+            for hold in self._holds.values():
+                os.close(hold.fd)
+            self._holds.clear()
+
+    def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> Swap:
+        swap = Swap(Left.WRITTEN)
+        try:
+            found = _look_at(parent, name)
+            if found is not None and st.S_ISDIR(found.st_mode):
+                swap = self.remove(parts, is_expected)
+                if swap.left is not None:
+                    return swap
+                is_expected = _is_free
+            swap = self._swap(parts, parent, name, temporary, is_expected)
+            return swap
+        finally:
+            if swap.orphan is None or swap.orphan.name != temporary:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=parent)
+
+    def _swap(self, parts: Parts, parent: int, name: bytes, new: bytes | None, is_expected: Expected) -> Swap:
+        return swap_file(parent, name, new, is_expected, self.patience, self._holds.pop(parts, None))
+
+    def clear_temporaries(self, older_than: float, is_known: Callable[[Parts, os.stat_result], bool]) -> None:
+        """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch).
+
+        A whole file that a swap left, and whose content is not known, gets a name of the tree.
+        """
+        for folder, _, names in beneath.walk(os.fsencode(self.root)):
+            for name in filter(beneath.is_temporary, names):
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    found = os.lstat(path)
+                    if found.st_ctime >= older_than:
+                        continue
+                    parts = tuple(os.path.relpath(path, os.fsencode(self.root)).split(b"/"))
+                    if beneath.is_orphan(name) and not is_known(parts, found):
+                        shown = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
+                        log.warning("'%s' was being replaced when ctxfs was killed", shown_path(b"/".join(parts)))
+                        os.rename(path, os.path.join(folder, shown))
+                    else:
+                        os.unlink(path)
 
     @contextlib.contextmanager
     def keeping(self, *, only_looks: bool = False) -> Iterator[None]:
@@ -273,6 +352,43 @@ class WorkTree:
             yield fd, name
         finally:
             os.close(fd)
+
+
+def _write_beside(
+    parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]
+) -> tuple[bytes, os.stat_result]:
+    """A new file with a name of an orphan: it has that name only once it is whole."""
+    temporary, whole = beneath.temporary_name(), beneath.orphan_name()
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600, dir_fd=parent)
+    try:
+        with open(fd, "wb") as file:
+            if isinstance(data, int):
+                beneath.copy_content(data, file.fileno(), lambda piece: None)
+            else:
+                file.write(data)
+                file.flush()
+            for key, value in xattrs.items():
+                os.setxattr(fd, key, value)
+            os.fchmod(fd, mode)
+            found = os.fstat(fd)
+        os.rename(temporary, whole, src_dir_fd=parent, dst_dir_fd=parent)
+        return whole, found
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=parent)
+        raise
+
+
+def _is_free(found: os.stat_result | None) -> bool:
+    return found is None
+
+
+def _look_at(parent: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:

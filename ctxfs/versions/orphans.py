@@ -1,0 +1,170 @@
+"""Files that a rollback or a pull swapped out: what a late writer adds to one of them becomes a version, too.
+
+A writer may have found the file just before the swap and write to it just after. So each is looked at again: when the swap is over,
+and while it is kept open, for some seconds. Used under the archive's lock.
+"""
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ctxfs.store.swap import Orphan, Patience, wait_quiet
+from ctxfs.versions.capture import Capture
+from ctxfs.versions.ledger import Ledger, State
+from ctxfs.versions.names import shown_path
+from ctxfs.versions.trees import Parts
+
+log = logging.getLogger(__name__)
+
+_KEPT_SECONDS = 2.0
+_MAX_KEPT = 128
+_UNREADABLE = State(None, "unreadable")
+_MAX_KEPT_BYTES = 64_000_000  # an open file keeps its room on the disk
+
+
+class Rescue(NamedTuple):
+    """What writers made of a swapped-out file: the state in which it is recorded, and the one in which it is now."""
+
+    path: bytes
+    old: State
+    new: State
+    is_merged: bool
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An orphan, the path that it had, and the state in which it is recorded. `is_merged`: what is added belongs into the file, too."""
+
+    parts: Parts
+    orphan: Orphan
+    state: State
+    is_merged: bool
+    look: tuple[int, int] = (0, 0)
+    until: float = 0.0
+
+
+class Orphans:
+    """The swapped-out files of one store."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._suspects: list[_Kept] = []
+        self._kept: list[_Kept] = []
+
+    def add(self, parts: Parts, state: State, orphan: Orphan, *, is_merged: bool) -> None:
+        """`orphan` was at `parts`, and `state`, when it was looked at."""
+        each = _Kept(parts, orphan, state, is_merged, (orphan.found.st_size, orphan.found.st_mtime_ns))
+        if orphan.is_suspect:
+            self._suspects.append(each)
+        else:
+            self._keep(each)
+
+    def settle(self, patience: Patience) -> list[Rescue]:
+        """Wait for the writers of what was swapped out; the states that no version has."""
+        rescues: list[Rescue] = []
+        suspects, self._suspects = self._suspects, []
+        for each in suspects:
+            try:
+                self._settle(each, patience, rescues)
+            except OSError as error:
+                path = shown_path(b"/".join(each.parts))
+                log.error("what '%s' held when it was replaced cannot be recorded: %s", path, error.strerror)
+                self._show(each)
+                _close(each.orphan)
+        return rescues
+
+    def _settle(self, each: _Kept, patience: Patience, rescues: list[Rescue]) -> None:
+        orphan = each.orphan
+        if orphan.fd < 0 and _is_same(self._ledger.work.look((*each.parts[:-1], orphan.name)), orphan.found):
+            self._ledger.work.release(each.parts, orphan)  # it cannot be read, and is as it was
+            return
+        is_quiet = wait_quiet(orphan.fd, patience)
+        rescues.extend(self._rescue(each))
+        if not is_quiet:
+            self._show(each)
+        elif orphan.name:
+            self._ledger.work.release(each.parts, orphan)
+        self._keep(each)
+
+    def changed(self) -> list[Rescue]:
+        """What late writers have made since the last look. What was kept for long enough is let go."""
+        late, kept, now = list[Rescue](), list[_Kept](), time.monotonic()
+        for each in self._kept:
+            if _look(each.orphan.fd) != each.look:
+                try:
+                    late.extend(self._rescue(each))
+                except OSError as error:
+                    path = shown_path(b"/".join(each.parts))
+                    log.error(
+                        "what was added to '%s' when it was replaced cannot be recorded: %s", path, error.strerror
+                    )
+                each.until = now + _KEPT_SECONDS  # it is being written to
+            if now < each.until:
+                kept.append(each)
+            else:
+                _close(each.orphan)
+        self._kept = kept
+        return late
+
+    def _rescue(self, each: _Kept) -> Iterator[Rescue]:
+        each.look = _look(each.orphan.fd)
+        old, each.state = each.state, self._state(each.parts, each.orphan)
+        if each.state != old:
+            yield Rescue(b"/".join(each.parts), old, each.state, each.is_merged)
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for each in self._kept:
+            _close(each.orphan)
+        self._kept.clear()
+
+    def _keep(self, each: _Kept) -> None:
+        if each.orphan.fd < 0:
+            return
+        each.until = time.monotonic() + _KEPT_SECONDS
+        self._kept.append(each)
+        while len(self._kept) > _MAX_KEPT or sum(kept.look[0] for kept in self._kept) > _MAX_KEPT_BYTES:
+            _close(self._kept.pop(0).orphan)
+
+    def _state(self, parts: Parts, orphan: Orphan) -> State:
+        capture = Capture(self._ledger)
+        if orphan.fd >= 0:
+            return capture.opened_state(b"/".join(parts), orphan.fd)
+        place = (*parts[:-1], orphan.name)
+        state = capture.state(place, self._ledger.work.look(place), _UNREADABLE, moved=False)
+        if state == _UNREADABLE:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return state
+
+    def _show(self, each: _Kept) -> None:
+        if not each.orphan.name:
+            return
+        path = shown_path(b"/".join(each.parts))
+        try:
+            shown = shown_path(b"/".join(self._ledger.work.show(each.parts, each.orphan)))
+            log.warning("'%s' is still written to: it goes on as '%s'", path, shown)
+        except OSError:
+            log.exception("what '%s' held stays as a temporary file", path)
+
+
+def _is_same(found: os.stat_result | None, before: os.stat_result) -> bool:
+    look = (before.st_ino, before.st_size, before.st_mtime_ns)
+    return found is not None and (found.st_ino, found.st_size, found.st_mtime_ns) == look
+
+
+def _look(fd: int) -> tuple[int, int]:
+    """(size, mtime) of what a descriptor stands for."""
+    if fd < 0:
+        return 0, 0
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns
+
+
+def _close(orphan: Orphan) -> None:
+    if orphan.fd >= 0:
+        os.close(orphan.fd)
+        orphan.fd = -1
