@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import pwd
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from ctxfs.daemon.mount_records import MountRecord, MountRecords
 from ctxfs.fuse.mounting import devices_at, is_dead, unmount
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
+from ctxfs.store.config import MountSettings
 from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,8 @@ class Mountpoints:
         self._nursery = nursery
         self._spare = spare
         self._changed = changed
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
         self._records = MountRecords(app.layout.run)
         self._served: dict[str, _Served] = {}
 
@@ -274,7 +278,9 @@ class Mountpoints:
             "audit_reads": self._app.settings.history.audit_reads,
             "read_only": record.read_only,
             "shared": self.count > 1,
-            "allow_other": options.allow_other,
+            "allow_other": options.allow_other or bool(options.allow_users),
+            "users": _uids_let_in(options),
+            "umask": self._umask,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,
         }
@@ -329,6 +335,21 @@ class Mountpoints:
         if served.leaving:
             served.signal(signal.SIGTERM)
         self._nursery.start_soon(self._attend, served)
+
+
+def _uids_let_in(options: MountSettings) -> list[int] | None:
+    """Return the users that a mount serves: its owner, root, and those of the settings; None where nothing needs to be checked."""
+    if "*" in options.allow_users or not (options.allow_other or options.allow_users):
+        return None
+    uids = {0, os.geteuid()}
+    for user in options.allow_users:
+        try:
+            uids.add(user if isinstance(user, int) else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid)
+        except KeyError as error:
+            raise CommandError(
+                f"mount.allow_users names '{user}', and there is no such user", "mend it in ctxfs.toml"
+            ) from error
+    return sorted(uids)
 
 
 async def _wait_ready(read_end: int, at: str) -> None:

@@ -464,6 +464,13 @@ def _checked_source(app: App, path: str, name: str, writable: bool, exclude: lis
 def run_daemon(layout: Layout, *, linger: bool) -> None:
     """Run until stopped; CommandError if another daemon owns the store."""
     heap.give_back_early()
+    _set_umask()
     spare = None if linger else fork_spare()
     with contextlib.suppress(KeyboardInterrupt):
         trio.run(Daemon(layout, linger=linger, spare=spare).run)
+
+
+def _set_umask() -> None:
+    """Keep the starter's umask, unless all others could write what is made: a mount process of an earlier version has 0."""
+    inherited = os.umask(0o077)
+    os.umask(inherited if inherited & 0o002 else inherited | 0o022)

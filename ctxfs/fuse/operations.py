@@ -72,6 +72,11 @@ class Operations:
         state.kept.close = self._disk.release
 
     @property
+    def users(self) -> frozenset[int] | None:
+        """The users of this machine that are served; None: all that the kernel lets in."""
+        return self._state.users
+
+    @property
     def notes_reads(self) -> bool:
         """True if every open for reading is kept by the audit."""
         return self._state.notes_reads
@@ -211,13 +216,16 @@ class Operations:
 
     # files
 
-    def open(self, number: int, flags: int, *, drop_privileges: bool = False) -> Answer[Opened]:
-        """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again."""
+    def open(self, number: int, flags: int, uid: int = 0, *, drop_privileges: bool = False) -> Answer[Opened]:
+        """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again.
+
+        `uid`: on whose account; tools run as the owner of the mount, so that only the owner and root may call them.
+        """
         if self._state.unopened:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         node = self._state.nodes[number]
         if node.area is None:
-            return self._made.open(node, flags)
+            return self._made.open(node, flags, may_call=uid in (0, os.geteuid()))
         try:
             return self._disk.open(node, flags, drop_privileges=drop_privileges)
         except BlockingIOError:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path as HostPath
@@ -101,8 +102,13 @@ class MountProcess:
         options = mount_options(
             allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
         )
+        users = self._arguments.get("users")
+        self._state.users = None if users is None else frozenset(map(int, users))
         self._state.unopened = bool(
-            self._arguments.get("read_only") and self._transport.reads_by_number and not self._state.notes_reads
+            self._arguments.get("read_only")
+            and self._transport.reads_by_number
+            and not self._state.notes_reads
+            and users is None  # what is not opened is read from the kernel's cache, by anyone
         )
         dead = self._arguments.get("dead")
         mounted = mount(self._at, options, self._store, None if dead is None else DeadConnection(int(dead)))
@@ -169,10 +175,12 @@ class MountProcess:
         with open(self._run / "daemon.log", "ab") as out:
             return await trio.lowlevel.open_process(
                 [sys.executable, "-m", "ctxfs", "--store", store, "daemon", "--until-unmounted"],
+                stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
                 cwd="/",
+                umask=int(self._arguments.get("umask", 0o022)),
             )
 
     async def _join(self, started: Callable[[], None]) -> None:

@@ -75,6 +75,7 @@ class State:
         # Nothing is opened: the kernel reads by number, and what it has read it does not ask for again. Where nobody writes and no
         # reading is noted nothing is missed by it.
         self.unopened = False
+        self.users: frozenset[int] | None = None  # None: the kernel decides
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = HandedOver(lambda: self.free)
         self.kept = KeptOpen()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Opened, Wanted
 from ctxfs.fuse.conversations import SPEAKING
-from ctxfs.fuse.inodes import Node
+from ctxfs.fuse.inodes import ROOT_NUMBER, Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
@@ -87,6 +87,8 @@ class SyntheticFiles:
             if len(self._folders) > _MOST_FOLDERS:
                 del self._folders[next(iter(self._folders))]
         keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
+        if node.number == ROOT_NUMBER and self._state.users is not None:
+            keep = 0.0  # because then the kernel asks, by user, at every walk of a path through the root
         if self._state.is_sealed(path):
             lasts = entry.is_dir or entry.mode & 0o111
             keep = _SEALED_SECONDS if lasts else _GLANCE_SECONDS
@@ -137,7 +139,7 @@ class SyntheticFiles:
         """The text of a link."""
         return os.fsencode((await self._stat(node.path)).target)
 
-    async def open(self, node: Node, flags: int) -> Opened:
+    async def open(self, node: Node, flags: int, *, may_call: bool = True) -> Opened:
         """Take the snapshot that this handle will read."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
@@ -147,6 +149,8 @@ class SyntheticFiles:
                 raise read_only(path)
             if not entry.mode & 0o222:
                 raise path_error(errno.EACCES, path)
+            if entry.answers and not may_call:
+                raise path_error(errno.EACCES, path, "tools run as the user that has mounted")
             if entry.answers:
                 hears = flags & os.O_ACCMODE == os.O_RDWR
                 return Opened(self._state.conversations.open(path, hears=hears), direct_io=True)

@@ -87,7 +87,10 @@ class EndpointSettings:
 class MountSettings:
     """How a mount point is served."""
 
-    allow_other: bool = field(default=False, metadata={"doc": "let other users of this machine in"})
+    allow_other: bool = field(default=False, metadata={"doc": "let root of this machine in, and allow_users"})
+    allow_users: tuple[str | int, ...] = field(
+        default=(), metadata={"doc": 'other users that are let in, by name or number; "*": everyone'}
+    )
     loop: str = field(
         default="direct",
         metadata={"doc": "how requests are served: direct (fast), or by pyfuse3 in a plain loop or in trio's"},
@@ -238,10 +241,14 @@ def _read_section(config: HostPath, section: str, kind: type[Any], values: objec
                 f"'{config}': [{section}] has no setting '{name}'", f"known: {', '.join(sorted(fields))}"
             )
         _check_value(config, f"{section}.{name}", fields[name].default, value)
-    return kind(**values)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _check_value(config: HostPath, name: str, default: object, value: object) -> None:
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or not all(isinstance(one, str | int) and one != "" for one in value):
+            raise CommandError(f"'{config}': {name} = {value!r} should be a list of names and numbers", "")
+        return
     wanted: type | tuple[type, ...] = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise CommandError(f"'{config}': {name} = {value!r} should look like {default!r}", "")

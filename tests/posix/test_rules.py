@@ -34,7 +34,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     made = Live(tmp_path_factory.mktemp("posix"))
     made.run("init")
     config = made.store / "ctxfs.toml"
-    config.write_text(config.read_text().replace("# allow_other = false", "allow_other = true"))
+    config.write_text(config.read_text().replace("# allow_users = []", 'allow_users = ["*"]'))
     made.run("mount", str(made.at))
     let_in(made.at.parent)
     yield made

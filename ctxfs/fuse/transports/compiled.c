@@ -168,6 +168,8 @@ typedef struct {
     unsigned since_where;
     uint32_t asked_by; /* the thread whose request was read last */
     int is_beside;     /* it runs on the processor of this one */
+    uint32_t *users;   /* who is served; NULL: all that the kernel lets in */
+    Py_ssize_t user_count;
     unsigned long long answered;
 } Loop;
 
@@ -469,6 +471,15 @@ static int answer_getxattr(Loop *self, const struct in_header *in, const struct 
     return write(self->fd, &head, sizeof head) == sizeof head;
 }
 
+static int is_admitted(const Loop *self, uint32_t uid) {
+    if (self->users == NULL)
+        return 1;
+    for (Py_ssize_t at = 0; at < self->user_count; at++)
+        if (self->users[at] == uid)
+            return 1;
+    return 0;
+}
+
 /* 1 if the request in the buffer has been answered. */
 static int answer(Loop *self, size_t size) {
     const struct in_header *in = self->buffer.buf;
@@ -478,6 +489,8 @@ static int answer(Loop *self, size_t size) {
     if (in->pid) /* it is 0 where nobody waits, as for what is closed */
         self->asked_by = in->pid;
     size -= sizeof *in;
+    if (in->opcode != RELEASE && in->opcode != FLUSH && !is_admitted(self, in->uid))
+        return 0; /* Python refuses it */
     switch (in->opcode) {
     case OPEN:
         return size >= sizeof(struct open_in) && answer_open(self, in, body);
@@ -625,6 +638,24 @@ static PyObject *loop_next(Loop *self, PyObject *args) {
 
 static PyObject *loop_wake(Loop *self, PyObject *Py_UNUSED(ignored)) {
     wake(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_admit(Loop *self, PyObject *args) {
+    PyObject *users;
+    if (!PyArg_ParseTuple(args, "O", &users))
+        return NULL;
+    Py_ssize_t count = PyList_Size(users);
+    uint32_t *made = count < 0 ? NULL : calloc((size_t)count + 1, sizeof *made);
+    if (count < 0 || made == NULL)
+        return count < 0 ? NULL : PyErr_NoMemory();
+    for (Py_ssize_t at = 0; at < count; at++)
+        made[at] = (uint32_t)PyLong_AsUnsignedLong(PyList_GetItem(users, at));
+    free(self->users);
+    self->users = made;
+    self->user_count = count;
+    if (PyErr_Occurred())
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -825,6 +856,7 @@ static void loop_dealloc(Loop *self) {
     }
     free(self->kept);
     free(self->expected);
+    free(self->users);
     if (self->buffer.buf != NULL)
         PyBuffer_Release(&self->buffer);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -953,6 +985,7 @@ failed:
 static PyMethodDef loop_methods[] = {
     {"next", (PyCFunction)loop_next, METH_VARARGS, NULL},
     {"wake", (PyCFunction)loop_wake, METH_NOARGS, NULL},
+    {"admit", (PyCFunction)loop_admit, METH_VARARGS, NULL},
     {"keep", (PyCFunction)loop_keep, METH_VARARGS, NULL},
     {"expect", (PyCFunction)loop_expect, METH_VARARGS, NULL},
     {"unexpect", (PyCFunction)loop_unexpect, METH_VARARGS, NULL},

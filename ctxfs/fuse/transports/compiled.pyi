@@ -23,6 +23,9 @@ class Loop:
     def wake(self) -> None:
         """`next` returns soon, and at once if it waits. `fd` may not have been closed. By any thread."""
 
+    def admit(self, users: list[int], /) -> None:
+        """Answer requests of these users only; others are handed to Python. Before the first `next`."""
+
     def keep(self, number: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
         """Keep a handle, a descriptor, that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode).
 

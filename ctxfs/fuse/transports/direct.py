@@ -56,6 +56,8 @@ _LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
 _AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
 _SIGKILL_PENDING = 1 << 8
 
+# What ends something that was begun: of it the kernel does not say on whose account.
+_OF_ALL = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RELEASE, fuse.FLUSH)
 _LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
 
 
@@ -78,6 +80,7 @@ class Direct(Parking):
         self._requests: Requests | None = None
         self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → what answers it, the caller, the request
         self._ended = False
+        self._users: frozenset[int] | None = None
 
     # for a mount process
 
@@ -124,6 +127,9 @@ class Direct(Parking):
                 attributes=NAMESPACE,
                 flushes=operations.takes_locks,
             )
+            if operations.users is not None:
+                self._loop.admit(sorted(operations.users))
+        self._users = operations.users
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
 
     def wake(self) -> None:
@@ -214,6 +220,9 @@ class Direct(Parking):
         requests = self._requests
         assert requests is not None
         _, opcode, unique, number, requests.uid, requests.gid, requests.pid, _, _ = fuse.IN.unpack_from(self._buffer)
+        if self._users is not None and requests.uid not in self._users and opcode not in _OF_ALL:
+            self._refuse(unique, errno.EACCES)
+            return
         known = TABLE[opcode] if opcode < fuse.LAST else None
         if known is None:
             self._serve_other(opcode, unique, number, size)

@@ -142,7 +142,7 @@ class _Translated(pyfuse3.Operations):
         return out
 
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        return _opened(await self._ask("open", inode, flags))
+        return _opened(await self._ask("open", inode, flags, ctx.uid))
 
     async def create(
         self, parent_inode: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
@@ -226,6 +226,11 @@ class _Pyfuse:
     def attach(self, operations: Operations, mounted: Mounted) -> None:
         """See Transport. The library is given what is mounted already, as a descriptor."""
         self._mounted = mounted
+        if operations.users is not None:
+            mounted.close()
+            raise CommandError(
+                "mount.allow_other and mount.allow_users need the direct loop", 'set loop = "direct" in ctxfs.toml'
+            )
         try:
             pyfuse3.init(_Translated(operations), f"/dev/fd/{mounted.fd}", {"fsname=ctxfs"})
         except RuntimeError as error:

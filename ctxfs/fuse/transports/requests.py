@@ -100,7 +100,7 @@ class Requests:
 
     def open(self, number: int, body: memoryview) -> Any:
         flags, how = fuse.TWO_U32.unpack_from(body)
-        return self.operations.open(number, flags, drop_privileges=bool(how & fuse.OPEN_KILL_SUIDGID))
+        return self.operations.open(number, flags, self.uid, drop_privileges=bool(how & fuse.OPEN_KILL_SUIDGID))
 
     def create(self, number: int, body: memoryview) -> Any:
         flags, mode, _, _ = fuse.FOUR_U32.unpack_from(body)
