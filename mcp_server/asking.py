@@ -10,7 +10,7 @@ from mcp.types import TextContent
 
 from ctxfs.model.change import MakeDir, Put
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import Path
+from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import ADDS, READS, Answer, Call, Entry, text
 from mcp_server.tree import apply, read
@@ -31,14 +31,17 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     notes: list[str] = []
     if kind == "semantic":
         found = await call.door.call("search", question=query, below=below, limit=wanted)
-        notes = [f"note: {note}" for note in (*found["notes"], *found["remarks"])]
+        notes = [f"note: {one_line(note)}" for note in (*found["notes"], *found["remarks"])]
         if not found["hits"] and not found["complete"]:
             notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
-        lines = [f"{hit['path']}:{hit['first']}-{hit['last']}  {hit['snippet']}" for hit in found["hits"]]
+        lines = [_hit_line(hit) for hit in found["hits"]]
     elif kind == "grep":
         found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False)
-        notes = [f"note: {fault}" for fault in found["faults"]]
-        lines = [f"{path}:{number}: {line[:_LONGEST_LINE]}" for path, number, line in found["lines"]]
+        notes = [f"note: {one_line(fault)}" for fault in found["faults"]]
+        lines = [
+            f"{shown(Path.parse(path))}:{number}: {one_line(line[:_LONGEST_LINE])}"
+            for path, number, line in found["lines"]
+        ]
     else:
         lines = [
             shown(Path.parse(path)) for path in await call.door.call("glob", pattern=query, below=below, limit=wanted)
@@ -46,6 +49,10 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     page = lines[start : start + limit]
     more = [f"[more: cursor={start + limit}]"] if len(lines) > start + limit else []
     return "\n".join([*notes, *page, *more]) if page or notes else "nothing found"
+
+
+def _hit_line(hit: Mapping[str, Any]) -> str:
+    return f"{one_line(hit['path'])}:{hit['first']}-{hit['last']}  {one_line(hit['snippet'])}"
 
 
 async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:

@@ -12,7 +12,7 @@ from mcp.types import ImageContent, ResourceLink
 from ctxfs.context.bound import upper_bound
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import Path
+from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import PATH, READS, Answer, Call, Content, Entry, text
 from mcp_server.tree import entries, read, revision_of, stat
@@ -47,7 +47,7 @@ async def _list(call: Call, arguments: Mapping[str, Any]) -> Answer:
                 return "\n".join([*lines, f"[more: cursor={last}]"])
             last = shown(at)
             name = last if last.startswith("ctx:") else str(at.relative_to(path))
-            line = f"{name}{_MARKS.get(entry.kind, '')}{f' -> {entry.target}' if entry.target else ''}"
+            line = f"{name}{_MARKS.get(entry.kind, '')}{f' -> {one_line(entry.target)}' if entry.target else ''}"
             lines.append(f"{_details(entry)}  {line}" if arguments.get("detail") else line)
     return "\n".join(lines) or "(empty)"
 
@@ -85,8 +85,8 @@ async def _read(call: Call, arguments: Mapping[str, Any]) -> Answer:
         try:
             parts = await _one(call.door, parsed(each), arguments, cap)
         except OSError as error:
-            parts = [text(f"{error.filename}: {error.strerror}")]  # the others are read all the same
-        out += [text(f"==> {each} <=="), *parts]
+            parts = [text(f"{one_line(str(error.filename))}: {error.strerror}")]  # the others are read all the same
+        out += [text(f"==> {one_line(each)} <=="), *parts]
     return out
 
 

@@ -26,7 +26,7 @@ from mcp.types import (
 
 from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import CommandError
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line, printable
 from ctxfs.rpc.wire import WireError
 from mcp_server.doors import Door
 
@@ -169,6 +169,6 @@ def failure(why: str) -> CallToolResult:
 
 
 def _said(error: OSError) -> str:
-    where = str(error.filename) if error.filename is not None else ""
+    where = one_line(str(error.filename)) if error.filename is not None else ""
     said = f"{where}: {error.strerror}" if where else str(error.strerror or error)
     return f"{said}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()

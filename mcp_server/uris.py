@@ -4,7 +4,7 @@ import mimetypes
 from urllib.parse import quote, unquote_to_bytes
 
 from ctxfs.model.errors import invalid
-from ctxfs.model.path import Path, encode_name, printable
+from ctxfs.model.path import Path, encode_name, one_line
 
 SCHEME = "ctx:///"
 TEMPLATE = "ctx:///{+path}"
@@ -43,7 +43,7 @@ def parsed(path: str) -> Path:
 def shown(path: Path) -> str:
     """A path as a client can read it and give it back: as it is, or as an address where a name is not text."""
     plain = str(path)
-    return plain if printable(plain) == plain and not any(ord(character) < 32 for character in plain) else uri_of(path)
+    return plain if one_line(plain) == plain else uri_of(path)
 
 
 def printable_uri(text: str) -> str:

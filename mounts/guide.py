@@ -7,7 +7,7 @@ from urllib.parse import quote
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path, encode_name, printable
+from ctxfs.model.path import ROOT, Path, encode_name, one_line
 
 _GUIDE, _INDEX = "AGENTS.md", "llms.txt"
 _MAX_SOURCES = 5  # the whole stays under 600 tokens
@@ -43,7 +43,7 @@ class GuideMount(Mount):
 def render_index(sources: Sequence[tuple[str, bool]]) -> str:
     """llms.txt: a title, what this is, and links to what is there (the form of llmstxt.org)."""
     folders = [
-        f"- [{printable(name)}](knowledge/{quote(encode_name(name))}/): a folder{', writable' if writable else ''}"
+        f"- [{one_line(name)}](knowledge/{quote(encode_name(name))}/): a folder{', writable' if writable else ''}"
         for name, writable in sources
     ]
     return "\n".join(
@@ -76,7 +76,7 @@ def render_index(sources: Sequence[tuple[str, bool]]) -> str:
 
 def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
     """The text, under 600 tokens; `sources` are (name, writable)."""
-    shown = [f"`{printable(name)}`{' (writable)' if writable else ''}" for name, writable in sources[:_MAX_SOURCES]]
+    shown = [f"`{one_line(name)}`{' (writable)' if writable else ''}" for name, writable in sources[:_MAX_SOURCES]]
     more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
     return f"""# How to use this tree
 

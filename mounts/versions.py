@@ -15,7 +15,7 @@ from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
-from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.policy.owners import NEVER, OWNED_AREAS
 from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
@@ -207,8 +207,8 @@ def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
         if reader not in ("", shown.commit.actor.principal):
             lines.append(f"{name}  {shown.change.what}\n")
             continue
-        reason = f"  ({shown.commit.actor.reason})" if shown.commit.actor.reason else ""
-        lines.append(f"{name}  {shown.change.what}  {printable(shown.commit.subject)}{reason}\n")
+        reason = f"  ({one_line(shown.commit.actor.reason)})" if shown.commit.actor.reason else ""
+        lines.append(f"{name}  {shown.change.what}  {one_line(shown.commit.subject)}{reason}\n")
     return "".join(lines).encode("utf-8", "replace")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ctxfs.cli.output import say, warn, write_bytes
+from ctxfs.cli.output import say, say_lines, warn, write_bytes
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.principal import parse_principal
 from ctxfs.store.layout import find_store
@@ -76,7 +76,7 @@ def install(context: click.Context, client: str, user: bool, name: str, principa
     entry, file = entry_of(told, layout.root.resolve(), who), told.file(None if user else Path.cwd())
     if not write:
         warn(f"for {file}, which --write would change:")
-        say(shown(told, name, entry).rstrip())
+        say_lines(shown(told, name, entry).rstrip())
         return
     say(f"{file}: " + ("written; start the client again" if put(told, file, name, entry) else "it is there already"))
 

@@ -8,7 +8,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, write_bytes
 from ctxfs.daemon.session import Session, session
-from ctxfs.model.path import encode_name, printable
+from ctxfs.model.path import encode_name, one_line, printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
 _COLOURS = {"dir": "blue", "link": "cyan"}
@@ -69,7 +69,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                click.echo(f"ctxfs: {printable(path)}: {error.strerror}", err=True)
+                click.echo(f"ctxfs: {one_line(path)}: {error.strerror}", err=True)
                 failed = True
     sys.exit(1 if failed else 0)
 

@@ -8,7 +8,7 @@ from ctxfs.cli.output import say_json, warn
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import session
 from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line
 
 
 @click.command()
@@ -67,11 +67,11 @@ def grep(
         say_json([{"path": at, "line": number, "text": text} for at, number, text in lines])
     elif files_only or count:
         for at, number, _ in lines:
-            click.echo(f"{printable(at)}:{number}" if count else printable(at))
+            click.echo(f"{one_line(at)}:{number}" if count else one_line(at))
     else:
         for at, number, text in lines:
-            click.secho(printable(at), fg="magenta", nl=False)
-            click.echo(f":{number}:{printable(text)}")
+            click.secho(one_line(at), fg="magenta", nl=False)
+            click.echo(f":{number}:{one_line(text)}")
     if found["more"]:
         warn(f"there is more than the first {max_lines}: -m shows more")
     if not lines:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.output import say, say_json, say_lines, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.history.interactions import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
@@ -98,7 +98,7 @@ def replay(store: str | None, session: str, agent: str, day: str, kind: str, lim
         model = each.get("model")
         by = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
         say(f"--- {each.get('at', '')[:19]} {_who(each)} {each.get('kind', 'forgotten')}{by}")
-        say(_text(each))
+        say_lines(_text(each))
 
 
 @history.command()

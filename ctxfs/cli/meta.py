@@ -10,7 +10,7 @@ from ctxfs.daemon.session import session
 from ctxfs.model.change import SetMeta
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.metadata import COMPUTED, PREFIX, SETTABLE
-from ctxfs.model.path import Path
+from ctxfs.model.path import Path, one_line
 from ctxfs.rpc.wire import change_to_wire
 
 _NAMES = f"""\b
@@ -41,7 +41,7 @@ def get(store: str | None, path: str, name: str, as_json: bool) -> None:
         say_json(shown)
     else:
         for key, value in shown.items():
-            click.secho(f"{key}", fg="cyan", nl=False)
+            click.secho(one_line(key), fg="cyan", nl=False)
             say(f" = {value}")
 
 

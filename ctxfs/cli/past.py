@@ -13,7 +13,7 @@ from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.paths import tree_path
 from ctxfs.daemon.session import Session, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
-from ctxfs.model.path import printable
+from ctxfs.model.path import lines_of
 from ctxfs.store.layout import find_store
 
 _json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
@@ -225,7 +225,7 @@ def forget(
             places = "\n  ".join(change["path"] for change in found["changes"][:20])
             what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
             if not yes:
-                click.confirm(printable(f"Erase from every version, for good, {what}\n?"), abort=True, err=True)
+                click.confirm(lines_of(f"Erase from every version, for good, {what}\n?"), abort=True, err=True)
             with _working("writing history again"):
                 found = opened.call("forget", **asked)
     if as_json:

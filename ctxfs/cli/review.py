@@ -60,7 +60,8 @@ def _decide(opened: Session, review_id: str, verdict: str, found: list[dict[str,
 
 def _walk(opened: Session, waiting: list[dict[str, str]]) -> None:
     for at, each in enumerate(waiting, 1):
-        say(f"\n{at}/{len(waiting)}  context/{each['task']}  {each['id']}", fg="cyan")
+        say()
+        say(f"{at}/{len(waiting)}  context/{each['task']}  {each['id']}", fg="cyan")
         say(each["claim"], bold=True)
         say(each["why"])
         answer = click.prompt(

@@ -3,8 +3,6 @@
 import click
 from click.shell_completion import get_completion_class
 
-from ctxfs.cli.output import say
-
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -20,4 +18,4 @@ def completion(shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    say(found(cli, {}, "ctxfs", "_CTXFS_COMPLETE").source())
+    click.echo(found(cli, {}, "ctxfs", "_CTXFS_COMPLETE").source())

@@ -13,6 +13,7 @@ from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.daemon.session import LocalSession, Session
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.model.path import lines_of
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import find_store
 from ctxfs.store.registry import confirm_store
@@ -242,7 +243,7 @@ def _tell(name: str, done: dict[str, Any], *, as_json: bool) -> None:
         for file in done.get("files", ()):
             say(f"tools/{name}/calls/{done['id']}/{file}")
         if done["stderr"]:
-            click.echo(done["stderr"], err=True)
+            click.echo(lines_of(done["stderr"]), err=True)
     if not done["ok"]:
         if done["fault"] not in done["stderr"]:
             warn(f"{name}: {done['fault']}")

@@ -23,7 +23,7 @@ from ctxfs.model.change import Change, MakeDir, Put, SetMeta
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, not_permitted
 from ctxfs.model.metadata import PREFIX
-from ctxfs.model.path import Path, printable
+from ctxfs.model.path import Path, lines_of, one_line
 
 if TYPE_CHECKING:
     from ctxfs.context.evaluate import Evaluation, Judged
@@ -275,9 +275,9 @@ def _evidence(task: str, each: Judged) -> str:
     lines = [f"# From context/{task}", "", f"Doubt: {_why(each)}", ""]
     if each.source is not None:
         lines += [
-            f"Nearest, at {printable(each.source.path)}:{each.source.first}-{each.source.last}:",
+            f"Nearest, at {one_line(each.source.path)}:{each.source.first}-{each.source.last}:",
             "",
-            f"> {printable(each.source.text)}",
+            *(f"> {line}" for line in lines_of(each.source.text).splitlines()),
         ]
     lines += ["", "Write `accept`, `reject`, or `edit` and the claim as it should read, into `verdict`."]
     return "\n".join(lines) + "\n"

@@ -12,8 +12,9 @@ from typing import Literal
 from ctxfs.context.manifest import digest
 from ctxfs.context.pack import Count, most_that_fit
 from ctxfs.context.piece import Piece
-from ctxfs.context.render import Source, render_sources, sources_of
+from ctxfs.context.render import Source, fenced, render_sources, sources_of
 from ctxfs.model.errors import invalid
+from ctxfs.model.path import one_line
 
 Change = Literal["add", "replace", "drop"]
 DECAY = 0.7  # of the relevance of what nobody asked for any more, each time the window is refreshed
@@ -226,12 +227,19 @@ def render_delta(delta: Delta) -> str:
         f"> {counts['drop']} to drop, {counts['replace']} to replace, {counts['add']} to add; {delta.kept} stay as they are"
     )
     if counts["drop"]:
-        lines += ["\n## Drop\n", *(f"- {step.at}: {step.reason}" for step in delta.steps if step.change == "drop")]
+        lines += [
+            "\n## Drop\n",
+            *(f"- {one_line(step.at)}: {step.reason}" for step in delta.steps if step.change == "drop"),
+        ]
     if counts["replace"]:
         lines.append("\n## Replace\n")
         for step in delta.steps:
             if step.change == "replace" and step.piece is not None and step.old is not None:
-                lines += [f"- {_place(step.old)} ({step.reason}) by {step.at}:\n", step.piece.text, ""]
+                lines += [
+                    f"- {one_line(_place(step.old))} ({step.reason}) by {one_line(step.at)}:",
+                    fenced(step.piece.text),
+                    "",
+                ]
     text = "\n".join(lines).rstrip("\n") + "\n"
     added = [step.piece for step in delta.steps if step.change == "add" and step.piece is not None]
     return text + ("\n# Add\n" + render_sources("", (), sources_of(added)) if added else "")

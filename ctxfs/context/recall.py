@@ -10,7 +10,7 @@ from ctxfs.index.answers import Answer
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.standing import Standing
 from ctxfs.model.metadata import PREFIX
-from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.model.path import ROOT, Path, one_line
 
 _MOST_UNITS = 16
 _ASKED_WORDS = 12
@@ -39,7 +39,7 @@ class Recalled:
 
     def __str__(self) -> str:
         doubt = ", and is not to be trusted" if self.untrusted else ""
-        return f"{printable(self.path)}:{self.first} says this already{doubt}: it is no new evidence"
+        return f"{one_line(self.path)}:{self.first} says this already{doubt}: it is no new evidence"
 
 
 def find_recalled(index: Index, path: str, text: str) -> list[Recalled]:

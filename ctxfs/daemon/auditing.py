@@ -11,7 +11,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.history.audit import outcome_of
 from ctxfs.history.spool import OK, Doer, question_digest
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line
 from ctxfs.vfs.record import Caller
 
 # method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
@@ -83,4 +83,4 @@ def note(app: App, caller: Caller, method: str, args: Mapping[str, Any], outcome
         about = "; ".join(map(str, asked)) if isinstance(asked, list | tuple) else str(asked)
         if key in _QUESTIONS:
             about = question_digest(about)
-    app.spool.note(doer, op, printable(str(about))[:4096], printable(to), outcome)
+    app.spool.note(doer, op, one_line(str(about))[:4096], one_line(to), outcome)

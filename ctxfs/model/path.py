@@ -1,6 +1,7 @@
 """A place in the tree, checked once at the edge and valid from there on."""
 
 import errno
+import re
 from dataclasses import dataclass
 
 from ctxfs.model.errors import invalid, path_error
@@ -32,6 +33,41 @@ def encode_name(name: str) -> bytes:
 def printable(text: str) -> str:
     """`text` without lone surrogates, for JSON and terminals; not reversible."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# What ends a line, moves a cursor, turns the direction of writing or hides a text: C0, C1, line and paragraph separators, bidi
+# controls, interlinear marks, tags.
+_ACTIVE = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r"}
+
+
+def one_line(text: str) -> str:
+    """Text of others (a name, a heading, a message) as a part of one line: what could end the line or hide in it is escaped.
+
+    A terminal, an audit line or a heading shows `\\n`, `\\x1b`, `\\u202e` instead. Tabs stay. Not reversible.
+    """
+    return text if text.isascii() and text.isprintable() else _ACTIVE.sub(_escape, printable_text(text))
+
+
+def lines_of(text: str) -> str:
+    """Text of several lines for a terminal: what is not the end of a line is escaped as in `one_line`."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def printable_text(text: str) -> str:
+    """`text` with the bytes that are no UTF-8 as U+FFFD."""
+    try:
+        return printable(text)
+    except UnicodeEncodeError:  # half of a character
+        return text.encode("utf-8", "replace").decode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line, printable
 from ctxfs.versions.names import is_name, path_bytes, path_text
 from ctxfs.versions.trees import EMPTY_TREE
 
@@ -115,7 +115,7 @@ def decode_commit(oid: str, data: bytes) -> Commit:
 
 def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
     """A subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
-    shown = ", ".join(printable(path_text(path)) for path in paths[:_SHOWN_PATHS])
+    shown = ", ".join(one_line(path_text(path)) for path in paths[:_SHOWN_PATHS])
     if len(paths) == 1:
         return f"{verb} {shown}"
     return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _SHOWN_PATHS else ''}"

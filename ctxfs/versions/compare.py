@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ctxfs.model.path import printable
+from ctxfs.model.path import one_line
 from ctxfs.versions.commits import Commit
 from ctxfs.versions.ledger import Ledger
 from ctxfs.versions.names import path_text, split_path, stored_path
@@ -35,7 +35,7 @@ def diff_trees(ledger: Ledger, old: str, new: str, path: bytes) -> bytes:
         parts = split_path(change.path)
         before, after = (ledger.side(ledger.state(tree, parts).side) for tree in (old, new))
         lines += [f"{path_text(change.path)}: {what}" for what in _attribute_changes(before, after)]
-    return out + "".join(f"{printable(line)}\n" for line in lines).encode()
+    return out + "".join(f"{one_line(line)}\n" for line in lines).encode()
 
 
 def _attribute_changes(before: SideCar, after: SideCar) -> list[str]:

@@ -4,7 +4,7 @@ Beside a file or directory `name` with attributes that git cannot hold lies the 
 that starts like one of ours, or that git refuses in trees, is stored behind `.n~`. Every name can be stored and comes back.
 """
 
-from ctxfs.model.path import NAME_MAX_BYTES, printable
+from ctxfs.model.path import NAME_MAX_BYTES, one_line
 
 MAX_DEPTH = 256  # names in a path; what lies deeper has no versions
 SIDE = b".x~"
@@ -56,7 +56,7 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
 
 def shown_path(path: bytes) -> str:
     """For people: without surrogates, `/` for the root."""
-    return printable(path_text(path)) or "/"
+    return one_line(path_text(path)) or "/"
 
 
 def stored_path(path: bytes) -> bytes:

@@ -167,7 +167,7 @@ def test_what_sources_share_is_said_once_and_single_lines_are_cited_by_their_num
     ]
     assert render_markdown("q", (), turns) == (
         "# q\n\nBelow chats/a/\n\n## [1] 01.txt 2023-05-08\n\n3: Ada: hi\n7: Bob: ho\n"
-        "\n## [2] notes.md\n\n[2:4-6] Notes\ntwo\n\nlines\n"
+        "\n## [2] notes.md\n\n[2:4-6] Notes\n```\ntwo\n\nlines\n```\n"
         "\n## [3] log.jsonl\n\n1: 2023-05-08 {}\n2: 2023-05-09 []\n"
     )
 
