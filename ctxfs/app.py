@@ -178,7 +178,7 @@ class App:
             Path(("knowledge", source.name)): knowledge.provide(source, opaque_below(source.path, self._opaque))
             for source in self.settings.sources
         }
-        for name, known in self.tools.shelf.known().items():
+        for name, known in self.tools.shelf.shown().items():
             if known.documents or known.templates:
                 wanted[Path(("knowledge", name))] = self._documents_of(name)
         for at in self.namespace.mountpoints:
@@ -192,7 +192,7 @@ class App:
             return await self.tools.servers.fetch(server, uri, parts)
 
         kept = Folder(str(self.tools.shelf.resources_of(server)), writable=False)
-        return ResourcesMount(kept, lambda: self.tools.shelf.known()[server], fetch)
+        return ResourcesMount(kept, lambda: self.tools.shelf.shown()[server], fetch)
 
     async def ask_for_server(self, server: str, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
         """What a person answers to a server that asks; None if they refuse."""

@@ -89,7 +89,7 @@ class Toolbox:
         self._own = FolderShelf(layout.tools, self._approved)
         self._functions = FunctionShelf(self._approved)
         self._of_sources: dict[str, FolderShelf] = {}
-        self.shelf = ServerShelf(layout.servers, lambda: self._settings().servers)
+        self.shelf = ServerShelf(layout.servers, lambda: self._settings().servers, self.approvals.all)
         self.servers: Servers = _NoServers()
         self.calls = Calls(ToolCatalog(self._shelves, self.approvals, self._setting), layout.calls, self)
 
@@ -98,8 +98,8 @@ class Toolbox:
         return self._policy.rights(acting_principal(), tool_path(name)).exists
 
     def states(self) -> Mapping[str, Known]:
-        """The servers, by their names."""
-        return self.shelf.known()
+        """The servers, by their names, in the words that people approved."""
+        return self.shelf.shown()
 
     def status(self) -> dict[str, object]:
         """What `ctxfs status` says of tools."""
@@ -110,7 +110,9 @@ class Toolbox:
         """The tools that exist for whoever acts and do what is asked for, as hits whose paths are their directories."""
         known = (await blocking(self.calls.catalog.tools))[0]
         who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
-        named = [tool for tool in known.values() if tool.name.startswith(start)]
+        named = [
+            tool for tool in known.values() if tool.name.startswith(start) and not (tool.is_note or tool.is_pending)
+        ]
         seen = [tool for tool in named if self._policy.may(who, Verb.READ, tool_path(tool.name))]
 
         def rank() -> list[tuple[Tool, float, float]]:

@@ -8,15 +8,17 @@ from typing import Any
 
 import trio
 from mcp.shared.exceptions import MCPError
-from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ctxfs.exec.calls import UNCONFIRMED
 from ctxfs.model.errors import CommandError
+from ctxfs.model.metadata import PREFIX
 from mcp_server.table import RUNS, Answer, Call, Entry, failure, text
 
 _LOOK_SECONDS = 0.1
 _GIVEN_UP_SECONDS = 5.0
+MAX_SERVER_CHARACTERS = 1_000_000
 _ASKED = "confirm"
 _CONTENT = re.compile(r"\[([0-9a-f]{64})\]$")
 _FORM: dict[str, Any] = {
@@ -46,8 +48,21 @@ async def _exec(call: Call, arguments: Mapping[str, Any]) -> Answer:
             return failure(f"{name}: nobody has confirmed it, and what it does cannot be taken back; it was not run.")
         done = await _run(call, name, given, confirmed=True, content=digest)
     if done["ok"]:
+        if "/" in name:  # what a server says is data of others
+            return [
+                _untrusted(name, done["text"]),
+                *([_untrusted(name, f"[stderr: {done['stderr']}]")] if done["stderr"] else []),
+            ]
         return [text(done["text"]), *([text(f"[stderr: {done['stderr']}]")] if done["stderr"] else [])]
     return failure(f"{name}: {done['fault']}. {done['text'][:2000]}".rstrip())
+
+
+def _untrusted(name: str, words: str) -> TextContent:
+    """What a server's tool said, bounded, with the marks that say whose words these are."""
+    if len(words) > MAX_SERVER_CHARACTERS:
+        words = f"{words[:MAX_SERVER_CHARACTERS]}\n[cut: the whole is in tools/{name}/calls/]"
+    marks = {f"{PREFIX}trust": "untrusted", f"{PREFIX}source": f"tools/{name}"}
+    return TextContent(type="text", text=text(words).text, _meta=marks)
 
 
 async def _run(

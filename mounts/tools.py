@@ -73,9 +73,7 @@ class ToolsMount(Mount):
         await self.stat(path)
         tool, rest = self._placed(path)
         said = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
-        if not said and not (
-            path.parts and path.parts[0] in self._groups() and path.name not in (_STATUS, _RUN, _CALL)
-        ):
+        if not said and not (path.parts and path.parts[0] in self._groups() and path.name not in (_RUN, _CALL)):
             return {}
         source = f"tools/{tool.name if tool else path.parts[0]}"
         return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": source.encode("utf-8", "replace")}
@@ -87,7 +85,7 @@ class ToolsMount(Mount):
         tools = self._calls.catalog.tools()[0]
         for depth in range(1, min(len(path.parts), 3) + 1):
             tool = tools.get("/".join(path.parts[:depth]))
-            if tool is not None:
+            if tool is not None and _is_shown(tool):
                 return tool, path.parts[depth:]
         return None, path.parts
 
@@ -149,7 +147,7 @@ class ToolsMount(Mount):
         """Names of tools directly in a directory."""
         start = "".join(f"{part}/" for part in parts)
         tools = self._calls.catalog.tools()[0]
-        found = (name[len(start) :] for name in tools if name.startswith(start))
+        found = (name[len(start) :] for name, tool in tools.items() if name.startswith(start) and _is_shown(tool))
         return [name for name in found if "/" not in name]
 
     def _list_outside(self, path: Path) -> Sequence[Entry]:
@@ -184,7 +182,7 @@ class ToolsMount(Mount):
                 raise not_found(path)
 
     def _tools(self) -> Iterable[Tool]:
-        return self._calls.catalog.tools()[0].values()
+        return filter(_is_shown, self._calls.catalog.tools()[0].values())
 
     def _index(self, groups: Mapping[str, Known]) -> str:
         seen = [tool for tool in self._tools() if self._sees(tool.name)]
@@ -192,7 +190,9 @@ class ToolsMount(Mount):
         for name in groups:
             count = sum(tool.server == name and not tool.is_prompt for tool in seen)
             if self._sees(name):
-                lines.append(f"- {name}/: a server with {count} tools ({groups[name].status}): tools/{name}/index.md")
+                lines.append(
+                    f"- {name}/: a server with {count} tools ({_state(groups[name].status)}): tools/{name}/index.md"
+                )
         head = ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", ""]
         return "\n".join([*head, *(lines or ["None."]), ""])
 
@@ -219,6 +219,16 @@ class ToolsMount(Mount):
 
     def _has(self, tool: Tool, number: str) -> bool:
         return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._restricted())
+
+
+def _is_shown(tool: Tool) -> bool:
+    """False for what nobody has approved: also its name is a server's word."""
+    return not (tool.is_note or tool.is_pending)
+
+
+def _state(status: str) -> str:
+    """The word for how a server is; why is the server's own, and stands in its `status`."""
+    return status.partition(":")[0]
 
 
 def _program(tool: Tool) -> str:

@@ -275,7 +275,7 @@ class Daemon:
         known = self._app.tools.shelf.known()[server.name]
         await blocking(self._app.tools.calls.catalog.approve, list(known.tools))
         await self._sources_changed()
-        tools = [{"name": tool.name, **tool.record} for tool in known.tools.values()]
+        tools = [{"name": tool.name, **tool.record} for tool in known.tools.values() if not tool.is_note]
         return {"status": status, "instructions": known.instructions, "tools": tools, "faults": dict(known.faults)}
 
     async def _remove_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:

@@ -29,6 +29,8 @@ async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     offered, faults = await blocking(app.tools.calls.catalog.offered)
     seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
     whole = app.policy.is_free(caller.principal)
+    # What waits for a person's word is shown to people alone: its name is a word of others, too.
+    seen = [each for each in seen if (not each.tool.is_note and not each.tool.is_pending) or (each.refusal and whole)]
     return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
 
 

@@ -24,6 +24,9 @@ class Approval:
     definition: Mapping[str, Any]
 
 
+_NONE: Mapping[str, Approval] = {}  # the same object each time, as of a file that stays as it is
+
+
 class Approvals:
     """Methods block for a moment; several processes may use the same file."""
 
@@ -39,7 +42,7 @@ class Approvals:
             if self._read[0] != stamp:
                 self._read = stamp, _parsed(json.loads(self._file.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return {}
+            return _NONE
         except (OSError, ValueError) as error:
             raise CommandError(
                 f"'{self._file}' cannot be read: {error}", "delete it, and approve tools anew"

@@ -205,6 +205,8 @@ class Calls:
         name, arguments = asked.name, asked.arguments
         offered = self.catalog.find(name)  # nothing but a few stats, unless the tool's folder has changed
         tool = offered.tool
+        if tool.is_note:
+            raise not_found(f"tools/{name}")
         may = self._ports.may_run(tool)
         if not may and not tool.destructive:
             raise path_error(errno.EACCES, f"tools/{name}", "you may not run it: the policy gives no 'exec' for it")

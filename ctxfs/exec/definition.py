@@ -59,7 +59,8 @@ class Tool:
 
     A program has a `command`, and a `folder` on the host where its files are; what belongs to an MCP server has the name of that
     `server` and the one that it is `called` by there. `builtin` ones come with ctxfs and need no approval. One with a `setting` is
-    off while that one of [tools] in ctxfs.toml is empty, and gets it as a variable.
+    off while that one of [tools] in ctxfs.toml is empty, and gets it as a variable. What `is_note` is what a server says beside its
+    tools, approved like one and never run; what `is_pending` has not been approved, and none of its words are here.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Tool:
     setting: str = ""
     is_prompt: bool = False
     is_function: bool = False
+    is_note: bool = False
+    is_pending: bool = False
 
     @property
     def is_harmless(self) -> bool:

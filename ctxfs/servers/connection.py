@@ -51,6 +51,8 @@ _MOST_PAGES = 100
 _MOST_LISTED = 5000  # tools, prompts, documents: of each
 _MOST_DOCUMENTS = 1000  # that are fetched before anybody asks
 _MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_CHARACTERS = 200
+MAX_INSTRUCTIONS_CHARACTERS = 20_000
 _INVALID_REQUEST, _DECLINED = -32600, -1
 _CLOSED = -32000
 
@@ -111,7 +113,7 @@ class Connection:
         """What a tool answers (`results.result_of`). EIO if the server is not there."""
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
-            told(progress / total if total else 0.0, message or "")
+            told(progress / total if total else 0.0, (message or "")[:MAX_MESSAGE_CHARACTERS])
 
         client = await self._connected()
         with self._limit(seconds) as scope:
@@ -401,7 +403,7 @@ class Connection:
             {
                 "name": self.spec.name,
                 "status": status,
-                "instructions": self._instructions,
+                "instructions": self._instructions[:MAX_INSTRUCTIONS_CHARACTERS],
                 "tools": listed.tools[:_MOST_LISTED],
                 "prompts": listed.prompts[:_MOST_LISTED],
                 "resources": list(listed.resources.values())[:_MOST_LISTED],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as HostPath
 from typing import Any
 
+from ctxfs.exec.approvals import Approval
 from ctxfs.exec.definition import Tool, path_arguments
 from ctxfs.exec.schema import fault_of
 from ctxfs.model.path import printable
@@ -21,7 +22,12 @@ log = logging.getLogger(__name__)
 
 RESERVED = ("status", "instructions.md", "index.md", "prompts")
 PROMPTS = "prompts"
+_NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
+_NOTES = "instructions.md"
+_PENDING = "It has not been approved: what its server says of it, people see when they approve it"
 _SECONDS = 120.0
+MAX_INSTRUCTIONS_CHARACTERS = 20_000
+MAX_STATUS_CHARACTERS = 500
 _LONGEST_DESCRIPTION = 20_000
 
 
@@ -41,15 +47,24 @@ class Known:
 
 
 class ServerShelf:
-    """`configured`: the servers that are wanted now. The store keeps what each said in a folder of `folder`."""
+    """`configured`: the servers that are wanted now. The store keeps what each said in a folder of `folder`. `approved`: what people
+    approved, by name: of a tool, a prompt, or what a server says beside them no other words are shown than those.
+    """
 
     trusted = False
 
-    def __init__(self, folder: HostPath, configured: Callable[[], Sequence[ServerSource]]) -> None:
+    def __init__(
+        self,
+        folder: HostPath,
+        configured: Callable[[], Sequence[ServerSource]],
+        approved: Callable[[], Mapping[str, Approval]],
+    ) -> None:
         self._folder = folder
+        self._approved = approved
         self._configured = configured
         self._known: dict[str, Known] = {}
         self._sources: dict[str, ServerSource] = {}
+        self._shown: dict[str, tuple[Known, object, Known]] = {}
         self._merged: tuple[tuple[Known, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
 
     def known(self) -> Mapping[str, Known]:
@@ -60,6 +75,16 @@ class ServerShelf:
                 self._sources[source.name] = source
                 self._known[source.name] = _parsed(source, self._kept(source.name))
             found[source.name] = self._known[source.name]
+        return found
+
+    def shown(self) -> Mapping[str, Known]:
+        """The same in the words that people approved; the same objects while nothing changes."""
+        approved, found = self._approved(), {}
+        for name, known in self.known().items():
+            before = self._shown.get(name)
+            if before is None or before[0] is not known or before[1] is not approved:
+                self._shown[name] = before = known, approved, _as_approved(known, name, approved)
+            found[name] = before[2]
         return found
 
     def take(self, state: Mapping[str, Any]) -> bool:
@@ -92,8 +117,8 @@ class ServerShelf:
     # as a shelf
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """Those of all servers; merged again when one of them is another."""
-        known = tuple(self.known().values())
+        """Those of all servers, in the words that people approved; merged again when one of them is another."""
+        known = tuple(self.shown().values())
         if (
             self._merged is None
             or len(self._merged[0]) != len(known)
@@ -154,9 +179,60 @@ def _parsed(source: ServerSource, said: Mapping[str, Any], status: str = "not co
     resources = [each for each in said.get("resources", ()) if each.get("uri")]
     documents = placed(str(each["uri"]) for each in resources if each.get("mimeType") not in DIRECTORIES)
     folders = frozenset(parts_of(str(each["uri"])) for each in resources if each.get("mimeType") in DIRECTORIES)
-    templates = tuple(Template(str(each.get("uriTemplate", ""))) for each in said.get("templates", ()))
-    instructions = str(said.get("instructions") or "")
+    written = [str(each.get("uriTemplate", "")) for each in said.get("templates", ())]
+    templates = tuple(map(Template, written))
+    instructions = printable(str(said.get("instructions") or ""))[:MAX_INSTRUCTIONS_CHARACTERS]
+    status = printable(" ".join(status.split()))[:MAX_STATUS_CHARACTERS]
+    if instructions or written:
+        place, notes = f"{source.name}/{_NOTES}", {"instructions": instructions, "templates": written}
+        words = f"What the server says beside its tools; {len(written)} templates"
+        tools[place] = Tool(place, words, _NOTHING, server=source.name, called=_NOTES, is_note=True)
+        definitions[place] = notes
+        said_of = json.dumps(notes, sort_keys=True, ensure_ascii=False)
+        digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
     return Known(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
+
+
+def _as_approved(known: Known, server: str, approved: Mapping[str, Approval]) -> Known:
+    """Every tool as it was approved, if not as it is; without words where nobody has approved it."""
+    tools = {}
+    for name, tool in known.tools.items():
+        approval = approved.get(name)
+        if approval is not None and (tool.is_note or approval.digest == known.digests[name]):
+            tools[name] = tool
+        elif approval is not None:
+            tools[name] = _rebuilt(tool, approval.definition)
+        else:
+            tools[name] = _without_words(tool)
+    notes = approved.get(f"{server}/{_NOTES}")
+    said: Mapping[str, Any] = notes.definition if notes is not None else {}
+    templates = said.get("templates")
+    return replace(
+        known,
+        tools=tools,
+        instructions=str(said.get("instructions") or ""),
+        templates=tuple(Template(str(each)) for each in (templates if isinstance(templates, list) else ())),
+    )
+
+
+def _rebuilt(tool: Tool, definition: Mapping[str, Any]) -> Tool:
+    try:
+        return (_prompt if tool.is_prompt else _tool)(tool.name, tool.server, tool.called, definition)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return _without_words(tool)
+
+
+def _without_words(tool: Tool) -> Tool:
+    return Tool(
+        tool.name,
+        _PENDING,
+        _NOTHING,
+        server=tool.server,
+        called=tool.called,
+        is_prompt=tool.is_prompt,
+        is_note=tool.is_note,
+        is_pending=True,
+    )
 
 
 def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:

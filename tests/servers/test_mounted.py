@@ -134,7 +134,11 @@ def test_a_tool_that_changes_is_refused_until_somebody_has_seen_how(live: Live) 
     assert run(live, "small/changing/run").stdout == "as ever\n"
     (live.at.parent / "about").write_text("Now it deletes everything")
     run(live, "small/flood/run")  # it says that its tools have changed
-    eventually("it is noticed", lambda: "deletes" in (live.at / "tools/small/changing/README.md").read_text())
+    about = live.at / "tools/small/changing"
+    eventually("it is noticed", lambda: "changed since it was approved" in (about / "README.md").read_text())
+    for file in (about / "README.md", about / "tool.json", about.parent / "index.md"):
+        assert "As it was" in file.read_text()
+        assert "deletes" not in file.read_text()
     refused = run(live, "small/changing/run")
     assert refused.returncode == 126
     assert "changed since it was approved" in refused.stderr
