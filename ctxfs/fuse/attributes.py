@@ -2,13 +2,20 @@
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.model.entry import Entry
 
-NAMESPACE = b"user."  # there are no other extended attributes
+NAMESPACE = b"user."  # attributes that are versioned, and that the tree computes
+ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+CAPABILITY = b"security.capability"
+# Labels of security modules are those of the mount, not of the file: `ls` stops asking when it is refused one.
+_LABELS = tuple(b"security." + name for name in (b"selinux", b"SMACK64", b"apparmor", b"ima", b"evm"))
+_ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # version; tag, permissions, who
+_ACL_VERSION, _ACL_NAMED_USER, _ACL_GROUP, _ACL_NAMED_GROUP, _ACL_MASK = 2, 2, 4, 8, 16
 
 _TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "other": stat.S_IFREG}
 _UID, _GID = os.getuid(), os.getgid()
@@ -105,14 +112,46 @@ class MadeStatfs:
 
 @dataclass(slots=True)
 class Caller:
-    """Who asks, as the kernel says."""
+    """The calling process. `umask` is not yet applied to the modes that it gives: 0 where the kernel has done so."""
 
     uid: int
     gid: int
+    umask: int = 0
 
 
 _NOTHING = MadeStat(0)
 _TIMES = 1 << 63  # nanoseconds
+
+
+def is_handed_on(name: bytes) -> bool:
+    """True for an attribute outside of `user.*` that the host's file system keeps: ACLs, capabilities, `trusted.*`."""
+    return name in ACLS or (name.startswith((b"security.", b"trusted.")) and not name.startswith(_LABELS))
+
+
+def mask_acl(acl: bytes, mode: int) -> bytes:
+    """An ACL without the permissions that no bit of `mode` gives: it opens no more than the mode that is shown."""
+    if _ACL_HEAD.unpack_from(acl)[0] != _ACL_VERSION:
+        raise ValueError("an ACL of another version")
+    allowed = (mode >> 6 | mode >> 3 | mode) & 7
+    entries = [(tag, permissions & allowed, who) for tag, permissions, who in _ACL_ENTRY.iter_unpack(acl[4:])]
+    return acl[:4] + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
+
+
+def narrow_mode(acl: bytes, mode: int) -> int:
+    """The bits of `mode` for the group and for others without those that the ACL denies to some of them.
+
+    For a kernel that judges by the mode alone: there the bits of the group are the ACL's mask, and named users and groups count for
+    nothing. A group member or any other may be one whom the ACL names and gives less.
+    """
+    group, mask, least = 7, 7, 7
+    for tag, permissions, _ in _ACL_ENTRY.iter_unpack(acl[4:]):
+        if tag == _ACL_GROUP:
+            group = permissions
+        elif tag == _ACL_MASK:
+            mask = permissions
+        elif tag in (_ACL_NAMED_USER, _ACL_NAMED_GROUP):
+            least &= permissions
+    return (group & mask & least) << 3 & mode | (mode & 7 & (least & mask if least != 7 else 7))
 
 
 def version_of(found: Stat) -> Version:

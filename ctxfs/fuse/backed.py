@@ -8,10 +8,21 @@ import platform
 import re
 import stat as st
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStat, Opened, Wanted
+from ctxfs.fuse.attributes import (
+    ACLS,
+    CAPABILITY,
+    NAMESPACE,
+    Attributes,
+    Caller,
+    MadeStat,
+    Opened,
+    Wanted,
+    is_handed_on,
+    mask_acl,
+)
 from ctxfs.fuse.inodes import Area, Node, Version
 from ctxfs.fuse.state import State
 from ctxfs.model.errors import path_error
@@ -96,17 +107,27 @@ class BackedFiles:
         """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
         assert node.area is not None
         out = attributes.on_disk(node, found, self._state.keeps(node.area))
+        if not self._state.judges_acls and found.st_mode & 0o070 and not st.S_ISLNK(found.st_mode):
+            out.mode = found.st_mode & ~0o077 | self._group_and_other(node, found.st_mode)
         if self._state.free:
             return out
         if not st.S_ISDIR(found.st_mode):
-            out.mode = self._state.true_mode(node, found.st_mode)
+            out.mode = self._state.true_mode(node, out.mode)
         else:
             rights = self._state.rights(node)
-            out.mode = masked_mode(found.st_mode, rights, is_dir=True)
+            out.mode = masked_mode(out.mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its links, size and times tell of names that do not exist for whoever mounted.
                 out.found = MadeStat(found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8)
         return out
+
+    def _group_and_other(self, node: Node, mode: int) -> int:
+        """The bits of a mode for group and others as far as the ACL of the file gives each of them to everyone in question."""
+        place, follow = self._xattr_place(node)
+        try:
+            return attributes.narrow_mode(os.getxattr(place, ACLS[0], follow_symlinks=follow), mode)
+        except OSError:
+            return mode & 0o077  # it has none
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Bytes from the file; EACCES once it may not be read any more."""
@@ -171,14 +192,16 @@ class BackedFiles:
     def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name, Verb.CREATE)
-        os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.of(parent))
+        with _umask(caller):
+            os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Attributes:
         """A directory; the setgid bit of the parent is the host's business."""
         self._may_make(parent, name, Verb.CREATE)
-        os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
+        with _umask(caller):
+            os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, caller)
 
@@ -307,12 +330,13 @@ class BackedFiles:
         assert area is not None
         directory = self._state.directories.of(parent)
         try:
-            fd = self._open(
-                name,
-                (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
-                directory,
-                st.S_IMODE(mode) & ~_SET_IDS,
-            )
+            with _umask(caller):
+                fd = self._open(
+                    name,
+                    (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
+                    directory,
+                    st.S_IMODE(mode) & ~_SET_IDS,
+                )
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
@@ -329,7 +353,10 @@ class BackedFiles:
         self._state.stale(node)
         self._state.written.add(fd)
         self._state.note("create", node.text)
-        return self._opened(fd, node, found, flags), self.attributes(node, found)
+        opened = self._opened(fd, node, found, flags)
+        if found.st_size == 0:
+            self._state.kept.bare(node)  # it is new, or emptied: a write takes capabilities away
+        return opened, self.attributes(node, found)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
         """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
@@ -467,32 +494,82 @@ class BackedFiles:
         place, follow = self._xattr_place(node)
         return os.getxattr(place, name, follow_symlinks=follow)
 
-    def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int) -> None:
-        """Only `user.*`: the other namespaces belong to the host."""
+    def get_host_xattr(self, node: Node, name: bytes) -> bytes:
+        """An ACL, a capability or another attribute that only the host gives a meaning to."""
+        if name not in ACLS:
+            self._need(node, Verb.READ)
+        elif not self._state.rights(node).exists:
+            raise path_error(errno.ENOENT, node.path)
+        place, follow = self._xattr_place(node)
+        try:
+            value = os.getxattr(place, name, follow_symlinks=follow)
+        except OSError as error:
+            raise self._absent_xattr(node, name, error) from None
+        if name in ACLS:
+            self._state.kept.answer_acls()
+            if not self._state.free:
+                return mask_acl(value, self._state.true_mode(node, 0o777))
+        return value
+
+    def _absent_xattr(self, node: Node, name: bytes, error: OSError) -> OSError:
+        """What to answer for an attribute that a file does not have.
+
+        Where the kernel keeps no ACLs `ls -l` would ask for each file: until one has been met they are said not to be supported, which
+        every program takes for the permissions of the mode.
+        """
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            return error
+        if name == CAPABILITY:
+            self._state.kept.bare(node)
+        is_known = name not in ACLS or self._state.kept.answers_acls
+        code = errno.ENODATA if is_known else errno.EOPNOTSUPP
+        return OSError(code, os.strerror(code))
+
+    def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int, *, drops_setgid: bool = False) -> None:
+        """An attribute of a file. The kernel has seen to it that the caller may: `trusted.*` and capabilities take privileges."""
         self._writable(node)
         self._need(node, Verb.META)
-        if not name.startswith(NAMESPACE):
-            raise path_error(errno.EOPNOTSUPP, node.path)
-        check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
+        self._check_xattr(node, name, value)
         place, follow = self._xattr_place(node)
         os.setxattr(place, name, value, flags, follow_symlinks=follow)
+        if name in ACLS:
+            self._state.kept.answer_acls()
+        if drops_setgid:
+            os.chmod(place, st.S_IMODE(os.stat(place).st_mode & ~st.S_ISGID))
+        self._after_xattr(node, name)
+
+    def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
+        if name.startswith(NAMESPACE):
+            check_attribute(node.path, os.fsdecode(name), value, self._state.principal)
+        elif not is_handed_on(name):
+            raise path_error(errno.EOPNOTSUPP, node.path)
+        elif name not in ACLS and not self._state.principal.is_person:
+            raise path_error(errno.EPERM, node.path, "an agent gives no file a privilege")
+
+    def _after_xattr(self, node: Node, name: bytes) -> None:
+        if not name.startswith(NAMESPACE):
+            self._state.kept.end(node)  # what was known of its attributes
         self._state.record(_op_of(name), node, "meta")
 
-    def list_xattrs(self, node: Node) -> list[bytes]:
-        """The names of `user.*`."""
+    def list_xattrs(self, node: Node, *, is_root: bool) -> list[bytes]:
+        """The names of attributes; those of `trusted.*` are only there for root, as natively."""
         self._need(node, Verb.READ)
         place, follow = self._xattr_place(node)
         found = map(os.fsencode, os.listxattr(place, follow_symlinks=follow))
-        return [name for name in found if name.startswith(NAMESPACE)]
+        return [
+            name
+            for name in found
+            if name.startswith(NAMESPACE) or (is_handed_on(name) and (is_root or not name.startswith(b"trusted.")))
+        ]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """ENODATA if it is not there."""
         self._writable(node)
         self._need(node, Verb.META)
-        check_attribute(node.path, os.fsdecode(name), None, self._state.principal)
+        self._check_xattr(node, name, None)
         place, follow = self._xattr_place(node)
         os.removexattr(place, name, follow_symlinks=follow)
-        self._state.record(_op_of(name), node, "meta")
+        self._after_xattr(node, name)
 
     # inside
 
@@ -776,3 +853,16 @@ class BackedFiles:
 def _op_of(attribute: bytes) -> str:
     """What the journal says of a change of an attribute: only a person who changes a mark itself lifts it."""
     return MARK_OP if attribute.decode("utf-8", "replace") in MARKS else "write"
+
+
+@contextlib.contextmanager
+def _umask(caller: Caller) -> Iterator[None]:
+    """The host applies the caller's umask, or the default ACL of the directory instead."""
+    if not caller.umask:
+        yield
+        return
+    before = os.umask(caller.umask)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -16,6 +16,8 @@ class KeptOpen:
     def __init__(self) -> None:
         self.keeper: Keeper | None = None
         self.close: Callable[[int], None] = _nobody
+        # An absent ACL is answered with ENODATA, as natively. Where the kernel keeps no ACLs not before one has been met.
+        self.answers_acls = False
 
     def expect(self, directory: int, nodes: Sequence[Node]) -> None:
         """Files that were just found in a directory, a descriptor: see Keeper."""
@@ -37,6 +39,17 @@ class KeptOpen:
         """See Keeper."""
         if self.keeper is not None:
             self.keeper.ends(node.number, place)
+
+    def bare(self, node: Node) -> None:
+        """See Keeper."""
+        if self.keeper is not None:
+            self.keeper.bare(node.number)
+
+    def answer_acls(self) -> None:
+        """From now on an absent ACL is answered with ENODATA."""
+        self.answers_acls = True
+        if self.keeper is not None:
+            self.keeper.answer_acls()
 
     def watch_closes(self, watches: bool) -> None:
         """See Keeper."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import NAMESPACE, Attributes, Caller, MadeStatfs, Opened, Wanted
+from ctxfs.fuse.attributes import ACLS, NAMESPACE, Attributes, Caller, MadeStatfs, Opened, Wanted, is_handed_on
 from ctxfs.fuse.backed import BackedFiles
 from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import Area, Node, Version
@@ -85,6 +85,11 @@ class Operations:
     def takes_locks(self) -> bool:
         """True if callers' locks are handed on. Where nothing is opened nothing would end them: there the kernel keeps them."""
         return not self._state.unopened
+
+    @property
+    def compares_modes(self) -> bool:
+        """True if the kernel compares the modes of files with its callers: then it can judge by their ACLs."""
+        return self._state.compares_modes
 
     # names
 
@@ -183,26 +188,31 @@ class Operations:
             return retry(self._state.loop, lambda: self._disk.setattr(node, wanted, fh))
 
     def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
-        """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree."""
+        """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree. What the host gives a meaning
+        to comes from it.
+        """
         node = self._state.nodes[number]
         if not name.startswith(NAMESPACE):
-            # For ACLs it makes `ls` stop asking; other namespaces simply hold nothing.
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            if node.area is not None and is_handed_on(name):
+                return self._disk.get_host_xattr(node, name)
+            is_acl = name in ACLS and self._state.kept.answers_acls
+            code = errno.ENODATA if is_acl else errno.EOPNOTSUPP
+            raise OSError(code, os.strerror(code))
         if node.area is not None and not is_computed(name):
             return self._disk.get_xattr(node, name)
         return self._made.get_xattr(node, name)
 
-    def listxattr(self, number: int) -> Answer[Sequence[bytes]]:
-        """Names of `user.*`; computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them."""
+    def listxattr(self, number: int, is_root: bool) -> Answer[Sequence[bytes]]:
+        """Names of attributes; computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them."""
         node = self._state.nodes[number]
-        return self._disk.list_xattrs(node) if node.area is not None else self._made.list_xattrs(node)
+        return self._disk.list_xattrs(node, is_root=is_root) if node.area is not None else self._made.list_xattrs(node)
 
-    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0) -> None:
-        """`user.*` of files on disk; `flags` as of setxattr(2)."""
-        self._disk.set_xattr(self._disk_node(number), name, value, flags)
+    def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False) -> None:
+        """An attribute of a file on disk; `flags` as of setxattr(2). `drops_setgid`: with an ACL of a caller outside of its group."""
+        self._disk.set_xattr(self._disk_node(number), name, value, flags, drops_setgid=drops_setgid)
 
     def removexattr(self, number: int, name: bytes) -> None:
-        """`user.*` of files on disk."""
+        """An attribute of a file on disk."""
         self._disk.remove_xattr(self._disk_node(number), name)
 
     def statfs(self) -> MadeStatfs:

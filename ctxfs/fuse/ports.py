@@ -103,6 +103,14 @@ class Keeper(Protocol):
         """This descriptor of a directory will be another one's."""
         ...
 
+    def bare(self, number: int, /) -> None:
+        """This file has no capability, until it ends."""
+        ...
+
+    def answer_acls(self) -> None:
+        """An absent ACL is answered with ENODATA, no longer with EOPNOTSUPP."""
+        ...
+
     def watch_closes(self, watches: bool, /) -> None:
         """Locks are held, or no longer: each close of a descriptor may end some."""
         ...

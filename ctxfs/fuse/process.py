@@ -110,6 +110,7 @@ class MountProcess:
             and not self._state.notes_reads
             and users is None  # what is not opened is read from the kernel's cache, by anyone
         )
+        self._state.compares_modes = "default_permissions" in options
         dead = self._arguments.get("dead")
         mounted = mount(self._at, options, self._store, None if dead is None else DeadConnection(int(dead)))
         self._transport.attach(Operations(self._state), mounted)
@@ -119,6 +120,9 @@ class MountProcess:
             # What the kernel does by itself no rule stops: only for whom the files are anyway.
             self._state.handed_over.hands = self._transport.hands
         self._state.kept.keeper = self._transport.keeper
+        if self._transport.judges_acls:
+            self._state.kept.answer_acls()
+        self._state.judges_acls = self._transport.judges_acls or not self._state.compares_modes
         self._state.caches = self._transport
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)

@@ -83,6 +83,9 @@ class State:
         self.directories = DirectoryDescriptors(self.kept.closed)
         self.locks = LockOwners(loop.call)
         self.claims = claims
+        self.compares_modes = False  # the kernel compares them with its callers
+        # The kernel judges callers by ACLs, or lets none in but root: otherwise modes are shown that open no more than the ACL.
+        self.judges_acls = True
         self.uncached: set[int] = set()  # handles whose bytes the kernel keeps none of
         # Descriptors that were written to since the journal last heard of them.
         self.written: set[int] = set()

@@ -27,13 +27,14 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { OPEN = 14, READ = 15, RELEASE = 18, GETXATTR = 22, FLUSH = 25, READDIRPLUS = 44 };
 enum { NOTES = 1024, BUCKETS = 1 << 14, TRIES = 8 };
 enum { LOOK_WHERE = 512, STAT_PROCESSOR = 39 };
-enum { EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
+enum { BARE = 1 << 12, EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
 #define NONE (-1)
 #define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
 #define PIPE_BYTES (1024 * 1024)
@@ -153,6 +154,8 @@ typedef struct {
     int buckets[BUCKETS];
     struct note notes[NOTES];
     int noted, notes_reads;
+    uint64_t bare[BARE];         /* files without a capability, one place a file */
+    int answers_acls;            /* an absent ACL is ENODATA */
     struct expected *expected;
     uint32_t era, closed[DESCRIPTORS]; /* how often all was ended, and a directory's descriptor (its lowest bits) was closed */
     struct opened opened[OPENED];
@@ -284,8 +287,14 @@ static void expect(Loop *self, int directory, uint64_t number, uint64_t device, 
     memcpy(one->name, name, length);
 }
 
+static uint64_t *bare_place(Loop *self, uint64_t number) {
+    return &self->bare[spread(number) >> 52];
+}
+
 static void unexpect(Loop *self, uint64_t number) {
     struct expected *one = expected_place(self, number);
+    if (*bare_place(self, number) == number)
+        *bare_place(self, number) = 0;
     if (one->number == number)
         one->number = 0;
 }
@@ -462,12 +471,42 @@ static int answer_end(Loop *self, const struct in_header *in, const struct read_
     return 0;
 }
 
-/* Whoever writes to a file asks for its capabilities first, and `ls -l` for more of the kind: there are none. */
-static int answer_getxattr(Loop *self, const struct in_header *in, const struct getxattr_in *asked, size_t size) {
-    size_t length = strlen(self->attributes);
-    if (size > length && memcmp(asked->name, self->attributes, length) == 0)
+static int begins(const char *name, size_t size, const char *with) {
+    size_t length = strlen(with);
+    return size > length && memcmp(name, with, length) == 0;
+}
+
+/* As `attributes.is_handed_on` has it. */
+static int is_handed_on(const char *name, size_t size) {
+    static const char *const labels[] = {"security.selinux", "security.SMACK64", "security.apparmor", "security.ima", "security.evm"};
+    for (size_t at = 0; at < sizeof labels / sizeof *labels; at++)
+        if (begins(name, size, labels[at]))
+            return 0;
+    return begins(name, size, "security.") || begins(name, size, "trusted.") || begins(name, size, "system.posix_acl_");
+}
+
+/* Of a file whose place is known: it has no such attribute. Where that is not certain Python looks. */
+static int lacks(Loop *self, uint64_t number, const char *name) {
+    const struct expected *one = find_expected(self, number);
+    char place[sizeof "/proc/self/fd/2147483647/" + NAME];
+    if (one == NULL)
         return 0;
+    snprintf(place, sizeof place, "/proc/self/fd/%d/%s", one->directory, one->name);
+    return lgetxattr(place, name, NULL, 0) < 0 && (errno == ENODATA || errno == EOPNOTSUPP);
+}
+
+/* Whoever writes to a file asks for its capabilities first, and `ls -l` for more of the kind: most files have none. */
+static int answer_getxattr(Loop *self, const struct in_header *in, const struct getxattr_in *asked, size_t size) {
     struct out_header head = {sizeof head, -EOPNOTSUPP, in->unique};
+    if (begins(asked->name, size, self->attributes) || asked->name[size - 1])
+        return 0;
+    if (is_handed_on(asked->name, size)) {
+        int is_acl = begins(asked->name, size, "system.");
+        int is_bare = !strcmp(asked->name, "security.capability") && *bare_place(self, in->number) == in->number;
+        if (!is_bare && !lacks(self, in->number, asked->name))
+            return 0;
+        head.error = is_acl && !self->answers_acls ? -EOPNOTSUPP : -ENODATA;
+    }
     return write(self->fd, &head, sizeof head) == sizeof head;
 }
 
@@ -749,6 +788,7 @@ static PyObject *loop_end(Loop *self, PyObject *args) {
 
 static PyObject *loop_end_all(Loop *self, PyObject *Py_UNUSED(ignored)) {
     self->era++;
+    memset(self->bare, 0, sizeof self->bare);
     PyObject *closes = PyList_New(0);
     for (int at = 0; closes != NULL && at < self->made; at++) {
         PyObject *one = self->kept[at].is_used ? end_one(self, at) : Py_NewRef(Py_None);
@@ -792,6 +832,19 @@ static PyObject *loop_take_closed(Loop *self, PyObject *Py_UNUSED(ignored)) {
                                   (unsigned long long)self->closed_handle.handle);
     self->closed_handle.number = 0;
     return one;
+}
+
+static PyObject *loop_bare(Loop *self, PyObject *args) {
+    unsigned long long number;
+    if (!PyArg_ParseTuple(args, "K", &number))
+        return NULL;
+    *bare_place(self, number) = number;
+    Py_RETURN_NONE;
+}
+
+static PyObject *loop_answer_acls(Loop *self, PyObject *Py_UNUSED(ignored)) {
+    self->answers_acls = 1;
+    Py_RETURN_NONE;
 }
 
 static PyObject *loop_watch_closes(Loop *self, PyObject *args) {
@@ -996,6 +1049,8 @@ static PyMethodDef loop_methods[] = {
     {"end_all", (PyCFunction)loop_end_all, METH_NOARGS, NULL},
     {"take_opened", (PyCFunction)loop_take_opened, METH_NOARGS, NULL},
     {"take_closed", (PyCFunction)loop_take_closed, METH_NOARGS, NULL},
+    {"bare", (PyCFunction)loop_bare, METH_VARARGS, NULL},
+    {"answer_acls", (PyCFunction)loop_answer_acls, METH_NOARGS, NULL},
     {"watch_closes", (PyCFunction)loop_watch_closes, METH_VARARGS, NULL},
     {"take_notes", (PyCFunction)loop_take_notes, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -10,8 +10,8 @@ class Loop:
         self, *, fd: int, wake: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes, flushes: bool
     ) -> None:
         """`wake`: a descriptor that is ready once it has been woken. At most `most` are kept. `notes_reads`: remember who is opened.
-        `attributes`: how the names of all attributes begin; who asks for another one is refused. `flushes`: FLUSH is answered, while
-        closes are not watched.
+        `attributes`: how the names of attributes begin that are never answered here; others that the host does not keep are refused.
+        `flushes`: FLUSH is answered, while closes are not watched.
         """
 
     def next(self, once: bool = False, /) -> int:
@@ -85,6 +85,12 @@ class Loop:
         """(number, handle) of a file that is no longer kept, but still open by others, if one was closed since this was last asked.
         To be asked after every `next`.
         """
+
+    def bare(self, number: int, /) -> None:
+        """This file has no capability, until it ends: who asks is answered."""
+
+    def answer_acls(self) -> None:
+        """An absent ACL is answered with ENODATA from now on, and not with EOPNOTSUPP."""
 
     def watch_closes(self, watches: bool, /) -> None:
         """Whether FLUSH is handed to Python: locks may end with it."""

@@ -42,6 +42,7 @@ _WANTED = (
     fuse.ASYNC_READ
     | fuse.ATOMIC_O_TRUNC
     | fuse.BIG_WRITES
+    | fuse.DONT_MASK
     | fuse.AUTO_INVAL_DATA
     | fuse.DO_READDIRPLUS
     | fuse.ASYNC_DIO
@@ -51,6 +52,8 @@ _WANTED = (
     | fuse.HAS_EXPIRE_ONLY
     | fuse.PASSTHROUGH
 )
+# With these the kernel judges by the ACLs; it then compares modes, too, at a request more before every change.
+_ACLS = fuse.POSIX_ACL | fuse.SETXATTR_EXT
 _LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
 # Not now: somebody else has taken the request, or who asked has gone.
 _AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
@@ -65,6 +68,7 @@ class Direct(Parking):
     """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
 
     reads_by_number = True
+    judges_acls = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +117,9 @@ class Direct(Parking):
     def begin(self, fd: int, operations: Operations) -> None:
         """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
         self._fd = fd
-        self._greet(_WANTED | _LOCKS if operations.takes_locks else _WANTED)
+        agreed = self._greet(
+            _WANTED | (_LOCKS if operations.takes_locks else 0) | (_ACLS if operations.compares_modes else 0)
+        )
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
         if compiled is not None:
@@ -131,6 +137,9 @@ class Direct(Parking):
                 self._loop.admit(sorted(operations.users))
         self._users = operations.users
         self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
+        self._requests.has_long_setxattr = bool(agreed & fuse.SETXATTR_EXT)
+        if agreed & fuse.POSIX_ACL:
+            self.judges_acls = True
 
     def wake(self) -> None:
         """See Parking."""
@@ -183,7 +192,7 @@ class Direct(Parking):
 
     # inside
 
-    def _greet(self, wanted: int) -> None:
+    def _greet(self, wanted: int) -> int:
         """The kernel's first request."""
         size = os.readv(self._fd, [self._buffer])
         _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
@@ -194,6 +203,7 @@ class Direct(Parking):
             self.hands = self
         self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
         self._reply(unique, answer)
+        return agreed.flags
 
     def serve_next(self) -> None:
         """Answer a request, if one is there."""

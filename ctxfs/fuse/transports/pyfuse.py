@@ -123,7 +123,7 @@ class _Translated(pyfuse3.Operations):
         return value
 
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        names: Sequence[bytes] = await self._ask("listxattr", inode)
+        names: Sequence[bytes] = await self._ask("listxattr", inode, ctx.uid == 0)
         return names
 
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -220,6 +220,7 @@ class _Pyfuse:
     keeper: Keeper | None = None
     reads_by_number = False
     can_expire = False
+    judges_acls = False
 
     _mounted: Mounted | None = None
 

@@ -37,9 +37,10 @@ class Requests:
         self.operations = operations
         self._pack = pack
         self.uid = self.gid = self.pid = 0
+        self.has_long_setxattr = False
 
-    def _caller(self) -> Caller:
-        return Caller(self.uid, self.gid)
+    def _caller(self, umask: int = 0) -> Caller:
+        return Caller(self.uid, self.gid, umask & 0o777)
 
     def lookup(self, number: int, body: memoryview) -> Any:
         return self.operations.lookup(number, _name(body))
@@ -70,13 +71,13 @@ class Requests:
         return self.operations.symlink(number, _name(name + b"\0"), target, self._caller())
 
     def mknod(self, number: int, body: memoryview) -> Any:
-        mode, rdev, _, _ = fuse.FOUR_U32.unpack_from(body)
+        mode, rdev, umask, _ = fuse.FOUR_U32.unpack_from(body)
         device = os.makedev((rdev >> 8) & 0xFFF, (rdev & 0xFF) | ((rdev >> 12) & 0xFFF00))
-        return self.operations.mknod(number, _name(body[16:]), mode, device, self._caller())
+        return self.operations.mknod(number, _name(body[16:]), mode, device, self._caller(umask))
 
     def mkdir(self, number: int, body: memoryview) -> Any:
-        mode, _ = fuse.TWO_U32.unpack_from(body)
-        return self.operations.mkdir(number, _name(body[8:]), mode, self._caller())
+        mode, umask = fuse.TWO_U32.unpack_from(body)
+        return self.operations.mkdir(number, _name(body[8:]), mode, self._caller(umask))
 
     def unlink(self, number: int, body: memoryview) -> Any:
         return self.operations.unlink(number, _name(body))
@@ -103,8 +104,8 @@ class Requests:
         return self.operations.open(number, flags, self.uid, drop_privileges=bool(how & fuse.OPEN_KILL_SUIDGID))
 
     def create(self, number: int, body: memoryview) -> Any:
-        flags, mode, _, _ = fuse.FOUR_U32.unpack_from(body)
-        return self.operations.create(number, _name(body[16:]), mode, flags, self._caller())
+        flags, mode, umask, _ = fuse.FOUR_U32.unpack_from(body)
+        return self.operations.create(number, _name(body[16:]), mode, flags, self._caller(umask))
 
     def read(self, number: int, body: memoryview) -> Any:
         fh, offset, size, *_ = fuse.READ_IN.unpack_from(body)
@@ -153,14 +154,19 @@ class Requests:
 
     def setxattr(self, number: int, body: memoryview) -> Any:
         size, flags = fuse.TWO_U32.unpack_from(body)
-        name, _, value = bytes(body[8:]).partition(b"\0")
-        return self.operations.setxattr(number, name, value[:size], flags)
+        more, head = 0, 8
+        if self.has_long_setxattr:
+            _, _, more, _ = fuse.FOUR_U32.unpack_from(body)
+            head = fuse.FOUR_U32.size
+        name, _, value = bytes(body[head:]).partition(b"\0")
+        drops_setgid = bool(more & fuse.SETXATTR_ACL_KILL_SGID)
+        return self.operations.setxattr(number, name, value[:size], flags, drops_setgid=drops_setgid)
 
     def getxattr(self, number: int, body: memoryview) -> Any:
         return self._sized(body, self.operations.getxattr(number, bytes(body[8:-1])))
 
     def listxattr(self, number: int, body: memoryview) -> Any:
-        return self._sized(body, self.operations.listxattr(number), _joined)
+        return self._sized(body, self.operations.listxattr(number, self.uid == 0), _joined)
 
     def removexattr(self, number: int, body: memoryview) -> Any:
         return self.operations.removexattr(number, bytes(body[:-1]))

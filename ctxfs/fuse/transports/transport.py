@@ -28,6 +28,11 @@ class Transport(Loop, Caches, Protocol):
         """True if a file can be read without being opened: reads come with handle 0 then."""
         ...
 
+    @property
+    def judges_acls(self) -> bool:
+        """True if the kernel judges callers by the ACLs of files. Known once it is mounted."""
+        ...
+
     def run(self, background: Background, start: Callable[[], None]) -> None:
         """Start `background` under trio; when it calls its argument, call `start`, which attaches; then serve until unmounted."""
         ...
