@@ -9,6 +9,7 @@ Not known here: deadlocks over several mount points, locks of directories (the k
 
 import errno
 import fcntl
+import itertools
 import os
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,6 +26,11 @@ _KINDS = {"READ": fcntl.F_RDLCK, "WRITE": fcntl.F_WRLCK}
 # A lock that is held outside of this mount is tried again and again; one that is held inside is waited for, and seldom tried.
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, INSIDE_RETRY_SECONDS = 0.001, 0.025, 0.5
 _RETRY_GROWTH = 1.4
+# All waiting requests together try about a thousand times a second; a release wakes the first of them, the others find it by trying.
+SECONDS_PER_WAITER = 0.001
+MAX_WOKEN = 64
+# As far as holders are looked for, to name one and to notice a deadlock: the answer must not take long, whatever is locked.
+MAX_HOLDERS, MAX_RANGES, MAX_DEADLOCK_STEPS = 32, 256, 16
 
 
 class Range(NamedTuple):
@@ -78,7 +84,7 @@ class _Owner:
     def held(self) -> Iterator[Range]:
         """The ranges that it holds, as the host's kernel has them."""
         with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as file:
-            for line in file:
+            for line in itertools.islice(file, MAX_RANGES):
                 if line.startswith("lock:"):
                     *_, kind, _, _, start, end = line.split()
                     last = OFFSET_MAX if end == "EOF" else int(end)
@@ -101,9 +107,9 @@ class _Waiter:
         if self.token is not None:
             self.token.run_sync_soon(lambda: self.released.set())
 
-    async def wait(self, first_delay: float) -> None:
-        """Try until it is granted. Under trio, which may cancel it."""
-        delay, longest = first_delay, max(first_delay, MAX_RETRY_SECONDS)
+    async def wait(self, first_delay: float, count: Callable[[], int]) -> None:
+        """Try until it is granted. Under trio, which may cancel it. `count`: how many requests wait."""
+        delay = first_delay
         self.token = trio.lowlevel.current_trio_token()
         while True:
             self.released = trio.Event()  # before the attempt: what is released after it sets this one
@@ -111,6 +117,7 @@ class _Waiter:
                 return
             with trio.move_on_after(delay):
                 await self.released.wait()
+            longest = max(first_delay, MAX_RETRY_SECONDS, count() * SECONDS_PER_WAITER)
             delay = min(delay * _RETRY_GROWTH, longest)
 
 
@@ -123,6 +130,7 @@ class LockOwners:
         self._owners: dict[Node, dict[tuple[int, bool], _Owner]] = {}
         self._made: dict[Node, int] = {}  # what stands for a synthetic file
         self._waiters: dict[Node, list[_Waiter]] = {}
+        self._waiting = 0
 
     def __bool__(self) -> bool:
         """True while any lock may be held."""
@@ -161,11 +169,14 @@ class LockOwners:
         waiter = _Waiter(owner, wanted)
         self._waiters.setdefault(node, []).append(waiter)
         owner.waits += 1
+        self._waiting += 1
         is_inside = not is_flock and bool(self._holders(node, identity, wanted))
         try:
-            await self._call(waiter.wait, INSIDE_RETRY_SECONDS if is_inside else FIRST_RETRY_SECONDS)
+            first_delay = INSIDE_RETRY_SECONDS if is_inside else FIRST_RETRY_SECONDS
+            await self._call(waiter.wait, first_delay, lambda: self._waiting)
         finally:
             owner.waits -= 1
+            self._waiting -= 1
             self._waiters[node].remove(waiter)
             if not self._waiters[node]:
                 del self._waiters[node]
@@ -242,11 +253,12 @@ class LockOwners:
 
     def _holders(self, node: Node, identity: int, wanted: Range) -> list[_Owner]:
         """Other owners of this mount that are in the way."""
-        others = [owner for owner in self._owners.get(node, {}).values() if not owner.is_flock]
+        owners = self._owners.get(node, {}).values()
+        others = (owner for owner in owners if not owner.is_flock and owner.identity != identity)
         return [
             owner
-            for owner in others
-            if owner.identity != identity and any(held.conflicts(wanted) for held in owner.held())
+            for owner in itertools.islice(others, MAX_HOLDERS)
+            if any(held.conflicts(wanted) for held in owner.held())
         ]
 
     def _check_deadlock(self, asks: _Owner, wanted: Range) -> None:
@@ -256,7 +268,7 @@ class LockOwners:
         if asks.is_flock:
             return
         ahead, seen = self._holders(asks.node, asks.identity, wanted), set[int]()
-        while ahead:
+        while ahead and len(seen) < MAX_DEADLOCK_STEPS:
             holder = ahead.pop()
             if holder.identity == asks.identity:
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
@@ -282,7 +294,7 @@ class LockOwners:
         self._wake(node)
 
     def _wake(self, node: Node) -> None:
-        for waiter in self._waiters.get(node, ()):
+        for waiter in self._waiters.get(node, ())[:MAX_WOKEN]:
             waiter.wake()
 
 

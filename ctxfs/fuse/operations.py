@@ -285,7 +285,8 @@ class Operations:
     def end_locks(self, number: int, handle: int) -> None:
         """An open file description is closed for good, with its locks; `handle` is the whole one, with the count."""
         if self._state.locks:
-            self._state.locks.release(self._state.nodes[number], handle)
+            with contextlib.suppress(OSError):  # a number that the kernel never sends
+                self._state.locks.release(self._state.nodes[number], handle)
             self._state.kept.watch_closes(bool(self._state.locks))
 
     def flush(self, number: int, fh: int, owner: int) -> None:
