@@ -84,7 +84,9 @@ class BackedFiles:
         return self.attributes(node, found)
 
     def stat(self, node: Node) -> os.stat_result:
-        """The host's attributes of a node, also of one that has been unlinked but is still open."""
+        """The host's attributes of a node, also of one that has been unlinked but is still known to the kernel."""
+        if (removed := self._state.directories.removed(node)) is not None:
+            return os.fstat(removed)
         try:
             parent, name = self._place(node)
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -184,6 +186,8 @@ class BackedFiles:
     def readlink(self, node: Node) -> bytes:
         """The text of a link, as it is."""
         self._need(node, Verb.READ)
+        if (removed := self._state.directories.removed(node)) is not None:
+            return os.readlink(b"", dir_fd=removed)
         parent, name = self._place(node)
         if not self._is_it(node, os.stat(name, dir_fd=parent, follow_symlinks=False)):
             raise path_error(errno.ESTALE, node.path)
@@ -232,11 +236,18 @@ class BackedFiles:
         return self.lookup(parent, name)
 
     def unlink(self, parent: Node, name: bytes) -> None:
-        """Remove a name; who has the file open keeps it."""
+        """Remove a name; who has the file open keeps it, also by a descriptor that the mount knows nothing of (O_PATH)."""
         self._may_make(parent, name, Verb.DELETE)
-        os.unlink(name, dir_fd=self._state.directories.of(parent))
+        node = self._state.nodes.named(parent, name)
+        held = self._hold_name(node, parent, name)
+        try:
+            os.unlink(name, dir_fd=self._state.directories.of(parent))
+        except BaseException:
+            self._keep_held(None, held)
+            raise
         self._state.record_name("remove", parent, name, "delete")
         self._state.unlinked(parent, name)
+        self._keep_held(node, held)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
@@ -263,9 +274,14 @@ class BackedFiles:
         if flags & beneath.RENAME_EXCHANGE:
             self._carry_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
+        replaced = self._state.nodes.named(new_parent, new_name) if not flags & beneath.RENAME_EXCHANGE else None
+        held = self._hold_name(replaced, new_parent, new_name)
         source = os.dup(self._state.directories.of(parent))
         try:
             beneath.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
+        except BaseException:
+            self._keep_held(None, held)
+            raise
         finally:
             os.close(source)
         self._state.moved()
@@ -275,10 +291,10 @@ class BackedFiles:
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
         else:
             self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
-            if (replaced := self._state.nodes.named(new_parent, new_name)) is not None:
+            if replaced is not None:
                 self._state.kept.end(replaced)
-                self._state.directories.keep_removed(replaced)
             self._state.nodes.renamed(parent, name, new_parent, new_name)
+            self._keep_held(replaced, held)
 
     def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> Opened:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
@@ -740,6 +756,27 @@ class BackedFiles:
         """False if what is found under a node's name is another file: it was replaced behind our back."""
         return node.top or node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
+    def _hold_name(self, node: Node | None, parent: Node, name: bytes) -> int | None:
+        """An O_PATH descriptor of a node that is about to lose this name; most the kernel forgets at once."""
+        if node is None:
+            return None
+        with contextlib.suppress(OSError):  # whoever takes the name away meets the same
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
+            if self._is_it(node, os.fstat(fd)):
+                return fd
+            os.close(fd)
+        return None
+
+    def _keep_held(self, node: Node | None, held: int | None) -> None:
+        """Keep it for the node if that has no name now."""
+        if held is None:
+            return
+        if node is None or self._state.nodes.has_name(node):
+            os.close(held)
+            return
+        self._state.directories.forget(node)
+        self._state.directories.hold_removed(node, held)
+
     def _reopen(self, node: Node) -> int:
         parent, name = self._place(node)
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -760,7 +797,8 @@ class BackedFiles:
             os.close(fd)
 
     def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
-        if node.key[3] == st.S_IFLNK:  # type: ignore[index]  # keys of disk nodes are tuples
+        is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
+        if is_link and self._state.directories.removed(node) is None:
             parent, name = self._place(node)
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         else:
@@ -768,7 +806,7 @@ class BackedFiles:
 
     def _change_times(self, node: Node, place: str, wanted: Wanted) -> None:
         is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
-        if is_link:
+        if is_link and self._state.directories.removed(node) is None:
             parent, name = self._place(node)
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:

@@ -1,6 +1,9 @@
-"""Descriptors of directories, kept while they are useful and opened again, never through a link, when they are not."""
+"""Descriptors of directories, kept while they are useful and opened again, never through a link, when they are not; and descriptors of
+what has lost its name while the kernel knows it.
+"""
 
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -8,6 +11,7 @@ from ctxfs.fuse.inodes import Node
 from ctxfs.store.beneath import DIRECTORY_FLAGS
 
 _KEEP = 512
+MAX_REMOVED = 4096
 
 
 class DirectoryDescriptors:
@@ -15,6 +19,8 @@ class DirectoryDescriptors:
 
     def __init__(self, closing: Callable[[int], None], keep: int = _KEEP) -> None:
         """`closing` is told of a descriptor before it is closed."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.most_removed = MAX_REMOVED if limit == resource.RLIM_INFINITY else min(MAX_REMOVED, limit // 16)
         self._closing = closing
         self._open: OrderedDict[int, int] = OrderedDict()
         self._removed: dict[int, int] = {}
@@ -43,10 +49,18 @@ class DirectoryDescriptors:
     def keep_removed(self, node: Node) -> None:
         """What is open of it has lost its name: it stays for whoever has it open, or is in it, until the kernel has forgotten it."""
         if (fd := self._open.pop(node.number, None)) is not None:
-            self._removed[node.number] = fd
+            self.hold_removed(node, fd)
+
+    def hold_removed(self, node: Node, fd: int) -> None:
+        """The same of any file, by an O_PATH descriptor that is ours from here on. Of too many the oldest is closed."""
+        if (known := self._removed.pop(node.number, None)) is not None:
+            self._close(known)
+        self._removed[node.number] = fd
+        if len(self._removed) > self.most_removed:
+            self._close(self._removed.pop(next(iter(self._removed))))
 
     def removed(self, node: Node) -> int | None:
-        """A descriptor of a directory that has lost its name."""
+        """A descriptor of what has lost its name."""
         return self._removed.get(node.number)
 
     def forget(self, node: Node) -> None:

@@ -226,6 +226,10 @@ class NodeTable:
         inside = self._by_name.get(parent.number)
         return inside.get(name) if inside is not None else None
 
+    def has_name(self, node: Node) -> bool:
+        """False for a file that is found by no name any more."""
+        return self._by_key.get(node.key) is node
+
     def inside(self, parent: Node) -> list[tuple[bytes, Node]]:
         """The names in a directory that the kernel may know."""
         return list(self._by_name.get(parent.number, {}).items())

@@ -945,3 +945,85 @@ def what_root_makes_with_another_group_belongs_to_it(at: Path) -> None:
             found = (folder / name).lstat()
             assert (found.st_uid, found.st_gid) == (0, group), f"{folder.name}/{name}"
     assert (at / "shared" / "folder").stat().st_mode & stat.S_ISGID
+
+
+# descriptors of what has lost its name
+
+
+def _path_of(path: Path) -> int:
+    return os.open(path, os.O_PATH | os.O_NOFOLLOW)
+
+
+@rule
+def a_descriptor_without_rights_stays_with_what_was_removed_or_replaced(at: Path) -> None:
+    for act in ("remove", "replace"):
+        (at / "f").write_text("old")
+        (at / "g").write_text("another")
+        file = _path_of(at / "f")
+        if act == "remove":
+            (at / "f").unlink()
+        else:
+            (at / "g").rename(at / "f")
+        found = os.fstat(file)
+        assert (found.st_nlink, found.st_size) == (0, 3), act
+        again = os.open(f"/proc/self/fd/{file}", os.O_RDWR)
+        assert os.read(again, 10) == b"old"
+        os.pwrite(again, b"new", 0)
+        os.fchmod(again, 0o640)
+        os.close(again)
+        with opened(Path(f"/proc/self/fd/{file}"), os.O_RDONLY) as third:
+            assert os.read(third, 10) == b"new"
+        assert stat.S_IMODE(os.fstat(file).st_mode) == 0o640
+        os.close(file)
+
+
+@rule
+def a_descriptor_of_a_removed_link_still_has_its_text(at: Path) -> None:
+    (at / "l").symlink_to("target")
+    link = _path_of(at / "l")
+    (at / "l").unlink()
+    assert os.readlink("", dir_fd=link) == "target"
+    assert os.fstat(link).st_nlink == 0
+    os.close(link)
+
+
+@rule
+def a_descriptor_stays_with_a_file_that_has_another_name(at: Path) -> None:
+    (at / "f").write_text("text")
+    os.link(at / "f", at / "other")
+    file = _path_of(at / "f")
+    (at / "f").unlink()
+    (at / "f").write_text("not this one")
+    assert (os.fstat(file).st_nlink, os.fstat(file).st_size) == (1, 4)
+    (at / "other").unlink()
+    assert os.fstat(file).st_nlink == 0
+    with opened(Path(f"/proc/self/fd/{file}"), os.O_RDONLY) as again:
+        assert os.read(again, 10) == b"text"
+    os.close(file)
+
+
+@rule
+def a_directory_that_is_replaced_is_empty_for_who_has_it_open_or_stands_in_it(at: Path) -> None:
+    for name in ("old", "new", "gone"):
+        (at / name).mkdir()
+    (at / "new" / "f").touch()
+    directory, gone = os.open(at / "old", os.O_RDONLY), os.open(at / "gone", os.O_RDONLY)
+    here = os.open(".", os.O_RDONLY)
+    os.chdir(at / "old")
+    try:
+        (at / "new").rename(at / "old")
+        (at / "gone").rmdir()
+        assert os.fstat(directory).st_nlink == os.fstat(gone).st_nlink == 0
+        assert os.listdir(directory) == os.listdir(gone) == os.listdir(".") == []
+        with refused(errno.ENOENT):
+            os.getcwd()
+        for folder in (directory, gone):
+            with refused(errno.ENOENT):
+                os.close(os.open("made", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        os.fchmod(directory, 0o700)
+        assert stat.S_IMODE(os.fstat(directory).st_mode) == 0o700
+        assert os.listdir(at / "old") == ["f"]
+    finally:
+        os.fchdir(here)
+        for each in (directory, gone, here):
+            os.close(each)

@@ -623,6 +623,24 @@ def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
     assert pretend.getattr(seen.number).size >= 0
 
 
+def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel) -> None:
+    """Whoever holds descriptors of them without end would take those of everybody; the kernel holds the others by number alone."""
+    pad, descriptors = pad_of(pretend), len(os.listdir("/proc/self/fd"))
+    pretend.state.directories.most_removed = 10
+    seen = [pretend.symlink(pad, b"%d" % number, b"text %d" % number) for number in range(30)]
+    for number in range(30):
+        pretend.unlink(pad, b"%d" % number)
+    numbers = [each.number for each in seen if each is not None]
+    assert pretend.readlink(numbers[29]) == b"text 29" and pretend.getattr(numbers[29]).links == 0
+    with pytest.raises(Failed) as lost:
+        pretend.getattr(numbers[0])
+    assert lost.value.code in (errno.ENOENT, errno.ESTALE)
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 12, "those, the folder and the journal"
+    for number in numbers:
+        pretend.forget(number, 1)
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+
+
 def test_what_nobody_takes_is_given_back(pretend: PretendKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asked has gone when the answer comes: no file, handle or name stays for them."""
     (pretend.top / "d").mkdir()
@@ -845,6 +863,7 @@ def test_the_kernel_keeps_no_names_that_the_tree_makes(pretend: PretendKernel) -
 def test_a_directory_lists_itself_and_the_one_above(pretend: PretendKernel) -> None:
     """Empty ones, too: with nothing to keep of them the kernel could not be told to drop it."""
     pad = pad_of(pretend)
+    os.utime(pretend.top)  # it has just changed, however long this machine took until here
     answer = pretend.ask(44, pad, struct.pack("=QQIIQII", 0, 0, 4096, 0, 0, 0, 0))
     dots = [(*struct.unpack_from("=QQII", answer, at + 128), answer[at + 152 : at + 160]) for at in (0, 160)]
     assert dots == [(pad, 1, 1, 4, b".".ljust(8, b"\0")), (ROOT, 2, 2, 4, b"..".ljust(8, b"\0"))]
