@@ -66,6 +66,7 @@ from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
+from ctxfs.versions.phrases import Phrases
 from ctxfs.vfs.acting import acting_principal, acting_session
 from ctxfs.vfs.conditional import Conditional
 from ctxfs.vfs.guard import Guarded
@@ -367,6 +368,18 @@ class App:
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for whoever acts if nobody is named."""
         return await self._constructor.build(request, principal or str(acting_principal() or self.principal))
+
+    async def forget_derived(self, phrases: Phrases, by: str) -> dict[str, int]:
+        """Erase what was made from erased texts outside of the work tree, and what is cached; how many of each kind.
+
+        Versions are the archive's part, the index is purged by its indexer.
+        """
+        tasks = await self.tasks.forget_matching(phrases.is_in)
+        records = await blocking(self.history.forget_matching, phrases.is_in, by)
+        calls = await blocking(self.tools.calls.kept.forget_matching, phrases.is_in)
+        self._view.evict()
+        await blocking(self.searcher.forget)
+        return {"deliveries": len(tasks), "records": records, "calls": calls}
 
     async def remember(self, principal: str, said: Sequence[Mapping[str, object]], session: str = "") -> None:
         """Add to the history of the session that acts what ctxfs itself did for it. Never fails: the deed is done."""

@@ -98,6 +98,10 @@ class SearchView:
         """`search/` itself, which lists the questions kept as directories of `kept`."""
         return SearchMount(self, ROOT, kept, questions)
 
+    def evict(self) -> None:
+        """Keep no answer: they hold texts."""
+        self._pages.clear()
+
     @property
     def budget(self) -> int:
         """Tokens in a plain context.md."""

@@ -21,6 +21,7 @@ _reason = click.option("-m", "--reason", default="", help="Why; recorded with th
 _dry = click.option("-n", "--dry-run", is_flag=True, help="Show the diff and change nothing.")
 _principal = click.option("--principal", metavar="NAME", help="Only what this principal did, such as agent:alice.")
 _session = click.option("--session", "session_name", metavar="ID", help="Only what was done in this session.")
+_SHOWN_COPIES = 20
 _SHORT = 8
 
 
@@ -225,7 +226,8 @@ def forget(
             places = "\n  ".join(change["path"] for change in found["changes"][:20])
             what = f"{found['blobs']} contents at {len(found['changes'])} paths:\n  {places}"
             if not yes:
-                click.confirm(lines_of(f"Erase from every version, for good, {what}\n?"), abort=True, err=True)
+                held = _held_elsewhere(found)
+                click.confirm(lines_of(f"Erase from every version, for good, {what}{held}\n?"), abort=True, err=True)
             with _working("writing history again"):
                 found = opened.call("forget", **asked)
     if as_json:
@@ -240,6 +242,32 @@ def forget(
     )
     for place in found["elsewhere"]:
         warn(f"the same content is still kept at {place}; forget it there too if it is meant")
+    _say_left(found, dry_run)
+
+
+def _held_elsewhere(found: dict[str, Any]) -> str:
+    """Say for the question which remotes may hold it, and that they will after it."""
+    names = ", ".join(found["remotes"])
+    return f"\nRemotes may hold it, and keep it until you replace what they have: {names}" if names else ""
+
+
+def _say_left(found: dict[str, Any], dry_run: bool) -> None:
+    """Say what else went, and what stays: copies that are files of their own, and remotes."""
+    words = {
+        "deliveries": "contexts' deliveries",
+        "records": "records of the event log",
+        "calls": "kept calls of tools",
+    }
+    gone = [f"{count} {words[kind]}" for kind, count in found["derived"].items() if count]
+    if gone:
+        say(f"also erased: {', '.join(gone)}")
+    for place in found["copies"][:_SHOWN_COPIES]:
+        warn(f"phrases of it are still in {place}, which is a file of its own; forget that too if it is meant")
+    if len(found["copies"]) > _SHOWN_COPIES:
+        warn(f"and in {len(found['copies']) - _SHOWN_COPIES} more files: ctxfs forget --json names them")
+    verb = "would still hold it" if dry_run else "may still hold it"
+    for name in found["remotes"]:
+        warn(f"the remote {name} {verb}: ctxfs remote push --replace {name}")
 
 
 def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) -> None:

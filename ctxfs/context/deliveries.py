@@ -48,6 +48,12 @@ class Deliveries:
                 names |= {entry.name for entry in await mount.list(Path((task,))) if entry.kind == "file"}
         return sorted(names)
 
+    async def tasks(self) -> Sequence[str]:
+        """The tasks that have records here."""
+        with contextlib.suppress(FileNotFoundError):
+            return [entry.name for entry in await self._kept.list(Path()) if entry.is_dir]
+        return []
+
     async def drop(self, task: str) -> None:
         """Forget a task: what comes under its name next is another one."""
         with contextlib.suppress(FileNotFoundError):

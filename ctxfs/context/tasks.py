@@ -138,6 +138,21 @@ class Tasks:
             await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
         self.evict(task)
 
+    async def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
+        """Forget what was delivered of those tasks of which a record `is_doomed`, and all that is cached; their names."""
+        dropped = []
+        async with self._turn:
+            for task in await self._deliveries.tasks():
+                for name in await self._deliveries.names(task):
+                    data = await self._deliveries.read(task, name)
+                    if data is not None and await blocking(is_doomed, data):
+                        await self._deliveries.drop(task)
+                        dropped.append(task)
+                        break
+        self._built.clear()
+        self._evaluated.clear()
+        return dropped
+
     def evict(self, task: str) -> None:
         """What is cached of a task is out of date."""
         for known in (self._built, self._evaluated):

@@ -227,12 +227,17 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     if path is not None and len(Path.parse(path).parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
     dry, actor = bool(args.get("dry_run")), _actor(caller, args)
+    phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
     erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
+    derived = {} if dry else await app.forget_derived(phrases, str(caller.principal))
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,
         "changes": [{"path": path_text(path)} for path in erased.paths],
         "elsewhere": [path_text(path) for path in erased.elsewhere],
+        "copies": [path_text(path) for path in erased.copies],
+        "derived": derived,
+        "remotes": sorted(await in_turn(app.archive.remotes)),
     }
 
 

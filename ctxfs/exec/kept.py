@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -72,6 +72,22 @@ class KeptCalls:
             old = names[: len(names) - _fitting([place / name for name in names])]
         for name in old:
             shutil.rmtree(place / name, ignore_errors=True)
+
+    def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> int:
+        """Remove the calls of which a file `is_doomed`; how many."""
+        count = 0
+        for key, files in list(self._held.items()):
+            if any(map(is_doomed, files.values())):
+                self._held[key] = {name: b"" if name != RESULT else data for name, data in files.items()}
+                count += 1
+        for tool in self._tools():
+            place = self._place(tool)
+            for number in self._names(place):
+                texts = (file.read_bytes() for file in (place / number).iterdir() if file.is_file())
+                if any(map(is_doomed, texts)):
+                    shutil.rmtree(place / number, ignore_errors=True)
+                    count += 1
+        return count
 
     def sweep(self) -> None:
         """Remove what a killed daemon has left half written."""

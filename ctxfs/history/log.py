@@ -11,7 +11,7 @@ import fcntl
 import gzip
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path as HostPath
@@ -169,6 +169,22 @@ class HistoryLog:
         if not erased:
             raise not_found(session)
         self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
+        return erased
+
+    def forget_matching(self, is_doomed: Callable[[bytes], bool], by: str) -> int:
+        """Erase what those records say whose line `is_doomed`; as `forget`, whatever their session. How many."""
+        erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._turn():
+            for day in self.days():
+                for session in self.sessions(day):
+                    lines = self._lines(day, session)
+                    kept = [tombstone(parse_record(line), now, by) if is_doomed(line) else line for line in lines]
+                    count = sum(new != old for new, old in zip(kept, lines, strict=True))
+                    if count:
+                        self._replace(day, session, b"".join(kept))
+                    erased += count
+        if erased:
+            self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
         return erased
 
     def compress_before(self, day: date) -> int:

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
@@ -30,7 +30,7 @@ from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit
 from ctxfs.versions.committer import Committer
 from ctxfs.versions.compare import Line, blame_lines, diff_trees
-from ctxfs.versions.erase import Erased, Eraser
+from ctxfs.versions.erase import Doomed, Erased, Eraser
 from ctxfs.versions.git import BRANCH, Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
@@ -39,6 +39,7 @@ from ctxfs.versions.ledger import ABSENT, Ledger, state_of
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
+from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.then import Then, Was
@@ -564,20 +565,35 @@ class Archive:
             self.ledger.read_tags()
 
     def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> Erased:
-        """Erase a path, or everything that a principal wrote, from every version."""
+        """Erase a path, or everything that a principal wrote, from every version, and what ctxfs made from it."""
         with self._upkeep, self._ready():
             self.commit()
-            doomed = (
-                self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
-            )
+            doomed, copies = self._doomed_wholly(path, principal)
+            if not dry_run and self.commit(doomed.contents.keys()):
+                # What was written there without a word may hold nothing of it: it is judged by itself.
+                doomed, copies = self._doomed_wholly(path, principal)
             if dry_run:
                 places = sorted(doomed.places | doomed.contents.keys())
-                return Erased(0, len(doomed.blobs), tuple(places), ())
+                return Erased(0, len(doomed.blobs), tuple(places), (), copies)
             self._rollback.close()  # what was swapped out may hold it
             erased = self._eraser.erase(doomed, actor)
             self._journal.settle()
         self.checkpoint()
-        return erased
+        return replace(erased, copies=tuple(path for path in copies if path not in erased.elsewhere))
+
+    def phrases_of(self, path: str | None, principal: str) -> Phrases:
+        """Return the phrases of what `forget` would erase; to be asked before."""
+        with self._ready():
+            return self._eraser.phrases(self._doomed_by(path, principal))
+
+    def _doomed_wholly(self, path: str | None, principal: str) -> tuple[Doomed, tuple[bytes, ...]]:
+        """What is to go with what was made of it, and files of others that hold phrases of it."""
+        doomed = self._doomed_by(path, principal)
+        phrases = self._eraser.phrases(doomed)
+        return self._eraser.with_derived(doomed, phrases), self._eraser.copies(doomed, phrases)
+
+    def _doomed_by(self, path: str | None, principal: str) -> Doomed:
+        return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
 
     # elsewhere
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
@@ -21,9 +21,11 @@ from ctxfs.store.swap import Left, Patience
 from ctxfs.versions.capture import Capture
 from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.committer import Committer
+from ctxfs.versions.contents import MAX_TEXT_BYTES
 from ctxfs.versions.git import BRANCH
 from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.names import path_bytes, path_text, real_name, side_name, split_path
+from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 _FORGOTTEN = "forgotten"
 _WAIT_SECONDS = 2.0  # for the writers of what is erased
+_DERIVED_AREAS = (b"context", b"search", b"human")
+_OWN_AREAS = (b"memory", b"pad")
+_BATCH = 50
 FORGOTTEN = "ctxfs-forgotten"
 
 
@@ -58,6 +63,7 @@ class Erased:
     blobs: int
     paths: tuple[bytes, ...]
     elsewhere: tuple[bytes, ...]
+    copies: tuple[bytes, ...] = ()  # files of others that hold phrases of it, and stay
 
 
 class Eraser:
@@ -101,6 +107,55 @@ class Eraser:
             if any(path == target or path.startswith(target + b"/") for _, target in index.moves_of(seq)):
                 contents.setdefault(path, set()).add(oid)
         return self._doomed(frozenset(), contents, [side for side in sides if side], principal)
+
+    def phrases(self, doomed: Doomed) -> Phrases:
+        """The phrases of the texts that are to go."""
+        oids = {oid for found in doomed.contents.values() for oid in found}
+        return Phrases(data for _, data in self._read(oids))
+
+    def with_derived(self, doomed: Doomed, phrases: Phrases) -> Doomed:
+        """Also what the areas that ctxfs writes hold of it, in every version."""
+        index, places = self._ledger.index, dict[str, set[bytes]]()
+        for area in _DERIVED_AREAS:
+            for row in index.rows_below(area):
+                if row.oid:
+                    places.setdefault(row.oid, set()).add(row.path)
+        contents = {path: set(oids) for path, oids in doomed.contents.items()}
+        for oid, data in self._read(places):
+            for path in places[oid] if phrases.is_in(data) else ():
+                contents.setdefault(path, set()).add(oid)
+        blobs = doomed.blobs | {oid for oids in contents.values() for oid in oids}
+        kept = {path: frozenset(oids) for path, oids in contents.items()}
+        return replace(doomed, contents=kept, blobs=frozenset(blobs - {_EMPTY_BLOB}))
+
+    def copies(self, doomed: Doomed, phrases: Phrases) -> tuple[bytes, ...]:
+        """Files as they are now that hold phrases of it and are not erased: they are somebody's own."""
+        ledger, places = self._ledger, dict[str, list[bytes]]()
+        for area in _OWN_AREAS:
+            for parts, state in ledger.walk(ledger.tree, (area,)):
+                path = b"/".join(parts)
+                if (
+                    state.entry is None
+                    or state.entry.mode == MODE_DIR
+                    or self._is_doomed(doomed, path, state.entry.oid)
+                ):
+                    continue
+                places.setdefault(state.entry.oid, []).append(path)
+        found = [path for oid, data in self._read(places) if phrases.is_in(data) for path in places[oid]]
+        return tuple(sorted(found))
+
+    @staticmethod
+    def _is_doomed(doomed: Doomed, path: bytes, oid: str) -> bool:
+        below = any(path == place or path.startswith(place + b"/") for place in doomed.places)
+        return below or oid in doomed.contents.get(path, ())
+
+    def _read(self, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """The contents of blobs that are texts of a bounded size, some in memory at a time."""
+        repo = self._ledger.repo
+        sizes = repo.sizes(oids)
+        wanted = [oid for oid, size in sizes.items() if size <= MAX_TEXT_BYTES]
+        for start in range(0, len(wanted), _BATCH):
+            yield from repo.read_many(wanted[start : start + _BATCH]).items()
 
     def _doomed(
         self, places: frozenset[bytes], contents: Mapping[bytes, set[str]], sides: Iterable[str], principal: str
@@ -213,8 +268,9 @@ class Eraser:
         if changed:
             for name, oid in ledger.repo.refs("refs/tags/").items():
                 self._point(f"refs/tags/{name}", new.get(oid, oid))
-            for name, oid in ledger.repo.refs("refs/remotes/").items():
-                ledger.repo.delete(f"refs/remotes/{name}", oid)
+            for below in ("refs/remotes/", "refs/ctxfs/fetched/"):
+                for name, oid in ledger.repo.refs(below, peel=False).items():
+                    ledger.repo.delete(f"{below}{name}", oid)
             ledger.repo.update(BRANCH, new[old_head], old_head)
         return changed
 

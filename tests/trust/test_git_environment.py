@@ -282,7 +282,7 @@ def test_git_is_started_in_one_place() -> None:
         for file in sorted((ROOT / package).rglob("*.py")):
             text = file.read_text()
             for node in ast.walk(ast.parse(text)) if '"git"' in text or "import git" in text else ():
-                starts = isinstance(node, ast.List | ast.Tuple) and any(
+                starts = isinstance(node, ast.List) and any(
                     isinstance(item, ast.Constant) and item.value in ("git", b"git") for item in node.elts
                 )
                 imports = isinstance(node, ast.Import) and any(name.name.split(".")[0] == "git" for name in node.names)

@@ -1,0 +1,60 @@
+"""The phrases of texts that are erased, to find what was made from them: windows, responses, records, results of calls. Pure.
+
+A phrase is a run of words within a line; wrapping, markup, case, and the escapes of JSON do not hide it. A paraphrase is not found.
+"""
+
+import re
+from collections.abc import Iterable
+
+from ctxfs.versions.contents import RUN_WORDS, words_of
+
+MIN_PHRASE_WORDS = 3
+MIN_PHRASE_BYTES = 12
+MAX_PHRASES = 500_000
+_ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)")
+_BREAKS = frozenset(b"nrtbf")
+
+
+class Phrases:
+    """`is_in` says whether a content holds one of them."""
+
+    def __init__(self, texts: Iterable[bytes]) -> None:
+        self._by_length: dict[int, set[bytes]] = {}
+        count = 0
+        for text in texts:
+            for line in (*text.splitlines(), text):
+                words = words_of(line)
+                length = min(len(words), RUN_WORDS)
+                if length < MIN_PHRASE_WORDS or sum(map(len, words[:length])) < MIN_PHRASE_BYTES:
+                    continue
+                runs = _runs(words, length)
+                count += len(runs)
+                if count > MAX_PHRASES:
+                    return
+                self._by_length.setdefault(length, set()).update(runs)
+
+    def is_in(self, data: bytes) -> bool:
+        """True if a content holds a phrase, plainly or within JSON (also of JSON within JSON)."""
+        if not self._by_length:
+            return False
+        once = _unescaped(data)
+        return any(map(self._holds, dict.fromkeys((data, once, _unescaped(once)))))
+
+    def _holds(self, data: bytes) -> bool:
+        words = words_of(data)
+        return any(not phrases.isdisjoint(_runs(words, length)) for length, phrases in self._by_length.items())
+
+
+def _runs(words: list[bytes], length: int) -> list[bytes]:
+    return [b" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
+
+
+def _unescaped(data: bytes) -> bytes:
+    return _ESCAPE.sub(_character, data) if b"\\" in data else data
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    escape = match[1]
+    if len(escape) > 1:
+        return chr(int(escape[1:], 16)).encode("utf-8", "replace")
+    return b" " if escape[0] in _BREAKS else escape
