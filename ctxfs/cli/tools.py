@@ -107,6 +107,7 @@ def approve(store: str | None, name: str, yes: bool) -> None:
     """
     with _changing_programs(store) as opened:
         waiting = _waiting(opened, name)
+        shown = {each: opened.call("tool_digest", name=each) for each in waiting}
         for each in waiting:
             found = _tool(opened, each)
             say(f"{each}  {found['folder'] or found['description'].splitlines()[0]}", bold=True)
@@ -115,7 +116,7 @@ def approve(store: str | None, name: str, yes: bool) -> None:
         if not yes and not click.confirm("It will run as you, with what it is now. Approve it?"):
             raise CommandError("it was not approved", "look at its files first", EXIT_FAILURE)
         for each in waiting:
-            opened.call("approve_tool", name=each)
+            opened.call("approve_tool", name=each, shown=shown[each])
         say(f"{name} is approved as it is now", fg="green")
 
 

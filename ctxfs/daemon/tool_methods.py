@@ -90,8 +90,13 @@ async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
 
 
+async def _digest(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """What an approval would be over; of the same digest what is shown of a tool is the same."""
+    return await blocking(app.tools.calls.catalog.digest, str(args["name"]))
+
+
 async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    await blocking(app.tools.calls.catalog.approve, [str(args["name"])])
+    await blocking(app.tools.calls.catalog.approve, [str(args["name"])], str(args.get("shown") or ""))
     return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
 
 
@@ -192,5 +197,6 @@ TOOL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[
     "calls": _records,
     "kept_call": _kept,
     "tool_difference": _difference,
+    "tool_digest": _digest,
     "approve_tool": _approve,
 }

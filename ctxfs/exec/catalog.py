@@ -80,12 +80,24 @@ class ToolCatalog:
         known = self._approvals.all().get(name)
         return difference(known.definition if known else {}, shelf.definition(tool))
 
-    def approve(self, names: Sequence[str]) -> None:
-        """From now on these run as they are now. CommandError for what is no tool, ENOENT."""
+    def digest(self, name: str) -> str:
+        """What a person who looks at a tool now would approve. CommandError, ENOENT."""
+        return self._digest(*self._placed(name))
+
+    def approve(self, names: Sequence[str], shown: str = "") -> None:
+        """From now on these run as they are now. `shown`: the digest of what a person saw. CommandError for what is no tool, or is
+        another one by now, ENOENT.
+        """
         given = {}
         for name in names:
             tool, shelf = self._placed(name)
-            given[name] = Approval(self._digest(tool, shelf), dict(shelf.definition(tool)))
+            digest = self._digest(tool, shelf)
+            definition = dict(shelf.definition(tool))
+            if (shown and digest != shown) or self._digest(tool, shelf) != digest:
+                raise CommandError(
+                    f"'{name}' has changed since it was shown", f"look again: ctxfs tools approve {name}"
+                )
+            given[name] = Approval(digest, definition)
         self._approvals.add(given)
 
     def _found(self) -> tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]:

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
+from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
 from ctxfs.model.errors import CommandError
 from ctxfs.store import beneath
 
@@ -97,23 +99,14 @@ def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
 
     CommandError.
     """
-    environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
     try:
-        done = subprocess.run(
-            [*command, "--schema"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SCHEMA_SECONDS,
-            check=False,
-        )
+        text, complaints = _printed([*command, "--schema"], folder)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"tool '{name}' does not say what it is: {error}", "run it with --schema") from error
     try:
-        said = json.loads(done.stdout[:_MOST_SCHEMA])
+        said = json.loads(text)
     except ValueError as error:
-        why = done.stderr.decode("utf-8", "replace").strip()[-300:] or str(error)
+        why = complaints.decode("utf-8", "replace").strip()[-300:] or str(error)
         raise CommandError(f"tool '{name}' prints no JSON with --schema: {why}", f"or give it a {MANIFEST}") from error
     if not isinstance(said, dict):
         raise CommandError(f"tool '{name}' prints no object with --schema", f"or give it a {MANIFEST}")
@@ -121,6 +114,36 @@ def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
     kept = {renamed.get(str(key), str(key)): value for key, value in said.items() if key not in ("name", "command")}
     parse_tool(name, str(folder), {**kept, "command": command})
     return kept
+
+
+def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
+    """What a program that nobody has approved prints, and complains of: shut in like a tool that only reads, where that works."""
+    environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
+    with tempfile.TemporaryDirectory(prefix="ctxfs-schema-") as scratch, contextlib.ExitStack() as stack:
+        handed = []
+        if bwrap := sandbox():
+            environment |= {"HOME": scratch, "TMPDIR": scratch}
+            if (seccomp := open_filter()) >= 0:
+                stack.callback(os.close, seccomp)
+                handed.append(seccomp)
+            shown = Shown(str(folder), os.path.realpath(scratch), seccomp=seccomp)
+            command = shut_in(bwrap, command, shown, Walls(), environment, reads_only=True, reaches_out=False)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            limits = f"ulimit -f {_MOST_SCHEMA // 512}; ulimit -t {_SCHEMA_SECONDS}; ulimit -c 0"
+            subprocess.run(
+                ["/bin/sh", "-c", f'{limits}; exec "$@"', "schema", *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=_SCHEMA_SECONDS,
+                check=False,
+                pass_fds=handed,
+            )
+            out.seek(0)
+            err.seek(0)
+            return out.read(_MOST_SCHEMA), err.read(_MOST_SCHEMA)
 
 
 def digest_of(folder: HostPath) -> str:

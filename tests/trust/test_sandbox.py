@@ -16,7 +16,7 @@ import trio
 
 from ctxfs.daemon.session import LocalSession
 from ctxfs.exec.definition import parse_tool
-from ctxfs.exec.folders import digest_of
+from ctxfs.exec.folders import FolderShelf, digest_of
 from ctxfs.exec.functions import FunctionShelf
 from ctxfs.exec.outcome import Outcome
 from ctxfs.exec.process import run_tool
@@ -185,6 +185,17 @@ def test_module_of_a_function_runs_from_its_source(tmp_path: Path, monkeypatch: 
             tool.command, input="{}", env={**environment, "CTXFS_APPROVED": expected}, capture_output=True, text=True
         )
         assert (done.returncode, done.stdout) == (code, "approved" if code == 0 else ""), done.stderr
+
+
+def test_program_that_is_asked_what_it_is_is_shut_in(tmp_path: Path) -> None:
+    folder, trace = tmp_path / "tools" / "mine", tmp_path / "trace"
+    folder.mkdir(parents=True)
+    (folder / "run").write_text(f'#!/bin/sh\ntouch {trace} {folder}/x\necho \'{{"description": "d"}}\'\n')
+    (folder / "run").chmod(0o755)
+    shelf = FolderShelf(tmp_path / "tools", lambda _: None)
+    assert shelf.definition(shelf.tools()[0]["mine"]) == {"description": "d"}
+    assert not trace.exists()
+    assert os.listdir(folder) == ["run"]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import trio
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import Asked, Calls
 from ctxfs.exec.catalog import ToolCatalog
+from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.servers.shelf import ServerShelf
 from ctxfs.store.config import ServerSource
@@ -143,6 +144,15 @@ def test_tool_that_changed_waits_for_a_person_who_sees_the_new_words(store: Stor
         trio.run(call)
     store.approve()
     assert EVIL in store.words()
+
+
+def test_approval_is_of_the_words_that_were_shown(store: Store) -> None:
+    store.shelf.take(changed(tools=[tool("add", "Adds two numbers")]))
+    shown = store.catalog.digest("small/add")
+    store.shelf.take(changed(tools=[tool("add", EVIL)]))
+    with pytest.raises(CommandError, match="changed since it was shown"):
+        store.catalog.approve(["small/add"], shown)
+    assert EVIL not in store.words()
 
 
 def test_instructions_and_templates_are_approved_like_tools(store: Store) -> None:
