@@ -128,8 +128,13 @@ def shut_in(
     return [*words, "--chdir", shown.tool, "--", *command]
 
 
-def _machine() -> Iterator[str]:
+@functools.cache
+def _machine() -> tuple[str, ...]:
     """Programs, libraries and settings of the machine, read-only, without its secrets."""
+    return tuple(_bound_machine())
+
+
+def _bound_machine() -> Iterator[str]:
     for name in sorted(os.listdir("/")):
         place = f"/{name}"
         if name in _PRIVATE:
@@ -146,7 +151,8 @@ def _machine() -> Iterator[str]:
     yield from ("--dev", "/dev", "--proc", "/proc")
 
 
-def _runtime(path: str) -> Iterator[str]:
+@functools.cache
+def _runtime(path: str) -> tuple[str, ...]:
     """The interpreter that runs ctxfs, and what is on the PATH, where they are in folders that are not shown."""
     packages = (each for each in sys.path if each.endswith("-packages"))
     wanted = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
@@ -154,9 +160,11 @@ def _runtime(path: str) -> Iterator[str]:
         above = HostPath(each).parent
         depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below somebody's home
         wanted += [str(above)] if depth > 0 and above.name not in _SHARED_NAMES else [each, str(above / "lib")]
-    for place in dict.fromkeys(wanted):
-        if _is_private(place) and os.path.isdir(place):
-            yield from ("--ro-bind", place, place)
+    chosen: list[str] = []
+    for place in sorted({each for each in wanted if _is_private(each) and os.path.isdir(each)}):
+        if not any(place.startswith(f"{above}/") for above in chosen):
+            chosen.append(place)
+    return tuple(word for place in chosen for word in ("--ro-bind", place, place))
 
 
 def _is_private(place: str) -> bool:

@@ -82,8 +82,11 @@ def repository_depth(parts: Sequence[str]) -> int:
     there runs as whoever uses it: of sources it exists for nobody but those who may do everything, elsewhere for those who may read
     the folder whole. A source that is a repository itself was named by a person.
     """
-    first = 2 if parts[:1] == (_SOURCES,) else 1
-    return next((depth for depth in range(first, len(parts)) if is_repository(parts[depth])), 0)
+    for depth in range(1, len(parts)):
+        name = parts[depth]
+        if (name[-4:] == ".git" or name in _REPOSITORIES) and (depth > 1 or parts[0] != _SOURCES):
+            return depth
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
