@@ -44,6 +44,7 @@ from ctxfs.versions.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.then import Then, Was
 from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
+from ctxfs.versions.unversioned import saved_reasons
 from ctxfs.versions.worktree import WorkTree
 
 log = logging.getLogger(__name__)
@@ -206,6 +207,7 @@ class Archive:
             except OSError as error:
                 log.error("the last changes have no version yet; the next start makes it: %s", error)
             self._opened = False
+            self.ledger.unversioned.save(self._unversioned_file)
             self._rollback.close()
             self.index.close()
             self.ledger.repo.close()
@@ -234,6 +236,10 @@ class Archive:
     @property
     def _checkpoint_file(self) -> HostPath:
         return self._layout.repo / "ctxfs-checkpoint"
+
+    @property
+    def _unversioned_file(self) -> HostPath:
+        return self._layout.run / "unversioned.json"
 
     def _actor(self, tool: str, reason: str = "") -> Actor:
         return Actor(self._principal, self.session, tool, reason)
@@ -344,7 +350,8 @@ class Archive:
             return {"state": "busy"}
         try:
             if not self._opened:
-                return {"state": "closed"}  # looking at the status is no reason to open it
+                # Looking at the status is no reason to open it.
+                return {"state": "closed", "unversioned": saved_reasons(self._unversioned_file)}
             head = self.ledger.head
             return {
                 "state": "ok",

@@ -23,6 +23,8 @@ def test_sparse_file_of_four_terabytes_has_no_version_and_is_named(past: Past) -
     unversioned = past.archive.status()["unversioned"]
     assert isinstance(unversioned, dict) and "max_file_bytes" in unversioned["pad/huge"]
     past.close()
+    closed = past.archive.status()
+    assert closed["state"] == "closed" and closed["unversioned"] == unversioned
     past.reopen()
     assert past.archive.status()["unversioned"]
     os.truncate(past.tree / "pad/huge", 10)
