@@ -31,7 +31,7 @@ from ctxfs.context.world import Now, Present, Then
 from ctxfs.exec.kept import ARGS, RESULT, STDERR
 from ctxfs.history.anchor import Anchors, read_key
 from ctxfs.history.audit import Audit
-from ctxfs.history.log import HistoryLog
+from ctxfs.history.log import HistoryLog, is_session
 from ctxfs.index.answers import Answer, Generation
 from ctxfs.index.glob import glob_matcher
 from ctxfs.index.grep import Grepped, Matcher, Only, places_of
@@ -42,11 +42,11 @@ from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
-from ctxfs.model.errors import path_error
+from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
-from ctxfs.model.principal import Principal, current_person
+from ctxfs.model.principal import Principal, current_person, parse_principal
 from ctxfs.policy.book import PolicyBook, Reader, is_of_calls
 from ctxfs.policy.decide import judged
 from ctxfs.policy.derived import may_read_derived
@@ -66,6 +66,7 @@ from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
 from ctxfs.versions.commits import Actor
 from ctxfs.versions.journal import new_session
+from ctxfs.versions.pathindex import Filter
 from ctxfs.versions.phrases import Phrases
 from ctxfs.vfs.acting import acting_principal, acting_session
 from ctxfs.vfs.conditional import Conditional
@@ -86,6 +87,8 @@ from mounts.versions import SnapshotsMount, VersionsView
 
 log = logging.getLogger(__name__)
 
+_SETTERS_KEPT = 10_000
+_SESSIONS_KEPT = 100_000
 _ANSWERED_SECONDS = 0.3
 _LONGEST_ARGUMENTS = 4000  # characters of them in the history
 
@@ -115,7 +118,9 @@ class App:
         marks = self.archive.marks
         files = (layout.config, layout.rules)
         self.policy = PolicyBook(files, self.tokens, past, self.owners, lambda: marks.quarantine)
-        self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader)
+        self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader, self._binds)
+        self._setters: dict[tuple[str, str], tuple[str, str]] = {}  # claim → (newest version of its file, who set it)
+        self._sessions: dict[str, str] = {}  # whose each is, of those that were named
         self.grep_pool = GrepPool()
         self.progress: dict[str, object] = {}
         self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
@@ -409,8 +414,77 @@ class App:
         before = datetime.now(UTC).date() - timedelta(days=days)
         return self.history.compress_before(before) + self.audit.log.compress_before(before)
 
+    def _binds(self, new: str, old: str) -> bool:
+        """True if a file takes the place of another one: if whoever said so may change that one, or asks. Blocks."""
+        place = Path.parse(new)
+        if not is_versioned(place):
+            source = next((s for s in self.settings.sources if place.parts[:2] == ("knowledge", s.name)), None)
+            same = Path.parse(old).parts[:2] == place.parts[:2]
+            return same or (source is not None and not source.writable)  # then people keep it
+        setter = self._setter(new, old)
+        if not setter:
+            return False
+        principal = parse_principal(setter)
+        asks = acting_principal()
+        return (
+            principal.is_person
+            or (asks is not None and str(asks) == setter)
+            or self.policy.may(principal, Verb.WRITE, Path.parse(old))
+        )
+
+    def _setter(self, path: str, old: str) -> str:
+        """The principal that set `supersedes` of a file to what it is, by its versions; empty as long as it has none with that."""
+        last = self.archive.last_change(path)
+        if last is None:
+            return ""
+        known = self._setters.get((path, old))
+        if known is not None and known[0] == last.oid:
+            return known[1]
+        setter = ""
+        for shown in reversed(self.archive.versions(path)):
+            said = self.archive.attributes(shown)[1].get(f"{PREFIX}supersedes", b"") if shown.is_file else b""
+            if said.decode("utf-8", "replace").strip().strip("/") != old:
+                break
+            setter = shown.commit.actor.principal
+        if len(self._setters) >= _SETTERS_KEPT:
+            self._setters.clear()
+        self._setters[path, old] = (last.oid, setter)
+        return setter
+
+    def check_session(self, principal: Principal, session: str) -> None:
+        """EPERM for an agent that would act or speak in a session of somebody else. A session is whose who began it. Blocks."""
+        me = str(principal)
+        if not principal.is_person:
+            others = self._session_principals(session) - {me}
+            if others or (session in self._agent_names() and session != principal.name):
+                raise not_permitted(session[:80], "this session belongs to another principal: name one of your own")
+        if len(self._sessions) < _SESSIONS_KEPT:
+            self._sessions.setdefault(session, me)
+
+    def _session_principals(self, session: str) -> set[str]:
+        """Who is known to have acted in a session: now, in the history, in versions."""
+        found = {self._sessions[session]} if session in self._sessions else set()
+        if is_session(session):
+            for day in self.history.days():
+                if session in self.history.sessions(day):
+                    found |= self.history.principals(day, session)
+        if self.archive.newest:
+            steps = self.archive.log("", Filter(session=session), 1)
+            found |= {step.commit.actor.principal for step in steps}
+        return found
+
+    def _agent_names(self) -> set[str]:
+        """The names of agents that rules, memory or tokens name: their sessions of the same name are theirs."""
+        members = itertools.chain.from_iterable(self.policy.groups.values())
+        named = {who.removeprefix("agent:") for who in (*members, *(rule.principal for rule in self.policy.rules))}
+        with contextlib.suppress(OSError):
+            named.update(os.listdir(self.layout.tree / "memory"))
+        return named
+
     def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
-        """A session's own view of the store; to be closed with it."""
+        """A session's own view of the store; to be closed with it. EPERM for a session of another principal."""
+        if session:
+            self.check_session(principal, session)
         actor = Actor(str(principal), session or new_session("s"), tool, reason)
         journal = self.archive.writer(actor)
         return Caller(Recorded(self.tree, principal, journal, is_versioned), actor, journal, principal)

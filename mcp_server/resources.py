@@ -1,6 +1,7 @@
 """The tree as resources: `ctx:///{+path}`, a few entries to begin with, completion, and news of what changed."""
 
 import base64
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -55,6 +56,7 @@ _CURATED = (
     ("history", "What was said and done"),
     (".ctxfs/whoami", "Who you are here"),
 )
+_MOST_PLACES = 100  # changed places that are remembered for one piece of news
 _NOT_THERE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES)
 
 
@@ -72,11 +74,13 @@ class News:
         self._watching = False
         self._sessions: dict[Connection, dict[str, ServerSession]] = {}  # by the address as it was written
         self._wanted: dict[str, Counter[str]] = {}  # address → as it was written → by how many
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, set[Path]] = {}  # address → what changed there
+        self._seen: set[str] = set()  # addresses of what the client has seen: it is told when that goes
 
     async def subscribe(self, uri: str, session: ServerSession) -> None:
         """A session wants to hear of a resource. MCPError if that is no address, and for too many."""
         uri_of(_place(uri))
+        await self._see(uri)
         connection = _connection_of(session)
         if connection not in self._sessions:
             connection.exit_stack.callback(self._forget, connection)
@@ -98,6 +102,9 @@ class News:
     ) -> SubscriptionsListenResult:
         """Serve a stream of news until its reader goes."""
         wanted = [uri for uri in set(params.notifications.resource_subscriptions or ()) if _is_address(uri)]
+        for uri in wanted:
+            with contextlib.suppress(MCPError):  # it is told when that is there for it
+                await self._see(uri)
         for uri in wanted:
             self._want(uri)
         try:
@@ -131,35 +138,67 @@ class News:
             await self._door.watch(self._changed)
 
     def _changed(self, places: Sequence[Path]) -> None:
-        changed = {uri_of(at) for place in places for at in (place, place.parent)}
-        fresh = changed & self._wanted.keys() - self._waiting
+        fresh = set[str]()
+        for place in places:
+            for at in (place, place.parent):
+                uri = uri_of(at)
+                if uri in self._wanted:
+                    fresh |= {uri} - self._waiting.keys()
+                    if len(known := self._waiting.setdefault(uri, set())) < _MOST_PLACES:
+                        known.add(place)
         if fresh:
-            self._waiting |= fresh
             self._nursery.start_soon(self._tell, sorted(fresh))
 
     async def _tell(self, uris: Sequence[str]) -> None:
         """Many changes of a moment are one piece of news; of what a client may not see, none."""
         await trio.sleep(_NOTICED_SECONDS)
-        self._waiting.difference_update(uris)
+        changed = {uri: self._waiting.pop(uri, set()) for uri in uris}
         for uri in uris:
-            try:
-                await stat(self._door, path_of(uri))
-            except OSError as error:
-                if error.errno != errno.ENOENT or not await self._was_theirs(path_of(uri)):
-                    continue
+            if not await self._is_theirs(uri, changed[uri]):
+                continue
             for written in list(self._wanted.get(uri, ())):
                 await self._bus.publish(ResourceUpdated(uri=written))
                 for known in list(self._sessions.values()):
                     if written in known:
                         await known[written].send_resource_updated(written)
 
-    async def _was_theirs(self, path: Path) -> bool:
-        """What was deleted is news for whoever may see the directory that it was in."""
+    async def _see(self, uri: str) -> None:
+        """MCPError for what the client may not see, and for a name in a directory that it may not see."""
+        path = _place(uri)
         try:
-            await stat(self._door, path.parent)
+            await stat(self._door, path)
+            self._seen.add(uri_of(path))
+        except OSError as error:
+            if error.errno == errno.ENOENT and await self._sees_all_of(path.parent):
+                return  # it may come
+            raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
+
+    async def _is_theirs(self, uri: str, places: Collection[Path]) -> bool:
+        """True for a change of something that the client may see: it is there for it, or was and is gone."""
+        path = path_of(uri)
+        try:
+            await stat(self._door, path)
+        except OSError as error:
+            if error.errno != errno.ENOENT or uri not in self._seen:
+                return False
+            self._seen.discard(uri)
+            return True
+        self._seen.add(uri)
+        if path in places or await self._sees_all_of(path):
+            return True
+        for place in places:
+            with contextlib.suppress(OSError):
+                await stat(self._door, place)
+                return True
+        return False
+
+    async def _sees_all_of(self, directory: Path) -> bool:
+        """True for a directory of which the client may see everything; of others the tree gives no times."""
+        try:
+            entry = await stat(self._door, directory)
         except OSError:
             return False
-        return True
+        return entry.is_dir and bool(entry.mtime_ns)
 
 
 def _connection_of(session: ServerSession) -> Connection:

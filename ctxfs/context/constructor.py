@@ -156,7 +156,7 @@ class Constructor:
         kept, excluded = select(pins, ordered, rules)
         if request.untrusted == "keep":
             pins, kept = ([replace(piece, untrusted=False) for piece in each] for each in (pins, kept))
-        return Candidates(pins, kept, excluded, notes, len(best))
+        return Candidates(pins, kept, excluded, (*notes, *_claims(kept, standing)), len(best))
 
     async def _newest(self, request: Request, world: World) -> list[Piece]:
         """The newest files, as if they answered as well as the median of what was found."""
@@ -259,6 +259,12 @@ def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
     return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
+def _claims(pieces: Sequence[Piece], standing: Mapping[str, Standing]) -> list[str]:
+    """What files say that they supersede, and do not: whoever said so may not change the other file."""
+    said = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
+    return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(said.items()) if old]
+
+
 def _is_untrusted(standing: Mapping[str, Standing], piece: Piece) -> bool:
     said = standing.get(piece.path)
     return said is not None and said.untrusted
@@ -326,4 +332,5 @@ def from_answer(request: Request, answer: Answer, tokenizer: Tokenizer, standing
     """The context of an answer that is at hand, without asking again."""
     hits = [_piece(hit, "search") for hit in answer.hits]
     kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
-    return assemble(request, Candidates((), kept, excluded, tuple(answer.notes), len(hits)), tokenizer)
+    notes = (*answer.notes, *_claims(kept, standing))
+    return assemble(request, Candidates((), kept, excluded, notes, len(hits)), tokenizer)

@@ -15,6 +15,8 @@ async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     said, session = args["said"], str(args.get("session") or caller.actor.session)
     if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
         raise invalid("said", "a list of objects is needed")
+    if session != caller.actor.session:
+        await blocking(app.check_session, caller.principal, session)
     bodies = [interaction(each, caller.actor.principal) for each in said]
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 

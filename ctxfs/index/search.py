@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ctxfs.index.fuse_ranks import Column, Scored
     from ctxfs.index.overlay import Overlay
     from ctxfs.index.vectors import Found, Vectors
-    from ctxfs.index.view import IndexView, Reader
+    from ctxfs.index.view import Binds, IndexView, Reader
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,16 @@ class Searcher:
     """Reads the index while the indexer writes it. Methods block; they may be called from several threads."""
 
     def __init__(
-        self, folder: HostPath, embedder: EmbedderSpec | None, reader: Callable[[], Reader | None] = lambda: None
+        self,
+        folder: HostPath,
+        embedder: EmbedderSpec | None,
+        reader: Callable[[], Reader | None] = lambda: None,
+        binds: Binds = lambda new, old: True,
     ) -> None:
-        """`reader`: who asks, as far as they may not see everything; called where the question is asked."""
+        """`reader`: who asks, as far as they may not see everything; called where the question is asked. `binds`: whether a file
+        takes the place of another one that it says it supersedes.
+        """
+        self._binds = binds
         self._folder = folder
         self._reader = reader
         self._spec = embedder
@@ -329,7 +336,7 @@ class Searcher:
             with self._looking() as view:
                 if view is not None and past is not None:
                     view = view.seen_through(past)
-                return view.seen_by(self._reader()).standing(paths) if view is not None else {}
+                return view.seen_by(self._reader()).standing(paths, self._binds) if view is not None else {}
         except DamagedIndex:
             return {}
 

@@ -73,6 +73,9 @@ class Passing:
     listed: npt.NDArray[np.int64] | None = None
 
 
+Binds = Callable[[str, str], bool]  # (a file, the file that it says it supersedes) → whether that holds
+
+
 class IndexView:
     """An index that is there (`Catalog.exists`). One thread at a time uses it, but for `newer_graph`."""
 
@@ -314,8 +317,8 @@ class IndexView:
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
 
-    def standing(self, paths: Collection[str]) -> dict[str, Standing]:
-        """What sets files apart, of those that something sets apart."""
+    def standing(self, paths: Collection[str], binds: Binds = lambda new, old: True) -> dict[str, Standing]:
+        """What sets files apart, of those that something sets apart. `binds`: whether one file takes the place of another."""
         fresh = {path: said for path in self.overlay.paths if (said := self.overlay.attributes(path)) is not None}
         known = self.catalog.attributes_among(path for path in paths if path not in fresh)
         reader = self.reader
@@ -325,8 +328,16 @@ class IndexView:
             if pair[0] not in fresh and (reader is None or reader.may_read(pair[0]))
         ]
         pairs += [(path, value) for path, said in fresh.items() for name, value in said if name == "supersedes"]
-        by = superseded(pairs)
-        found = {path: standing_of(fresh.get(path, known.get(path, ())), by.get(path, "")) for path in paths}
+        wanted = set(paths)
+        near = [(new, value.strip().strip("/")) for new, value in pairs]
+        near = [(new, old) for new, old in near if new in wanted or old in wanted]
+        bound = {pair: binds(*pair) for pair in near if pair[0] != pair[1]}
+        by = superseded([pair for pair, holds in bound.items() if holds])
+        claims = {new: old for (new, old), holds in bound.items() if not holds}
+        found = {
+            path: standing_of(fresh.get(path, known.get(path, ())), by.get(path, ""), claims.get(path, ""))
+            for path in paths
+        }
         return {path: standing for path, standing in found.items() if standing is not None}
 
 
