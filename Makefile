@@ -9,6 +9,7 @@ APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
 APT_TEST := ripgrep vim attr acl libcap2-bin bubblewrap
 APT_PROGRAMS := stress-ng fio
 CRASH_ROUNDS ?= 200
+RACE_ROUNDS ?= 60
 TEST_WORKERS ?= 2
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -48,6 +49,7 @@ test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill ag
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
 	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_mount.py
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
+	CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) $(BIN)/python -m pytest tests/crash/test_race_versions.py
 
 test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs

@@ -15,7 +15,9 @@ async def _history(call: Call, arguments: Mapping[str, Any]) -> Answer:
     mode, path = arguments["mode"], parsed(arguments.get("path", ""))
     if mode == "log":
         versions = await call.door.call("log", path=str(path), limit=arguments.get("limit", _LOGGED), changes=True)
-        return "\n".join(map(_version, versions)) or "no versions"
+        listed = "\n".join(map(_version, versions)) or "no versions"
+        unrecorded = await call.door.call("unrecorded")
+        return f"[the newest changes have no version yet: {unrecorded}]\n{listed}" if unrecorded else listed
     if mode == "snapshot":
         made = await call.door.call("snapshot", name=_needed(arguments, "name"))
         return f"snapshot {arguments['name']} of {made['revision'][:12]}"

@@ -75,6 +75,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     elif past["state"] != "closed":
         say(f"versions   {past['state']}", fg="yellow")
+    if past.get("unrecorded"):
+        say(f"           the newest changes have no version yet: {past['unrecorded']}", fg="yellow")
     for path, reason in past.get("unversioned", {}).items():
         say(f"unversioned {path}: {reason}", fg="yellow")
     if found["policy"]["fault"]:

@@ -36,6 +36,8 @@ def _joined(store: str | None, reason: str = "") -> Iterator[Session]:
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
         yield opened
+        if reason := opened.call("unrecorded"):
+            warn(f"the newest changes have no version yet: {reason}")
 
 
 @click.command()

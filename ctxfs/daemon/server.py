@@ -154,7 +154,7 @@ class Daemon:
     async def _catch_up(self) -> None:
         """What was written before the past is asked about is part of it."""
         await self._versions.sync()
-        await in_turn(self._app.archive.commit)
+        await in_turn(self._app.archive.commit_if_room)
 
     def _own_handlers(self) -> Mapping[str, Handler]:
         return {

@@ -50,7 +50,7 @@ class LocalSession:
         if method in ("search", "context", "grep", "glob", "skills", "verify_context", "curate") and self._follows:
             self._catch_up()
         if method in AFTER_SYNC:
-            self.app.archive.commit()
+            self.app.archive.commit_if_room()
         answer = trio.run(run_method, self.app, self._caller, method, arguments)
         if method == "forget" and not arguments.get("dry_run"):
             self._catch_up(purge=True)

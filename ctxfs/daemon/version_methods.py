@@ -296,6 +296,11 @@ async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
+async def _unrecorded(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Why the newest changes have no version yet; empty if nothing is in the way."""
+    return app.archive.unrecorded
+
+
 async def _upkeep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     await blocking(lambda: app.archive.upkeep(full=True))
 
@@ -322,8 +327,9 @@ VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitab
     "push": _push,
     "pull": _pull,
     "upkeep": _upkeep,
+    "unrecorded": _unrecorded,
 }
 # These speak of everything that was written before they were asked, so what is still being noted comes first.
-AFTER_SYNC = frozenset(VERSION_METHODS)
+AFTER_SYNC = frozenset(VERSION_METHODS) - {"unrecorded"}
 # These change the work tree: the kernel's caches are told before the answer goes out.
 ROLLBACKS = frozenset(("restore", "restore_from", "undo", "redo", "forget", "pull"))

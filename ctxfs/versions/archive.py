@@ -41,6 +41,7 @@ from ctxfs.versions.names import path_bytes, path_text
 from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.remote import Pulled, Remotes
+from ctxfs.versions.reserve import NO_ROOM, Reserve
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
 from ctxfs.versions.then import Then, Was
 from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
@@ -101,6 +102,8 @@ class Archive:
         self._opened = False
         self._checkpointed = 0
         self.session = new_session("d")
+        self._unrecorded = ""
+        self._reserve = Reserve(layout.journal / "reserve")
 
     # life
 
@@ -218,6 +221,7 @@ class Archive:
         with self._lock:
             if self._opened:
                 self._rollback.record_late()
+                self._reserve.make()
             head, newest = self.ledger.head, self.ledger.seq
             started = time.time()
         with self._checkpointing:
@@ -250,6 +254,20 @@ class Archive:
 
     # committing
 
+    def commit_if_room(self) -> list[Commit]:
+        """The same as `commit`, but a full disk is no reason to keep the past from anybody: `unrecorded` says so then."""
+        try:
+            return self.commit()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return []
+
+    @property
+    def unrecorded(self) -> str:
+        """Why the newest changes have no version yet; empty if they have one, or wait for the commit window only."""
+        return self._unrecorded
+
     def commit(self, also: Iterable[bytes] = ()) -> list[Commit]:
         """Commit what the journal says, then what changed at the paths `also` without a word in it.
 
@@ -280,10 +298,14 @@ class Archive:
             capture.may_wait = not is_part
             try:
                 made = self._commit(also)
+                self._unrecorded = ""
                 for actor, paths in capture.ready(everything=is_part).items():
                     rest = self._committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
                     made += [rest] if rest else []
                 return made
+            except OSError as error:
+                self._unrecorded = error.strerror or str(error)
+                raise
             finally:
                 capture.may_wait = False
 
@@ -355,6 +377,7 @@ class Archive:
             head = self.ledger.head
             return {
                 "state": "ok",
+                "unrecorded": self._unrecorded,
                 "commits": self.index.count(),
                 "newest": head.oid if head else "",
                 "at": head.when if head else "",
@@ -665,18 +688,31 @@ class Archive:
         return steps[1]
 
     def _go_back(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
-        """Plan, and carry out with the writers held off: what they have written until now has a version first."""
+        """Plan, and carry out with the writers held off: what they have written until now has a version first.
+
+        On a full disk what has no version is left as it is, and the reserve is given up for the rest.
+        """
         with self._ready():
-            self.commit()
-            plan, base = make_plan(), self.ledger.tree
-            if dry_run:
-                return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(
-                    self.ledger, base, plan.tree, b""
-                )
-            with self._rollback.holding(plan.tree) as held:
+            self.commit_if_room()
+            try:
+                return self._plan_and_carry_out(make_plan, actor, dry_run)
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._reserve.give_up():
+                    raise
+            return self._plan_and_carry_out(make_plan, actor, dry_run)
+
+    def _plan_and_carry_out(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
+        plan, base = make_plan(), self.ledger.tree
+        if dry_run:
+            return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(self.ledger, base, plan.tree, b"")
+        with self._rollback.holding(plan.tree) as held:
+            try:
                 if held and self.commit(held):
                     plan = make_plan()
-                return self._rollback.carry_out(plan, actor), b""
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+            return self._rollback.carry_out(plan, actor), b""
 
     def _check_known(self, path: str) -> None:
         """ENOENT for a path that never was: otherwise a misspelt one would look like one without changes."""

@@ -24,7 +24,7 @@ from tests.live import Live, eventually
 from tests.versions.conftest import ALICE, Past
 
 pytestmark = pytest.mark.fuse
-ROUNDS = int(os.environ.get("CTXFS_RACE_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("CTXFS_RACE_ROUNDS", "4"))
 FILE = "memory/shared/log.md"
 PAUSE = 0.005
 OLD = "".join(f"old {number}\n" for number in range(40))
@@ -154,7 +154,7 @@ def check_all_kept(live: Live, writers: list[Appender]) -> None:
 
 
 def test_no_line_is_lost_by_a_restore(raced: Live) -> None:
-    first = ask(raced, "restore", path=FILE, to="latest", dry_run=True) and raced.run("log", FILE, "-n", "1").split()[0]
+    first = raced.run("log", FILE, "-n", "1").split()[0]
     left = 0
     with appending(raced) as writers:
         for _ in range(ROUNDS):
