@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,7 +54,8 @@ class Orphans:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._suspects: list[_Kept] = []
-        self._kept: list[_Kept] = []
+        self._kept: deque[_Kept] = deque()
+        self._kept_bytes = 0
 
     def add(self, parts: Parts, state: State, orphan: Orphan, *, is_merged: bool) -> None:
         """`orphan` was at `parts`, and `state`, when it was looked at."""
@@ -92,7 +94,7 @@ class Orphans:
 
     def changed(self) -> list[Rescue]:
         """What late writers have made since the last look. What was kept for long enough is let go."""
-        late, kept, now = list[Rescue](), list[_Kept](), time.monotonic()
+        late, kept, now = list[Rescue](), deque[_Kept](), time.monotonic()
         for each in self._kept:
             if _look(each.orphan.fd) != each.look:
                 try:
@@ -106,7 +108,7 @@ class Orphans:
             if now < each.until:
                 kept.append(each)
             else:
-                _close(each.orphan)
+                self._let_go(each)
         self._kept = kept
         return late
 
@@ -119,7 +121,7 @@ class Orphans:
     def close(self) -> None:
         """Let go of all of them."""
         for each in self._kept:
-            _close(each.orphan)
+            self._let_go(each)
         self._kept.clear()
 
     def _keep(self, each: _Kept) -> None:
@@ -127,8 +129,13 @@ class Orphans:
             return
         each.until = time.monotonic() + _KEPT_SECONDS
         self._kept.append(each)
-        while len(self._kept) > _MAX_KEPT or sum(kept.look[0] for kept in self._kept) > _MAX_KEPT_BYTES:
-            _close(self._kept.pop(0).orphan)
+        self._kept_bytes += each.orphan.found.st_size
+        while len(self._kept) > _MAX_KEPT or self._kept_bytes > _MAX_KEPT_BYTES:
+            self._let_go(self._kept.popleft())
+
+    def _let_go(self, each: _Kept) -> None:
+        self._kept_bytes -= each.orphan.found.st_size
+        _close(each.orphan)
 
     def _state(self, parts: Parts, orphan: Orphan) -> State:
         capture = Capture(self._ledger)

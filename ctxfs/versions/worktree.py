@@ -311,7 +311,8 @@ class WorkTree:
                     if found.st_ctime >= older_than:
                         continue
                     parts = tuple(os.path.relpath(path, os.fsencode(self.root)).split(b"/"))
-                    if beneath.is_orphan(name) and not is_known(parts, found):
+                    is_whole = beneath.is_orphan(name) and st.S_IMODE(found.st_mode) != 0
+                    if is_whole and not is_known(parts, found):
                         shown = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
                         log.warning("'%s' was being replaced when ctxfs was killed", shown_path(b"/".join(parts)))
                         os.rename(path, os.path.join(folder, shown))
@@ -357,10 +358,10 @@ class WorkTree:
 def _write_beside(
     parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]
 ) -> tuple[bytes, os.stat_result]:
-    """A new file with a name of an orphan: it has that name only once it is whole."""
-    temporary, whole = beneath.temporary_name(), beneath.orphan_name()
+    """A new file with a name of an orphan: its mode is 0 until it is whole."""
+    temporary = beneath.orphan_name()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600, dir_fd=parent)
+    fd = os.open(temporary, flags, 0, dir_fd=parent)
     try:
         with open(fd, "wb") as file:
             if isinstance(data, int):
@@ -372,8 +373,7 @@ def _write_beside(
                 os.setxattr(fd, key, value)
             os.fchmod(fd, mode)
             found = os.fstat(fd)
-        os.rename(temporary, whole, src_dir_fd=parent, dst_dir_fd=parent)
-        return whole, found
+        return temporary, found
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=parent)
