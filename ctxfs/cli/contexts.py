@@ -101,8 +101,10 @@ def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO |
 def _request(words: tuple[str, ...], file: BinaryIO | None, options: dict[str, Any]) -> dict[str, Any]:
     import tomllib
 
+    from ctxfs.model.toml import parse_toml
+
     try:
-        request = tomllib.loads(file.read().decode("utf-8")) if file is not None else {}
+        request = parse_toml(file.read().decode("utf-8")) if file is not None else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"the request is not valid TOML: {error}", "mend that line", EXIT_USAGE) from error
     if words:

@@ -10,6 +10,7 @@ import tomlkit
 
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, printable
+from ctxfs.model.toml import parse_toml
 
 Format = Literal["markdown", "xml", "json", "messages"]
 Untrusted = Literal["mark", "drop", "keep"]
@@ -111,7 +112,7 @@ def check_budget(budget: object) -> int:
 def parse_request(text: str, default_budget: int) -> Request:
     """Read request.toml; OSError EINVAL says what is wrong and where."""
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise invalid("request.toml", f"request.toml is not valid TOML: {error}") from error
     return make_request(data, default_budget)

@@ -20,6 +20,7 @@ from typing import Any
 from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
 from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
 from ctxfs.model.errors import CommandError
+from ctxfs.model.toml import parse_toml
 from ctxfs.store import beneath
 
 PROGRAM = "run"
@@ -246,6 +247,6 @@ def _is_tool(folder: HostPath) -> bool:
 
 def _manifest(folder: HostPath) -> Mapping[str, Any]:
     try:
-        return tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_toml((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CommandError(f"tool '{folder.name}': {error}", f"mend its {MANIFEST}") from error

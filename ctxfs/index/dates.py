@@ -48,9 +48,11 @@ class Mentioned:
 def find_dates(text: str) -> list[Mentioned]:
     """Every date in a text: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`."""
     found: dict[tuple[int, int], Mentioned] = {}
+    taken = bytearray(len(text))  # characters that belong to a date
 
     def take(span: tuple[int, int], year: str | None, month: str, day: str | None) -> None:
-        if all(span[1] <= start or span[0] >= end for start, end in found):
+        if not any(taken[slice(*span)]):
+            taken[slice(*span)] = b"\1" * (span[1] - span[0])
             number = _NAMES.get(month.lower()) or int(month)
             said = int(day) if day and 1 <= int(day) <= 31 else None
             found[span] = Mentioned(int(year) if year else None, number, said)

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 # path, content (None: it was not there), attributes by their full names, nanoseconds since the epoch
 Past = tuple[str, bytes | None, Mapping[str, bytes], int]
 
+MAX_QUESTION_CHARS = 20_000
 POOL = 400
 # Few that pass a filter are compared one by one; of many the graph is asked for so many that some of them pass.
 _NARROW = 6000
@@ -273,6 +274,10 @@ class Searcher:
         `past`: what some files were, in place of what they are. `exact`: do without the graph of vectors, if there are not
         very many, so that an index that was made again answers the same.
         """
+        if len(query.text) > MAX_QUESTION_CHARS:
+            raise invalid(
+                f"{query.text[:40]}…", f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
+            )
         try:
             answer = self._search(query, below, limit, past, exact)
             behind = self.missing()

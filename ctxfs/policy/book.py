@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
+from ctxfs.model.toml import parse_toml
 from ctxfs.policy.decide import Decision, Policy, Rights, judged
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.past import PolicyPast
@@ -162,7 +163,7 @@ class PolicyBook:
     def _parsed(self, file: HostPath, stamp: object, known: frozenset[str], old: _Read | None) -> _Read:
         is_settings = file == self._files[0]
         try:
-            data = {} if stamp == errno.ENOENT and not is_settings else tomllib.loads(file.read_text(encoding="utf-8"))
+            data = {} if stamp == errno.ENOENT and not is_settings else parse_toml(file.read_text(encoding="utf-8"))
             return _Read(stamp, known, *parse_policy(data, str(file), known, alone=not is_settings))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, CommandError) as error:
             fault = error.message if isinstance(error, CommandError) else f"'{file}': {error}"

@@ -10,6 +10,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.model.errors import EXIT_USAGE, CommandError
+from ctxfs.model.toml import parse_toml
 
 MIN_LARGE_BYTES = 65_536
 DEFAULT_MAX_FILE_BYTES = 4_000_000_000
@@ -209,7 +210,7 @@ def default_text() -> str:
 def read_settings(config: HostPath) -> Settings:
     """Parse and check ctxfs.toml; CommandError names the file and what is wrong in it."""
     try:
-        data = tomllib.loads(config.read_text(encoding="utf-8"))
+        data = parse_toml(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -10,12 +10,12 @@ import json
 import os
 import secrets
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.model.errors import CommandError
+from ctxfs.model.toml import parse_toml
 from ctxfs.store.config import replace_file
 
 CONFIG_NAME = "ctxfs.toml"
@@ -149,7 +149,7 @@ def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _settings(real: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(_bytes(HostPath(real) / CONFIG_NAME).decode())
+        return parse_toml(_bytes(HostPath(real) / CONFIG_NAME).decode())
     except ValueError:  # whoever reads the settings says so
         return {}
 
