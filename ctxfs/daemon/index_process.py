@@ -1,15 +1,22 @@
 """The indexer in a process of its own: orders on stdin, events on stdout, as frames of `rpc.wire`."""
 
+import fcntl
 import os
+import signal
 import sys
 import threading
 import time
+from pathlib import Path as HostPath
 
 from ctxfs import heap
 from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
 from ctxfs.index.indexer import Indexer, lower_priority
+from ctxfs.lifeline import hold_lifeline
 from ctxfs.rpc.wire import FrameReader, pack_frame
+
+_TURN_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
 
 _END_SECONDS = 4.0
 
@@ -34,8 +41,43 @@ class _Outlet:
             os._exit(1)  # begin again, with whatever was damaged repaired
 
 
+def _take_turn(folder: HostPath) -> int:
+    """Hold the index for this process; an indexer that outlived its daemon and still holds it is ended first.
+
+    Returns the descriptor that holds the lock, whose text is the holder's pid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder / "indexer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    end = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            _end_orphan(os.pread(fd, 32, 0))
+            time.sleep(_LOOK_SECONDS)
+    text = f"{os.getpid()}\n".encode()
+    os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))
+    return fd
+
+
+def _end_orphan(holder: bytes) -> None:
+    """Kill the process with this pid if it is an indexer: the daemon that holds the store has no other one running."""
+    try:
+        pid = int(holder)
+        words = HostPath(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"ctxfs.daemon.index_process" in words and pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        return
+
+
 def main() -> None:
     """Serve orders until stdin ends."""
+    hold_lifeline()
     lower_priority()
     heap.give_back_early()
     events = os.dup(sys.stdout.fileno())
@@ -46,7 +88,9 @@ def main() -> None:
     while data := os.read(0, 1 << 20):
         for order, value in reader.feed(data):
             if order == "start":
-                indexer = Indexer(options_from_wire(value), outlet.send)
+                options = options_from_wire(value)
+                turn = _take_turn(options.folder)  # noqa: F841 - the lock is held as long as it is open
+                indexer = Indexer(options, outlet.send)
                 indexer.start()
             elif indexer is None:
                 continue

@@ -14,6 +14,7 @@ from ctxfs.daemon.child import end_child
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
 from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
+from ctxfs.lifeline import lifeline
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 from ctxfs.threads import blocking
 
@@ -161,22 +162,26 @@ class IndexingService:
             await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
 
     async def _run_once(self) -> None:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "ctxfs.daemon.index_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        try:
-            await self._write(process, "start", options_to_wire(self._app.indexer_options()))
-            self._process, self._sent = process, 0
-            await self.send_roots()
-            reader = FrameReader()
-            assert process.stdout is not None
-            async for data in process.stdout:
-                for kind, detail in reader.feed(data):
-                    self._take(kind, detail)
-        finally:
-            self._process = None
-            with trio.CancelScope(shield=True):
-                await end_child(process, _END_SECONDS)
+        with lifeline() as options:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "ctxfs.daemon.index_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                **options,
+            )
+            try:
+                await self._write(process, "start", options_to_wire(self._app.indexer_options()))
+                self._process, self._sent = process, 0
+                await self.send_roots()
+                reader = FrameReader()
+                assert process.stdout is not None
+                async for data in process.stdout:
+                    for kind, detail in reader.feed(data):
+                        self._take(kind, detail)
+            finally:
+                self._process = None
+                with trio.CancelScope(shield=True):
+                    await end_child(process, _END_SECONDS)
 
     def _repair(self, reason: str) -> None:
         """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""

@@ -1,6 +1,7 @@
 """Embed what waits for it, with the model that serves and with the one that is to come; keep the graph of vectors current."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -167,7 +168,7 @@ class MeaningIndexer:
             return
         # Apart, because what a build allocates would otherwise stay with this process.
         command = [sys.executable, "-m", "ctxfs.index.graph_process", str(self._options.folder)]
-        numbers = map(str, (model.id, model.dimensions, total, self._options.threads))
+        numbers = map(str, (model.id, model.dimensions, total, self._options.threads, os.getpid()))
         done = subprocess.run([*command, *numbers], capture_output=True, text=True)
         if done.returncode:
             self._notify(Event("error", f"vector graph: {done.stderr.strip()[-500:]}"))
