@@ -128,7 +128,12 @@ def check(standers: list[Stander]) -> None:
 
 
 def everywhere(live: Live) -> list[Path]:
-    return [top / name for top in (live.at, agents(live)) for name in DIRECTORIES]
+    return [
+        top / name
+        for top in (live.at, agents(live))
+        for name in DIRECTORIES
+        if (top / name).exists()  # contexts of one are not there for another
+    ]
 
 
 def set_rules(live: Live, text: str) -> None:

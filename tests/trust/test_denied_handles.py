@@ -69,8 +69,8 @@ def test_large_files_that_are_open_are_neither_read_nor_written_after_a_denial(
         os.open(there / "direct", os.O_RDONLY | os.O_DIRECT),
         os.open(tmp_path / "out", os.O_RDWR | os.O_CREAT),
     )
-    mapped = os.open(there / "mapped", os.O_RDWR)
-    pages = mmap.mmap(mapped, LARGE)
+    mapped = os.open(there / "mapped", os.O_RDONLY)
+    pages = mmap.mmap(mapped, LARGE, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)  # shared ones are refused here
     aligned = mmap.mmap(-1, 4096)
     assert os.pread(read, 10, 0) == b"B" * 10 == pages[:10]
     assert os.pwrite(written, b"x" * 10, 0) == os.pwrite(made, b"y" * 10, 0) == 10
