@@ -15,7 +15,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import PATH, READS, Answer, Call, Content, Entry, text
-from mcp_server.tree import entries, read, revision_of, stat
+from mcp_server.tree import entries, label_of, read, revision_of, stat
 from mcp_server.uris import mime_type_of, parsed, shown, uri_of
 
 _MOST_LISTED = 1000
@@ -105,7 +105,8 @@ async def _one(door: Door, path: Path, arguments: Mapping[str, Any], cap: int) -
         return [ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
     if b"\0" in data[:8192]:
         return [text(f"{shown(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
-    return [text(_part(data, arguments, cap))]
+    label = await label_of(door, path)
+    return [*([text(label)] if label else []), text(_part(data, arguments, cap))]
 
 
 def _link(path: Path, size: int | None) -> ResourceLink:
