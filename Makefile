@@ -28,7 +28,9 @@ run: system $(VENV)/.ready model ## Install what is missing, make a store, mount
 	@mountpoint -q $(MOUNT) && ls $(MOUNT) >/dev/null 2>&1 || $(CTXFS) mount $(MOUNT)
 	@$(CTXFS) status --wait words >/dev/null
 	@echo
-	@echo "Mounted at ./$(MOUNT); words are searchable, meaning follows ($(CTXFS) status). Five commands to try:"
+	@echo "Mounted at ./$(MOUNT). Words are searchable; meaning follows$$($(CTXFS) status --json | \
+	    $(BIN)/python -c 'import json, sys; n = json.load(sys.stdin)["index"]["waiting_for_meaning"]; print(f", in about {max(1, round(n / 60 / 60))} min" if n else "")') ($(CTXFS) status --wait meaning)."
+	@echo "Five commands to try:"
 	@echo
 	@echo "  ls $(MOUNT)/knowledge"
 	@echo "  ls '$(MOUNT)/search/what does ctxfs index'"
@@ -36,7 +38,9 @@ run: system $(VENV)/.ready model ## Install what is missing, make a store, mount
 	@echo "  cat '$(MOUNT)/knowledge/python/.search/retry with a timeout/context@500.md'"
 	@echo "  $(CTXFS) context 'parse command line arguments' --budget 1000"
 	@echo
-	@echo "make stop unmounts."
+	@echo "make stop unmounts. To have ctxfs on the path in this shell:"
+	@echo
+	@echo "  export PATH=\"$(CURDIR)/$(BIN):\$$PATH\""
 
 stop: ## Unmount ./context and end the daemon
 	@if [ -x $(BIN)/ctxfs ] && [ -f .ctxfs/ctxfs.toml ]; then $(CTXFS) unmount --all; else echo "nothing is mounted"; fi

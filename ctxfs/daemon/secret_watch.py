@@ -6,7 +6,7 @@ from pathlib import Path as HostPath
 import trio
 
 from ctxfs.context.secrets import find_secrets
-from ctxfs.store.beneath import open_quietly
+from ctxfs.store import beneath
 from ctxfs.threads import blocking
 
 _LARGEST = 1_000_000
@@ -43,18 +43,16 @@ class SecretWatch:
             self._news = trio.Event()
             waiting, self._waiting = self._waiting, {}
             for path in waiting:
-                lines = await blocking(_look, str(self._tree / path))
+                lines = await blocking(_look, str(self._tree), path)
                 if lines and len(self._found) < _MOST:
                     self._found[path] = lines
                 else:
                     self._found.pop(path, None)
 
 
-def _look(file: str) -> list[str]:
+def _look(tree: str, path: str) -> list[str]:
     try:
-        fd = open_quietly(file)
-        with open(fd, "rb") as opened:
-            data = opened.read(_LARGEST)
+        data = beneath.read_head(tree, path.split("/"), _LARGEST)
     except OSError:
         return []  # gone, a directory, a link
     if b"\0" in data[:8192]:

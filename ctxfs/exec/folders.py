@@ -31,6 +31,7 @@ _MOST_BYTES = 50_000_000
 _SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock look alike
 _UNASKED = "Not approved yet: what it is for, it is asked when it is"
 Approved = Callable[[str], Mapping[str, Any] | None]
+_MAX_MANIFEST_BYTES = 256 * 1024
 
 
 class FolderShelf:
@@ -247,6 +248,6 @@ def _is_tool(folder: HostPath) -> bool:
 
 def _manifest(folder: HostPath) -> Mapping[str, Any]:
     try:
-        return parse_toml((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_toml(beneath.read_file(str(folder), (MANIFEST,), _MAX_MANIFEST_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CommandError(f"tool '{folder.name}': {error}", f"mend its {MANIFEST}") from error

@@ -31,6 +31,7 @@ from ctxfs.index.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.weighing import Statistics, Units, Weigher
 from ctxfs.index.words import FIELDS, Words, author_terms, break_up, rarity_of
 from ctxfs.model.path import Path
+from ctxfs.store import beneath
 
 _FEW = 50
 _MOST_LISTED = 100_000
@@ -173,11 +174,11 @@ class IndexView:
         for parts in dict.fromkeys((*places, *within)):
             path = "/".join((root.prefix, *parts))
             if not self.overlay.take_in(root, parts):
-                if self.catalog.file(path) is not None and not _is_file(os.path.join(root.root, *parts)):
+                if self.catalog.file(path) is not None and not _is_file(root.root, parts):
                     self.overlay.gone(path)  # a folder has taken its place
                 else:
                     self.overlay.drop(path)
-                    if _is_file(os.path.join(root.root, *parts)):
+                    if _is_file(root.root, parts):
                         left.append(path)
                 continue
             # If a folder was here it is gone, or a file has taken its place.
@@ -349,12 +350,12 @@ def _gone(root: str, places: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, .
     for parts in places:
         together.setdefault(parts[:-1], []).append(parts)
     for above, inside in together.items():
-        folder = os.path.join(root, *above)
         if len(inside) < _MANY_NAMES:
-            yield from (parts for parts in inside if not os.path.lexists(os.path.join(root, *parts)))
+            yield from (parts for parts in inside if _mode_of(root, parts) is None)
             continue
         try:
-            names = {"", *os.listdir(folder)}
+            with beneath.listed_directory(root, above) as listed:
+                names = {"", *os.listdir(listed)}
         except OSError:
             names = set()
         yield from (parts for parts in inside if (parts[-1] if parts else "") not in names)
@@ -375,8 +376,14 @@ def _behind(waiting: int, total: int) -> str:
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
 
 
-def _is_file(place: str) -> bool:
+def _mode_of(root: str, parts: tuple[str, ...]) -> int | None:
+    """What is at a place below a host folder, no link followed; None if nothing is."""
     try:
-        return S_ISREG(os.lstat(place).st_mode)
+        with beneath.directory_of(root, parts) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
-        return False
+        return None
+
+
+def _is_file(root: str, parts: tuple[str, ...]) -> bool:
+    return S_ISREG(_mode_of(root, parts) or 0)

@@ -6,11 +6,13 @@ import re
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError
+from ctxfs.store import beneath
 from ctxfs.store.config import replace_file
 
 _BEGIN, _END = "<!-- ctxfs: begin -->", "<!-- ctxfs: end -->"
-_BLOCK = re.compile(rf"(?:\n\n)?{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
+_BLOCK = re.compile(rf"(?:\n\n)?{re.escape(_BEGIN)}(?:(?!{re.escape(_BEGIN)}).)*?{re.escape(_END)}\n?", re.DOTALL)
 _KEPT = "announced.json"
+_MAX_BYTES = 4_000_000
 
 
 class Announcements:
@@ -22,7 +24,7 @@ class Announcements:
     def put(self, file: HostPath, at: str) -> None:
         """Say in `file` that the tree is at `at`, once. CommandError if it cannot be written."""
         try:
-            before = file.read_text(encoding="utf-8") if file.exists() else ""
+            before = _read(file) if file.exists() else ""
             block = (
                 f"{_BEGIN}\nContext (knowledge, memory, search as paths) is mounted at `{at}`; "
                 f"read `{at}/AGENTS.md` before you search or remember.\n{_END}\n"
@@ -45,7 +47,7 @@ class Announcements:
             with contextlib.suppress(
                 OSError, UnicodeDecodeError
             ):  # it went, or became something else: nothing is left to take
-                before = file.read_text(encoding="utf-8")
+                before = _read(file)
                 after = _BLOCK.sub("", before)
                 if after != before:
                     taken.append(name)
@@ -61,6 +63,11 @@ class Announcements:
         except (OSError, ValueError):
             return {}
         return {str(at): str(file) for at, file in found.items()} if isinstance(found, dict) else {}
+
+
+def _read(file: HostPath) -> str:
+    """The file of a project, which may be a link within it, but nothing that has no end."""
+    return beneath.read_path(file.resolve(), _MAX_BYTES).decode("utf-8")
 
 
 def _write(file: HostPath, text: str) -> None:

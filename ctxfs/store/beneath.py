@@ -21,6 +21,7 @@ _PIECE = 1 << 20
 _ZEROS = memoryview(bytes(_PIECE))
 # Above any descriptor that the kernel hands out.
 MAX_DESCRIPTOR = 1 << 30
+_NO_NAMES = frozenset(("", ".", ".."))
 MAX_READ_BYTES = 256 * 2**20  # what a frame of the socket holds
 _SYS_OPENAT2 = 437  # on every architecture
 _RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
@@ -33,6 +34,7 @@ def open_directory(root: str, names: Sequence[str]) -> int:
     The root itself may be a link (the user named it); no component below it may. Raises OSError: ENOENT, ENOTDIR
     (also for a link in the way).
     """
+    _check_names(names)
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for name in names:
         try:
@@ -41,6 +43,12 @@ def open_directory(root: str, names: Sequence[str]) -> int:
             os.close(fd)
         fd = deeper
     return fd
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """EINVAL for what is no name of an entry: `..` leads out."""
+    if not _NO_NAMES.isdisjoint(names) or any("/" in name for name in names):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 @contextmanager
@@ -60,6 +68,7 @@ def listed_directory(root: str, names: Sequence[str]) -> Iterator[int]:
 @contextmanager
 def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """The descriptor of the directory that holds `names[-1]`, and that name; `.` for the root itself."""
+    _check_names(names)
     fd = open_directory(root, names[:-1])
     try:
         yield fd, names[-1] if names else "."
