@@ -32,7 +32,7 @@ _SUPPORTED = 0.62
 _SAME_STATEMENT = 0.55  # share of the claim's other words that a sentence has to have before it can contradict it
 _NEARLY_ALL = 0.8
 _LEXICAL = 0.7
-_KEY_VALUE = re.compile(r"\s*[-*+]?\s*\**([^:\n]{2,60}?)\**\s*(?::|=)\s+(\S.{0,200})")
+_KEY_VALUE = re.compile(r"\s*+(?:[-*+]\s*+)?\**+([^:\n]{2,60}?)\**\s*(?::|=)\s+(\S.{0,200})")
 
 
 @dataclass(frozen=True, slots=True)

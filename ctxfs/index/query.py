@@ -18,7 +18,7 @@ _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
 _NAMES = "kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined"
 _PIECE = re.compile(rf'([+-]?)"([^"]*)"|((?:{_NAMES}):"[^"]+"|\S+)')
 _FILTER = re.compile(rf'({_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
-_SHARE = re.compile(r"(<=|>=|<|>|=)?(\d*\.?\d+)")
+_SHARE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
 _LEAST = 1e-9
 _EDGES = "?!.,;:\"'()[]"
 _POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
