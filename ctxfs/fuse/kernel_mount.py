@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | None = None) -> Mounted:
     """Mount with `options`, in place of a dead mount if there is one, and bring home what lies below. CommandError with its reason.
 
-    Root mounts beneath the dead mount and takes that away, so that there is always one. Others mount over it while `dead`, the
-    connection that it had, still answers; where nobody has that, they unmount it first. What is written in that moment is brought home.
+    Root mounts beneath the dead mount and takes that away, so that there is always one. Others unmount it first;
+    what is written below in that moment is brought home, and what waits in `dead`, the connection that it had, goes on in the new one.
     """
     old = devices_at(at)
     if dead is None and is_mounted(HostPath(at)) and not is_dead(HostPath(at)):
@@ -30,7 +30,7 @@ def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | No
     directory = None if old else open_directory(at)
     fd = _mount_by_calls(at, options, bool(old)) if os.geteuid() == 0 else None
     if fd is None:
-        if old and dead is None:
+        if old:  # fusermount3 cannot look at it: it runs as root, whom the kernel does not let in
             clear_dead(HostPath(at))
             directory = open_directory(at)
         fd = _mount_by_helper(at, options)
