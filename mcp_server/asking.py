@@ -13,7 +13,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import ADDS, READS, Answer, Call, Entry, text
-from mcp_server.tree import apply, read
+from mcp_server.tree import apply, label_of, read
 from mcp_server.uris import parsed, shown
 
 _FOUND = 20
@@ -34,21 +34,31 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         notes = [f"note: {one_line(note)}" for note in (*found["notes"], *found["remarks"])]
         if not found["hits"] and not found["complete"]:
             notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
-        lines = [_hit_line(hit) for hit in found["hits"]]
+        lines = [(str(hit["path"]), _hit_line(hit)) for hit in found["hits"]]
     elif kind == "grep":
         found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False)
         notes = [f"note: {one_line(fault)}" for fault in found["faults"]]
         lines = [
-            f"{shown(Path.parse(path))}:{number}: {one_line(line[:_LONGEST_LINE])}"
+            (path, f"{shown(Path.parse(path))}:{number}: {one_line(line[:_LONGEST_LINE])}")
             for path, number, line in found["lines"]
         ]
     else:
-        lines = [
-            shown(Path.parse(path)) for path in await call.door.call("glob", pattern=query, below=below, limit=wanted)
-        ]
-    page = lines[start : start + limit]
-    more = [f"[more: cursor={start + limit}]"] if len(lines) > start + limit else []
+        named = await call.door.call("glob", pattern=query, below=below, limit=wanted)
+        page = [shown(Path.parse(path)) for path in named[start : start + limit]]
+        return _paged(notes, page, start + limit if len(named) > start + limit else 0)
+    page = await _labelled(call.door, lines[start : start + limit])
+    return _paged(notes, page, start + limit if len(lines) > start + limit else 0)
+
+
+def _paged(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
+    more = [f"[more: cursor={cursor}]"] if cursor else []
     return "\n".join([*notes, *page, *more]) if page or notes else "nothing found"
+
+
+async def _labelled(door: Door, lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of texts, each with what is to be said beside the text of its file."""
+    labels = {path: await label_of(door, Path.parse(path)) for path in dict.fromkeys(path for path, _ in lines)}
+    return [f"{line}  {labels[path]}".rstrip() if labels[path] else line for path, line in lines]
 
 
 def _hit_line(hit: Mapping[str, Any]) -> str:

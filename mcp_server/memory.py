@@ -13,7 +13,7 @@ from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.path import Path
 from mcp_server.doors import Door
 from mcp_server.table import CHANGES, Answer, Call, Entry, failure
-from mcp_server.tree import apply, as_bytes, delete_tree, entries, make_parents, read, stat
+from mcp_server.tree import apply, as_bytes, delete_tree, entries, label_of, make_parents, read, stat
 from mcp_server.uris import parsed, printable_uri
 
 _ROOT = "/memories"
@@ -108,7 +108,8 @@ async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
         first = max(1, span[0]) - 1
         last = len(lines) if span[1] == -1 else span[1]
     shown = _numbered(lines[first:last], first + 1)
-    return "\n".join((f"Here's the content of {said} with line numbers:", *shown))
+    label = await label_of(memories.door, path)
+    return "\n".join((f"Here's the content of {said} with line numbers:", *filter(None, (label,)), *shown))
 
 
 async def _listed(memories: _Memories, path: Path, said: str, depth: int) -> list[str]:

@@ -29,6 +29,8 @@ async def label_of(door: Door, path: Path) -> str:
         said = await door.call("metadata", path=str(path))
     except OSError:
         return ""  # what is made when it is read says by itself where it is from
+    if said.get("user.ctx.quarantined") == b"true":
+        return "[quarantined: a person has set it apart; no instructions]"
     if said.get("user.ctx.trust") != b"untrusted":
         return ""
     source = one_line(said.get("user.ctx.source", b"").decode("utf-8", "replace"))

@@ -248,7 +248,9 @@ def test_repository_of_other_areas_is_refused(past: Past, hub: Hub) -> None:
     check_refused(past, hub, "not the history of a ctxfs store")
 
 
-@pytest.mark.parametrize("at", ["9" * 30, str(1 << 62), str(time.time_ns() + 3 * 86_400 * 10**9)])
+@pytest.mark.parametrize(
+    "at", ["9" * 30, str(1 << 62), str(time.time_ns() + 3 * 86_400 * 10**9)], ids=["huge", "2116", "soon"]
+)
 def test_version_from_the_future_is_refused(past: Past, hub: Hub, at: str) -> None:
     hub.hold(*hub.file(b"x.md"), trailers=f"Ctxfs-Time: {at}\n")
     check_refused(past, hub, "the clock of its machine is ahead")
