@@ -11,10 +11,11 @@ APT_PROGRAMS := stress-ng fio
 CRASH_ROUNDS ?= 200
 RACE_ROUNDS ?= 60
 TEST_WORKERS ?= 2
+FUZZ_SECONDS ?= 20
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-budget test-leaks test-mcp test-programs lint bench soak system system-test system-programs model clean
+.PHONY: help run stop test test-crash test-fuzz test-budget test-leaks test-mcp test-programs lint bench soak system system-test system-programs model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -58,7 +59,10 @@ test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill ag
 test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs
 	CTXFS_REQUESTS=100000 $(BIN)/python -m pytest tests/posix/test_requests.py
-	CTXFS_FUZZ_SECONDS=30 $(BIN)/python -m pytest tests/trust/test_hostile_remotes.py -k breaks_its_parser
+
+test-fuzz: system system-test $(VENV)/.ready ## Frames, HTTP, formats, side-cars, requests, policies and .gitignore, damaged at random (two minutes)
+	CTXFS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	    $(addprefix tests/trust/test_,$(addsuffix .py,frames gitignore hostile_files hostile_remotes network_neighbours settings_and_questions))
 
 # Counting is checked by tokenizers that others publish: the files of cl100k, o200k, Claude 2 and DeepSeek, from one wheel.
 build/oracles/litellm: tests/oracle/oracles.txt | $(VENV)/.ready
