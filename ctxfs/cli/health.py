@@ -184,11 +184,10 @@ def _check_pyfuse3(store: str | None) -> str:
 
 
 def _check_loop(store: str | None) -> str:
-    from ctxfs.fuse.transports import is_compiled
+    from ctxfs.fuse.transports import load_compiled
 
-    return (
-        "compiled" if is_compiled() else "in Python: no compiler was there when ctxfs was installed; files open slower"
-    )
+    module, reason = load_compiled()
+    return "compiled" if module is not None else f"in Python: {reason}; files open slower"
 
 
 def _check_model(store: str | None) -> str:

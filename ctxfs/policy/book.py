@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 ALL = Rights(EVERYTHING, below=EVERYTHING)
 _CONTEXT = "context"
+_SETTLE_SECONDS = 0.5
 
 
 class KeepsTokens(Protocol):
@@ -87,6 +88,8 @@ class PolicyBook:
         past: PolicyPast | None = None,
         owners: Owners | None = None,
         quarantined: Callable[[], Quarantine] = lambda: NO_QUARANTINE,
+        settle_seconds: float = _SETTLE_SECONDS,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`files`: the settings, whose rules are some of their tables, then files of rules alone, which may be missing; of none:
         rules come by `use` alone. `past` is told of every change of the rules. `owners` None: tasks of contexts are not told apart.
@@ -100,7 +103,10 @@ class PolicyBook:
         self._tokens = tokens
         self._seen: Mapping[HostPath | None, object] = {}
         self._read: dict[HostPath, _Read] = {}
-        self._waits: Mapping[HostPath | None, object] | None = None
+        self._settle_seconds = settle_seconds
+        self._now = now
+        # What files that deny less were like when they were first seen so, and when that was.
+        self._waits: tuple[Mapping[HostPath | None, object], float] | None = None
         self._free: dict[Principal, bool] = {}
         self.rules: tuple[Rule, ...] = ()
         self.groups: dict[str, frozenset[str]] = {}
@@ -113,8 +119,8 @@ class PolicyBook:
     def reload(self) -> bool:
         """Read the files again if they are others; True if the rules or tokens are others now.
 
-        Rules that no longer deny something are taken up at the second look at the same files: an editor may be in the middle of
-        writing them, and half a file denies less.
+        Rules that no longer deny something are taken up when the files have been the same for a moment: an editor may be in the
+        middle of writing them, and half a file, or an empty one, denies less.
         """
         if not self._files:
             return False
@@ -132,8 +138,7 @@ class PolicyBook:
             return False
         read = self._read_files(seen)
         rules, groups, fault = self._together(read)
-        if self.epoch and _denied(self.rules, self.groups) - _denied(rules, groups) and seen != self._waits:
-            self._waits = seen
+        if self.epoch and _denied(self.rules, self.groups) - _denied(rules, groups) and not self._have_settled(seen):
             return False
         before, self._seen, self._waits, self._read = self._seen, seen, None, read
         self._say(fault)
@@ -146,6 +151,13 @@ class PolicyBook:
         if self._past is not None and not self.fault:
             self._past.note(rules, groups)
         return True
+
+    def _have_settled(self, seen: Mapping[HostPath | None, object]) -> bool:
+        """Return True from the second look at the same files on, once they have been so for `settle_seconds`."""
+        if self._waits is None or self._waits[0] != seen:
+            self._waits = seen, self._now()
+            return False
+        return self._now() - self._waits[1] >= self._settle_seconds
 
     def _read_files(self, seen: Mapping[HostPath | None, object]) -> dict[HostPath, _Read]:
         """What each file says; of a broken one what it said before, with its fault."""

@@ -35,7 +35,8 @@ def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path
 
 
 def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(files: tuple[Path, Path]) -> None:
-    book = PolicyBook(files)
+    clock = [0.0]
+    book = PolicyBook(files, now=lambda: clock[0])
     files[1].write_text(DENIAL)
     assert book.reload()
     files[1].write_text("")  # an editor empties the file before it writes
@@ -46,17 +47,22 @@ def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(fil
     assert not may(book)
     files[1].write_text("# done\n")
     assert not book.reload()
+    clock[0] += 0.4
+    assert not book.reload(), "a writer on a busy machine is still at it"
+    clock[0] += 0.2
     assert book.reload()
     assert may(book)
 
 
 def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[Path, Path]) -> None:
-    book = PolicyBook(files)
+    clock = [0.0]
+    book = PolicyBook(files, now=lambda: clock[0])
     files[1].write_text(DENIAL.replace("agent:*", "group:team"))
     book.reload()
     files[0].write_text("[groups]\nteam = []\n")
     assert not book.reload()
     assert not may(book)
+    clock[0] += 0.6
     assert book.reload()
     assert may(book)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ctxfs.fuse.transports import direct
+from ctxfs.fuse.transports import INTERFACE, direct, load_compiled
 from ctxfs.fuse.transports import protocol as fuse
 from ctxfs.policy.book import PolicyBook
 from ctxfs.policy.rules import parse_allowance
@@ -915,3 +915,12 @@ def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> 
     assert len(pretend.names(pad, _SIX)) == 200
     more = pretend.piece(pad, last, 1 << 16)
     assert {at for _, at, _ in more} == {at for _, at, _ in pretend.piece(pad, 0, 1 << 16) if at > last}
+
+
+def test_module_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old build beside new sources: files are served in Python, and `ctxfs doctor` says why."""
+    module, reason = load_compiled()
+    assert (module, reason) == (direct.compiled, "")
+    monkeypatch.setattr(module, "INTERFACE", INTERFACE - 1)
+    assert load_compiled()[0] is None
+    assert "install ctxfs again" in load_compiled()[1]

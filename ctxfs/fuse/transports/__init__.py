@@ -1,13 +1,22 @@
 """How requests come from the kernel and answers go back: `direct` speaks its protocol, `pyfuse` uses the library."""
 
-from importlib.util import find_spec
+from importlib import import_module
+from types import ModuleType
 
 from ctxfs.fuse.transports.transport import Transport
 
+INTERFACE = 1  # of compiled.c
 
-def is_compiled() -> bool:
-    """True if the compiled loop has been built."""
-    return find_spec("ctxfs.fuse.transports.compiled") is not None
+
+def load_compiled() -> tuple[ModuleType | None, str]:
+    """Return the compiled loop, or None and the reason: there was no compiler, or it was built from another version of its source."""
+    try:
+        module = import_module("ctxfs.fuse.transports.compiled")
+    except ImportError:
+        return None, "no compiler was there when ctxfs was installed"
+    if getattr(module, "INTERFACE", 0) != INTERFACE:
+        return None, "it was built from another version: install ctxfs again"
+    return module, ""
 
 
 def make_transport(name: str) -> Transport:

@@ -1075,12 +1075,16 @@ static PyType_Spec loop_spec = {"ctxfs.fuse.transports.compiled.Loop", sizeof(Lo
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 
+/* Counted up with every change of what Python and this file expect of each other; see `load_compiled`. */
+#define INTERFACE 1
+
 PyMODINIT_FUNC PyInit_compiled(void) {
     PyObject *made = PyModule_Create(&module);
     if (made == NULL)
         return NULL;
     PyObject *loop = PyType_FromSpec(&loop_spec);
-    if (loop == NULL || PyModule_AddObjectRef(made, "Loop", loop) < 0)
+    if (loop == NULL || PyModule_AddObjectRef(made, "Loop", loop) < 0 ||
+        PyModule_AddIntConstant(made, "INTERFACE", INTERFACE) < 0)
         Py_CLEAR(made);
     Py_XDECREF(loop);
     return made;

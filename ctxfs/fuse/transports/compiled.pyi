@@ -1,3 +1,6 @@
+INTERFACE: int
+"""Which interface the module was built with."""
+
 class Loop:
     """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread; others may `wake` it.
 

@@ -14,12 +14,13 @@ import select
 import struct
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxfs.fuse.attributes import NAMESPACE, Opened
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.ports import Hands, Keeper
+from ctxfs.fuse.transports import load_compiled
 from ctxfs.fuse.transports import protocol as fuse
 from ctxfs.fuse.transports.guard import errno_of
 from ctxfs.fuse.transports.parking import Parking, Task
@@ -27,10 +28,10 @@ from ctxfs.fuse.transports.requests import TABLE, Encode, Requests
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
 
-try:
+if TYPE_CHECKING:
     from ctxfs.fuse.transports import compiled
-except ImportError:  # there was no compiler: everything is answered in Python
-    compiled = None  # type: ignore[assignment]
+else:
+    compiled, _ = load_compiled()  # None: everything is answered in Python
 
 log = logging.getLogger(__name__)
 
