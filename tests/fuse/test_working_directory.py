@@ -188,9 +188,9 @@ def change_the_rules(live: Live) -> None:
 
 
 def kill_the_daemon(live: Live) -> None:
-    before = live.daemon_pid()
+    before, directories = live.daemon_pid(), everywhere(live)
     os.kill(before, signal.SIGKILL)
-    for at in everywhere(live):
+    for at in directories:
         os.stat(at)  # whoever looks meanwhile must not be told that it is gone
 
     def is_back() -> bool:
