@@ -44,6 +44,7 @@ class _Served:
     connection: int = -1
     fault: str = ""
     leaving: bool = False
+    is_remounted: bool = False  # by this daemon, not by a request: the next request finds what it asks for
     peer: Peer | None = None
     started: trio.Event = field(default_factory=trio.Event)  # it is served, or the attempt has failed
     gone: trio.Event = field(default_factory=trio.Event)
@@ -141,20 +142,25 @@ class Mountpoints:
                 elif await blocking(is_dead, HostPath(record.at)) and record.at not in self._served:
                     waiting.remove(record)
                     log.error("the mount process of '%s' died with the daemon; mounting again", record.at)
-                    served = self._served[record.at] = _Served(record)
+                    served = self._served[record.at] = _Served(record, is_remounted=True)
                     self._nursery.start_soon(self._replace, served)
             await trio.sleep(_LOOK_SECONDS)
 
     async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
-        """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way."""
+        """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way.
+
+        A request for a dead mount that this daemon has replaced already, as it was asked for, succeeds once.
+        """
         record = MountRecord(at, principal, read_only)
         served = self._served.get(at)
-        if served is not None and served.pid == 0 and not served.leaving:  # died before, and is being mounted again
-            if served.record == record:
-                await served.started.wait()
-                if served.fault:
-                    raise CommandError(served.fault, f"take it away: ctxfs unmount {at}")
+        if served is not None and served.record == record and served.is_remounted and not served.leaving:
+            await served.started.wait()
+            if served.fault:
+                raise CommandError(served.fault, f"take it away: ctxfs unmount {at}")
+            if self._served.get(at) is served:
+                served.is_remounted = False
                 return
+        elif served is not None and served.pid == 0 and not served.leaving:  # died before, and is being mounted again
             await self.unmount(at, lazy=True)
         if at in self._served:
             raise CommandError(
@@ -289,6 +295,7 @@ class Mountpoints:
         """Wait for the process; replace it if nobody asked it to go."""
         code = await served.wait()
         served.pid, served.peer = 0, None
+        served.is_remounted, served.started = True, trio.Event()  # a request from now on waits for what comes of it
         # Of a process that is no child only the mount is left to tell: it is gone if it was unmounted.
         was_unmounted = code == 0 if code is not None else not await blocking(devices_at, served.at)
         if served.leaving or was_unmounted:
@@ -296,7 +303,6 @@ class Mountpoints:
             return
         how = "" if code is None else f" ({code})"
         log.error("the mount process of '%s' died%s; mounting again", served.at, how)
-        served.started = trio.Event()
         await self._replace(served)
 
     async def _end(self, served: _Served) -> None:
