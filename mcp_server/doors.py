@@ -16,6 +16,8 @@ from ctxfs.vfs.turns import PathTurns
 
 log = logging.getLogger(__name__)
 
+_IDLE_SECONDS = 0.3
+
 Changed = Callable[[Sequence[Path]], None]
 
 
@@ -31,6 +33,7 @@ class Door:
         self._joins = {"principal": principal, "token": token, "tool": "mcp"}
         self._client: AsyncClient | None = None
         self._local: LocalSession | None = None
+        self._is_giving_back = False
         self._turn = trio.Lock()
         self.turns = PathTurns()  # of calls that read a file and write it again: models send several at once
         self._areas: list[tuple[str, Path]] = []
@@ -44,7 +47,10 @@ class Door:
         async with self._turn:
             local = self._local
             if local is not None:
-                return await blocking(lambda: local.call(method, **arguments))
+                try:
+                    return await blocking(lambda: local.call(method, **arguments))
+                finally:
+                    self._give_back_soon(local)
         return await self.call(method, **arguments)  # a daemon came in between
 
     async def join(self) -> str:
@@ -106,6 +112,22 @@ class Door:
                 with trio.CancelScope(shield=True):
                     await blocking(local.close)
                 raise
+
+    def _give_back_soon(self, local: LocalSession) -> None:
+        """Hold the store for a moment at most once a call has needed it: a daemon cannot start meanwhile."""
+        if local.holds_store and not self._is_giving_back:
+            self._is_giving_back = True
+            self._nursery.start_soon(self._give_back)
+
+    async def _give_back(self) -> None:
+        await trio.sleep(_IDLE_SECONDS)
+        async with self._turn:
+            self._is_giving_back = False
+            if self._local is not None:
+                try:
+                    await blocking(self._local.give_back)
+                except Exception:  # it ends no session: the next call opens them again, and answers with what is wrong
+                    log.exception("the versions cannot be closed")
 
     def _pushed(self, topic: str, value: Any) -> None:
         if topic == "tree":

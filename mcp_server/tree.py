@@ -26,7 +26,7 @@ async def read(door: Door, path: Path) -> bytes:
 async def label_of(door: Door, path: Path) -> str:
     """What is to be said beside the text of a file that is not to be trusted, in every answer in the same words; else nothing."""
     try:
-        said = await door.call("metadata", path=str(path))
+        said = await door.call("metadata", path=str(path), computed=False)  # needs neither versions nor the index
     except OSError:
         return ""  # what is made when it is read says by itself where it is from
     if said.get("user.ctx.quarantined") == b"true":

@@ -88,7 +88,8 @@ async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    return await app.metadata(Path.parse(args["path"]))
+    path = Path.parse(args["path"])
+    return await (app.metadata(path) if args.get("computed", True) else app.tree.metadata(path))
 
 
 def tree_shape(app: App) -> dict[str, Any]:

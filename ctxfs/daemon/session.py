@@ -56,6 +56,15 @@ class LocalSession:
             self._catch_up(purge=True)
         return answer
 
+    @property
+    def holds_store(self) -> bool:
+        """True while no daemon can start: a call has opened the versions."""
+        return self.app.archive.is_open
+
+    def give_back(self) -> None:
+        """Let a daemon start, or another session look at the versions; the next call that needs them opens them again."""
+        self.app.archive.close()
+
     def close(self) -> None:
         """What was changed is committed now if the past was looked at, else by whoever opens it next."""
         self._caller.close()

@@ -193,6 +193,11 @@ class Archive:
             self.ledger.forget_memory()
             self.ledger.open_head()
 
+    @property
+    def is_open(self) -> bool:
+        """True while it is open, and holds the store's lock unless its owner does."""
+        return self._opened
+
     def is_urgent(self) -> bool:
         """True if somebody does not want to wait for the commit window: an fsync, or a session's end."""
         with self._ready():

@@ -492,6 +492,30 @@ def test_a_daemon_that_is_replaced_is_found_again(tmp_path: Path) -> None:
     assert said[-1] == "still here"
 
 
+def test_a_server_without_a_daemon_that_has_looked_at_the_past_lets_others_mount(tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+
+    async def use() -> list[str]:
+        async with McpClient(stdio(live)) as one, McpClient(stdio(live)) as other:
+            made = {"path": "memory/shared/x.md", "content": "still here\n"}
+            assert not (await one.call_tool("ctx_write", made)).is_error
+            said = [words(await one.call_tool("ctx_history", {"mode": "log", "path": made["path"]}))]
+            with trio.fail_after(20):  # it has the store for a moment only
+                while (done := await other.call_tool("ctx_history", {"mode": "log", "path": made["path"]})).is_error:
+                    assert "belongs to another" in words(done)
+            said.append(words(done))
+            await trio.to_thread.run_sync(live.run, "mount", str(live.at))
+            return said
+
+    try:
+        first, second = anyio.run(use, backend="trio")
+        assert (live.at / "memory" / "shared" / "x.md").read_text() == "still here\n"
+    finally:
+        live.close()
+    assert first == second
+
+
 def test_a_call_that_is_cancelled_is_given_up_and_the_next_is_answered(served: Live) -> None:
     async def use() -> str:
         async with McpClient(stdio(served)) as client:
