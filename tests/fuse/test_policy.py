@@ -281,6 +281,7 @@ def test_an_mcp_session_acts_for_its_agent(own_live: Live, alice: Path) -> None:
 
 def test_nothing_is_asked_on_a_connection_that_has_not_said_for_whom(tmp_path: Path) -> None:
     places = {name: str(tmp_path / name) for name in ("run", "at", "store", "journal")}
+    (tmp_path / "run").mkdir()
     process = MountProcess(
         {**places, "principal": "agent:alice", "loop": "plain", "cache_seconds": 1.0, "allow_other": False},
         lambda _: None,
