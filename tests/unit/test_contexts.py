@@ -26,6 +26,7 @@ from ctxfs.context.select import Rules, select
 from ctxfs.context.sentences import sentences
 from ctxfs.context.tokens import BoundTokenizer, open_tokenizer
 from ctxfs.context.verify import compare, found_again, rebuild, why
+from ctxfs.index.formats import chunks_of
 from ctxfs.index.standing import Standing, standing_of, superseded
 from ctxfs.index.words import analyse
 
@@ -267,7 +268,7 @@ def rebuilt(manifest: bytes, sources: dict[str, bytes]) -> Any:
         data = sources.get(path)
         return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
-    return trio.run(rebuild, parse_manifest(manifest), fetch)
+    return trio.run(rebuild, parse_manifest(manifest), fetch, chunks_of)
 
 
 def test_a_manifest_is_enough_to_make_the_context_again() -> None:
@@ -297,11 +298,11 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
 
 def test_a_piece_is_found_again_where_it_went() -> None:
     item = Piece("k.md", 5, 7, "## Rotating\n\nRotate every ninety days.", kind="markdown")
-    moved = found_again(item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n")
+    moved = found_again(item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", chunks_of)
     assert moved is not None
     assert (moved.first, moved.last) == (7, 9)
-    assert found_again(item, SOURCE.replace(b"ninety", b"thirty")) is None
-    assert found_again(item, None) is None
+    assert found_again(item, SOURCE.replace(b"ninety", b"thirty"), chunks_of) is None
+    assert found_again(item, None, chunks_of) is None
 
 
 # budgets
