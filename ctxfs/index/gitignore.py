@@ -30,6 +30,8 @@ _POSIX_CLASSES = {
     "xdigit": ("09", "AF", "af"),
 }
 _STAR, _ONE = "[^/]*", "[^/]"
+# Two stars or more as a whole name: any number of folders. git asks for one at least if the slash is behind a backslash.
+_FOLDERS, _FOLDERS_AND_ONE = ["**"], ["**\\"]
 
 
 class _NeverMatches(ValueError):
@@ -120,29 +122,36 @@ def _parse_line(text: str) -> _Line:
 
 
 def _compile(pattern: str) -> re.Pattern[str] | None:
-    """The expression for a pattern, without a way to backtrack over more than one star; None if nothing matches it."""
+    """Return the expression of a pattern, which backtracks over one star at most; None if nothing matches the pattern."""
+    whole = "/" in pattern
+    pattern = pattern.removeprefix("/")
+    # git compares the text before the first special character separately: `**` behind it counts as at the beginning.
+    literal = next((at for at, char in enumerate(pattern) if char in _SPECIAL), len(pattern)) if whole else 0
     try:
-        segments = _segments(pattern.removeprefix("/"))
+        segments = _segments(pattern[literal:], whole=whole)
     except _NeverMatches:
         return None
     blocks: list[list[str]] = [[]]
-    for number, segment in enumerate(segments):
-        if segment == [_STAR, _STAR] and "/" in pattern:
-            if number == 0 or segments[number - 1] != [_STAR, _STAR]:
+    depths = [0]  # the least number of folders before each block
+    for segment in segments:
+        if segment in (_FOLDERS, _FOLDERS_AND_ONE):
+            if len(blocks) == 1 or blocks[-1]:
                 blocks.append([])
+                depths.append(0)
+            depths[-1] += segment == _FOLDERS_AND_ONE
         else:
             blocks[-1].append(_without_backtracking(segment))
     first, *others = ["/".join(block) for block in blocks]
-    if not others:
-        return re.compile(first, re.DOTALL)
-    # The first place where a block fits leaves most to those after it, so none has to be looked for again.
-    middle = "".join(f"(?>(?:[^/]+/)*?{block}/)" for block in others[:-1])
-    last = f"(?:[^/]+/)*{others[-1]}" if others[-1] else ".+"
-    return re.compile(f"{first}{'/' if first else ''}{middle}{last}", re.DOTALL)
+    if others:
+        # The first match of a block leaves most of the path to the next blocks, so no other match needs a try.
+        skips = [f"(?:[^/]*/){{{depth},}}" for depth in depths[1:]]
+        middle = "".join(f"(?>{skip}?{block}/)" for skip, block in zip(skips[:-1], others[:-1], strict=True))
+        first += f"{'/' if blocks[0] else ''}{middle}{skips[-1]}{others[-1] if blocks[-1] else '.*'}"
+    return re.compile(re.escape(pattern[:literal]) + first, re.DOTALL)
 
 
 def _without_backtracking(segment: Sequence[str]) -> str:
-    """One name: between stars the first place where the rest up to the next star fits is the right one."""
+    """Return the expression of one name: between stars, the first match of the text up to the next star suffices."""
     blocks = [""]
     for piece in segment:
         if piece == _STAR:
@@ -152,21 +161,27 @@ def _without_backtracking(segment: Sequence[str]) -> str:
     if len(blocks) == 1:
         return blocks[0]
     middle = "".join(f"(?>[^/]*?{block})" for block in blocks[1:-1] if block)
-    # A star is at least nothing, but a whole name is never empty.
-    return f"(?=[^/]){blocks[0]}{middle}{_STAR}{blocks[-1]}"
+    return f"{blocks[0]}{middle}{_STAR}{blocks[-1]}"
 
 
-def _segments(pattern: str) -> list[list[str]]:
-    """The expressions of the characters of each name, cut at slashes."""
+def _segments(pattern: str, *, whole: bool) -> list[list[str]]:
+    """Return the expressions of the characters of each name. `whole`: the pattern is about paths, so `**` is special."""
     segments: list[list[str]] = [[]]
     at = 0
     while at < len(pattern):
-        char = pattern[at]
+        start, char = at, pattern[at]
         at += 1
         if char == "/":
             segments.append([])
         elif char == "*":
-            segments[-1].append(_STAR)
+            at = len(pattern) - len(pattern[at:].lstrip("*"))
+            alone = whole and at > start + 1 and (start == 0 or pattern[start - 1] == "/")
+            if alone and (at == len(pattern) or pattern[at] == "/"):
+                segments[-1] = _FOLDERS
+            elif alone and pattern.startswith("\\/", at):
+                segments[-1] = _FOLDERS_AND_ONE
+            else:
+                segments[-1].append(_STAR)
         elif char == "?":
             segments[-1].append(_ONE)
         elif char == "[":
@@ -175,7 +190,10 @@ def _segments(pattern: str) -> list[list[str]]:
         elif char == "\\":
             if at == len(pattern):
                 raise _NeverMatches(pattern)
-            segments[-1].append(re.escape(pattern[at]))
+            if pattern[at] == "/":
+                segments.append([])
+            else:
+                segments[-1].append(re.escape(pattern[at]))
             at += 1
         else:
             segments[-1].append(re.escape(char))

@@ -126,21 +126,47 @@ _SEGMENTS = [
     "[]a]",
     "[[:x:]]",
 ]
-_SEGMENTS += ["[-a]", "[b-a]", "[\\]a]", " ", "1", "[a/b]"]
+_SEGMENTS += ["[-a]", "[b-a]", "[\\]a]", " ", "1", "[a/b]", "***", "\\/", "/"]
 _NAMES = ["a", "b", "ab", "ba", "a.b", ".a", "abb", "aab", "-a", "[a]", "a b", "A", "1", "a\\"]
 
 
 def _random_line(chance: random.Random) -> str:
     names = [
-        "**" if chance.random() < 0.25 else "".join(chance.choices(_SEGMENTS, k=chance.randint(1, 4)))
+        "*" * chance.choice([2, 2, 2, 3, 4])
+        if chance.random() < 0.25
+        else "".join(chance.choices(_SEGMENTS, k=chance.randint(1, 4)))
         for _ in range(chance.choice([1, 1, 2, 3]))
     ]
     return chance.choice(["", "", "", "/", "!"]) + "/".join(names) + chance.choice(["", "", "", "/", "  ", "\\ ", "\r"])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        ("****/[\\]a]*[[:alpha:]]", "A/b/1/ab", True),
+        ("***/b", "a/c/b", True),
+        ("a/***", "a/c/b", True),
+        ("/a**/b", "ax/y/b", True),  # the text before the first star is compared alone, so the stars are a whole name
+        ("/?a**/b", "xax/y/b", False),
+        ("a/**\\/b", "a/b", False),
+        ("a/**\\/b", "a/c/d/b", True),
+        ("a/c**b", "a/c/b", False),
+        ("**[a/b]**", "c/b", False),  # a slash in brackets makes it a pattern of paths, too
+    ],
+)
+def test_stars_next_to_slashes_mean_what_they_mean_to_git(
+    tmp_path: Path, pattern: str, path: str, ignored: bool
+) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text(pattern)
+    done = subprocess.run(["git", "check-ignore", "--no-index", "-q", path], cwd=tmp_path)
+    rules = IgnoreRules(str(tmp_path), (), gitignore=True)
+    assert (done.returncode == 0, rules.ignores_path(tuple(path.split("/")))) == (ignored, ignored)
+
+
 def test_random_patterns_ignore_what_git_ignores(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    chance = random.Random(7)
+    chance = random.Random(int(os.environ.get("CTXFS_FUZZ_SEED", "7")))
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         lines = [_random_line(chance) for _ in range(chance.randint(1, 5))]
