@@ -232,6 +232,11 @@ def a_pdf(*pages: str) -> bytes:
     return out + f"{end}startxref\n{len(out)}\n%%EOF\n".encode()
 
 
+def test_lines_of_a_message_with_a_broken_header_are_those_of_its_body() -> None:
+    (chunk,) = chunks_of("x.eml", b"From: bob@example.org\nno header\nHello\n\nGoodbye")
+    assert (chunk.text, chunk.first, chunk.last) == ("no header\nHello\nGoodbye", 2, 5)
+
+
 def test_a_pdf_is_read_page_by_page() -> None:
     chunks = chunks_of("keys.pdf", a_pdf("Rotate the signing keys", "every ninety days"))
     assert [(chunk.text, chunk.first, chunk.heading) for chunk in chunks] == [

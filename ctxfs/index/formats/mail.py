@@ -66,18 +66,18 @@ def _passages(data: bytes, first: int, last: int) -> Iterator[Chunk]:
     message = message_from_bytes(data, policy=_POLICY)
     subject, author, day = _header(message, "subject"), _author(message), _day(message)
     for text, exact in _texts(message):
-        at = first + _body_line(data) if exact else 0
+        at = first + _body_line(data, message) if exact else 0
         for paragraph in re.split(r"(\n\s*\n)", text):
             if paragraph.strip():
-                lines = (at, min(at + paragraph.rstrip().count("\n"), last)) if exact else (first, last)
+                lines = (min(at, last), min(at + paragraph.rstrip().count("\n"), last)) if exact else (first, last)
                 yield Chunk(paragraph.strip(), lines[0], lines[1], subject, author, day)
             at += paragraph.count("\n")
 
 
-def _body_line(data: bytes) -> int:
-    """Lines before the first line of the body."""
-    found = re.search(rb"\r?\n\r?\n", data)
-    return data.count(b"\n", 0, found.end()) if found else 0
+def _body_line(data: bytes, message: Message) -> int:
+    """Count the lines before the body, which need not begin behind an empty line if a header is broken."""
+    body = message.get_payload(decode=True)
+    return max(0, data.count(b"\n") - body.count(b"\n")) if isinstance(body, bytes) else 0
 
 
 def _texts(message: Message) -> Iterator[tuple[str, bool]]:
