@@ -28,7 +28,7 @@ from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)
 
-_FULL_PIECE = 1024 * 1024  # the largest piece that the kernel sends: a shorter one ends a write
+_FULL_PIECE = 512 * 1024  # the largest piece that the kernel sends by any transport: a shorter one ends a write
 _PREFIX = PREFIX.encode()
 _DESCRIBED_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
