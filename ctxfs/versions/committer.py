@@ -11,7 +11,7 @@ from ctxfs.versions.journal import Record
 from ctxfs.versions.ledger import Ledger, State
 from ctxfs.versions.marks import MARK_OP
 from ctxfs.versions.names import MAX_DEPTH, shown_path, split_path
-from ctxfs.versions.trees import MODE_DIR, Parts
+from ctxfs.versions.trees import MODE_DIR, MODE_LINK, Parts
 from ctxfs.versions.worktree import git_mode
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class Committer:
             for parts, state in look.states.items():
                 if state.entry is None:
                     self._ledger.marks.removed_by_person(b"/".join(parts))
+        self._move_postponed(look, moves or {})
         self._postpone(look.capture, actor)
         return self._make(look.capture, actor, op, look.states, moves or {})
 
@@ -118,6 +119,21 @@ class Committer:
                 gone.add(parts)
         self._postpone(capture, actor)
         return self._make(capture, actor, op, states, _moved_whole(known, states))
+
+    def _move_postponed(self, look: "_Look", moves: Mapping[bytes, bytes]) -> None:
+        """Take large files that were moved, and are read later, as they were under their old names.
+
+        Otherwise the old name would go in this version and the new one come in the next, and no version would say that one
+        became the other: erasing a file reaches its earlier names through that.
+        """
+        ledger, tree = self._ledger, self._ledger.tree
+        for path in look.capture.postponed:
+            for target, source in moves.items():
+                if path == target or path.startswith(target + b"/"):
+                    old = ledger.state(tree, split_path(source + path[len(target) :]))
+                    is_file = old.entry is not None and old.entry.mode not in (MODE_DIR, MODE_LINK)
+                    if is_file and ledger.state(tree, split_path(path)).entry is None:
+                        look.states[split_path(path)] = old
 
     def _postpone(self, capture: Capture, actor: Actor) -> None:
         for path in capture.postponed:

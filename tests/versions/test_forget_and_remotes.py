@@ -72,6 +72,19 @@ def test_a_large_file_is_forgotten_under_its_earlier_name_too(past: Past) -> Non
     check_sound(past)
 
 
+def test_a_large_file_edited_while_its_directory_is_renamed_keeps_its_past(past: Past) -> None:
+    past.write("pad/t/big.bin", SECRET + os.urandom(LARGE))
+    past.archive.commit()
+    past.write("pad/t/big.bin", b"other" + os.urandom(LARGE))
+    past.move("pad/t", "pad/u")
+    past.archive.commit()
+    assert "write pad/t/big.bin" in past.subjects("pad/u/big.bin")
+    past.archive.forget("pad/u/big.bin", "", ALICE)
+    assert list(past.archive.ledger.large.names()) == []
+    assert traces(past, b"zanzibar") == []
+    check_sound(past)
+
+
 def test_a_large_file_edited_only_before_its_rename_is_forgotten(past: Past) -> None:
     past.version("pad/first.bin", SECRET + os.urandom(LARGE))
     past.version("pad/first.bin", "small now")
