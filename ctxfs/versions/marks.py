@@ -72,9 +72,14 @@ class Marks:
 
     # asked when a version is made, and before a rollback
 
-    def owed(self, path: bytes, oid: str, data: bytes | None = None) -> _Values:
-        """The marks that a file has to have: of its path, and of the contents that it equals or holds."""
+    def owed(self, path: bytes, oid: str, data: bytes | None = None, lifted: str = "") -> _Values:
+        """The marks that a file has to have: of its path, and of the contents that it equals or holds.
+
+        `lifted` is a source that a person takes back: its mistrust of the path is not owed.
+        """
         marks = dict(self._paths.get(path, {}))
+        if lifted and marks.get(SOURCE, b"").decode("utf-8", "replace") == lifted:
+            del marks[TRUST], marks[SOURCE]
         for content in self._known(oid, data):
             marks |= {name: value for name, value in content.marks.items() if name != FROZEN}
         return marks
@@ -112,9 +117,13 @@ class Marks:
                 size = side.large.size if side.large is not None else len(data or b"")
                 self.settle(path, oid, size, side.xattrs, data)
 
-    def kept_in(self, path: bytes, oid: str, side: SideCar, data: bytes | None) -> SideCar:
-        """The attributes that a file of another version has to have when it comes back."""
-        owed = self.owed(path, oid, data)
+    def replaced_by_person(self, path: bytes, xattrs: Mapping[str, bytes]) -> None:
+        """Record the marks of a file that a person has brought back without what came from a source."""
+        self._set_path(path, marks_in(xattrs))
+
+    def kept_in(self, path: bytes, oid: str, side: SideCar, data: bytes | None, lifted: str = "") -> SideCar:
+        """The attributes that a file of another version has to have when it comes back; `lifted` as for `owed`."""
+        owed = self.owed(path, oid, data, lifted)
         lost = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
         if SOURCE in lost and (TRUST not in lost or SOURCE in side.xattrs):
             del lost[SOURCE]

@@ -41,13 +41,14 @@ _WAIT_SECONDS = 2.0  # for the writers of all files of a rollback
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A tree that a rollback leads to, and how it will be recorded."""
+    """A tree that a rollback leads to, and how it will be recorded; `source` is what it takes back, if it does."""
 
     tree: str
     op: str
     subject: str
     scope: bytes
     undoes: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Rollback:
         if not states:
             raise CommandError(f"nothing at '{shown_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
         tree = self._with(states, ledger.tree)
-        return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path)
+        return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path, source=source)
 
     def _before_from(self, path: bytes, source: str) -> State:
         for _, step, version in reversed(self._history.versions(path)):
@@ -207,7 +208,8 @@ class Rollback:
         """Change the work tree and commit. OSError leaves the work tree as it was, as far as the disk lets it."""
         ledger = self._ledger
         base = ledger.tree
-        plan = replace(plan, tree=self._with_marks(base, plan.tree))
+        lifted = plan.source if actor.is_person else ""
+        plan = replace(plan, tree=self._with_marks(base, plan.tree, lifted))
         changes = ledger.changes(base, plan.tree)
         if plan.tree == base:
             return Outcome(None, ())
@@ -224,6 +226,8 @@ class Rollback:
             raise path_error(
                 error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
             ) from error
+        if lifted:
+            self._lift_marks(changes, applied)
         self._remember(changes, applied)
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in applied.left], applied.left)
@@ -341,18 +345,25 @@ class Rollback:
         self._intent.unlink(missing_ok=True)
         return commit
 
-    def _with_marks(self, base: str, tree: str) -> str:
-        """The tree with the marks of distrust that its files are owed: going back lifts none."""
+    def _with_marks(self, base: str, tree: str, lifted: str) -> str:
+        """The tree with the marks of distrust that its files are owed: going back lifts none but those of the source `lifted`."""
         ledger, states = self._ledger, dict[Parts, State]()
         for change in ledger.changes(base, tree) if not ledger.marks.is_empty else ():
             if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
                 side = ledger.side(change.side)
                 data = ledger.repo.read(change.oid) if side.large is None else None
-                kept = ledger.marks.kept_in(change.path, change.oid, side, data)
+                kept = ledger.marks.kept_in(change.path, change.oid, side, data, lifted)
                 if kept != side:
                     entry = TreeEntry(change.mode, change.oid)
                     states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(kept)))
         return ledger.edited(tree, states) if states else tree
+
+    def _lift_marks(self, changes: Sequence[PathChange], applied: Applied) -> None:
+        """Record the marks that files have which were brought back without what came from a source."""
+        for change in changes:
+            if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK) and change.path not in applied.left:
+                xattrs = self._ledger.side(change.side).xattrs if change.side else {}
+                self._ledger.marks.replaced_by_person(change.path, xattrs)
 
     # inside: which tree
 
