@@ -129,7 +129,7 @@ def test_a_request_file_and_options_go_together(offline: Live, tmp_path: Path) -
         (("context", "x", "--as-of", "1990-01-01"), 1, "1990-01-01"),
         (("context", "x", "--summarise"), 1, "there is no summariser"),
         (("context", "verify", "no-such-task"), 1, "neither a file nor a task"),
-        (("context", "evaluate", "no-such-task"), 1, "no response"),
+        (("context", "evaluate", "no-such-task"), 1, "context/no-such-task: No such file"),
         (("context", "next", "no-such-task"), 1, "no-such-task"),
         (("review", "nonsense", "accept"), 2, "no review is called"),
         (("review", "--list"), 3, "nothing waits"),

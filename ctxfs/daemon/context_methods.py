@@ -60,7 +60,11 @@ async def _curate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     if len(task.parts) != 1:
         raise invalid(task, "this is not the name of a task")
     response = Path(("context", task.name, RESPONSE))
-    await caller.tree.stat(response)
+    try:
+        await caller.tree.stat(response)
+    except FileNotFoundError:
+        await caller.tree.stat(response.parent)  # a task that does not exist for the caller
+        raise invalid(response.parent, "there is no response: write it to response.md") from None
     if not app.policy.may(caller.principal, Verb.WRITE, response):
         raise path_error(errno.EACCES, response)
     return await app.tasks.curate(task.name)
