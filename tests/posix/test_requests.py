@@ -569,6 +569,10 @@ def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[
     def short() -> int:
         return chance.choice(EXTREMES) % (1 << 32)
 
+    def length() -> int:
+        """Bytes that are really allocated or copied: few, or more than any file may have. Between them is the whole disk."""
+        return chance.choice([number for number in EXTREMES if number <= 1 or number >= (1 << 62) - 2])
+
     valid = chance.choice((1, 2, 4, 8, 16, 32, 16 | 32, 8 | 64, 8 | 2048, 2 | 4))
     size = chance.choice((0, 1, 4096, 65536))
     times = (long(), long(), long())
@@ -585,11 +589,11 @@ def extreme_requests(number: int, fh: int, chance: random.Random) -> list[tuple[
         (21, struct.pack("=II", short(), short()) + b"user.x\0value"),
         (22, struct.pack("=II", short(), 0) + b"user.x\0"),
         (34, struct.pack("=II", short(), 0)),
-        (43, struct.pack("=QQQII", fh, long(), long(), short() & 0x7F, 0)),
+        (43, struct.pack("=QQQII", fh, long(), length(), short() & 0x7F, 0)),
         (44, struct.pack("=QQIIQII", 0, long(), 4096, 0, 0, 0, 0)),
         (45, struct.pack("=QII", number, short(), 0) + b"made\0other\0"),
         (46, struct.pack("=QQII", fh, long(), short() if chance.random() < 0.3 else chance.choice((3, 4)), 0)),
-        (47, struct.pack("=7Q", fh, long(), number, fh, long(), long(), 0)),
+        (47, struct.pack("=7Q", fh, long(), number, fh, long(), length(), 0)),
     ]
 
 
