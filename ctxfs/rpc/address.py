@@ -1,6 +1,7 @@
 """Where a store's socket is. Socket paths hold 107 bytes; longer ones go through a descriptor of the folder."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path as HostPath
@@ -20,3 +21,17 @@ def socket_path(run: HostPath, name: str = "socket") -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)
+
+
+def listen_privately(run: HostPath, name: str, backlog: int) -> socket.socket:
+    """Return a listening socket of mode 0600 at `<run>/<name>`, in place of one that an earlier process left there."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    (run / name).unlink(missing_ok=True)
+    with socket_path(run, name) as path:
+        before = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(before)
+    listener.listen(backlog)
+    return listener

@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from ctxfs.rpc.address import socket_path
+from ctxfs.rpc.address import listen_privately, socket_path
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +52,7 @@ class DescriptorSocket:
 
     def listen(self) -> trio.socket.SocketType:
         """Bind the socket; the caller holds the store's lock."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        (self._run / _NAME).unlink(missing_ok=True)
-        with socket_path(self._run, _NAME) as path:
-            before = os.umask(0o177)
-            try:
-                listener.bind(path)
-            finally:
-                os.umask(before)
-        listener.listen(_BACKLOG)
-        return trio.socket.from_stdlib_socket(listener)
+        return trio.socket.from_stdlib_socket(listen_privately(self._run, _NAME, _BACKLOG))
 
     async def serve(self, listener: trio.socket.SocketType) -> None:
         """Take messages, one after the other, until cancelled."""

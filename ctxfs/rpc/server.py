@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from ctxfs.model.errors import CommandError
-from ctxfs.rpc.address import socket_path
+from ctxfs.rpc.address import listen_privately
 from ctxfs.rpc.wire import CANCEL, FrameReader, WireError, error_to_wire, pack_frame
 
 log = logging.getLogger(__name__)
@@ -71,16 +71,7 @@ class Server:
 
     def listen(self) -> trio.SocketListener:
         """Bind the socket; the caller holds the store's lock, so an old socket file is nobody's."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        (self._run / "socket").unlink(missing_ok=True)
-        with socket_path(self._run) as path:
-            before = os.umask(0o177)
-            try:
-                listener.bind(path)
-            finally:
-                os.umask(before)
-        listener.listen(_BACKLOG)
-        return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listen_privately(self._run, "socket", _BACKLOG)))
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Accept until cancelled."""
