@@ -17,6 +17,7 @@ import trio
 from mcp.client import Client as McpClient
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, TextResourceContents
 
 from ctxfs.model.errors import CommandError
@@ -81,7 +82,7 @@ def test_a_client_of_either_era_gets_tools_resources_and_prompts_over_stdio(era:
 @pytest.mark.fuse
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
 @pytest.mark.parametrize("era", ERAS)
-def test_a_write_on_the_mount_reaches_whoever_has_subscribed_and_may_see_it(era: Any, served: Live) -> None:
+def test_write_on_the_mount_reaches_subscribers_that_may_see_it(era: Any, served: Live) -> None:
     seen = served.at / "memory" / "shared" / f"seen-{era}.md"
     hidden = served.at / "memory" / "bob" / f"hidden-{era}.md"
     hidden.parent.mkdir(exist_ok=True)
@@ -103,8 +104,13 @@ def test_a_write_on_the_mount_reaches_whoever_has_subscribed_and_may_see_it(era:
                 McpClient(stdio(served, "--as", "agent:alice"), mode=era, message_handler=take)
             )
             if era == "legacy":
-                for uri in uris:
-                    await client.subscribe_resource(uri)
+                for uri in (
+                    uris[0],
+                    f"{uris[0]}-that-is-not-there",
+                ):  # what is hidden and what is not there answer alike
+                    with pytest.raises(MCPError, match="No such file or directory"):
+                        await client.subscribe_resource(uri)
+                await client.subscribe_resource(uris[1])
                 for path in (hidden, seen):
                     await trio.to_thread.run_sync(path.write_text, "after\n")
                 with trio.fail_after(20):

@@ -24,13 +24,13 @@ class Past:
     def __init__(self, folder: Path) -> None:
         self.layout: Layout = create_store(folder)
         self.tree = self.layout.tree
-        self.archive = self._archive()
+        self.archive, _ = self._recovered()
         self._writers: dict[Actor, JournalWriter] = {}
 
-    def _archive(self) -> Archive:
-        made = Archive(self.layout, "human:owner", LARGE)
-        made.open()
-        return made
+    def _recovered(self) -> tuple[Archive, list[Commit]]:
+        """An archive and what its recovery commits; as in the daemon, large files are read after that, for the commit that follows."""
+        archive = Archive(self.layout, "human:owner", LARGE)
+        return archive, [*archive.open(), *archive.commit()]
 
     def close(self) -> None:
         for writer in self._writers.values():
@@ -46,8 +46,8 @@ class Past:
 
     def reopen(self) -> list[Commit]:
         """A new archive; the commits that its recovery made."""
-        self.archive = Archive(self.layout, "human:owner", LARGE)
-        return self.archive.open()
+        self.archive, made = self._recovered()
+        return made
 
     def note(self, op: str, path: str, to: str | None = None, who: Actor = ALICE) -> None:
         if who not in self._writers:
