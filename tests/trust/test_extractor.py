@@ -109,6 +109,16 @@ def test_worker_that_was_killed_is_replaced(extractor: Extractor) -> None:
     assert extractor.chunks_of("a.txt", b"two")[0].text == "two"
 
 
+def test_worker_of_a_large_process_reads_more_than_one_file(extractor: Extractor) -> None:
+    ballast = b"x" * (450 << 20)
+    extractor.chunks_of("a.md", b"# A\n\nb\n")
+    (first,) = extractor._slot
+    for _ in range(3):
+        extractor.chunks_of("a.md", b"# A\n\nb\n")
+    assert extractor._slot == [first]
+    assert len(ballast) > 0
+
+
 def test_slow_files_use_up_the_patience_of_those_who_ask() -> None:
     now = 0.0
     patience = Patience(lambda: now)
