@@ -14,6 +14,7 @@ from ctxfs.app import App
 from ctxfs.daemon.child import end_child
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.lifeline import lifeline
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
 from ctxfs.threads import blocking
@@ -93,24 +94,28 @@ class ServerService:
     # the process
 
     async def _run_once(self) -> None:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "ctxfs.servers.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        try:
-            self._process = process
-            await self._tell_wanted()
-            reader = FrameReader()
-            assert process.stdout is not None
-            async for data in process.stdout:
-                for number, error, value in reader.feed(data):
-                    self._take(number, error, value)
-        finally:
-            self._process = None
-            for event, _ in self._waiting.values():
-                event.set()
-            self._app.tools.shelf.lost("down: the servers' process ended")
-            with trio.CancelScope(shield=True):
-                await end_child(process, _END_SECONDS)
+        with lifeline() as options:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "ctxfs.servers.process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                **options,
+            )
+            try:
+                self._process = process
+                await self._tell_wanted()
+                reader = FrameReader()
+                assert process.stdout is not None
+                async for data in process.stdout:
+                    for number, error, value in reader.feed(data):
+                        self._take(number, error, value)
+            finally:
+                self._process = None
+                for event, _ in self._waiting.values():
+                    event.set()
+                self._app.tools.shelf.lost("down: the servers' process ended")
+                with trio.CancelScope(shield=True):
+                    await end_child(process, _END_SECONDS)
 
     def _take(self, number: int, error: Any, value: Any) -> None:
         if number:

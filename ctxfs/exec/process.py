@@ -26,6 +26,7 @@ from ctxfs.exec.definition import REPOSITORY, Tool
 from ctxfs.exec.folders import copy_folder
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.lifeline import Lifeline
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.store import beneath
 from ctxfs.threads import blocking
@@ -155,21 +156,24 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
             bwrap, command, shown, walls, environment, reads_only=tool.read_only, reaches_out=tool.open_world
         )
     news, theirs = os.pipe()
+    lifeline = Lifeline()
     start = partial(
         trio.lowlevel.open_process,
-        limited(tool, command, theirs),
+        limited(tool, command, theirs, is_parent=bool(bwrap)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tool.folder,
         env=environment,
         start_new_session=True,
-        pass_fds=(theirs, *handed, *(fd for fd, _ in shown.folders if bwrap)),
+        pass_fds=(theirs, lifeline.fd, *handed, *(fd for fd, _ in shown.folders if bwrap)),
     )
     try:
         process = await start()
+        lifeline.tie(-process.pid)
     except OSError as error:
         os.close(news)
+        lifeline.cut()
         return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
     finally:
         for fd in (theirs, *handed):
@@ -192,16 +196,21 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
     finally:
         with trio.CancelScope(shield=True):
             await _end(process)
+        lifeline.cut()
     return Outcome(bytes(out), bytes(err), process.returncode, time.monotonic() - begun, fault)
 
 
-def limited(tool: Tool, command: list[str], news: int) -> list[str]:
+def limited(tool: Tool, command: list[str], news: int, *, is_parent: bool) -> list[str]:
     """The command with its limits, and with descriptor `news` as its third. A shell sets them: a process of many threads should run
     nothing of its own between fork and exec.
+
+    With `is_parent` the shell stays its parent: bubblewrap's `--die-with-parent` means the thread that started it, and threads of a
+    pool end after some idle seconds.
     """
     limits = f"ulimit -v {tool.memory_mb * 1024}; ulimit -t {int(tool.timeout_seconds) + 1}; ulimit -n {_MOST_FILES_OPEN}; ulimit -c 0"
     moved = "" if news == 3 else f"3>/dev/fd/{news}"  # some shells know numbers of one digit only
-    return ["/bin/sh", "-c", f'{limits}; exec "$@" {moved}', tool.name, *command]
+    run = f'"$@" {moved}; exit $?' if is_parent else f'exec "$@" {moved}'
+    return ["/bin/sh", "-c", f"{limits}; {run}", tool.name, *command]
 
 
 async def _feed(process: trio.Process, said: bytes) -> None:

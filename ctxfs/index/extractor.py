@@ -19,6 +19,7 @@ from typing import Any
 
 from ctxfs.index.chunks import Chunk
 from ctxfs.index.formats import Unreadable, format_of, is_slow
+from ctxfs.lifeline import TiedProcess
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 
 _PIECE = 1 << 20
@@ -95,7 +96,7 @@ class Extractor:
         self._limits = limits
         self._lock = threading.Lock()
         # Alone in a list that outlives this object: a worker whose extractor is dropped is ended, and collected.
-        self._slot: list[subprocess.Popen[bytes]] = []
+        self._slot: list[TiedProcess] = []
         weakref.finalize(self, _end, self._slot)
         self._frames = FrameReader()
         self._served = 0
@@ -147,7 +148,7 @@ class Extractor:
             # -P: the folder that ctxfs was started in may hold anybody's modules. -B: it writes nothing at all.
             command = [sys.executable, "-B", "-P", "-m", "ctxfs.index.extractor_process"]
             try:
-                worker = subprocess.Popen(
+                worker = TiedProcess(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
                 )
             except OSError as error:
@@ -195,7 +196,7 @@ class Extractor:
         raise TooSlow(f"{format_of(name)}: takes too long to read")
 
 
-def _end(slot: list[subprocess.Popen[bytes]]) -> int:
+def _end(slot: list[TiedProcess]) -> int:
     """End the worker, if there is one, at once; its exit status."""
     if not slot:
         return 0
@@ -209,6 +210,7 @@ def _end(slot: list[subprocess.Popen[bytes]]) -> int:
     if code is None:
         worker.kill()
         code = worker.wait()
+    worker.release()
     if worker.stdout is not None:
         worker.stdout.close()
     return code

@@ -15,6 +15,7 @@ import trio
 
 from ctxfs.index.grep import Line, Matcher, Only
 from ctxfs.index.options import IndexedRoot
+from ctxfs.lifeline import TiedProcess
 from ctxfs.threads import blocking
 
 MAX_PROCESSES = 4
@@ -29,7 +30,7 @@ class GrepProcess:
     """One process. Methods block; one thread at a time, but for `kill`."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
+        self._process = TiedProcess(
             [sys.executable, "-m", "ctxfs.index.grep_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,6 +83,7 @@ class GrepProcess:
         """End the process, whatever it does."""
         self._process.kill()
         self._process.wait()
+        self._process.release()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):

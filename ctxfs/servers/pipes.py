@@ -19,6 +19,7 @@ from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
+from ctxfs.lifeline import Lifeline
 from ctxfs.servers.sifting import LeftOut, sift
 
 LONGEST = 32 * 1024 * 1024  # bytes of a line
@@ -59,15 +60,22 @@ class Pipes:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[TransportStreams]:
         """The streams that a client of the SDK is given. OSError if the program cannot be started."""
-        process = await trio.lowlevel.open_process(
-            list(self._command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            cwd=self._folder,
-            start_new_session=True,
-        )
+        lifeline = Lifeline()
+        try:
+            process = await trio.lowlevel.open_process(
+                list(self._command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,
+                pass_fds=(lifeline.fd,),
+            )
+            lifeline.tie(-process.pid)
+        except BaseException:
+            lifeline.cut()
+            raise
         complaints = bytearray()
         to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
@@ -92,6 +100,7 @@ class Pipes:
                 if by_itself and process.returncode is not None and not self.ended:
                     self.ended = _how(process.returncode)
                 await _end(process)
+                lifeline.cut()
                 self._stderr.write_bytes(complaints)
 
     async def _send(self, process: trio.Process, messages: anyio.abc.ObjectReceiveStream[SessionMessage]) -> None:

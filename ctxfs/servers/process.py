@@ -17,6 +17,7 @@ from typing import Any
 import trio
 from mcp.shared.exceptions import MCPDeprecationWarning
 
+from ctxfs.lifeline import hold_lifeline
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_to_wire, pack_frame
 from ctxfs.servers.connection import Connection
@@ -158,6 +159,7 @@ async def serve(incoming: int, outgoing: int) -> None:
 
 def main() -> None:
     """The process."""
+    hold_lifeline()
     outgoing = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not end up among the frames
     warnings.simplefilter("ignore", MCPDeprecationWarning)  # servers of the earlier era are served as they are

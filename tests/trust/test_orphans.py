@@ -49,6 +49,52 @@ def test_no_worker_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
     eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
 
 
+def running_with(text: str) -> list[int]:
+    """Processes that have `text` in their command line, outside this one's family of shells."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text.encode() in (process / "cmdline").read_bytes() and is_running(int(process.name)):
+                found.append(int(process.name))
+    return found
+
+
+def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
+    """They sleep, and are deaf to the end of their stdin."""
+    live = own_live
+    mark = f"86400.{os.getpid()}"
+    tool = live.store / "tools" / "sleeper"
+    tool.mkdir(parents=True)
+    (tool / "tool.toml").write_text(
+        f'description = "Sleep"\ncommand = ["sleep", "{mark}"]\nread_only = true\ntimeout_seconds = 600\n'
+    )
+    live.run("tools", "approve", "sleeper", "--yes")
+    server = ["python3", "-c", f"import time; time.sleep({mark})"]
+    with contextlib.ExitStack() as stack:
+        cli = [sys.executable, "-m", "ctxfs", "--store", str(live.store)]
+        for command in (
+            [str(live.at / "tools" / "sleeper" / "run")],
+            [*cli, "tools", "add", "deaf", "--yes", "--", *server],
+        ):
+            asking = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(asking.wait)
+            stack.callback(asking.kill)
+
+        def started() -> bool:
+            return bool(running_with(f"sleep\0{mark}")) and bool(running_with(f"time.sleep({mark})"))
+
+        eventually("they are at work", started)
+        workers = {
+            *descendants_of(live.daemon_pid()),
+            *running_with(f"sleep\0{mark}"),
+            *running_with(f"import time; time.sleep({mark})\0"),
+        }
+        os.kill(live.daemon_pid(), signal.SIGKILL)
+        eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
+
+
 def test_indexer_ends_one_that_still_holds_the_index(tmp_path: Path) -> None:
     hold = (
         "import sys, time; from pathlib import Path; from ctxfs.daemon.index_process import _take_turn;"

@@ -117,6 +117,13 @@ def test_tool_has_no_capability_and_reaches_no_socket_of_the_machine(open_world:
     assert found["processes"] <= 4
 
 
+def test_tool_outlives_the_thread_that_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)  # ten seconds otherwise
+    tool = make_tool(tmp_path / "tool", "import time\ntime.sleep(0.5)\nprint('whole')\n")
+    done = run(tool, digest_of(Path(tool.folder)))
+    assert (done.exit_code, done.stdout) == (0, b"whole\n"), done
+
+
 def test_filter_is_there_for_the_machines_that_are_supported() -> None:
     for machine in ("x86_64", "aarch64"):
         program = filter_program(machine)
