@@ -16,7 +16,7 @@ from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, Com
 
 @click.command()
 @click.argument("text", required=False)
-@click.option("--session", default="", help="Whose it is; $CTXFS_SESSION, else 'shell'.")
+@click.option("--session", default="", help="Its session; $CTXFS_SESSION, else 'shell' ('shell-NAME' for an agent).")
 @click.option("--kind", default="note", show_default=True, help=f"What it is: {', '.join(KINDS)}, or another word.")
 @click.option("--origin", default="", help="Where it came from: a path, a URL, a tool.")
 @click.option("--model", default="", help="Which model said it.")
@@ -42,7 +42,9 @@ def record(
     with opened_session(store) as opened:
         if principal:
             opened.call("join", principal=principal, tool="record")
-        numbers = opened.call("record", said=said, session=session or os.environ.get("CTXFS_SESSION") or "shell")
+        numbers = opened.call(
+            "record", said=said, session=session or os.environ.get("CTXFS_SESSION", ""), in_shell=True
+        )
     say(f"record {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} records")
 
 

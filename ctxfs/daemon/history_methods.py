@@ -4,15 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.history.interactions import interaction
+from ctxfs.history.interactions import interaction, shell_session
 from ctxfs.model.errors import invalid
 from ctxfs.threads import blocking
 from ctxfs.vfs.record import Caller
 
 
 async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    """Add interactions; `said` is a list of them, `session` whose they are (the caller's own by default)."""
-    said, session = args["said"], str(args.get("session") or caller.actor.session)
+    """Add interactions; `said` is a list of them, `session` theirs (by default the caller's, with `in_shell` that of its commands)."""
+    default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
+    said, session = args["said"], str(args.get("session") or default)
     if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
         raise invalid("said", "a list of objects is needed")
     if session != caller.actor.session:

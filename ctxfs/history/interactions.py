@@ -13,6 +13,7 @@ from typing import Any
 from ctxfs.model.change import MAX_LINE
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import printable
+from ctxfs.model.principal import Principal
 
 KINDS = ("input", "output", "reasoning", "tool_call", "tool_result", "note")
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
@@ -33,6 +34,11 @@ def _interaction(line: bytes, principal: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         said = None
     return interaction(said if isinstance(said, dict) else {"kind": "note", "text": text}, principal)
+
+
+def shell_session(principal: Principal) -> str:
+    """The session of commands that name none: one of all persons, and one of each agent."""
+    return "shell" if principal.is_person else f"shell-{principal.name}"
 
 
 def interaction(said: Mapping[str, Any], principal: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,17 @@ def test_nobody_joins_the_session_of_another(live: Live) -> None:
         assert alice.call("whoami")["session"] == "edit-1"
     assert asked(live, "agent:alice", "whoami", session="edit-1")["session"] == "edit-1"
     assert code_of(lambda: asked(live, "agent:mallory", "whoami", session="edit-1")) == errno.EPERM
+
+
+def test_commands_of_each_agent_have_a_session_of_their_own(live: Live) -> None:
+    for arguments in ([], ["--as", "agent:carol"], ["--as", "agent:dave"], []):
+        live.run("record", *arguments, "said in a shell")
+    records = [json.loads(line) for line in live.run("history", "show", "--json").splitlines()]
+    assert {each["session"]: each["principal"].partition(":")[0] for each in records if "shell" in each["session"]} == {
+        "shell": "human",
+        "shell-carol": "agent",
+        "shell-dave": "agent",
+    }
 
 
 @pytest.mark.parametrize(
