@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 20
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop test test-crash test-fuzz test-budget test-leaks test-mcp test-programs lint bench soak system system-test system-programs model clean
+.PHONY: help run stop test test-long test-crash test-fuzz test-budget test-leaks test-mcp test-programs lint bench soak system system-test system-programs model clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,15 +46,18 @@ run: system $(VENV)/.ready model ## Install what is missing, make a store, mount
 stop: ## Unmount ./context and end the daemon
 	@if [ -x $(BIN)/ctxfs ] && [ -f .ctxfs/ctxfs.toml ]; then $(CTXFS) unmount --all; else echo "nothing is mounted"; fi
 
-test: system system-test $(VENV)/.ready model ## Lint, types, layers, and all tests
+test: system system-test $(VENV)/.ready model ## Lint, types, layers, and the tests that are quick (seven minutes)
 	@$(BIN)/python -m compileall -q ctxfs mounts mcp_server tools # once, not in each of a thousand processes
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (15 minutes)
-	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_versions.py
-	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) $(BIN)/python -m pytest tests/crash/test_kill_mount.py
+test-long: system system-test $(VENV)/.ready model ## The tests that take longer: lives of mounts and daemons, tools, MCP clients (six minutes)
+	@$(BIN)/python -m compileall -q ctxfs mounts mcp_server tools
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m long --ignore=tests/crash --ignore=tests/trust --ignore=tests/spec
+
+test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (20 minutes)
+	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	    $(addprefix tests/crash/test_,$(addsuffix .py,kill_mount kill_versions kill_while_indexing race_versions))
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
-	CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) $(BIN)/python -m pytest tests/crash/test_race_versions.py
 
 test-programs: system system-programs $(VENV)/.ready ## stress-ng, fio, git, SQLite, a compiler and pip inside a mount; handlers fuzzed (4 minutes)
 	$(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/programs
@@ -88,8 +91,8 @@ test-mcp: system $(VENV)/.ready model ## Conformance suites, the inspector, othe
 	    $(BIN)/python -m pytest -c pyproject.toml -o addopts="-q --strict-markers --strict-config" tests/peers; \
 	else echo "test-mcp SKIPPED: there is no npm here, or its registry is out of reach; nothing was tested"; fi
 
-test-leaks: system system-test $(VENV)/.ready model ## More than 2,000 tries to learn of what may not be seen, by six roles (a minute)
-	CTXFS_LEAK_ROLES=all $(BIN)/python -m pytest tests/spec/test_leaks.py
+test-leaks: system system-test $(VENV)/.ready model ## More than 2,000 tries to learn of what may not be seen, by six roles; attacks (four minutes)
+	CTXFS_LEAK_ROLES=all $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m long tests/spec tests/trust
 
 lint: $(VENV)/.ready ## Only ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _NAME = "CTXFS_LIFELINE"
@@ -48,7 +48,8 @@ class Lifeline:
     """A lifeline for a program that knows nothing of it: it is started with `fd` among its `pass_fds`, then `tie` names it."""
 
     def __init__(self) -> None:
-        self.fd, self._writing = os.pipe()
+        self.fd, writing = os.pipe()
+        self._writing = [writing]  # whoever takes it closes it, from any thread
 
     def tie(self, pid: int) -> None:
         """Kill this process when ours ends; a negative number is a process group. It must hold `fd` open, which is closed here."""
@@ -56,11 +57,10 @@ class Lifeline:
         self._close_reading()
 
     def cut(self) -> None:
-        """Kill what was tied and still holds `fd`. Safe to call again."""
+        """Kill what was tied and still holds `fd`. Safe to call again, and from several threads."""
         self._close_reading()
-        if self._writing >= 0:
-            os.close(self._writing)
-            self._writing = -1
+        with suppress(IndexError):
+            os.close(self._writing.pop())
 
     def _close_reading(self) -> None:
         if self.fd >= 0:

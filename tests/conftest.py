@@ -11,6 +11,64 @@ from ctxfs.fuse.mounting import clear_dead, dead_mounts
 from ctxfs.store.layout import Layout, create_store
 from tests.live import Live, make_corpus
 
+HERE = Path(__file__).parent
+# Modules and folders that take long. They are left out unless the command line names files or a mark (`-m long`), so that the default
+# run stays below seven minutes; `make test-long`, `test-leaks` and `test-crash` run them.
+LONG = [
+    HERE / name
+    for name in (
+        "crash",
+        "exec",
+        "fuse/test_acl.py",
+        "fuse/test_announce.py",
+        "fuse/test_behind_its_back.py",
+        "fuse/test_broken_folder.py",
+        "fuse/test_contexts.py",
+        "fuse/test_damage.py",
+        "fuse/test_kept.py",
+        "fuse/test_life.py",
+        "fuse/test_locks.py",
+        "fuse/test_past.py",
+        "fuse/test_policy.py",
+        "fuse/test_read_only.py",
+        "fuse/test_service.py",
+        "fuse/test_working_directory.py",
+        "mcp/test_clients.py",
+        "policy/test_past.py",
+        "posix/test_random.py",
+        "servers",
+        "spec/test_leaks.py",
+        "test_contexts_cli.py",
+        "trust/test_derived_text.py",
+        "trust/test_expressions.py",
+        "trust/test_forged_names.py",
+        "trust/test_git_environment.py",
+        "trust/test_git_folders.py",
+        "trust/test_hostile_files.py",
+        "trust/test_marks.py",
+        "trust/test_network_neighbours.py",
+        "trust/test_orphans.py",
+        "trust/test_other_users.py",
+        "trust/test_patterns.py",
+        "trust/test_store_discovery.py",
+        "trust/test_supersedes.py",
+    )
+]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what takes long by default."""
+    is_named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr
+    return True if collection_path in LONG and not is_named else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `LONG`."""
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in LONG):
+            item.add_marker("long")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_leftovers() -> None:

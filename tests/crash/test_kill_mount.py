@@ -1,6 +1,6 @@
 """SIGKILL of the mount process, of the daemon, and of both, while programs write: nothing acknowledged lies outside the store.
 
-`CTXFS_CRASH_ROUNDS` sets how often (the default run does a few, `make test-crash` two hundred).
+`CTXFS_CRASH_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
 """
 
 import errno

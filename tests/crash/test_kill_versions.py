@@ -1,6 +1,6 @@
 """SIGKILL of the daemon while files are written, renamed and labelled, and while it rolls back, packs and forgets.
 
-`CTXFS_CRASH_ROUNDS` sets how often (the default run does a few, `make test-crash` two hundred).
+`CTXFS_CRASH_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
 """
 
 import contextlib

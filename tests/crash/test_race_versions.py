@@ -1,6 +1,6 @@
 """Restore, undo, redo and pull while a file is appended to: through two mounts, on the host folder and over MCP, all at once.
 
-Every line whose write returned is in some version, or in the file. `CTXFS_RACE_ROUNDS` sets how often (the default run does a few,
+Every line whose write returned is in some version, or in the file. `CTXFS_RACE_ROUNDS` sets how often (a few without it,
 `make test-crash` many).
 """
 

@@ -51,6 +51,7 @@ ALLOWED = {
     "ctxfs/index/damage.py": STORE,
     "ctxfs/index/embedders/__init__.py": PACKAGE,
     "ctxfs/index/embedders/sentence_model.py": PACKAGE,
+    "ctxfs/index/extractor_process.py": KERNEL,
     "ctxfs/index/ignore.py": "the descriptor of a folder that beneath opened",
     "ctxfs/index/model_build.py": PACKAGE,
     "ctxfs/index/suspects.py": STORE,

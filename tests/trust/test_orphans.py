@@ -49,12 +49,13 @@ def test_no_worker_outlives_a_daemon_that_was_killed(own_live: Live) -> None:
     eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
 
 
-def running_with(text: str) -> list[int]:
-    """Processes that have `text` in their command line, outside this one's family of shells."""
+def running_with(word: str) -> list[int]:
+    """Processes that run and whose last argument is `word`, but for commands of ctxfs."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if text.encode() in (process / "cmdline").read_bytes() and is_running(int(process.name)):
+            command = (process / "cmdline").read_text().split("\0")[:-1]
+            if command[-1:] == [word] and "ctxfs" not in command and is_running(int(process.name)):
                 found.append(int(process.name))
     return found
 
@@ -69,12 +70,12 @@ def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> 
         f'description = "Sleep"\ncommand = ["sleep", "{mark}"]\nread_only = true\ntimeout_seconds = 600\n'
     )
     live.run("tools", "approve", "sleeper", "--yes")
-    server = ["python3", "-c", f"import time; time.sleep({mark})"]
+    program = f"import time; time.sleep({mark})"
     with contextlib.ExitStack() as stack:
         cli = [sys.executable, "-m", "ctxfs", "--store", str(live.store)]
         for command in (
             [str(live.at / "tools" / "sleeper" / "run")],
-            [*cli, "tools", "add", "deaf", "--yes", "--", *server],
+            [*cli, "tools", "add", "deaf", "--yes", "--", "python3", "-c", program],
         ):
             asking = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -83,14 +84,10 @@ def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> 
             stack.callback(asking.kill)
 
         def started() -> bool:
-            return bool(running_with(f"sleep\0{mark}")) and bool(running_with(f"time.sleep({mark})"))
+            return bool(running_with(mark)) and bool(running_with(program))
 
         eventually("they are at work", started)
-        workers = {
-            *descendants_of(live.daemon_pid()),
-            *running_with(f"sleep\0{mark}"),
-            *running_with(f"import time; time.sleep({mark})\0"),
-        }
+        workers = {*descendants_of(live.daemon_pid()), *running_with(mark), *running_with(program)}
         os.kill(live.daemon_pid(), signal.SIGKILL)
         eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
 
