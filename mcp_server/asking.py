@@ -43,7 +43,8 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
             for path, number, line in found["lines"]
         ]
     else:
-        named = await call.door.call("glob", pattern=query, below=below, limit=wanted)
+        found = await call.door.call("glob", pattern=query, below=below, limit=wanted)
+        notes, named = [f"note: {one_line(fault)}" for fault in found["faults"]], found["paths"]
         page = [shown(Path.parse(path)) for path in named[start : start + limit]]
         return _paged(notes, page, start + limit if len(named) > start + limit else 0)
     page = await _labelled(call.door, lines[start : start + limit])

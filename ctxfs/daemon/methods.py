@@ -160,7 +160,9 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 1_000_000))
     await caller.tree.stat(below)
-    return await app.glob(str(args["pattern"]), below, limit)
+    paths = await app.glob(str(args["pattern"]), below, limit)
+    behind = app.searcher.missing()
+    return {"paths": paths, "faults": [behind] if behind else []}
 
 
 async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:

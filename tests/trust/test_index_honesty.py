@@ -15,13 +15,16 @@ import trio.testing
 from ctxfs.app import App
 from ctxfs.cli.progress import is_ready
 from ctxfs.daemon.indexing import IndexingService
+from ctxfs.daemon.session import LocalSession
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
 from ctxfs.index.search import Searcher
 from ctxfs.index.suspects import Suspects
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.model.path import ROOT
+from ctxfs.store.layout import Layout
 from mounts.search import render_results
+from tests.live import Live
 from tests.unit.test_index import Index
 
 
@@ -195,3 +198,18 @@ def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
     suspects.disarm()
     suspects.accuse("b")
     assert not Suspects(tmp_path, 400)._ends
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"), [("search", {"question": "zebra"}), ("grep", {"pattern": "zebra"}), ("glob", {"pattern": "*.zebra"})]
+)  # fmt: skip
+def test_no_way_to_search_calls_an_index_that_is_down_empty(
+    offline: Live, method: str, arguments: dict[str, str]
+) -> None:
+    session = LocalSession(Layout(offline.store))
+    try:
+        session.app.searcher.behind = lambda: "the index is down"
+        answer = session.call(method, **arguments)
+        assert "the index is down" in str(answer.get("notes", answer.get("faults"))), answer
+    finally:
+        session.close()
