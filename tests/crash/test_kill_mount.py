@@ -3,6 +3,7 @@
 `CTXFS_CRASH_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
 """
 
+import contextlib
 import errno
 import os
 import random
@@ -57,7 +58,9 @@ class Writer(threading.Thread):
         touched = {"write": [name], "replace": [old], "rename": [old, name], "remove": [old]}[action]
         began = time.monotonic()
         try:
-            os.makedirs(self.folder, exist_ok=True)  # as `mkdir -p` does: where there is no tree it makes one
+            for folder in (self.folder.parent, self.folder):  # as `mkdir -p` does: where there is no tree it makes one
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
             if action in ("write", "replace"):
                 with open(self.folder / touched[0], "wb") as file:
                     file.write(data)

@@ -18,6 +18,7 @@ from mcp.client import Client as McpClient
 
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
+from ctxfs.store.config import VersionSettings
 from ctxfs.store.layout import Layout
 from mcp_server.server import opened
 from tests.live import Live, eventually
@@ -193,7 +194,7 @@ def test_a_pull_under_writers_keeps_what_both_machines_did(raced: Live, tmp_path
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(hub)], check=True)
     raced.run("remote", "add", "hub", str(hub), "--trusted")
     raced.run("remote", "push", "hub")
-    elsewhere = Past(tmp_path / "elsewhere")
+    elsewhere = Past(tmp_path / "elsewhere", large_from=VersionSettings().large_bytes)  # text merges with text
     try:
         elsewhere.archive.add_remote("hub", str(hub))
         elsewhere.archive.pull("hub", ALICE)

@@ -21,15 +21,16 @@ LARGE = 100_000
 class Past:
     """One store and its archive; `reopen` is what a crash and a new start are."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, large_from: int = LARGE) -> None:
         self.layout: Layout = create_store(folder)
+        self._large_from = large_from
         self.tree = self.layout.tree
         self.archive, _ = self._recovered()
         self._writers: dict[Actor, JournalWriter] = {}
 
     def _recovered(self) -> tuple[Archive, list[Commit]]:
         """An archive and what its recovery commits; as in the daemon, large files are read after that, for the commit that follows."""
-        archive = Archive(self.layout, "human:owner", LARGE)
+        archive = Archive(self.layout, "human:owner", self._large_from)
         return archive, [*archive.open(), *archive.commit()]
 
     def close(self) -> None:
