@@ -9,6 +9,7 @@ APT_RUN := fuse3 libfuse3-dev pkg-config gcc g++ git
 APT_TEST := ripgrep vim attr acl libcap2-bin bubblewrap
 APT_PROGRAMS := stress-ng fio
 CRASH_ROUNDS ?= 200
+VERSIONS_ROUNDS ?= $(CRASH_ROUNDS)
 RACE_ROUNDS ?= 40
 TEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 20
@@ -55,7 +56,8 @@ test-long: system system-test $(VENV)/.ready model ## The tests that take longer
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m long --ignore=tests/crash --ignore=tests/trust --ignore=tests/spec
 
 test-crash: system system-test $(VENV)/.ready ## Kill, cut the power and kill again: 200 rounds (20 minutes)
-	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+	CTXFS_CRASH_ROUNDS=$(CRASH_ROUNDS) CTXFS_VERSIONS_ROUNDS=$(VERSIONS_ROUNDS) CTXFS_RACE_ROUNDS=$(RACE_ROUNDS) \
+	    $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
 	    $(addprefix tests/crash/test_,$(addsuffix .py,kill_mount kill_versions kill_while_indexing race_versions))
 	CTXFS_CRASH_ROUNDS=$(shell expr $(CRASH_ROUNDS) / 8) $(BIN)/python -m pytest tests/crash/test_power_cut.py
 

@@ -1,6 +1,6 @@
 """SIGKILL of the daemon while files are written, renamed and labelled, and while it rolls back, packs and forgets.
 
-`CTXFS_CRASH_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
+`CTXFS_VERSIONS_ROUNDS` sets how often (a few without it, two hundred by `make test-crash`).
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from tests.live import Live, eventually
 from tests.versions.conftest import Past, check_sound
 
 pytestmark = pytest.mark.fuse
-ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("CTXFS_VERSIONS_ROUNDS", "4"))
 SEED = int(os.environ.get("CTXFS_CRASH_SEED", "11"))
 
 Model = dict[str, tuple[bytes | str | None, dict[str, bytes]]]
