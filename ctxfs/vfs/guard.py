@@ -153,12 +153,15 @@ class Guarded(Mount):
                 if attributes:
                     self._need(path, Verb.META)
             case Append(path):
+                self._visible(path)
                 self._need(path, Verb.WRITE)
             case MakeDir(path):
                 self._need(path, Verb.CREATE)
             case Remove(path):
+                self._visible(path)
                 self._need(path, Verb.DELETE)
             case SetMeta(path):
+                self._visible(path)
                 self._need(path, Verb.META)
             case Move(path, to):
                 await self._check_move(path, to)

@@ -199,7 +199,7 @@ def test_a_pull_under_writers_keeps_what_both_machines_did(raced: Live, tmp_path
         elsewhere.archive.add_remote("hub", str(hub))
         elsewhere.archive.pull("hub", ALICE)
         with appending(raced) as writers:
-            for turn in range(1, max(2, ROUNDS // 3) + 1):
+            for turn in range(1, max(2, ROUNDS // 8) + 1):
                 text = (elsewhere.tree / FILE).read_text()
                 elsewhere.version(FILE, f"title {turn}\n" + text.partition("\n")[2])
                 elsewhere.archive.push("hub")

@@ -53,7 +53,8 @@ RULES = '\n[groups]\ntrusted = ["agent:trent"]\nguests = []\n' + "".join(
             for path in ("memory/shared/sealed", "knowledge/handbook/secret", "pad/t/zanzibár.md")
         ),
         ("group:trusted", "memory/shared/**", "rw", ""),
-        *(("group:guests", path, "rw", "") for path in OPEN.split()),
+        # A rule of people for context/** opens the contexts of others.
+        *(("group:guests", path, "rw", "") for path in OPEN.split() if path != "context/**"),
         ("agent:oscar", "memory/bob/**", "rw", "expires = 2020-01-01T00:00:00Z"),
         ("agent:oscar", "memory/mallory/**", "r", ""),
     )
@@ -442,6 +443,7 @@ def observe(probe: Probe, asker: Asker) -> str:
     text = text.replace(str(asker.live.store.parent), "STORE")
     text = re.sub(r"#[0-9a-f]{8}\b", "#TOKEN", text)
     text = re.sub(r"\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b|mount-[0-9a-f]{8}|s-[0-9a-f]{8}", "ID", text)
+    text = re.sub(r"\b[0-9a-f]{16}-[0-9a-f]+-[0-9a-f]+\b", "VERSION", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T_ ]\d\d[:-]\d\d[:-]\d\d[.\d]*(Z|\+00:00)?", "TIME", text)
     return re.sub(r"\b1[0-9]{18}\b|\"seq\": \d+|\d{9,}\.\d+", "N", text)
 
