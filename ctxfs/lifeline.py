@@ -12,7 +12,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 _NAME = "CTXFS_LIFELINE"
 _SETSIG = 10  # F_SETSIG, which the fcntl module does not name
@@ -49,7 +49,13 @@ class Lifeline:
 
     def __init__(self) -> None:
         self.fd, writing = os.pipe()
-        self._writing = [writing]  # whoever takes it closes it, from any thread
+        self._writing = [writing]  # the thread that takes it out closes it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
 
     def tie(self, pid: int) -> None:
         """Kill this process when ours ends; a negative number is a process group. It must hold `fd` open, which is closed here."""

@@ -1,9 +1,30 @@
-"""Ending a process that the daemon has started and that ends when its orders do."""
+"""Processes of ours that the daemon starts, gives orders on stdin, and ends by ending the orders."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
+from ctxfs.lifeline import lifeline
 
-async def end_child(process: trio.Process, seconds: float) -> None:
+
+@asynccontextmanager
+async def worker(module: str, seconds: float) -> AsyncIterator[trio.Process]:
+    """Run `python -m module` with pipes for stdin and stdout; at the end give it so many seconds to finish."""
+    with lifeline() as options:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options
+        )
+        try:
+            yield process
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end_child(process, seconds)
+
+
+async def _end_child(process: trio.Process, seconds: float) -> None:
     """Close its orders, so that it finishes what it is at; be firm after so long."""
     if process.stdin is not None:
         await process.stdin.aclose()

@@ -2,19 +2,16 @@
 
 import contextlib
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Sequence
 
 import trio
 
 from ctxfs.app import App
-from ctxfs.daemon.child import end_child
+from ctxfs.daemon.child import worker
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
 from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
-from ctxfs.lifeline import lifeline
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 from ctxfs.threads import blocking
 
@@ -162,13 +159,7 @@ class IndexingService:
             await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
 
     async def _run_once(self) -> None:
-        with lifeline() as options:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "ctxfs.daemon.index_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                **options,
-            )
+        async with worker("ctxfs.daemon.index_process", _END_SECONDS) as process:
             try:
                 await self._write(process, "start", options_to_wire(self._app.indexer_options()))
                 self._process, self._sent = process, 0
@@ -180,8 +171,6 @@ class IndexingService:
                         self._take(kind, detail)
             finally:
                 self._process = None
-                with trio.CancelScope(shield=True):
-                    await end_child(process, _END_SECONDS)
 
     def _repair(self, reason: str) -> None:
         """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""

@@ -2,8 +2,6 @@
 
 import itertools
 import logging
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,10 +9,9 @@ from typing import Any
 import trio
 
 from ctxfs.app import App
-from ctxfs.daemon.child import end_child
+from ctxfs.daemon.child import worker
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.lifeline import lifeline
 from ctxfs.model.errors import path_error
 from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
 from ctxfs.threads import blocking
@@ -94,13 +91,7 @@ class ServerService:
     # the process
 
     async def _run_once(self) -> None:
-        with lifeline() as options:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "ctxfs.servers.process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                **options,
-            )
+        async with worker("ctxfs.servers.process", _END_SECONDS) as process:
             try:
                 self._process = process
                 await self._tell_wanted()
@@ -114,8 +105,6 @@ class ServerService:
                 for event, _ in self._waiting.values():
                     event.set()
                 self._app.tools.shelf.lost("down: the servers' process ended")
-                with trio.CancelScope(shield=True):
-                    await end_child(process, _END_SECONDS)
 
     def _take(self, number: int, error: Any, value: Any) -> None:
         if number:

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path as HostPath
 from typing import Any
 
@@ -156,33 +155,37 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
             bwrap, command, shown, walls, environment, reads_only=tool.read_only, reaches_out=tool.open_world
         )
     news, theirs = os.pipe()
-    lifeline = Lifeline()
-    start = partial(
-        trio.lowlevel.open_process,
-        limited(tool, command, theirs, is_parent=bool(bwrap)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=tool.folder,
-        env=environment,
-        start_new_session=True,
-        pass_fds=(theirs, lifeline.fd, *handed, *(fd for fd, _ in shown.folders if bwrap)),
-    )
-    try:
-        process = await start()
-        lifeline.tie(-process.pid)
-    except OSError as error:
-        os.close(news)
-        lifeline.cut()
-        return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
-    finally:
-        for fd in (theirs, *handed):
-            os.close(fd)
+    with Lifeline() as lifeline:
+        try:
+            process = await trio.lowlevel.open_process(
+                limited(tool, command, theirs, is_parent=bool(bwrap)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=tool.folder,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(theirs, lifeline.fd, *handed, *(fd for fd, _ in shown.folders if bwrap)),
+            )
+            lifeline.tie(-process.pid)
+        except OSError as error:
+            os.close(news)
+            return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
+        finally:
+            for fd in (theirs, *handed):
+                os.close(fd)
+        return await _attend(process, tool, said, news, progress, begun)
+
+
+async def _attend(
+    process: trio.Process, tool: Tool, arguments: bytes, news: int, progress: Progress, begun: float
+) -> Outcome:
+    """Feed a tool that runs, collect its output within its limits, and end its process group."""
     out, err, over = bytearray(), bytearray(), list[str]()
     try:
         with trio.move_on_after(tool.timeout_seconds) as limit:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_feed, process, said)
+                nursery.start_soon(_feed, process, arguments)
                 nursery.start_soon(_hear, news, progress)
                 ended = trio.Event()
                 nursery.start_soon(_complain, process, err, ended)
@@ -196,7 +199,6 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
     finally:
         with trio.CancelScope(shield=True):
             await _end(process)
-        lifeline.cut()
     return Outcome(bytes(out), bytes(err), process.returncode, time.monotonic() - begun, fault)
 
 

@@ -60,8 +60,7 @@ class Pipes:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[TransportStreams]:
         """The streams that a client of the SDK is given. OSError if the program cannot be started."""
-        lifeline = Lifeline()
-        try:
+        with Lifeline() as lifeline:
             process = await trio.lowlevel.open_process(
                 list(self._command),
                 stdin=subprocess.PIPE,
@@ -73,9 +72,11 @@ class Pipes:
                 pass_fds=(lifeline.fd,),
             )
             lifeline.tie(-process.pid)
-        except BaseException:
-            lifeline.cut()
-            raise
+            async with self._streams(process) as streams:
+                yield streams
+
+    @asynccontextmanager
+    async def _streams(self, process: trio.Process) -> AsyncIterator[TransportStreams]:
         complaints = bytearray()
         to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
@@ -100,7 +101,6 @@ class Pipes:
                 if by_itself and process.returncode is not None and not self.ended:
                     self.ended = _how(process.returncode)
                 await _end(process)
-                lifeline.cut()
                 self._stderr.write_bytes(complaints)
 
     async def _send(self, process: trio.Process, messages: anyio.abc.ObjectReceiveStream[SessionMessage]) -> None:
