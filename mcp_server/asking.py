@@ -13,7 +13,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import ADDS, READS, Answer, Call, Entry, text
-from mcp_server.tree import apply, label_of, read
+from mcp_server.tree import apply, labels_of, read
 from mcp_server.uris import parsed, shown
 
 _FOUND = 20
@@ -58,7 +58,8 @@ def _paged(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
 
 async def _labelled(door: Door, lines: Sequence[tuple[str, str]]) -> list[str]:
     """Lines of texts, each with what is to be said beside the text of its file."""
-    labels = {path: await label_of(door, Path.parse(path)) for path in dict.fromkeys(path for path, _ in lines)}
+    paths = list(dict.fromkeys(path for path, _ in lines))
+    labels = dict(zip(paths, await labels_of(door, paths), strict=True))
     return [f"{line}  {labels[path]}".rstrip() if labels[path] else line for path, line in lines]
 
 

@@ -36,6 +36,8 @@ from mounts.search import hit_record
 
 Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
 
+_MAX_PATHS = 1000
+
 
 async def _stat(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return entry_to_wire(await caller.tree.stat(Path.parse(args["path"])))
@@ -88,8 +90,20 @@ async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 
 async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    path = Path.parse(args["path"])
-    return await (app.metadata(path) if args.get("computed", True) else app.tree.metadata(path))
+    return await app.metadata(Path.parse(args["path"]))
+
+
+async def _metadata_of_many(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Return the attributes that each of `paths` was given, without those that are computed; None where the caller cannot read."""
+    if len(args["paths"]) > _MAX_PATHS:
+        raise invalid("paths", f"{_MAX_PATHS} paths at most")
+    found: list[dict[str, bytes] | None] = []
+    for path in args["paths"]:
+        try:
+            found.append(dict(await app.tree.metadata(Path.parse(str(path)))))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def tree_shape(app: App) -> dict[str, Any]:
@@ -204,6 +218,7 @@ METHODS: Mapping[str, Method] = {
     "apply": _apply,
     "content_of": _content_of,
     "metadata": _metadata,
+    "metadata_of_many": _metadata_of_many,
     "status": _status,
     "mountpoints": _mountpoints,
     "search": _search,

@@ -25,6 +25,7 @@ _QUESTIONS = ".search"  # answers are made for whoever asks: who may be here may
 QUARANTINED = f"{PREFIX}quarantined"
 WITHHELD = "it is in quarantine"
 _READ, _WRITE = Verb.READ, Verb.WRITE
+_VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # of what is there
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
 
@@ -152,17 +153,11 @@ class Guarded(Mount):
                         await self._check_quarantine(path)
                 if attributes:
                     self._need(path, Verb.META)
-            case Append(path):
-                self._visible(path)
-                self._need(path, Verb.WRITE)
             case MakeDir(path):
                 self._need(path, Verb.CREATE)
-            case Remove(path):
+            case Append(path) | Remove(path) | SetMeta(path):
                 self._visible(path)
-                self._need(path, Verb.DELETE)
-            case SetMeta(path):
-                self._visible(path)
-                self._need(path, Verb.META)
+                self._need(path, _VERBS[type(change)])
             case Move(path, to):
                 await self._check_move(path, to)
             case _:

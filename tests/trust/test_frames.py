@@ -110,6 +110,7 @@ METHODS = [
     "grep",
     "glob",
     "metadata",
+    "metadata_of_many",
     "log",
     "show",
     "status",
