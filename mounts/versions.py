@@ -88,7 +88,7 @@ class VersionsView:
         if not (place.is_root or self._is_versioned(place)):
             return _Page(newest)
         if since >= NEVER and place.parts[:1] in _OWNED and len(place.parts) > 1:
-            return _Page(newest)  # a task or question of somebody else, there or gone: not even its name
+            return _Page(newest)  # a task or question of another principal, there or gone: its name is hidden, too
         ever = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
         versions = [shown for shown in ever if shown.commit.time_ns >= since]
         if since:

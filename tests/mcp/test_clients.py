@@ -104,10 +104,8 @@ def test_write_on_the_mount_reaches_subscribers_that_may_see_it(era: Any, served
                 McpClient(stdio(served, "--as", "agent:alice"), mode=era, message_handler=take)
             )
             if era == "legacy":
-                for uri in (
-                    uris[0],
-                    f"{uris[0]}-that-is-not-there",
-                ):  # what is hidden and what is not there answer alike
+                # A hidden file and a missing one are refused alike.
+                for uri in (uris[0], f"{uris[0]}-that-is-not-there"):
                     with pytest.raises(MCPError, match="No such file or directory"):
                         await client.subscribe_resource(uri)
                 await client.subscribe_resource(uris[1])

@@ -165,7 +165,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
 
 
 def opened(client: httpx2.Client, http: Http, token: str) -> str:
-    """A new session. An address that has guessed much waits, also with a good token that nobody knows yet."""
+    """Return the id of a new session. After wrong tokens an address waits, even with a valid token that it has not used before."""
     headers = {**PLAIN, "Authorization": f"Bearer {token}"}
     answers: list[httpx2.Response] = []
 
