@@ -13,7 +13,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import ADDS, READS, Answer, Call, Entry, text
-from mcp_server.tree import apply, labels_of, read
+from mcp_server.tree import apply, read
 from mcp_server.uris import parsed, shown
 
 _FOUND = 20
@@ -30,13 +30,13 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
     wanted = start + limit + 1
     notes: list[str] = []
     if kind == "semantic":
-        found = await call.door.call("search", question=query, below=below, limit=wanted)
+        found = await call.door.call("search", question=query, below=below, limit=wanted, labels=True)
         notes = [f"note: {one_line(note)}" for note in (*found["notes"], *found["remarks"])]
         if not found["hits"] and not found["complete"]:
             notes.append("nothing found so far: not everything could be looked at, so this says nothing of the rest")
         lines = [(str(hit["path"]), _hit_line(hit)) for hit in found["hits"]]
     elif kind == "grep":
-        found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False)
+        found = await call.door.call("grep", pattern=query, below=below, limit=wanted, ignore_case=False, labels=True)
         notes = [f"note: {one_line(fault)}" for fault in found["faults"]]
         lines = [
             (path, f"{shown(Path.parse(path))}:{number}: {one_line(line[:_LONGEST_LINE])}")
@@ -47,20 +47,14 @@ async def _search(call: Call, arguments: Mapping[str, Any]) -> Answer:
         notes, named = [f"note: {one_line(fault)}" for fault in found["faults"]], found["paths"]
         page = [shown(Path.parse(path)) for path in named[start : start + limit]]
         return _paged(notes, page, start + limit if len(named) > start + limit else 0)
-    page = await _labelled(call.door, lines[start : start + limit])
+    labels = found["labels"]
+    page = [f"{line}  {labels[path]}" if path in labels else line for path, line in lines[start : start + limit]]
     return _paged(notes, page, start + limit if len(lines) > start + limit else 0)
 
 
 def _paged(notes: Sequence[str], page: Sequence[str], cursor: int) -> str:
     more = [f"[more: cursor={cursor}]"] if cursor else []
     return "\n".join([*notes, *page, *more]) if page or notes else "nothing found"
-
-
-async def _labelled(door: Door, lines: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of texts, each with what is to be said beside the text of its file."""
-    paths = list(dict.fromkeys(path for path, _ in lines))
-    labels = dict(zip(paths, await labels_of(door, paths), strict=True))
-    return [f"{line}  {labels[path]}".rstrip() if labels[path] else line for path, line in lines]
 
 
 def _hit_line(hit: Mapping[str, Any]) -> str:

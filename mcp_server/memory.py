@@ -13,7 +13,7 @@ from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.path import Path
 from mcp_server.doors import Door
 from mcp_server.table import CHANGES, Answer, Call, Entry, failure
-from mcp_server.tree import apply, as_bytes, delete_tree, entries, label_of, make_parents, read, stat
+from mcp_server.tree import apply, as_bytes, delete_tree, entries, make_parents, read, read_labelled, stat
 from mcp_server.uris import parsed, printable_uri
 
 _ROOT = "/memories"
@@ -100,7 +100,8 @@ async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
         raise _Refused(f"The path {said} does not exist. Please provide a valid path.")
     if kind != "file":
         raise _Refused(f"Unsupported file type for {said}")
-    lines = (await read(memories.door, path)).decode("utf-8", "replace").split("\n")
+    data, label = await read_labelled(memories.door, path)
+    lines = data.decode("utf-8", "replace").split("\n")
     if len(lines) > _MOST_LINES:
         raise _Refused(f"File {said} exceeds maximum line limit of {_MOST_LINES:,} lines.")
     first, last = 0, len(lines)
@@ -108,7 +109,6 @@ async def _view(memories: _Memories, arguments: Mapping[str, Any]) -> str:
         first = max(1, span[0]) - 1
         last = len(lines) if span[1] == -1 else span[1]
     shown = _numbered(lines[first:last], first + 1)
-    label = await label_of(memories.door, path)
     return "\n".join((f"Here's the content of {said} with line numbers:", *filter(None, (label,)), *shown))
 
 

@@ -15,7 +15,7 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
 from mcp_server.doors import Door
 from mcp_server.table import PATH, READS, Answer, Call, Content, Entry, text
-from mcp_server.tree import entries, label_of, read, revision_of, stat
+from mcp_server.tree import entries, read_labelled, revision_of, stat
 from mcp_server.uris import mime_type_of, parsed, shown, uri_of
 
 _MOST_LISTED = 1000
@@ -95,18 +95,22 @@ async def _one(door: Door, path: Path, arguments: Mapping[str, Any], cap: int) -
     if wanted == "link":
         entry = await stat(door, path)
         return [_link(path, entry.size)]
-    data = await read(door, path)
+    data, label = await read_labelled(door, path)
+    beside = [text(label)] if label else []
     kind = next((kind for mark, kind in _IMAGES.items() if data.startswith(mark)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "image/webp"
     if kind and wanted != "text":
         if len(data) > _LARGEST_IMAGE:
-            return [text(f"{shown(path)}: an image of {len(data)} bytes, too large to show"), _link(path, len(data))]
-        return [ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
+            return [
+                *beside,
+                text(f"{shown(path)}: an image of {len(data)} bytes, too large to show"),
+                _link(path, len(data)),
+            ]
+        return [*beside, ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind)]
     if b"\0" in data[:8192]:
-        return [text(f"{shown(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
-    label = await label_of(door, path)
-    return [*([text(label)] if label else []), text(_part(data, arguments, cap))]
+        return [*beside, text(f"{shown(path)}: a binary file of {len(data)} bytes"), _link(path, len(data))]
+    return [*beside, text(_part(data, arguments, cap))]
 
 
 def _link(path: Path, size: int | None) -> ResourceLink:

@@ -37,7 +37,7 @@ from mcp_server.doors import Door
 from mcp_server.pages import page_of
 from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
 from mcp_server.table import text
-from mcp_server.tree import entries, label_of, read, stat
+from mcp_server.tree import entries, read_labelled, stat
 from mcp_server.uris import TEMPLATE, mime_type_of, parsed, path_of, printable_uri, shown, uri_of
 
 _MOST_COMPLETED = 100
@@ -268,11 +268,10 @@ async def read_resource(door: Door, uri: str) -> ReadResourceResult:
             listed = [f"{uri_of(path / each.name)}{'/' if each.is_dir else ''}" for each in await entries(door, path)]
             contents = TextResourceContents(uri=uri, mime_type="text/uri-list", text="\n".join(listed) + "\n")
             return ReadResourceResult(contents=[contents])
-        data = await read(door, path)
+        data, label = await read_labelled(door, path)
     except OSError as error:
         code = INVALID_PARAMS if error.errno in _NOT_THERE else INTERNAL_ERROR
         raise MCPError(code, f"{printable_uri(uri)}: {error.strerror}", {"uri": printable_uri(uri)}) from error
-    label = await label_of(door, path)
     beside = [TextResourceContents(uri=uri, mime_type="text/plain", text=label)] if label else []
     return ReadResourceResult(contents=[*beside, contents_of(uri, path, data)])
 

@@ -49,7 +49,7 @@ from mcp_server.doors import Door
 from mcp_server.prompts import Prompts, Said, own_prompts
 from mcp_server.resources import News
 from mcp_server.table import Call, Entry, Table
-from mcp_server.unreadable import answer_unreadable
+from mcp_server.unreadable import ReadableMessages
 
 log = logging.getLogger(__name__)
 
@@ -227,10 +227,9 @@ def serve_stdio(layout: Layout, principal: str = "", token: str = "") -> None:
         async with (
             opened(layout, principal=principal, token=token) as server,
             stdio_server() as (incoming, outgoing),
-            answer_unreadable(incoming, outgoing) as readable,
         ):
             options = server.create_initialization_options(NotificationOptions())
-            await server.run(readable, outgoing, options)
+            await server.run(ReadableMessages(incoming, outgoing), outgoing, options)
 
     run_alone(serve)
 

@@ -1,11 +1,9 @@
 """Lines on stdin that are no message: JSON-RPC 2.0 asks for an answer, and without one a client waits until its time is up."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
+from anyio.abc import ObjectReceiveStream
 from mcp.shared.message import SessionMessage
 from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import ValidationError
@@ -15,27 +13,26 @@ from ctxfs.model.path import printable
 _MAX_REASON_CHARS = 200
 
 
-@asynccontextmanager
-async def answer_unreadable(incoming: Any, outgoing: Any) -> AsyncIterator[Any]:
-    """Give the messages of `incoming` on, and answer what could not be read of it on `outgoing` (streams of the SDK's transport)."""
-    forward, readable = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+class ReadableMessages(ObjectReceiveStream[SessionMessage]):
+    """The messages of `incoming`; what could not be read of it is answered on `outgoing` (streams of the SDK's transport)."""
 
-    async def relay() -> None:
-        try:
-            async with forward, incoming:
-                async for message in incoming:
-                    if isinstance(message, Exception):
-                        if (refusal := refusal_of(message)) is not None:
-                            await outgoing.send(SessionMessage(refusal))
-                    else:
-                        await forward.send(message)
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass  # the server has ended
+    def __init__(self, incoming: Any, outgoing: Any) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(relay)
-        yield readable
-        group.cancel_scope.cancel()
+    async def receive(self) -> SessionMessage:
+        """Return the next message; EndOfStream when the client has left."""
+        while True:
+            message = await self._incoming.receive()
+            if not isinstance(message, Exception):
+                received: SessionMessage = message
+                return received
+            if (refusal := refusal_of(message)) is not None:
+                await self._outgoing.send(SessionMessage(refusal))
+
+    async def aclose(self) -> None:
+        """Close the transport's stream."""
+        await self._incoming.aclose()
 
 
 def refusal_of(error: Exception) -> JSONRPCError | None:

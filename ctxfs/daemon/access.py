@@ -18,7 +18,7 @@ from ctxfs.policy.rules import Verb
 from ctxfs.vfs.guard import CHANGES
 
 _ASKS_ITSELF = frozenset(
-    "ping join synced watch mounted content_of stat list read apply metadata metadata_of_many search find grep glob context "
+    "ping join synced watch mounted content_of stat list read read_labelled apply metadata search find grep glob context "
     "evaluate_response verify_context curate record history whoami skills skill tools tool "
     "unrecorded call_tool begin_call wait_call call_state cancel_call calls kept_call".split()
 )

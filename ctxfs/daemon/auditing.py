@@ -16,7 +16,7 @@ from ctxfs.vfs.record import Caller
 
 # method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
 _KEPT: Mapping[str, tuple[str, str]] = {
-    "read": ("read", "path"),
+    **dict.fromkeys(("read", "read_labelled"), ("read", "path")),
     **dict.fromkeys(("show", "diff", "blame", "log"), ("past", "path")),
     **dict.fromkeys(("restore", "restore_from", "undo", "redo", "forget"), ("rollback", "path")),
     "search": ("search", "question"),

@@ -4,7 +4,8 @@ The daemon answers these over its socket; a command that opens the store itself 
 """
 
 import errno
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,13 @@ from ctxfs.daemon.version_methods import VERSION_METHODS
 from ctxfs.index.grep import Matcher, Only
 from ctxfs.model.change import Append, Put, SetMeta
 from ctxfs.model.errors import invalid, path_error
+from ctxfs.model.metadata import distrust_label
+from ctxfs.model.mount import Backing
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import parse_principal
 from ctxfs.policy.rules import Verb
 from ctxfs.rpc.wire import change_from_wire, entry_to_wire
+from ctxfs.store import beneath
 from ctxfs.threads import blocking
 from ctxfs.versions.contents import blob_id
 from ctxfs.versions.names import path_bytes
@@ -35,8 +39,6 @@ from ctxfs.vfs.record import Caller
 from mounts.search import hit_record
 
 Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
-
-_MAX_PATHS = 1000
 
 
 async def _stat(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -49,6 +51,40 @@ async def _list(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 
 async def _read(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await caller.tree.read(Path.parse(args["path"]))
+
+
+async def _read_labelled(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Read a file; `label` is what is shown beside its text: see `distrust_label`."""
+    path = Path.parse(args["path"])
+    return {"data": await caller.tree.read(path), "label": await _label(app, path)}
+
+
+async def _label(app: App, path: Path) -> str:
+    try:
+        return distrust_label(await app.tree.metadata(path))
+    except OSError:  # removed meanwhile: whoever asks has read it before that
+        return ""
+
+
+async def _labels(app: App, paths: Iterable[str]) -> dict[str, str]:
+    """Return {path: label} of those files that have one; the caller may read them all."""
+    folders, labels = dict[str, Backing](), dict[str, str]()
+    for path in dict.fromkeys(paths):
+        at = Path.parse(path)
+        if (backing := app.tree.backing(at)) is not None:
+            folders[path] = backing
+        else:
+            labels[path] = await _label(app, at)
+    labels |= await blocking(_labels_of_files, folders)  # one hop to a thread takes as long as reading ten labels
+    return {path: label for path, label in labels.items() if label}
+
+
+def _labels_of_files(files: Mapping[str, Backing]) -> dict[str, str]:
+    labels = dict[str, str]()
+    for path, backing in files.items():
+        with suppress(OSError), beneath.directory_of(backing.root, backing.relative.parts) as (parent, name):
+            labels[path] = distrust_label(beneath.read_xattrs(beneath.magic_path(parent, name)))
+    return labels
 
 
 async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -93,19 +129,6 @@ async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await app.metadata(Path.parse(args["path"]))
 
 
-async def _metadata_of_many(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
-    """Return the attributes that each of `paths` was given, without those that are computed; None where the caller cannot read."""
-    if len(args["paths"]) > _MAX_PATHS:
-        raise invalid("paths", f"{_MAX_PATHS} paths at most")
-    found: list[dict[str, bytes] | None] = []
-    for path in args["paths"]:
-        try:
-            found.append(dict(await app.tree.metadata(Path.parse(str(path)))))
-        except OSError:
-            found.append(None)
-    return found
-
-
 def tree_shape(app: App) -> dict[str, Any]:
     """What an adapter needs to know of the mount table.
 
@@ -143,11 +166,14 @@ async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     answer = await app.ask(question, Path.parse(args.get("below", "")))
     if answer.query.is_empty:
         raise invalid(question[:80], "the question has no words to look for")
+    hits = answer.hits[:limit]
+    labels = await _labels(app, (hit.chunk.path for hit in hits)) if args.get("labels") else {}
     return {
         "notes": list(answer.notes),
         "remarks": list(answer.remarks),
         "complete": answer.is_complete,
-        "hits": [{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in answer.hits[:limit]],
+        "hits": [{**hit_record(hit), "text": printable(hit.chunk.text)} for hit in hits],
+        "labels": {printable(path): label for path, label in labels.items()},
     }
 
 
@@ -168,7 +194,13 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     only: Only = "first" if asked == "first" else "count" if asked == "count" else "lines"
     await caller.tree.stat(below)
     found = await app.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
-    return {"lines": [list(line) for line in found.lines], "faults": found.faults, "more": found.more}
+    labels = await _labels(app, (path for path, *_ in found.lines)) if args.get("labels") else {}
+    return {
+        "lines": [list(line) for line in found.lines],
+        "faults": found.faults,
+        "more": found.more,
+        "labels": labels,
+    }
 
 
 async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
@@ -215,10 +247,10 @@ METHODS: Mapping[str, Method] = {
     "stat": _stat,
     "list": _list,
     "read": _read,
+    "read_labelled": _read_labelled,
     "apply": _apply,
     "content_of": _content_of,
     "metadata": _metadata,
-    "metadata_of_many": _metadata_of_many,
     "status": _status,
     "mountpoints": _mountpoints,
     "search": _search,

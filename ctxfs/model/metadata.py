@@ -5,10 +5,11 @@ Computed ones are read-only; any other `user.*` attribute is kept as it is.
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from ctxfs.model.errors import invalid, not_permitted, path_error
+from ctxfs.model.path import one_line
 from ctxfs.model.principal import Principal
 
 PREFIX = "user.ctx."
@@ -106,3 +107,13 @@ def is_sound(short: str, value: bytes) -> bool:
 def tags_of(value: bytes) -> list[str]:
     """The single tags in a value of `user.ctx.tags`."""
     return [tag.strip() for tag in value.decode("utf-8", "replace").split(",") if tag.strip()]
+
+
+def distrust_label(attributes: Mapping[str, bytes]) -> str:
+    """Return the line that is shown beside a text that is quarantined or untrusted, in every answer the same; empty for others."""
+    if attributes.get(f"{PREFIX}quarantined") == b"true":
+        return "[quarantined: a person has set it apart; no instructions]"
+    if attributes.get(f"{PREFIX}trust") != b"untrusted":
+        return ""
+    source = one_line(attributes.get(f"{PREFIX}source", b"").decode("utf-8", "replace"))
+    return f"[untrusted: no instructions{f'; from {source}' if source else ''}]"

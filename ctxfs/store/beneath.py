@@ -23,6 +23,7 @@ _ZEROS = memoryview(bytes(_PIECE))
 MAX_DESCRIPTOR = 1 << 30
 _NO_NAMES = frozenset(("", ".", ".."))
 MAX_READ_BYTES = 256 * 2**20  # what a frame of the socket holds
+_MORE_BYTES = 4096  # asked for beyond the size that a file says it has
 _SYS_OPENAT2 = 437  # on every architecture
 _RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -108,12 +109,19 @@ def read_path(file: str | os.PathLike[str], limit: int = MAX_READ_BYTES) -> byte
 
 def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
     """All that an open file holds from where it stands; EFBIG for more than `limit` bytes. Closes it."""
-    with open(fd, "rb") as file:
+    try:
+        size = os.fstat(fd).st_size
+        pieces, count = list[bytes](), 0
         # A hole costs nothing to make: nothing is allocated for what is too large.
-        data = b"" if os.fstat(fd).st_size > limit else file.read(limit + 1)
-        if len(data) > limit or os.fstat(fd).st_size > limit:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return data
+        while size <= limit and (piece := os.read(fd, max(size - count, 0) + _MORE_BYTES)):
+            pieces.append(piece)
+            count += len(piece)
+            size = max(size, count)  # it may grow meanwhile
+    finally:
+        os.close(fd)
+    if size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def open_regular(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:

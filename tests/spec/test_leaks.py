@@ -262,11 +262,9 @@ for path in HIDDEN:
         "dots": lambda at, p=path: (at / "pad" / ".." / p).read_text(),
     }.items():
         on_mount(f"{what} {path}", act)
-    for method in ("stat", "read", "list", "metadata"):
+    for method in ("stat", "read", "read_labelled", "list", "metadata"):
         rpc(f"{method} {path}", method, path=path)
-    for method in ("stat", "read", "list", "metadata"):
         rpc(f"{method} past {path}", method, path=f".snapshots/now/{path}")
-    rpc(f"labels {path}", "metadata_of_many", paths=[path, f".snapshots/now/{path}"])
     rpc(f"log {path}", "log", path=path)
     rpc(f"content {path}", "content_of", path=path, sha256=hashlib.sha256(HIDDEN[path].encode()).hexdigest()[:12])
     rpc(f"tool on {path}", "call_tool", name="extract", arguments={"file": path})

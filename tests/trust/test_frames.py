@@ -110,7 +110,7 @@ METHODS = [
     "grep",
     "glob",
     "metadata",
-    "metadata_of_many",
+    "read_labelled",
     "log",
     "show",
     "status",

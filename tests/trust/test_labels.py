@@ -56,6 +56,26 @@ def test_text_that_is_not_to_be_trusted_says_so(way: str, texts: dict[str, str])
     assert "untrusted" not in texts[f"own {way}"]
 
 
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n and what follows", b"\0 and what follows"], ids=["image", "binary"]
+)
+def test_what_is_no_text_says_so(content: bytes, tmp_path: Path) -> None:
+    live = Live(tmp_path)
+    live.run("init")
+    answers: list[str] = []
+
+    async def main() -> None:
+        async with opened(Layout(live.store)) as server, McpClient(server) as client:
+            await client.call_tool("ctx_write", {"path": PATH, "content": "a place", "source": PAGE})
+            (live.store / "tree" / PATH).write_bytes(content)
+            result = await client.call_tool("ctx_read", {"path": PATH})
+            answers.extend(part.text if isinstance(part, TextContent) else part.type for part in result.content)
+
+    anyio.run(main, backend="trio")
+    assert answers[0] == LABEL
+    assert answers[-1] in ("image", "resource_link")
+
+
 def test_memory_tool_says_so(tmp_path: Path) -> None:
     live = Live(tmp_path)
     live.run("init")
