@@ -12,11 +12,14 @@ from typing import Any
 import trio
 
 from ctxfs.context.piece import Piece
+from ctxfs.lifeline import Lifeline
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import printable
+from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
 
 _SECONDS = 120.0
 _MOST_BYTES = 4_000_000
+_MOST_ERROR_BYTES = 100_000
 
 
 async def ask_command(command: str, question: object) -> str:
@@ -28,17 +31,38 @@ async def ask_command(command: str, question: object) -> str:
     data = json.dumps(question, ensure_ascii=False).encode("utf-8", "replace")
     try:
         with trio.fail_after(_SECONDS):
-            done = await trio.run_process(words, stdin=data, capture_stdout=True, capture_stderr=True, check=False)
+            code, out, err = await _run(words, data)
     except trio.TooSlowError as error:
         raise CommandError(f"'{words[0]}' did not answer within {_SECONDS:.0f} s", "") from error
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         raise CommandError(f"'{command}' cannot be started: {error}", "mend it in ctxfs.toml") from error
-    if done.returncode:
-        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise CommandError(f"'{words[0]}' failed with {done.returncode}: {last[:300]}", "")
-    if len(done.stdout) > _MOST_BYTES:
+    if len(out) >= _MOST_BYTES:
         raise CommandError(f"'{words[0]}' said more than {_MOST_BYTES} bytes", "")
-    return done.stdout.decode("utf-8", "replace")
+    if code:
+        last = (err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+        raise CommandError(f"'{words[0]}' failed with {code}: {last[:300]}", "")
+    return out.decode("utf-8", "replace")
+
+
+async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
+    """Return the exit code of a command and what it wrote to stdout, until that is too much, and to stderr."""
+    out, err = bytearray(), bytearray()
+    with Lifeline() as lifeline:
+        process = await start_group(words, lifeline)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(feed, process, data)
+                ended = trio.Event()
+                nursery.start_soon(collect, process.stderr, err, _MOST_ERROR_BYTES, ended)
+                if await collect_within(process.stdout, out, _MOST_BYTES):
+                    await process.wait()
+                    with trio.move_on_after(LAST_WORDS_SECONDS):
+                        await ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await end_group(process)
+    return process.returncode or 0, bytes(out), bytes(err)
 
 
 class CommandSummariser:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -228,15 +229,19 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
     dry, actor = bool(args.get("dry_run")), _actor(caller, args)
     phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
+    derived = Counter[str]()
+    if not dry:  # before the versions, which know the phrases: after a kill it can be asked for again
+        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
     erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
-    derived = {} if dry else await app.forget_derived(phrases, str(caller.principal))
+    if not dry:  # and what was made meanwhile
+        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,
         "changes": [{"path": path_text(path)} for path in erased.paths],
         "elsewhere": [path_text(path) for path in erased.elsewhere],
         "copies": [path_text(path) for path in erased.copies],
-        "derived": derived,
+        "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not dry else {},
         "remotes": sorted(await in_turn(app.archive.remotes)),
     }
 

@@ -9,8 +9,6 @@ import errno
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,12 +25,12 @@ from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
 from ctxfs.lifeline import Lifeline
 from ctxfs.model.errors import CommandError, path_error
+from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
 from ctxfs.store import beneath
 from ctxfs.threads import blocking
 
 _CHUNK = 65_536
 _GRACE_SECONDS = 2.0
-_LAST_WORDS_SECONDS = 0.2
 _MOST_STDERR = 100_000
 _MOST_FILES_OPEN = 256
 _LONGEST_NEWS = 4096
@@ -157,17 +155,13 @@ async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls:
     news, theirs = os.pipe()
     with Lifeline() as lifeline:
         try:
-            process = await trio.lowlevel.open_process(
+            process = await start_group(
                 limited(tool, command, theirs, is_parent=bool(bwrap)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                lifeline,
+                (theirs, *handed, *(fd for fd, _ in shown.folders if bwrap)),
                 cwd=tool.folder,
                 env=environment,
-                start_new_session=True,
-                pass_fds=(theirs, lifeline.fd, *handed, *(fd for fd, _ in shown.folders if bwrap)),
             )
-            lifeline.tie(-process.pid)
         except OSError as error:
             os.close(news)
             return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
@@ -181,24 +175,26 @@ async def _attend(
     process: trio.Process, tool: Tool, arguments: bytes, news: int, progress: Progress, begun: float
 ) -> Outcome:
     """Feed a tool that runs, collect its output within its limits, and end its process group."""
-    out, err, over = bytearray(), bytearray(), list[str]()
+    out, err, fault = bytearray(), bytearray(), ""
     try:
         with trio.move_on_after(tool.timeout_seconds) as limit:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_feed, process, arguments)
+                nursery.start_soon(feed, process, arguments)
                 nursery.start_soon(_hear, news, progress)
                 ended = trio.Event()
-                nursery.start_soon(_complain, process, err, ended)
-                await _collect(process.stdout, out, tool.output_bytes, over)
-                if not over:
+                nursery.start_soon(collect, process.stderr, err, _MOST_STDERR, ended)
+                if not await collect_within(process.stdout, out, tool.output_bytes):
+                    fault = f"it said more than {tool.output_bytes} bytes"
+                else:
                     await process.wait()
-                    with trio.move_on_after(_LAST_WORDS_SECONDS):  # a child may hold it open
+                    with trio.move_on_after(LAST_WORDS_SECONDS):
                         await ended.wait()
                 nursery.cancel_scope.cancel()
-        fault = over[0] if over else f"it took more than {tool.timeout_seconds:g} s" if limit.cancelled_caught else ""
+        if limit.cancelled_caught:
+            fault = f"it took more than {tool.timeout_seconds:g} s"
     finally:
         with trio.CancelScope(shield=True):
-            await _end(process)
+            await end_group(process)
     return Outcome(bytes(out), bytes(err), process.returncode, time.monotonic() - begun, fault)
 
 
@@ -215,27 +211,6 @@ def limited(tool: Tool, command: list[str], news: int, *, is_parent: bool) -> li
     return ["/bin/sh", "-c", f"{limits}; {run}", tool.name, *command]
 
 
-async def _feed(process: trio.Process, said: bytes) -> None:
-    assert process.stdin is not None
-    with contextlib.suppress(trio.BrokenResourceError):  # it reads no arguments
-        await process.stdin.send_all(said)
-    await process.stdin.aclose()
-
-
-async def _complain(process: trio.Process, err: bytearray, ended: trio.Event) -> None:
-    await _collect(process.stderr, err, _MOST_STDERR, None)
-    ended.set()
-
-
-async def _collect(stream: Any, into: bytearray, most: int, over: list[str] | None) -> None:
-    """Read to the end; beyond `most` bytes what comes is thrown away, or ends the run (`over`)."""
-    while data := await stream.receive_some(_CHUNK):
-        into += data[: max(0, most - len(into))]
-        if over is not None and len(data) > 0 and len(into) >= most:
-            over.append(f"it said more than {most} bytes")
-            return
-
-
 async def _hear(news: int, progress: Progress) -> None:
     buffer = b""
     async with trio.lowlevel.FdStream(news) as stream:
@@ -246,21 +221,3 @@ async def _hear(news: int, progress: Progress) -> None:
                 with contextlib.suppress(ValueError, TypeError, AttributeError):
                     told = json.loads(line)
                     progress(min(max(float(told["progress"]), 0.0), 1.0), str(told.get("message", ""))[:200])
-
-
-async def _end(process: trio.Process) -> None:
-    """Whatever is left of the group: asked to end, then ended."""
-    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, 10.0)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        with trio.move_on_after(seconds):
-            await process.wait()
-            if number == signal.SIGTERM:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
-            break
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            await stream.aclose()

@@ -7,7 +7,6 @@ notifications most are dropped unread. The program's process group ends with the
 import os
 import re
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
 from ctxfs.lifeline import Lifeline
+from ctxfs.process_group import start_group
 from ctxfs.servers.sifting import LeftOut, sift
 
 LONGEST = 32 * 1024 * 1024  # bytes of a line
@@ -61,17 +61,7 @@ class Pipes:
     async def opened(self) -> AsyncIterator[TransportStreams]:
         """The streams that a client of the SDK is given. OSError if the program cannot be started."""
         with Lifeline() as lifeline:
-            process = await trio.lowlevel.open_process(
-                list(self._command),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self._environment,
-                cwd=self._folder,
-                start_new_session=True,
-                pass_fds=(lifeline.fd,),
-            )
-            lifeline.tie(-process.pid)
+            process = await start_group(self._command, lifeline, env=self._environment, cwd=self._folder)
             async with self._streams(process) as streams:
                 yield streams
 

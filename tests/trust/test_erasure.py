@@ -1,5 +1,6 @@
 """What was forgotten is nowhere in the store: not in what was made of it, kept of it, or cached; and what is elsewhere is named."""
 
+import errno
 import gzip
 import json
 import subprocess
@@ -94,6 +95,31 @@ def test_forgotten_text_is_nowhere_in_the_store_nor_in_any_answer(opened: tuple[
     assert (tree / "memory/shared/other.md").exists()
     assert any(record.get("text") == "tulips are fine" for record in asked.call("history"))
     assert asked.call("verify_history")["faults"] == []
+
+
+def cut_off(*_: object, **__: object) -> None:
+    raise OSError(errno.EIO, "cut off")
+
+
+def test_an_erasure_that_was_interrupted_can_be_asked_for_again(
+    opened: tuple[Layout, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made of a text is found by the text, so it goes while versions still have that."""
+    layout, asked = opened
+    put(layout.tree / "memory/alice/secret.md", SECRET)
+    delivery = layout.root / "deliveries/task/window-agent-alice.json"
+    put(delivery, json.dumps({"pieces": [{"text": SECRET}]}))
+    asked.call("record", said=[{"kind": "message", "role": "user", "text": f"remember: {LINE}"}], session="s1")
+    asked.call("commit")
+    with monkeypatch.context() as patched:
+        patched.setattr(asked.app.archive, "forget", cut_off)
+        with pytest.raises(OSError, match="cut off"):
+            asked.call("forget", path="memory/alice/secret.md")
+    assert not [file for file in holding(layout, b"zanzibar") if file.startswith(("deliveries", "history"))]
+
+    asked.call("forget", path="memory/alice/secret.md")
+
+    assert holding(layout, b"zanzibar") == []
 
 
 def test_copies_that_are_files_of_their_own_and_remotes_are_named(opened: tuple[Layout, Any], tmp_path: Path) -> None:

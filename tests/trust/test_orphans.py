@@ -92,6 +92,15 @@ def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> 
         eventually("they have ended", lambda: not any(map(is_running, workers)), 60)
 
 
+def test_no_configured_command_outlives_a_daemon_that_was_killed() -> None:
+    mark = f"86401.{os.getpid()}"
+    ask = f"import trio; from ctxfs.context.external import ask_command; trio.run(ask_command, 'sleep {mark}', [])"
+    with subprocess.Popen([sys.executable, "-c", ask]) as asking:
+        eventually("the command runs", lambda: running_with(mark), 60)
+        asking.kill()
+    eventually("it has ended", lambda: not running_with(mark), 60)
+
+
 def test_indexer_ends_one_that_still_holds_the_index(tmp_path: Path) -> None:
     hold = (
         "import sys, time; from pathlib import Path; from ctxfs.daemon.index_process import _take_turn;"

@@ -1,0 +1,74 @@
+"""Programs of others that ctxfs runs: each leads a process group, is tied to this process, and leaves nothing behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from ctxfs.lifeline import Lifeline
+
+_CHUNK_BYTES = 65_536
+LAST_WORDS_SECONDS = 0.2  # for what a program wrote just before it ended; a child of it may hold the pipe open
+_GRACE_SECONDS = 2.0
+_REAPED_SECONDS = 10.0
+
+
+async def start_group(
+    command: Sequence[str], lifeline: Lifeline, pass_fds: Sequence[int] = (), **options: Any
+) -> trio.Process:
+    """Start a program with pipes for its standard streams, at the head of a group that is killed when ours ends. OSError."""
+    process = await trio.lowlevel.open_process(
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        pass_fds=(lifeline.fd, *pass_fds),
+        **options,
+    )
+    lifeline.tie(-process.pid)
+    return process
+
+
+async def feed(process: trio.Process, data: bytes) -> None:
+    """Write all of its stdin, and close it; a program that does not read it is no error."""
+    assert process.stdin is not None
+    with contextlib.suppress(trio.BrokenResourceError):
+        await process.stdin.send_all(data)
+    await process.stdin.aclose()
+
+
+async def collect(stream: Any, into: bytearray, limit: int, ended: trio.Event) -> None:
+    """Read to the end, and set `ended`; what comes beyond `limit` bytes is thrown away."""
+    while data := await stream.receive_some(_CHUNK_BYTES):
+        into += data[: max(0, limit - len(into))]
+    ended.set()
+
+
+async def collect_within(stream: Any, into: bytearray, limit: int) -> bool:
+    """Read to the end, or until there are `limit` bytes; False then."""
+    while len(into) < limit and (data := await stream.receive_some(_CHUNK_BYTES)):
+        into += data[: limit - len(into)]
+    return len(into) < limit
+
+
+async def end_group(process: trio.Process) -> None:
+    """End whatever is left of a group, by asking first, and close the streams."""
+    for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _REAPED_SECONDS)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        with trio.move_on_after(seconds):
+            await process.wait()
+            if number == signal.SIGTERM:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+            break
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            await stream.aclose()

@@ -1,0 +1,30 @@
+"""Commands that people configure to think for ctxfs."""
+
+import pytest
+import trio
+
+from ctxfs.context.external import ask_command
+from ctxfs.model.errors import CommandError
+
+
+def test_a_command_answers_what_it_was_asked() -> None:
+    assert trio.run(ask_command, "cat", {"task": "zażółć"}) == '{"task": "zażółć"}'
+
+
+def test_a_command_without_end_is_ended() -> None:
+    with pytest.raises(CommandError, match="said more than 4000000 bytes"):
+        trio.run(ask_command, "yes", [])
+
+
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("sh -c 'echo broken >&2; exit 3'", "failed with 3: broken"),
+        ("/no/such/program", "cannot be started"),
+        ("", "cannot be started"),
+        ("'", "is not a command"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_said(command: str, fault: str) -> None:
+    with pytest.raises(CommandError, match=fault):
+        trio.run(ask_command, command, [])
