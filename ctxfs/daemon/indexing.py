@@ -10,6 +10,7 @@ import trio
 from ctxfs.app import App
 from ctxfs.daemon.child import worker
 from ctxfs.daemon.index_wire import options_to_wire, roots_to_wire
+from ctxfs.daemon.source_marks import SourceMarks
 from ctxfs.index.damage import mark_damaged
 from ctxfs.index.options import IndexedRoot
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
@@ -52,6 +53,7 @@ class IndexingService:
         self._ends = 0  # of the process, since it last got on
         self._fault = ""
         self._has_scanned = False
+        self._source_marks = SourceMarks(app)
         app.searcher.behind = self.behind
         app.searcher.on_damage = self._repair
         self._state("starting")
@@ -218,6 +220,8 @@ class IndexingService:
             started = trio.current_time()
             try:
                 await blocking(self._app.searcher.refresh, graph)
+                if await blocking(self._source_marks.look):
+                    self._wanted.set()
             except Exception:
                 log.exception("search could not take in what was indexed")
             if reached and sent == self._sent and not self._places:

@@ -345,19 +345,21 @@ class BackedFiles:
         area = parent.area
         assert area is not None
         directory = self._state.directories.of(parent)
+        before = os.umask(caller.umask)  # as `_umask`, which takes longer than the two calls
         try:
-            with _umask(caller):
-                fd = self._open(
-                    name,
-                    (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
-                    directory,
-                    st.S_IMODE(mode) & ~_SET_IDS,
-                )
+            fd = self._open(
+                name,
+                (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
+                directory,
+                st.S_IMODE(mode) & ~_SET_IDS,
+            )
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
             # Made by another one meanwhile, for whom its mode and owner are: the kernel looks it up and opens it.
             raise path_error(errno.ESTALE, Path((*parent.path.parts, os.fsdecode(name)))) from None
+        finally:
+            os.umask(before)
         try:
             self._give(parent, fd, caller, mode & _SET_IDS)
             found = os.fstat(fd)
@@ -760,11 +762,13 @@ class BackedFiles:
         """An O_PATH descriptor of a node that is about to lose this name; most the kernel forgets at once."""
         if node is None:
             return None
-        with contextlib.suppress(OSError):  # whoever takes the name away meets the same
+        try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
-            if self._is_it(node, os.fstat(fd)):
-                return fd
-            os.close(fd)
+        except OSError:  # whoever takes the name away meets the same
+            return None
+        if self._is_it(node, os.fstat(fd)):
+            return fd
+        os.close(fd)
         return None
 
     def _keep_held(self, node: Node | None, held: int | None) -> None:

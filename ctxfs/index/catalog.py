@@ -258,6 +258,14 @@ class Catalog(Derived):
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
+    def distrusted(self) -> list[str]:
+        """Paths of the files that say that they are untrusted or in quarantine."""
+        rows = self._db.execute(
+            "SELECT DISTINCT f.path FROM attributes a JOIN files f ON f.id=a.file WHERE f.state!='gone' AND "
+            "((a.name='trust' AND a.value='untrusted') OR (a.name='quarantined' AND a.value='true'))"
+        )
+        return [_decode(row[0]) for row in rows]
+
     def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
         """A file's attributes in place of the old ones."""
         self._db.execute("DELETE FROM attributes WHERE file=?", (file,))

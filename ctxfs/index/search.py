@@ -345,6 +345,11 @@ class Searcher:
         except DamagedIndex:
             return {}
 
+    def distrusted(self) -> list[str]:
+        """Paths of the indexed files that say that they are untrusted or in quarantine, whoever may read them."""
+        with self._looking(at_changes=False) as view:
+            return view.catalog.distrusted() if view is not None else []
+
     def state(self) -> IndexState:
         """What there is to search; never fails."""
         fault = self._meaning_fault()

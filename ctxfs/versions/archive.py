@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
@@ -629,6 +629,11 @@ class Archive:
 
     def _doomed_by(self, path: str | None, principal: str) -> Doomed:
         return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
+
+    def learn_marks(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
+        """Know the text of a file without versions by its marks of distrust, as long as it has some."""
+        with self._lock:
+            self.marks.learn(path_bytes(path), attributes, data)
 
     # elsewhere
 

@@ -4,8 +4,11 @@ Two things carry them. A path: what replaces a marked file, by rename, by restor
 content: what equals a marked text, or holds a part of it, is marked when its version is made. Only a person lifts a mark, by
 changing the attribute itself.
 
+Texts of files without versions (sources) are known as long as these are marked; they are learned again at each start.
+
 `<store>/marks.jsonl`, one JSON object a line, the last one counts: `{"path": …, "marks": {name: value}}`, and
-`{"content": git id, "size": …, "marks": …, "length": …, "runs": […]}`; empty `marks` lift. Texts themselves are not kept.
+`{"content": git id, "size": …, "marks": …, "length": …, "runs": […]}`; empty `marks` lift: for a text that a source has, too.
+Texts themselves are not kept.
 """
 
 from __future__ import annotations
@@ -47,10 +50,55 @@ def marks_in(xattrs: Mapping[str, bytes]) -> _Values:
 
 @dataclass(slots=True)
 class _Content:
+    """A marked text: its size in bytes, and hashes of runs of `length` words of it."""
+
     size: int
     marks: _Values
     length: int
     runs: list[int]
+
+
+class _Texts:
+    """Marked texts by the git id of their content, and by the runs of words that they have."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, _Content] = {}
+        self.runs: dict[tuple[int, int], list[str]] = {}  # (words in a run, hash) → contents
+
+    def put(self, oid: str, content: _Content) -> None:
+        """Know a text, in place of what was known of it."""
+        self.drop(oid)
+        self.by_id[oid] = content
+        for run in content.runs:
+            self.runs.setdefault((content.length, run), []).append(oid)
+
+    def drop(self, oid: str) -> None:
+        """Know it no longer."""
+        old = self.by_id.pop(oid, None)
+        for run in old.runs if old is not None else ():
+            key = (old.length, run)  # type: ignore[union-attr]  # there are runs only of one that was there
+            left = [other for other in self.runs.get(key, ()) if other != oid]
+            if left:
+                self.runs[key] = left
+            else:
+                self.runs.pop(key, None)
+
+    def found(self, oid: str, data: bytes | None) -> dict[str, _Content]:
+        """The texts that a content equals, or holds a part of."""
+        found = {oid} & self.by_id.keys()
+        if data is not None and self.runs:
+            found |= self.copied(data)
+        return {each: self.by_id[each] for each in sorted(found)}
+
+    def copied(self, data: bytes) -> set[str]:
+        """Ids of the texts of which a content holds a part."""
+        words = words_of(data)
+        hits: dict[str, int] = {}
+        for length in {length for length, _ in self.runs}:
+            for run in runs_of(words, length):
+                for oid in self.runs.get((length, run), ()):
+                    hits[oid] = hits.get(oid, 0) + 1
+        return {oid for oid, count in hits.items() if is_copy(count, len(self.by_id[oid].runs))}
 
 
 class Marks:
@@ -59,8 +107,11 @@ class Marks:
     def __init__(self, file: HostPath) -> None:
         self._file = file
         self._paths: dict[bytes, _Values] = {}
-        self._contents: dict[str, _Content] = {}
-        self._runs: dict[tuple[int, int], list[str]] = {}  # (words in a run, hash) → contents
+        self._texts = _Texts()
+        self._elsewhere = _Texts()  # of files without versions
+        self._sources: dict[bytes, str] = {}  # path of such a file → its content
+        self._paths_of: dict[str, set[bytes]] = {}  # the same the other way
+        self._lifted: set[str] = set()  # contents that a person has said need no marks
         self._lines = 0
         self.quarantine = NO_QUARANTINE
         self._load()
@@ -68,7 +119,7 @@ class Marks:
     @property
     def is_empty(self) -> bool:
         """True where nothing is marked."""
-        return not self._paths and not self._contents
+        return not self._paths and not self._texts.by_id and not self._elsewhere.by_id
 
     # asked when a version is made, and before a rollback
 
@@ -80,7 +131,7 @@ class Marks:
         marks = dict(self._paths.get(path, {}))
         if lifted and marks.get(SOURCE, b"").decode("utf-8", "replace") == lifted:
             del marks[TRUST], marks[SOURCE]
-        for content in self._known(oid, data):
+        for content in self._known(oid, data).values():
             marks |= {name: value for name, value in content.marks.items() if name != FROZEN}
         return marks
 
@@ -97,11 +148,10 @@ class Marks:
     def set_by_person(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> None:
         """A person has set or lifted marks of a file: they are what it says now, and of its text nothing else is owed."""
         has = marks_in(xattrs)
-        for known in self._known(oid, data):
+        for other, known in self._known(oid, data).items():
             left = {name: value for name, value in known.marks.items() if name in has}
-            for other, content in list(self._contents.items()):
-                if content is known and left != known.marks:
-                    self._set_content(other, known.size, left, known.length, known.runs)
+            if left != known.marks:
+                self._set_content(other, known.size, left, known.length, known.runs)
         self._set_path(path, has)
         self._learn(oid, size, has, data)
 
@@ -129,23 +179,32 @@ class Marks:
             del lost[SOURCE]
         return replace(side, xattrs={**side.xattrs, **lost}) if lost else side
 
-    def _known(self, oid: str, data: bytes | None) -> list[_Content]:
-        if not self._contents:
-            return []
-        found = {oid} & self._contents.keys()
-        if data is not None and self._runs:
-            found |= self._copied(data)
-        return [self._contents[each] for each in sorted(found)]
+    def _known(self, oid: str, data: bytes | None) -> dict[str, _Content]:
+        return {**self._elsewhere.found(oid, data), **self._texts.found(oid, data)}
 
-    def _copied(self, data: bytes) -> set[str]:
-        """Contents of which a text holds a part."""
-        words = words_of(data)
-        hits: dict[str, int] = {}
-        for length in {length for length, _ in self._runs}:
-            for run in runs_of(words, length):
-                for oid in self._runs.get((length, run), ()):
-                    hits[oid] = hits.get(oid, 0) + 1
-        return {oid for oid, count in hits.items() if is_copy(count, len(self._contents[oid].runs))}
+    # texts of files without versions
+
+    def learn(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
+        """Know the text of a file without versions as long as it is marked; without marks forget it."""
+        marks = {name: value for name, value in marks_in(xattrs).items() if name != FROZEN}
+        oid = blob_id(data) if data and marks else ""
+        self._unlearn(path)
+        if not oid or oid in self._lifted:
+            return
+        self._sources[path] = oid
+        self._paths_of.setdefault(oid, set()).add(path)
+        length, runs = known_by(data, self._most_runs(marks))
+        self._elsewhere.put(oid, _Content(len(data), marks, length, runs))
+        self._publish()
+
+    def _unlearn(self, path: bytes) -> None:
+        oid = self._sources.pop(path, "")
+        paths = self._paths_of.get(oid, set())
+        paths.discard(path)
+        if oid and not paths:
+            del self._paths_of[oid]
+            self._elsewhere.drop(oid)
+            self._publish()
 
     # asked by whoever reads
 
@@ -156,7 +215,7 @@ class Marks:
         if blob_id(data) in self.quarantine.contents.get(len(data), ()):
             return True
         try:
-            return any(self._contents[oid].marks.get(QUARANTINED) for oid in self._copied(data))
+            return any(content.marks.get(QUARANTINED) for content in self._known("", data).values())
         except (KeyError, RuntimeError):  # changed while it was read
             return True
 
@@ -166,14 +225,16 @@ class Marks:
         marks = {name: value for name, value in marks.items() if name != FROZEN}
         if not marks or not size:
             return
-        known = self._contents.get(oid)
+        known = self._texts.by_id.get(oid)
         if known is not None and marks.items() <= known.marks.items():
             return
-        most = MAX_QUARANTINED_RUNS if QUARANTINED in marks else MAX_UNTRUSTED_RUNS
-        length, runs = known_by(data, most) if data is not None else (0, [])
-        if QUARANTINED not in marks and len(self._runs) > MAX_RUNS:
-            length, runs = 0, []
+        length, runs = known_by(data, self._most_runs(marks)) if data is not None else (0, [])
         self._set_content(oid, size, {**(known.marks if known else {}), **marks}, length, runs)
+
+    def _most_runs(self, marks: _Values) -> int:
+        if QUARANTINED in marks:
+            return MAX_QUARANTINED_RUNS
+        return MAX_UNTRUSTED_RUNS if len(self._texts.runs) + len(self._elsewhere.runs) <= MAX_RUNS else 0
 
     def _set_path(self, path: bytes, marks: _Values) -> None:
         if self._paths.get(path, {}) != marks:
@@ -193,23 +254,18 @@ class Marks:
             self._paths.pop(path, None)
 
     def _take_content(self, oid: str, content: _Content) -> None:
-        old = self._contents.pop(oid, None)
-        for run in old.runs if old is not None else ():
-            key = (old.length, run)  # type: ignore[union-attr]  # there are runs only of one that was there
-            left = [other for other in self._runs.get(key, ()) if other != oid]
-            if left:
-                self._runs[key] = left
-            else:
-                self._runs.pop(key, None)
         if content.marks:
-            self._contents[oid] = content
-            for run in content.runs:
-                self._runs.setdefault((content.length, run), []).append(oid)
+            self._lifted.discard(oid)
+            self._texts.put(oid, content)
+        else:
+            self._lifted.add(oid)
+            self._texts.drop(oid)
+            self._elsewhere.drop(oid)
 
     def _publish(self) -> None:
         paths = frozenset(path_text(path) for path, marks in self._paths.items() if QUARANTINED in marks)
         contents: dict[int, frozenset[str]] = {}
-        for oid, content in self._contents.items():
+        for oid, content in (*self._elsewhere.by_id.items(), *self._texts.by_id.items()):
             if QUARANTINED in content.marks:
                 contents[content.size] = contents.get(content.size, frozenset()) | {oid}
         new = Quarantine(paths, contents)
@@ -241,7 +297,7 @@ class Marks:
             with open(self._file, "ab") as out:
                 out.write(b"\n")
         self._publish()
-        if self._lines > 1000 + 2 * (len(self._paths) + len(self._contents)):
+        if self._lines > 1000 + 2 * (len(self._paths) + len(self._texts.by_id) + len(self._lifted)):
             self._compact()
 
     def _take(self, value: Mapping[str, Any]) -> None:
@@ -260,8 +316,9 @@ class Marks:
             *({"path": path_text(path), "marks": _plain(marks)} for path, marks in self._paths.items()),
             *(
                 {"content": oid, "size": c.size, "marks": _plain(c.marks), "length": c.length, "runs": c.runs}
-                for oid, c in self._contents.items()
+                for oid, c in self._texts.by_id.items()
             ),
+            *({"content": oid, "size": 0, "marks": {}, "length": 0, "runs": []} for oid in sorted(self._lifted)),
         ]
         temporary = self._file.with_suffix(".new")
         with contextlib.suppress(OSError):

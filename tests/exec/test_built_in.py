@@ -330,6 +330,7 @@ def test_what_calls_have_said_is_found_only_where_it_was_allowed_and_by_who_sees
     program = live.at / "tools" / "summarise" / "run"
     text = "The xylophone stands in the second room of the museum."
     subprocess.run([program, "--text", text], check=True, capture_output=True)
+    live.run("status", "--wait", "words")
     assert live.try_run("search", "xylophone").returncode == 3
     live.run("unmount", "--all")
     config.write_text(config.read_text().replace("# searchable = false", "searchable = true", 1))
