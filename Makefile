@@ -151,7 +151,7 @@ system-test:
 system-programs:
 	$(call install_packages,$(APT_PROGRAMS))
 
-$(VENV)/.ready: requirements.lock pyproject.toml setup.py ctxfs/fuse/transports/compiled.c | system
+$(VENV)/.ready: requirements.lock pyproject.toml setup.py ctxfs/fuse/transports/fastpath.c | system
 	@echo "making $(VENV) (two packages are compiled: about a minute)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

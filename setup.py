@@ -5,8 +5,8 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "ctxfs.fuse.transports.compiled",
-            ["ctxfs/fuse/transports/compiled.c"],
+            "ctxfs.fuse.transports.fastpath",
+            ["ctxfs/fuse/transports/fastpath.c"],
             extra_compile_args=["-Wall", "-Wextra"],
             py_limited_api=True,
             optional=True,

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tokens import blocks
-from ctxfs.context.bound import MARGIN, kinds_of, upper_bound
-from ctxfs.context.tokens import open_tokenizer
+from ctxfs.context.build.token_bound import MARGIN, kinds_of, upper_bound
+from ctxfs.context.build.tokens import open_tokenizer
 
 Count = Callable[[str], int]
 

@@ -18,9 +18,9 @@ import trio
 from benchmarks.harness import report
 from benchmarks.scale import kept_store, questions
 from ctxfs.app import App, is_versioned
-from ctxfs.context.constructor import Constructor, Context
-from ctxfs.context.request import make_request
-from ctxfs.context.world import Now
+from ctxfs.context.build.constructor import Constructor, Context
+from ctxfs.context.build.request import make_request
+from ctxfs.context.build.tree_view import Now
 from ctxfs.store.layout import Layout
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.context.quality import Gold, Place
-from ctxfs.index.fuse_ranks import WEIGHTS, prepare
+from ctxfs.context.retrieval_metrics import Gold, Place
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
+from ctxfs.index.search.rank_fusion import WEIGHTS, prepare
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import Path
 
 NAMES = tuple(name for name in WEIGHTS["dialogue"] if name != "folder")  # one conversation is one folder

@@ -22,13 +22,13 @@ from email.message import Message
 from pathlib import Path
 from typing import cast
 
-from ctxfs.context.evaluate import Embed, Sources, evaluate, evidence_of
-from ctxfs.context.piece import Piece
-from ctxfs.context.said import _DENIAL, said
-from ctxfs.context.sentences import sentences
-from ctxfs.index.dates import find_dates
-from ctxfs.index.model_files import default_model_folder
-from ctxfs.index.words import analyse
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.sentences import sentences
+from ctxfs.context.grounding.judge import Embed, Sources, evaluate, evidence_of
+from ctxfs.context.grounding.sentence_values import _DENIAL, said
+from ctxfs.index.engines.fulltext import analyse
+from ctxfs.index.engines.model_files import default_model_folder
+from ctxfs.index.extract.dates import find_dates
 
 KINDS = ("supported", "number", "date", "name", "negated", "unsupported", "unreadable")
 _EACH = 120
@@ -244,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     embed: Embed | None = None
     if not arguments.words:
-        from ctxfs.index.embedders.sentence_model import SentenceModel
+        from ctxfs.index.engines.embedders.sentence_model import SentenceModel
 
         embed = SentenceModel(default_model_folder(), 2).embed
     sources, claims = labelled(documents(), random.Random(11))

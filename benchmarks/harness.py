@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctxfs.context.quality import Outcome, summarise
+from ctxfs.context.retrieval_metrics import Outcome, summarise
 
 
 @dataclass

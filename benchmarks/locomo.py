@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import BUDGETS, measure
-from ctxfs.context.quality import Gold, parse_place
+from ctxfs.context.retrieval_metrics import Gold, parse_place
 from ctxfs.daemon.session import LocalSession
-from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.store.layout import find_store
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}

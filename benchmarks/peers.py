@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.harness import make_store
 from benchmarks.quality import _SOURCE, MAKE
-from ctxfs.context.quality import Gold, Outcome, Place, score_hits, summarise
+from ctxfs.context.retrieval_metrics import Gold, Outcome, Place, score_hits, summarise
 from ctxfs.daemon.session import LocalSession
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.embedders import open_embedder
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.embedders import open_embedder
 from ctxfs.store.layout import find_store
 
 Ask = Callable[[str], Sequence[Place]]

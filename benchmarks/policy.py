@@ -16,7 +16,7 @@ from benchmarks.corpus import make_corpus
 from benchmarks.harness import Bench, bench, interleaved, report, timed
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.decide import Policy
+from ctxfs.policy.evaluate import Policy
 from ctxfs.policy.rules import default_rules, parse_policy
 
 _PATHS = 20_000

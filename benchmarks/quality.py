@@ -20,12 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import ctxfs.index.fuse_ranks as ranking
+import ctxfs.index.search.rank_fusion as ranking
 from benchmarks.harness import make_store, show
 from ctxfs.cli.evaluation import measure
-from ctxfs.context.quality import Gold, Outcome, Place, summarise
+from ctxfs.context.retrieval_metrics import Gold, Outcome, Place, summarise
 from ctxfs.daemon.session import LocalSession
-from ctxfs.index.catalog import Catalog
+from ctxfs.index.engines.catalog import Catalog
 from ctxfs.store.layout import find_store
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -21,13 +21,13 @@ import numpy as np
 
 from benchmarks.corpus import real_files
 from benchmarks.harness import make_store, memory_mb, report
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.embedders import Embedder, Vectors, unit
-from ctxfs.index.meaning import EmbeddingQueue
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.embedders import Embedder, Vectors, unit
+from ctxfs.index.engines.vectors import build_graph, pack_vector
+from ctxfs.index.ingest.embed_worker import EmbeddingQueue
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
-from ctxfs.index.vectors import build_graph, pack_vector
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
 

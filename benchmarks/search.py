@@ -43,10 +43,10 @@ def grow(made: Bench, chunks: int) -> tuple[dict[str, Any], float, int]:
 
 def direct_rate(made: Bench) -> float:
     """Chunks a second of the embedder alone, on chunks of this corpus, with the settings of the indexer."""
-    from ctxfs.index.catalog import Catalog
-    from ctxfs.index.embedders import open_embedder
-    from ctxfs.index.meaning import EMBED_BATCH
-    from ctxfs.index.model_files import default_model_folder
+    from ctxfs.index.engines.catalog import Catalog
+    from ctxfs.index.engines.embedders import open_embedder
+    from ctxfs.index.engines.model_files import default_model_folder
+    from ctxfs.index.ingest.embed_worker import EMBED_BATCH
     from ctxfs.index.options import EmbedderSpec
 
     catalog = Catalog(made.store / "index", read_only=True)

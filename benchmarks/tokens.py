@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.corpus import real_files
 from benchmarks.harness import report
-from ctxfs.context.bound import upper_bound
-from ctxfs.context.tokens import FileTokenizer
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.context.build.tokens import FileTokenizer
 
 
 def blocks(count: int, chance: random.Random) -> Iterator[tuple[str, str]]:

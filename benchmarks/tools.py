@@ -20,7 +20,7 @@ from mcp.client import Client as McpClient
 from mcp.client.stdio import StdioServerParameters
 
 from benchmarks.harness import Bench, bench, report
-from ctxfs.context.bound import upper_bound
+from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.rpc.client import Client
 
 _SMALL = str(Path(__file__).parent.parent / "tests" / "servers" / "small.py")

@@ -19,10 +19,10 @@ from pathlib import Path
 from benchmarks.harness import Bench, bench, report
 from ctxfs.store.layout import Layout, create_store
 from ctxfs.versions.archive import Archive
-from ctxfs.versions.commits import Actor
-from ctxfs.versions.journal import JournalWriter
-from ctxfs.versions.pathindex import EVERYTHING as EVERY
-from ctxfs.versions.upkeep import loose_count
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.journal import JournalWriter
+from ctxfs.versions.recording.maintenance import loose_count
+from ctxfs.versions.recording.pathindex import EVERYTHING as EVERY
 
 ME = Actor("agent:bench", "bench", "benchmark")
 

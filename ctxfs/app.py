@@ -17,29 +17,29 @@ from typing import Any
 import trio
 
 from ctxfs import __version__
-from ctxfs.context.bound import upper_bound
-from ctxfs.context.constructor import CANDIDATES, Constructor, Context, World, from_answer
-from ctxfs.context.curation import Curator
-from ctxfs.context.deliveries import Deliveries
-from ctxfs.context.evaluator import Evaluator
-from ctxfs.context.external import CommandJudge, CommandSummariser
-from ctxfs.context.recall import Recalled, find_recalled, passed_on
-from ctxfs.context.request import Request
-from ctxfs.context.tasks import ANSWERED, RESPONSE, Tasks, is_record, sources_of_answered
-from ctxfs.context.tokens import open_tokenizer
-from ctxfs.context.world import Now, Present, Then
-from ctxfs.exec.kept import ARGS, RESULT, STDERR
-from ctxfs.history.anchor import Anchors, read_key
-from ctxfs.history.audit import Audit
-from ctxfs.history.log import HistoryLog, is_session
-from ctxfs.index.answers import Answer, Generation
-from ctxfs.index.glob import glob_matcher
-from ctxfs.index.grep import Grepped, Matcher, Only, places_of
-from ctxfs.index.grep_pool import GrepPool
-from ctxfs.index.model_files import default_model_folder
+from ctxfs.context.build.constructor import CANDIDATES, Constructor, Context, World, from_answer
+from ctxfs.context.build.copied_text import Recalled, find_recalled, passed_on
+from ctxfs.context.build.request import Request
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.context.build.tree_view import Now, Present, Then
+from ctxfs.context.delivery.delivery_store import Deliveries
+from ctxfs.context.delivery.tasks import ANSWERED, RESPONSE, Tasks, is_record, sources_of_answered
+from ctxfs.context.external_commands import CommandJudge, CommandSummariser
+from ctxfs.context.grounding.evaluator import Evaluator
+from ctxfs.context.grounding.review import Curator
+from ctxfs.eventlog.anchor import Anchors, read_key
+from ctxfs.eventlog.audit import Audit
+from ctxfs.eventlog.log import HistoryLog, is_session
+from ctxfs.exec.call_store import ARGS, RESULT, STDERR
+from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
-from ctxfs.index.search import Searcher
+from ctxfs.index.search.glob import glob_matcher
+from ctxfs.index.search.grep import Grepped, Matcher, Only, places_of
+from ctxfs.index.search.grep_pool import GrepPool
+from ctxfs.index.search.results import Answer, Generation
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import not_permitted, path_error
@@ -47,40 +47,40 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal, current_person, parse_principal
-from ctxfs.policy.book import PolicyBook, Reader, is_of_calls
-from ctxfs.policy.decide import judged
-from ctxfs.policy.derived import may_read_derived
+from ctxfs.policy.derived_access import may_read_derived
+from ctxfs.policy.engine import PolicyBook, Reader, is_of_calls
+from ctxfs.policy.evaluate import judged
 from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
-from ctxfs.policy.past import PolicyPast
+from ctxfs.policy.rule_history import PolicyPast
 from ctxfs.policy.rules import Verb
-from ctxfs.store import beneath
+from ctxfs.store import rooted_fs
 from ctxfs.store.config import Settings, read_settings
+from ctxfs.store.credential_store import TokenFile
 from ctxfs.store.folder import Folder
-from ctxfs.store.found import list_found
 from ctxfs.store.layout import AREAS, Layout
+from ctxfs.store.lost_and_found import list_found
+from ctxfs.store.policy_file import PolicyFile
 from ctxfs.store.registry import confirmed_roots
-from ctxfs.store.rules import PolicyFile
-from ctxfs.store.tokens import TokenFile
 from ctxfs.threads import blocking, in_turn
 from ctxfs.toolbox import Toolbox
 from ctxfs.versions.archive import Archive
-from ctxfs.versions.commits import Actor
-from ctxfs.versions.journal import new_session
-from ctxfs.versions.pathindex import Filter
+from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.phrases import Phrases
-from ctxfs.vfs.acting import acting_principal, acting_session
-from ctxfs.vfs.conditional import Conditional
-from ctxfs.vfs.guard import Guarded
+from ctxfs.versions.recording.journal import new_session
+from ctxfs.versions.recording.pathindex import Filter
+from ctxfs.vfs.access_control import Guarded
+from ctxfs.vfs.caller_context import acting_principal, acting_session
+from ctxfs.vfs.compare_and_put import Conditional
 from ctxfs.vfs.namespace import Namespace
-from ctxfs.vfs.record import Caller, Recorded
+from ctxfs.vfs.session import Caller, Recorded
 from mounts import knowledge, memory, pad
+from mounts.agents_guide import GuideMount
 from mounts.audit import AuditMount
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
-from mounts.guide import GuideMount
 from mounts.history import HistoryMount
-from mounts.human import HumanMount
-from mounts.resources import ResourcesMount
+from mounts.mcp_documents import ResourcesMount
+from mounts.review import HumanMount
 from mounts.search import KeptQuestions, SearchView
 from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
@@ -312,7 +312,7 @@ class App:
     def _answer_is_for(self, principal: Principal, place: Path) -> bool:
         """True if an agent may read all that the response of a task was made from, as far as that is recorded. Blocks."""
         try:
-            data = beneath.read_file(str(self.layout.deliveries), (place.parts[1], ANSWERED))
+            data = rooted_fs.read_file(str(self.layout.deliveries), (place.parts[1], ANSWERED))
             sources = sources_of_answered(data)
         except OSError:
             sources = None

@@ -9,31 +9,31 @@ from pathlib import Path as HostPath
 from typing import Any, Protocol
 
 import tools
-from ctxfs.context.constructor import CANDIDATES
-from ctxfs.context.curation import Curator
+from ctxfs.context.build.constructor import CANDIDATES
+from ctxfs.context.grounding.review import Curator
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import Asked, Brought, Calls
-from ctxfs.exec.catalog import Shelf, ToolCatalog
 from ctxfs.exec.definition import Tool
-from ctxfs.exec.finding import ToolFinder
-from ctxfs.exec.folders import FolderShelf
-from ctxfs.exec.functions import FunctionShelf
+from ctxfs.exec.folder_provider import FolderShelf
+from ctxfs.exec.function_provider import FunctionShelf
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.process import run_tool
+from ctxfs.exec.registry import Shelf, ToolCatalog
+from ctxfs.exec.runner import run_tool
 from ctxfs.exec.sandbox import Walls, sandbox
-from ctxfs.index.answers import Answer, Hit
-from ctxfs.index.catalog import ChunkRow
+from ctxfs.exec.tool_search import ToolFinder
+from ctxfs.index.engines.catalog import ChunkRow
 from ctxfs.index.query import Query
-from ctxfs.index.search import Searcher
+from ctxfs.index.search.results import Answer, Hit
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.mcp_client.provider import Known, ServerShelf
 from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.path import Path
-from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.engine import PolicyBook
 from ctxfs.policy.rules import Verb
-from ctxfs.servers.shelf import Known, ServerShelf
 from ctxfs.store.config import Settings
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.vfs.caller_context import acting_principal
 
 _LONGEST_ARGUMENTS = 4000  # characters of them in the history
 

@@ -27,10 +27,10 @@ from pydantic import AnyHttpUrl
 
 from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
-from mcp_server.doors import Door
-from mcp_server.limits import HttpLimits, Limits
+from mcp_server.http_limits import HttpLimits, Limits
 from mcp_server.resources import News
 from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer, run_alone
+from mcp_server.sessions import Door
 
 log = logging.getLogger(__name__)
 

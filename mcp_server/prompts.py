@@ -16,8 +16,8 @@ from mcp.types import (
 )
 
 from ctxfs.model.errors import CommandError
-from mcp_server.doors import Door
-from mcp_server.table import text
+from mcp_server.sessions import Door
+from mcp_server.tool_registry import text
 
 _BUDGET = 4000
 _REVIEWED = 20

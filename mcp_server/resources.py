@@ -33,11 +33,11 @@ from mcp.types import (
 )
 
 from ctxfs.model.path import ROOT, Path, printable
-from mcp_server.doors import Door
-from mcp_server.pages import page_of
+from mcp_server.pagination import page_of
+from mcp_server.sessions import Door
 from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
-from mcp_server.table import text
-from mcp_server.tree import entries, read_labelled, stat
+from mcp_server.tool_registry import text
+from mcp_server.tree_ops import entries, read_labelled, stat
 from mcp_server.uris import TEMPLATE, mime_type_of, parsed, path_of, printable_uri, shown, uri_of
 
 _MOST_COMPLETED = 100

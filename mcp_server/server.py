@@ -1,6 +1,6 @@
 """The MCP server: the tree's tools, resources and prompts for clients of either era of the protocol.
 
-A translator: every tool is a few of the methods in `ctxfs.daemon.methods`, so that what a client sees is what the mount and the
+A translator: every tool is a few of the methods in `ctxfs.daemon.api.methods`, so that what a client sees is what the mount and the
 command line show. `http.py` serves many clients, `serve_stdio` one.
 """
 
@@ -44,12 +44,12 @@ from mcp.types import (
 
 from ctxfs import __version__
 from ctxfs.store.layout import Layout
-from mcp_server import asking, memory, past, reading, resources, running, skills, writing
-from mcp_server.doors import Door
+from mcp_server import exec_tools, history_tools, memory_tool, read_tools, resources, search_tools, skills, write_tools
+from mcp_server.invalid_messages import ReadableMessages
 from mcp_server.prompts import Prompts, Said, own_prompts
 from mcp_server.resources import News
-from mcp_server.table import Call, Entry, Table
-from mcp_server.unreadable import ReadableMessages
+from mcp_server.sessions import Door
+from mcp_server.tool_registry import Call, Entry, Table
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ _ORDER = (
 
 def own_tools() -> list[Entry]:
     """The tree's, in the order in which they are listed."""
-    groups = (reading, writing, running, asking, past, memory)
+    groups = (read_tools, write_tools, exec_tools, search_tools, history_tools, memory_tool)
     made = {entry.name: entry for group in groups for entry in group.tools()}
     return [made[name] for name in _ORDER]
 

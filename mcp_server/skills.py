@@ -11,9 +11,9 @@ from mcp.types import INVALID_PARAMS, PaginatedRequestParams, RequestParams, Res
 
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
-from mcp_server.doors import Door
-from mcp_server.pages import page_of
-from mcp_server.tree import entries, stat
+from mcp_server.pagination import page_of
+from mcp_server.sessions import Door
+from mcp_server.tree_ops import entries, stat
 from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_uri, shown, uri_of
 
 EXTENSION = "io.modelcontextprotocol/skills"

@@ -3,8 +3,8 @@
 import errno
 from collections.abc import Sequence
 
-from ctxfs.history.audit import SESSION, Audit
-from ctxfs.history.log import SUFFIX
+from ctxfs.eventlog.audit import SESSION, Audit
+from ctxfs.eventlog.log import SUFFIX
 from ctxfs.model.change import Change
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, not_permitted, path_error

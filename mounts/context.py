@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import trio
 
-from ctxfs.context.render import NAMES
-from ctxfs.context.request import default_request
-from ctxfs.context.tasks import (
+from ctxfs.context.build.render import NAMES
+from ctxfs.context.build.request import default_request
+from ctxfs.context.delivery.tasks import (
     ANSWERED,
     EVALUATION,
     LOADS,
@@ -35,10 +35,10 @@ from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
-from ctxfs.policy.derived import may_read_derived
+from ctxfs.policy.derived_access import may_read_derived
 from ctxfs.policy.owners import Owners
 from ctxfs.threads import blocking
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.vfs.caller_context import acting_principal
 
 _MANIFEST = "manifest.json"
 _ERROR = "error.txt"

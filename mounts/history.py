@@ -8,15 +8,15 @@ import errno
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from ctxfs.history.interactions import interactions
-from ctxfs.history.log import SUFFIX, HistoryLog, is_day, is_session
+from ctxfs.eventlog.log import SUFFIX, HistoryLog, is_day, is_session
+from ctxfs.eventlog.record_schema import interactions
 from ctxfs.model.change import Append, Change, Put
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found, not_permitted, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.threads import blocking
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.vfs.caller_context import acting_principal
 
 _BY_AGENT, _BY_SESSION = "by-agent", "by-session"
 _ONLY_GROWS = "history is only ever added to (>>)"

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from ctxfs.context.constructor import Context
-from ctxfs.context.request import Request, check_budget
-from ctxfs.index.answers import Answer, Generation, Hit
+from ctxfs.context.build.constructor import Context
+from ctxfs.context.build.request import Request, check_budget
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.results import Answer, Generation, Hit
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -24,7 +24,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, encode_name, printable
 from ctxfs.policy.owners import Owners
 from ctxfs.threads import blocking
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.vfs.caller_context import acting_principal
 
 Ask = Callable[[str, Path], Awaitable[Answer]]
 Pack = Callable[[Request, Answer], Awaitable[Context]]

@@ -13,16 +13,16 @@ from functools import cache
 from pathlib import Path as HostPath
 from typing import Any
 
+from ctxfs.exec.call_store import ARGS, RESULT
 from ctxfs.exec.calls import Calls
-from ctxfs.exec.catalog import Offered
 from ctxfs.exec.definition import Tool
-from ctxfs.exec.kept import ARGS, RESULT
+from ctxfs.exec.registry import Offered
+from ctxfs.mcp_client.provider import Known
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
-from ctxfs.servers.shelf import Known
 from ctxfs.threads import blocking
 
 _INDEX, _README, _DEFINITION, _RUN, _CALL, _CALLS = "index.md", "README.md", "tool.json", "run", "call", "calls"

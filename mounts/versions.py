@@ -19,9 +19,9 @@ from ctxfs.model.path import ROOT, Path, one_line
 from ctxfs.policy.owners import NEVER, OWNED_AREAS
 from ctxfs.threads import in_turn
 from ctxfs.versions.archive import Archive, Shown
-from ctxfs.versions.commits import Commit
-from ctxfs.versions.trees import MODE_LINK
-from ctxfs.vfs.acting import acting_principal
+from ctxfs.versions.objects.commits import Commit
+from ctxfs.versions.objects.trees import MODE_LINK
+from ctxfs.vfs.caller_context import acting_principal
 
 _KEEP_PAGES = 256
 _OWNED = tuple((area,) for area in OWNED_AREAS)  # of what is in these the past is its owners'

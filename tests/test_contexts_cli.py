@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from ctxfs.context.manifest import schema
+from ctxfs.context.build.manifest import schema
 from tests.live import Live
 
 QUESTION = (

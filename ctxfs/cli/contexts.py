@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from ctxfs.cli.ask import read_question
 from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.cli.search import read_question
 from ctxfs.daemon.session import Session, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
@@ -187,8 +187,8 @@ def verify(store: str | None, manifest: str, as_json: bool) -> None:
 @click.pass_obj
 def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
     """What the context of NEW has and that of OLD has not. Exit code 1 if they differ."""
-    from ctxfs.context.manifest import parse_manifest
-    from ctxfs.context.verify import compare
+    from ctxfs.context.build.manifest import parse_manifest
+    from ctxfs.context.build.rebuild import compare
 
     with session(store) as opened:
         found = compare(parse_manifest(_manifest(opened, old)), parse_manifest(_manifest(opened, new)))
@@ -224,8 +224,8 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
 @click.pass_obj
 def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
     """Why PATH is in the context of MANIFEST, or why not. Exit code 3 if it was no candidate at all."""
-    from ctxfs.context.manifest import parse_manifest
-    from ctxfs.context.verify import why as told
+    from ctxfs.context.build.manifest import parse_manifest
+    from ctxfs.context.build.rebuild import why as told
 
     with session(store) as opened:
         entries = told(parse_manifest(_manifest(opened, manifest)), path)
@@ -381,6 +381,6 @@ def _show_evaluation(body: dict[str, Any], done: dict[str, Any]) -> None:
 @context.command()
 def schema() -> None:
     """Print the JSON Schema of manifests."""
-    from ctxfs.context.manifest import schema as text
+    from ctxfs.context.build.manifest import schema as text
 
     write_bytes(text())

@@ -9,7 +9,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, warn
 from ctxfs.cli.progress import counted
-from ctxfs.context.quality import (
+from ctxfs.context.retrieval_metrics import (
     Gold,
     Outcome,
     Place,

@@ -10,7 +10,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, say_lines, warn, write_bytes
 from ctxfs.daemon.session import session as opened_session
-from ctxfs.history.interactions import KINDS
+from ctxfs.eventlog.record_schema import KINDS
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 

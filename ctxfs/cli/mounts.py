@@ -10,10 +10,10 @@ import click
 
 from ctxfs.cli.output import say, warn
 from ctxfs.model.errors import CommandError
-from ctxfs.store.announce import Announcements
-from ctxfs.store.found import Found, list_found
+from ctxfs.store.agents_md import Announcements
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
+from ctxfs.store.lost_and_found import Found, list_found
 
 _END_SECONDS = 10.0
 _GONE = 4  # looks at a mount point that is not there, half a second apart, until it has been unmounted

@@ -117,7 +117,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
 
     from ctxfs.cli.progress import IndexBar
     from ctxfs.index.events import Event
-    from ctxfs.index.indexer import Indexer
+    from ctxfs.index.ingest.indexer import Indexer
     from ctxfs.store.lock import StoreLock
 
     lock = StoreLock(opened.app.layout.run)

@@ -9,9 +9,9 @@ import time
 from pathlib import Path as HostPath
 
 from ctxfs import heap
-from ctxfs.daemon.index_wire import options_from_wire, roots_from_wire
+from ctxfs.daemon.index_orders import options_from_wire, roots_from_wire
 from ctxfs.index.events import Event
-from ctxfs.index.indexer import Indexer, lower_priority
+from ctxfs.index.ingest.indexer import Indexer, lower_priority
 from ctxfs.lifeline import hold_lifeline
 from ctxfs.rpc.wire import FrameReader, pack_frame
 

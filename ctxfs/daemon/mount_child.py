@@ -37,7 +37,7 @@ class Spare:
 
 def fork_spare() -> Spare:
     """Fork now. The child ends by itself if this process does before it gave it work."""
-    import ctxfs.fuse.process
+    import ctxfs.fuse.mount_process
 
     orders_in, orders_out = os.pipe()
     ready_in, ready_out = os.pipe()
@@ -52,7 +52,7 @@ def fork_spare() -> Spare:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with open(orders_in, "rb") as orders:
         said = orders.read()
-    os._exit(ctxfs.fuse.process.serve(json.loads(said), ready_out) if said else 0)
+    os._exit(ctxfs.fuse.mount_process.serve(json.loads(said), ready_out) if said else 0)
 
 
 def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChild:
@@ -61,7 +61,7 @@ def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChil
     passed = (ready_out,) if dead is None else (ready_out, dead)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ctxfs.fuse.process", json.dumps({**arguments, "dead": dead}), str(ready_out)],
+            [sys.executable, "-m", "ctxfs.fuse.mount_process", json.dumps({**arguments, "dead": dead}), str(ready_out)],
             stdin=subprocess.DEVNULL,
             pass_fds=passed,
             start_new_session=True,

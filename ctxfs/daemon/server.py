@@ -15,28 +15,28 @@ import trio
 
 from ctxfs import heap
 from ctxfs.app import App
-from ctxfs.daemon.access import check_method, joining
-from ctxfs.daemon.auditing import audited
-from ctxfs.daemon.indexing import IndexingService
-from ctxfs.daemon.methods import METHODS, tree_shape
-from ctxfs.daemon.methods import answer as run_method
+from ctxfs.daemon.api.methods import METHODS, tree_shape
+from ctxfs.daemon.api.methods import answer as run_method
+from ctxfs.daemon.api.permissions import check_method, joining
+from ctxfs.daemon.api.request_audit import audited
+from ctxfs.daemon.api.versions import AFTER_SYNC, ROLLBACKS
+from ctxfs.daemon.commit_service import VersionService
+from ctxfs.daemon.index_service import IndexingService
+from ctxfs.daemon.mcp_host import ServerService
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
-from ctxfs.daemon.secret_watch import SecretWatch
-from ctxfs.daemon.serving import ServerService
-from ctxfs.daemon.version_methods import AFTER_SYNC, ROLLBACKS
-from ctxfs.daemon.versioning import VersionService
+from ctxfs.daemon.secret_scanner import SecretWatch
 from ctxfs.daemon.watch import Places, Watcher, by_directory
-from ctxfs.history.spool import Doer
+from ctxfs.eventlog.spool import Doer
 from ctxfs.model.errors import CommandError
-from ctxfs.rpc.descriptors import DescriptorSocket
+from ctxfs.rpc.fd_passing import DescriptorSocket
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import ServerSource, Source, add_source, check_server_name, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.threads import blocking, in_turn
-from ctxfs.vfs.record import Caller
+from ctxfs.vfs.session import Caller
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ _PROOF = "CTXFS_TOKEN"
 
 
 class Session(Protocol):
-    """Calls the methods of `daemon.methods`: plain values in, plain values out; OSError and CommandError."""
+    """Calls the methods of `daemon.api.methods`: plain values in, plain values out; OSError and CommandError."""
 
     def call(self, method: str, **arguments: object) -> Any:
         """The answer to one request."""
@@ -42,8 +42,8 @@ class LocalSession:
         """Run the method under a trio loop of its own."""
         import trio
 
-        from ctxfs.daemon.methods import answer as run_method
-        from ctxfs.daemon.version_methods import AFTER_SYNC
+        from ctxfs.daemon.api.methods import answer as run_method
+        from ctxfs.daemon.api.versions import AFTER_SYNC
 
         if method == "join":
             return self._join(**arguments)
@@ -80,7 +80,7 @@ class LocalSession:
         reason: object = "",
         token: object = "",
     ) -> Any:
-        from ctxfs.daemon.access import joining
+        from ctxfs.daemon.api.permissions import joining
 
         named = joining(self.app, self._caller.principal, str(principal), str(token))
         self._caller.close()
@@ -89,10 +89,10 @@ class LocalSession:
 
     def _catch_up(self, *, purge: bool = False) -> None:
         """Nobody followed the files since the last daemon: find what changed, by words; or keep no trace of what is gone."""
-        from ctxfs.index.catalog import Catalog
-        from ctxfs.index.follow import Follower
-        from ctxfs.index.vectors import drop_graph
-        from ctxfs.index.words import Words
+        from ctxfs.index.engines.catalog import Catalog
+        from ctxfs.index.engines.fulltext import Words
+        from ctxfs.index.engines.vectors import drop_graph
+        from ctxfs.index.ingest.ingester import Follower
         from ctxfs.store.lock import StoreLock
 
         self.app.archive.close()  # it holds the same lock

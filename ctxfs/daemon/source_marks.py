@@ -6,10 +6,10 @@ Files of the work tree carry their marks through versions. A source has none: wh
 import os
 
 from ctxfs.app import App, is_versioned
-from ctxfs.index.grep import places_of
+from ctxfs.index.search.grep import places_of
 from ctxfs.model.path import Path
-from ctxfs.store import beneath
-from ctxfs.versions.contents import MAX_TEXT_BYTES
+from ctxfs.store import rooted_fs
+from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 
 _AT_ONCE = 500  # files: a commit waits for no more of them
 
@@ -39,14 +39,14 @@ class SourceMarks:
     def _learn(self, path: str, root: str, parts: tuple[str, ...]) -> bool:
         """Learn one file; False if it is known already, or cannot be read."""
         try:
-            fd = beneath.open_file(root, parts)
+            fd = rooted_fs.open_file(root, parts)
             found = os.fstat(fd)
             facts = (found.st_ino, found.st_ctime_ns, found.st_size)
             if self._known.get(path) == facts:
                 os.close(fd)
                 return False
-            attributes = beneath.read_xattrs(fd)
-            data = beneath.read_descriptor(fd, MAX_TEXT_BYTES)
+            attributes = rooted_fs.read_xattrs(fd)
+            data = rooted_fs.read_descriptor(fd, MAX_TEXT_BYTES)
         except OSError:
             return False
         self._app.archive.learn_marks(path, attributes, data)

@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 import trio
 
-from ctxfs.exec.catalog import ToolCatalog
+from ctxfs.exec.call_store import KeptCalls, is_call_id
 from ctxfs.exec.definition import Tool
-from ctxfs.exec.kept import KeptCalls, is_call_id
 from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.exec.registry import ToolCatalog
 from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.path import printable

@@ -29,10 +29,10 @@ from ctxfs.model.errors import path_error
 from ctxfs.model.metadata import check_attribute
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
-from ctxfs.store import beneath
-from ctxfs.versions.contents import blob_id
+from ctxfs.store import rooted_fs
 from ctxfs.versions.marks import MARK_OP, MARKS, marks_in
-from ctxfs.vfs.guard import QUARANTINED, WITHHELD, check_move, masked_mode
+from ctxfs.versions.objects.fingerprint import blob_id
+from ctxfs.vfs.access_control import QUARANTINED, WITHHELD, check_move, masked_mode
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
@@ -271,21 +271,21 @@ class BackedFiles:
             raise path_error(errno.EXDEV, new_parent.path)
         self._check_move(parent, name, new_parent, new_name)
         self._carry_marks(parent, name, new_parent, new_name)
-        if flags & beneath.RENAME_EXCHANGE:
+        if flags & rooted_fs.RENAME_EXCHANGE:
             self._carry_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
-        replaced = self._state.nodes.named(new_parent, new_name) if not flags & beneath.RENAME_EXCHANGE else None
+        replaced = self._state.nodes.named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
         held = self._hold_name(replaced, new_parent, new_name)
         source = os.dup(self._state.directories.of(parent))
         try:
-            beneath.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
+            rooted_fs.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
         except BaseException:
             self._keep_held(None, held)
             raise
         finally:
             os.close(source)
         self._state.moved()
-        if flags & beneath.RENAME_EXCHANGE:
+        if flags & rooted_fs.RENAME_EXCHANGE:
             self._state.record_name("tree", parent, name, "rename")
             self._state.record_name("tree", new_parent, new_name, "rename")
             self._state.nodes.exchanged(parent, name, new_parent, new_name)
@@ -395,7 +395,7 @@ class BackedFiles:
         self._need(node, Verb.WRITE)
         if drop_privileges:
             self._drop_set_ids(node, fd)
-        beneath.allocate(fd, mode, offset, length)
+        rooted_fs.allocate(fd, mode, offset, length)
         self._state.written.add(fd)
 
     def seek(self, fd: int, offset: int, whence: int) -> int:
@@ -482,7 +482,7 @@ class BackedFiles:
 
     async def fsync_directory(self, node: Node) -> None:
         """Make names durable."""
-        fd = os.open(beneath.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(rooted_fs.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
         try:
             await self._state.loop.in_thread(os.fsync, fd)
         finally:
@@ -498,7 +498,7 @@ class BackedFiles:
 
     def names(self, node: Node) -> list[bytes]:
         """The names in a directory."""
-        found = os.listdir(os.fsencode(beneath.magic_path(self._state.directories.of(node), ".")))
+        found = os.listdir(os.fsencode(rooted_fs.magic_path(self._state.directories.of(node), ".")))
         area = node.area
         if area is not None and area.hidden:
             found = [name for name in found if not area.hides(node, name)]
@@ -665,7 +665,7 @@ class BackedFiles:
             return
         directories = self._state.directories
         try:
-            marks = marks_in(beneath.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.of(new_parent), new_name)))
+            marks = marks_in(rooted_fs.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.of(new_parent), new_name)))
         except OSError:
             return  # nothing is replaced
         source = b"/proc/self/fd/%d/%b" % (directories.of(parent), name) if marks else b""
@@ -844,10 +844,10 @@ class BackedFiles:
             inherits = os.fstat(self._state.directories.of(parent)).st_mode & st.S_ISGID
             group = -1 if inherits else caller.gid
             if self._uid == 0:
-                beneath.change_owner(fd, caller.uid, group)
+                rooted_fs.change_owner(fd, caller.uid, group)
             elif group != -1:
                 with contextlib.suppress(PermissionError):  # a group that the mount process is not in
-                    beneath.change_owner(fd, -1, group)
+                    rooted_fs.change_owner(fd, -1, group)
         if set_ids:
             place = f"/proc/self/fd/{fd}"
             os.chmod(place, st.S_IMODE(os.stat(place).st_mode) | set_ids)

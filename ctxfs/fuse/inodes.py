@@ -15,7 +15,7 @@ from typing import cast
 
 from ctxfs.model.path import Path
 from ctxfs.model.tables import Table
-from ctxfs.policy.decide import Rights
+from ctxfs.policy.evaluate import Rights
 
 ROOT_NUMBER = 1
 _MOST_NAMES = 100  # of a file with more the kernel's next lookup finds the others

@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Area, Node
-from ctxfs.fuse.ports import Caches
+from ctxfs.fuse.interfaces import Caches
 from ctxfs.fuse.state import State
-from ctxfs.store.beneath import magic_path
+from ctxfs.store.rooted_fs import magic_path
 
 log = logging.getLogger(__name__)
 

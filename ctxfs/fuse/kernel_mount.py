@@ -10,7 +10,7 @@ from pathlib import Path as HostPath
 from ctxfs.fuse import mount_calls
 from ctxfs.fuse.dead_connection import DeadConnection
 from ctxfs.fuse.mounting import Mounted, clear_dead, devices_at, is_dead, is_mounted
-from ctxfs.fuse.strays import bring_home, open_covered, open_directory
+from ctxfs.fuse.stray_files import bring_home, open_covered, open_directory
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 
 log = logging.getLogger(__name__)

@@ -13,18 +13,18 @@ import stat as st
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+from ctxfs.eventlog.audit import outcome_of
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import ACLS, NAMESPACE, Attributes, Caller, MadeStatfs, Opened, Wanted, is_handed_on
 from ctxfs.fuse.backed import BackedFiles
-from ctxfs.fuse.conversations import SPEAKING
+from ctxfs.fuse.directory_stream import DOTS, Listing, place_of
 from ctxfs.fuse.inodes import Area, Node, Version
-from ctxfs.fuse.leases import retry
-from ctxfs.fuse.listings import DOTS, Listing, place_of
+from ctxfs.fuse.interfaces import Entries, Seen
+from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_owners import Range
-from ctxfs.fuse.ports import Entries, Seen
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.synthetic import SyntheticFiles, is_computed
-from ctxfs.history.audit import outcome_of
+from ctxfs.fuse.transaction_files import SPEAKING
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import path_error, read_only
 from ctxfs.model.tables import Table

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctxfs.fuse.conversations import Call, Conversations
-from ctxfs.fuse.descriptors import DirectoryDescriptors
-from ctxfs.fuse.handed_over import HandedOver
+from ctxfs.eventlog.spool import OK, Doer, Spool
+from ctxfs.fuse.directory_fds import DirectoryDescriptors
 from ctxfs.fuse.inodes import Area, Node, NodeTable
-from ctxfs.fuse.kept import KeptOpen
+from ctxfs.fuse.interfaces import Caches, Loop
 from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
-from ctxfs.fuse.ports import Caches, Loop
-from ctxfs.fuse.reads import Reads
-from ctxfs.history.spool import OK, Doer, Spool
+from ctxfs.fuse.open_file_cache import KeptOpen
+from ctxfs.fuse.passthrough import HandedOver
+from ctxfs.fuse.read_audit import Reads
+from ctxfs.fuse.transaction_files import Call, Conversations
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
-from ctxfs.policy.book import ALL, PolicyBook
-from ctxfs.policy.decide import Rights, is_repository
-from ctxfs.versions.journal import JournalWriter
-from ctxfs.vfs.guard import masked_mode
+from ctxfs.policy.engine import ALL, PolicyBook
+from ctxfs.policy.evaluate import Rights, is_repository
+from ctxfs.versions.recording.journal import JournalWriter
+from ctxfs.vfs.access_control import masked_mode
 from ctxfs.vfs.handles import Handles
 
 # Handles of synthetic files are numbered from here; below are real descriptors.

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, Opened, Wanted
-from ctxfs.fuse.conversations import SPEAKING
 from ctxfs.fuse.inodes import ROOT_NUMBER, Node
 from ctxfs.fuse.state import SYNTHETIC, State
+from ctxfs.fuse.transaction_files import SPEAKING
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_permitted, path_error, read_only

@@ -16,8 +16,8 @@ from ctxfs.model.errors import not_permitted, path_error, read_only
 from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
-from ctxfs.store import beneath
-from ctxfs.store.swap import Left, Patience, compare_and_swap
+from ctxfs.store import rooted_fs
+from ctxfs.store.atomic_replace import Left, Patience, compare_and_swap
 from ctxfs.threads import blocking
 
 _PIECE_BYTES = 1 << 20
@@ -74,7 +74,7 @@ class Folder(Mount):
     def _list(self, path: Path) -> Sequence[Entry]:
         self._check_shown(path)
         try:
-            directory = beneath.open_directory(self._root, path.parts)
+            directory = rooted_fs.open_directory(self._root, path.parts)
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
         try:
@@ -97,13 +97,13 @@ class Folder(Mount):
             raise path_error(errno.EISDIR, path)
         self._check_shown(path)
         try:
-            return beneath.read_file(self._root, path.parts)
+            return rooted_fs.read_file(self._root, path.parts)
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         with self._located(path) as (parent, name):
-            return beneath.read_xattrs(beneath.magic_path(parent, name))
+            return rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name))
 
     def _apply(self, change: Change) -> None:
         match change:
@@ -123,7 +123,7 @@ class Folder(Mount):
                     os.rename(name, new, src_dir_fd=parent, dst_dir_fd=other)
             case SetMeta(path, key, value):
                 with self._located(path) as (parent, name):
-                    place = beneath.magic_path(parent, name)
+                    place = rooted_fs.magic_path(parent, name)
                     if value is None:
                         os.removexattr(place, key, follow_symlinks=False)
                     else:
@@ -140,10 +140,10 @@ class Folder(Mount):
                     raise path_error(errno.EISDIR, path)
                 mode, kept = 0o644, {}
                 if stat.S_ISREG(old.st_mode):
-                    mode, kept = stat.S_IMODE(old.st_mode), beneath.read_xattrs(beneath.magic_path(parent, name))
+                    mode, kept = stat.S_IMODE(old.st_mode), rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name))
             except FileNotFoundError:
                 mode, kept = 0o644, {}
-            temporary = beneath.temporary_name()
+            temporary = rooted_fs.temporary_name()
             fd = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
             )
@@ -196,7 +196,7 @@ class _Located:
 
     def __init__(self, root: str, path: Path) -> None:
         self._path = path
-        self._manager = beneath.directory_of(root, path.parts)
+        self._manager = rooted_fs.directory_of(root, path.parts)
 
     def __enter__(self) -> tuple[int, str]:
         try:

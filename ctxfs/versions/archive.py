@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
-from ctxfs.history.anchor import Anchor, Anchors, parse_anchor
+from ctxfs.eventlog.anchor import Anchor, Anchors, parse_anchor
 from ctxfs.model.credentials import without_passwords
 from ctxfs.model.entry import Entry
 from ctxfs.model.errors import CommandError, path_error
@@ -25,28 +25,28 @@ from ctxfs.model.path import printable
 from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES, MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
-from ctxfs.versions import recover, upkeep
-from ctxfs.versions.capture import Capture
-from ctxfs.versions.commits import Actor, Commit
-from ctxfs.versions.committer import Committer
-from ctxfs.versions.compare import Line, blame_lines, diff_trees
+from ctxfs.versions.diff import Line, blame_lines, diff_trees
 from ctxfs.versions.erase import Doomed, Erased, Eraser
-from ctxfs.versions.git import BRANCH, Repository, create_repository
 from ctxfs.versions.history import History, Step, parse_moment
-from ctxfs.versions.journal import JournalReader, JournalWriter, new_session
-from ctxfs.versions.large import LargeStore
-from ctxfs.versions.ledger import ABSENT, Ledger, state_of
 from ctxfs.versions.marks import Marks
-from ctxfs.versions.names import path_bytes, path_text
-from ctxfs.versions.pathindex import EVERYTHING, Filter, PathChange, PathIndex
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.objects.git import BRANCH, Repository, create_repository
+from ctxfs.versions.objects.large_objects import LargeStore
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 from ctxfs.versions.phrases import Phrases
-from ctxfs.versions.remote import Pulled, Remotes
-from ctxfs.versions.reserve import NO_ROOM, Reserve
+from ctxfs.versions.recording import maintenance, recover
+from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.committer import Committer
+from ctxfs.versions.recording.disk_reserve import NO_ROOM, Reserve
+from ctxfs.versions.recording.journal import JournalReader, JournalWriter, new_session
+from ctxfs.versions.recording.ledger import ABSENT, Ledger, state_of
+from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, PathChange, PathIndex
+from ctxfs.versions.recording.unversioned import saved_reasons
+from ctxfs.versions.recording.worktree import WorkTree
+from ctxfs.versions.remotes.remote import Pulled, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
-from ctxfs.versions.then import Then, Was
-from ctxfs.versions.trees import EMPTY_TREE, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
-from ctxfs.versions.unversioned import saved_reasons
-from ctxfs.versions.worktree import WorkTree
+from ctxfs.versions.snapshot_reader import Then, Was
 
 log = logging.getLogger(__name__)
 
@@ -337,11 +337,11 @@ class Archive:
         """Pack the repository if it is time to; True if it was. Commits go on meanwhile."""
         with self._ready():
             repo = self.ledger.repo
-        full = full or (upkeep.is_needed(repo) and upkeep.is_full_due(repo.folder))
-        if not (full or always or upkeep.is_needed(repo)):
+        full = full or (maintenance.is_needed(repo) and maintenance.is_full_due(repo.folder))
+        if not (full or always or maintenance.is_needed(repo)):
             return False
         with self._upkeep:
-            (upkeep.pack_fully if full else upkeep.pack)(repo)
+            (maintenance.pack_fully if full else maintenance.pack)(repo)
         with self._lock:
             repo.forget_helpers()
             if full:

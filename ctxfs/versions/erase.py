@@ -16,17 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
+from ctxfs.store.atomic_replace import Left, Patience
 from ctxfs.store.config import replace_text
-from ctxfs.store.swap import Left, Patience
-from ctxfs.versions.capture import Capture
-from ctxfs.versions.commits import Actor, Commit, decode_commit, encode_commit
-from ctxfs.versions.committer import Committer
-from ctxfs.versions.contents import MAX_TEXT_BYTES
-from ctxfs.versions.git import BRANCH
-from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import path_bytes, path_text, real_name, side_name, split_path
+from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
+from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
+from ctxfs.versions.objects.git import BRANCH
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text, real_name, side_name, split_path
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
 from ctxfs.versions.phrases import Phrases
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
+from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.committer import Committer
+from ctxfs.versions.recording.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
 

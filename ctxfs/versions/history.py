@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 from ctxfs.model.errors import path_error
-from ctxfs.versions.commits import Commit
-from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import path_text
-from ctxfs.versions.pathindex import EVERYTHING, Filter, Version
-from ctxfs.versions.trees import EMPTY_TREE, Parts
+from ctxfs.versions.objects.commits import Commit
+from ctxfs.versions.objects.name_encoding import path_text
+from ctxfs.versions.objects.trees import EMPTY_TREE, Parts
+from ctxfs.versions.recording.ledger import Ledger, State
+from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, Version
 
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
 _SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

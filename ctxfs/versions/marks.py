@@ -24,9 +24,9 @@ from typing import Any
 
 from ctxfs.model.metadata import PREFIX
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine
-from ctxfs.versions.contents import RUN_WORDS, blob_id, is_copy, known_by, runs_of, words_of
-from ctxfs.versions.names import path_bytes, path_text
-from ctxfs.versions.sidecar import SideCar
+from ctxfs.versions.objects.fingerprint import RUN_WORDS, blob_id, is_copy, known_by, runs_of, words_of
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text
+from ctxfs.versions.objects.sidecar import SideCar
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ctxfs.store.swap import Orphan, Patience, wait_quiet
-from ctxfs.versions.capture import Capture
-from ctxfs.versions.ledger import Ledger, State
-from ctxfs.versions.names import shown_path
-from ctxfs.versions.trees import Parts
+from ctxfs.store.atomic_replace import Orphan, Patience, wait_quiet
+from ctxfs.versions.objects.name_encoding import shown_path
+from ctxfs.versions.objects.trees import Parts
+from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
 

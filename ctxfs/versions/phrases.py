@@ -6,7 +6,7 @@ A phrase is a run of words within a line; wrapping, markup, case, and the escape
 import re
 from collections.abc import Iterable
 
-from ctxfs.versions.contents import RUN_WORDS, words_of
+from ctxfs.versions.objects.fingerprint import RUN_WORDS, words_of
 
 MIN_PHRASE_WORDS = 3
 MIN_PHRASE_BYTES = 12

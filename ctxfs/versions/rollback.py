@@ -1,6 +1,6 @@
 """Go back: restore, undo, redo. A rollback is a new commit; content, attributes, modes and links go back together.
 
-The work tree is changed first, file by file, each with its writers held off (`store/swap.py`), then the commit is made. A path that
+The work tree is changed first, file by file, each with its writers held off (`store/atomic_replace.py`), then the commit is made. A path that
 is not what the last version says, or stays open for writing, is left. An intent written before says what was meant, so that a kill in
 between is finished at the next start, except at paths that were written since.
 """
@@ -16,18 +16,18 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
-from ctxfs.store.swap import Left, Patience, Swap
-from ctxfs.versions.capture import Capture
-from ctxfs.versions.commits import Actor, Commit, describe_paths
-from ctxfs.versions.committer import Committer
+from ctxfs.store.atomic_replace import Left, Patience, Swap
 from ctxfs.versions.history import History, Step
-from ctxfs.versions.ledger import ABSENT, Ledger, State, state_of
-from ctxfs.versions.names import path_bytes, path_text, shown_path, split_path
+from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text, shown_path, split_path
+from ctxfs.versions.objects.sidecar import encode_sidecar, usual_mode
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.orphans import Orphans, Rescue
-from ctxfs.versions.pathindex import Filter, PathChange
-from ctxfs.versions.sidecar import encode_sidecar, usual_mode
-from ctxfs.versions.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
-from ctxfs.versions.worktree import WorkTree, git_mode
+from ctxfs.versions.recording.capture import Capture
+from ctxfs.versions.recording.committer import Committer
+from ctxfs.versions.recording.ledger import ABSENT, Ledger, State, state_of
+from ctxfs.versions.recording.pathindex import Filter, PathChange
+from ctxfs.versions.recording.worktree import WorkTree, git_mode
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.follow import Follower
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.fulltext import Words
+from ctxfs.index.ingest.ingester import Follower
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.words import Words
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.lock import StoreLock

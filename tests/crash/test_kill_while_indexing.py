@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.words import Words
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.fulltext import Words
 from tests.live import Live, children_of, eventually
 
 pytestmark = pytest.mark.fuse

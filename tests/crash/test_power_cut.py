@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.versions.recover import read_checkpoint
+from ctxfs.versions.recording.recover import read_checkpoint
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 ROUNDS = int(os.environ.get("CTXFS_CRASH_ROUNDS", "2"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ctxfs.exec.functions import FunctionShelf
+from ctxfs.exec.function_provider import FunctionShelf
 from ctxfs.exec.sandbox import sandbox
 from tests.live import Live, eventually
 from tests.live import run_tool as run

@@ -17,8 +17,8 @@ from mcp.client import Client as McpClient
 from mcp.types import ElicitResult
 
 from ctxfs.exec.definition import parse_tool
-from ctxfs.exec.folders import digest_of
-from ctxfs.exec.process import program_of
+from ctxfs.exec.folder_provider import digest_of
+from ctxfs.exec.runner import program_of
 from ctxfs.exec.sandbox import Shown, Walls, sandbox, shut_in
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client

@@ -266,7 +266,7 @@ def test_a_hit_can_be_named_by_its_rank(live: Live) -> None:
 
 @pytest.mark.parametrize("budget", [1, 60, 500])
 def test_context_at_a_budget_is_within_it(live: Live, budget: int) -> None:
-    from ctxfs.context.bound import upper_bound
+    from ctxfs.context.build.token_bound import upper_bound
 
     text = (live.at / "search" / "rotate signing keys" / f"context@{budget}.md").read_text()
     assert upper_bound(text) <= budget

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ctxfs.fuse.process import MountProcess
+from ctxfs.fuse.mount_process import MountProcess
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import pack_frame
 from tests.live import Live, eventually, make_corpus

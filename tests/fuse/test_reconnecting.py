@@ -7,7 +7,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from ctxfs.fuse.process import MountProcess
+from ctxfs.fuse.mount_process import MountProcess
 from ctxfs.rpc.client import NoDaemon
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ctxfs.history.audit import Audit
-from ctxfs.history.spool import Doer, Spool
+from ctxfs.eventlog.audit import Audit
+from ctxfs.eventlog.spool import Doer, Spool
 from ctxfs.rpc.client import Client
 from tests.live import Live, children_of, eventually
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.history.chain import parse_record
-from ctxfs.history.interactions import interactions
-from ctxfs.history.log import HistoryLog
+from ctxfs.eventlog.chain import parse_record
+from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.record_schema import interactions
 
 
 def today() -> str:
@@ -66,7 +66,7 @@ def test_what_was_done_behind_its_back_is_named(
 
 
 def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: HistoryLog) -> None:
-    from ctxfs.history.chain import Link, body_of, chained
+    from ctxfs.eventlog.chain import Link, body_of, chained
 
     lines = sorted(
         (line for file in files(log).values() for line in file.read_bytes().splitlines()),
@@ -114,7 +114,7 @@ module.HistoryLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "
 def test_processes_take_turns(log: HistoryLog) -> None:
     script = f"""
 from pathlib import Path
-from ctxfs.history.log import HistoryLog
+from ctxfs.eventlog.log import HistoryLog
 log = HistoryLog(Path({str(log._folder)!r}))
 for number in range(50):
     log.append("many", [{{"kind": "note", "number": number}}])

@@ -52,7 +52,7 @@ from ctxfs.store.layout import find_store
 from mcp_server.http import parse_address, serve
 from mcp_server.prompts import Said
 from mcp_server.server import Additions
-from mcp_server.table import ADDS, READS, Answer, Call, Entry, failure, text
+from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, failure, text
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
 WAV = base64.b64encode(

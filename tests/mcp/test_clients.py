@@ -23,10 +23,10 @@ from mcp.types import TextContent, TextResourceContents
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
-from mcp_server.doors import Door
 from mcp_server.http import parse_address
 from mcp_server.resources import News
 from mcp_server.server import OneDoor, TreeServer, opened
+from mcp_server.sessions import Door
 from tests.live import Live, eventually
 
 ERAS = ("legacy", "2026-07-28")

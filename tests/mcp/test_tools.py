@@ -11,10 +11,10 @@ import pytest
 from mcp.client import Client as McpClient
 from mcp.types import TextContent
 
-from ctxfs.context.bound import upper_bound
+from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.store.layout import Layout
 from mcp_server.server import opened, own_tools
-from mcp_server.table import Table
+from mcp_server.tool_registry import Table
 from tests.live import Live, eventually, mcp_call
 
 Ask = Callable[..., str]

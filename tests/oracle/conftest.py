@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def oracles() -> Mapping[str, Callable[[str], int]]:
     """Name, as a request gives it → tokens of a text."""
     os.environ["TIKTOKEN_CACHE_DIR"] = str(ORACLES)
-    from ctxfs.context.tokens import open_tokenizer
+    from ctxfs.context.build.tokens import open_tokenizer
 
     names = ("cl100k_base", "o200k_base", *(str(ORACLES / name) for name in FILES))
     return {name: open_tokenizer(name).count for name in names}

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from ctxfs.context.constructor import Candidates, assemble
-from ctxfs.context.loader import split_stream
-from ctxfs.context.piece import Piece
-from ctxfs.context.render import render
-from ctxfs.context.request import make_request
-from ctxfs.context.select import Rules, select
-from ctxfs.context.tokens import open_tokenizer
-from ctxfs.index.formats import Unreadable, chunks_of
-from ctxfs.index.reading import kind_of
-from mounts.guide import render_guide
+from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.constructor import Candidates, assemble
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import render
+from ctxfs.context.build.request import make_request
+from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.context.delivery.loader import split_stream
+from ctxfs.index.extract.file_reader import kind_of
+from ctxfs.index.extract.formats import Unreadable, chunks_of
+from mounts.agents_guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
 _SHARES = 4  # the rounds are dealt to so many tests

@@ -6,7 +6,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal
-from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.engine import PolicyBook
 from ctxfs.policy.rules import Verb
 
 ALICE = Principal("agent", "alice")

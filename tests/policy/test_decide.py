@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
-from ctxfs.policy.decide import Policy, judged
+from ctxfs.policy.evaluate import Policy, judged
 from ctxfs.policy.rules import NOTHING, Rule, Verb, default_rules, parse_pattern, parse_policy
 
 ALICE, BOB, ADA = Principal("agent", "alice"), Principal("agent", "bob"), Principal("human", "ada")

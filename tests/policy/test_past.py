@@ -10,7 +10,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal
-from ctxfs.policy.past import PolicyPast
+from ctxfs.policy.rule_history import PolicyPast
 from ctxfs.policy.rules import Rule, default_rules, parse_pattern, parse_verbs
 from ctxfs.rpc.client import Client
 from tests.live import Live, eventually

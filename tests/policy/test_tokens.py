@@ -13,11 +13,11 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal, parse_principal
-from ctxfs.policy.decide import Policy
+from ctxfs.policy.credentials import grants_of, make_token
+from ctxfs.policy.evaluate import Policy
 from ctxfs.policy.rules import NOTHING, Verb, default_rules
-from ctxfs.policy.tokens import grants_of, make_token
 from ctxfs.rpc.client import Client
-from ctxfs.store.tokens import TokenFile
+from ctxfs.store.credential_store import TokenFile
 from tests.live import Live, eventually
 
 ALICE = Principal("agent", "alice")

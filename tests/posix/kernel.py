@@ -12,19 +12,19 @@ from typing import Any
 
 import trio
 
+from ctxfs.eventlog.spool import Spool
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.state import State
-from ctxfs.fuse.transports.direct import Direct
-from ctxfs.history.spool import Spool
+from ctxfs.fuse.transports.devfuse import Direct
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import parse_principal
-from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.engine import PolicyBook
 from ctxfs.policy.rules import default_rules
-from ctxfs.versions.commits import Actor
-from ctxfs.versions.journal import JournalWriter
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.journal import JournalWriter
 
 ROOT = 1
 _PLACE = 1 << 20

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from ctxfs.fuse.transports import INTERFACE, direct, load_compiled
+from ctxfs.fuse.transports import INTERFACE, devfuse, load_fastpath
 from ctxfs.fuse.transports import protocol as fuse
-from ctxfs.policy.book import PolicyBook
+from ctxfs.policy.engine import PolicyBook
 from ctxfs.policy.rules import parse_allowance
 from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
 
@@ -127,9 +127,9 @@ class Model:
 @pytest.fixture(params=["compiled", "python"])
 def pretend(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendKernel]:
     """With the compiled loop and without; where it was not compiled, though there is a compiler, something is wrong."""
-    assert direct.compiled is not None, "ctxfs/fuse/transports/compiled.c has not been built"
+    assert devfuse.fastpath is not None, "ctxfs/fuse/transports/fastpath.c has not been built"
     if request.param == "python":
-        monkeypatch.setattr(direct, "compiled", None)
+        monkeypatch.setattr(devfuse, "fastpath", None)
     before = os.umask(0)
     top = tmp_path / "top"
     top.mkdir(mode=0o755)
@@ -548,7 +548,7 @@ def test_random_requests_do_what_they_do_in_memory(
         pretend.release(number, fh)
     pretend.state.kept.end_all()
     assert not pretend.state.files and not pretend.state.written
-    if isinstance(pretend.direct.keeper, direct.compiled.Loop if direct.compiled else ()):
+    if isinstance(pretend.direct.keeper, devfuse.fastpath.Loop if devfuse.fastpath else ()):
         assert pretend.direct.keeper.answered > STEPS / 100, (
             "opens and reads of what was read before are answered there"
         )
@@ -675,7 +675,7 @@ def found(pretend: PretendKernel, name: bytes, *, by_listing: bool) -> Seen:
 def answered(pretend: PretendKernel) -> int:
     """How many requests never came to Python."""
     keeper = pretend.direct.keeper
-    return keeper.answered if direct.compiled and isinstance(keeper, direct.compiled.Loop) else 0
+    return keeper.answered if devfuse.fastpath and isinstance(keeper, devfuse.fastpath.Loop) else 0
 
 
 @pytest.mark.parametrize("by_listing", [True, False])
@@ -923,8 +923,8 @@ def test_the_end_of_a_listing_is_told_without_asking(pretend: PretendKernel) -> 
 
 def test_module_of_another_version_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An old build beside new sources: files are served in Python, and `ctxfs doctor` says why."""
-    module, reason = load_compiled()
-    assert (module, reason) == (direct.compiled, "")
+    module, reason = load_fastpath()
+    assert (module, reason) == (devfuse.fastpath, "")
     monkeypatch.setattr(module, "INTERFACE", INTERFACE - 1)
-    assert load_compiled()[0] is None
-    assert "install ctxfs again" in load_compiled()[1]
+    assert load_fastpath()[0] is None
+    assert "install ctxfs again" in load_fastpath()[1]

@@ -236,7 +236,7 @@ def test_traversal_is_refused(shell: Shell) -> None:
 
 
 def test_the_guide_is_short_and_names_the_sources(shell: Shell) -> None:
-    from ctxfs.context.bound import upper_bound
+    from ctxfs.context.build.token_bound import upper_bound
 
     guide = shell.read("AGENTS.md")
     assert "`handbook`" in guide

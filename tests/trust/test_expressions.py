@@ -17,8 +17,8 @@ import pytest
 import ctxfs
 import mcp_server
 import mounts
-from ctxfs.context import secrets
-from ctxfs.context.secrets import find_secrets
+from ctxfs.context.build import secrets
+from ctxfs.context.build.secrets import find_secrets
 
 PACKAGES = (ctxfs, mcp_server, mounts)
 _PAIRS = (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.extractor import INTERACTIVE, Extractor, Limits, Patience, TooSlow
-from ctxfs.index.formats import MAX_CHUNKS, Unreadable, chunks_of
-from ctxfs.index.overlay import LARGEST
+from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, Patience, TooSlow
+from ctxfs.index.extract.formats import MAX_CHUNKS, Unreadable, chunks_of
+from ctxfs.index.search.overlay import LARGEST
 from tests.unit.test_formats import MAIL, a_pdf
 from tests.unit.test_index import Index
 
@@ -72,7 +72,7 @@ def test_title_is_not_repeated_whole_in_each_unit_below_it() -> None:
 def _slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
     """Have workers read files called `hostile.*` by `body`."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import ctxfs.index.formats as formats\n"
+        "import ctxfs.index.extract.formats as formats\n"
         "real = formats.chunks_of\n"
         "def chunks_of(name, data):\n"
         f"    if name.startswith('hostile'):\n        {body}\n"
@@ -159,7 +159,7 @@ def test_no_reader_of_formats_is_called_outside_of_the_worker() -> None:
         if "formats import" in path.read_text()
         and "chunks_of" in path.read_text().split("formats import")[1].split("\n")[0]
     ]
-    assert users == ["ctxfs/index/extractor_process.py"]
+    assert users == ["ctxfs/index/extract/extractor_process.py"]
 
 
 def test_files_that_break_readers_are_skipped_with_their_reason_and_not_tried_again(

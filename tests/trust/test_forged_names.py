@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.context.loader import Delta, Step, Window, render_delta
-from ctxfs.context.piece import Piece
-from ctxfs.context.render import fenced, render
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import fenced, render
+from ctxfs.context.delivery.loader import Delta, Step, Window, render_delta
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.path import lines_of, one_line
 from mcp_server.uris import path_of, shown

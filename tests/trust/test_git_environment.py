@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.git import check_url, is_local
-from ctxfs.versions.git_process import remote_environment
-from ctxfs.versions.pathindex import EVERYTHING
+from ctxfs.versions.objects.git import check_url, is_local
+from ctxfs.versions.objects.git_process import remote_environment
+from ctxfs.versions.recording.pathindex import EVERYTHING
 from tests.versions.conftest import ALICE, BOB, Past
 
 ROOT = Path(__file__).parents[2]
@@ -288,4 +288,4 @@ def test_git_is_started_in_one_place() -> None:
                 imports = isinstance(node, ast.Import) and any(name.name.split(".")[0] == "git" for name in node.names)
                 if starts or imports:
                     elsewhere.append(str(file.relative_to(ROOT)))
-    assert set(elsewhere) == {"ctxfs/versions/git.py", "ctxfs/versions/git_process.py"}
+    assert set(elsewhere) == {"ctxfs/versions/objects/git.py", "ctxfs/versions/objects/git_process.py"}

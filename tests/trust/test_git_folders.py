@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.ignore import IgnoreRules
+from ctxfs.index.extract.ignore import IgnoreRules
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal
-from ctxfs.policy.decide import Policy, is_repository
+from ctxfs.policy.evaluate import Policy, is_repository
 from ctxfs.policy.rules import Verb, default_rules, parse_policy
 from tests.live import Live, code_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.gitignore import MAX_FILE_BYTES, MAX_LINES, parse_pattern_file
-from ctxfs.index.ignore import MAX_DEPTH, IgnoreRules, walk
+from ctxfs.index.extract.gitignore import MAX_FILE_BYTES, MAX_LINES, parse_pattern_file
+from ctxfs.index.extract.ignore import MAX_DEPTH, IgnoreRules, walk
 
 SECONDS = float(os.environ.get("CTXFS_FUZZ_SECONDS", "2"))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.history.anchor import Anchored, Anchors, parse_anchor, read_key
-from ctxfs.history.chain import Link, body_of, chained
-from ctxfs.history.log import HistoryLog
+from ctxfs.eventlog.anchor import Anchored, Anchors, parse_anchor, read_key
+from ctxfs.eventlog.chain import Link, body_of, chained
+from ctxfs.eventlog.log import HistoryLog
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import create_store
 from ctxfs.versions.archive import Archive

@@ -5,8 +5,8 @@ import random
 import time
 from pathlib import Path
 
-from ctxfs.index.extractor import Extractor, Limits
-from ctxfs.index.formats import Unreadable
+from ctxfs.index.extract.extractor import Extractor, Limits
+from ctxfs.index.extract.formats import Unreadable
 from tests.trust.hostile_files import GOOD, mails, make_hostile_files, texts
 from tests.unit.test_formats import ENCODED, MAIL, PAGE, a_pdf
 from tests.unit.test_index import Index

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.commits import MAX_TIME_NS, decode_commit
-from ctxfs.versions.large import LargeStore
-from ctxfs.versions.names import MAX_DEPTH
-from ctxfs.versions.pathindex import EVERYTHING
-from ctxfs.versions.sidecar import decode_sidecar, encode_sidecar
-from ctxfs.versions.trees import encode_tree, parse_tree
+from ctxfs.versions.objects.commits import MAX_TIME_NS, decode_commit
+from ctxfs.versions.objects.large_objects import LargeStore
+from ctxfs.versions.objects.name_encoding import MAX_DEPTH
+from ctxfs.versions.objects.sidecar import decode_sidecar, encode_sidecar
+from ctxfs.versions.objects.trees import encode_tree, parse_tree
+from ctxfs.versions.recording.pathindex import EVERYTHING
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 Entry = tuple[str, str, bytes]  # mode, object, name

@@ -8,7 +8,7 @@ import pytest
 
 from ctxfs.store.layout import create_store
 from ctxfs.versions.archive import Archive
-from ctxfs.versions.large import LargeStore
+from ctxfs.versions.objects.large_objects import LargeStore
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 

@@ -14,12 +14,12 @@ import trio.testing
 
 from ctxfs.app import App
 from ctxfs.cli.progress import is_ready
-from ctxfs.daemon.indexing import IndexingService
+from ctxfs.daemon.index_service import IndexingService
 from ctxfs.daemon.session import LocalSession
+from ctxfs.index.ingest.crash_records import Suspects
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
-from ctxfs.index.suspects import Suspects
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
 from ctxfs.model.path import ROOT
 from ctxfs.store.layout import Layout

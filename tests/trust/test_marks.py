@@ -11,8 +11,8 @@ import pytest
 
 from ctxfs.model.change import Move, Put, Remove, SetMeta
 from ctxfs.model.path import Path as TreePath
-from ctxfs.versions.contents import blob_id
 from ctxfs.versions.marks import Marks
+from ctxfs.versions.objects.fingerprint import blob_id
 from tests.live import Live, code_of, eventually
 from tests.trust.asker import Asker
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.reading import stat_of
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.extract.file_reader import stat_of
 from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
 from ctxfs.rpc.wire import entry_from_wire, entry_to_wire, pack_frame
 from ctxfs.store.folder import Folder
-from ctxfs.versions.capture import Capture
-from ctxfs.versions.names import MAX_DEPTH
+from ctxfs.versions.objects.name_encoding import MAX_DEPTH
+from ctxfs.versions.recording.capture import Capture
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 ROOT = Path(__file__).parents[2]
@@ -101,8 +101,8 @@ def test_numbers_of_the_host_are_read_in_one_place() -> None:
             assert not raw.search(file.read_text()), file
     for name in (
         "ctxfs/index",
-        "ctxfs/versions/capture.py",
-        "ctxfs/versions/pathindex.py",
+        "ctxfs/versions/recording/capture.py",
+        "ctxfs/versions/recording/pathindex.py",
         "ctxfs/history",
     ):
         place = ROOT / name

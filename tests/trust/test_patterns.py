@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ctxfs.exec.linear_patterns import search_linear
 from ctxfs.exec.schema import MAX_CPU_SECONDS, Schema, fault_of
-from ctxfs.index.glob import glob_matcher
-from ctxfs.index.grep import Line, Matcher
-from ctxfs.index.grep_pool import GrepPool
 from ctxfs.index.options import IndexedRoot
-from ctxfs.servers.naming import Template
+from ctxfs.index.search.glob import glob_matcher
+from ctxfs.index.search.grep import Line, Matcher
+from ctxfs.index.search.grep_pool import GrepPool
+from ctxfs.mcp_client.uri_paths import Template
 from tests.live import Live, eventually
 
 EVIL = r"(a+)+$"

@@ -16,10 +16,10 @@ import trio
 
 from ctxfs.daemon.session import LocalSession
 from ctxfs.exec.definition import parse_tool
-from ctxfs.exec.folders import FolderShelf, digest_of
-from ctxfs.exec.functions import FunctionShelf
+from ctxfs.exec.folder_provider import FolderShelf, digest_of
+from ctxfs.exec.function_provider import FunctionShelf
 from ctxfs.exec.outcome import Outcome
-from ctxfs.exec.process import run_tool
+from ctxfs.exec.runner import run_tool
 from ctxfs.exec.sandbox import Walls, sandbox
 from ctxfs.exec.seccomp import filter_program
 from ctxfs.model.errors import CommandError

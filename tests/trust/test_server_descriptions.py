@@ -10,10 +10,10 @@ import trio
 
 from ctxfs.exec.approvals import Approvals
 from ctxfs.exec.calls import Asked, Calls
-from ctxfs.exec.catalog import ToolCatalog
+from ctxfs.exec.registry import ToolCatalog
+from ctxfs.mcp_client.provider import ServerShelf
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
-from ctxfs.servers.shelf import ServerShelf
 from ctxfs.store.config import ServerSource
 from mounts.tools import ToolsMount
 

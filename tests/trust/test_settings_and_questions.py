@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.context.request import parse_request
-from ctxfs.index.hints import read_hints
+from ctxfs.context.build.request import parse_request
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import MAX_QUESTION_CHARS, Searcher
+from ctxfs.index.search.query_hints import read_hints
+from ctxfs.index.search.searcher import MAX_QUESTION_CHARS, Searcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import ROOT
 from ctxfs.model.toml import MAX_KEY_PARTS, parse_toml

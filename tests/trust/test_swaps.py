@@ -16,10 +16,11 @@ from ctxfs.model.change import ABSENT as NOTHING
 from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
-from ctxfs.store import beneath
+from ctxfs.store import rooted_fs
+from ctxfs.store.atomic_replace import Hold
 from ctxfs.store.folder import Folder
-from ctxfs.store.swap import Hold
-from ctxfs.versions import archive, capture
+from ctxfs.versions import archive
+from ctxfs.versions.recording import capture
 from ctxfs.versions.rollback import Rollback
 from tests.live import eventually
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
@@ -46,7 +47,7 @@ class LateWriter:
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch, *, begins: str = "exchange") -> None:
         self.file = file
         self.thread = threading.Thread(target=self._write, daemon=True)
-        swap = getattr(beneath, begins)
+        swap = getattr(rooted_fs, begins)
 
         def late(parent: int, one: bytes, other: bytes) -> None:
             if not self.thread.ident and self.file.name.encode() in (one, other):
@@ -55,7 +56,7 @@ class LateWriter:
                 eventually("the writer waits", lambda: is_wanted(inode))
             swap(parent, one, other)
 
-        monkeypatch.setattr(beneath, begins, late)
+        monkeypatch.setattr(rooted_fs, begins, late)
 
     def _write(self) -> None:
         with open(self.file, "a") as out:
@@ -117,7 +118,7 @@ def test_a_file_saved_by_renaming_in_the_moment_of_a_restore_is_in_a_version(
 ) -> None:
     first = past.version(LOG, "first\n")
     past.version(LOG, "second\n")
-    swap = beneath.exchange
+    swap = rooted_fs.exchange
 
     def late(parent: int, one: bytes, other: bytes) -> None:
         if other == b"log.md":
@@ -125,7 +126,7 @@ def test_a_file_saved_by_renaming_in_the_moment_of_a_restore_is_in_a_version(
             os.rename(past.tree / "memory/a/.saved", past.tree / LOG)
         swap(parent, one, other)
 
-    monkeypatch.setattr(beneath, "exchange", late)
+    monkeypatch.setattr(rooted_fs, "exchange", late)
     past.archive.restore(LOG, first.oid, ALICE)
     assert "+late" in contents(past)
     check_sound(past)
@@ -191,13 +192,13 @@ def test_a_file_made_in_a_directory_that_goes_stays_with_its_directory(
 ) -> None:
     begin = past.archive.resolve("latest").commit
     past.version("pad/t/x.md", "x")
-    swap = beneath.rename_new
+    swap = rooted_fs.rename_new
 
     def late(parent: int, one: bytes, other: bytes) -> None:
         (past.tree / "pad/t/late.md").write_text("late")
         swap(parent, one, other)
 
-    monkeypatch.setattr(beneath, "rename_new", late)
+    monkeypatch.setattr(rooted_fs, "rename_new", late)
     outcome, _ = past.archive.restore("pad", begin.oid, ALICE)
     assert outcome.kept == [b"pad/t"]
     assert os.listdir(past.tree / "pad/t") == ["late.md"]
@@ -209,7 +210,7 @@ def test_a_file_made_in_a_directory_that_goes_stays_with_its_directory(
 def test_content_that_a_kill_left_without_a_version_reappears(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     past.version(LOG, "first\n")
     monkeypatch.setattr(archive, "_TEMPORARY_SECONDS", -1.0)
-    names = [os.fsdecode(beneath.orphan_name()) for _ in range(2)]
+    names = [os.fsdecode(rooted_fs.orphan_name()) for _ in range(2)]
     for name, text in zip(names, ("first\n", "in no version\n"), strict=True):
         (past.tree / "memory/a" / name).write_text(text)
     past.crash()

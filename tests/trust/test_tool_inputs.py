@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ctxfs.exec.process import plain_name
+from ctxfs.exec.runner import plain_name
 
 TOOLS = Path(__file__).parent.parent.parent / "tools"
 

@@ -2,13 +2,13 @@ import hashlib
 import os
 from pathlib import Path
 
-from ctxfs.store import beneath
+from ctxfs.store import rooted_fs
 
 
 def test_reading_on_our_own_account_leaves_the_access_time(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("text")
     os.utime(tmp_path / "f", ns=(5, 10**18))  # older than the change: the next read of anybody else moves it
-    assert beneath.read_file(str(tmp_path), ["f"]) == b"text"
+    assert rooted_fs.read_file(str(tmp_path), ["f"]) == b"text"
     assert (tmp_path / "f").stat().st_atime_ns == 5
 
 
@@ -19,7 +19,7 @@ def test_content_is_copied_with_its_holes(tmp_path: Path) -> None:
             os.pwrite(source.fileno(), b"data" * 1000, at)
         os.truncate(tmp_path / "from", size)
         digest = hashlib.sha256()
-        assert beneath.copy_content(source.fileno(), target.fileno(), digest.update) == size
+        assert rooted_fs.copy_content(source.fileno(), target.fileno(), digest.update) == size
     assert (tmp_path / "to").stat().st_size == size
     assert (tmp_path / "to").stat().st_blocks * 512 < 2**20, "it takes no more room than what is in it"
     with open(tmp_path / "from", "rb") as source, open(tmp_path / "to", "rb") as target:
@@ -30,8 +30,8 @@ def test_content_is_copied_with_its_holes(tmp_path: Path) -> None:
 
 def test_an_empty_file_and_one_that_is_cut_while_it_is_read_are_copied_as_far_as_they_go(tmp_path: Path) -> None:
     with open(tmp_path / "from", "w+b") as source, open(tmp_path / "to", "w+b") as target:
-        assert beneath.copy_content(source.fileno(), target.fileno(), len) == 0
+        assert rooted_fs.copy_content(source.fileno(), target.fileno(), len) == 0
         os.pwrite(source.fileno(), b"x" * 5_000_000, 0)
         cut = lambda piece: os.truncate(tmp_path / "from", 2_000_000)  # noqa: E731
-        assert beneath.copy_content(source.fileno(), target.fileno(), cut) == 2_000_000
+        assert rooted_fs.copy_content(source.fileno(), target.fileno(), cut) == 2_000_000
         assert (tmp_path / "to").read_bytes() == b"x" * 2_000_000

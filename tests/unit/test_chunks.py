@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctxfs
-from ctxfs.index.chunks import LIMIT, MAX_LINE, cut, text_kind
-from ctxfs.index.dates import find_dates
+from ctxfs.index.extract.chunks import LIMIT, MAX_LINE, cut, text_kind
+from ctxfs.index.extract.dates import find_dates
 
 REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__file__).parent.parent.glob("*.md"))
 

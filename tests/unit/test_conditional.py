@@ -10,7 +10,7 @@ import trio
 from ctxfs.model.change import ABSENT, Put
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.folder import Folder
-from ctxfs.vfs.conditional import Conditional
+from ctxfs.vfs.compare_and_put import Conditional
 
 FILE = TreePath.parse("notes/x.md")
 

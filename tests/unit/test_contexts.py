@@ -13,22 +13,22 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.bound import upper_bound
-from ctxfs.context.compress import compress
-from ctxfs.context.constructor import Candidates, Context, assemble
-from ctxfs.context.fit import fit
-from ctxfs.context.manifest import parse_manifest, schema
-from ctxfs.context.pack import Limits, pack
-from ctxfs.context.piece import Piece
-from ctxfs.context.render import render
-from ctxfs.context.request import Request, make_request, parse_request
-from ctxfs.context.select import Rules, select
-from ctxfs.context.sentences import sentences
-from ctxfs.context.tokens import BoundTokenizer, open_tokenizer
-from ctxfs.context.verify import compare, found_again, rebuild, why
-from ctxfs.index.formats import chunks_of
-from ctxfs.index.standing import Standing, standing_of, superseded
-from ctxfs.index.words import analyse
+from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.compress import compress
+from ctxfs.context.build.constructor import Candidates, Context, assemble
+from ctxfs.context.build.fit import fit
+from ctxfs.context.build.manifest import parse_manifest, schema
+from ctxfs.context.build.pack import Limits, pack
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.rebuild import compare, found_again, rebuild, why
+from ctxfs.context.build.render import render
+from ctxfs.context.build.request import Request, make_request, parse_request
+from ctxfs.context.build.sentences import sentences
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.context.build.tokens import BoundTokenizer, open_tokenizer
+from ctxfs.index.engines.fulltext import analyse
+from ctxfs.index.extract.formats import chunks_of
+from ctxfs.index.search.file_status import Standing, standing_of, superseded
 
 BOUND = BoundTokenizer()
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ctxfs.context.echoes import Echoes, units
-from ctxfs.context.piece import Piece
-from ctxfs.context.select import Rules, select
-from ctxfs.index.standing import Standing
+from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.copy_detection import Echoes, units
+from ctxfs.context.build.piece import Piece
+from ctxfs.index.search.file_status import Standing
 
 SAID = "The signing keys rotate every ninety days. The runbook is kept in the wiki of the platform team."
 

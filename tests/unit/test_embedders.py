@@ -14,15 +14,15 @@ import pytest
 import tokenizers
 from onnx import TensorProto, helper, numpy_helper
 
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.embedders import name_of, open_embedder
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.embedders import name_of, open_embedder
+from ctxfs.index.engines.model_files import default_model_folder
+from ctxfs.index.engines.vectors import read_side_car
 from ctxfs.index.events import Event
-from ctxfs.index.meaning import MeaningIndexer
-from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.ingest.embed_worker import MeaningIndexer
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
-from ctxfs.index.vectors import read_side_car
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import ROOT
 from tests.unit.test_index import Index
@@ -161,7 +161,7 @@ def test_a_server_is_asked_in_batches_with_its_key(server: EmbedderSpec, monkeyp
 def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(
     server: EmbedderSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctxfs.index.embedders.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr("ctxfs.index.engines.embedders.endpoint.time.sleep", lambda _: None)
     embedder = open_embedder(server, 1)
     _Server.failures = [429, 503]
     assert embedder.embed(["keys"]).shape == (1, 32)
@@ -302,7 +302,7 @@ def test_back_to_the_model_of_before_costs_nothing(store: Store, tmp_path: Path)
 
 
 def test_the_graph_is_of_the_model_that_answers(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctxfs.index.meaning._GRAPH_LEAST", 3)
+    monkeypatch.setattr("ctxfs.index.ingest.embed_worker._GRAPH_LEAST", 3)
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     about = read_side_car(store.folder)

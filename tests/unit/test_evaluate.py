@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import pytest
 
-from ctxfs.context.claims import claims_of
-from ctxfs.context.evaluate import Evaluation, Evidence, Sources, evaluate, evidence_of
-from ctxfs.context.evaluator import decode_response
-from ctxfs.context.piece import Piece
-from ctxfs.context.said import said
-from ctxfs.index.words import analyse
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.grounding.claims import claims_of
+from ctxfs.context.grounding.evaluator import decode_response
+from ctxfs.context.grounding.judge import Evaluation, Evidence, Sources, evaluate, evidence_of
+from ctxfs.context.grounding.sentence_values import said
+from ctxfs.index.engines.fulltext import analyse
 
 HANDBOOK = """The signing keys are rotated every ninety days by Ada Lovelace.
 The cluster moved to Zurich on 4 March 2024, and Bob Martin approved the budget of 12,500 francs.

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from ctxfs.context.external import ask_command
+from ctxfs.context.external_commands import ask_command
 from ctxfs.model.errors import CommandError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.chunks import LIMIT, Chunk, cut
-from ctxfs.index.formats import Unreadable, chunks_of, decode, is_binary
-from ctxfs.index.syntax import Definition, definitions
+from ctxfs.index.extract.chunks import LIMIT, Chunk, cut
+from ctxfs.index.extract.formats import Unreadable, chunks_of, decode, is_binary
+from ctxfs.index.extract.syntax import Definition, definitions
 
 SOURCES = {
     "js": (

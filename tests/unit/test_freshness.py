@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.follow import Follower
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.fulltext import Words
+from ctxfs.index.ingest.ingester import Follower
 from ctxfs.index.options import IndexedRoot
-from ctxfs.index.overlay import LARGEST, Overlay
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
-from ctxfs.index.words import Words
+from ctxfs.index.search.overlay import LARGEST, Overlay
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 
 NAMES = ("a.md", "b.txt", "sub/c.md", "sub/d.py", "talk.txt")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxfs.index.glob import glob_matcher
+from ctxfs.index.search.glob import glob_matcher
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ctxfs.index.chunks import MAX_LINE
-from ctxfs.index.grep import Matcher, places_of, scan
-from ctxfs.index.literals import LEAST, needed_literals
+from ctxfs.index.extract.chunks import MAX_LINE
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.grep import Matcher, places_of, scan
+from ctxfs.index.search.regex_literals import LEAST, needed_literals
 from ctxfs.model.path import ROOT
 from tests.unit.test_freshness import Live
 

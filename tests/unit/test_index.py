@@ -9,21 +9,21 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from ctxfs.index import words
-from ctxfs.index.answers import Answer
-from ctxfs.index.catalog import Catalog
-from ctxfs.index.embedders.sentence_model import SentenceModel
-from ctxfs.index.facts import ChunkFacts
-from ctxfs.index.follow import Follower
-from ctxfs.index.ignore import IgnoreRules, walk
-from ctxfs.index.indexer import merge_changes
-from ctxfs.index.meaning import EmbeddingQueue, MeaningIndexer
-from ctxfs.index.model_files import default_model_folder
+from ctxfs.index.engines import fulltext
+from ctxfs.index.engines.catalog import Catalog
+from ctxfs.index.engines.embedders.sentence_model import SentenceModel
+from ctxfs.index.engines.fulltext import Words, WordWriter, break_up
+from ctxfs.index.engines.model_files import default_model_folder
+from ctxfs.index.engines.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
+from ctxfs.index.extract.ignore import IgnoreRules, walk
+from ctxfs.index.ingest.embed_worker import EmbeddingQueue, MeaningIndexer
+from ctxfs.index.ingest.indexer import merge_changes
+from ctxfs.index.ingest.ingester import Follower
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
-from ctxfs.index.search import Searcher
-from ctxfs.index.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
-from ctxfs.index.words import Words, WordWriter, break_up
+from ctxfs.index.search.chunk_columns import ChunkFacts
+from ctxfs.index.search.results import Answer
+from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
 
@@ -99,7 +99,7 @@ def test_an_index_that_is_opened_again_now_and_then_says_the_same(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writer and readers are, so that what the library remembers of files that are gone does not grow for ever."""
-    monkeypatch.setattr(words, "OPENED_AGAIN_AFTER", 3)
+    monkeypatch.setattr(fulltext, "OPENED_AGAIN_AFTER", 3)
     file = index.corpus / "rotation.md"
     opened = index.words._index
     for attempt in range(10):
@@ -544,7 +544,7 @@ def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Pa
 def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctxfs.index.facts._LEAST", 8)
+    monkeypatch.setattr("ctxfs.index.search.chunk_columns._LEAST", 8)
     facts = ChunkFacts()
 
     def check() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.exec import kept
-from ctxfs.exec.kept import KeptCalls
+from ctxfs.exec import call_store
+from ctxfs.exec.call_store import KeptCalls
 from ctxfs.exec.outcome import Outcome
 
 
@@ -44,8 +44,8 @@ def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> No
 
 
 def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "_KEPT", 5)
-    monkeypatch.setattr(kept, "_KEPT_BYTES", 1_000_000)
+    monkeypatch.setattr(call_store, "_KEPT", 5)
+    monkeypatch.setattr(call_store, "_KEPT_BYTES", 1_000_000)
     calls = KeptCalls(tmp_path / "calls")
     for number in range(8):
         hold(calls, f"c-{number:04d}")

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.bound import upper_bound
-from ctxfs.context.loader import (
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import render_markdown
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.context.delivery.loader import (
     Delta,
     Held,
     Window,
@@ -17,8 +19,6 @@ from ctxfs.context.loader import (
     render_delta,
     split_stream,
 )
-from ctxfs.context.piece import Piece
-from ctxfs.context.render import render_markdown
 
 
 def piece(path: str, text: str, first: int = 1) -> Piece:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ctxfs.context.quality import (
+from ctxfs.context.retrieval_metrics import (
     Gold,
     Outcome,
     Place,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxfs.index.hints import known_names, read_hints
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.query_hints import known_names, read_hints
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

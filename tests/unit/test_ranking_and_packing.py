@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxfs.context.bound import upper_bound
-from ctxfs.context.pack import Limits, pack
-from ctxfs.context.piece import Piece
-from ctxfs.context.render import render_markdown
-from ctxfs.context.select import Rules, select
-from ctxfs.index.fuse_ranks import WEIGHTS, fuse, mixed_weights
+from ctxfs.context.build.candidate_filter import Rules, select
+from ctxfs.context.build.pack import Limits, pack
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import render_markdown
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.index.search.rank_fusion import WEIGHTS, fuse, mixed_weights
 
 
 def columns(
@@ -144,8 +144,8 @@ def test_the_bound_does_not_count_opaque_or_cjk_text_by_quarter_characters(text:
 
 
 def test_a_link_to_a_file_with_a_name_of_255_bytes_keeps_its_extension() -> None:
-    from ctxfs.index.answers import Hit
-    from ctxfs.index.catalog import ChunkRow
+    from ctxfs.index.engines.catalog import ChunkRow
+    from ctxfs.index.search.results import Hit
     from mounts.search import name_links
 
     hit = Hit(ChunkRow(1, "memory/" + "ä" * 126 + ".md", 1, 1, "", "x", "markdown", 0, "", "", None), 1.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxfs.context.secrets import find_secrets, withhold, without_remarks
+from ctxfs.context.build.secrets import find_secrets, withhold, without_remarks
 
 # Put together here, so that no scanner takes this file for a leak.
 KEY_BODY = "\n".join(["MIIEpAIBAAKCAQEA" + "x7Q" * 16] * 4)

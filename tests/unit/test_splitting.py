@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxfs.index.splitting import split_texts
+from ctxfs.index.extract.batch_split import split_texts
 
 
 def words(texts: list[str]) -> list[list[str]]:

@@ -9,9 +9,9 @@ import pytest
 
 from ctxfs.store.layout import Layout, create_store
 from ctxfs.versions.archive import Archive
-from ctxfs.versions.commits import Actor, Commit
-from ctxfs.versions.journal import JournalWriter
-from ctxfs.versions.pathindex import EVERYTHING
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.recording.journal import JournalWriter
+from ctxfs.versions.recording.pathindex import EVERYTHING
 
 ALICE = Actor("agent:alice", "s-alice", "test", "")
 BOB = Actor("agent:bob", "s-bob", "test", "")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.versions.commits import Actor
-from ctxfs.versions.pathindex import EVERYTHING, Filter
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.pathindex import EVERYTHING, Filter
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 

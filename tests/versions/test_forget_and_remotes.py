@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.pathindex import EVERYTHING
+from ctxfs.versions.recording.pathindex import EVERYTHING
 from tests.versions.conftest import ALICE, BOB, LARGE, Past, check_sound
 
 SECRET = b"the zanzibar password is hunter2"

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from ctxfs.store.config import replace_text
-from ctxfs.versions.git import BRANCH, Repository
-from ctxfs.versions.journal import JournalReader
-from ctxfs.versions.pathindex import EVERYTHING
-from ctxfs.versions.worktree import WorkTree
+from ctxfs.versions.objects.git import BRANCH, Repository
+from ctxfs.versions.recording.journal import JournalReader
+from ctxfs.versions.recording.pathindex import EVERYTHING
+from ctxfs.versions.recording.worktree import WorkTree
 from tests.live import children_of
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
@@ -142,7 +142,7 @@ def test_two_checkpoints_at_a_time_do_not_meet(past: Past, monkeypatch: pytest.M
             assert not arrived.wait(0.2), "the second waits for the first"
         replace_text(file, text)
 
-    monkeypatch.setattr("ctxfs.versions.recover.replace_text", replace)
+    monkeypatch.setattr("ctxfs.versions.recording.recover.replace_text", replace)
     assert past.archive.checkpoint()
     second[0].join(10)
     assert done == [False], "it is there already"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ctxfs.model.errors import CommandError
-from ctxfs.versions.pathindex import Filter
+from ctxfs.versions.recording.pathindex import Filter
 from tests.versions.conftest import ALICE, BOB, Past, check_sound
 
 

@@ -5,13 +5,13 @@ from types import ModuleType
 
 from ctxfs.fuse.transports.transport import Transport
 
-INTERFACE = 1  # of compiled.c
+INTERFACE = 1  # of fastpath.c
 
 
-def load_compiled() -> tuple[ModuleType | None, str]:
+def load_fastpath() -> tuple[ModuleType | None, str]:
     """Return the compiled loop, or None and the reason: there was no compiler, or it was built from another version of its source."""
     try:
-        module = import_module("ctxfs.fuse.transports.compiled")
+        module = import_module("ctxfs.fuse.transports.fastpath")
     except ImportError:
         return None, "no compiler was there when ctxfs was installed"
     if getattr(module, "INTERFACE", 0) != INTERFACE:
@@ -22,7 +22,7 @@ def load_compiled() -> tuple[ModuleType | None, str]:
 def make_transport(name: str) -> Transport:
     """`direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
     if name == "direct":
-        from ctxfs.fuse.transports.direct import Direct
+        from ctxfs.fuse.transports.devfuse import Direct
 
         return Direct()
     from ctxfs.fuse.transports.pyfuse import PlainTransport, TrioTransport

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
-from ctxfs.fuse.listings import DOT, DOTS
+from ctxfs.fuse.directory_stream import DOT, DOTS
+from ctxfs.fuse.interfaces import Entries, Seen
 from ctxfs.fuse.lock_owners import Range
-from ctxfs.fuse.ports import Entries, Seen
 
 MAJOR, MINOR = 7, 40
 OLDEST_MINOR = 31  # Linux 5.4
@@ -197,7 +197,7 @@ def created(answer: tuple[Opened, Attributes]) -> bytes:
     return entry(answer[1]) + opened(answer[0])
 
 
-# What packs the entries of names in a directory at once: see `compiled.Loop.entries`.
+# What packs the entries of names in a directory at once: see `fastpath.Loop.entries`.
 PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
 
 

@@ -18,11 +18,11 @@ import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestContext
 
 from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
+from ctxfs.fuse.interfaces import Entries, Hands, Keeper
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Entries, Hands, Keeper
-from ctxfs.fuse.transports.guard import errno_of
-from ctxfs.fuse.transports.parking import Parked, Parking, Task, park
+from ctxfs.fuse.transports.coroutine_loop import Parked, Parking, Task, park
+from ctxfs.fuse.transports.errors import errno_of
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
 from ctxfs.threads import blocking

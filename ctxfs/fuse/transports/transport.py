@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from ctxfs.fuse.interfaces import Caches, Hands, Keeper, Loop
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.ports import Caches, Hands, Keeper, Loop
 
 Background = Callable[[Callable[[], None]], Awaitable[None]]
 

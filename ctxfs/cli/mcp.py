@@ -1,0 +1,119 @@
+"""mcp, mcp-call: the tree for clients that speak the Model Context Protocol, and a tool of another server as a command."""
+
+import gc
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ctxfs.cli.output import say, say_lines, warn, write_bytes
+from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+from ctxfs.model.principal import parse_principal
+from ctxfs.store.layout import find_store
+
+
+@click.group(invoke_without_command=True)
+@click.option("--as", "principal", default="", metavar="PRINCIPAL", help="Who acts through it, such as agent:alice.")
+@click.option("--token", default="", envvar="CTXFS_TOKEN", help="Act with this token; $CTXFS_TOKEN.")
+@click.option(
+    "--http", "address", default="", metavar="ADDRESS", help="Serve HTTP instead of stdio: HOST:PORT, or unix:PATH."
+)
+@click.pass_context
+def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
+    """Serve the tree to MCP clients: one over stdio, or many over streamable HTTP.
+
+    Over TCP every client shows a token (ctxfs token issue) and acts for whoever it was given to.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    layout = find_store(context.obj)
+    if not address:
+        gc.disable()  # a quarter of the start: the protocol's types are many, and all of them stay
+        from mcp_server.server import serve_stdio
+
+        gc.freeze()
+        gc.enable()
+        serve_stdio(layout, principal, token)
+        return
+    from mcp_server.http import parse_address, serve_http
+
+    warn(f"serving {parse_address(address).url}; Ctrl-C ends it")
+    serve_http(layout, address, principal)
+
+
+_CLIENTS = ("claude-code", "cursor", "vscode", "codex", "gemini")
+_SCOPED = (
+    click.argument("client", type=click.Choice(_CLIENTS)),
+    click.option("--user", is_flag=True, help="For everything that you do, instead of the project in this folder."),
+    click.option("--name", default="ctxfs", show_default=True, help="What the client calls the server."),
+)
+
+
+def _scoped(function: Callable[..., None]) -> Callable[..., None]:
+    for decorate in reversed(_SCOPED):
+        function = decorate(function)
+    return function
+
+
+@mcp.command()
+@_scoped
+@click.option(
+    "--as", "principal", default="", metavar="PRINCIPAL", help="Who the client acts as; agent:CLIENT by default."
+)
+@click.option("--write", is_flag=True, help="Put it where the client reads it, instead of printing it.")
+@click.pass_context
+def install(context: click.Context, client: str, user: bool, name: str, principal: str, write: bool) -> None:
+    """Print the configuration that tells CLIENT of this store, or write it where CLIENT reads it.
+
+    Writing keeps everything else in that file, keeps a copy of it as it was (FILE.before-ctxfs), and does nothing a second time.
+    """
+    from mcp_server.client_config import CLIENTS, entry_of, shown
+    from mcp_server.client_config import install as put
+
+    layout, told = find_store(context.obj), CLIENTS[client]
+    who = str(parse_principal(principal or f"agent:{client}"))
+    entry, file = entry_of(told, layout.root.resolve(), who), told.file(None if user else Path.cwd())
+    if not write:
+        warn(f"for {file}, which --write would change:")
+        say_lines(shown(told, name, entry).rstrip())
+        return
+    say(f"{file}: " + ("written; start the client again" if put(told, file, name, entry) else "it is there already"))
+
+
+@mcp.command()
+@_scoped
+def uninstall(client: str, user: bool, name: str) -> None:
+    """Take what `install --write` has written out of CLIENT's configuration."""
+    from mcp_server.client_config import CLIENTS
+    from mcp_server.client_config import uninstall as take
+
+    told = CLIENTS[client]
+    file = told.file(None if user else Path.cwd())
+    if not take(told, file, name):
+        raise CommandError(f"'{file}' names no server '{name}'", "was it installed for --user?", EXIT_NOTHING_FOUND)
+    say(f"{file}: taken out; start the client again")
+
+
+@click.command(name="mcp-call")
+@click.argument("tool")
+@click.argument("server", nargs=-1, required=True)
+def mcp_call(tool: str, server: tuple[str, ...]) -> None:
+    """Call TOOL of the MCP server that the command SERVER starts: arguments as JSON on stdin, the answer on stdout.
+
+    So a tool can be the summariser or the judge of ctxfs.toml:
+
+    \b
+    judge = "ctxfs mcp-call judge_claims -- my-server --stdio"
+    """
+    import json
+
+    from mcp_server.client import call_tool
+
+    try:
+        arguments = json.loads(sys.stdin.buffer.read() or b"{}")
+    except ValueError as error:
+        raise CommandError(f"the arguments are not JSON: {error}", "give an object on stdin", EXIT_USAGE) from error
+    if not isinstance(arguments, dict):
+        raise CommandError("the arguments are not a JSON object", "give an object on stdin", EXIT_USAGE)
+    write_bytes(call_tool(list(server), tool, arguments).encode("utf-8", "replace"))

@@ -1,0 +1,148 @@
+"""search, tokens, fit: questions and budgets from the shell, for people and for scripts."""
+
+import sys
+from typing import Any, BinaryIO
+
+import click
+
+from ctxfs.cli.output import say, say_json, warn, write_bytes
+from ctxfs.daemon.session import session
+from ctxfs.model.errors import EXIT_NOT_KNOWN, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
+
+_GROUPS = ("kind", "author", "dir")
+_tokenizer = click.option(
+    "--tokenizer",
+    default="bound",
+    show_default=True,
+    help='"bound", the path of a tokenizer.json, or an encoding of tiktoken.',
+)
+
+
+def read_question(words: tuple[str, ...]) -> str:
+    """The question in the words of a command line; `-` is standard input."""
+    text = " ".join(words)
+    if text == "-":
+        text = sys.stdin.read()
+    if not text.strip():
+        raise CommandError("the question is empty", 'ask something: ctxfs search "how do we rotate keys"', EXIT_USAGE)
+    return text
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--below", default="", metavar="PATH", help="Only below this directory of the tree.")
+@click.option("-n", "--limit", default=10, show_default=True, type=click.IntRange(1, 200), help="How many hits.")
+@click.option("--explain", is_flag=True, help="Show what each signal measured and added to the score.")
+@click.option(
+    "--group-by", type=click.Choice(_GROUPS), help="Put hits together; groups in the order of their best hit."
+)
+@click.option("--json", "as_json", is_flag=True, help="Hits with text, lines, score and signals.")
+@click.pass_obj
+def search(
+    store: str | None,
+    words: tuple[str, ...],
+    below: str,
+    limit: int,
+    explain: bool,
+    group_by: str | None,
+    as_json: bool,
+) -> None:
+    """Ask the tree; hits come best first. `-` reads the question from standard input.
+
+    Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--` before a
+    question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the index is behind.
+    """
+    with session(store) as opened:
+        answer = opened.call("search", question=read_question(words), below=below, limit=limit)
+    for note in (*answer["notes"], *answer["remarks"]):
+        warn(note)
+    groups = _grouped(answer["hits"], group_by)
+    if as_json:
+        say_json({**answer, "groups": groups} if group_by else answer)
+    else:
+        for name, ranks in groups.items():
+            if group_by:
+                say(f"{name or '(none)'}  {len(ranks)}", bold=True)
+            for rank in ranks:
+                _show_hit(rank, answer["hits"][rank - 1], explain)
+    if not answer["hits"]:
+        if not as_json:
+            warn("nothing found" if answer["complete"] else "not known: not everything could be looked at")
+        sys.exit(EXIT_NOTHING_FOUND if answer["complete"] else EXIT_NOT_KNOWN)
+
+
+def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
+    """Group → ranks of its hits, in order; all in one group when nothing was asked."""
+    groups: dict[str, list[int]] = {}
+    for rank, hit in enumerate(hits, 1):
+        name = "" if by is None else hit["path"].rpartition("/")[0] if by == "dir" else hit[by]
+        groups.setdefault(name, []).append(rank)
+    return groups
+
+
+def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
+    said = f"  {hit['heading']}" if hit["heading"] else ""
+    said += f"  {hit['date']}" if hit["date"] else ""
+    click.echo(f"{rank:2} ", nl=False)
+    say(f"{hit['path']}:{hit['first']}-{hit['last']}", fg="cyan", nl=False)
+    say(f"  {hit['score']:.2f}{said}")
+    say(f"     {hit['snippet']}", dim=True)
+    if explain:
+        for name, share in sorted(hit["shares"].items(), key=lambda item: -abs(item[1])):
+            measured = hit["signals"].get(name)
+            say(f"     {share:+7.2f}  {name} {'not found' if measured is None else f'{measured:.3g}'}")
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.File("rb"))
+@_tokenizer
+@click.option("--json", "as_json", is_flag=True, help="A JSON object of counts by file.")
+def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
+    """Count the tokens of FILES, or of standard input; a sum when there are several."""
+    from ctxfs.context.build.tokens import open_tokenizer
+
+    counter = open_tokenizer(tokenizer)
+    counts = {
+        getattr(file, "name", "-"): counter.count(file.read().decode("utf-8", "replace"))
+        for file in files or (sys.stdin.buffer,)
+    }
+    if as_json:
+        say_json({"tokenizer": tokenizer, "files": counts, "total": sum(counts.values())})
+        return
+    for name, count in counts.items():
+        say(f"{count}\t{name}" if files else str(count))
+    if len(counts) > 1:
+        say(f"{sum(counts.values())}\ttotal")
+
+
+@click.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--budget", required=True, type=click.IntRange(1, 10_000_000), help="Tokens, a ceiling.")
+@click.option("--query", default="", help="What it is wanted for; without it the beginning is kept.")
+@click.option("--words", is_flag=True, help="Rank by words alone, without the model of meaning.")
+@_tokenizer
+def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) -> None:
+    """Cut a text to its best N tokens: what answers --query, in the order of the text. Needs no store.
+
+    \b
+    git diff | ctxfs fit --budget 2000 --query "$(cat task.md)" | some-llm
+    """
+    from ctxfs.context.build.fit import fit as cut
+    from ctxfs.context.build.tokens import open_tokenizer
+    from ctxfs.index.engines.fulltext import analyse
+
+    embed = None if words or not query else _default_embed()
+    text = cut(file.read(), query, budget, open_tokenizer(tokenizer).count, analyse, embed)
+    write_bytes(text.encode("utf-8", "replace"))
+
+
+def _default_embed() -> Any:
+    """The model on this machine; None, and a line that says so, if there is none."""
+    from ctxfs.index.engines.embedders.sentence_model import SentenceModel
+    from ctxfs.index.engines.model_files import default_model_folder
+
+    try:
+        return SentenceModel(default_model_folder(), 2).embed
+    except CommandError as error:
+        warn(f"{error.message}: words only. {error.remedy}")
+        return None

@@ -1,0 +1,330 @@
+"""status, doctor, version: is it well, and if not, what mends it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from ctxfs import __version__
+from ctxfs.cli.output import say, say_json
+from ctxfs.daemon.session import session
+from ctxfs.model.errors import EXIT_UNHEALTHY, CommandError
+from ctxfs.store.layout import find_store
+from ctxfs.store.lost_and_found import list_found
+from ctxfs.versions.objects.git_process import run_git
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
+@click.option(
+    "--wait",
+    is_flag=False,
+    flag_value="words",
+    type=click.Choice(["words", "meaning"]),
+    help="Wait, with a bar, until it is searchable.",
+)
+@click.option(
+    "--timeout", default=600.0, show_default=True, type=click.FloatRange(min=0), help="Seconds that --wait waits."
+)
+@click.pass_obj
+def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -> None:
+    """What is mounted, what is indexed, what is wrong.
+
+    Exit code 6 when the index is down, 7 when --wait ends before it has caught up.
+    """
+    if wait:
+        from ctxfs.cli.progress import follow_index
+
+        follow_index(find_store(store), wait, timeout)
+    with session(store) as opened:
+        found = opened.call("status")
+    if as_json:
+        say_json(found)
+    else:
+        _show(found)
+    if _index_fault(found["index"]):
+        sys.exit(EXIT_UNHEALTHY)
+
+
+def _index_fault(index: dict[str, Any]) -> str:
+    """Why the index does not follow the files; empty while it does, or is about to."""
+    state = str(index.get("state", ""))
+    return state if state.startswith(("down", "error")) else str(index["damaged"])
+
+
+def _show(found: dict[str, Any]) -> None:
+    index = found["index"]
+    say(f"store      {found['store']}")
+    say(f"you are    {found['principal']}")
+    _show_mounts(found)
+    for source in found["sources"]:
+        good = source["state"] == "ok"
+        say(
+            f"source     {source['at']:<24} {source['path']}  {'' if good else source['state']}",
+            fg=None if good else "red",
+        )
+    _show_index(index)
+    past = found["versions"]
+    if past["state"] == "ok":
+        say(
+            f"versions   {past['commits']}, the newest {past['newest'][:8]} of {past['at']}; {past['snapshots']} snapshots"
+        )
+    elif past["state"] != "closed":
+        say(f"versions   {past['state']}", fg="yellow")
+    if past.get("unrecorded"):
+        say(f"           the newest changes have no version yet: {past['unrecorded']}", fg="yellow")
+    for path, reason in past.get("unversioned", {}).items():
+        say(f"unversioned {path}: {reason}", fg="yellow")
+    if found["policy"]["fault"]:
+        say(f"policy     the last good rules stay: {found['policy']['fault']}", fg="red")
+    if found["review"]["waiting"]:
+        say(f"review     {found['review']['waiting']} doubts wait for you: ctxfs review", fg="yellow")
+    for name, state in found["tools"]["servers"].items():
+        say(f"server     tools/{name}: {state}", fg=None if state in ("ready", "connecting") else "red")
+    if not found["tools"]["shut_in"]:
+        say(
+            "tools      they see this machine as you do: bubblewrap is not there, does not work here, or walls are off",
+            fg="yellow",
+        )
+    for path, lines in found["secrets"].items():
+        say(f"secret?    {path}, {'; '.join(lines[:3])}", fg="yellow")
+
+
+def _show_mounts(found: dict[str, Any]) -> None:
+    for mount in found["mounts"]:
+        say(
+            f"mounted    {mount['at']}  as {mount['principal']}{', read only' if mount['read_only'] else ''}",
+            fg="green",
+        )
+        if mount.get("fault"):
+            say(f"           {mount['fault']}", fg="red")
+    for found_text in found["found"]:
+        say(f"found      {found_text}", fg="yellow")
+
+
+def _show_index(index: dict[str, Any]) -> None:
+    say(f"index      {index.get('state', 'no daemon: as of the last run')}", fg="red" if _index_fault(index) else None)
+    if index.get("behind") and not _index_fault(index):
+        say(f"           {index['behind']}", fg="yellow")
+    embedded = index["chunks"] - index["waiting_for_meaning"]
+    say(f"words      {index['searchable']} of {index['files']} files, {index['chunks']} chunks")
+    say(f"meaning    {embedded} chunks embedded, {index['waiting_for_meaning']} waiting")
+    if index.get("model"):
+        say(f"           by {index['model']}")
+    if index.get("anew"):
+        say(f"           {index['anew']} chunks embedded anew, by the model of ctxfs.toml; until then that one answers")
+    for fault in dict.fromkeys((index["meaning"], index.get("waits", ""))):
+        if fault not in ("ok", ""):
+            say(f"           {fault}", fg="yellow")
+    if index["damaged"]:
+        say(f"damaged    {index['damaged']}", fg="red")
+    for note, count in index["skipped"].items():
+        say(f"skipped    {count} files: {note}")
+    if index["skipped_files"]:
+        say("           which: ctxfs cat .ctxfs/skipped.jsonl")
+    for root, fault in index.get("watch", {}).items():
+        say(f"watch      {root}: {fault}", fg="yellow")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that doctor looked at; `remedy` mends it when it is not `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="An array of checks.")
+@click.pass_obj
+def doctor(store: str | None, as_json: bool) -> None:
+    """Check everything that ctxfs needs; say what is wrong and the command that mends it. Exit code 6 if anything is."""
+    checks = [_run(name, check, store) for name, check in _CHECKS.items()]
+    if as_json:
+        say_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
+    else:
+        for check in checks:
+            say(f"{'ok ' if check.ok else 'BAD'} {check.name:<12} {check.detail}", fg="green" if check.ok else "red")
+            if not check.ok and check.remedy:
+                say(f"    → {check.remedy}")
+    if not all(check.ok for check in checks):
+        sys.exit(EXIT_UNHEALTHY)
+
+
+def _run(name: str, check: Callable[[str | None], str], store: str | None) -> Check:
+    try:
+        return Check(name, True, check(store))
+    except CommandError as error:
+        return Check(name, False, error.message, error.remedy)
+    except OSError as error:
+        return Check(name, False, f"{error.filename or ''}: {error.strerror}", "check permissions and free space")
+
+
+def _check_python(store: str | None) -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _check_fuse(store: str | None) -> str:
+    from ctxfs.fuse.mounting import check_fuse
+
+    check_fuse()
+    return "fusermount3 and /dev/fuse are usable"
+
+
+def _check_pyfuse3(store: str | None) -> str:
+    from ctxfs.fuse.mounting import check_library
+
+    return f"pyfuse3 {check_library()}"
+
+
+def _check_loop(store: str | None) -> str:
+    from ctxfs.fuse.transports import load_fastpath
+
+    module, reason = load_fastpath()
+    return "compiled" if module is not None else f"in Python: {reason}; files open slower"
+
+
+def _check_model(store: str | None) -> str:
+    from ctxfs.app import embedder_of
+    from ctxfs.index.engines.embedders import open_embedder
+    from ctxfs.store.config import Settings, read_settings
+
+    try:
+        settings = read_settings(find_store(store).config)
+    except CommandError:
+        settings = Settings()
+    spec = embedder_of(settings)
+    if spec is None:
+        return "search by meaning is switched off (index.meaning = false)"
+    embedder = open_embedder(spec, 1)
+    embedder.embed_question("does it answer?")
+    return f"{spec.url or spec.folder} gives vectors of {embedder.dimensions} numbers"
+
+
+def _check_store(store: str | None) -> str:
+    from ctxfs.store.config import read_settings
+
+    layout = find_store(store)
+    settings = read_settings(layout.config)
+    for source in settings.sources:
+        if not os.path.isdir(source.path):
+            raise CommandError(
+                f"the folder of knowledge/{source.name} is gone: {source.path}",
+                f"bring it back, or: ctxfs remove {source.name}",
+            )
+    return f"{layout.root}, {len(settings.sources)} sources"
+
+
+def _check_index(store: str | None) -> str:
+    with session(store) as opened:
+        index = opened.call("status")["index"]
+    if fault := _index_fault(index):
+        raise CommandError(
+            f"search does not follow the files: {fault}",
+            "mend the cause (a full disk, permissions below <store>/index); it goes on by itself. See <store>/run/daemon.log",
+        )
+    behind = f"; {index['behind']}" if index.get("behind") else ""
+    return f"{index['searchable']} of {index['files']} files are found by words{behind}"
+
+
+def _check_disk(store: str | None) -> str:
+    free = shutil.disk_usage(find_store(store).root).free
+    if free < 200_000_000:
+        raise CommandError(f"only {free // 1_000_000} MB are free under the store", "make room on that disk")
+    return f"{free // 1_000_000_000} GB free"
+
+
+def _check_mounts(store: str | None) -> str:
+    from ctxfs.fuse.mounting import dead_mounts
+
+    if dead := dead_mounts():
+        raise CommandError(
+            f"a dead mount is left at {dead[0]}", f"serve it again: ctxfs mount {dead[0]}; or: ctxfs unmount {dead[0]}"
+        )
+    return "no dead mounts"
+
+
+def _check_found(store: str | None) -> str:
+    """Files that were written to a mount point while nothing was mounted there wait for a person."""
+    for found in list_found(find_store(store).root):
+        raise CommandError(found.text, found.remedy)
+    return "nothing was written below a mount"
+
+
+def _check_watches(store: str | None) -> str:
+    with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
+        allowed = int(file.read())
+    if allowed < 8192:
+        raise CommandError(
+            f"only {allowed} folders can be watched for changes", "as root: sysctl fs.inotify.max_user_watches=524288"
+        )
+    return f"{allowed} folders can be watched"
+
+
+def _check_versions(store: str | None) -> str:
+    """git is there, and the newest version can be read with everything in it."""
+    if shutil.which("git") is None:
+        raise CommandError("git is not installed: it keeps the versions", "apt-get install git")
+    repo = find_store(store).repo
+    if not repo.is_dir():
+        return "none yet"
+    try:
+        run_git(["fsck", "--connectivity-only", "--no-dangling", "--no-progress"], repo=repo)
+    except OSError as error:
+        raise CommandError(
+            f"the repository is damaged: {(error.strerror or '').splitlines()[0]}",
+            "restart the daemon: it goes back to the last whole version and keeps the files",
+        ) from error
+    return f"{repo} is whole"
+
+
+def _check_unversioned(store: str | None) -> str:
+    with session(store) as opened:
+        reasons = opened.call("status")["versions"].get("unversioned", {})
+    if reasons:
+        path, reason = next(iter(reasons.items()))
+        raise CommandError(
+            f"{len(reasons)} files have no version as they are now, as '{path}': {reason}",
+            "see: ctxfs status; make them readable or smaller, or raise versions.max_file_bytes",
+        )
+    return "every file that was looked at has its version"
+
+
+def _check_policy(store: str | None) -> str:
+    with session(store) as opened:
+        found = opened.call("policy")
+    if found["fault"]:
+        raise CommandError(
+            found["fault"], "mend it: ctxfs policy edit, or ctxfs.toml; until then the last good rules hold"
+        )
+    return f"{len(found['rules'])} rules"
+
+
+_CHECKS: dict[str, Callable[[str | None], str]] = {
+    "python": _check_python,
+    "fuse": _check_fuse,
+    "pyfuse3": _check_pyfuse3,
+    "request loop": _check_loop,
+    "model": _check_model,
+    "store": _check_store,
+    "versions": _check_versions,
+    "unversioned": _check_unversioned,
+    "policy": _check_policy,
+    "index": _check_index,
+    "disk": _check_disk,
+    "mounts": _check_mounts,
+    "found": _check_found,
+    "watches": _check_watches,
+}
+
+
+@click.command()
+def version() -> None:
+    """Print the version."""
+    say(f"ctxfs {__version__}")

@@ -1,0 +1,1 @@
+"""Context construction: candidates, packing to the token budget, rendering, manifest."""

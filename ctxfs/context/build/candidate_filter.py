@@ -1,0 +1,71 @@
+"""What of the candidates may go in at all: not what is withdrawn, too old, too poor an answer, or there already. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ctxfs.context.build.copy_detection import Echoes
+from ctxfs.context.build.piece import Exclusion, Piece, Reason
+from ctxfs.index.search.file_status import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a request refuses, at a moment: `now_ns` decides what has expired, `since_ns` (0: nothing) what is stale."""
+
+    now_ns: int
+    since_ns: int = 0
+    min_score: float | None = None
+    standing: Mapping[str, Standing] = field(default_factory=dict)
+    drops_untrusted: bool = False
+
+
+def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> tuple[list[Piece], list[Exclusion]]:
+    """(what may go in, what may not and why), in the order given. Pins are in whatever they say."""
+    kept: list[Piece] = []
+    out: list[Exclusion] = []
+    bodies = {pin.body: pin.path for pin in pins}
+    lines: dict[str, list[tuple[int, int]]] = {}
+    everything = [*pins, *candidates]
+    echoes = Echoes(everything)
+    for pin in pins:
+        lines.setdefault(pin.path, []).append((pin.first, pin.last))
+    places = set[tuple[str, int, int]]()
+    for piece in everything[len(pins) :]:
+        if piece.pinned or (place := (piece.path, piece.first, piece.last)) in places:
+            continue  # another question found it too
+        places.add(place)
+        standing = rules.standing.get(piece.path)
+        reason, other = _refused(piece, standing, rules)
+        if reason is None and (original := echoes.original_of(piece)) is not None:
+            # What is said of the original is said of its echo; otherwise the original stands for both.
+            reason, other = _refused(original, rules.standing.get(original.path), rules)
+            reason, other = reason or "recalled", other or original.path
+        if reason is None:
+            body = piece.body
+            inside = any(first <= piece.first and piece.last <= last for first, last in lines.get(piece.path, ()))
+            if inside or body in bodies:
+                reason, other = "duplicate", piece.path if inside else bodies[body]
+            else:
+                bodies[body] = piece.path
+        if reason is None:
+            kept.append(replace(piece, untrusted=True) if standing is not None and standing.untrusted else piece)
+        else:
+            out.append(Exclusion(piece, reason, other))
+    return kept, out
+
+
+def _refused(piece: Piece, standing: Standing | None, rules: Rules) -> tuple[Reason | None, str]:
+    if standing is not None:
+        if standing.quarantined:
+            return "quarantined", ""
+        if standing.expires_ns is not None and standing.expires_ns <= rules.now_ns:
+            return "expired", ""
+        if standing.untrusted and rules.drops_untrusted:
+            return "untrusted", ""
+        if standing.superseded_by:
+            return "superseded", standing.superseded_by
+    if piece.mtime_ns < rules.since_ns:
+        return "stale", ""
+    if rules.min_score is not None and piece.why == "search" and piece.score < rules.min_score:
+        return "low-score", ""
+    return None, ""

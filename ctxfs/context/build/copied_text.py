@@ -1,0 +1,66 @@
+"""What somebody writes that the tree says already: where it says it, and what is to be passed on of where that came from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from ctxfs.context.build.copy_detection import units
+from ctxfs.index.query import Query, parse_query
+from ctxfs.index.search.file_status import Standing
+from ctxfs.index.search.results import Answer
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import ROOT, Path, one_line
+
+_MOST_UNITS = 16
+_ASKED_WORDS = 12
+_SOURCE = f"{PREFIX}source"
+
+
+class Index(Protocol):
+    """Search and what is known of files, for whoever acts."""
+
+    def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best `limit` units below a directory."""
+        ...
+
+    def standing(self, paths: set[str]) -> Mapping[str, Standing]:
+        """What sets some of these files apart."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Something that is written again: the file that says it already, from which line, and whether that is not to be trusted."""
+
+    path: str
+    first: int
+    untrusted: bool
+
+    def __str__(self) -> str:
+        doubt = ", and is not to be trusted" if self.untrusted else ""
+        return f"{one_line(self.path)}:{self.first} says this already{doubt}: it is no new evidence"
+
+
+def find_recalled(index: Index, path: str, text: str) -> list[Recalled]:
+    """The places that say what a text for `path` says, of its longest units; only those that whoever acts may see. Blocks."""
+    longest = sorted(units(text), key=lambda unit: (-len(unit), unit))
+    hits: dict[str, int] = {}
+    for unit in islice(longest, _MOST_UNITS):
+        words = " ".join(unit.decode("utf-8", "replace").split()[:_ASKED_WORDS])
+        for hit in index.search(parse_query(f'mode:words "{words}"'), ROOT, 5).hits:
+            if hit.path != path and unit in units(hit.chunk.text):
+                hits.setdefault(hit.path, hit.chunk.first)
+    standing = index.standing(set(hits))
+    return [
+        Recalled(found, first, found in standing and standing[found].untrusted) for found, first in sorted(hits.items())
+    ]
+
+
+def passed_on(doubtful: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
+    """Attributes for what recalls files that are not to be trusted, from theirs: neither is it, and of one source it keeps the name."""
+    if not doubtful:
+        return {}
+    sources = {attributes.get(_SOURCE, b"") for attributes in doubtful}
+    only = sources.pop() if len(sources) == 1 else b""
+    return {f"{PREFIX}trust": b"untrusted", **({_SOURCE: only} if only else {})}

@@ -1,0 +1,184 @@
+"""What is in a context and what was left out, and why: manifest.json, and reading it back. Pure."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctxfs import __version__
+from ctxfs.context.build.pack import Plan
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.request import Request, make_request
+from ctxfs.model.errors import invalid
+from ctxfs.model.path import encode_name, printable
+
+FORMAT = 2
+SCHEMA_FILE = "manifest.schema.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a manifest says besides the plan: who asked, of what, with what."""
+
+    principal: str = ""
+    revision: str = ""
+    index: Mapping[str, object] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)  # path → the version that a source had
+    tokens: Mapping[int, int] = field(default_factory=dict)  # place in `chosen` → tokens of the piece alone
+
+
+def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, account: Account) -> bytes:
+    """The manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
+    body = {
+        "format": FORMAT,
+        "ctxfs": __version__,
+        "request": request.record(),
+        "principal": account.principal,
+        "revision": account.revision,
+        "index": dict(account.index),
+        "context": {
+            "tokens": plan.tokens,
+            "budget": request.budget,
+            "tokenizer": request.tokenizer,
+            "format": request.format,
+            "sha256": sha256,
+        },
+        "notes": list(notes),
+        "items": [_item(piece, account, at) for at, piece in enumerate(plan.chosen)],
+        "excluded": [
+            {**_place(out.piece), "reason": out.reason, **({"for": printable(out.other)} if out.other else {})}
+            for out in plan.excluded
+        ],
+    }
+    # A line for each part and each item: people and grep read it, and indented JSON takes the slow way through the library.
+    parts = ",\n".join(f" {_one_line(name)}: {_written(body[name])}" for name in sorted(body))
+    return f"{{\n{parts}\n}}\n".encode("utf-8", "replace")
+
+
+def _written(part: object) -> str:
+    if isinstance(part, list) and part:
+        return "[\n" + ",\n".join(f"  {_one_line(item)}" for item in part) + "\n ]"
+    return _one_line(part)
+
+
+_one_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
+
+def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
+    said: dict[str, object] = {
+        **_place(piece),
+        "why": piece.why,
+        "kind": piece.kind,
+        "revision": account.revisions.get(piece.path, ""),
+        "tokens": account.tokens.get(at, 0),
+        "digest": digest(piece.text),
+        "signals": {name: round(value, 4) for name, value in piece.signals.items()},
+        "shares": {name: round(value, 4) for name, value in piece.shares.items()},
+    }
+    if piece.day:
+        said["day"] = piece.day
+    if piece.heading:
+        said["heading"] = printable(piece.heading)
+    if piece.mtime_ns:
+        said["mtime_ns"] = piece.mtime_ns
+    if piece.cut or not piece.path:
+        said |= {"cut": piece.cut, "text": printable(piece.text)}  # not what the lines say by themselves
+    if piece.untrusted:
+        said["trust"] = "untrusted"
+    if piece.withheld:
+        said["withheld"] = list(piece.withheld)
+    if piece.origin:
+        said["origin"] = [printable(path) for path in piece.origin]
+    return said
+
+
+def text_sha256(text: str) -> str:
+    """Of a context as UTF-8."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def digest(text: str) -> str:
+    """By which the text of an item is known again."""
+    return text_sha256(text)[:16]
+
+
+def _place(piece: Piece) -> dict[str, object]:
+    shown = printable(piece.path)
+    return {
+        "path": shown,
+        **({"raw": encode_name(piece.path).hex()} if shown != piece.path else {}),
+        "first": piece.first,
+        "last": piece.last,
+        "sha256": piece.sha256,
+        "score": round(piece.score, 4),
+    }
+
+
+def _real_path(item: Mapping[str, Any]) -> str:
+    """The path with the bytes that are not UTF-8."""
+    return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest that was read back; pieces have no text where the source has it."""
+
+    request: Request
+    sha256: str
+    tokens: int
+    notes: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    revisions: Mapping[str, str]
+    digests: tuple[str, ...]
+    body: Mapping[str, Any]
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest; EINVAL says what is wrong with it."""
+    try:
+        body = json.loads(data.decode("utf-8"))
+        if body["format"] != FORMAT:
+            raise invalid("manifest", f"format {body['format']} of manifests is not known here; this is {FORMAT}")
+        return Manifest(
+            make_request(body["request"], 1),
+            str(body["context"]["sha256"]),
+            int(body["context"]["tokens"]),
+            tuple(map(str, body["notes"])),
+            tuple(map(_read_item, body["items"])),
+            {_real_path(item): str(item["revision"]) for item in body["items"]},
+            tuple(str(item["digest"]) for item in body["items"]),
+            body,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise invalid("manifest", f"this is no manifest: {type(error).__name__}: {error}") from error
+
+
+def _read_item(item: Mapping[str, Any]) -> Piece:
+    return Piece(
+        _real_path(item),
+        int(item["first"]),
+        int(item["last"]),
+        str(item.get("text", "")),
+        heading=str(item.get("heading", "")),
+        score=float(item["score"]),
+        signals={str(name): float(value) for name, value in item["signals"].items()},
+        shares={str(name): float(value) for name, value in item["shares"].items()},
+        sha256=str(item["sha256"]),
+        why=item["why"],
+        day=item.get("day"),
+        kind=str(item["kind"]),
+        mtime_ns=int(item.get("mtime_ns", 0)),
+        cut=bool(item.get("cut")),
+        origin=tuple(map(str, item.get("origin", ()))),
+        untrusted=item.get("trust") == "untrusted",
+        withheld=tuple(map(str, item.get("withheld", ()))),
+    )
+
+
+def schema() -> bytes:
+    """The JSON Schema of manifests."""
+    from importlib.resources import files
+
+    return files("ctxfs.context").joinpath(SCHEMA_FILE).read_bytes()

@@ -1,0 +1,150 @@
+"""Make a context again from its manifest, and say how two differ. Pure but for the sources that are fetched and read."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctxfs.context.build.constructor import pinned_text
+from ctxfs.context.build.manifest import Manifest, digest, text_sha256
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import render
+from ctxfs.context.build.secrets import without_remarks
+from ctxfs.index.extract.extractor import Extract
+from ctxfs.index.extract.formats import Unreadable
+from ctxfs.threads import blocking
+
+# (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
+Fetch = Callable[[str, str, str], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`text` is the context made again, None where a source is `missing`; `same`: byte for byte what the manifest names."""
+
+    same: bool
+    text: str | None
+    missing: Sequence[str]
+
+
+async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[list[Piece], list[str]]:
+    """(the pieces with their texts, places that no source has any more): a file that has changed is taken from its past."""
+    contents: dict[str, bytes | None] = {}
+    pieces, missing = [], dict[str, None]()
+    for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
+        if piece.path and piece.path not in contents:
+            contents[piece.path] = await fetch(piece.path, piece.sha256, manifest.revisions.get(piece.path, ""))
+        whole = await blocking(_filled, piece, known, contents.get(piece.path), extract)
+        if whole is None:
+            missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
+        else:
+            pieces.append(whole)
+    return pieces, list(missing)
+
+
+async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verified:
+    """The context from its sources as they were, compared byte for byte."""
+    pieces, missing = await restore(manifest, fetch, extract)
+    if missing:
+        return Verified(False, None, missing)
+    request = manifest.request
+    text = render(request.title, manifest.notes, pieces, request.format, request.order)
+    return Verified(text_sha256(text) == manifest.sha256, text, ())
+
+
+def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> Piece | None:
+    """The piece with its text; None if the source does not have it."""
+    if not piece.path:
+        return piece
+    if data is None:
+        return None
+    if piece.text:
+        return piece if digest(piece.text) == known else None
+    if piece.pinned:
+        text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
+        return replace(piece, text=text) if digest(text) == known else None
+    try:
+        chunks = extract(piece.path.rpartition("/")[2], data)
+    except Unreadable:
+        return None
+    for chunk in chunks:
+        if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == known:
+            return replace(piece, text=chunk.text)
+    return None
+
+
+async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[str]]) -> list[str]:
+    """Sources that are no longer what they were, in order. `current`: path → sha256 of the file as it is."""
+    named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
+    return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
+
+
+def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
+    """The piece where its text is now; None if its source no longer says it."""
+    if not piece.path:
+        return piece
+    if data is None:
+        return None
+    if not piece.pinned and not piece.cut:
+        try:
+            chunks = extract(piece.path.rpartition("/")[2], data)
+        except Unreadable:
+            return None
+        same = [chunk for chunk in chunks if chunk.text == piece.text]
+        if same:
+            near = min(same, key=lambda chunk: abs(chunk.first - piece.first))
+            return replace(piece, first=near.first, last=near.last)
+        return None
+    said = " ".join(data.decode("utf-8", "replace").split())
+    parts = (part.strip() for each in without_remarks(piece.body) for part in each.split(" … "))
+    return piece if all(part in said for part in parts) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one context has and another has not; places are `path:first-last`."""
+
+    added: Sequence[str]
+    dropped: Sequence[str]
+    changed: Sequence[str]
+    kept: int
+    request: Mapping[str, tuple[object, object]]
+
+
+def compare(old: Manifest, new: Manifest) -> Difference:
+    """Items by their lines; `changed` are lines of which the text is another now."""
+    before = {_place(piece): known for piece, known in zip(old.pieces, old.digests, strict=True)}
+    after = {_place(piece): known for piece, known in zip(new.pieces, new.digests, strict=True)}
+    shared = before.keys() & after.keys()
+    asked = (old.request.record(), new.request.record())
+    return Difference(
+        sorted(after.keys() - before.keys()),
+        sorted(before.keys() - after.keys()),
+        sorted(place for place in shared if before[place] != after[place]),
+        sum(before[place] == after[place] for place in shared),
+        {
+            name: (asked[0].get(name), asked[1].get(name))
+            for name in sorted({*asked[0], *asked[1]})
+            if asked[0].get(name) != asked[1].get(name)
+        },
+    )
+
+
+def _place(piece: Piece) -> str:
+    return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
+
+
+def why(manifest: Manifest, path: str) -> list[dict[str, Any]]:
+    """All that a manifest says of a path or of the files below it: items first, then what was left out."""
+    folder = path.strip("/")
+    said: list[dict[str, Any]] = []
+    for entry in manifest.body["items"]:
+        if _is_under(str(entry["path"]), folder):
+            said.append({**entry, "in": True})
+    for entry in manifest.body["excluded"]:
+        if _is_under(str(entry["path"]), folder):
+            said.append({**entry, "in": False})
+    return said
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")

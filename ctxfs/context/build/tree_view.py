@@ -1,0 +1,203 @@
+"""The tree that a context is made from: as it is, and as it was in a version."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.rebuild import found_again
+from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.query import Query
+from ctxfs.index.search.file_status import Standing
+from ctxfs.index.search.results import Answer
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.model.errors import path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.archive import Archive
+
+if TYPE_CHECKING:
+    from ctxfs.context.grounding.judge import Embed
+
+_MOST_VERSIONS = 200
+
+IsVersioned = Callable[[Path], bool]
+Since = Callable[[Path], int]  # from when on whoever acts may see the past of a path, in nanoseconds
+
+
+class Now:
+    """The tree as it is."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self, tree: Mount, searcher: Searcher, archive: Archive, is_versioned: IsVersioned, since: Since = lambda _: 0
+    ) -> None:
+        self._since = since
+        self._tree = tree
+        self._searcher = searcher
+        self._archive = archive
+        self._is_versioned = is_versioned
+        self.revision = archive.newest
+
+    @property
+    def index(self) -> Mapping[str, object]:
+        """The model whose vectors are compared."""
+        return {"model": self._searcher.model}
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best `limit` units below a directory."""
+        return await blocking(partial(self._searcher.search, exact=True), query, below, limit)
+
+    async def read(self, path: Path) -> bytes:
+        """A file."""
+        return await self._tree.read(path)
+
+    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+        """What sets some of these files apart."""
+        return await blocking(self._searcher.standing, paths)
+
+    async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
+        """The newest version of each."""
+        mine = sorted(path for path in paths if self._is_versioned(_path(path)))
+        return await in_turn(self._newest_of, mine) if mine else {}
+
+    def _newest_of(self, paths: Sequence[str]) -> dict[str, str]:
+        found = ((path, self._archive.last_change(path)) for path in paths)
+        return {
+            path: commit.oid
+            for path, commit in found
+            if commit is not None and commit.time_ns >= self._since(_path(path))
+        }
+
+    def analyse(self, text: str) -> Sequence[str]:
+        """The words of a text as search counts them."""
+        from ctxfs.index.engines.fulltext import (
+            analyse,  # an engine: loaded at the first need, so that a daemon mounts first
+        )
+
+        return analyse(text)
+
+
+class Then(Now):
+    """The tree as it was in a version: what has changed since is searched as it was, by words; sources have no past."""
+
+    def __init__(
+        self,
+        as_of: str,
+        tree: Mount,
+        searcher: Searcher,
+        archive: Archive,
+        is_versioned: IsVersioned,
+        since: Since = lambda _: 0,
+    ) -> None:
+        """OSError: ENOENT for what is no version and for a time before the first, EINVAL for what names none. Blocks."""
+        from ctxfs.index.search.overlay import LARGEST
+
+        super().__init__(tree, searcher, archive, is_versioned, since)
+        archive.commit()
+        self._commit = archive.resolve(as_of).commit
+        self.revision = self._commit.oid
+        was = [
+            file if self._was_theirs(file.path) else file.hidden for file in archive.differences(self._commit, LARGEST)
+        ]
+        large = sorted(file.path for file in was if file.too_large)
+        self._past = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in was)
+        self.notes = (
+            f"as of {self._commit.when}: memory, pads and what else has versions; knowledge has none and is left out",
+            *(f"too large to search as it was then: {path}" for path in large[:10]),
+        )
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best units of what there was then."""
+        narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
+        found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
+        versioned = [hit for hit in found.hits if self._is_versioned(_path(hit.path))]
+        hits = await in_turn(lambda: [hit for hit in versioned if self._was_theirs(hit.path)])
+        return replace(found, query=query, hits=hits)
+
+    def _was_theirs(self, path: str) -> bool:
+        return self._since(_path(path)) <= self._commit.time_ns
+
+    async def read(self, path: Path) -> bytes:
+        """A file as it was."""
+        if not self._is_versioned(path) or not await in_turn(self._was_theirs, str(path)):
+            raise path_error(errno.ENOENT, path, "it has no past")
+        return await in_turn(self._archive.read_then, self._commit, str(path))
+
+    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+        """What set some of these files apart then."""
+        return await blocking(partial(self._searcher.standing, past=self._past), paths)
+
+    async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
+        """The version that all are taken from."""
+        return dict.fromkeys(paths, self._commit.oid)
+
+
+def _path(text: str) -> Path:
+    return Path(tuple(text.split("/")))
+
+
+class Present(Now):
+    """The tree as it is, with what evaluators ask besides: contents as they were, and the model of meaning."""
+
+    async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
+        """The content with this sha256, or with one that begins so: the file as it is, else as it was in a version of it."""
+        place = Path.parse(path)
+        try:
+            data = await self._tree.read(place)
+        except OSError:
+            data = b""
+        if hashlib.sha256(data).hexdigest().startswith(sha256):
+            return data
+        return await in_turn(self._from_the_past, path, sha256, revision) if self._is_versioned(place) else None
+
+    def _from_the_past(self, path: str, sha256: str, revision: str) -> bytes | None:
+        self._archive.commit()
+        since = self._since(_path(path))
+        if revision:
+            with contextlib.suppress(OSError):
+                known = self._archive.resolve(revision).commit.time_ns >= since
+                data = self._archive.show(path, revision) if known else b""
+                if hashlib.sha256(data).hexdigest().startswith(sha256):
+                    return data
+        with contextlib.suppress(OSError):
+            for shown in reversed(self._archive.versions(path)[-_MOST_VERSIONS:]):
+                if shown.commit.time_ns < since or not shown.is_file:
+                    continue
+                data = self._archive.content_of(shown)
+                if hashlib.sha256(data).hexdigest().startswith(sha256):
+                    return data
+        return None
+
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
+        """The units of a file's content. Blocks; Unreadable."""
+        return self._searcher.extract(name, data)
+
+    async def current(self, path: str) -> str:
+        """Hexadecimal sha256 of a file as it is; empty if it is gone."""
+        try:
+            return hashlib.sha256(await self._tree.read(Path.parse(path))).hexdigest()
+        except OSError:
+            return ""
+
+    async def reread(self, pieces: Sequence[Piece]) -> list[Piece | None]:
+        """Each piece as its source has it now; None where the text is gone."""
+        contents: dict[str, bytes | None] = {}
+        for path in dict.fromkeys(piece.path for piece in pieces if piece.path):
+            try:
+                contents[path] = await self._tree.read(Path.parse(path))
+            except OSError:
+                contents[path] = None
+        return await blocking(lambda: [found_again(piece, contents.get(piece.path), self.extract) for piece in pieces])
+
+    def embedder(self) -> Embed | None:
+        """The model of meaning that answers; None if there is none."""
+        return self._searcher.embed if self._searcher.can_embed() else None

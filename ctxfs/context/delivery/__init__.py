@@ -1,0 +1,1 @@
+"""Delivery: the tasks below context/, streams and deltas, and delivery records."""

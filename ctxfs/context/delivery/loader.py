@@ -1,0 +1,283 @@
+"""Deliver a context to a window bit by bit: as a stream of pieces, and as what has changed since the last time. Pure.
+
+The paper's Updater (arXiv 2512.05470): a static snapshot is `context.md`; `stream` is incremental; `delta.md` refreshes.
+A window is what an agent has been given so far; nothing here knows whose it is.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ctxfs.context.build.manifest import digest
+from ctxfs.context.build.pack import Count, most_that_fit
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import Source, fenced, render_sources, sources_of
+from ctxfs.model.errors import invalid
+from ctxfs.model.path import one_line
+
+Change = Literal["add", "replace", "drop"]
+DECAY = 0.7  # of the relevance of what nobody asked for any more, each time the window is refreshed
+_DEFAULT_PIECE = 1000
+
+Render = Callable[[Sequence[Piece]], str]
+# A piece as its source has it now: the same, moved, or None if its text is no longer there.
+Present = Callable[[Piece], Piece | None]
+
+
+def piece_budget(wanted: int, budget: int) -> int:
+    """Tokens in a piece of a stream."""
+    return min(wanted or _DEFAULT_PIECE, budget) if budget else wanted or _DEFAULT_PIECE
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A text of a stream, and the pieces that end in it."""
+
+    text: str
+    ends: Sequence[Piece]
+
+
+def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count) -> list[Part]:
+    """The pieces, best first, as texts of at most `budget` tokens each; citations count sources through the whole stream.
+
+    What is longer than a text goes on in the next one, line by line, or word by word, or letter by letter where a word is too long.
+    """
+    numbers = {source.path: source.number for source in sources_of(pieces)}
+
+    def rendered(part: Sequence[Piece]) -> str:
+        inside = [Source(numbers[source.path], source.path, source.pieces) for source in sources_of(part)]
+        return render_sources(query, (), inside)
+
+    out: list[Part] = []
+    part: list[Piece] = []
+    ends: list[Piece] = []
+    for piece in pieces:
+        rest: Piece | None = piece
+        while rest is not None:
+            if count(rendered([*part, rest])) <= budget:
+                part.append(rest)
+                ends.append(piece)
+                break
+            if part:
+                out.append(Part(rendered(part), ends))
+                part, ends = [], []
+                continue
+            head, rest = _cut(rest, lambda each: count(rendered([each])) <= budget)
+            if head is None:
+                raise invalid(
+                    "piece", f"piece = {budget}: not even one letter of '{piece.path}' fits; allow more tokens"
+                )
+            out.append(Part(rendered([head]), ()))
+    if part:
+        out.append(Part(rendered(part), ends))
+    return out
+
+
+def _cut(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
+    """(the longest start of a piece that fits, the rest), at the end of a line, else of a word, else inside one."""
+    return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or _cut_at("", piece, fits) or (None, None)
+
+
+def _cut_at(separator: str, piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece, Piece] | None:
+    parts = piece.text.split(separator) if separator else list(piece.text)
+    length = most_that_fit(len(parts) - 1, lambda most: fits(_part(piece, separator, parts, 0, most)))
+    if length and fits(head := _part(piece, separator, parts, 0, length)):
+        return head, _part(piece, separator, parts, length, len(parts))
+    return None
+
+
+def _part(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: int) -> Piece:
+    lines = separator == "\n"
+    first = piece.first + start if lines else piece.first
+    last = min(piece.first + stop - 1, piece.last) if lines else piece.last
+    return replace(piece, text=separator.join(parts[start:stop]), first=first, last=max(first, last), cut=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a window holds: a piece as it was delivered, how relevant it was (0 to 1), how often it was not asked for since."""
+
+    piece: Piece
+    relevance: float
+    age: int = 0
+
+    def worth(self, count: Count) -> float:
+        """Relevance for each token, less with age: the least of it goes first."""
+        return self.relevance * DECAY**self.age / max(1, count(self.piece.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What has been delivered to one reader.
+
+    `of` is the sha256 of the context that is being streamed, `cursor` the next text of it, `given` what it has given so far and `seen`
+    what contexts before it gave (digests): what has changed meanwhile is given, what was given is not given again.
+    `deliveries` counts refreshes; `held` is what they left in the window.
+    """
+
+    of: str = ""
+    cursor: int = 0
+    given: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+    deliveries: int = 0
+    held: tuple[Held, ...] = ()
+
+    def streaming(self, sha256: str) -> "Window":
+        """The window at a context: at the beginning of what is new in it, if it is another one."""
+        if self.of == sha256:
+            return self
+        return replace(self, of=sha256, cursor=0, seen=(*self.seen, *self.given), given=())
+
+    def after(self, part: Part) -> "Window":
+        """One text further."""
+        return replace(self, cursor=self.cursor + 1, given=(*self.given, *(digest(piece.text) for piece in part.ends)))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of a window, and why; `old` is what is replaced or dropped."""
+
+    change: Change
+    reason: str
+    piece: Piece | None = None
+    old: Piece | None = None
+
+    @property
+    def at(self) -> str:
+        """The place it is about."""
+        piece = self.piece or self.old
+        assert piece is not None
+        return _place(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a window has to add, replace and drop, and the window afterwards."""
+
+    steps: Sequence[Step]
+    window: Window
+    kept: int = field(default=0)
+
+
+def refresh(
+    window: Window, chosen: Sequence[Piece], present: Present, budget: int, render: Render, count: Count
+) -> Delta:
+    """Bring a window up to a context: `chosen` is in, best first; of the rest what is still true stays while there is room.
+
+    `chosen` fits the budget by itself. What is evicted has the lowest relevance a token, less with every refresh at which it
+    was not asked for.
+    """
+    total = max(1, len(chosen))
+    fresh = [Held(piece, (total - rank) / total) for rank, piece in enumerate(chosen)]
+    left = list(window.held)
+    steps: list[Step] = []
+    kept = 0
+    unmatched: list[Held] = []
+    for each in fresh:
+        same = next((old for old in left if _is_same(old.piece, each.piece)), None)
+        if same is not None:
+            left.remove(same)
+            kept += 1
+        else:
+            unmatched.append(each)
+    for each in unmatched:
+        before = next((old for old in left if _takes_place_of(each.piece, old.piece)), None)
+        if before is not None:
+            left.remove(before)
+            steps.append(Step("replace", "the source has changed", each.piece, before.piece))
+        else:
+            steps.append(
+                Step("add", "answers the question" if each.piece.why == "search" else each.piece.why, each.piece)
+            )
+    aged: list[Held] = []
+    for old in left:
+        now = present(old.piece)
+        if now is None:
+            steps.append(Step("drop", "stale: the source no longer says this", old=old.piece))
+        else:
+            aged.append(Held(now, old.relevance, old.age + 1))
+    aged.sort(key=lambda each: (-each.worth(count), each.piece.path, each.piece.first))
+    while aged and count(render([each.piece for each in (*fresh, *aged)])) > budget:
+        steps.append(Step("drop", "evicted: least relevance for its tokens", old=aged.pop().piece))
+    order = {"drop": 0, "replace": 1, "add": 2}
+    steps.sort(key=lambda step: order[step.change])
+    held = (*fresh, *aged)
+    return Delta(steps, replace(window, deliveries=window.deliveries + 1, held=held), kept + len(aged))
+
+
+def _is_same(old: Piece, new: Piece) -> bool:
+    return old.path == new.path and old.text == new.text
+
+
+def _takes_place_of(new: Piece, old: Piece) -> bool:
+    """True for what stands where the other stood: lines in common, or the same heading."""
+    if new.path != old.path or not new.path:
+        return False
+    return (new.first <= old.last and old.first <= new.last) or (bool(new.heading) and new.heading == old.heading)
+
+
+def render_delta(delta: Delta) -> str:
+    """delta.md: what to forget, what now reads otherwise, what is new."""
+    counts = {name: sum(step.change == name for step in delta.steps) for name in ("drop", "replace", "add")}
+    lines = [f"# Refresh {delta.window.deliveries}"]
+    if not delta.steps:
+        return f"{lines[0]}\n\nNothing has changed: {delta.kept} pieces stay.\n"
+    lines.append(
+        f"> {counts['drop']} to drop, {counts['replace']} to replace, {counts['add']} to add; {delta.kept} stay as they are"
+    )
+    if counts["drop"]:
+        lines += [
+            "\n## Drop\n",
+            *(f"- {one_line(step.at)}: {step.reason}" for step in delta.steps if step.change == "drop"),
+        ]
+    if counts["replace"]:
+        lines.append("\n## Replace\n")
+        for step in delta.steps:
+            if step.change == "replace" and step.piece is not None and step.old is not None:
+                lines += [
+                    f"- {one_line(_place(step.old))} ({step.reason}) by {one_line(step.at)}:",
+                    fenced(step.piece.text),
+                    "",
+                ]
+    text = "\n".join(lines).rstrip("\n") + "\n"
+    added = [step.piece for step in delta.steps if step.change == "add" and step.piece is not None]
+    return text + ("\n# Add\n" + render_sources("", (), sources_of(added)) if added else "")
+
+
+def dump_window(window: Window) -> bytes:
+    """window.json: what a restart goes on from."""
+    held = [
+        {
+            "path": each.piece.path, "first": each.piece.first, "last": each.piece.last, "heading": each.piece.heading,
+            "kind": each.piece.kind, "why": each.piece.why, "day": each.piece.day, "cut": each.piece.cut, "text": each.piece.text,
+            "origin": list(each.piece.origin), "relevance": round(each.relevance, 4), "age": each.age,
+        }
+        for each in window.held
+    ]  # fmt: skip
+    stream = {"of": window.of, "cursor": window.cursor, "given": window.given, "seen": window.seen}
+    body = {"stream": stream, "deliveries": window.deliveries, "held": held}
+    return (json.dumps(body, indent=1) + "\n").encode()  # in ASCII: names of files need not be UTF-8
+
+
+def load_window(data: bytes) -> Window:
+    """Read window.json; a damaged one is an empty window, of which everything is delivered again."""
+    try:
+        body = json.loads(data.decode("utf-8"))
+        held = tuple(Held(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])
+        stream = body["stream"]
+        given, seen = (tuple(map(str, stream[name])) for name in ("given", "seen"))
+        return Window(
+            str(stream["of"]), max(0, int(stream["cursor"])), given, seen, max(0, int(body["deliveries"])), held
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Window()
+
+
+def _piece(item: Mapping[str, object]) -> Piece:
+    names = ("path", "first", "last", "text", "heading", "kind", "why", "day", "cut")
+    return Piece(**{name: item[name] for name in names}, origin=tuple(item["origin"]))  # type: ignore[arg-type]
+
+
+def _place(piece: Piece) -> str:
+    return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "summary"

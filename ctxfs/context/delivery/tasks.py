@@ -1,0 +1,502 @@
+"""The tasks of context/: what each request leads to, what has been delivered of it, and what came of a response.
+
+Everything here follows from the files of a task (`request.toml`, `response.md`), the tree and the index; what was delivered and
+what was answered is recorded (`deliveries.py`), so that a restart goes on from there.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import trio
+
+from ctxfs.context.build.constructor import Context
+from ctxfs.context.build.manifest import Manifest, digest, parse_manifest
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.render import NAMES, render
+from ctxfs.context.build.request import Request, parse_request
+from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.context.delivery.delivery_store import Deliveries
+from ctxfs.context.delivery.loader import (
+    Delta,
+    Part,
+    Step,
+    Window,
+    dump_window,
+    load_window,
+    piece_budget,
+    refresh,
+    render_delta,
+    split_stream,
+)
+from ctxfs.context.grounding.evaluator import Evaluator, decode_response, render_evaluation
+from ctxfs.context.grounding.review import FACTS, Curator
+from ctxfs.index.search.results import Generation
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import CommandError, invalid, not_found
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.model.principal import parse_principal
+from ctxfs.threads import blocking
+from ctxfs.vfs.caller_context import acting, acting_principal, acting_session
+
+log = logging.getLogger(__name__)
+
+REQUEST = "request.toml"
+RESPONSE = "response.md"
+ANSWERED = "response.context.json"  # sorts behind evaluation.json, so that `rm -r` takes that first
+EVALUATION = "evaluation.json"
+LOADS = "loads.jsonl"
+_STEADY = (("knowledge",), ("memory",), ("pad",))
+_QUIET_SECONDS = 0.5
+_MOST_KEPT = 500  # contexts in memory: of each task one for everybody who may see different things
+_MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
+
+# The tasks whose contexts are being built: a pin may name another context, and that one this.
+_building: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
+
+Build = Callable[[Request], Awaitable[Context]]
+# Adds records to the history: (the principal, what each says)
+Remember = Callable[[str, Sequence[Mapping[str, object]]], Awaitable[None]]
+
+
+class Reread(Protocol):
+    """Looks a piece up in its source again."""
+
+    async def __call__(self, pieces: Sequence[Piece]) -> list[Piece | None]:
+        """Each as its source has it now; None where the text is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a task's request led to."""
+
+    request: bytes
+    generation: Generation
+    at: float
+    made_ns: int
+    context: Context | None
+    error: str
+    steady: bool = True  # nothing is pinned that changes without a change of the index
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    response: bytes
+    generation: Generation
+    record: bytes
+
+
+class Tasks:
+    """Tasks are directories of the mount `requests`."""
+
+    def __init__(
+        self,
+        requests: Mount,
+        deliveries: Deliveries,
+        build: Build,
+        evaluator: Evaluator,
+        curator: Curator,
+        reread: Reread,
+        generation: Callable[[], Generation],
+        default_budget: int,
+        remember: Remember,
+        sight: Callable[[], Hashable] = lambda: None,
+        may_keep: Callable[[Path], bool] = lambda _: True,
+        may_share: Callable[[Path], bool] = lambda _: True,
+    ) -> None:
+        """`sight`: what tells apart the contexts of those who may see different things; `may_keep`: whether whoever acts may have
+        facts kept in a directory; `may_share`: whether every agent may read a file.
+        """
+        self._may_share = may_share
+        self._may_keep = may_keep
+        self._sight = sight
+        self._requests = requests
+        self._deliveries = deliveries
+        self._build = build
+        self._evaluator = evaluator
+        self._curator = curator
+        self._reread = reread
+        self._generation = generation
+        self._default_budget = default_budget
+        self._remember = remember
+        self._built: dict[tuple[str, Hashable], Built] = {}
+        self._evaluated: dict[tuple[str, Hashable], _Evaluated] = {}
+        self._answered = dict[str, float]()  # task → when its response was last written
+        self._written = trio.Event()
+        self._turn = trio.Lock()
+
+    async def forget(self, task: str, to: str = "") -> None:
+        """A task was removed, or has another name from now on."""
+        async with self._turn:
+            await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
+        self.evict(task)
+
+    async def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
+        """Forget what was delivered of those tasks of which a record `is_doomed`, and all that is cached; their names."""
+        dropped = []
+        async with self._turn:
+            for task in await self._deliveries.tasks():
+                for name in await self._deliveries.names(task):
+                    data = await self._deliveries.read(task, name)
+                    if data is not None and await blocking(is_doomed, data):
+                        await self._deliveries.drop(task)
+                        dropped.append(task)
+                        break
+        self._built.clear()
+        self._evaluated.clear()
+        return dropped
+
+    def evict(self, task: str) -> None:
+        """What is cached of a task is out of date."""
+        for known in (self._built, self._evaluated):
+            for key in [key for key in known if key[0] == task]:
+                del known[key]
+
+    @staticmethod
+    def _bound(known: dict[tuple[str, Hashable], Any]) -> None:
+        while len(known) > _MOST_KEPT:
+            del known[next(iter(known))]
+
+    # snapshots
+
+    async def fresh(self, task: str) -> Built:
+        """The state of a task now: built again when the request or the index changed."""
+        request = await self._file(task, REQUEST) or b""
+        key = (task, self._sight())
+        old = self._built.get(key)
+        generation = self._generation()
+        unchanged = old is not None and old.request == request and old.steady
+        if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
+            return old
+        context, error = None, ""
+        above = _building.get()
+        if task in above:
+            raise invalid("pins", f"context/{task} would contain itself: {' → '.join((*above, task))}")
+        token = _building.set((*above, task))
+        steady = True
+        try:
+            parsed = self._parsed(request)
+            steady = all(pin.path.parts[:1] in _STEADY for pin in parsed.pins)
+            context = await self._build(parsed)
+        except OSError as failure:
+            error = failure.strerror or str(failure)
+        except CommandError as failure:
+            error = f"{failure.message} {failure.remedy}".strip()
+        finally:
+            _building.reset(token)
+        if context is None and old:
+            context = old.context  # the last good context stays
+        built = Built(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
+        self._built[key] = built
+        self._bound(self._built)
+        return built
+
+    def _parsed(self, request: bytes) -> Request:
+        try:
+            return parse_request(request.decode("utf-8"), self._default_budget)
+        except UnicodeDecodeError as error:
+            raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error
+
+    async def error(self, task: str) -> str:
+        """What is wrong with a task's request or response; empty if nothing is."""
+        wrong = [(await self.fresh(task)).error]
+        response = await self._file(task, RESPONSE)
+        if response is not None:
+            try:
+                decode_response(response)
+            except OSError as error:
+                wrong.append(error.strerror or str(error))
+        return "\n".join(filter(None, wrong))
+
+    async def snapshot(self, task: str, principal: str) -> bytes:
+        """The whole context, under whatever name its format has; ENOENT if there is none. Recorded when it is another one."""
+        context = await self._context(task)
+        data = context.text.encode("utf-8", "replace")
+        async with self._turn:
+            last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
+            if last != context.sha256.encode():
+                await self._record(task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}])
+        return data
+
+    async def _context(self, task: str) -> Context:
+        built = await self.fresh(task)
+        if built.context is None:
+            raise not_found(Path((task, NAMES["markdown"])))
+        return built.context
+
+    # deliveries
+
+    async def stream(self, task: str, principal: str, *, at: int | None = None, deliver: bool) -> bytes:
+        """The next text of the stream, empty at its end; the text `at` instead, which delivers nothing."""
+        _refuse_pin(task)
+        async with self._turn:
+            context = await self._context(task)
+            window = (await self._window(task, principal)).streaming(context.sha256)
+            parts = await blocking(_stream_of, context, window)
+            cursor = window.cursor if at is None else at
+            if cursor >= len(parts):
+                return b""
+            if deliver and at is None:
+                part = parts[cursor]
+                await self._save(task, principal, window.after(part))
+                what = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
+                record = {"cursor": cursor, "loaded": what, "reason": "the next of the stream"}
+                await self._record(task, principal, "stream", [record])
+            return parts[cursor].text.encode("utf-8", "replace")
+
+    async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
+        """What the reader's window has to add, replace and drop."""
+        _refuse_pin(task)
+        async with self._turn:
+            context = await self._context(task)
+            window = await self._window(task, principal)
+            again = await self._reread([each.piece for each in window.held])
+            found = await blocking(_delta_of, context, window, again)
+            if deliver:
+                await self._save(task, principal, found.window)
+                records = [_step_record(step, found.window.deliveries) for step in found.steps]
+                await self._record(task, principal, "delta", records)
+            return render_delta(found).encode("utf-8", "replace")
+
+    async def _window(self, task: str, principal: str) -> Window:
+        data = await self._deliveries.read(task, window_name(principal))
+        return load_window(data) if data else Window()
+
+    async def _save(self, task: str, principal: str, window: Window) -> None:
+        await self._deliveries.write(task, window_name(principal), dump_window(window))
+
+    async def _loads(self, task: str) -> bytes:
+        return await self._deliveries.read(task, LOADS) or b""
+
+    async def _record(self, task: str, principal: str, mode: str, what: Sequence[Mapping[str, object]]) -> None:
+        """Every load and replacement: when, to whom, from where, why."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        said = {"at": now, "principal": principal, "mode": mode}
+        lines = "".join(json.dumps({**said, **each}, ensure_ascii=False) + "\n" for each in what)
+        data = await self._loads(task)
+        if len(data) > _MOST_LOADS:
+            data = data[len(data) // 2 :].partition(b"\n")[2]
+        if lines:
+            await self._deliveries.write(task, LOADS, data + lines.encode("utf-8", "replace"))
+            await self._remember(principal, [{"kind": "load", "task": task, "mode": mode, **each} for each in what])
+
+    # responses
+
+    async def answered(self, task: str) -> None:
+        """A response was written: it answers the context as it is at this moment."""
+        self._answered[task] = time.monotonic()
+        self._written.set()
+        built = await self.fresh(task)
+        if built.context is not None:
+            # With the texts: sources without versions may say something else tomorrow.
+            body = {
+                "manifest": json.loads(built.context.manifest),
+                "texts": [piece.text for piece in built.context.plan.chosen],
+                "by": principal.bound if (principal := acting_principal()) is not None else "",
+            }
+            await self._deliveries.write(task, ANSWERED, (json.dumps(body) + "\n").encode())
+
+    async def records(self, task: str) -> Sequence[str]:
+        """The names of what is recorded of a task."""
+        return [name for name in await self._deliveries.names(task) if is_record(name)]
+
+    async def record_entry(self, task: str, name: str) -> Entry:
+        """When a record was written, and its size; ENOENT if there is none."""
+        return await self._deliveries.stat(task, name)
+
+    async def record(self, task: str, name: str) -> bytes:
+        """A record; ENOENT if there is none."""
+        data = await self._deliveries.read(task, name)
+        if data is None:
+            raise not_found(Path((task, name)))
+        return data
+
+    async def sources_of_response(self, task: str) -> frozenset[Path] | None:
+        """The files whose texts were in the context that the response of a task answers; None if that is not recorded."""
+        data = await self._deliveries.read(task, ANSWERED)
+        try:
+            return sources_of_answered(data) if data is not None else None
+        except OSError:
+            return None
+
+    async def has_response(self, task: str) -> bool:
+        """True if there is a response that can be evaluated."""
+        return await self._answer(task) is not None
+
+    async def _answer(self, task: str) -> tuple[bytes, bytes] | None:
+        """(the response, the context that it answers); None if there is none that can be evaluated."""
+        response, answered = await self._file(task, RESPONSE), await self._deliveries.read(task, ANSWERED)
+        if response is None or answered is None:
+            return None
+        try:
+            return (response, answered) if decode_response(response).strip() else None
+        except OSError:
+            return None
+
+    async def evaluation(self, task: str) -> bytes:
+        """evaluation.json; ENOENT without a response that is text."""
+        answer = await self._answer(task)
+        if answer is None:
+            raise not_found(Path((task, EVALUATION)))
+        key = (task, self._sight())
+        known = self._evaluated.get(key)
+        generation = self._generation()
+        if known is not None and known.response == answer[0] and known.generation == generation:
+            return known.record
+        record, _ = await self._evaluate(task, *answer)
+        self._evaluated[key] = _Evaluated(answer[0], generation, record)
+        self._bound(self._evaluated)
+        return record
+
+    async def _evaluate(
+        self, task: str, response: bytes, answered: bytes, *, curate: bool = False
+    ) -> tuple[bytes, dict[str, object]]:
+        manifest, texts = _read_answered(answered)
+        text = decode_response(response)
+        found = await self._evaluator.evaluate(manifest, text, texts)
+        done: dict[str, object] = {}
+        if curate:
+            facts = _facts_of(answered_by(answered))
+            where = facts if self._may_keep(facts) else None
+            kept, opened = await self._curator.take(task, manifest, found, where, self._may_share)
+            done = {"kept": kept, "reviews": opened}
+        return render_evaluation(found, manifest, text), done
+
+    async def curate(self, task: str) -> dict[str, object]:
+        """Evaluate the response now, keep what is to be kept and open reviews; what came of it, with the evaluation."""
+        answer = await self._answer(task)
+        if answer is None:
+            wrong = await self.error(task)
+            raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
+        self._answered.pop(task, None)
+        by = answered_by(answer[1])
+        now = acting_principal()
+        # Whoever answered with a token is more than a name: they may do less.
+        answerer = parse_principal(_bound_to(answer[1]) or by) if by else now
+        with acting(answerer, acting_session()):
+            record, done = await self._evaluate(task, *answer, curate=True)
+        return {"evaluation": record, **done}
+
+    async def follow(self) -> None:
+        """For ever: do what `curate` does once a response has not been written to for a moment. Run by whoever serves the store."""
+        while True:
+            await self._written.wait()
+            self._written = trio.Event()
+            while self._answered:
+                await trio.sleep(_QUIET_SECONDS)
+                now = time.monotonic()
+                for task in [task for task, at in self._answered.items() if now - at >= _QUIET_SECONDS]:
+                    self._answered.pop(task, None)
+                    try:
+                        await self.curate(task)
+                    except (OSError, CommandError) as error:
+                        log.info("context/%s could not be evaluated: %s", task, error)  # error.txt says so too
+                    except Exception:  # whatever a response holds, the daemon goes on
+                        log.exception("context/%s could not be evaluated", task)
+
+    async def _file(self, task: str, name: str) -> bytes | None:
+        try:
+            return await self._requests.read(Path((task, name)))
+        except FileNotFoundError:
+            return None
+
+
+def _refuse_pin(task: str) -> None:
+    if _building.get():
+        raise invalid("pins", f"what context/{task} delivers bit by bit cannot be pinned")
+
+
+def window_name(principal: str) -> str:
+    """The file of a reader's window: windows are apart, so that what one agent was given is not missing for another."""
+    return f"window-{principal.replace(':', '-')}.json"
+
+
+def sources_of_answered(data: bytes) -> frozenset[Path]:
+    """The files whose texts a response answers, by its record. OSError: EINVAL for a damaged one."""
+    return _sources(_read_answered(data)[0].pieces)
+
+
+def sources_of_window(data: bytes) -> frozenset[Path]:
+    """The files whose texts a window holds."""
+    return _sources([each.piece for each in load_window(data).held])
+
+
+def _sources(pieces: Sequence[Piece]) -> frozenset[Path]:
+    return frozenset(Path.parse(path) for piece in pieces for path in (piece.path, *piece.origin) if path)
+
+
+def is_record(name: str) -> bool:
+    """True for the names of records, which only ctxfs writes."""
+    return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
+
+
+def answered_by(data: bytes) -> str:
+    """Who wrote the response that a record of an answered context is about; empty if it does not say."""
+    try:
+        return str(json.loads(data)["manifest"]["principal"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _bound_to(data: bytes) -> str:
+    """Who wrote the response, with the token that they acted with; empty if it does not say."""
+    try:
+        return str(json.loads(data).get("by", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _facts_of(principal: str) -> Path:
+    """Where facts are kept: what an agent has answered may come from files that only it may read."""
+    kind, _, name = principal.partition(":")
+    return Path(("memory", name, "fact")) if kind == "agent" and name else FACTS
+
+
+def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:
+    try:
+        body = json.loads(data)
+        return parse_manifest(json.dumps(body["manifest"]).encode()), list(map(str, body["texts"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise invalid(ANSWERED, f"{ANSWERED} is damaged: write the response again") from error
+
+
+def _stream_of(context: Context, window: Window) -> list[Part]:
+    """All that was found, best first: beyond the budget too, since who streams stops when it is enough."""
+    left = [out.piece for out in context.plan.excluded if out.reason in ("budget", "quota")]
+    known = set(window.seen)
+    pieces = [piece for piece in (*context.plan.chosen, *left) if digest(piece.text) not in known]
+    request = context.request
+    return split_stream(
+        pieces, piece_budget(request.piece, request.budget), request.title, open_tokenizer(request.tokenizer).count
+    )
+
+
+def _delta_of(context: Context, window: Window, again: Sequence[Piece | None]) -> Delta:
+    request = context.request
+    present = {id(each.piece): now for each, now in zip(window.held, again, strict=True)}
+
+    def rendered(pieces: Sequence[Piece]) -> str:
+        return render(request.title, context.notes, pieces, request.format, request.order)
+
+    return refresh(
+        window,
+        context.plan.chosen,
+        lambda piece: present[id(piece)],
+        request.budget,
+        rendered,
+        open_tokenizer(request.tokenizer).count,
+    )
+
+
+def _step_record(step: Step, delivery: int) -> dict[str, object]:
+    said: dict[str, object] = {"delivery": delivery, "change": step.change, "source": step.at, "reason": step.reason}
+    if step.change == "replace" and step.old is not None:
+        said["old"] = f"{step.old.path}:{step.old.first}-{step.old.last}"
+    return said

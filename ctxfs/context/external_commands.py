@@ -1,0 +1,106 @@
+"""Commands that people configure to think for ctxfs: a summariser, a judge. JSON in on stdin, text or JSON out on stdout.
+
+The only place of contexts that starts a process. A tool of an MCP server is such a command too: `ctxfs mcp-call TOOL -- SERVER…`.
+"""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from ctxfs.context.build.piece import Piece
+from ctxfs.lifeline import Lifeline
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import printable
+from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
+
+_SECONDS = 120.0
+_MOST_BYTES = 4_000_000
+_MOST_ERROR_BYTES = 100_000
+
+
+async def ask_command(command: str, question: object) -> str:
+    """What a command answers; CommandError if it cannot be started, fails, says too much or takes two minutes."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise CommandError(f"'{command}' is not a command: {error}", "mend it in ctxfs.toml") from error
+    data = json.dumps(question, ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        with trio.fail_after(_SECONDS):
+            code, out, err = await _run(words, data)
+    except trio.TooSlowError as error:
+        raise CommandError(f"'{words[0]}' did not answer within {_SECONDS:.0f} s", "") from error
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        raise CommandError(f"'{command}' cannot be started: {error}", "mend it in ctxfs.toml") from error
+    if len(out) >= _MOST_BYTES:
+        raise CommandError(f"'{words[0]}' said more than {_MOST_BYTES} bytes", "")
+    if code:
+        last = (err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+        raise CommandError(f"'{words[0]}' failed with {code}: {last[:300]}", "")
+    return out.decode("utf-8", "replace")
+
+
+async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
+    """Return the exit code of a command and what it wrote to stdout, until that is too much, and to stderr."""
+    out, err = bytearray(), bytearray()
+    with Lifeline() as lifeline:
+        process = await start_group(words, lifeline)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(feed, process, data)
+                ended = trio.Event()
+                nursery.start_soon(collect, process.stderr, err, _MOST_ERROR_BYTES, ended)
+                if await collect_within(process.stdout, out, _MOST_BYTES):
+                    await process.wait()
+                    with trio.move_on_after(LAST_WORDS_SECONDS):
+                        await ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await end_group(process)
+    return process.returncode or 0, bytes(out), bytes(err)
+
+
+class CommandSummariser:
+    """A command that is given {"task", "query", "tokens", "pieces"} and writes the summary."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
+        """The summary; CommandError."""
+        given = [
+            {"path": printable(piece.path), "lines": f"{piece.first}-{piece.last}", "text": piece.text}
+            for piece in pieces
+        ]
+        return await ask_command(
+            self._command, {"task": "summarise", "query": query, "tokens": tokens, "pieces": given}
+        )
+
+
+class CommandJudge:
+    """A command that is given {"task", "claims": [{"claim", "evidence": [{"at", "text"}]}]} and writes a JSON list of
+    {"verdict": "supported" | "contradicted" | "unsupported", "why"}, one for each claim."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
+        """A judgement for each claim; CommandError if it is not that."""
+        text = await ask_command(self._command, {"task": "judge", "claims": list(claims)})
+        try:
+            said = json.loads(text)
+        except ValueError as error:
+            raise CommandError(f"the judge did not write JSON: {error}", "") from error
+        verdicts = ("supported", "contradicted", "unsupported")
+        if (
+            not isinstance(said, list)
+            or len(said) != len(claims)
+            or not all(isinstance(each, dict) and each.get("verdict") in verdicts for each in said)
+        ):
+            raise CommandError(f"the judge has to write a list of {len(claims)} verdicts: {', '.join(verdicts)}", "")
+        return [{"verdict": each["verdict"], "why": str(each.get("why", ""))[:1000]} for each in said]

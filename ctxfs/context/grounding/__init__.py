@@ -1,0 +1,1 @@
+"""Grounding: compare a response with its sources, and review its claims."""

@@ -1,0 +1,214 @@
+"""Evaluate the response to a context: get its sources back, hold the response against them, say what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ctxfs.context.build.manifest import Manifest, text_sha256
+from ctxfs.context.build.piece import Piece
+from ctxfs.context.build.rebuild import changed_since, restore
+from ctxfs.context.build.render import sources_of
+from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.query import Query
+from ctxfs.index.search.results import Answer
+from ctxfs.model.errors import CommandError, invalid
+from ctxfs.model.path import Path, printable
+from ctxfs.threads import blocking
+
+if TYPE_CHECKING:
+    # Its patterns take a while to compile: a daemon mounts first.
+    from ctxfs.context.grounding.judge import Embed, Evaluation, Evidence, Judged
+
+FORMAT = 1
+MAX_BYTES = 16_000_000
+_MEMORY = Path(("memory",))
+_ASKED_OF_MEMORY = 100  # claims
+_FACTS = 20  # units of memory looked at for a claim
+_TOUCHED = 12  # words of a claim that memory is asked for
+
+
+class Judge(Protocol):
+    """Says of each claim, given its evidence, whether it is supported. Configured by people: a model may be behind it."""
+
+    async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
+        """A {"verdict", "why"} for each. CommandError."""
+        ...
+
+
+class Ground(Protocol):
+    """What an evaluator looks at."""
+
+    async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
+        """A file as it was, None if nobody has it any more."""
+        ...
+
+    def extract(self, name: str, data: bytes) -> list[Chunk]:
+        """The units of a file's content. Blocks; Unreadable."""
+        ...
+
+    async def current(self, path: str) -> str:
+        """Hexadecimal sha256 of a file as it is; empty if it is gone."""
+        ...
+
+    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+        """The best units below a directory."""
+        ...
+
+    def analyse(self, text: str) -> Sequence[str]:
+        """The words of a text as search counts them."""
+        ...
+
+    def embedder(self) -> Embed | None:
+        """The model of meaning that answers; None if there is none. Blocks."""
+        ...
+
+
+def decode_response(data: bytes) -> str:
+    """The text of a response; EINVAL says why it is none."""
+    if len(data) > MAX_BYTES:
+        raise invalid("response.md", f"response.md has {len(data)} bytes: {MAX_BYTES} at most")
+    if b"\0" in data:
+        raise invalid("response.md", "response.md is binary: a text is needed")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid("response.md", f"response.md is not UTF-8: {error}") from error
+
+
+class Evaluator:
+    """Holds responses against the context that they answer."""
+
+    def __init__(self, ground: Ground, judge: Judge | None) -> None:
+        self._ground = ground
+        self._judge = judge
+
+    async def evaluate(self, manifest: Manifest, response: str, texts: Sequence[str] | None = None) -> Evaluation:
+        """Every claim of the response. `texts`: what the items of the manifest said, else their sources are asked."""
+        if texts is not None and len(texts) == len(manifest.pieces):
+            pieces = [replace(piece, text=text) for piece, text in zip(manifest.pieces, texts, strict=True)]
+            missing: list[str] = []
+        else:
+            pieces, missing = await restore(manifest, self._ground.fetch, self._ground.extract)
+        sources = sources_of(pieces, manifest.request.order)
+        numbers = {source.path: source.number for source in sources}
+        lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}
+        memory = await self._memory(response)
+        found = await blocking(self._held, response, pieces, numbers, lines, memory)
+        found.notes += [f"no longer to be had, and so no evidence: {place}" for place in missing]
+        found.stale = await changed_since(manifest, self._ground.current)
+        if self._judge is not None:
+            await self._ask_judge(found)
+        return found
+
+    def _held(
+        self,
+        response: str,
+        pieces: Sequence[Piece],
+        numbers: Mapping[str, int],
+        lines: Mapping[int, Sequence[tuple[int, int]]],
+        memory: Sequence[Evidence],
+    ) -> Evaluation:
+        from ctxfs.context.grounding.judge import Sources, evaluate, evidence_of
+
+        analyse = self._ground.analyse
+        known = Sources(evidence_of(pieces, numbers), analyse)
+        facts = Sources(memory, analyse) if memory else None
+        return evaluate(response, known, analyse, self._ground.embedder(), lines, facts)
+
+    async def _memory(self, response: str) -> list[Evidence]:
+        """Lines of memory that speak of the same things as the claims."""
+        from ctxfs.context.grounding.claims import claims_of
+        from ctxfs.context.grounding.judge import Evidence
+
+        seen: dict[tuple[str, int, int], Piece] = {}
+        claims = [claim for claim in claims_of(response[:200_000]) if not claim.unchecked][:_ASKED_OF_MEMORY]
+        for claim in claims:
+            words = tuple(dict.fromkeys(claim.text.split()))[:_TOUCHED]
+            answer = await self._ground.search(Query(text=claim.text, words=words, mode="words"), _MEMORY, _FACTS)
+            for hit in answer.hits:
+                chunk = hit.chunk
+                seen[(chunk.path, chunk.first, chunk.last)] = Piece(chunk.path, chunk.first, chunk.last, chunk.text)
+        return [
+            Evidence(line.strip(), piece.path, piece.first + at, piece.first + at)
+            for _, piece in sorted(seen.items())
+            for at, line in enumerate(piece.text.split("\n"))
+            if line.strip()
+        ]
+
+    async def _ask_judge(self, found: Evaluation) -> None:
+        assert self._judge is not None
+        asked = [each for each in found.claims if each.verdict != "unchecked"]
+        try:
+            said = await self._judge([_for_judge(each) for each in asked]) if asked else []
+        except CommandError as error:
+            found.notes.append(f"the judge did not answer: {error.message}")
+            return
+        for each, judgement in zip(asked, said, strict=True):
+            each.judge = judgement
+            each.verdict = judgement["verdict"]
+
+
+def _for_judge(each: Judged) -> dict[str, object]:
+    evidence = [] if each.source is None else [{"at": _at(each.source), "text": each.source.text}]
+    return {"claim": each.claim.text, "evidence": evidence, "rules": each.verdict}
+
+
+def _at(source: Evidence) -> str:
+    return printable(
+        f"{source.path}:{source.first}-{source.last}"
+        if source.first != source.last
+        else f"{source.path}:{source.first}"
+    )
+
+
+def render_evaluation(found: Evaluation, manifest: Manifest, response: str) -> bytes:
+    """evaluation.json."""
+    counts: dict[str, int] = {}
+    for each in found.claims:
+        counts[each.verdict] = counts.get(each.verdict, 0) + 1
+    cited = [citation for each in found.claims for citation in each.citations]
+    body = {
+        "format": FORMAT,
+        "response_sha256": text_sha256(response),
+        "context_sha256": manifest.sha256,
+        "groundedness": None if found.groundedness is None else round(found.groundedness, 4),
+        "claims": [_claim_record(each) for each in found.claims],
+        "counts": dict(sorted(counts.items())),
+        "citations": {
+            "all": len(cited),
+            "resolve": sum(bool(each["resolves"]) for each in cited),
+            "support": sum(bool(each["supports"]) for each in cited),
+        },
+        "stale": [printable(path) for path in found.stale],
+        "notes": found.notes,
+    }
+    return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _claim_record(each: Judged) -> dict[str, object]:
+    claim = each.claim
+    said: dict[str, object] = {
+        "claim": printable(claim.text),
+        "lines": [claim.first, claim.last],
+        "verdict": each.verdict,
+    }
+    if claim.unchecked:
+        return {**said, "why": claim.unchecked, **({"citations": each.citations} if each.citations else {})}
+    said |= {"support": round(each.support, 3), "lexical": round(each.lexical, 3)}
+    said["meaning"] = None if each.meaning is None else round(each.meaning, 3)
+    if each.source is not None:
+        said["source"] = {"at": _at(each.source), "n": each.source.number, "text": printable(each.source.text)}
+    said["conflicts"] = [conflict.record() for conflict in each.conflicts]
+    said["citations"] = each.citations
+    if each.judge is not None:
+        said["judge"] = dict(each.judge)
+    return said
+
+
+def claim_id(text: str) -> str:
+    """By which a claim is known: its words."""
+    return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "replace")).hexdigest()[:12]

@@ -1,0 +1,303 @@
+"""What becomes of judged claims: facts that are kept in memory, and doubts that wait for a person under human/review/.
+
+human/review/<id>/claim.md      what was said, and in which task
+                  evidence.md   what the sources say, and why there is doubt
+                  verdict       write `accept`, `reject`, or `edit` and the claim as it should read
+                  outcome.json  what came of it
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from ctxfs.context.build.manifest import Manifest
+from ctxfs.context.grounding.evaluator import claim_id
+from ctxfs.model.change import Change, MakeDir, Put, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import invalid, not_permitted
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.path import Path, lines_of, one_line
+
+if TYPE_CHECKING:
+    from ctxfs.context.grounding.judge import Evaluation, Judged
+
+Decision = Literal["accept", "reject", "edit"]
+
+_ABOUT, _OUTCOME = "about.json", "outcome.json"
+REVIEWS = Path(("human", "review"))
+FACTS = Path(("memory", "shared", "fact"))
+_LEAST_KEPT = 0.75
+_DOUBTFUL = 0.45
+_DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "edit": "edit"}
+
+
+class Book(Protocol):
+    """The tree, written to on the evaluator's account."""
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Entries of a directory."""
+        ...
+
+    async def read(self, path: Path) -> bytes:
+        """A file."""
+        ...
+
+    async def apply(self, changes: Sequence[Change], reason: str) -> None:
+        """Make changes, one after another; a directory that is there already is left as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One doubt: `decision` is empty while it waits. `suggested` is what the evaluator would do."""
+
+    id: str
+    claim: str
+    task: str
+    why: str
+    suggested: Decision
+    decision: str = ""
+
+
+class Curator:
+    """Keeps facts, opens reviews and carries out verdicts."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    async def take(
+        self,
+        task: str,
+        manifest: Manifest,
+        found: Evaluation,
+        facts: Path | None = FACTS,
+        may_share: Callable[[Path], bool] = lambda _: True,
+    ) -> tuple[list[str], list[str]]:
+        """Keep facts in the directory `facts` (None: nowhere): (paths of those that were kept, ids of the reviews that were opened).
+
+        What is there already is left alone. In FACTS only what comes from a file that `may_share` is kept.
+        """
+        kept = []
+        if manifest.request.keep and facts is not None:
+            for each in found.claims:
+                if each.verdict == "supported" and each.support >= _LEAST_KEPT and each.source is not None:
+                    if facts == FACTS and not may_share(Path.parse(each.source.path)):
+                        continue
+                    at = f"{each.source.path}:{each.source.first}-{each.source.last}"
+                    kept.append(
+                        await self._keep(
+                            each.claim.text, at, each.support, manifest.revisions.get(each.source.path, ""), task, facts
+                        )
+                    )
+        doubts = [each for each in found.claims if _is_doubtful(each)]
+        opened = [await self._open(task, each) for each in doubts]
+        return [path for path in kept if path], [name for name in opened if name]
+
+    async def _keep(
+        self, text: str, source: str, confidence: float, revision: str, task: str, facts: Path = FACTS
+    ) -> str:
+        """Write a fact with where it comes from; its path, empty if it is known."""
+        path = facts / f"{_slug(text)}-{claim_id(text)}.md"
+        if await self._exists(path):
+            return ""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        place, _, lines = source.rpartition(":")
+        link = f"/{place}" if place else source
+        body = f"{text}\n\nSource: [{place}]({link}) lines {lines}\nKept: {now}, from context/{task}\n"
+        body += f"Revision: {revision}\n" if revision else ""
+        attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
+        changes: list[Change] = [
+            MakeDir(Path(facts.parts[:2])),
+            MakeDir(facts),
+            Put(path, body.encode("utf-8", "replace")),
+        ]
+        changes += [
+            SetMeta(path, f"{PREFIX}{name}", value.encode("utf-8", "replace")) for name, value in attributes.items()
+        ]
+        # The paper's names for the same, for those who look for them.
+        said = {"createdAt": now, "sourceId": source, "revisionId": revision}
+        changes += [
+            SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in said.items() if value
+        ]
+        await self._book.apply(changes, f"kept from context/{task}")
+        return str(path)
+
+    async def _open(self, task: str, each: Judged) -> str:
+        name = claim_id(f"{task} {each.claim.text}")
+        folder = REVIEWS / name
+        if await self._exists(folder / "claim.md"):
+            return ""
+        suggested: Decision = "reject" if each.conflicts or each.verdict == "contradicted" else "accept"
+        about = {"task": task, "why": _why(each), "suggested": suggested, "support": round(each.support, 3)}
+        about["source"] = f"{each.source.path}:{each.source.first}-{each.source.last}" if each.source else ""
+        evidence = Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace"))
+        changes = _new_review(folder, each.claim.text, about, evidence)
+        await self._book.apply(changes, f"doubt about context/{task}")
+        return name
+
+    async def permission(self, question: str, about: Mapping[str, object]) -> str:
+        """Whether people let something be done once: `accept` the first time after they did, `reject`, or the id of the review that
+        waits. `about` is kept beside the question and tells one from another; it has a `kind`.
+        """
+        said = json.dumps(about, sort_keys=True, ensure_ascii=False)
+        for turn in itertools.count():
+            name = claim_id(f"{said} {turn}")
+            folder = REVIEWS / name
+            if not await self._exists(folder / _ABOUT):
+                record = {"task": "", "suggested": "reject", **about}
+                changes = _new_review(folder, question, record)
+                await self._book.apply(changes, f"asked: {question[:80]}")
+                return name
+            if not await self._exists(folder / _OUTCOME):
+                return name
+            outcome = json.loads(await self._book.read(folder / _OUTCOME))
+            if outcome["decision"] == "reject":
+                return "reject"
+            if not outcome.get("used"):
+                outcome["used"] = datetime.now(UTC).isoformat(timespec="seconds")
+                await self._book.apply([Put(folder / _OUTCOME, _json(outcome))], f"done as allowed: review {name}")
+                return "accept"
+        raise AssertionError("counting does not end")
+
+    async def answer(self, name: str) -> str | None:
+        """What a person wrote into the verdict of a review, None while it waits."""
+        folder = REVIEWS / name
+        if not await self._exists(folder / _OUTCOME):
+            return None
+        return (await self._book.read(folder / "verdict")).decode("utf-8", "replace").strip()
+
+    async def decide(self, name: str, verdict: bytes, principal: str) -> None:
+        """Carry out what a person wrote into `verdict`. EINVAL if it is none, EPERM for agents and for what is decided."""
+        decision, text = parse_verdict(verdict)
+        folder = REVIEWS / name
+        if not principal.startswith("human:"):
+            raise not_permitted(folder / "verdict", "only people decide")
+        if await self._exists(folder / _OUTCOME):
+            raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
+        about = json.loads(await self._book.read(folder / _ABOUT))
+        claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+        kept = ""
+        if decision != "reject" and "kind" not in about:
+            wording = text if decision == "edit" else claim
+            kept = await self._keep(wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"]))
+        outcome = {
+            "decision": decision,
+            "by": principal,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "suggested": about["suggested"],
+            "override": (decision == "reject") != (about["suggested"] == "reject"),
+            "kept": kept,
+        }
+        written = f"{decision} {text}".strip() + "\n"
+        await self._book.apply(
+            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME, _json(outcome))],
+            f"{decision}: review {name}",
+        )
+
+    async def reviews(self) -> list[Review]:
+        """Every review, the waiting ones first."""
+        out = []
+        try:
+            entries = await self._book.list(REVIEWS)
+        except FileNotFoundError:
+            return []
+        for entry in entries:
+            folder = REVIEWS / entry.name
+            try:
+                about = json.loads(await self._book.read(folder / _ABOUT))
+                claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+                decision = ""
+                if await self._exists(folder / _OUTCOME):
+                    decision = str(json.loads(await self._book.read(folder / _OUTCOME))["decision"])
+                out.append(
+                    Review(
+                        entry.name,
+                        claim,
+                        str(about["task"]),
+                        str(about.get("why", about.get("kind", ""))),
+                        about["suggested"],
+                        decision,
+                    )
+                )
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # somebody else's folder
+        return sorted(out, key=lambda review: (bool(review.decision), review.id))
+
+    async def status(self) -> dict[str, object]:
+        """How many wait, how many are decided, and how often people decided otherwise than was suggested."""
+        reviews = await self.reviews()
+        decided = [review for review in reviews if review.decision]
+        overridden = sum((review.decision == "reject") != (review.suggested == "reject") for review in decided)
+        rate = round(overridden / len(decided), 3) if decided else None
+        return {"waiting": len(reviews) - len(decided), "decided": len(decided), "override_rate": rate}
+
+    async def _exists(self, path: Path) -> bool:
+        try:
+            await self._book.read(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return False
+            raise
+        return True
+
+
+def parse_verdict(data: bytes) -> tuple[Decision, str]:
+    """(`accept`, `reject` or `edit`, the rest); EINVAL says what is needed."""
+    word, _, rest = data.decode("utf-8", "replace").strip().partition(" ")
+    decision = _DECISIONS.get(word.rstrip(":").lower())
+    rest = " ".join(rest.split())
+    if decision is None or (decision == "edit" and not rest):
+        raise invalid("verdict", "write accept, reject, or edit and the claim as it should read")
+    return decision, rest
+
+
+def _is_doubtful(each: Judged) -> bool:
+    """Contradicted, or poorly supported although it says something that can be told."""
+    if each.verdict == "contradicted":
+        return True
+    return each.verdict == "unsupported" and each.support >= _DOUBTFUL
+
+
+def _why(each: Judged) -> str:
+    if each.conflicts:
+        return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in each.conflicts)
+    return f"support {each.support:.2f}"
+
+
+def _evidence(task: str, each: Judged) -> str:
+    lines = [f"# From context/{task}", "", f"Doubt: {_why(each)}", ""]
+    if each.source is not None:
+        lines += [
+            f"Nearest, at {one_line(each.source.path)}:{each.source.first}-{each.source.last}:",
+            "",
+            *(f"> {line}" for line in lines_of(each.source.text).splitlines()),
+        ]
+    lines += ["", "Write `accept`, `reject`, or `edit` and the claim as it should read, into `verdict`."]
+    return "\n".join(lines) + "\n"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "fact"
+
+
+def _new_review(folder: Path, claim: str, about: Mapping[str, object], *more: Change) -> list[Change]:
+    """What makes a review that waits: the verdict comes last, so that whoever sees it sees the rest."""
+    return [
+        MakeDir(REVIEWS),
+        MakeDir(folder),
+        Put(folder / "claim.md", f"{claim}\n".encode("utf-8", "replace")),
+        *more,
+        Put(folder / _ABOUT, _json(about)),
+        Put(folder / "verdict", b""),
+    ]
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")

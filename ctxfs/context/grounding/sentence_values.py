@@ -1,0 +1,136 @@
+"""What a sentence says that can be compared: numbers, dates, names, denial. Pure; rules for English, numbers in any language."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ctxfs.index.extract.dates import Mentioned, find_dates
+
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?\d{1,3}(?:[,\u202f']\d{3})+(?:\.\d+)?|(?<![\w.])[-+\u2212]?\d+(?:\.\d+)?(?![\d])"
+)
+_VERSION = re.compile(r"(?<![\w.])v?\d+(?:\.\d+){2,}\b|\bv\d+(?:\.\d+)*\b")
+_UNITS = {
+    word: number
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split()
+    )
+}
+_TENS = {
+    word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
+_SPELLED = re.compile(
+    rf"\b(?:{'|'.join((*_UNITS, *_TENS, *_SCALES))})(?:[\s-]+(?:and\s+)?(?:{'|'.join((*_UNITS, *_TENS, *_SCALES))}))*\b",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"(?<![\w'’])[^\W\d_][\w'’.]*[^\W_]|(?<![\w'’])[^\W\d_]")
+_DENIAL = re.compile(
+    r"\b(?:not|never|no|none|neither|nor|without|cannot|nothing|nobody|no one|hardly|barely|lacks?|lacking|fails? to|failed to|"
+    r"unable to|instead of|rather than)\b|n[’']t\b",
+    re.IGNORECASE,
+)
+_EVERYDAY = frozenset(
+    "i a an the this that these those it its he she they we you his her their our my your who what which when where why how and "
+    "or but if then so as at by for from in into of off on onto out over to under up with while after before since until because "
+    "although though however therefore thus also both each every all any some such other another more most many much few is are was "
+    "were be been being do does did has have had can could may might must shall should will would there here yes no not note see use "
+    "using used when whether once only even just still yet again first second third last next new old one two three "
+    "today tomorrow yesterday january february march april june july august september october november december jan feb mar apr "
+    "jun jul aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat sun".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What of a sentence can be held against another one: values as numbers, dates as said, names in small letters."""
+
+    numbers: frozenset[Fraction]
+    dates: tuple[Mentioned, ...]
+    names: frozenset[str]
+    denies: bool
+
+
+def said(text: str, *, starts_sentence: bool = True) -> Said:
+    """Read a sentence. Numbers that are part of a date are the date's."""
+    dates = tuple(find_dates(text))
+    rest = _without_dates(text) if dates else text
+    return Said(frozenset(_numbers(rest)), dates, frozenset(_names(text, starts_sentence)), bool(_DENIAL.search(text)))
+
+
+_SHORT = re.compile(r"\b(ca|wo|sha)?(n[’']t)\b|(?<=\w)n[’']t\b|\bcannot\b", re.IGNORECASE)
+_WHOLE = {"ca": "can not", "wo": "will not", "sha": "shall not"}
+
+
+def expanded(text: str) -> str:
+    """`isn't` as `is not`, `can't` as `can not`: one word for one thing."""
+    return _SHORT.sub(
+        lambda found: _WHOLE.get((found[1] or "").lower(), "can not" if found[0].lower() == "cannot" else " not"), text
+    )
+
+
+def differing_dates(claimed: tuple[Mentioned, ...], known: tuple[Mentioned, ...]) -> list[Mentioned]:
+    """The dates that none of the known ones can be: another day, month or year."""
+    return [mine for mine in claimed if not any(_agree(mine, other) for other in known)]
+
+
+def _agree(one: Mentioned, other: Mentioned) -> bool:
+    return (
+        one.month == other.month
+        and (one.year is None or other.year is None or one.year == other.year)
+        and (one.day is None or other.day is None or one.day == other.day)
+    )
+
+
+_DATE_LIKE = re.compile(
+    r"(?:19|20|21)\d\d[-/.]\d\d(?:[-/.]\d\d)?"
+    r"|\b\d{1,2}(?:st|nd|rd|th)?(?:\s+of)?[\s-]+(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?(?:[\s,-]+(?:19|20|21)\d\d\b)?"
+    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+\d{1,2}(?:st|nd|rd|th)?\b(?:\s*,?\s*(?:19|20|21)\d\d\b)?"
+    r"|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s*,?\s*(?:19|20|21)\d\d\b",
+    re.IGNORECASE,
+)
+
+
+def _without_dates(text: str) -> str:
+    return _DATE_LIKE.sub(" ", text)
+
+
+def _numbers(text: str) -> Iterator[Fraction]:
+    for found in _VERSION.finditer(text):
+        yield Fraction(sum(ord(character) << (8 * at) for at, character in enumerate(found[0].lstrip("v")[:12])), 7919)
+    for found in _NUMBER.finditer(_VERSION.sub(" ", text)):
+        digits = found[0].replace("\u2212", "-").lstrip("+")
+        yield abs(Fraction(re.sub(r"[,\u202f']", "", digits)))
+    for found in _SPELLED.finditer(text):
+        words = [word for word in re.split(r"[\s-]+", found[0].lower()) if word != "and"]
+        if words not in (["one"], ["zero"]):  # "one of them" counts nothing
+            yield Fraction(_value(words))
+
+
+def _value(words: list[str]) -> int:
+    total = part = 0
+    for word in words:
+        if word in _SCALES:
+            part = max(part, 1) * _SCALES[word]
+            if _SCALES[word] >= 1000:
+                total, part = total + part, 0
+        else:
+            part += _UNITS.get(word, _TENS.get(word, 0))
+    return total + part
+
+
+def _names(text: str, starts_sentence: bool) -> Iterator[str]:
+    """Words written as names are: a capital inside a sentence, all capitals, or a mixture."""
+    first = starts_sentence
+    for found in _WORD.finditer(text):
+        word = found[0].rstrip(".'’-").removesuffix("'s").removesuffix("’s")
+        low = word.lower()
+        before = text[: found.start()].rstrip()
+        opens = first or before.endswith((".", "!", "?", ":", "•", "|", "#", '"', "“", "("))
+        first = False
+        if len(word) < 2 or low in _EVERYDAY or word.islower():
+            continue
+        if not word[1:].islower() or not opens:
+            yield low

@@ -1,0 +1,1 @@
+"""RPC methods of the daemon, one file a subject."""

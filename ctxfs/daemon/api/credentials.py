@@ -1,0 +1,51 @@
+"""What can be asked about tokens, by name: issue, list, revoke. Plain values in, plain values out."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.model.principal import parse_principal
+from ctxfs.policy.credentials import Token
+from ctxfs.threads import blocking
+from ctxfs.vfs.session import Caller
+
+
+async def _issue(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """A new token; `secret` is the text that proves it and is told only now. `seconds` None: until it is revoked."""
+    seconds = args.get("seconds")
+    principal, allow = parse_principal(str(args["principal"])), [str(each) for each in args.get("allow", ())]
+    lifetime = float(seconds) if seconds is not None else None
+    token, secret = await blocking(app.tokens.issue, principal, allow, lifetime)
+    app.policy.reload()
+    return {**_shown(token), "secret": secret}
+
+
+async def _list(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return [_shown(token) for token in await blocking(app.tokens.load)]
+
+
+async def _revoke(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """The tokens that are good for nothing any more."""
+    gone = await blocking(app.tokens.revoke, str(args["named"]))
+    app.policy.reload()
+    return [_shown(token) for token in gone]
+
+
+def _shown(token: Token) -> dict[str, Any]:
+    """Everything but what the secret could be guessed by."""
+    return {
+        "id": token.id,
+        "principal": token.principal,
+        "allow": list(token.allow),
+        "issued_ns": token.issued_ns,
+        "expires_ns": token.expires_ns,
+        "expired": token.is_over(time.time_ns()),
+    }
+
+
+TOKEN_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "issue_token": _issue,
+    "tokens": _list,
+    "revoke_token": _revoke,
+}

@@ -1,0 +1,88 @@
+"""What can be asked of the history, by name: add, show, check, erase, pack. Plain values in, plain values out."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.eventlog.record_schema import interaction, shell_session
+from ctxfs.model.errors import invalid
+from ctxfs.threads import blocking
+from ctxfs.vfs.session import Caller
+
+
+async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Add interactions; `said` is a list of them, `session` theirs (by default the caller's, with `in_shell` that of its commands)."""
+    default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
+    said, session = args["said"], str(args.get("session") or default)
+    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+        raise invalid("said", "a list of objects is needed")
+    if session != caller.actor.session:
+        await blocking(app.check_session, caller.principal, session)
+    bodies = [interaction(each, caller.actor.principal) for each in said]
+    return await blocking(lambda: app.history.append(session, bodies, durable=True))
+
+
+async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Records, oldest first, the newest `limit` of them."""
+    wanted = [str(args.get(name) or "") for name in ("day", "session", "principal")]
+    if not app.policy.is_free(caller.principal):
+        wanted[2] = str(caller.principal)  # one's own history is everybody's to read
+    found = await blocking(lambda: app.history.records(*wanted))
+    kind = args.get("kind")
+    kept = [record for record in found if not kind or record.get("kind") == kind]
+    return kept[-max(1, int(args.get("limit", 1000))) :]
+
+
+async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Both chains, of what was said and of what was done, and the anchors of both in versions here or (`remote`) elsewhere."""
+    said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
+    faults = [(fault.where, fault.what) for fault in said.faults]
+    faults += [(f"audit/{fault.where}", fault.what) for fault in done.faults]
+    store, anchors = await blocking(app.archive.anchors, str(args.get("remote") or ""))
+    hashes = {"events": said.hashes, "audit": done.hashes}
+    anchored = await blocking(app.anchors.compare, store, anchors, hashes)
+    faults += [(fault.where, fault.what) for fault in anchored.faults]
+    return {
+        "records": said.records,
+        "audited": done.records,
+        "forgotten": said.forgotten,
+        "faults": [{"where": where, "what": what} for where, what in faults],
+        "anchors": {
+            "versions": anchored.versions,
+            "since": anchored.since,
+            "newest": anchored.newest,
+            "up_to": anchored.up_to,
+            "unanchored": {name: max(0, max(hashes[name], default=0) - anchored.up_to[name]) for name in hashes},
+            "has_key": app.anchors.key is not None,
+            "sealed": anchored.sealed,
+            "sealed_since": anchored.sealed_since,
+            "of_other_stores": anchored.others,
+        },
+    }
+
+
+async def _audit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Operations, oldest first, the newest `limit` of them."""
+    app.spool.flush()
+    await blocking(app.audit.collect)
+    wanted = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}
+    limit = max(1, int(args.get("limit", 1000)))
+    return await blocking(lambda: app.audit.records(limit=limit, **wanted))
+
+
+async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.history.forget, str(args["session"]), caller.actor.principal)
+
+
+async def _pack(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await blocking(app.pack_history, max(1, int(args["days"])))
+
+
+HISTORY_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "record": _record,
+    "history": _records,
+    "verify_history": _verify,
+    "audit": _audit,
+    "forget_history": _forget,
+    "pack_history": _pack,
+}

@@ -1,0 +1,65 @@
+"""What each method asks of the policy before it runs: the same for the socket, commands without a daemon and MCP.
+
+Methods on files ask the guarded tree themselves (`vfs.access_control`), search asks as whoever acts. The past of a path is for those who
+may read all that is and was below it, and changing it for those who may change all that. Everything else is for people, or whoever
+may administer.
+"""
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.model.errors import not_found, not_permitted, path_error
+from ctxfs.model.path import ROOT, Path
+from ctxfs.model.principal import Principal, parse_principal
+from ctxfs.policy.evaluate import Rights
+from ctxfs.policy.rules import Verb
+from ctxfs.vfs.access_control import CHANGES
+
+_ASKS_ITSELF = frozenset(
+    "ping join synced watch mounted content_of stat list read read_labelled apply metadata search find grep glob context "
+    "evaluate_response verify_context curate record history whoami skills skill tools tool "
+    "unrecorded call_tool begin_call wait_call call_state cancel_call calls kept_call".split()
+)
+_PAST: Mapping[str, Verb] = {
+    **dict.fromkeys(("log", "show", "diff", "blame"), Verb.LIST | Verb.READ),
+    **dict.fromkeys(("restore", "restore_from", "undo", "redo"), Verb.LIST | Verb.READ | CHANGES),
+    "commit": Verb(0),
+}
+
+
+def check_method(app: App, principal: Principal, method: str, args: Mapping[str, Any]) -> None:
+    """OSError: EACCES for what this principal may not ask for, ENOENT for a path that for it is not there."""
+    if app.policy.is_free(principal) or method in _ASKS_ITSELF:
+        return
+    if method in _PAST:
+        path = Path.parse(str(args.get("path", "")))
+        rights: Rights = app.policy.rights(principal, path)
+        if not rights.exists:
+            raise not_found(path)
+        if rights.below & _PAST[method] != _PAST[method]:
+            raise path_error(
+                errno.EACCES, path, f"{principal} may not do this to everything here: name a path that it may"
+            )
+        return
+    if not app.policy.may(principal, Verb.ADMIN, ROOT):
+        raise path_error(errno.EACCES, method, f"{principal} may not do this: it is for people")
+
+
+def joining(app: App, now: Principal, principal: str, token: str) -> Principal:
+    """Who a session that acts for `now` is bound to from here on: whoever holds the token, or who is named.
+
+    EPERM for a bad token, for one of somebody else, and for a session that acts for somebody already and would act for another: only
+    people give a session away.
+    """
+    named = parse_principal(principal) if principal else now
+    if token:
+        holder = app.tokens.holder(token)
+        if principal and str(named) != str(holder):
+            raise not_permitted("join", f"this token is not one of {named}")
+        app.policy.reload()  # it may have been issued a moment ago
+        named = holder
+    if now != named and not app.policy.is_free(now):
+        raise not_permitted("join", f"this session is bound to {now}")
+    return named

@@ -1,0 +1,86 @@
+"""Which requests the audit keeps, and as what: one place for the socket, commands without a daemon and MCP.
+
+What a mount does with files on disk it notes itself (`fuse.state`); what it asks of the daemon is a request like any other.
+"""
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.eventlog.audit import outcome_of
+from ctxfs.eventlog.spool import OK, Doer, question_digest
+from ctxfs.model.path import one_line
+from ctxfs.vfs.session import Caller
+
+# method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
+_KEPT: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(("read", "read_labelled"), ("read", "path")),
+    **dict.fromkeys(("show", "diff", "blame", "log"), ("past", "path")),
+    **dict.fromkeys(("restore", "restore_from", "undo", "redo", "forget"), ("rollback", "path")),
+    "search": ("search", "question"),
+    "find": ("search", "filters"),
+    "grep": ("search", "pattern"),
+    "glob": ("search", "pattern"),
+    "context": ("context", "request"),
+    "evaluate_response": ("context", "task"),
+    "verify_context": ("context", ""),
+    "curate": ("context", "task"),
+    "review": ("review", "name"),
+    "record": ("record", "session"),
+    "history": ("history", "session"),
+    "audit": ("history", ""),
+    "forget_history": ("forget", "session"),
+    "pack_history": ("pack", ""),
+    **dict.fromkeys(("call_tool", "begin_call"), ("exec", "name")),
+    "approve_tool": ("approve", "name"),
+    "issue_token": ("token", "principal"),
+    "revoke_token": ("token", "named"),
+    "mount": ("mount", "at"),
+    "unmount": ("unmount", "at"),
+    "add": ("source", "path"),
+    "remove": ("source", "name"),
+    **dict.fromkeys(("add_server", "remove_server"), ("server", "name")),
+}
+_CHANGES = {
+    "put": "write",
+    "append": "write",
+    "mkdir": "create",
+    "remove": "delete",
+    "move": "rename",
+    "meta": "meta",
+}
+_QUESTIONS = ("question", "filters", "pattern", "request")
+_REFUSALS = (errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def audited(app: App, caller: Caller, method: str, args: Mapping[str, Any]) -> Iterator[None]:
+    """Note what a request does, or that it was refused: of those that are not kept otherwise, that too."""
+    try:
+        yield
+    except OSError as error:
+        if method in _KEPT or method == "apply" or error.errno in _REFUSALS:
+            note(app, caller, method, args, outcome_of(error))
+        raise
+    if method in _KEPT or method == "apply":
+        note(app, caller, method, args)
+
+
+def note(app: App, caller: Caller, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
+    """An event on the caller's account."""
+    doer = Doer(str(caller.principal), caller.actor.session, caller.actor.tool)
+    op, about, to = method, str(args.get("path", "")), ""
+    if method == "apply":
+        kind, about, *rest = args["change"]
+        op = _CHANGES.get(kind, kind)
+        to = str(rest[0]) if kind == "move" else ""
+    elif method in _KEPT:
+        op, key = _KEPT[method]
+        said = args.get(key, "")
+        asked = said.get("query", "") if isinstance(said, dict) else said
+        about = "; ".join(map(str, asked)) if isinstance(asked, list | tuple) else str(asked)
+        if key in _QUESTIONS:
+            about = question_digest(about)
+    app.spool.note(doer, op, one_line(str(about))[:4096], one_line(to), outcome)

@@ -1,0 +1,202 @@
+"""What can be asked of tools, by name: which there are, running one, approving one. Plain values in, plain values out."""
+
+import base64
+import errno
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ctxfs.app import App
+from ctxfs.exec.calls import Asked
+from ctxfs.exec.registry import Offered
+from ctxfs.exec.sandbox import sandbox
+from ctxfs.model.errors import invalid, not_found, path_error
+from ctxfs.model.path import Path, printable
+from ctxfs.policy.rules import Verb
+from ctxfs.threads import blocking
+from ctxfs.toolbox import tool_path
+from ctxfs.vfs.session import Caller
+
+_ENVELOPE = "$call"
+_MOST_SECONDS = 10.0
+_NUMBERED = re.compile(r"\d{4,}_\d{4}-")
+
+
+async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """The tools that exist for the caller, whether each may be run and why not; folders that are none, and why; the sandbox."""
+    offered, faults = await blocking(app.tools.calls.catalog.offered)
+    seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
+    whole = app.policy.is_free(caller.principal)
+    # What waits for a person's word is shown to people alone: its name is a word of others, too.
+    seen = [each for each in seen if (not each.tool.is_note and not each.tool.is_pending) or (each.refusal and whole)]
+    return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
+
+
+async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """One of them. ENOENT."""
+    name = _visible(app, caller, str(args["name"]))
+    return _record(app, app.tools.calls.catalog.find(name))
+
+
+async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Run a tool; what it was asked and what came of it are in the history."""
+    return await app.tools.calls.call(_asked(app, caller, args), _Sight(app, caller))
+
+
+async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Begin what was written to a `call`: arguments as JSON, and under "$call" what is no argument: {id, confirmed, files}. The id."""
+    name, envelope = str(args["name"]), {}
+    arguments = dict(args.get("arguments", {}))
+    if _ENVELOPE in arguments:
+        envelope = arguments.pop(_ENVELOPE)
+        if not isinstance(envelope, dict) or not isinstance(envelope.get("files", {}), dict):
+            raise invalid(f"tools/{name}", f"'{_ENVELOPE}' is an object")
+    try:
+        files = {key: base64.b64decode(data, validate=True) for key, data in envelope.get("files", {}).items()}
+    except (TypeError, ValueError) as error:
+        raise invalid(f"tools/{name}", f"files are base64: {error}") from error
+    said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
+    asked = _asked(app, caller, {"name": name, "arguments": arguments, **said})
+    return {"id": await app.tools.calls.begin(asked, _Sight(app, caller))}
+
+
+async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MOST_SECONDS))
+    return await app.tools.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
+
+
+async def _state(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return app.tools.calls.state(str(args["id"]), str(caller.principal))
+
+
+async def _cancel(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return app.tools.calls.cancel(str(args["id"]), str(caller.principal))
+
+
+async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
+    return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
+
+
+async def _kept(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """One of them: its result, its arguments and its text."""
+    return await blocking(app.tools.calls.kept.record, str(args["id"]), app.restricted_reader())
+
+
+async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """What a tool says of itself that it did not say when it was approved; a program may be run for it."""
+    return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
+
+
+async def _digest(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """What an approval would be over; of the same digest what is shown of a tool is the same."""
+    return await blocking(app.tools.calls.catalog.digest, str(args["name"]))
+
+
+async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(app.tools.calls.catalog.approve, [str(args["name"])], str(args.get("shown") or ""))
+    return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
+
+
+class _Sight:
+    """The tree as a caller sees it."""
+
+    def __init__(self, app: App, caller: Caller) -> None:
+        self._app = app
+        self._caller = caller
+
+    async def file(self, path: str) -> bytes:
+        return await self._caller.tree.read(Path.parse(path))
+
+    async def version(self, path: str, said: str) -> bytes:
+        at = Path.parse(path)
+        versions = at.parent.join(Path((".versions", at.name)))
+        try:
+            names = [entry.name for entry in await self._caller.tree.list(versions)]
+        except FileNotFoundError as error:
+            raise path_error(errno.ENOENT, at, "it has no versions") from error
+        name = chosen_version(names, said)
+        if not name:
+            raise path_error(errno.ENOENT, at, f"it has no version '{printable(said)[:80]}'; see {versions}")
+        return await self._caller.tree.read(versions / name)
+
+    def folder(self, path: str) -> str:
+        at = Path.parse(path)
+        if self._app.policy.rights(self._caller.principal, at).below & Verb.READ != Verb.READ:
+            raise path_error(errno.EACCES, at, "you may not read all of it")
+        backing = self._caller.tree.backing(at)
+        if backing is None:
+            raise path_error(errno.ENOTDIR, at, "it is no folder on disk: name one below knowledge/")
+        place = os.path.join(os.path.realpath(backing.root), *backing.relative.parts)
+        if os.path.realpath(place) != place:  # rights are judged by the name, and a link has another one's content
+            raise path_error(errno.EACCES, at, "a link is in the way")
+        return place
+
+
+def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> Asked:
+    name, arguments = _visible(app, caller, str(args["name"])), args.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise invalid(f"tools/{name}", "arguments are an object")
+
+    return Asked(
+        name,
+        arguments,
+        str(caller.principal),
+        str(args.get("id") or ""),
+        caller.actor.session,
+        bool(args.get("confirmed")),
+        str(args.get("content") or ""),
+        args.get("files", {}),
+    )
+
+
+def chosen_version(names: Sequence[str], said: str) -> str:
+    """Of the names below `.versions/<file>/`, the one that is meant by a number, `latest`, `prev`, a revision, or a time: the last one
+    until then. Empty for none.
+    """
+    numbered = sorted(name for name in names if _NUMBERED.match(name))
+    if said in ("latest", "prev"):
+        return numbered[-1 if said == "latest" else -2] if len(numbered) >= (1 if said == "latest" else 2) else ""
+    if said.isascii() and said.isdecimal() and len(said) < 8:
+        return next((name for name in numbered if int(name.split("_")[0]) == int(said)), "")
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        return next((name for name in numbered if len(said) >= 4 and f"_{said}" in name), "")
+    stamp = (moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    return max((name for name in numbered if name.split("_")[1] <= stamp), default="")
+
+
+def _visible(app: App, caller: Caller, name: str) -> str:
+    if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
+        raise not_found(f"tools/{name}")
+    return name
+
+
+def _record(app: App, offered: Offered) -> dict[str, Any]:
+    refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
+    free = not app.restricted_reader()  # where it lies on the host is nobody else's to know
+    return {
+        **offered.tool.record,
+        "builtin": offered.tool.builtin,
+        "folder": offered.tool.folder if free else "",
+        "refusal": refusal,
+    }
+
+
+TOOL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "tools": _tools,
+    "tool": _tool,
+    "call_tool": _call,
+    "begin_call": _begin,
+    "wait_call": _wait,
+    "call_state": _state,
+    "cancel_call": _cancel,
+    "calls": _records,
+    "kept_call": _kept,
+    "tool_difference": _difference,
+    "tool_digest": _digest,
+    "approve_tool": _approve,
+}

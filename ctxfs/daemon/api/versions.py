@@ -1,0 +1,340 @@
+"""What can be asked of a store's past, by name: plain values in, plain values out."""
+
+import contextlib
+import errno
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ctxfs.app import App, is_versioned
+from ctxfs.model.errors import CommandError, invalid, not_found, path_error
+from ctxfs.model.path import Path, printable
+from ctxfs.policy.owners import NEVER
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.history import parse_moment
+from ctxfs.versions.objects.commits import Actor, Commit
+from ctxfs.versions.objects.name_encoding import path_text
+from ctxfs.versions.recording.pathindex import Filter, PathChange
+from ctxfs.versions.rollback import Outcome
+from ctxfs.vfs.access_control import WITHHELD
+from ctxfs.vfs.session import Caller
+
+_MAX_LOG = 1_000_000
+_LARGE_ROUNDS = 3
+
+
+def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
+    """A version as plain values. `reader` may not see everything: of what others did no words, which may name other places."""
+    told = reader in ("", commit.actor.principal)
+    return {
+        "revision": commit.oid,
+        "time": commit.when,
+        "time_ns": commit.time_ns,
+        "principal": commit.actor.principal,
+        "session": commit.actor.session,
+        "tool": commit.actor.tool,
+        "reason": commit.actor.reason if told else "",
+        "op": commit.op,
+        "subject": printable(commit.subject) if told else "",
+    }
+
+
+def _change_record(change: PathChange) -> dict[str, Any]:
+    return {"path": path_text(change.path), "what": change.what, "size": change.size}
+
+
+def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
+    return {
+        "version": commit_record(outcome.commit) if outcome.commit else None,
+        "changes": [_change_record(change) for change in outcome.changes],
+        "kept": [path_text(path) for path in outcome.kept],
+        "reasons": [reason.value for reason in outcome.left.values()],
+        "diff": diff,
+    }
+
+
+def _path(args: Mapping[str, Any]) -> str:
+    """The path that is asked about; EINVAL for one that has no past."""
+    path = Path.parse(str(args.get("path", "")))
+    if not path.is_root and not is_versioned(path):
+        raise invalid(path, "only memory, pad, context and search are versioned")
+    return str(path)
+
+
+async def _since(app: App, path: str, *named: str) -> int:
+    """From when on the caller may see the past of a path and what is below. ENOENT if a version that is named is older."""
+    since = await in_turn(lambda: app.past_since(Path.parse(path), below=True))
+    if since >= NEVER:
+        raise not_found(path)
+    for at in named if since else ():
+        step = await in_turn(app.archive.resolve, at)
+        if step.commit.time_ns < since:
+            raise not_found(path)
+    return since
+
+
+async def _whole(app: App, path: str) -> None:
+    """EACCES for somebody who may not see all of a path's past, and could take back what they may not see."""
+    if await _since(app, path):
+        raise path_error(
+            errno.EACCES, path, "a part of its past is kept from you: restore one of the versions that log shows"
+        )
+
+
+def _filter(args: Mapping[str, Any]) -> Filter:
+    now = datetime.now(UTC)
+    times = {}
+    for name in ("since", "until"):
+        if args.get(name):
+            moment = parse_moment(str(args[name]), now)
+            if moment is None:
+                raise CommandError(f"'{args[name]}' is not a time", "write 2h, yesterday or 2026-11-20T10:00", 2)
+            times[f"{name}_ns"] = moment
+    return Filter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
+
+
+def _actor(caller: Caller, args: Mapping[str, Any]) -> Actor:
+    """The caller, with the reason that this request gives."""
+    actor = caller.actor
+    return Actor(actor.principal, actor.session, actor.tool, str(args.get("reason") or actor.reason))
+
+
+async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return [commit_record(commit) for commit in await _commit_everything(app)]
+
+
+async def _commit_everything(app: App) -> list[Commit]:
+    """Commit; large files are read beside, so that whoever asks for the past meanwhile is answered."""
+    made = await in_turn(app.archive.commit_nowait)
+    for _ in range(_LARGE_ROUNDS):
+        if app.archive.large_delay > 0:
+            break
+        await blocking(app.archive.prepare_large)
+        made += await in_turn(app.archive.commit_nowait)
+    return made
+
+
+async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
+    path, wanted = _path(args), _filter(args)
+    wanted = replace(wanted, since_ns=max(wanted.since_ns, await _since(app, path)))
+    steps = await in_turn(app.archive.log, path, wanted, limit)
+    found = [commit_record(step.commit, app.restricted_reader()) for step in steps]
+    if args.get("changes"):
+        changes: Sequence[Sequence[PathChange]] = await in_turn(
+            app.archive.changes_of, [step.seq for step in steps], path
+        )
+        for record, part in zip(found, changes, strict=True):
+            record["changes"] = [_change_record(change) for change in part]
+    return found
+
+
+async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    path, at = _path(args), str(args["at"])
+    await _since(app, path, at)
+    data = await in_turn(app.archive.show, path, at)
+    await _check_withheld(app, path, data)
+    return data
+
+
+async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    path, old, new = _path(args), str(args["old"]), str(args["new"])
+    await _since(app, path, old, new)
+    await _check_withheld(app, path)
+    for at in (old, new) if app.restricted_reader() else ():
+        with contextlib.suppress(OSError):  # a directory, or not there then
+            data = await in_turn(app.archive.show, path, at)
+            await _check_withheld(app, path, data)
+    found = await in_turn(app.archive.diff, path, old, new)
+    await _check_withheld(app, path, found)
+    return found
+
+
+async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    path, at = _path(args), str(args.get("at", "latest"))
+    since = await _since(app, path, at)
+    lines = await in_turn(app.archive.blame, path, at)
+    await _check_withheld(app, path, b"\n".join(line.text for line in lines))
+    # What was there before somebody could see it came with their first sight of it.
+    told = [(line, line.time_ns >= since) for line in lines]
+    return [
+        {
+            "revision": line.commit if known else "",
+            "principal": line.principal if known else "",
+            "time_ns": line.time_ns if known else since,
+            "line": line.number,
+            "text": line.text,
+        }
+        for line, known in told
+    ]
+
+
+async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
+    """EACCES for an agent where a text is in quarantine, or what it is about."""
+    place = Path.parse(path)
+    if await blocking(lambda: app.is_withheld(place, *texts)):
+        raise path_error(errno.EACCES, path, WITHHELD)
+
+
+async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
+    """What a rollback did; of its diff nothing that is in quarantine."""
+    place, text = Path.parse(path), diff
+    is_withheld: bool = await blocking(lambda: app.is_withheld(place, text))
+    if diff and is_withheld:
+        diff = f"{WITHHELD}\n".encode()
+    return _outcome_record(outcome, diff)
+
+
+async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    if str(args["to"]) == "prev":
+        await _whole(app, path)
+    else:
+        await _since(app, path, str(args["to"]))
+    done = await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry))
+    return await _rolled_back(app, path, *done)
+
+
+async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Take back all that came from a source (`user.ctx.source`): each file to its last version from elsewhere, or away."""
+    await _commit_everything(app)
+    dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
+    await _whole(app, path)
+    done = await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry))
+    return await _rolled_back(app, path, *done)
+
+
+async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
+    await _whole(app, path)
+    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
+
+
+async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    await _whole(app, path)
+    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
+
+
+async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    named = args.get("principal")
+    path = None if named else _path(args)
+    if path is not None and len(Path.parse(path).parts) < 2:
+        raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
+    dry, actor = bool(args.get("dry_run")), _actor(caller, args)
+    phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
+    derived = Counter[str]()
+    if not dry:  # before the versions, which know the phrases: after a kill it can be asked for again
+        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
+    erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
+    if not dry:  # and what was made meanwhile
+        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
+    return {
+        "versions": erased.versions,
+        "blobs": erased.blobs,
+        "changes": [{"path": path_text(path)} for path in erased.paths],
+        "elsewhere": [path_text(path) for path in erased.elsewhere],
+        "copies": [path_text(path) for path in erased.copies],
+        "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not dry else {},
+        "remotes": sorted(await in_turn(app.archive.remotes)),
+    }
+
+
+async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    return commit_record(await in_turn(app.archive.snapshot, str(args["name"])))
+
+
+async def _delete_snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await in_turn(app.archive.delete_snapshot, str(args["name"]))
+
+
+async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    found = await in_turn(app.archive.snapshots)
+    out = []
+    for name in sorted(found):
+        step = await in_turn(app.archive.resolve, name)
+        out.append({"name": name, **commit_record(step.commit)})
+    return out
+
+
+async def _remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await in_turn(app.archive.remotes)
+
+
+async def _add_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    is_trusted = bool(args.get("trusted"))
+    await in_turn(lambda: app.archive.add_remote(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
+
+
+async def _trusted_remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    return await in_turn(app.archive.trusted_remotes)
+
+
+async def _trust_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await in_turn(lambda: app.archive.trust_remote(str(args["name"]), is_trusted=bool(args["trusted"])))
+
+
+async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await in_turn(app.archive.remove_remote, str(args["name"]))
+
+
+async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    return await blocking(lambda: app.archive.push(str(args["name"]), replace=bool(args.get("replace"))))
+
+
+async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await _commit_everything(app)
+    pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
+    return {
+        "state": pulled.state,
+        "versions": pulled.commits,
+        "conflicts": [path_text(path) for path in pulled.conflicts],
+        "changes": [_change_record(change) for change in changes],
+    }
+
+
+async def _unrecorded(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    """Why the newest changes have no version yet; empty if nothing is in the way."""
+    return app.archive.unrecorded
+
+
+async def _upkeep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+    await blocking(lambda: app.archive.upkeep(full=True))
+
+
+VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+    "commit": _commit,
+    "log": _log,
+    "show": _show,
+    "diff": _diff,
+    "blame": _blame,
+    "restore": _restore,
+    "restore_from": _restore_from,
+    "undo": _undo,
+    "redo": _redo,
+    "forget": _forget,
+    "snapshot": _snapshot,
+    "delete_snapshot": _delete_snapshot,
+    "snapshots": _snapshots,
+    "remotes": _remotes,
+    "add_remote": _add_remote,
+    "trusted_remotes": _trusted_remotes,
+    "trust_remote": _trust_remote,
+    "remove_remote": _remove_remote,
+    "push": _push,
+    "pull": _pull,
+    "upkeep": _upkeep,
+    "unrecorded": _unrecorded,
+}
+# These speak of everything that was written before they were asked, so what is still being noted comes first.
+AFTER_SYNC = frozenset(VERSION_METHODS) - {"unrecorded"}
+# These change the work tree: the kernel's caches are told before the answer goes out.
+ROLLBACKS = frozenset(("restore", "restore_from", "undo", "redo", "forget", "pull"))

@@ -1,0 +1,243 @@
+"""Keeps an indexer process alive, passes on its events, and says how far search is behind."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Collection, Sequence
+
+import trio
+
+from ctxfs.app import App
+from ctxfs.daemon.index_orders import options_to_wire, roots_to_wire
+from ctxfs.daemon.source_marks import SourceMarks
+from ctxfs.daemon.worker_process import worker
+from ctxfs.index.engines.corruption import mark_damaged
+from ctxfs.index.options import IndexedRoot
+from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 60.0
+_END_SECONDS = 5.0
+_ENDS_UNTIL_DOWN = 3  # one that ends now and then is started again, and nobody has to be told
+_HEALTHY_SECONDS = 60.0
+_REFRESH_SECONDS = 0.05
+_REPAIR_SECONDS = 10.0
+_AT_ONCE = 50
+_CALM_SECONDS = 0.1
+_WORDS, _CAUGHT_UP = "indexing words", ("embedding", "idle")
+_LONGEST_SECONDS = 1.0
+_INDEXED_WITHIN_SECONDS = 5.0
+
+Parts = tuple[str, ...]
+
+
+class IndexingService:
+    """The daemon's handle on the indexer: orders go in, `app.searcher` is refreshed as it commits."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._process: trio.Process | None = None
+        self._wanted = trio.Event()
+        self._graph = False
+        self._sent = 0
+        self._changed = trio.Event()
+        self._places: dict[tuple[str, Parts], None] = {}  # changed, and the indexer has not been told
+        self._oldest = 0.0  # when the first of them was heard of
+        self._reached = ""
+        self._writing = trio.Lock()
+        self._telling = trio.Lock()
+        self._repairing = 0.0
+        self._ends = 0  # of the process, since it last got on
+        self._fault = ""
+        self._has_scanned = False
+        self._source_marks = SourceMarks(app)
+        app.searcher.behind = self.behind
+        app.searcher.on_damage = self._repair
+        self._state("starting")
+
+    async def run(self) -> None:
+        """Run the indexer; start it again whenever it ends, at longer and longer intervals while it does not get on."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._refresh_loop)
+            nursery.start_soon(self._calm_loop)
+            while True:
+                started = trio.current_time()
+                self._fault = ""
+                try:
+                    await self._run_once()
+                except (OSError, WireError) as error:  # no process, no memory for one
+                    self._fault = self._fault or str(error)
+                if trio.current_time() - started > _HEALTHY_SECONDS:
+                    self._ends = 0
+                self._ends += 1
+                await trio.sleep(self._fall())
+
+    def _fall(self) -> float:
+        """The process has ended: say so, and return the seconds until the next one."""
+        pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * float(1 << min(self._ends - 1, 10)))
+        log.error(
+            "the indexer process ended; it is started again in %.0f s: %s", pause, self._fault or "no reason given"
+        )
+        if self._ends < _ENDS_UNTIL_DOWN:
+            self._state("restarting")
+        else:
+            reason = f" ({self._fault})" if self._fault else ""
+            self._state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
+        return pause
+
+    def behind(self) -> str:
+        """Why words may miss files; empty when all that there is can be found by words."""
+        state = str(self._app.progress.get("state", ""))
+        if state.startswith("down"):
+            return f"the index is {state}. Files that changed since may be missing"
+        if state.startswith("error"):
+            return f"the index has an {state}. Files may be missing"
+        if not self._has_scanned:
+            done = self._app.progress.get("words", "")
+            return f"files are still being indexed by words{f' ({done})' if done else ''}: some may be missing"
+        return ""
+
+    async def send(self, order: str, value: object = None) -> None:
+        """Give an order; lost orders are made up for by the scan at the indexer's start."""
+        process = self._process
+        if process is None:
+            return
+        self._sent += 1
+        await self._write(process, order, value)
+
+    async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
+        """Something happened there: who searches sees it at once, and the indexer takes it in when it is calm.
+
+        Of very many changes search sees only what is gone; what is new is found with the index.
+        """
+        if not self._places:
+            self._oldest = trio.current_time()
+        self._places.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
+        if self._app.progress.get("state") in _CAUGHT_UP:
+            self._state(_WORDS)
+        for root, inside in places:
+            some = list(inside)
+            await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
+        self._changed.set()
+
+    async def _calm_loop(self) -> None:
+        """Look at what has changed, and tell the indexer, when it is over: whoever writes or deletes much at once is not disturbed.
+
+        But after a second what is there is looked at, for nobody may ask for long, and after some the indexer begins.
+        """
+        while True:
+            await self._changed.wait()
+            end = trio.current_time() + _LONGEST_SECONDS
+            while self._changed.is_set() and trio.current_time() < end:
+                self._changed = trio.Event()
+                await trio.sleep(_CALM_SECONDS)
+            if not self._changed.is_set() or trio.current_time() > self._oldest + _INDEXED_WITHIN_SECONDS:
+                await self._tell_places()
+            try:
+                await blocking(self._app.searcher.look)
+            except Exception:
+                log.exception("a change is found later, with the index")
+
+    async def _tell_places(self) -> None:
+        places, self._places = self._places, {}
+        if places:
+            await self.send("changed", [[prefix, list(parts)] for prefix, parts in places])
+
+    async def _write(self, process: trio.Process, order: str, value: object) -> None:
+        assert process.stdin is not None
+        async with self._writing:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await process.stdin.send_all(pack_frame([order, value]))
+
+    async def send_roots(self, *, rebuild: bool = False) -> None:
+        """Tell the indexer which sources there are now: to look for changes, or to read everything again."""
+        async with self._telling:  # or the sources of before might be those that are told last
+            roots = self._app.indexed_roots()
+            self._state("scanning")
+            await blocking(self._app.searcher.set_roots, roots)
+            await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
+
+    async def _run_once(self) -> None:
+        async with worker("ctxfs.daemon.index_process", _END_SECONDS) as process:
+            try:
+                await self._write(process, "start", options_to_wire(self._app.indexer_options()))
+                self._process, self._sent = process, 0
+                await self.send_roots()
+                reader = FrameReader()
+                assert process.stdout is not None
+                async for data in process.stdout:
+                    for kind, detail in reader.feed(data):
+                        self._take(kind, detail)
+            finally:
+                self._process = None
+
+    def _repair(self, reason: str) -> None:
+        """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""
+        if time.monotonic() < self._repairing:
+            return
+        self._repairing = time.monotonic() + _REPAIR_SECONDS
+        log.error("the index is damaged (%s): it is repaired", reason)
+        mark_damaged(self._app.layout.index, reason)
+        if self._process is not None:
+            self._process.kill()
+
+    def _take(self, kind: str, detail: str) -> None:
+        if kind in ("error", "failed"):
+            log.error("indexer: %s", detail)
+            self._fault = (detail.strip().splitlines() or [""])[-1][:300]
+            if kind == "error":
+                self._state(f"error: {self._fault}")
+            return
+        if kind == "repaired":
+            log.warning("the index was repaired (%s): everything is indexed again", detail)
+        if kind in ("anew", "waits"):
+            self._note(kind, detail)
+        if kind == "purged":
+            self._app.searcher.forget()
+        if kind in ("words-idle", "idle"):
+            self._ends = 0
+            if detail == str(self._sent) and not self._places:  # else it speaks of before the last order
+                self._has_scanned = True
+                self._reached = "idle" if kind == "idle" else "embedding"
+        elif kind == "words" and detail:
+            self._ends = 0
+            self._state(_WORDS)
+            self._reached = ""
+            self._app.progress["words"] = detail
+        self._graph |= kind == "graph"
+        self._wanted.set()
+
+    async def _refresh_loop(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            graph, self._graph = self._graph, False
+            reached, self._reached = self._reached, ""
+            sent = self._sent
+            started = trio.current_time()
+            try:
+                await blocking(self._app.searcher.refresh, graph)
+                if await blocking(self._source_marks.look):
+                    self._wanted.set()
+            except Exception:
+                log.exception("search could not take in what was indexed")
+            if reached and sent == self._sent and not self._places:
+                self._app.searcher.caught_up()
+                self._state(reached)  # only now does search answer from it
+            # A tenth of the time at most: in bulk there is always something new, and small changes are found without it.
+            await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
+
+    def _note(self, name: str, detail: str) -> None:
+        if detail:
+            self._app.progress[name] = detail
+        else:
+            self._app.progress.pop(name, None)
+
+    def _state(self, state: str) -> None:
+        before = self.behind()
+        self._app.progress["state"] = state
+        if self.behind() != before:
+            self._app.searcher.move_on()

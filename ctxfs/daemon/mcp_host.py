@@ -1,0 +1,184 @@
+"""The servers' process: started when a server is wanted, told which, asked on behalf of callers, started again if it ends."""
+
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import trio
+
+from ctxfs.app import App
+from ctxfs.daemon.worker_process import worker
+from ctxfs.exec.definition import Tool
+from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.model.errors import path_error
+from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
+from ctxfs.threads import blocking
+
+log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 1.0
+_END_SECONDS = 8.0
+
+
+class ServerService:
+    """The daemon's handle on it. `changed` is called when a server has other tools or documents than before."""
+
+    def __init__(self, app: App, changed: Callable[[], Awaitable[None]]) -> None:
+        self._app = app
+        self._changed = changed
+        self._process: trio.Process | None = None
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, tuple[trio.Event, list[Any]]] = {}
+        self._progress: dict[int, Progress] = {}
+        self._writing = trio.Lock()
+        self._wanted = trio.Event()
+        self._states, self._to_take = trio.open_memory_channel[Mapping[str, Any]](float("inf"))
+        self._nursery: trio.Nursery | None = None
+        self._heard: dict[str, trio.Event] = {}
+        app.tools.servers = self
+
+    async def run(self) -> None:
+        """Run the process while servers are wanted; start it again if it dies."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._take_states)
+            while True:
+                if not self._app.settings.servers:
+                    await self._wanted.wait()
+                    self._wanted = trio.Event()
+                    continue
+                await self._run_once()
+                log.error("the servers' process ended; it is started again")
+                await trio.sleep(_RESTART_SECONDS)
+
+    async def reload(self) -> None:
+        """Other servers are wanted now; whoever waits for one that is not any more is told."""
+        self._wanted.set()
+        names = {each.name for each in self._app.settings.servers}
+        for name in [name for name in self._heard if name not in names]:
+            self._heard.pop(name).set()
+        if self._process is not None:
+            await self._tell_wanted()
+
+    async def ready(self, name: str, seconds: float) -> str:
+        """Wait until a server is ready or says why it is not: its status."""
+        with trio.move_on_after(seconds):
+            while True:
+                status = self._status(name)
+                if status == "ready" or status.startswith("down"):
+                    break
+                await self._heard.setdefault(name, trio.Event()).wait()
+        return self._status(name)
+
+    async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
+        """Call a tool, or fill in a prompt, of a server. EIO if it is not there."""
+        begun = trio.current_time()
+        values = {"server": tool.server, "name": tool.called, "arguments": dict(arguments)}
+        method = "prompt" if tool.is_prompt else "call"
+        limits = {"seconds": tool.timeout_seconds, "most": tool.output_bytes}
+        found = await self._request(method, {**values, **limits}, progress)
+        text, seconds = str(found["text"]).encode("utf-8", "replace"), trio.current_time() - begun
+        files = [(str(name), bytes(data)) for name, data in found["files"]]
+        fault = str(found["fault"])
+        return Outcome(text, b"", None if fault else 0, seconds, fault, found["structured"], files)
+
+    async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
+        """Keep a document of a server; False if it has none there. EIO if it is not there."""
+        return bool(await self._request("fetch", {"server": server, "uri": uri, "parts": list(parts)}))
+
+    # the process
+
+    async def _run_once(self) -> None:
+        async with worker("ctxfs.mcp_client.host_process", _END_SECONDS) as process:
+            try:
+                self._process = process
+                await self._tell_wanted()
+                reader = FrameReader()
+                assert process.stdout is not None
+                async for data in process.stdout:
+                    for number, error, value in reader.feed(data):
+                        self._take(number, error, value)
+            finally:
+                self._process = None
+                for event, _ in self._waiting.values():
+                    event.set()
+                self._app.tools.shelf.lost("down: the servers' process ended")
+
+    def _take(self, number: int, error: Any, value: Any) -> None:
+        if number:
+            if number in self._waiting:
+                event, slot = self._waiting[number]
+                slot.extend((error, value))
+                event.set()
+        elif error == "state":
+            self._states.send_nowait(value)
+        elif error == "progress":
+            if value["number"] in self._progress:
+                self._progress[value["number"]](min(max(float(value["done"]), 0.0), 1.0), str(value["message"])[:200])
+        elif error == "ask" and self._nursery is not None:
+            self._nursery.start_soon(self._ask, value)
+
+    async def _take_states(self) -> None:
+        async for state in self._to_take:
+            try:
+                news = await blocking(self._app.tools.shelf.take, state)
+            except Exception:
+                log.exception("what server %s says cannot be used", state.get("name"))
+                continue
+            if news:
+                await self._changed()
+            event = self._heard.pop(str(state["name"]), None)
+            if event is not None:
+                event.set()
+
+    async def _ask(self, asked: Mapping[str, Any]) -> None:
+        value = await self._app.ask_for_server(asked["server"], asked["kind"], asked["text"], asked["schema"])
+        await self._send([0, "answer", {"ask": asked["ask"], "value": value}])
+
+    def _status(self, name: str) -> str:
+        known = self._app.tools.shelf.known().get(name)
+        return known.status if known is not None else "down: there is no such server"
+
+    async def _tell_wanted(self) -> None:
+        # Whether its documents are indexed is nothing to connect a server again for.
+        specs = [asdict(replace(each, searchable=False)) for each in self._app.settings.servers]
+        await self._send([0, "servers", {"specs": specs, "folder": str(self._app.layout.servers)}])
+
+    async def _request(self, method: str, args: Mapping[str, Any], progress: Progress | None = None) -> Any:
+        if self._process is None:
+            raise path_error(
+                5, f"tools/{args['server']}", "the servers' process is not there yet: try again in a moment"
+            )
+        number = next(self._numbers)
+        event, slot = trio.Event(), list[Any]()
+        self._waiting[number] = (event, slot)
+        if progress is not None:
+            self._progress[number] = progress
+        try:
+            await self._send([number, method, args])
+            await event.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await self._send([0, "cancel", {"number": number}])
+            raise
+        finally:
+            del self._waiting[number]
+            self._progress.pop(number, None)
+        if not slot:
+            raise path_error(5, f"tools/{args['server']}", "the servers' process went away")
+        if slot[0] is not None:
+            raise error_from_wire(slot[0])
+        return slot[1]
+
+    async def _send(self, message: object) -> None:
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        async with self._writing:
+            try:
+                await process.stdin.send_all(pack_frame(message))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                log.warning("the servers' process does not listen")

@@ -1,0 +1,1 @@
+"""The event log and the audit: append-only hash chains of records."""

@@ -1,0 +1,160 @@
+"""Anchors: where the event log and the audit stand, kept in each version and so on remotes, outside of the chains themselves.
+
+A chain proves that its records belong together. Whoever may write all of it can write all of it again, or cut it with its head; what
+an anchor names must still be there then. With a key, which lies outside the store, each anchor has a seal (HMAC-SHA256) that cannot
+be made again without it. Format of an anchor: `<store id> events=<seq>:<hash> audit=<seq>:<hash>[ seal=<hex>]`.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as HostPath
+
+from ctxfs.eventlog.chain import Fault, Link
+from ctxfs.eventlog.log import HistoryLog
+from ctxfs.model.errors import CommandError
+
+log = logging.getLogger(__name__)
+
+MIN_KEY_BYTES = 16
+MAX_FAULTS = 10  # a chain that was written again differs everywhere
+_ANCHOR = re.compile(
+    r"([0-9a-f]{32}) events=(\d{1,18}):([0-9a-f]{64}) audit=(\d{1,18}):([0-9a-f]{64})(?: seal=([0-9a-f]{64}))?"
+)
+CHAINS = ("events", "audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where the chains of a store stood, and in which version that is kept."""
+
+    store: str
+    links: Mapping[str, Link]
+    seal: str
+    version: str
+    when: str
+
+    @property
+    def text(self) -> str:
+        """The sealed part."""
+        return _text(self.store, self.links)
+
+
+@dataclass(slots=True)
+class Anchored:
+    """What anchors tell: how many there are, since when, up to which record of each chain, and every fault."""
+
+    versions: int = 0
+    since: str = ""
+    newest: str = ""
+    sealed: int = 0
+    sealed_since: str = ""
+    others: int = 0
+    up_to: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+class Anchors:
+    """Writes anchors of two chains, and compares them."""
+
+    def __init__(self, events: HistoryLog, audit: HistoryLog, key: bytes | None) -> None:
+        self._logs = {"events": events, "audit": audit}
+        self.key = key
+
+    def text(self, store: str) -> str:
+        """Return an anchor for the chains as they stand now."""
+        text = _text(store, {name: chain.head_nowait() or Link() for name, chain in self._logs.items()})
+        return f"{text} seal={_seal(self.key, text)}" if self.key else text
+
+    def compare(self, store: str, anchors: Sequence[Anchor], chains: Mapping[str, Mapping[int, str]]) -> Anchored:
+        """Hold anchors, oldest first, against the hashes of the records that are there (seq → hash) of each chain."""
+        found = Anchored(up_to=dict.fromkeys(CHAINS, 0))
+        for anchor in anchors:
+            if anchor.store != store:
+                found.others += 1
+                continue
+            found.versions += 1
+            found.since, found.newest = found.since or anchor.when, anchor.when
+            if self.key and self._is_sealed(anchor, found):
+                found.sealed += 1
+                found.sealed_since = found.sealed_since or anchor.when
+            for name in CHAINS:
+                found.up_to[name] = max(found.up_to[name], anchor.links[name].seq)
+        for name in CHAINS:
+            own = (anchor for anchor in anchors if anchor.store == store)
+            found.faults += list(_faults(name, own, chains[name]))
+        return found
+
+    def _is_sealed(self, anchor: Anchor, found: Anchored) -> bool:
+        assert self.key is not None
+        if anchor.seal and not hmac.compare_digest(anchor.seal, _seal(self.key, anchor.text)):
+            found.faults.append(Fault(anchor.version, "the seal of its anchor was not made with this key"))
+            return False
+        return bool(anchor.seal)
+
+
+def parse_anchor(text: str, version: str, when: str) -> Anchor | None:
+    """Return the anchor in a version's trailer; None for what is none."""
+    match = _ANCHOR.fullmatch(text.strip())
+    if match is None:
+        return None
+    store, events, events_hash, audit, audit_hash, seal = match.groups()
+    links = {"events": Link(int(events), events_hash), "audit": Link(int(audit), audit_hash)}
+    return Anchor(store, links, seal or "", version, when)
+
+
+def read_key(named: str, root: HostPath) -> bytes | None:
+    """Return the key in the file that the settings, or $CTXFS_HISTORY_KEY_FILE, name; None where nothing names one.
+
+    CommandError for a file in the store, or with fewer than 16 bytes. One that cannot be read now is logged: versions have no seals
+    meanwhile.
+    """
+    named = named or os.environ.get("CTXFS_HISTORY_KEY_FILE", "")
+    if not named:
+        return None
+    file = HostPath(os.path.realpath(os.path.expanduser(named)))
+    if file.is_relative_to(os.path.realpath(root)):
+        raise CommandError(
+            f"the key '{file}' lies in the store", "keep it elsewhere: whoever has the store would have it"
+        )
+    try:
+        key = file.read_bytes().strip()
+    except OSError as error:
+        log.error("the key '%s' cannot be read; versions have no seals meanwhile: %s", file, error.strerror)
+        return None
+    if len(key) < MIN_KEY_BYTES:
+        raise CommandError(f"the key '{file}' has fewer than {MIN_KEY_BYTES} bytes", f"openssl rand -hex 32 > {file}")
+    return key
+
+
+def _faults(name: str, anchors: Iterable[Anchor], hashes: Mapping[int, str]) -> Iterable[Fault]:
+    last, count = max(hashes, default=0), 0
+    for anchor in anchors:
+        link = anchor.links[name]
+        if not link.seq or hashes.get(link.seq) == link.hash:
+            continue
+        count += 1
+        if count > MAX_FAULTS:
+            continue
+        where = f"{name}:{link.seq}"
+        kept = f"version {anchor.version[:12]} of {anchor.when} names"
+        if link.seq > last:
+            yield Fault(where, f"the chain ends at record {last}; {kept} record {link.seq}: the end was cut")
+        elif link.seq not in hashes:
+            yield Fault(where, f"record {link.seq}, which {kept.removesuffix(' names')} names, is missing")
+        else:
+            yield Fault(where, f"record {link.seq} is not the one that {kept}: the chain was written again")
+    if count > MAX_FAULTS:
+        yield Fault(name, f"{count - MAX_FAULTS} more versions name records that are not there")
+
+
+def _text(store: str, links: Mapping[str, Link]) -> str:
+    return " ".join([store, *(f"{name}={links[name].seq}:{links[name].hash}" for name in CHAINS)])
+
+
+def _seal(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

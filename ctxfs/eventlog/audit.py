@@ -1,0 +1,185 @@
+"""The audit: every operation that matters, whoever did it, in a chain of its own: `<store>/history/audit/<date>/audit.jsonl`.
+
+What processes spooled (`spool`) is taken in now and then, a record an event, each once: its record says from which spool it came and
+as the how manieth, so after a kill in the middle it is known what is there already.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.eventlog.chain import Link, Verified
+from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.spool import Spool, question_digest, without_words
+from ctxfs.store.lock import held
+
+log = logging.getLogger(__name__)
+
+SESSION = "audit"
+_FOLDER = "spool"
+_BATCH = 100
+_FROM = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # a quote within a text would be escaped
+_PAUSE_SECONDS = 0.02  # between two: others in this process have something to do as well
+
+
+@dataclass(slots=True)
+class _File:
+    """How far a spooled file has been read."""
+
+    offset: int = 0
+    seen: int = 0  # its size then: less than a line may be missing
+    spool: str = ""
+    actors: dict[int, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Audit:
+    """Methods block; one thread at a time uses an object, several processes may use the folder."""
+
+    def __init__(self, folder: HostPath, *, enabled: bool = True) -> None:
+        """`folder` is `<store>/history/audit`."""
+        self.log = HistoryLog(folder)
+        self.spools = folder / _FOLDER if enabled else None
+        self._files: dict[str, _File] = {}
+        self._stood: Link | None = None
+        self._looked_at: set[str] = set()  # days whose records are in `_taken`
+        self._taken: dict[str, int] = {}  # spool → the last of its events that is in the chain
+
+    def spool(self) -> Spool:
+        """For a process that does things."""
+        return Spool(self.spools)
+
+    def collect(self, most: int = 1 << 62) -> int:
+        """Take in what was spooled since, not much more than `most` of it; how many records that made."""
+        if self.spools is None or not self.spools.is_dir():
+            return 0
+        with held(self.spools):
+            if self.log.head() != self._stood:  # somebody else has taken in what was there
+                self._files.clear()
+                self._taken.clear()
+                self._looked_at.clear()
+            made, batch = 0, []
+            names = sorted(name for name in os.listdir(self.spools) if name.endswith(".jsonl"))
+            for body in chain.from_iterable(map(self._read, names)):
+                batch.append(body)
+                if len(batch) >= _BATCH:
+                    made += len(self.log.append(SESSION, batch, durable=True))
+                    batch = []
+                    if made >= most:
+                        break
+                    time.sleep(_PAUSE_SECONDS)
+            made += len(self.log.append(SESSION, batch, durable=True)) if batch else 0
+            if made:
+                self._stood = self.log.head()
+            for name in names:
+                self._settle(name)
+        return made
+
+    def records(self, *, day: str = "", limit: int = 1000, **wanted: str) -> list[dict[str, Any]]:
+        """The newest `limit` records, oldest first, whose members are as `wanted`.
+
+        `path` stands for what is below it too, and for the question of these words.
+        """
+        asked = wanted.pop("path", "")
+        below, question = without_words(asked.strip("/")), question_digest(asked)
+        found = [
+            record
+            for record in self.log.records(day)
+            if all(record.get(name) == value for name, value in wanted.items() if value)
+            and (not below or any(_is_below(str(record.get(name, "")), below, question) for name in ("path", "to")))
+        ]
+        return found[-limit:]
+
+    def verify(self) -> Verified:
+        """Check the chain."""
+        return self.log.verify()
+
+    def _read(self, name: str) -> Iterator[dict[str, Any]]:
+        assert self.spools is not None
+        state = self._files.setdefault(name, _File())
+        try:
+            with open(self.spools / name, "rb") as file:
+                file.seek(state.offset)
+                data = file.read()
+        except OSError as error:
+            log.warning("cannot read the spooled audit '%s': %s", name, error)
+            return
+        size = state.offset + len(data)
+        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+            state.offset += len(line)
+            try:
+                body = self._body(state, json.loads(line), name)
+            except (ValueError, KeyError, TypeError):
+                log.warning("a line of the spooled audit '%s' cannot be read", name)  # a power cut may leave anything
+                continue
+            if body is not None:
+                yield body
+        state.seen = size  # only now: whoever has enough reads the rest another time
+
+    def _body(self, state: _File, line: Any, name: str) -> dict[str, Any] | None:
+        """What a line says as the body of a record; None for a line that says who, and for what is in the chain already."""
+        if isinstance(line, dict):
+            if "spool" in line:
+                state.spool = str(line["spool"])
+                if state.spool not in self._taken:
+                    self._look_back(int(name.split("-")[0]))
+                    self._taken.setdefault(state.spool, 0)
+            else:
+                state.actors[int(line["actor"])] = {key: str(line[key]) for key in ("principal", "session", "tool")}
+            return None
+        number, time_ns, actor, op, path, to, outcome, times = line
+        if number <= self._taken[state.spool]:
+            return None
+        self._taken[state.spool] = number
+        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+        body: dict[str, Any] = {"at": at, **state.actors.get(actor, {"session": ""}), "op": op}
+        body |= {key: value for key, value in (("path", path), ("to", to)) if value}
+        body |= {"outcome": outcome, **({"times": times} if times > 1 else {})}
+        return {**body, "from": f"{state.spool}:{number}"}
+
+    def _look_back(self, begun_ns: int) -> None:
+        """Which events of spools are in the chain: those of one that was begun then can only be there since that day."""
+        since = datetime.fromtimestamp(begun_ns / 1e9, UTC).date().isoformat()
+        for day in self.log.days():
+            if day < since or day in self._looked_at:
+                continue
+            self._looked_at.add(day)
+            for spool, number in _FROM.findall(self.log.read(day, SESSION)):
+                known = self._taken.get(spool.decode(), 0)
+                self._taken[spool.decode()] = max(known, int(number))
+
+    def _settle(self, name: str) -> None:
+        """Delete a file that is in the chain and that nobody appends to any more."""
+        assert self.spools is not None
+        state = self._files.get(name)
+        if state is None:
+            return  # its turn has not come
+        with contextlib.suppress(OSError):
+            fd = os.open(self.spools / name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # Whoever writes it holds a shared lock; the kernel lets go of it with the process.
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_size == state.seen:
+                    os.unlink(self.spools / name)
+                    del self._files[name]
+            finally:
+                os.close(fd)
+
+
+def _is_below(path: str, below: str, question: str) -> bool:
+    return path == below or path.startswith(below + "/") or question in path.split("/")
+
+
+def outcome_of(error: OSError) -> str:
+    """The name of what went wrong."""
+    return errno.errorcode.get(error.errno or errno.EIO, "EIO")

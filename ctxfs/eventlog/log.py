@@ -1,0 +1,330 @@
+"""The history on disk: `<store>/history/<date>/<session>.jsonl`, append only, one chain over all of them.
+
+`head` says where the chain stands. It holds two lines: the last record that is surely there (`seq hash`), and what is being appended
+(`seq hash offset length file`, or `-`), written before the append, so that after a kill the next writer knows whether it was done.
+Whoever appends holds an flock on it: the daemon and commands without one may take turns. Old days may be compressed (`.jsonl.gz`),
+which changes no record.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.eventlog.chain import FORGOTTEN, Fault, Link, Verified, body_of, chained, parse_record, tombstone, verify
+from ctxfs.model.errors import invalid, not_found
+from ctxfs.model.host_numbers import mtime_ns_of
+from ctxfs.store.config import replace_file
+
+_HEAD = "head"
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_LINK = re.compile(r"(\d{1,18}) ([0-9a-f]{64})")
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SUFFIX = ".jsonl"
+_PACKED = ".gz"
+_NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An append that was begun: where the chain stands after it, and which bytes of which file it is."""
+
+    link: Link
+    offset: int
+    length: int
+    file: str
+
+
+def is_session(name: str) -> bool:
+    """True for what can name a session."""
+    return bool(_SESSION.fullmatch(name))
+
+
+def is_day(name: str) -> bool:
+    """True for a date as directories are named."""
+    return bool(_DATE.fullmatch(name))
+
+
+class HistoryLog:
+    """Methods block; several processes may use the same folder at once."""
+
+    def __init__(self, folder: HostPath) -> None:
+        self._folder = folder
+        self._principals: dict[tuple[str, str, int], frozenset[str]] = {}
+
+    # writing
+
+    def append(self, session: str, bodies: Sequence[Mapping[str, Any]], *, durable: bool = False) -> list[int]:
+        """Append records to a session's file of today; their numbers. `durable`: they survive a power cut.
+
+        Adds `at`, the time in UTC, to each. OSError: EINVAL for a session that no file can be named after and for bodies that
+        name a member of the chain.
+        """
+        if not is_session(session):
+            raise invalid(session, "a session is named by letters, digits, '.', '_' and '-'")
+        if not bodies:
+            return []
+        with self._turn() as head:
+            last = self._settled(head)
+            now = datetime.now(UTC)
+            lines, numbers, link = bytearray(), [], last
+            for body in bodies:
+                try:
+                    line, link = chained(
+                        {"at": now.isoformat(timespec="milliseconds"), "session": session, **body}, link
+                    )
+                except (TypeError, ValueError) as error:
+                    raise invalid(session, str(error)) from error
+                lines += line
+                numbers.append(link.seq)
+            file = f"{now.date().isoformat()}/{session}{SUFFIX}"
+            self._write(head, last, link, file, bytes(lines), durable)
+        return numbers
+
+    def head(self) -> Link | None:
+        """Where the chain stands; None where nothing was written yet."""
+        with self._turn() as head:
+            return _read_head(head)[0]
+
+    def head_nowait(self) -> Link | None:
+        """Return where the chain surely stood a moment ago, without waiting for an append; None if nothing can be read."""
+        try:
+            text = (self._folder / _HEAD).read_text(encoding="ascii").partition("\n")[0]
+        except (OSError, UnicodeDecodeError):
+            return None
+        match = _LINK.fullmatch(text)
+        return Link(int(match[1]), match[2]) if match else None
+
+    def begin(self, day: str, session: str) -> None:
+        """Make a session's file, empty, unless it is there. EINVAL for another day than today."""
+        if day != datetime.now(UTC).date().isoformat() or not is_session(session):
+            raise invalid(f"{day}/{session}", "a session's file is made in the directory of today (UTC)")
+        place = self._folder / day
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(place / f"{session}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _write(self, head: int, last: Link, link: Link, file: str, data: bytes, durable: bool) -> None:
+        place = self._folder / file
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            offset = os.fstat(fd).st_size
+            _put_head(head, last, _Pending(link, offset, len(data), file))
+            done = 0
+            while done < len(data):
+                done += os.write(fd, data[done:])
+            if durable:
+                os.fsync(fd)
+            _put_head(head, link, None)
+            if durable:
+                os.fsync(head)
+        finally:
+            os.close(fd)
+
+    def _settled(self, head: int) -> Link:
+        """Where the chain stands; an append that a kill cut off is taken back, one that was done is counted."""
+        last, pending = _read_head(head)
+        if last is None:  # never written, or lost: the files say where the chain stands
+            last = max(
+                (Link(r["seq"], str(r["hash"])) for r in self._all_records()), key=lambda x: x.seq, default=Link()
+            )
+            pending = None
+        if pending is not None:
+            place = self._folder / pending.file
+            size = place.stat().st_size if place.exists() else 0
+            if size == pending.offset + pending.length:
+                last = pending.link
+            elif size > pending.offset:
+                os.truncate(place, pending.offset)
+        _put_head(head, last, None)
+        return last
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[int]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        head = os.open(self._folder / _HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(head, fcntl.LOCK_EX)
+            yield head
+        finally:
+            os.close(head)
+
+    def forget(self, session: str, by: str) -> int:
+        """Erase what a session's records say; their places in the chain stay, and a record of this. How many; ENOENT if none."""
+        erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._turn():
+            for day in self.days():
+                if session not in self.sessions(day):
+                    continue
+                lines = self._lines(day, session)
+                kept = [line if FORGOTTEN in (r := parse_record(line)) else tombstone(r, now, by) for line in lines]
+                erased += sum(new != old for new, old in zip(kept, lines, strict=True))
+                self._replace(day, session, b"".join(kept))
+        if not erased:
+            raise not_found(session)
+        self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
+        return erased
+
+    def forget_matching(self, is_doomed: Callable[[bytes], bool], by: str) -> int:
+        """Erase what those records say whose line `is_doomed`; as `forget`, whatever their session. How many."""
+        erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._turn():
+            for day in self.days():
+                for session in self.sessions(day):
+                    lines = self._lines(day, session)
+                    kept = [tombstone(parse_record(line), now, by) if is_doomed(line) else line for line in lines]
+                    count = sum(new != old for new, old in zip(kept, lines, strict=True))
+                    if count:
+                        self._replace(day, session, b"".join(kept))
+                    erased += count
+        if erased:
+            self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
+        return erased
+
+    def compress_before(self, day: date) -> int:
+        """Pack the files of earlier days; how many. They read as before."""
+        packed = 0
+        with self._turn():
+            for name in self.days():
+                if name >= day.isoformat():
+                    continue
+                for file in sorted((self._folder / name).glob(f"*{SUFFIX}")):
+                    replace_file(file.with_name(file.name + _PACKED), gzip.compress(file.read_bytes(), mtime=0))
+                    file.unlink()
+                    packed += 1
+        return packed
+
+    def _replace(self, day: str, session: str, data: bytes) -> None:
+        file = self._folder / day / f"{session}{SUFFIX}"
+        if file.exists():
+            replace_file(file, data)
+        else:
+            replace_file(file.with_name(file.name + _PACKED), gzip.compress(data, mtime=0))
+
+    # reading
+
+    def days(self) -> list[str]:
+        """The dates that have records, in order."""
+        try:
+            return sorted(name for name in os.listdir(self._folder) if is_day(name))
+        except FileNotFoundError:
+            return []
+
+    def sessions(self, day: str) -> list[str]:
+        """The sessions of a day."""
+        try:
+            names = os.listdir(self._folder / day)
+        except FileNotFoundError:
+            return []
+        plain = (name.removesuffix(_PACKED) for name in names if not name.startswith("."))
+        return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
+
+    def touched(self, day: str) -> int:
+        """When a session of a day was last begun, in nanoseconds; 0 for a day without."""
+        try:
+            return mtime_ns_of(os.stat(self._folder / day))
+        except FileNotFoundError:
+            return 0
+
+    def size(self, day: str, session: str) -> tuple[int, int]:
+        """(bytes of a session's file as it reads, mtime in nanoseconds); ENOENT."""
+        try:
+            found = os.stat(self._folder / day / f"{session}{SUFFIX}")
+        except FileNotFoundError:
+            return len(self.read(day, session)), mtime_ns_of(self._packed(day, session).stat())
+        return found.st_size, mtime_ns_of(found)
+
+    def read(self, day: str, session: str) -> bytes:
+        """A session's file of a day; ENOENT."""
+        if not is_day(day) or not is_session(session):
+            raise not_found(f"{day}/{session}")
+        try:
+            return (self._folder / day / f"{session}{SUFFIX}").read_bytes()
+        except FileNotFoundError:
+            return gzip.decompress(self._packed(day, session).read_bytes())
+
+    def _packed(self, day: str, session: str) -> HostPath:
+        file = self._folder / day / f"{session}{SUFFIX}{_PACKED}"
+        if not file.exists():
+            raise not_found(f"{day}/{session}{SUFFIX}")
+        return file
+
+    def principals(self, day: str, session: str) -> frozenset[str]:
+        """Who acts in a session's file; read once as long as it stays the same."""
+        key = (day, session, self.size(day, session)[0])
+        if key not in self._principals:
+            found = frozenset(str(r.get("principal", "")) for r in self._records_of(day, session))
+            self._principals[key] = found - {""}
+        return self._principals[key]
+
+    def records(self, day: str = "", session: str = "", principal: str = "") -> list[dict[str, Any]]:
+        """What the records say, oldest first; lines that are no records are left out (`verify` names them)."""
+        days = [day] if day else self.days()
+        found = [
+            record
+            for each in days
+            for name in self.sessions(each)
+            if not session or name == session
+            for record in self._records_of(each, name)
+            if not principal or record.get("principal") == principal
+        ]
+        return [{"seq": r["seq"], **body_of(r)} for r in sorted(found, key=lambda r: int(r["seq"]))]
+
+    def verify(self) -> Verified:
+        """Check every record and the chain."""
+        with self._turn() as head:
+            _, pending = _read_head(head)
+            last = self._settled(head) if pending is not None else _read_head(head)[0]
+            found = verify(self._every_line(), last)
+        if last is None and found.records:
+            found.faults.append(
+                Fault(_HEAD, "it does not say where the chain stands: records may be missing at the end")
+            )
+        return found
+
+    def _every_line(self) -> Iterator[tuple[str, bytes]]:
+        for day in self.days():
+            for session in self.sessions(day):
+                for number, line in enumerate(self._lines(day, session), 1):
+                    yield f"{day}/{session}{SUFFIX}:{number}", line
+
+    def _lines(self, day: str, session: str) -> list[bytes]:
+        return self.read(day, session).splitlines(keepends=True)
+
+    def _records_of(self, day: str, session: str) -> Iterator[dict[str, Any]]:
+        for line in self._lines(day, session):
+            with contextlib.suppress(ValueError):
+                yield parse_record(line)
+
+    def _all_records(self) -> Iterator[dict[str, Any]]:
+        for day in self.days():
+            for session in self.sessions(day):
+                yield from self._records_of(day, session)
+
+
+def _put_head(head: int, last: Link, pending: _Pending | None) -> None:
+    coming = _NOTHING
+    if pending is not None:
+        coming = f"{pending.link.seq} {pending.link.hash} {pending.offset} {pending.length} {pending.file}"
+    data = f"{last.seq} {last.hash}\n{coming}\n".encode()
+    os.pwrite(head, data, 0)
+    os.ftruncate(head, len(data))
+
+
+def _read_head(head: int) -> tuple[Link | None, _Pending | None]:
+    lines = os.pread(head, 4096, 0).decode("utf-8", "replace").split("\n")
+    try:
+        seq, digest = lines[0].split(" ")
+        last = Link(int(seq), digest)
+        if lines[1] == _NOTHING:
+            return last, None
+        number, after, offset, length, file = lines[1].split(" ", 4)
+        return last, _Pending(Link(int(number), after), int(offset), int(length), file)
+    except (ValueError, IndexError):
+        return None, None

@@ -1,0 +1,253 @@
+"""Tools that are folders: a `tool.toml` and any program, or a program `run` that prints what it is when it is asked (`--schema`).
+
+Those that come with ctxfs, those in `<store>/tools`, and those in the `tools/` of a source whose tools a person allowed.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
+from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.model.errors import CommandError
+from ctxfs.model.toml import parse_toml
+from ctxfs.store import rooted_fs
+
+PROGRAM = "run"
+_SCHEMA_SECONDS = 20
+_MOST_SCHEMA = 1_000_000
+_MOST_FILES = 1000
+_MOST_BYTES = 50_000_000
+_SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock look alike
+_UNASKED = "Not approved yet: what it is for, it is asked when it is"
+Approved = Callable[[str], Mapping[str, Any] | None]
+_MAX_MANIFEST_BYTES = 256 * 1024
+
+
+class FolderShelf:
+    """The tools of one folder. `approved`: what a tool that says itself what it is has said when it was approved."""
+
+    def __init__(self, root: HostPath, approved: Approved, *, builtin: bool = False) -> None:
+        self.trusted = builtin
+        self._root = root
+        self._approved = approved
+        self._all: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+        self._digests: dict[str, tuple[object, str]] = {}
+
+    def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
+        """(tools by name, folder → why it is no tool); the same objects while nothing changes. Those that come with ctxfs never do."""
+        if self.trusted and self._all is not None:
+            return self._all[1]
+        folders = _folders(self._root)
+        stamp = tuple((each, _stamp(each), self._approved(each.name)) for each in folders)
+        if self._all is None or self._all[0] != stamp:
+            found: dict[str, Tool] = {}
+            faults: dict[str, str] = {}
+            for folder in folders:
+                try:
+                    found[folder.name] = self._read(folder)
+                except CommandError as error:
+                    faults[folder.name] = error.message
+            self._all = stamp, (found, faults)
+        return self._all[1]
+
+    def digest(self, tool: Tool) -> str:
+        """sha256 over the names, modes and contents of its files. OSError, and CommandError if there are too many, or links."""
+        folder = HostPath(tool.folder)
+        signature = _signature(folder)
+        known = self._digests.get(tool.folder)
+        if known is not None and known[0] == signature:
+            return known[1]
+        digest = digest_of(folder)
+        if time.time_ns() - max((each[-1] for each in signature), default=0) > _SETTLED_NS:
+            self._digests[tool.folder] = signature, digest
+        return digest
+
+    def definition(self, tool: Tool) -> Mapping[str, Any]:
+        """What it says of itself now: its tool.toml, or what it prints, for which it is run. CommandError."""
+        folder = HostPath(tool.folder)
+        if (folder / MANIFEST).is_file():
+            return _manifest(folder)
+        return asked([str(folder / PROGRAM)], folder.name, folder)
+
+    def _read(self, folder: HostPath) -> Tool:
+        name = folder.name
+        if not (folder / MANIFEST).is_file():
+            return said_of_itself(name, self._approved(name), [f"./{PROGRAM}"], str(folder))
+        return parse_tool(name, str(folder), _manifest(folder), builtin=self.trusted)
+
+
+def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
+    """A tool by what its program printed when it was approved; before that, nobody has asked."""
+    if said is None:
+        if not NAME.fullmatch(name):
+            raise CommandError(f"tool '{name}': its name needs small letters, digits, '-' and '_'", "rename it")
+        return Tool(name, _UNASKED, {"type": "object", "properties": {}}, folder, tuple(command))
+    return parse_tool(name, folder, {**said, "command": command})
+
+
+def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
+    """What a program prints of itself: JSON with the keys of a tool.toml, less `command`. `inputSchema` is `input`, too.
+
+    CommandError.
+    """
+    try:
+        text, complaints = _printed([*command, "--schema"], folder)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CommandError(f"tool '{name}' does not say what it is: {error}", "run it with --schema") from error
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        why = complaints.decode("utf-8", "replace").strip()[-300:] or str(error)
+        raise CommandError(f"tool '{name}' prints no JSON with --schema: {why}", f"or give it a {MANIFEST}") from error
+    if not isinstance(said, dict):
+        raise CommandError(f"tool '{name}' prints no object with --schema", f"or give it a {MANIFEST}")
+    renamed = {"inputSchema": "input", "outputSchema": "output"}
+    kept = {renamed.get(str(key), str(key)): value for key, value in said.items() if key not in ("name", "command")}
+    parse_tool(name, str(folder), {**kept, "command": command})
+    return kept
+
+
+def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
+    """What a program that nobody has approved prints, and complains of: shut in like a tool that only reads, where that works."""
+    environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
+    with tempfile.TemporaryDirectory(prefix="ctxfs-schema-") as scratch, contextlib.ExitStack() as stack:
+        handed = []
+        if bwrap := sandbox():
+            environment |= {"HOME": scratch, "TMPDIR": scratch}
+            if (seccomp := open_filter()) >= 0:
+                stack.callback(os.close, seccomp)
+                handed.append(seccomp)
+            shown = Shown(str(folder), os.path.realpath(scratch), seccomp=seccomp)
+            command = shut_in(bwrap, command, shown, Walls(), environment, reads_only=True, reaches_out=False)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            limits = f"ulimit -f {_MOST_SCHEMA // 512}; ulimit -t {_SCHEMA_SECONDS}; ulimit -c 0"
+            subprocess.run(
+                ["/bin/sh", "-c", f'{limits}; exec "$@"', "schema", *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=_SCHEMA_SECONDS,
+                check=False,
+                pass_fds=handed,
+            )
+            out.seek(0)
+            err.seek(0)
+            return out.read(_MOST_SCHEMA), err.read(_MOST_SCHEMA)
+
+
+def digest_of(folder: HostPath) -> str:
+    """sha256 over the names, modes and contents of all of a folder's files. CommandError if there are too many, or links or special
+    files among them.
+    """
+    return copy_folder(folder, None)
+
+
+def copy_folder(folder: HostPath, target: HostPath | None) -> str:
+    """Copy a tool's folder, and return the digest of what was copied: what others change meanwhile is in both or in none.
+
+    Every file is opened once, beneath the folder, and no link is followed. OSError, CommandError as `digest_of`.
+    """
+    total, count, digest = 0, 0, hashlib.sha256()
+    for names in _files(folder):
+        shown = "/".join(names)
+        if names[-1] == "":  # a folder: it is made, also where it holds nothing
+            if target is not None:
+                target.joinpath(*names[:-1]).mkdir(mode=0o755, exist_ok=True)
+            continue
+        data, mode = _content(folder, names, _MOST_BYTES - total)
+        total, count = total + len(data), count + 1
+        if count > _MOST_FILES or total > _MOST_BYTES:
+            raise CommandError(
+                f"'{folder}' holds more than {_MOST_FILES} files or {_MOST_BYTES} bytes", "make it smaller"
+            )
+        digest.update(f"{shown}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(data)
+        if target is not None:
+            copy = target.joinpath(*names)
+            copy.write_bytes(data)
+            copy.chmod(0o444 | mode)
+    return digest.hexdigest()
+
+
+def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes, int]:
+    """(content, bits of execution) of a regular file. CommandError for a link, or a special file."""
+    place = folder.joinpath(*names)
+    try:
+        with rooted_fs.directory_of(str(folder), names) as (parent, name):
+            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        why = "is a link: what it leads to could change unseen" if error.errno == errno.ELOOP else "is no regular file"
+        raise CommandError(f"'{place}' {why}", "put the file itself there") from error
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise CommandError(f"'{place}' is no regular file", "put the file itself there")
+        return file.read(max(most, 0) + 1), found.st_mode & 0o111
+
+
+def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], ...]:
+    """What changes when a file does, of one that was last changed a while ago: contents are read again only then."""
+    found: list[tuple[str, int, int, int, int, int]] = []
+    for names in _files(folder):
+        file = folder.joinpath(*names)
+        seen = file.lstat()
+        found.append((str(file), seen.st_ino, seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+        if len(found) > _MOST_FILES:
+            break
+    return tuple(found)
+
+
+def _stamp(folder: HostPath) -> tuple[int, ...]:
+    """What changes when a definition does."""
+    try:
+        seen = (folder / MANIFEST).stat()
+    except OSError:
+        return ()
+    return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
+
+
+def _files(folder: HostPath) -> Iterator[tuple[str, ...]]:
+    """The names from `folder` down to each file, link or special file; a folder comes before what is in it, as names that end empty."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        start = HostPath(place).relative_to(folder).parts
+        yield (*start, "")
+        links = [each for each in folders if (HostPath(place) / each).is_symlink()]
+        for name in sorted([*names, *links]):
+            yield (*start, name)
+
+
+def _folders(root: HostPath) -> list[HostPath]:
+    try:
+        names = sorted(os.listdir(root))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [root / name for name in names if _is_tool(root / name)]
+
+
+def _is_tool(folder: HostPath) -> bool:
+    with contextlib.suppress(OSError):
+        return (folder / MANIFEST).is_file() or ((folder / PROGRAM).is_file() and os.access(folder / PROGRAM, os.X_OK))
+    return False
+
+
+def _manifest(folder: HostPath) -> Mapping[str, Any]:
+    try:
+        return parse_toml(rooted_fs.read_file(str(folder), (MANIFEST,), _MAX_MANIFEST_BYTES).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CommandError(f"tool '{folder.name}': {error}", f"mend its {MANIFEST}") from error

@@ -1,0 +1,91 @@
+"""Python functions with type hints as tools: those that installed packages offer under the entry point `ctxfs.tools`.
+
+```toml
+[project.entry-points."ctxfs.tools"]
+word-count = "mypackage.text:count_words"
+```
+
+A function is asked what it is only when a person approves it, and runs in a process of its own, like any program: nothing of it is
+imported here.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.exec.definition import Tool
+from ctxfs.exec.folder_provider import Approved, asked, said_of_itself
+from ctxfs.model.errors import CommandError
+
+GROUP = "ctxfs.tools"
+_PROGRAM = HostPath(__file__).with_name("function_program.py")
+
+
+class FunctionShelf:
+    """`approved`: what a function has said of itself when it was approved."""
+
+    trusted = False
+
+    def __init__(self, approved: Approved, offered: Callable[[], Mapping[str, str]] | None = None) -> None:
+        self._approved = approved
+        self._offered = offered or installed
+        self._all: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+        self._found: Mapping[str, str] | None = None
+
+    def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
+        """Looked for once: what is installed later is seen by the next process."""
+        stamp = tuple((name, self._approved(name)) for name in self._functions())
+        if self._all is not None and self._all[0] == stamp:
+            return self._all[1]
+        found: dict[str, Tool] = {}
+        faults: dict[str, str] = {}
+        for name, function in self._functions().items():
+            try:
+                tool = said_of_itself(name, self._approved(name), _command(function), str(_PROGRAM.parent))
+                found[name] = replace(tool, is_function=True)
+            except CommandError as error:
+                faults[name] = error.message
+        self._all = stamp, (found, faults)
+        return self._all[1]
+
+    def digest(self, tool: Tool) -> str:
+        """sha256 over where the function is, and over the source of its module."""
+        function = self._functions()[tool.name]
+        module = function.partition(":")[0]
+        digest = hashlib.sha256(f"{function}\0".encode())
+        digest.update(_source(module).read_bytes())
+        return digest.hexdigest()
+
+    def definition(self, tool: Tool) -> Mapping[str, Any]:
+        """What the function says: its docstring, and the schema that its hints make. It is imported, in a process of its own."""
+        return asked(_command(self._functions()[tool.name]), tool.name, _PROGRAM.parent)
+
+    def _functions(self) -> Mapping[str, str]:
+        if self._found is None:
+            self._found = self._offered()
+        return self._found
+
+
+def installed() -> Mapping[str, str]:
+    """name → `module:function` of the functions that packages offer."""
+    found: list[EntryPoint] = list(entry_points(group=GROUP))
+    return {each.name: each.value for each in sorted(found, key=lambda each: each.name)}
+
+
+def _command(function: str) -> list[str]:
+    return [sys.executable, "-B", str(_PROGRAM), function]
+
+
+def _source(module: str) -> HostPath:
+    """The file of a module, found without importing anything. CommandError."""
+    parts = module.split(".")
+    for folder in sys.path:
+        place = HostPath(folder or ".").joinpath(*parts)
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file
+    raise CommandError(f"the module '{module}' is not where Python looks", "install its package again")

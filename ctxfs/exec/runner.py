@@ -1,0 +1,223 @@
+"""Running a tool: a process group with limits, arguments as JSON on its stdin; nothing of it is left when the call ends.
+
+A tool may say how far it is by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap is installed it is
+shut in (`sandbox.py`), and sees the tree as its caller does, at $CTXFS_TREE, if that is mounted.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path as HostPath
+from typing import Any
+
+import trio
+
+from ctxfs.exec.definition import REPOSITORY, Tool
+from ctxfs.exec.folder_provider import copy_folder
+from ctxfs.exec.outcome import Outcome, Progress
+from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.lifeline import Lifeline
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
+from ctxfs.store import rooted_fs
+from ctxfs.threads import blocking
+
+_CHUNK = 65_536
+_GRACE_SECONDS = 2.0
+_MOST_STDERR = 100_000
+_MOST_FILES_OPEN = 256
+_LONGEST_NEWS = 4096
+
+
+async def run_tool(
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    brought: Mapping[str, bytes | str],
+    progress: Progress,
+    walls: Walls,
+    approved: str = "",
+) -> Outcome:
+    """Run a tool; `brought`: contents of the arguments that are files of the tree, of which it gets copies, and host paths of
+    folders. `approved`: the digest of its folder as a person approved it; what runs is a copy that has it. Cancelling it ends it.
+
+    OSError EACCES for a folder that has another digest, or an argument whose folder is not there without a link in the way.
+    """
+    with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as place, contextlib.ExitStack() as stack:
+        scratch = os.path.join(os.path.realpath(place), "call")
+        os.mkdir(scratch)
+        if approved:
+            tool = await blocking(_copied, tool, os.path.join(os.path.realpath(place), "tool"), approved)
+        given, folders = dict(arguments), []
+        for number, (name, data) in enumerate(brought.items()):
+            if isinstance(data, str):
+                given[name] = data
+                folders += _opened_folders(tool, name, data, walls, stack)
+                continue
+            copy = HostPath(scratch) / f"{number}-{plain_name(str(arguments[name]))}"
+            copy.write_bytes(data)
+            given[name] = str(copy)
+        said = json.dumps(given, ensure_ascii=False).encode("utf-8", "replace")
+        return await _run(tool, said, Shown(tool.folder, scratch, folders), progress, walls)
+
+
+def _copied(tool: Tool, target: str, approved: str) -> Tool:
+    """The tool with a private copy of its folder, if that is what was approved."""
+    try:
+        digest = copy_folder(HostPath(tool.folder), HostPath(target))
+    except CommandError as error:
+        raise path_error(errno.EACCES, f"tools/{tool.name}", error.message) from error
+    if digest != approved:
+        raise path_error(errno.EACCES, f"tools/{tool.name}", "it has changed since it was approved")
+    return replace(tool, folder=target)
+
+
+def _opened_folders(
+    tool: Tool, name: str, place: str, walls: Walls, stack: contextlib.ExitStack
+) -> list[tuple[int, str]]:
+    """(descriptor, path) of what a folder argument shows the tool: the folder, and the `.git` above it where it asks for that."""
+    wanted = [place]
+    if any(each.name == name and each.of == REPOSITORY for each in tool.paths):
+        wanted += _git_folders(place, ceiling_of(place, walls))
+    opened = []
+    for path in wanted:
+        try:
+            fd = rooted_fs.open_directory("/", HostPath(path).parts[1:])
+        except OSError as error:
+            raise path_error(errno.EACCES, name, "it is no folder, or a link is in the way") from error
+        stack.callback(os.close, fd)
+        opened.append((fd, path))
+    return opened
+
+
+def _git_folders(place: str, ceiling: str) -> list[str]:
+    """The `.git` of the nearest folder above that has one, unless it is in the folder itself, or no folder."""
+    for folder in (HostPath(place), *HostPath(place).parents):
+        if str(folder) == ceiling:
+            break
+        found = folder / ".git"
+        if os.path.lexists(found):
+            is_own = str(folder) == place or not found.is_dir() or found.is_symlink()
+            return [] if is_own else [str(found)]
+    return []
+
+
+def ceiling_of(place: str, walls: Walls) -> str:
+    """Where the search for a repository ends: at the area of a store in which the folder lies; empty for none."""
+    for hidden in walls.hidden:
+        if place.startswith(f"{hidden}/tree/"):
+            return f"{hidden}/tree"
+    return ""
+
+
+def plain_name(path: str) -> str:
+    """Return the name of a copy: the end of the file's own, of letters, digits, `.`, `_` and `-` alone.
+
+    A name that others chose means nothing where a program takes it into an address, an option or a command.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[-100:] or "file"
+
+
+def program_of(tool: Tool) -> list[str]:
+    """The command; a program in the tool's own folder goes before one on the PATH. Built-in ones see no modules of others."""
+    first, *rest = tool.command
+    own = HostPath(tool.folder) / first
+    if own.is_file():
+        return [str(own), *rest]
+    return [sys.executable, "-I", "-B", *rest] if tool.builtin and first == "python3" else [first, *rest]
+
+
+async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls: Walls) -> Outcome:
+    begun = time.monotonic()
+    scratch, bwrap = shown.scratch, sandbox() if walls.up else ""
+    environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
+    environment |= walls.settings
+    for _, place in shown.folders:
+        if ceiling := ceiling_of(place, walls):
+            environment["CTXFS_CEILING"] = ceiling
+    if walls.tree:
+        environment["CTXFS_TREE"] = walls.tree
+    command, handed = program_of(tool), []
+    if bwrap:
+        if (seccomp := open_filter()) >= 0:
+            handed.append(seccomp)
+        shown = replace(shown, seccomp=seccomp)
+        command = shut_in(
+            bwrap, command, shown, walls, environment, reads_only=tool.read_only, reaches_out=tool.open_world
+        )
+    news, theirs = os.pipe()
+    with Lifeline() as lifeline:
+        try:
+            process = await start_group(
+                limited(tool, command, theirs, is_parent=bool(bwrap)),
+                lifeline,
+                (theirs, *handed, *(fd for fd, _ in shown.folders if bwrap)),
+                cwd=tool.folder,
+                env=environment,
+            )
+        except OSError as error:
+            os.close(news)
+            return Outcome(b"", b"", None, 0.0, f"it cannot be started: {error.strerror}")
+        finally:
+            for fd in (theirs, *handed):
+                os.close(fd)
+        return await _attend(process, tool, said, news, progress, begun)
+
+
+async def _attend(
+    process: trio.Process, tool: Tool, arguments: bytes, news: int, progress: Progress, begun: float
+) -> Outcome:
+    """Feed a tool that runs, collect its output within its limits, and end its process group."""
+    out, err, fault = bytearray(), bytearray(), ""
+    try:
+        with trio.move_on_after(tool.timeout_seconds) as limit:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(feed, process, arguments)
+                nursery.start_soon(_hear, news, progress)
+                ended = trio.Event()
+                nursery.start_soon(collect, process.stderr, err, _MOST_STDERR, ended)
+                if not await collect_within(process.stdout, out, tool.output_bytes):
+                    fault = f"it said more than {tool.output_bytes} bytes"
+                else:
+                    await process.wait()
+                    with trio.move_on_after(LAST_WORDS_SECONDS):
+                        await ended.wait()
+                nursery.cancel_scope.cancel()
+        if limit.cancelled_caught:
+            fault = f"it took more than {tool.timeout_seconds:g} s"
+    finally:
+        with trio.CancelScope(shield=True):
+            await end_group(process)
+    return Outcome(bytes(out), bytes(err), process.returncode, time.monotonic() - begun, fault)
+
+
+def limited(tool: Tool, command: list[str], news: int, *, is_parent: bool) -> list[str]:
+    """The command with its limits, and with descriptor `news` as its third. A shell sets them: a process of many threads should run
+    nothing of its own between fork and exec.
+
+    With `is_parent` the shell stays its parent: bubblewrap's `--die-with-parent` means the thread that started it, and threads of a
+    pool end after some idle seconds.
+    """
+    limits = f"ulimit -v {tool.memory_mb * 1024}; ulimit -t {int(tool.timeout_seconds) + 1}; ulimit -n {_MOST_FILES_OPEN}; ulimit -c 0"
+    moved = "" if news == 3 else f"3>/dev/fd/{news}"  # some shells know numbers of one digit only
+    run = f'"$@" {moved}; exit $?' if is_parent else f'exec "$@" {moved}'
+    return ["/bin/sh", "-c", f"{limits}; {run}", tool.name, *command]
+
+
+async def _hear(news: int, progress: Progress) -> None:
+    buffer = b""
+    async with trio.lowlevel.FdStream(news) as stream:
+        while data := await stream.receive_some(_LONGEST_NEWS):
+            *lines, buffer = (buffer + data).split(b"\n")
+            buffer = buffer[-_LONGEST_NEWS:]
+            for line in lines:
+                with contextlib.suppress(ValueError, TypeError, AttributeError):
+                    told = json.loads(line)
+                    progress(min(max(float(told["progress"]), 0.0), 1.0), str(told.get("message", ""))[:200])

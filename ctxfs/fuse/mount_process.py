@@ -1,0 +1,330 @@
+"""A mount process: `python -m ctxfs.fuse.mount_process ARGUMENTS FD`, started by the daemon, one a mount point.
+
+Serves files on disk by itself and asks the daemon for the rest. If the daemon dies it goes on serving, starts another and
+joins it.
+"""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path as HostPath
+from typing import Any
+
+import trio
+
+from ctxfs import heap
+from ctxfs.eventlog.spool import Spool
+from ctxfs.fuse.dead_connection import DeadConnection
+from ctxfs.fuse.invalidate import Inside, Invalidator, Notifier
+from ctxfs.fuse.kernel_mount import mount
+from ctxfs.fuse.lock_owners import CacheClaims
+from ctxfs.fuse.mounting import check_fuse, mount_options
+from ctxfs.fuse.operations import Operations
+from ctxfs.fuse.state import State
+from ctxfs.fuse.transports import make_transport
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.path import Path
+from ctxfs.model.principal import parse_principal
+from ctxfs.rpc.async_client import AsyncClient, RemoteTree
+from ctxfs.rpc.client import NoDaemon
+from ctxfs.rpc.fd_passing import hand_in
+from ctxfs.store.errors_log import log_to
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.journal import JournalWriter, new_session
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_SECONDS = 0.2
+_AUDIT_SECONDS = 0.1
+_DESCRIPTORS = 1 << 16
+_RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
+_MAX_RESTART_AFTER = 150  # attempts between two daemons that end at once
+
+
+class MountProcess:
+    """One mount point while it lasts."""
+
+    def __init__(self, arguments: dict[str, Any], ready: Callable[[bytes], None]) -> None:
+        self._arguments = arguments
+        self._ready = ready
+        self._run = HostPath(arguments["run"])
+        self._at = str(arguments["at"])
+        self._store = HostPath(arguments["store"])
+        self._connection = -1
+        self._client = AsyncClient(self._pushed)
+        self._session = new_session("mount")
+        principal = parse_principal(arguments["principal"])
+        self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._transport = make_transport(arguments["loop"])
+        self._state = State(
+            RemoteTree(self._call),
+            self._transport,
+            str(arguments["store"]),
+            float(arguments["cache_seconds"]),
+            principal,
+            self._journal,
+            Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
+            self._call,
+            notes_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
+            claims=CacheClaims(str(self._run / "mapped")),
+        )
+        self._state.set_shared(bool(arguments.get("shared")))
+        # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
+        self._bound = False
+        self._notifier: Notifier | None = None
+        self._invalidator: Invalidator | None = None
+
+    def serve(self) -> None:
+        """Mount, serve until unmounted, clean up."""
+        check_fuse()
+        heap.look_for_cycles_rarely()
+        os.umask(0)  # modes come from the kernel with the caller's umask already applied
+        _raise_descriptors()
+        self._transport.run(self._background, self._start)
+        self._state.record_written()
+        self._journal.close()
+        self._state.flush_audit()
+        self._state.spool.close()
+        if self._notifier is not None:
+            self._notifier.stop()
+        self._transport.unmount()
+
+    def _start(self) -> None:
+        """The kernel's side; an error here still reaches whoever asked for the mount."""
+        options = mount_options(
+            allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
+        )
+        users = self._arguments.get("users")
+        self._state.users = None if users is None else frozenset(map(int, users))
+        self._state.unopened = bool(
+            self._arguments.get("read_only")
+            and self._transport.reads_by_number
+            and not self._state.notes_reads
+            and users is None  # what is not opened is read from the kernel's cache, by anyone
+        )
+        self._state.compares_modes = "default_permissions" in options
+        dead = self._arguments.get("dead")
+        mounted = mount(self._at, options, self._store, None if dead is None else DeadConnection(int(dead)))
+        self._transport.attach(Operations(self._state), mounted)
+        self._connection = mounted.fd
+        self._hand_in()
+        if self._arguments.get("owner"):
+            # What the kernel does by itself no rule stops: only for whom the files are anyway.
+            self._state.handed_over.hands = self._transport.hands
+        self._state.kept.keeper = self._transport.keeper
+        if self._transport.judges_acls:
+            self._state.kept.answer_acls()
+        self._state.judges_acls = self._transport.judges_acls or not self._state.compares_modes
+        self._state.caches = self._transport
+        self._notifier = Notifier(self._transport)
+        self._invalidator = Invalidator(self._state, self._notifier)
+        self._ready(b"ready")
+
+    def _hand_in(self) -> None:
+        """Give the daemon a copy of the connection, so that requests wait for a replacement if this process dies."""
+        hand_in(self._run, {"at": self._at}, self._connection)
+
+    async def _background(self, started: Callable[[], None]) -> None:
+        """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_audit)
+            await self._stay_connected(started)
+
+    async def _flush_audit(self) -> None:
+        while True:
+            await trio.sleep(_AUDIT_SECONDS)
+            if self._state.spool.has_news or self._state.kept.noted:
+                self._transport.run_soon(self._state.flush_audit)
+
+    async def _stay_connected(self, started: Callable[[], None]) -> None:
+        while True:
+            await self._connect()
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._client.run)
+                await self._join(started)
+            self._bound = False
+            log.warning("the daemon went away; files on disk are still served")
+            self._transport.run_soon(self._lost)
+
+    async def _connect(self) -> None:
+        """Reach the daemon, and start one where none comes: one at a time, less often while they end at once.
+
+        A busy machine takes long to start one; more of them would make it take longer.
+        """
+        attempts, until_start = 0, _RESTART_AFTER
+        daemon: trio.Process | None = None
+        while True:
+            try:
+                await self._client.connect(self._run)
+                return
+            except NoDaemon:
+                attempts += 1
+                if attempts >= until_start and (daemon is None or daemon.poll() is not None):
+                    daemon = await self._start_daemon()
+                    until_start = attempts + min(until_start * 2, _MAX_RESTART_AFTER)
+                await trio.sleep(_RECONNECT_SECONDS)
+
+    async def _start_daemon(self) -> trio.Process:
+        store = str(self._arguments["store"])
+        with open(self._run / "daemon.log", "ab") as out:
+            return await trio.lowlevel.open_process(
+                [sys.executable, "-m", "ctxfs", "--store", store, "daemon", "--until-unmounted"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                cwd="/",
+                umask=int(self._arguments.get("umask", 0o022)),
+            )
+
+    async def _join(self, started: Callable[[], None]) -> None:
+        """Tell the daemon who we are and learn what the tree is made of."""
+        try:
+            principal = self._arguments["principal"]
+            await self._client.call("join", principal=principal, session=self._session, tool="mount")
+            self._bound = True
+            await self._client.call(
+                "mounted", at=self._at, principal=principal, pid=os.getpid(), read_only=self._arguments.get("read_only")
+            )
+            shape = await self._client.call("watch")
+        except OSError:
+            return  # it went away again; `run` ends and we start over
+        if self._invalidator is None:
+            self._reshape(shape)
+            started()
+        else:
+            self._transport.run_soon(self._joined, shape)
+
+    async def _call(self, method: str, **arguments: object) -> Any:
+        if not self._bound:
+            raise path_error(errno.EIO, arguments.get("path", ""), "the ctxfs daemon is not there yet")
+        return await self._client.call(method, **arguments)
+
+    def _pushed(self, topic: str, value: Any) -> None:
+        if topic == "changed":
+            for root, inside in value:
+                self._transport.run_soon(self._changed, root, inside)
+        elif topic == "refresh":
+            self._transport.run_soon(self._missed)
+        elif topic == "shared":
+            self._transport.run_soon(self._share, value)
+        elif topic == "policy":
+            self._transport.run_soon(self._ruled, value)
+        elif topic == "tree":
+            self._transport.run_soon(self._reshaped, value)
+        elif topic == "sync":
+            self._transport.run_soon(self._sync, *value)
+
+    # where the handlers run
+
+    def _joined(self, shape: dict[str, Any]) -> None:
+        self._hand_in()
+        self._reshape(shape)
+        self._state.set_connected(True)
+        self._missed()
+
+    def _sync(self, number: int, record: bool) -> None:
+        """Answer once everything before this is done: what was written is in the journal, the kernel's caches are told.
+
+        Without `record` nothing is journalled; the answer names what is being written.
+        """
+        self._state.described = None
+        self._state.notice_written()
+        writing = [str(self._state.files[fd].path) for fd in self._state.written]
+        if record:
+            self._state.record_written()
+        if self._notifier is not None:
+            self._notifier.after(lambda: self._answer_soon(number, writing))
+
+    def _answer_soon(self, number: int, writing: list[str]) -> None:
+        def start() -> None:
+            if self._nursery is not None:
+                self._nursery.start_soon(self._answer, number, writing)
+
+        assert self._token is not None
+        self._token.run_sync_soon(start)
+
+    async def _answer(self, number: int, writing: list[str]) -> None:
+        with contextlib.suppress(OSError):
+            await self._client.call("synced", number=number, writing=writing)
+
+    def _lost(self) -> None:
+        self._state.set_connected(False)
+        self._missed()
+
+    def _missed(self) -> None:
+        if self._invalidator is not None:
+            self._invalidator.everything()
+
+    def _share(self, shared: bool) -> None:
+        if shared != self._state.shared:
+            self._state.set_shared(shared)
+            self._missed()
+
+    def _changed(self, root: str, inside: list[Inside]) -> None:
+        self._state.described = None
+        if self._invalidator is not None:
+            self._invalidator.changed(root, inside)
+
+    def _ruled(self, rules: list[Any]) -> None:
+        """Other rules: nothing that the kernel was told by the old ones can be trusted, unless they do not bind the principal."""
+        was_free = self._state.free
+        self._state.take_policy(rules)
+        if self._invalidator is not None and not (was_free and self._state.free):
+            self._invalidator.ruled()
+
+    def _reshaped(self, shape: dict[str, Any]) -> None:
+        self._reshape(shape)
+        if self._invalidator is not None:
+            self._invalidator.structure()
+
+    def _reshape(self, shape: dict[str, Any]) -> None:
+        backings = [
+            (Path.parse(path), root, writable, [tuple(parts) for parts in hidden], versioned)
+            for path, root, writable, hidden, versioned in shape["backings"]
+        ]
+        self._state.reshape(
+            backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
+        )
+        self._state.take_policy(shape["policy"])
+        self._state.shape.grows = frozenset(Path.parse(path) for path in shape["grows"])
+
+
+def _raise_descriptors() -> None:
+    """As many as there may be: root may raise what others must keep to."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (max(hard, _DESCRIPTORS), hard):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            return
+
+
+def serve(arguments: dict[str, Any], descriptor: int) -> int:
+    """Mount and serve; write `ready`, or the error as JSON, to `descriptor`. Returns an exit code."""
+    os.set_inheritable(descriptor, False)
+    log_to(HostPath(arguments["run"]) / "errors.jsonl")
+
+    def ready(word: bytes) -> None:
+        os.write(descriptor, word)
+        os.close(descriptor)
+
+    try:
+        MountProcess(arguments, ready).serve()
+    except CommandError as error:
+        ready(json.dumps({"message": error.message, "remedy": error.remedy, "code": error.code}).encode())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve(json.loads(sys.argv[1]), int(sys.argv[2])))

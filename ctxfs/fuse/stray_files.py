@@ -1,0 +1,82 @@
+"""Files in the directory below a mount point: written while nothing was mounted there, and brought into the store."""
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path as HostPath
+
+from ctxfs.fuse import mount_calls
+from ctxfs.store.lost_and_found import make_found_folder
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+
+
+def open_directory(at: str) -> int | None:
+    """A descriptor of the directory at `at` itself, to be opened before something is mounted there."""
+    try:
+        return os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def open_covered(at: str) -> int | None:
+    """The same of a directory that something is mounted over. None where that takes a right that this process lacks."""
+    try:
+        parent = mount_calls.open_uncovered(os.path.dirname(at))
+    except OSError:
+        return None
+    try:
+        return os.open(os.path.basename(at), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return None
+    finally:
+        os.close(parent)
+
+
+def bring_home(directory: int, at: str, store: HostPath) -> HostPath | None:
+    """Move what is in a directory, a descriptor, below the mount point `at` into the store, and report it.
+
+    Returns the folder that holds it now; None if there was nothing. What cannot be moved stays where it is and is reported, too.
+    """
+    names = os.listdir(directory)
+    if not names:
+        return None
+    folder = make_found_folder(store, at)
+    left: dict[str, str] = {}
+    for _ in range(_ATTEMPTS):  # a writer may have it open, and go on below for a moment
+        left = {name: fault for name in names if (fault := _move(directory, name, folder))}
+        names = os.listdir(directory)
+        if not names or left:
+            break
+    log.error("files were written to '%s' while nothing was mounted there; they are in '%s'", at, folder)
+    for name, fault in left.items():
+        log.error("'%s' lies under the mount at '%s' and cannot be moved: %s", name, at, fault)
+    return folder
+
+
+def _move(directory: int, name: str, folder: HostPath) -> str:
+    """What was in the way, or nothing."""
+    target = folder / name
+    if os.path.lexists(target):
+        target = folder / f"{name}.{time.time_ns()}"
+    try:
+        os.rename(name, target, src_dir_fd=directory)
+        return ""
+    except OSError as error:
+        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_dev != os.fstat(directory).st_dev:
+            return "something is mounted there"
+        refused = error
+    source = f"/proc/self/fd/{directory}/{name}"
+    try:
+        if os.path.isdir(source) and not os.path.islink(source):
+            shutil.copytree(source, target, symlinks=True)
+            shutil.rmtree(source)
+        else:
+            shutil.copy2(source, target, follow_symlinks=False)
+            os.unlink(source)
+    except OSError as error:  # shutil.Error is one
+        return error.strerror or refused.strerror or str(error)
+    return ""

@@ -1,0 +1,373 @@
+"""The kernel's protocol spoken on /dev/fuse, without a library between: the fast way.
+
+One thread reads a request, answers it and reads the next; what must wait is parked. See `protocol` for the layouts, `parking` for the
+loop. With Linux 6.9 and the right to it open files are handed over to the kernel. Where the compiled loop has been built it reads the
+requests, and keeps open what was opened for reading.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import resource
+import select
+import struct
+from collections.abc import Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from ctxfs.fuse.attributes import NAMESPACE, Opened
+from ctxfs.fuse.interfaces import Hands, Keeper
+from ctxfs.fuse.mounting import Mounted
+from ctxfs.fuse.operations import Operations
+from ctxfs.fuse.transports import load_fastpath
+from ctxfs.fuse.transports import protocol as fuse
+from ctxfs.fuse.transports.coroutine_loop import Parking, Task
+from ctxfs.fuse.transports.errors import errno_of
+from ctxfs.fuse.transports.requests import TABLE, Encode, Requests
+from ctxfs.fuse.transports.transport import Background
+from ctxfs.model.errors import CommandError
+
+if TYPE_CHECKING:
+    from ctxfs.fuse.transports import fastpath
+else:
+    fastpath, _ = load_fastpath()  # None: everything is answered in Python
+
+log = logging.getLogger(__name__)
+
+# Larger pieces leave the processor's cache between two copies: 1 GB at 2.4 × native, with pieces of a megabyte at 3.4.
+_MAX_WRITE = 512 * 1024
+_BUFFER_BYTES = _MAX_WRITE + 4096
+_MOST_KEPT = 16_384
+_WANTED = (
+    fuse.ASYNC_READ
+    | fuse.ATOMIC_O_TRUNC
+    | fuse.BIG_WRITES
+    | fuse.DONT_MASK
+    | fuse.AUTO_INVAL_DATA
+    | fuse.DO_READDIRPLUS
+    | fuse.ASYNC_DIO
+    | fuse.PARALLEL_DIROPS
+    | fuse.MAX_PAGES
+    | fuse.HANDLE_KILLPRIV_V2
+    | fuse.HAS_EXPIRE_ONLY
+    | fuse.PASSTHROUGH
+)
+# With these the kernel judges by the ACLs; it then compares modes, too, at a request more before every change.
+_ACLS = fuse.POSIX_ACL | fuse.SETXATTR_EXT
+_LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
+# Not now: somebody else has taken the request, or who asked has gone.
+_AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
+_SIGKILL_PENDING = 1 << 8
+
+# What ends something that was begun: of it the kernel does not say on whose account.
+_OF_ALL = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RELEASE, fuse.FLUSH)
+_LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
+
+
+class Direct(Parking):
+    """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
+
+    reads_by_number = True
+    judges_acls = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hands: Hands | None = None
+        self.keeper: Keeper | None = None
+        self.can_expire = False
+        self._loop: fastpath.Loop | None = None
+        self._mounted: Mounted | None = None
+        self._fd = -1
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._buffers = [self._buffer]
+        self._view = memoryview(self._buffer)
+        self._requests: Requests | None = None
+        self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → what answers it, the caller, the request
+        self._ended = False
+        self._users: frozenset[int] | None = None
+
+    # for a mount process
+
+    def run(self, background: Background, start: Callable[[], None]) -> None:
+        """See Transport."""
+        with self.running(background, self.stop):
+            start()
+            while not self._ended:
+                while self.ready:
+                    self.step(*self.ready.popleft())
+                if self._loop is None:
+                    if self.events():
+                        self.serve_next()
+                elif size := self._read():
+                    self._serve(size)
+                else:
+                    self.take(self.poll.poll(0))
+
+    def attach(self, operations: Operations, mounted: Mounted) -> None:
+        """See Transport."""
+        self._mounted = mounted
+        try:
+            self.begin(mounted.fd, operations)
+        except (OSError, ValueError) as error:
+            self.unmount()
+            raise CommandError(
+                f"cannot mount at '{mounted.at}': {error}", 'set loop = "plain" in ctxfs.toml'
+            ) from error
+
+    def begin(self, fd: int, operations: Operations) -> None:
+        """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
+        self._fd = fd
+        agreed = self._greet(
+            _WANTED | (_LOCKS if operations.takes_locks else 0) | (_ACLS if operations.compares_modes else 0)
+        )
+        os.set_blocking(fd, False)
+        self.poll.register(fd, select.POLLIN)
+        if fastpath is not None:
+            most = min(_MOST_KEPT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+            self._loop = self.keeper = fastpath.Loop(
+                fd=fd,
+                wake=self.woken,
+                buffer=self._buffer,
+                most=most,
+                notes_reads=operations.notes_reads,
+                attributes=NAMESPACE,
+                flushes=operations.takes_locks,
+            )
+            if operations.users is not None:
+                self._loop.admit(sorted(operations.users))
+        self._users = operations.users
+        self._requests = Requests(operations, None if self._loop is None else self._loop.entries)
+        self._requests.has_long_setxattr = bool(agreed & fuse.SETXATTR_EXT)
+        if agreed & fuse.POSIX_ACL:
+            self.judges_acls = True
+
+    def wake(self) -> None:
+        """See Parking."""
+        super().wake()
+        if self._loop is not None:
+            self._loop.wake()
+
+    def stop(self) -> None:
+        """See Transport."""
+        self._ended = True
+
+    def unmount(self) -> None:
+        """See Transport."""
+        self._fd = -1  # whoever would still tell the kernel something must not write to whatever gets this number next
+        if self._mounted is not None:
+            self._mounted.close()
+            self._mounted = None
+
+    def invalidate_inode(self, number: int) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_inode(number))
+
+    def invalidate_attributes(self, number: int) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_inode(number, attributes_only=True))
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_entry(parent, name))
+
+    def expire_entry(self, parent: int, name: bytes) -> None:
+        """See Caches."""
+        os.write(self._fd, fuse.inval_entry(parent, name, expire=True))
+
+    def hand_over(self, fd: int) -> int:
+        """See Hands."""
+        if self.hands is None:  # refused before: it takes a right that this process lacks
+            return 0
+        try:
+            number: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                self.hands = None
+            return 0
+        return number
+
+    def take_back(self, backing: int) -> None:
+        """See Hands."""
+        fcntl.ioctl(self._fd, fuse.BACKING_CLOSE, bytearray(fuse.U32.pack(backing)))
+
+    # inside
+
+    def _greet(self, wanted: int) -> int:
+        """The kernel's first request."""
+        size = os.readv(self._fd, [self._buffer])
+        _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
+        if opcode != fuse.INIT:
+            raise ValueError(f"the kernel's first request is {opcode}, not INIT")
+        agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), wanted, _MAX_WRITE)
+        if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
+            self.hands = self
+        self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
+        self._reply(unique, answer)
+        return agreed.flags
+
+    def serve_next(self) -> None:
+        """Answer a request, if one is there."""
+        if size := self._read(once=True):
+            self._serve(size)
+
+    def _read(self, *, once: bool = False) -> int:
+        """The size of a request in the buffer, 0 if there is none. The compiled loop waits for one, but with `once`."""
+        try:
+            if self._loop is None:
+                return os.readv(self._fd, self._buffers)
+            size = self._loop.next(once)
+            if self._loop.has_opened:
+                self._take_opened(self._loop)
+            return size
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                self._ended = True  # unmounted
+            elif error.errno not in _AGAIN:
+                raise
+            return 0
+
+    def _serve(self, size: int) -> None:
+        requests = self._requests
+        assert requests is not None
+        _, opcode, unique, number, requests.uid, requests.gid, requests.pid, _, _ = fuse.IN.unpack_from(self._buffer)
+        if self._users is not None and requests.uid not in self._users and opcode not in _OF_ALL:
+            self._refuse(unique, errno.EACCES)
+            return
+        known = TABLE[opcode] if opcode < fuse.LAST else None
+        if known is None:
+            self._serve_other(opcode, unique, number, size)
+            return
+        name, decode, encode = known
+        try:
+            answer = decode(requests, number, self._view[fuse.IN.size : size])
+            if type(answer) is CoroutineType:
+                self._park(unique, opcode, name, answer, encode)
+                return
+            packed = encode(answer)
+        except struct.error:
+            self._refuse(unique, errno.EINVAL)
+            return
+        except Exception as error:
+            self._refuse(unique, errno_of(error, name, requests.operations))
+            return
+        if not self._reply(unique, packed):
+            self._undo(opcode, answer)
+        elif self._loop is not None and opcode == fuse.OPEN:
+            self._keep(self._loop, number, answer)
+
+    def _take_opened(self, loop: "fastpath.Loop") -> None:
+        """What it has opened and closed by itself: before anything else is done."""
+        assert self._requests is not None
+        operations = self._requests.operations
+        for number, handle in loop.take_closed():
+            operations.end_locks(number, handle)
+        for number, fd, version, closes in loop.take_opened():
+            operations.opened(number, fd, version)
+            if closes is not None:
+                self._drop(operations.release(closes))
+
+    def _keep(self, loop: "fastpath.Loop", number: int, opened: Opened) -> None:
+        """Offer it to whoever opens it next."""
+        if opened.keeps is None:
+            return
+        closes = loop.keep(number, opened.fh, opened.keeps)
+        if closes is not None:
+            assert self._requests is not None
+            self._drop(self._requests.operations.release(closes))
+
+    def _serve_other(self, opcode: int, unique: int, number: int, size: int) -> None:
+        requests, body = self._requests, self._view[fuse.IN.size : size]
+        assert requests is not None
+        if opcode == fuse.FORGET:
+            requests.operations.forget([(number, fuse.U64.unpack_from(body)[0])])
+        elif opcode == fuse.BATCH_FORGET:
+            count, _ = fuse.TWO_U32.unpack_from(body)
+            requests.operations.forget(fuse.TWO_U64.unpack_from(body, 8 + 16 * index) for index in range(count))
+        elif opcode == fuse.INTERRUPT:
+            self._interrupt(fuse.U64.unpack_from(body)[0])
+        elif opcode == fuse.DESTROY:
+            self._reply(unique, b"")
+        else:
+            # OPENDIR above all: the kernel never asks again, which saves all of it.
+            self._refuse(unique, errno.ENOSYS)
+
+    def _park(self, unique: int, opcode: int, name: str, coming: Task, encode: Encode) -> None:
+        requests = self._requests
+        assert requests is not None
+        operations = requests.operations
+
+        async def answer() -> None:
+            try:
+                found = await coming
+                packed = encode(found)
+            except Exception as error:
+                self._parked.pop(unique, None)
+                self._refuse(unique, errno_of(error, name, operations))
+                return
+            self._parked.pop(unique, None)
+            if not self._reply(unique, packed):
+                self._undo(opcode, found)
+
+        task = answer()
+        self._parked[unique] = task, requests.pid, opcode
+        if self.step(task, None, None) is None:
+            self._parked.pop(unique, None)
+
+    def _interrupt(self, unique: int) -> None:
+        """The caller has a signal. Only a deadly one ends the wait: few programs expect EINTR of a file. Any ends that for a lock."""
+        parked = self._parked.get(unique)
+        if parked is not None and (parked[2] == fuse.SETLKW or _is_dying(parked[1])):
+            self.give_up(parked[0])
+
+    def _reply(self, unique: int, packed: bytes) -> bool:
+        """False if nobody takes it."""
+        size = fuse.OUT.size + len(packed)
+        head = fuse.OUT.pack(size, 0, unique)
+        try:
+            if size > 4096:
+                os.writev(self._fd, (head, packed))
+            else:
+                os.write(self._fd, head + packed)
+        except OSError as error:
+            if error.errno != errno.ENOENT and error.errno != errno.ENODEV:
+                log.error("the kernel refused an answer: %s", error)
+                self._refuse(unique, errno.EIO)
+            return False
+        return True
+
+    def _refuse(self, unique: int, code: int) -> None:
+        try:
+            os.write(self._fd, fuse.OUT.pack(fuse.OUT.size, -code, unique))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
+                log.error("the kernel refused a refusal: %s", error)
+
+    def _undo(self, opcode: int, answer: Any) -> None:
+        """Nobody has taken this answer: what it holds is given back."""
+        requests = self._requests
+        assert requests is not None
+        operations = requests.operations
+        if opcode == fuse.CREATE:
+            opened, answer = answer
+            self._drop(operations.release(opened.fh))
+        if opcode in _LOOKS_UP and answer.number:
+            operations.forget([(answer.number, 1)])
+        elif opcode == fuse.READDIRPLUS:
+            operations.forget((number, 1) for number in fuse.numbers_in(answer))
+        elif opcode == fuse.OPEN:
+            self._drop(operations.release(answer.fh))
+
+    def _drop(self, later: Any) -> None:
+        if type(later) is CoroutineType:
+            self.step(later, None, None)
+
+
+def _is_dying(pid: int) -> bool:
+    """True if a process has been sent a signal that it does not survive."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except (OSError, ValueError, IndexError):
+        return False
+    return any(mask & _SIGKILL_PENDING for mask in pending)

@@ -1,0 +1,1 @@
+"""Storage engines of the index: catalog, full text and vectors."""

@@ -1,0 +1,452 @@
+"""What has been indexed: files, chunks and vectors in one SQLite file. Written by the indexer, read by search.
+
+files.state: `pending` (chunks stored, not yet committed to the word index), `words` (found by words), `gone` (deleted, to
+be dropped once the word index has forgotten it), `skipped` (listed only; `note` says why). A chunk whose `vector` is
+NULL is not yet found by meaning. Chunk numbers are never used twice. `changes` names the files of which ranking has to
+learn something new, in order (0: all of them); a reader remembers how far it has come.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any, NamedTuple
+
+from ctxfs.index.engines.embeddings import Embeddings
+from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.text_features import traits, word_count
+from ctxfs.model.path import encode_name
+from ctxfs.store.derived_db import BUSY_MS, Derived, open_derived
+
+SCHEMA_VERSION = 5
+_PART = 5000
+_CHANGES_KEPT = 100_000
+_SCHEMA = """
+CREATE TABLE files(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, sha256 BLOB, kind TEXT NOT NULL, state TEXT NOT NULL,
+  note TEXT NOT NULL DEFAULT '');
+CREATE INDEX files_state ON files(state) WHERE state IN ('pending', 'gone');
+CREATE INDEX files_source ON files(source);
+CREATE TABLE attributes(
+  file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE, name TEXT NOT NULL, value TEXT NOT NULL);
+CREATE INDEX attributes_file ON attributes(file);
+CREATE INDEX attributes_supersedes ON attributes(file) WHERE name='supersedes';
+CREATE TABLE chunks(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL REFERENCES files(id) ON DELETE CASCADE,
+  first INTEGER NOT NULL, last INTEGER NOT NULL, heading TEXT NOT NULL, text TEXT NOT NULL, author TEXT NOT NULL, day INTEGER,
+  traits INTEGER NOT NULL, words INTEGER NOT NULL, vector INTEGER);
+CREATE INDEX chunks_author ON chunks(author) WHERE author != '';
+CREATE INDEX chunks_file ON chunks(file);
+CREATE INDEX chunks_vector ON chunks(vector);
+CREATE INDEX chunks_waiting ON chunks(id) WHERE vector IS NULL;
+CREATE TABLE models(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE NOT NULL, dimensions INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE vectors(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, digest BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE(model, digest));
+CREATE TABLE coming(chunk INTEGER PRIMARY KEY REFERENCES chunks(id) ON DELETE CASCADE, vector INTEGER NOT NULL);
+CREATE TABLE changes(id INTEGER PRIMARY KEY AUTOINCREMENT, file INTEGER NOT NULL);
+CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (attributes change it)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What the catalog knows of one file."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+    sha256: bytes | None
+    state: str
+
+    @property
+    def stat(self) -> "FileStat":
+        """What the file looked like."""
+        return self.size, self.mtime_ns, self.inode, self.ctime_ns
+
+
+class ChunkRow(NamedTuple):
+    """A chunk with what a hit needs to say about its file. A tuple: hundreds are made for a question."""
+
+    id: int
+    path: str
+    first: int
+    last: int
+    heading: str
+    text: str
+    kind: str
+    mtime_ns: int
+    sha256: str
+    author: str
+    day: int | None
+
+
+# What ranking needs to know of a chunk: number, file, folder, kind, author, day, traits, words, vector (None while it waits for one).
+Fact = tuple[int, int, str, str, str, int | None, int, int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Totals for status."""
+
+    files: int
+    searchable: int
+    skipped: int
+    chunks: int
+    waiting: int
+
+
+def _decode(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+class Catalog(Derived):
+    """One connection to the catalog. Methods block; a connection is used by one thread at a time."""
+
+    def __init__(self, folder: HostPath, *, read_only: bool = False) -> None:
+        file = folder / "catalog.db"
+        if read_only:
+            self._db = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA query_only=1")
+        else:
+            self._db = open_derived(file, _SCHEMA, SCHEMA_VERSION, foreign_keys="ON")
+        self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        self._db.execute("PRAGMA cache_size=-8000")
+        self.embeddings = Embeddings(self._db, self.among, self._changed)
+
+    @staticmethod
+    def exists(folder: HostPath) -> bool:
+        """True once a catalog with its tables is there."""
+        file = folder / "catalog.db"
+        if not file.exists():
+            return False
+        try:
+            db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+            try:
+                return bool(db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION)
+            finally:
+                db.close()
+        except sqlite3.Error:
+            return False
+
+    def among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query with `{}` where the values go; asked in parts, since a statement takes only so many of them."""
+        wanted = list(values)
+        for start in range(0, len(wanted), _PART):
+            part = wanted[start : start + _PART]
+            yield from self._db.execute(sql.format(",".join("?" * len(part))), part)
+
+    # files
+
+    def files_of(self, source: str) -> dict[str, FileRow]:
+        """Every file of a source that is not gone, by path."""
+        rows = self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE source=? AND state!='gone'",
+            (source,),
+        )
+        return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
+
+    def file(self, path: str) -> FileRow | None:
+        """The file at `path`, unless it is gone."""
+        found = self._db.execute(
+            "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE path=? AND state!='gone'",
+            (encode_name(path),),
+        ).fetchone()
+        return FileRow(found[0], _decode(found[1]), *found[2:]) if found else None
+
+    def note(self, file: int) -> str:
+        """Why a file is skipped."""
+        found = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def paths_of(self, files: Iterable[int]) -> dict[int, str]:
+        """Paths of files by number, as far as they are not gone."""
+        rows = self.among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
+        return {row[0]: _decode(row[1]) for row in rows}
+
+    def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
+        """(file, chunk, text) of the chunks of files that are not gone, file by file in the order of lines."""
+        rows = self.among(
+            "SELECT c.file, c.id, c.text FROM chunks c JOIN files f ON f.id=c.file "
+            "WHERE c.file IN ({}) AND f.state!='gone' ORDER BY c.file, c.id",
+            files,
+        )
+        yield from ((row[0], row[1], row[2]) for row in rows)
+
+    def unsearchable(self) -> list[str]:
+        """Files whose words the index does not hold, or not yet, though they may be texts."""
+        rows = self._db.execute("SELECT path FROM files WHERE state='pending' OR (state='skipped' AND note!='binary')")
+        return [_decode(row[0]) for row in rows]
+
+    def paths_below(self, path: str) -> list[str]:
+        """Paths of the files below a directory, as far as they are not gone."""
+        start = encode_name(path + "/")
+        rows = self._db.execute(
+            "SELECT path FROM files WHERE path>=? AND path<? AND state!='gone'", (start, start[:-1] + b"0")
+        )
+        return [_decode(row[0]) for row in rows]
+
+    def put_file(
+        self, path: str, source: str, stat: FileStat, sha256: bytes | None, kind: str, state: str, note: str
+    ) -> int:
+        """Insert or update a file by path. Returns its number."""
+        row = self._db.execute(
+            "INSERT INTO files(path, source, size, mtime_ns, inode, ctime_ns, sha256, kind, state, note) "
+            "VALUES(?,?,?,?,?,?,?,?,?,?) "
+            "ON CONFLICT(path) DO UPDATE SET source=excluded.source, size=excluded.size, mtime_ns=excluded.mtime_ns, "
+            "inode=excluded.inode, ctime_ns=excluded.ctime_ns, sha256=excluded.sha256, "
+            "kind=excluded.kind, state=excluded.state, note=excluded.note "
+            "RETURNING id",
+            (encode_name(path), source, *stat, sha256, kind, state, note),
+        ).fetchone()
+        return int(row[0])
+
+    def skip(self, file: int, note: str) -> None:
+        """The file is listed, and its chunks are not searched."""
+        self._db.execute("UPDATE files SET state='skipped', note=? WHERE id=?", (note, file))
+        self.replace_chunks(file, ())
+
+    def skipped_files(self, limit: int) -> list[tuple[str, str]]:
+        """(path, why) of files that are not searched although they may be texts, in order."""
+        rows = self._db.execute(
+            "SELECT path, note FROM files WHERE state='skipped' AND note!='binary' ORDER BY path LIMIT ?", (limit,)
+        )
+        return [(_decode(row[0]), row[1]) for row in rows]
+
+    def touch(self, file: int, stat: FileStat) -> None:
+        """Same content, other stat."""
+        self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))
+
+    def attributes(self, file: int) -> list[tuple[str, str]]:
+        """(name, value) of a file's attributes, in order; `tags` once for each."""
+        rows = self._db.execute("SELECT name, value FROM attributes WHERE file=? ORDER BY name, value", (file,))
+        return [(row[0], row[1]) for row in rows]
+
+    def attributes_among(self, paths: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
+        """Path → (name, value) of the attributes of files that have some."""
+        out: dict[str, list[tuple[str, str]]] = {}
+        rows = self.among(
+            "SELECT f.path, a.name, a.value FROM files f JOIN attributes a ON a.file=f.id WHERE f.path IN ({})",
+            [path.encode("utf-8", "surrogateescape") for path in paths],
+        )
+        for path, name, value in rows:
+            out.setdefault(_decode(path), []).append((name, value))
+        return out
+
+    def all_paths(self) -> Iterator[tuple[int, str]]:
+        """(number, path) of every file that is not gone."""
+        rows = self._db.execute("SELECT id, path FROM files WHERE state!='gone'")
+        yield from ((row[0], _decode(row[1])) for row in rows)
+
+    def quarantined(self) -> set[int]:
+        """The files that only people find."""
+        return {
+            row[0] for row in self._db.execute("SELECT file FROM attributes WHERE name='quarantined' AND value='true'")
+        }
+
+    def superseding(self) -> list[tuple[str, str]]:
+        """(path, what it says it supersedes) of every file that says so."""
+        rows = self._db.execute(
+            "SELECT f.path, a.value FROM attributes a JOIN files f ON f.id=a.file WHERE a.name='supersedes' AND f.state!='gone'"
+        )
+        return [(_decode(row[0]), row[1]) for row in rows]
+
+    def distrusted(self) -> list[str]:
+        """Paths of the files that say that they are untrusted or in quarantine."""
+        rows = self._db.execute(
+            "SELECT DISTINCT f.path FROM attributes a JOIN files f ON f.id=a.file WHERE f.state!='gone' AND "
+            "((a.name='trust' AND a.value='untrusted') OR (a.name='quarantined' AND a.value='true'))"
+        )
+        return [_decode(row[0]) for row in rows]
+
+    def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
+        """A file's attributes in place of the old ones."""
+        self._db.execute("DELETE FROM attributes WHERE file=?", (file,))
+        self._db.executemany("INSERT INTO attributes VALUES(?,?,?)", ((file, *pair) for pair in attributes))
+
+    def set_kind(self, file: int, kind: str) -> None:
+        """The kind of a file, and its words are to be committed again."""
+        self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
+        self._changed("VALUES(?)", (file,))
+
+    def first_chunks(self, chunks: Sequence[int], limit: int, hidden: Container[int] = ()) -> list[int]:
+        """The first chunk of each living file that has one of `chunks`, but for `hidden` files, the newest file first."""
+        files: dict[int, tuple[int, int]] = {}
+        rows = self.among(
+            "SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
+            "WHERE c.id IN ({}) AND f.state!='gone' GROUP BY f.id",
+            chunks,
+        )
+        for file, mtime_ns, first in rows:
+            if file not in hidden:
+                known = files.get(file)
+                files[file] = (mtime_ns, min(first, known[1]) if known else first)
+        newest = sorted(files.values(), key=lambda item: (-item[0], item[1]))
+        return [first for _, first in newest[:limit]]
+
+    def mark_gone(self, path: str) -> bool:
+        """The file was deleted: search stops finding it at once. False if it was not known."""
+        return self._mark_gone("path=?", encode_name(path))
+
+    def mark_source_gone(self, source: str) -> None:
+        """Every file of a source was taken away."""
+        self._mark_gone("source=?", source)
+
+    def _mark_gone(self, which: str, value: str | bytes) -> bool:
+        with self.transaction():  # a reader that learned of the change before it was made would never learn of it
+            self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
+            gone = f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'"
+            return self._db.execute(gone, (value,)).rowcount > 0
+
+    def sources(self) -> set[str]:
+        """Names of the sources that have files here."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT source FROM files")}
+
+    def in_state(self, state: str, limit: int) -> list[tuple[int, str, str, int]]:
+        """(number, path, kind, mtime_ns) of files in `pending` or `gone`."""
+        rows = self._db.execute("SELECT id, path, kind, mtime_ns FROM files WHERE state=? LIMIT ?", (state, limit))
+        return [(row[0], _decode(row[1]), row[2], row[3]) for row in rows]
+
+    def settle(self, words: Sequence[int], gone: Sequence[int]) -> None:
+        """After a commit of the word index: `words` are searchable, `gone` are dropped."""
+        self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
+        self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
+        self._db.execute("DELETE FROM changes WHERE id<=(SELECT max(id) FROM changes)-?", (_CHANGES_KEPT,))
+
+    def reset_words(self) -> None:
+        """The word index is empty: everything it held has to be added again."""
+        self._db.execute("UPDATE files SET state='pending' WHERE state='words'")
+
+    # chunks and vectors
+
+    def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> None:
+        """Store the chunks of a file in place of the old ones."""
+        self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
+        self._changed("VALUES(?)", (file,))
+        self._db.executemany(
+            "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) VALUES(?,?,?,?,?,?,?,?,?)",
+            (
+                (
+                    file,
+                    chunk.first,
+                    chunk.last,
+                    chunk.heading,
+                    chunk.text,
+                    chunk.author,
+                    chunk.day,
+                    int(traits(chunk.text, chunk.author)),
+                    word_count(chunk.text),
+                )
+                for chunk in chunks
+            ),
+        )
+
+    def chunks_of(self, file: int) -> list[tuple[int, str, str, str]]:
+        """(number, heading, text, author) of a file's chunks, in the order of their lines."""
+        return list(self._db.execute("SELECT id, heading, text, author FROM chunks WHERE file=? ORDER BY id", (file,)))
+
+    def compact(self) -> None:
+        """Write the file anew, so that nothing deleted can be read from it."""
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
+        """Those of `chunks` whose files are not gone."""
+        rows = self.among(
+            "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
+            "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
+            chunks,
+        )
+        return {
+            row[0]: ChunkRow._make((row[0], _decode(row[1]), *row[2:8], (row[8] or b"").hex(), *row[9:]))
+            for row in rows
+        }
+
+    # what ranking knows
+
+    def _changed(self, files: str, values: Sequence[object] = ()) -> None:
+        """Readers have to learn about `files` (a query for their numbers) anew: said in the transaction that changes them."""
+        self._db.execute(f"INSERT INTO changes(file) {files}", values)
+
+    def changes_after(self, number: int) -> tuple[int, set[int] | None]:
+        """(number of the last change, files that have changed since `number`); None if everything has to be looked at."""
+        first, last = self._db.execute("SELECT min(id), max(id) FROM changes").fetchone()
+        if number == 0 or number < (first or 1) - 1 or number > (last or 0):
+            return last or 0, None
+        files = {row[0] for row in self._db.execute("SELECT DISTINCT file FROM changes WHERE id>?", (number,))}
+        return last or 0, None if 0 in files else files
+
+    def facts(self, files: Iterable[int] | None) -> Iterator[Fact]:
+        """What ranking needs of the chunks of these files, or of all, as far as they are not gone; in the order of their numbers."""
+        select = (
+            "SELECT c.id, c.file, f.path, f.kind, c.author, c.day, c.traits, c.words, c.vector "
+            "FROM chunks c JOIN files f ON f.id=c.file WHERE f.state!='gone'"
+        )
+        rows = (
+            self._db.execute(f"{select} ORDER BY c.id")
+            if files is None
+            else sorted(self.among(f"{select} AND c.file IN ({{}})", files))
+        )
+        for row in rows:
+            yield (*row[:2], _decode(row[2]).rpartition("/")[0], *row[3:])
+
+    def authors(self, limit: int = 20_000) -> list[str]:
+        """Everybody who says something in the files, as written there."""
+        # From one name to the next in the index: DISTINCT would read every turn.
+        rows = self._db.execute(
+            "WITH RECURSIVE names(name) AS ("
+            "SELECT min(author) FROM chunks WHERE author!='' "
+            "UNION ALL SELECT (SELECT min(author) FROM chunks WHERE author!='' AND author>name) FROM names WHERE name IS NOT NULL"
+            ") SELECT name FROM names WHERE name IS NOT NULL LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
+
+    # facts and totals
+
+    def fact(self, name: str) -> str:
+        """A remembered value, or the empty string."""
+        found = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Remember a value."""
+        self._db.execute(
+            "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
+        )
+
+    def born(self) -> str:
+        """A name that no other catalog has."""
+        if not (name := self.fact("born")):
+            name = uuid.uuid4().hex
+            self.set_fact("born", name)
+        return name
+
+    def has_words(self) -> bool:
+        """True if some chunk is said to be found by words."""
+        sql = "SELECT 1 FROM chunks c JOIN files f ON f.id=c.file WHERE f.state='words' LIMIT 1"
+        return self._db.execute(sql).fetchone() is not None
+
+    def count_waiting(self) -> tuple[int, int]:
+        """(chunks without a vector, chunks)."""
+        waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
+        return int(waiting), int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
+
+    def counts(self) -> Counts:
+        """Totals; a scan of the indexes, some milliseconds for 100,000 chunks."""
+        states = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
+        waiting, chunks = self.count_waiting()
+        living = sum(count for state, count in states.items() if state != "gone")
+        return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting)
+
+    def skipped(self) -> dict[str, int]:
+        """Why files are not indexed: note → how many."""
+        rows = self._db.execute("SELECT note, count(*) FROM files WHERE state='skipped' GROUP BY note ORDER BY 2 DESC")
+        return dict(rows.fetchall())

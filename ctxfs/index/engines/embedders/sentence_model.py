@@ -1,0 +1,112 @@
+"""An ONNX sentence model in a folder. The only file that runs ONNX Runtime and the tokenizer.
+
+The folder is as `ctxfs model install` leaves it, or as sentence-transformers and Optimum export one: model.onnx (or onnx/model.onnx),
+tokenizer.json, and, where they are, 1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path as HostPath
+from typing import Any
+
+import numpy as np
+
+from ctxfs.index.engines.embedders import Vectors, unit
+from ctxfs.index.engines.model_files import weights_of
+from ctxfs.model.errors import CommandError
+
+_MAX_TOKENS = 256
+_LONGEST = 512
+_PADDING = ("[PAD]", "<pad>")
+_REMEDY = "export it again (tokenizer.json and model.onnx), or: ctxfs model install"
+
+
+class SentenceModel:
+    """Runs the model; texts are cut at its longest input."""
+
+    def __init__(self, folder: HostPath, threads: int) -> None:
+        weights = weights_of(folder)
+        if weights is None:
+            raise CommandError(f"no embedding model in '{folder}'", "install it: ctxfs model install")
+        import onnxruntime
+        import tokenizers
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        # An arena that only grows would keep the largest batch's memory for good.
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # both libraries raise types of their own
+            raise CommandError(f"the embedding model in '{folder}' cannot be read: {error}", _REMEDY) from error
+        self._runs = ThreadPoolExecutor(threads, "ctxfs-embed")
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        output = self._session.get_outputs()[0]
+        self._output, self._dimensions = output.name, _width(output.shape, folder)
+        self._pooled = len(output.shape) == 2
+        self._first_only = bool(_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token"))
+        prompts = _settings(folder / "config_sentence_transformers.json").get("prompts") or {}
+        self._question_prompt = str(prompts.get("query") or "")
+        self._text_prompt = str(prompts.get("document") or prompts.get("passage") or "")
+        self._padding = next((n for name in _PADDING if (n := self._tokenizer.token_to_id(name)) is not None), 0)
+        # The published files have padding and truncation at 128 baked in.
+        self._tokenizer.no_padding()
+        longest = _settings(folder / "sentence_bert_config.json").get("max_seq_length") or _MAX_TOKENS
+        self._tokenizer.enable_truncation(min(int(longest), _LONGEST))
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        return self._dimensions
+
+    def embed_question(self, text: str) -> Vectors:
+        """The vector of a question."""
+        return self._run(self._tokenizer.encode(self._question_prompt + text).ids)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of texts."""
+        return self._embed([self._text_prompt + text for text in texts])
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        """One text a run, a thread a run.
+
+        An int8 model scales its activations over all that is in a run: in a batch a text's vector would depend on its
+        neighbours (cosine .99 to itself, .96 at worst), and one index would not equal the next. It costs nothing: on two
+        processors 74 long texts a second where batches gave 53, and 800 short ones either way.
+        """
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        out = np.empty((len(texts), self._dimensions), dtype=np.float32)
+        for row, vector in enumerate(self._runs.map(self._run, encoded)):
+            out[row] = vector
+        return out
+
+    def _run(self, tokens: list[int]) -> Vectors:
+        ids = np.array([tokens or [self._padding]], dtype=np.int64)
+        known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (found,) = self._session.run([self._output], {name: known[name] for name in self._inputs})
+        row: Vectors = unit(found if self._pooled else self._pool(found))[0]
+        return row
+
+    def _pool(self, hidden: Any) -> Any:
+        return hidden[:, 0] if self._first_only else hidden.mean(axis=1)
+
+
+def _settings(file: HostPath) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CommandError(f"'{file}' cannot be read: {error}", _REMEDY) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _width(shape: Sequence[object], folder: HostPath) -> int:
+    if len(shape) not in (2, 3) or not isinstance(shape[-1], int):
+        raise CommandError(f"the model in '{folder}' does not give sentence or token vectors: {shape}", _REMEDY)
+    return shape[-1]

@@ -1,0 +1,459 @@
+"""The word index. The only room that knows tantivy.
+
+One document a chunk: its number, its file's number, the words of text, heading and path, and the exact terms that filters
+ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed by tantivy.
+"""
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path as HostPath
+
+import tantivy
+
+from ctxfs.index.engines.corruption import DamagedIndex, noticing
+from ctxfs.index.query import Query, bare_word
+from ctxfs.model.path import Path, printable
+
+_ANALYZER = "ctxfs"
+_WORD = re.compile(r"\w+")
+_INNER = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_MIXED = re.compile(r"\b[a-z0-9]*[A-Z_][A-Za-z0-9_]*", re.ASCII)
+_NO_WORDS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+# Words that hold a question together. Common in prose they would weigh nothing, but in headings and paths (`do_get`) they are
+# rare and would weigh most. A question of nothing else keeps them.
+_FUNCTION_WORDS = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
+    "of on or our should so some such than that the their them then there these they this to us was we were what when "
+    "where which who whom whose why will with would you your".split()
+)
+_WRITER_BYTES = 30_000_000
+# tantivy remembers every file that an index ever had, as long as it is open: 1.6 KB a commit.
+OPENED_AGAIN_AFTER = 2000
+_EVERY = 10_000_000
+# What is found where, and what it counts there. `symbol` is the heading of code, the names of a function and its class; measured by
+# `benchmarks.quality` on the questions with an even number (manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393).
+FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
+_AROUND = "around"
+_GRAMS = "grams"
+_GRAM_ANALYZER = "ctxfs-grams"
+_CUT_MARK = "\x00\x01\x02"  # in the grams of a chunk of which the index does not hold everything
+
+
+@dataclass(frozen=True, slots=True)
+class WordDocument:
+    """What the word index keeps of a chunk; `around` is a small unit with its neighbours, empty for one that stands alone.
+
+    Both texts are broken up already (`break_up`); `whole` is the text as it stands, of which `cut` says that it is not all.
+    """
+
+    chunk: int
+    file: int
+    text: str
+    heading: str
+    path: str
+    kind: str
+    mtime_ns: int
+    attributes: Sequence[tuple[str, str]] = ()
+    confidence: float | None = None
+    around: str = ""
+    author: str = ""
+    whole: str = ""
+    cut: bool = False
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
+    builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
+    builder.add_unsigned_field("mtime", stored=False, indexed=True, fast=True)
+    for name in (*(name for name, _ in FIELDS), _AROUND):
+        builder.add_text_field(name, stored=False, tokenizer_name=_ANALYZER)
+    builder.add_float_field("confidence", stored=False, indexed=True, fast=True)
+    builder.add_text_field(_GRAMS, stored=False, tokenizer_name=_GRAM_ANALYZER, index_option="basic")
+    for name in ("under", "kind", "attribute", "author"):
+        builder.add_text_field(name, stored=False, tokenizer_name="raw", index_option="basic")
+    return builder.build()
+
+
+def _analyzer() -> tantivy.TextAnalyzer:
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+        .filter(tantivy.Filter.lowercase())
+        .filter(tantivy.Filter.remove_long(80))
+        .filter(tantivy.Filter.stemmer("english"))
+        .build()
+    )
+
+
+@lru_cache(maxsize=1)
+def _shared_analyzer() -> tantivy.TextAnalyzer:
+    return _analyzer()
+
+
+def analyse(text: str) -> list[str]:
+    """`text` as the terms that are searched."""
+    return list(_shared_analyzer().analyze(break_up(text)))
+
+
+def _gram_analyzer() -> tantivy.TextAnalyzer:
+    """Every three characters in a row, in small letters: what a regular expression's literals are looked up by."""
+    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
+
+
+def break_up(text: str) -> str:
+    """Words of `text`, space separated; identifiers are followed by their parts, CJK runs become pairs."""
+    if text.isascii():
+        # Nearly every text: only words with a capital or an underscore are looked at one by one.
+        return _MIXED.sub(_with_parts, text.translate(_NO_WORDS))
+    out: list[str] = []
+    for word in _WORD.findall(text):
+        if word.isascii():
+            out.append(_MIXED.sub(_with_parts, word))
+        elif _CJK.search(word):
+            out.extend(_pairs(word))
+        else:
+            out.append(word)
+    return " ".join(out)
+
+
+def _with_parts(found: re.Match[str]) -> str:
+    word = found[0]
+    if "_" in word or not (word.islower() or word.isdigit() or word.istitle()):
+        parts = _INNER.findall(word)
+        if len(parts) > 1:
+            return f"{word} {' '.join(parts)}"
+    return word
+
+
+_broken_name = lru_cache(maxsize=1024)(break_up)  # every chunk of a file has its path
+
+
+def author_terms(name: str) -> list[str]:
+    """What `author:` finds somebody by: the whole name and each of its words, in small letters."""
+    whole = printable(name).lower()
+    return list(dict.fromkeys((whole, *_WORD.findall(whole))))
+
+
+def _pairs(word: str) -> list[str]:
+    """Overlapping pairs of a CJK run: words there have no spaces, and most are two characters."""
+    out: list[str] = []
+    at = 0
+    for run in _CJK.finditer(word):
+        out.extend(part for part in (word[at : run.start()],) if part)
+        characters = run[0]
+        out.extend(characters[i : i + 2] for i in range(len(characters) - 1))
+        if len(characters) == 1:
+            out.append(characters)
+        at = run.end()
+    out.extend(part for part in (word[at:],) if part)
+    return out
+
+
+class Words:
+    """Reads the word index; `write` opens the one writer. Methods block: call them in a thread."""
+
+    def __init__(self, folder: HostPath, *, make: bool = False) -> None:
+        """Open the index in a folder, empty while there is none; DamagedIndex if it cannot be opened.
+
+        With `make` one that is not there, or cannot be opened, is made.
+        """
+        self.folder = folder
+        self._schema = _schema()
+        self._is_there = True
+        self._refreshes = 0
+        self._having: dict[tuple[str, str], int] = {}
+        try:
+            self._open(make)
+        except DamagedIndex:
+            if not make:
+                raise
+            # Another schema or a damaged file: the index is derived, so it is made again.
+            shutil.rmtree(folder)
+            self._open(make)
+        self._grams = _gram_analyzer()
+
+    def _open(self, make: bool) -> None:
+        self._is_there = make or (self.folder / "meta.json").exists()
+        if make:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with noticing("words"):
+            self._index = tantivy.Index(self._schema, path=str(self.folder) if self._is_there else None)
+            self._index.register_tokenizer(_ANALYZER, _analyzer())
+            self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
+            self._index.config_reader("manual")
+            self._searcher = self._index.searcher()
+
+    def refresh(self) -> None:
+        """See what has been committed since."""
+        self._refreshes += 1
+        if not self._is_there or self._refreshes % OPENED_AGAIN_AFTER == 0:
+            self._open(make=False)
+        with noticing("words"):
+            self._index.reload()
+            self._searcher = self._index.searcher()
+        self._having.clear()
+
+    @property
+    def count(self) -> int:
+        """Chunks in the index, as of the last refresh."""
+        return int(self._searcher.num_docs)
+
+    def writer(self) -> "WordWriter":
+        """The one writer; ValueError while another process holds it."""
+        return WordWriter(self._writer, self._schema)
+
+    def _writer(self, *, again: bool) -> tantivy.IndexWriter:
+        if again:
+            self._open(make=True)
+        return self._index.writer(_WRITER_BYTES, 1)
+
+    def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
+        """(chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
+        asked = self._query(query, below)
+        if asked is None:
+            return []
+        return self._run(asked, limit)
+
+    def search_around(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
+        """Like `search`, by the words of a small unit and its neighbours (a turn in its dialogue)."""
+        asked = self._query(query, below, around=True)
+        return [] if asked is None else self._run(asked, limit)
+
+    def count_passing(self, query: Query, below: Path) -> int | None:
+        """How many chunks pass the filters, whatever they say; None when there are no filters."""
+        filters = self._filters(query, below)
+        if not filters:
+            return None
+        asked = tantivy.Query.boolean_query(filters)
+        with noticing("words"):
+            found = self._searcher.search(asked, 1, count=True)
+        return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+
+    def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
+        """Those of `chunks` that pass the filters."""
+        among = tantivy.Query.term_set_query(self._schema, "chunk", list(chunks))
+        filters = self._filters(query, below)
+        asked = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
+        return {chunk for chunk, _ in self._run(tantivy.Query.const_score_query(asked, 0.0), max(len(chunks), 1))}
+
+    def matching(self, query: Query, below: Path, limit: int) -> list[int]:
+        """Chunks that pass the filters, whatever they say; in no order."""
+        filters = self._filters(query, below)
+        return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
+
+    def files_holding(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
+        """Numbers of the files with a chunk that may hold one of each of `needed` (three characters or more)."""
+        whole = [
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, _either([self._holding(text) for text in texts]))])
+            for texts in needed
+        ]
+        held = (
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in whole])
+            if whole
+            else tantivy.Query.all_query()
+        )
+        asked = _either([held, self._term(_GRAMS, _CUT_MARK)])
+        clauses = [(tantivy.Occur.Must, asked)]
+        if not below.is_root:
+            clauses.append((tantivy.Occur.Must, self._term("under", printable(str(below)))))
+        with noticing("words"):
+            searcher = self._searcher
+            hits = searcher.search(
+                tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
+            ).hits
+            found = searcher.fast_field_values("file", [address for _, address in hits])
+        return sorted({int(file) for file in found if file is not None})
+
+    def _holding(self, text: str) -> tantivy.Query:
+        grams = dict.fromkeys(self._grams.analyze(text))
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term(_GRAMS, gram)) for gram in grams])
+
+    def terms(self, text: str) -> list[str]:
+        """`text` as the terms that are searched."""
+        return analyse(text)
+
+    def question_terms(self, query: Query) -> list[str]:
+        """The terms of a question's words, each once, without those that only hold it together."""
+        return list(dict.fromkeys(term for word in telling_words(query.words) for term in self.terms(word)))
+
+    def required_terms(self, query: Query) -> list[str]:
+        """The terms of the phrases and words that a question requires."""
+        return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
+
+    def rarity(self, term: str) -> float:
+        """The inverse document frequency that BM25 gives a term, as of the last refresh."""
+        searcher = self._searcher
+        return rarity_of(searcher.num_docs, searcher.doc_freq("text", term))
+
+    def having(self, field: str, term: str) -> int:
+        """How many living chunks have a term in a field, as of the last refresh: what was deleted is not counted."""
+        found = self._having.get((field, term))
+        if found is None:
+            asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
+            with noticing("words"):
+                answer = self._searcher.search(asked, 1, count=True)
+            found = self._having[field, term] = int(answer.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+        return found
+
+    def files_having(self, field: str, term: str) -> list[int]:
+        """The file of each living chunk that has a term in a field."""
+        asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
+        with noticing("words"):
+            hits = self._searcher.search(asked, _EVERY, count=False).hits
+            files = self._searcher.fast_field_values("file", [address for _, address in hits])
+        return [int(file) for file in files if file is not None]
+
+    def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
+        with noticing("words"):
+            searcher = self._searcher
+            hits = searcher.search(query, limit, count=False).hits
+            chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
+
+    def _query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
+        should = [self._term(_AROUND, term) if around else self._any_field(term) for term in self.question_terms(query)]
+        clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
+        for required in (*query.phrases, *query.must):
+            phrase = self._phrase(required)
+            if phrase is not None:
+                clauses.append((tantivy.Occur.Must, phrase))
+        if not clauses:
+            return None
+        for refused in query.must_not:
+            phrase = self._phrase(refused)
+            if phrase is not None:
+                clauses.append((tantivy.Occur.MustNot, phrase))
+        asked = tantivy.Query.boolean_query(clauses)
+        filters = self._filters(query, below)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, asked), *filters]) if filters else asked
+
+    def _filters(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+        """Clauses that narrow without scoring."""
+        groups: list[list[tantivy.Query]] = []
+        if not below.is_root:
+            groups.append([self._term("under", printable(str(below)))])
+        if query.paths:
+            groups.append([self._path_filter(path) for path in query.paths])
+        if query.kinds:
+            groups.append([self._term("kind", kind) for kind in query.kinds])
+        if query.authors:
+            groups.append([self._term("author", name.lower()) for name in query.authors])
+        groups.extend([self._term("attribute", f"{name}={value}")] for name, value in query.attributes)
+        if query.confidence is not None:
+            low, high = query.confidence
+            groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
+        if query.since is not None or query.until is not None:
+            groups.append(
+                [
+                    tantivy.Query.range_query(
+                        self._schema, "mtime", tantivy.FieldType.Unsigned, query.since or 0, query.until
+                    )
+                ]
+            )
+        return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts]
+
+    def _path_filter(self, path: str) -> tantivy.Query:
+        """`path:knowledge/handbook` names a place from the root; `path:handbook` words anywhere in the path."""
+        anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self.terms(path)]
+        exact = self._term("under", path)
+        return _either([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
+
+    def _term(self, field: str, value: str) -> tantivy.Query:
+        return tantivy.Query.term_query(self._schema, field, value)
+
+    def _any_field(self, term: str) -> tantivy.Query:
+        parts = [tantivy.Query.boost_query(self._term(field, term), boost) for field, boost in FIELDS]
+        return tantivy.Query.disjunction_max_query(parts, 0.2)
+
+    def _phrase(self, text: str) -> tantivy.Query | None:
+        terms = self.terms(text)
+        if not terms:
+            return None
+        if len(terms) == 1:
+            return self._any_field(terms[0])
+        return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
+
+
+def rarity_of(total: int, having: int) -> float:
+    """The inverse document frequency of BM25, of a term that `having` of `total` units have."""
+    return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+
+
+def telling_words(words: Sequence[str]) -> Sequence[str]:
+    """`words` without those that only hold a question together; all of them if there are no others."""
+    return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
+
+
+def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
+    return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
+
+
+class WordWriter:
+    """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
+
+    def __init__(self, make: Callable[..., tantivy.IndexWriter], schema: tantivy.Schema) -> None:
+        self._make = make
+        self._writer: tantivy.IndexWriter | None = make(again=False)
+        self._schema = schema
+        self._commits = 0
+
+    def close(self) -> None:
+        """Let the next writer in; what was not committed is dropped. Nothing else may be called afterwards."""
+        self._writer = None
+
+    def remove_file(self, file: int) -> None:
+        """Drop every chunk of a file; harmless if there is none."""
+        # Not by term: a bare number is taken for a signed one, which no document has.
+        self._open().delete_documents_by_query(tantivy.Query.term_query(self._schema, "file", file))
+
+    def add(self, document: WordDocument) -> None:
+        """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""
+        out = tantivy.Document()
+        out.add_unsigned("chunk", document.chunk)
+        out.add_unsigned("file", document.file)
+        out.add_unsigned("mtime", max(0, document.mtime_ns))
+        out.add_text("text", document.text)
+        out.add_text(_GRAMS, document.whole)
+        if document.cut:
+            out.add_text(_GRAMS, _CUT_MARK)
+        if document.around:
+            out.add_text(_AROUND, document.around)
+        if document.author:
+            for name in author_terms(document.author):
+                out.add_text("author", name)
+        out.add_text("symbol" if document.kind == "code" else "heading", _broken_name(document.heading))
+        path = printable(document.path)
+        out.add_text("path", _broken_name(path))
+        out.add_text("kind", document.kind)
+        for name, value in document.attributes:
+            out.add_text("attribute", f"{name}={printable(value)}")
+        if document.confidence is not None:
+            out.add_float("confidence", document.confidence)
+        parts = path.split("/")
+        for depth in range(1, len(parts) + 1):
+            out.add_text("under", "/".join(parts[:depth]))
+        self._open().add_document(out)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._open().delete_all_documents()
+
+    def commit(self) -> None:
+        """Make the changes durable and visible to the next refresh."""
+        with noticing("words"):
+            self._open().commit()
+        self._commits += 1
+        if self._commits % OPENED_AGAIN_AFTER == 0:
+            writer, self._writer = self._open(), None
+            writer.wait_merging_threads()
+            del writer
+            self._writer = self._make(again=True)
+
+    def _open(self) -> tantivy.IndexWriter:
+        assert self._writer is not None, "the writer was closed"
+        return self._writer

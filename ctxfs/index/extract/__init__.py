@@ -1,0 +1,1 @@
+"""Extraction: host files to chunks of text with line numbers."""

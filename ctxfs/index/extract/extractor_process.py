@@ -1,0 +1,84 @@
+"""Reads files for an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.wire`.
+
+The process has no business with any file but those that libraries are loaded from.
+"""
+
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+from ctxfs.index.extract.extractor import rows_of
+from ctxfs.index.extract.formats import Unreadable, chunks_of, format_of, is_slow
+from ctxfs.rpc.wire import FrameReader, pack_frame
+
+MAX_MEMORY_BYTES = 1 << 30
+MAX_SLOW_MEMORY_BYTES = 2 << 30
+_MAX_RESIDENT_KILOBYTES = 400 * 1024  # above, the worker makes room for a fresh one
+_IDLE_SECONDS = 60.0
+_PIECE = 1 << 20
+
+
+def main() -> None:
+    """Serve requests until stdin ends, or nothing comes for a minute."""
+    with suppress(OSError):
+        os.nice(5)
+    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        resource.setrlimit(limit, (0, 0))
+    _bound_memory(MAX_MEMORY_BYTES)
+    answers = os.dup(1)
+    os.dup2(2, 1)  # a library that prints must not end up among the frames
+    reader = FrameReader()
+    while select.select([0], [], [], _IDLE_SECONDS)[0] and (data := os.read(0, _PIECE)):
+        for name, content, cpu in reader.feed(data):
+            start = time.process_time()
+            _send(answers, pack_frame([*_answer(name, content, cpu), time.process_time() - start]))
+            if _peak_resident_kilobytes() > _MAX_RESIDENT_KILOBYTES:
+                os._exit(0)
+    os._exit(0)  # destructors of libraries are of no use to anybody
+
+
+def _answer(name: str, data: bytes, cpu: float) -> list[Any]:
+    """Extract one file, within its processor time: the kernel ends the process after that."""
+    _bound_memory(MAX_SLOW_MEMORY_BYTES if is_slow(name) else MAX_MEMORY_BYTES)
+    signal.setitimer(signal.ITIMER_PROF, cpu)
+    try:
+        return ["chunks", rows_of(chunks_of(name, data))]
+    except Unreadable as reason:
+        return ["unreadable", str(reason)]
+    except MemoryError:
+        return ["unreadable", f"{format_of(name)}: needs too much memory to be read"]
+    except Exception as error:
+        said = " ".join(str(error).split())[:100]
+        why = f"{type(error).__name__}: {said}".encode("ascii", "backslashreplace").decode()
+        return ["unreadable", f"{format_of(name)}: cannot be read ({why})"]
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _peak_resident_kilobytes() -> int:
+    """The most that this program has had in memory. `ru_maxrss` begins with what the process that forked this one had."""
+    with open("/proc/self/status", "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"VmHWM:")), 0)
+
+
+def _bound_memory(size: int) -> None:
+    with suppress(ValueError, OSError):  # the process that started this one may have a lower limit
+        resource.setrlimit(resource.RLIMIT_AS, (size, MAX_SLOW_MEMORY_BYTES))
+
+
+def _send(fd: int, frame: bytes) -> None:
+    rest = memoryview(frame)
+    try:
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The text of an HTML page under its headings. The only file that knows lxml."""
+
+import re
+from collections.abc import Iterator
+
+from lxml import etree
+
+from ctxfs.index.extract.chunks import Chunk
+
+_SILENT = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "object"))
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_INLINE = frozenset(
+    "a abbr b bdi bdo big cite code data dfn del em font i img input ins kbd label mark q s samp small span strong sub sup "
+    "time tt u var wbr".split()
+)
+_SPACES = re.compile(r"\s+")
+# In linear time: what is not closed goes to the end, and no tag holds another.
+_TAG = re.compile(
+    r"<(?:script|style)\b(?>.*?</(?:script|style)\s*+>|.*)|<!--(?>.*?-->|.*)|<[^<>]*+>", re.IGNORECASE | re.DOTALL
+)
+
+
+def read_html(text: str) -> Iterator[Chunk]:
+    """The paragraphs that a reader of the page sees, in order."""
+    parser = etree.HTMLParser(recover=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
+    try:
+        root = etree.fromstring(text.encode("utf-8", "surrogatepass"), parser)
+    except (etree.XMLSyntaxError, ValueError):
+        root = None
+    # Some pages are nested deeper than the parser goes (thousands of levels): they are read without their structure.
+    too_deep = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
+    if root is None or too_deep:
+        yield from _without_tags(text)
+    else:
+        yield from _Reader(root).passages()
+
+
+def _without_tags(text: str) -> Iterator[Chunk]:
+    plain = _SPACES.sub(" ", _TAG.sub(" ", text)).strip()
+    if plain:
+        yield Chunk(plain, 1, text.count("\n") + 1)
+
+
+class _Reader:
+    """Walks the tree without recursion and puts text together until a block begins or ends."""
+
+    def __init__(self, root: etree._Element) -> None:
+        self._root = root
+        title = root.find(".//title")
+        self._title = _SPACES.sub(" ", title.text or "").strip() if title is not None else ""
+        self._trail: list[tuple[int, str]] = []
+        self._parts: list[str] = []
+        self._first = self._last = 1
+
+    def passages(self) -> Iterator[Chunk]:
+        """Paragraphs with the trail of headings above them."""
+        heading = 0
+        walk = etree.iterwalk(self._root, events=("start", "end"))
+        for event, element in walk:
+            name = element.tag if isinstance(element.tag, str) else ""
+            if event == "start":
+                if name in _SILENT:
+                    walk.skip_subtree()
+                    continue
+                if name not in _INLINE:
+                    yield from self._paragraph(heading)
+                    heading = _HEADINGS.get(name, heading)
+                self._say(element.text, element.sourceline)
+            else:
+                if name not in _INLINE and name not in _SILENT:
+                    yield from self._paragraph(heading)
+                    heading = 0 if name in _HEADINGS else heading
+                self._say(element.tail, None)
+
+    def _say(self, text: str | None, line: int | None) -> None:
+        if text and not text.isspace():
+            if not self._parts:
+                self._first = max(line or self._last, self._last)
+            self._parts.append(text)
+        self._last = max(self._last, line or 0) + (text.count("\n") if text else 0)
+
+    def _paragraph(self, heading: int) -> Iterator[Chunk]:
+        said = _SPACES.sub(" ", "".join(self._parts)).strip()
+        first = self._first
+        self._parts = []
+        if not said:
+            return
+        if heading:
+            while self._trail and self._trail[-1][0] >= heading:
+                self._trail.pop()
+            self._trail.append((heading, said[:200]))
+        names = [name for _, name in self._trail]
+        trail = names if names[:1] == [self._title] or not self._title else [self._title, *names]
+        yield Chunk(said, first, max(first, self._last), " > ".join(trail))

@@ -1,0 +1,43 @@
+"""The text of a PDF, page by page. The only file that knows pdfium."""
+
+from collections.abc import Iterator
+
+import pypdfium2
+
+from ctxfs.index.extract.chunks import Chunk
+from ctxfs.index.extract.formats import Unreadable
+
+_MAX_PAGES = 5000
+_MAX_CHARACTERS = 5_000_000
+
+
+def read_pdf(data: bytes) -> Iterator[Chunk]:
+    """The paragraphs of every page; "lines" are pages. Unreadable if there is no text to be had."""
+    has_text = False
+    for number, page in enumerate(_pages(data), 1):
+        for paragraph in page.replace("\r\n", "\n").split("\n\n"):
+            if paragraph.strip():
+                has_text = True
+                yield Chunk(paragraph, number, number, f"page {number}")
+    if not has_text:
+        raise Unreadable("PDF: no text in it (scanned pages?)")
+
+
+def _pages(data: bytes) -> Iterator[str]:
+    """The text of each page, as far as the limits go, and up to the first page that is broken."""
+    left, number = _MAX_CHARACTERS, 0
+    try:
+        document = pypdfium2.PdfDocument(data)
+        try:
+            while number < min(len(document), _MAX_PAGES) and left > 0:
+                page = document[number]
+                text = page.get_textpage().get_text_bounded()[:left]
+                page.close()
+                left -= len(text)
+                number += 1
+                yield text
+        finally:
+            document.close()
+    except pypdfium2.PdfiumError as error:
+        if not number:
+            raise Unreadable(f"PDF: cannot be read ({' '.join(str(error).split())[-120:]})") from error

@@ -1,0 +1,1 @@
+"""Ingestion: keep the engines equal to the files of the sources."""

@@ -1,0 +1,1 @@
+"""Search: rank chunks for a query, and match lines for a pattern."""

@@ -1,0 +1,138 @@
+"""From what the engines found to columns of signals, one value a candidate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxfs.index.extract.text_features import Trait
+from ctxfs.index.search.query_hints import Hints
+from ctxfs.index.search.rank_fusion import Column, Flags, Profile
+
+_TURN_WORDS = 200
+_BEST_OF_FILE = 3
+
+Scores = Mapping[int, float]  # chunk → score
+Numbers = npt.NDArray[np.int64]
+Texts = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Chunks side by side in the order of their numbers, in columns [n].
+
+    `vectors` is -1 where there is none yet, `days` 0 where none is known; `folders` are equal for files of the same folder.
+    """
+
+    chunks: Numbers
+    files: Numbers
+    folders: Numbers
+    kinds: Texts
+    authors: Texts
+    days: Numbers
+    traits: Numbers
+    words: Numbers
+    vectors: Numbers
+
+    @property
+    def turns(self) -> Flags:
+        """Who is a turn: a small unit that somebody says."""
+        found: Flags = (self.authors != "") & (self.words <= _TURN_WORDS)
+        return found
+
+    def profiles(self) -> dict[Profile, int]:
+        """How many of the candidates are somebody's turn, code, or prose."""
+        turns = self.turns
+        code = int(((self.kinds == "code") & ~turns).sum())
+        return {"dialogue": int(turns.sum()), "code": code, "prose": len(self.chunks) - int(turns.sum()) - code}
+
+    def before(self, others: Candidates) -> Candidates:
+        """These and, after them, others with higher numbers."""
+        pairs = ((getattr(self, column.name), getattr(others, column.name)) for column in fields(self))
+        return Candidates(*(np.concatenate(pair) for pair in pairs))
+
+
+def columns(
+    candidates: Candidates, found: Mapping[str, Scores], hints: Hints, complete: Iterable[str] = ()
+) -> dict[str, Column]:
+    """Signal → a value for each candidate, NaN where it has none, or 0 if `complete` says that everything was found.
+
+    Where nobody speaks only what the engines found counts.
+    """
+    out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
+    turns = candidates.turns
+    for name in complete:
+        if found.get(name):
+            out[name] = np.nan_to_num(out[name])
+    if not turns.any():
+        return out
+    if "words" in out:
+        out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"]))
+    out["length"] = np.log1p(candidates.words)
+    if hints.authors:
+        named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
+        out["author"] = named
+        out["first_person"] = named * _flag(candidates, Trait.FIRST_PERSON)
+    if hints.dates:
+        out["date"] = np.array([_date_fit(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
+    if hints.asks_when:
+        out["says_when"] = _flag(candidates, Trait.SAYS_WHEN)
+    out["asks"] = _flag(candidates, Trait.ASKS)
+    return out
+
+
+def _placed(chunks: Numbers, scores: Scores) -> Column:
+    """The scores beside their chunks, which are sorted by number."""
+    out = np.full(len(chunks), np.nan)
+    if scores and len(chunks):
+        numbers = np.fromiter(scores.keys(), dtype=np.int64, count=len(scores))
+        values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
+        at = np.minimum(np.searchsorted(chunks, numbers), len(chunks) - 1)
+        here = chunks[at] == numbers
+        out[at[here]] = values[here]
+    return out
+
+
+def _flag(candidates: Candidates, trait: Trait) -> Column:
+    flags: Column = ((candidates.traits & int(trait)) != 0).astype(np.float64)
+    return flags
+
+
+def _date_fit(day: int, hints: Hints) -> int:
+    if not 0 < day <= date.max.toordinal():
+        return 0
+    when = date.fromordinal(day)
+    return max(mentioned.fits(when) for mentioned in hints.dates)
+
+
+def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosines: Column, reach: int) -> Column:
+    """The mean cosine of each turn and its neighbours in the same file; NaN for what is no turn, or has no vector near.
+
+    `chunks` [m], in order, are the neighbours, `files` [m] theirs, `cosines` [m] how near they are.
+    """
+    turns = candidates.turns
+    total, count = np.zeros(len(turns)), np.zeros(len(turns))
+    if len(chunks):
+        for step in range(-reach, reach + 1):
+            wanted = candidates.chunks + step
+            at = np.minimum(np.searchsorted(chunks, wanted), len(chunks) - 1)
+            same = (chunks[at] == wanted) & (files[at] == candidates.files) & ~np.isnan(cosines[at])
+            same &= turns
+            total[same] += cosines[at][same]
+            count[same] += 1
+    means: Column = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def _file_scores(files: Numbers, words: Column) -> Column:
+    """For each candidate the sum of the best word scores in its file."""
+    out = np.empty(len(files))
+    order = np.lexsort((-words, files))
+    starts = np.flatnonzero(np.r_[True, np.diff(files[order]) != 0])
+    for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
+        out[order[start:end]] = words[order[start : min(end, start + _BEST_OF_FILE)]].sum()
+    return out

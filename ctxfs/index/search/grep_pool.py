@@ -1,0 +1,182 @@
+"""Processes that search for the patterns of others: started when they are needed, ended when they take too long or are idle."""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.search.grep import Line, Matcher, Only
+from ctxfs.lifeline import TiedProcess
+from ctxfs.threads import blocking
+
+MAX_PROCESSES = 4
+MAX_SECONDS = 30.0  # of one search, all of its files together
+BATCH_FILES = 200
+_PIECE_BYTES = 1 << 20
+
+Files = Sequence[tuple[IndexedRoot, tuple[str, ...]]]
+
+
+class GrepProcess:
+    """One process. Methods block; one thread at a time, but for `kill`."""
+
+    def __init__(self) -> None:
+        self._process = TiedProcess(
+            [sys.executable, "-m", "ctxfs.index.search.grep_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """False once it was killed, or ended because nothing was asked of it."""
+        return self._process.poll() is None
+
+    def scan(self, files: Files, matcher: Matcher, only: Only, deadline: float) -> tuple[list[Line], list[str]]:
+        """Return `grep.scan` of the files. Past `deadline` (`time.monotonic`), or if it is killed, the process is gone and TimeoutError
+        raised.
+        """
+        request = {**matcher.options, "only": only, "files": [(root.prefix, root.root, parts) for root, parts in files]}
+        try:
+            answer = self._exchange(json.dumps(request).encode() + b"\n", deadline)
+        except (OSError, ValueError) as error:
+            self.kill()
+            raise TimeoutError("a search took too long and was ended") from error
+        return [Line(*line) for line in answer["lines"]], answer["faults"]
+
+    def _exchange(self, request: bytes, deadline: float) -> dict[str, list[str]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        writing, reading = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(writing, False)
+        received = bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(reading, selectors.EVENT_READ)
+            selector.register(writing, selectors.EVENT_WRITE)
+            while not received.endswith(b"\n"):
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise TimeoutError
+                for key, _ in ready:
+                    if key.fd == writing:
+                        request = request[os.write(writing, request[:_PIECE_BYTES]) :]
+                        if not request:
+                            selector.unregister(writing)
+                    elif piece := os.read(reading, _PIECE_BYTES):
+                        received += piece
+                    else:
+                        raise BrokenPipeError
+        answer: dict[str, list[str]] = json.loads(received)
+        return answer
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._process.release()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+class GrepPool:
+    """Shares `MAX_PROCESSES` processes among principals: each has one search at a time, so that none takes them all."""
+
+    def __init__(self) -> None:
+        self._idle: list[GrepProcess] = []
+        self._lock = threading.Lock()
+        self._slots = trio.Semaphore(MAX_PROCESSES)
+        self._turns: defaultdict[Hashable, trio.Lock] = defaultdict(trio.Lock)
+
+    async def scan(
+        self, principal: Hashable, files: Files, matcher: Matcher, only: Only, limit: int
+    ) -> tuple[list[Line], list[str]]:
+        """Return matching lines, a few more than `limit` at most, and what could not be read or took too long and why."""
+        lines: list[Line] = []
+        faults: list[str] = []
+        if not files:
+            return lines, faults
+        async with self._turn(principal), self._slots:
+            deadline = time.monotonic() + MAX_SECONDS
+            process = self._take()
+            try:
+                for start in range(0, len(files), BATCH_FILES):
+                    batch = files[start : start + BATCH_FILES]
+                    found, bad = await _cancellable(process, batch, matcher, only, deadline)
+                    lines += found
+                    faults += bad
+                    if len(lines) > limit:
+                        break
+            except TimeoutError:
+                faults.append(f"the search was ended after {MAX_SECONDS:g} s: narrow the pattern, or name a folder")
+            finally:
+                self._put_back(process)
+        return lines, faults
+
+    @asynccontextmanager
+    async def _turn(self, principal: Hashable) -> AsyncIterator[None]:
+        turn = self._turns[principal]
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.locked():
+                self._turns.pop(principal, None)
+
+    def _take(self) -> GrepProcess:
+        with self._lock:
+            while self._idle:
+                process = self._idle.pop()
+                if process.is_alive:
+                    return process
+                process.kill()
+        return GrepProcess()
+
+    def _put_back(self, process: GrepProcess) -> None:
+        with self._lock:
+            if process.is_alive:
+                self._idle.append(process)
+
+    def close(self) -> None:
+        """End every process that is idle; those at work end with their search."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.kill()
+
+
+async def _cancellable(
+    process: GrepProcess, batch: Files, matcher: Matcher, only: Only, deadline: float
+) -> tuple[list[Line], list[str]]:
+    """Run `process.scan` in a thread; a cancellation ends the process, and so the thread."""
+    result: list[tuple[list[Line], list[str]]] = []
+
+    async def watch() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if not result:
+                process.kill()
+
+    failure: TimeoutError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        try:
+            result.append(await blocking(process.scan, batch, matcher, only, deadline))
+        except TimeoutError as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return result[0]

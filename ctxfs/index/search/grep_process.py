@@ -1,0 +1,67 @@
+"""The regular expressions of others, in a process that is ended: `python -m ctxfs.index.search.grep_process`.
+
+Python's engine backtracks: `(a+)+$` on forty letters takes for ever, with the interpreter's lock held. Here it costs a process that
+nobody waits for, one file at a time: a file on which a pattern takes more than `MAX_FILE_CPU_SECONDS` is named and passed over.
+
+Requests and answers are lines of JSON on stdin and stdout. A request is {"pattern", "fixed", "word", "ignore_case", "only", "files":
+[[prefix, root, [name…]]…]}, its answer {"lines": [[path, number, text]…], "faults": [text…]}.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+from typing import Any
+
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.search.grep import Line, Matcher, scan
+
+MAX_FILE_CPU_SECONDS = 2.0
+IDLE_SECONDS = 60.0
+_MEMORY_BYTES = 4 << 30
+
+
+class _TookTooLong(Exception):
+    """The alarm of a file; the engine looks for signals every few thousand steps."""
+
+
+def main() -> None:
+    """Answer requests until stdin ends, or none has come for a while."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    os.nice(5)
+    signal.signal(signal.SIGPROF, _ring)
+    # One request at a time: nothing of the next one is in the buffer while this waits.
+    while select.select([sys.stdin], [], [], IDLE_SECONDS)[0] and (request := sys.stdin.buffer.readline()):
+        answer = _answer(json.loads(request))
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _ring(*_: object) -> None:
+    raise _TookTooLong
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    matcher = Matcher(request["pattern"], **{name: request[name] for name in ("fixed", "word", "ignore_case")})
+    lines: list[Line] = []
+    faults: list[str] = []
+    for prefix, root, parts in request["files"]:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, MAX_FILE_CPU_SECONDS)
+            found, bad = scan([(IndexedRoot(prefix, root), tuple(parts))], matcher, request["only"])
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        except _TookTooLong:
+            found, bad = [], [f"{prefix}/{'/'.join(parts)}: the pattern takes too long on it"]
+        except MemoryError:
+            found, bad = [], [f"{prefix}/{'/'.join(parts)}: it is too large"]
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        lines += found
+        faults += bad
+    return {"lines": lines, "faults": faults}
+
+
+if __name__ == "__main__":
+    main()

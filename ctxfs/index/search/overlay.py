@@ -1,0 +1,345 @@
+"""What has changed since the word index last committed: read at once, kept in memory, searched beside it until it has caught up.
+
+So what was closed is found at once, and what was deleted is gone at once. Small files only, and not many: a large change waits
+for the index like everything else.
+"""
+
+import contextlib
+import copy
+import errno
+import hashlib
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from stat import S_ISREG
+
+import numpy as np
+
+from ctxfs.index.engines.catalog import ChunkRow, FileStat
+from ctxfs.index.extract.extractor import Extractor, ExtractorDown, TooSlow
+from ctxfs.index.extract.file_reader import (
+    around,
+    kind_of,
+    ranks_with_neighbours,
+    read_attributes,
+    sound_attributes,
+    stat_of,
+)
+from ctxfs.index.extract.formats import Unreadable, is_slow
+from ctxfs.index.extract.ignore import IgnoreRules, walk
+from ctxfs.index.extract.text_features import traits, word_count
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.query import Query
+from ctxfs.index.search.features import Candidates
+from ctxfs.model.path import Path, printable
+from ctxfs.store import rooted_fs
+
+LARGEST = 65_536  # bytes
+MOST = 200  # files
+MOST_IN_FOLDER = 50
+_K1 = 1.2
+
+Analyse = Callable[[str], Sequence[str]]  # words.Words.terms
+Rarity = Callable[[str], float]  # words.Words.rarity
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshChunk:
+    row: ChunkRow
+    file: int
+    traits: int
+    words: int
+    fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
+    counts: Mapping[str, int]
+    near: Mapping[str, int]  # of the unit with its neighbours
+    authors: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _FreshFile:
+    """`stat` is None for one that is gone."""
+
+    stat: FileStat | None
+    sha256: str = ""
+    attributes: Sequence[tuple[str, str]] = ()
+    chunks: Sequence[_FreshChunk] = ()
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+class Overlay:
+    """The latest state of files that the index has not taken in yet. One thread at a time uses it.
+
+    Chunks have numbers below zero, so that they are never taken for those of the catalog.
+    """
+
+    def __init__(
+        self,
+        analyse: Analyse,
+        break_up: Callable[[str], str],
+        author_terms: Callable[[str], Sequence[str]],
+        extractor: Extractor,
+    ) -> None:
+        self._extractor = extractor
+        self._analyse = analyse
+        self._break_up = break_up
+        self._author_terms = author_terms
+        self._files: OrderedDict[str, _FreshFile] = OrderedDict()
+        self._rules: dict[IndexedRoot, IgnoreRules] = {}
+        self._last = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """Files that are to be looked for here and not in the index."""
+        return self._files.keys()
+
+    def digest(self, path: str) -> str:
+        """Hexadecimal sha256 of the content that is searched here; empty if there is none."""
+        found = self._files.get(path)
+        return found.sha256 if found else ""
+
+    def stat(self, path: str) -> FileStat | None:
+        """How the file looked; None if it is gone or not here."""
+        found = self._files.get(path)
+        return found.stat if found else None
+
+    def is_gone(self, path: str) -> bool:
+        """True for a file that is known to be deleted."""
+        found = self._files.get(path)
+        return found is not None and found.stat is None
+
+    def gone(self, path: str) -> None:
+        """There is no file here any more, whatever else there is."""
+        self._put(path, _FreshFile(None))
+
+    def gone_below(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
+        """Folders were deleted, or moved away, with the files `indexed` and those that are here."""
+        here = [path for path in self._files if not folders.isdisjoint(_folders_of(path))]
+        for path in (*indexed, *here):
+            self._put(path, _FreshFile(None))
+
+    def seen_by(self, may_see: Callable[[str, Sequence[tuple[str, str]]], bool]) -> "Overlay":
+        """The same, of the files that somebody may see: asked with the path and the attributes of each."""
+        seen = copy.copy(self)
+        seen._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
+        return seen
+
+    def drop(self, path: str) -> None:
+        """The index says what there is to say of this file."""
+        self._files.pop(path, None)
+
+    def keep_sources(self, prefixes: AbstractSet[str]) -> None:
+        """Drop the files of others than these."""
+        for path in [path for path in self._files if prefixes.isdisjoint(_folders_of(path))]:
+            del self._files[path]
+
+    def caught_up(self, indexed: Callable[[str], FileStat | None]) -> None:
+        """Drop every file that the index now knows as it is; `indexed` tells what it knows, None for a file it does not have."""
+        for path, file in list(self._files.items()):
+            if indexed(path) == file.stat:
+                del self._files[path]
+
+    def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
+        """The files in a folder that has just come; none if it is no folder, None if there are too many to look at now."""
+        found = walk(root.root, parts, self._rules_of(root), MOST_IN_FOLDER)
+        return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else None
+
+    def _rules_of(self, root: IndexedRoot) -> IgnoreRules:
+        return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
+
+    def take_in(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
+        """Look at a place of a source. False if it has to wait for the index (a folder, a large file)."""
+        path = "/".join((root.prefix, *parts))
+        rules = self._rules_of(root)
+        if parts[-1:] == (".gitignore",):
+            rules.forget()
+        try:
+            with rooted_fs.directory_of(root.root, parts) as (folder, name):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not S_ISREG(found.st_mode) or found.st_size > LARGEST or is_slow(parts[-1]):
+                return False
+            if rules.ignores_path(parts):
+                return True
+            data = rooted_fs.read_file(root.root, parts, LARGEST)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                self._put(path, _FreshFile(None))
+            return error.errno != errno.EFBIG  # the index says why others cannot be read
+        try:
+            file = self._made(path, read_attributes(root.root, parts), stat_of(found), data, soon=True)
+        except (TooSlow, ExtractorDown):
+            return False
+        except Unreadable:
+            file = _FreshFile(stat_of(found))
+        self._put(path, file)
+        return True
+
+    def take_past(self, path: str, data: bytes | None, attributes: Mapping[str, bytes], when_ns: int) -> None:
+        """Say of a file what it was at another time, None if it was not there; there is no limit of files."""
+        file = _FreshFile(None)
+        if data is not None:
+            stat = (len(data), when_ns, 0, 0)
+            with contextlib.suppress(Unreadable):
+                file = self._made(path, sound_attributes(attributes), stat, data)
+        self._files[path] = file
+
+    def _put(self, path: str, file: _FreshFile) -> None:
+        self._files[path] = file
+        self._files.move_to_end(path)
+        if file.stat is None:
+            return
+        # A deletion that is forgotten would bring the file back; a change that is forgotten is only found later.
+        changes = [old for old, kept in self._files.items() if kept.stat is not None]
+        for old in changes[: max(0, len(self._files) - MOST)]:
+            del self._files[old]
+
+    def _made(
+        self, path: str, attributes: Sequence[tuple[str, str]], seen: FileStat, data: bytes, *, soon: bool = False
+    ) -> _FreshFile:
+        name = printable(path.rpartition("/")[2])
+        cuts = self._extractor.chunks_soon(name, data) if soon else self._extractor.chunks_of(name, data)
+        kind = kind_of(path, attributes, data)
+        digest = hashlib.sha256(data).hexdigest()
+        place = self._analyse(printable(path))
+        self._last -= 1
+        file = self._last
+        chunks = []
+        broken = [self._break_up(chunk.text) for chunk in cuts]
+        close = ranks_with_neighbours(kind, [chunk.author for chunk in cuts])
+        for at, chunk in enumerate(cuts):
+            self._last -= 1
+            row = ChunkRow(
+                self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
+            )  # fmt: skip
+            said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
+            fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
+            counts = Counter(term for field in fields for term in field)
+            near = Counter(self._analyse(around(broken, at) if close else ""))
+            chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
+        return _FreshFile(seen, digest, attributes, chunks)
+
+    # questions
+
+    def search(
+        self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity
+    ) -> tuple[dict[int, float], dict[int, float]]:
+        """Chunk → a score on the scale of the word index, by the words of the unit and by those around it."""
+        weights = {term: rarity(term) for term in terms}
+        required = [self._analyse(text) for text in (*query.phrases, *query.must)]
+        refused = [self._analyse(text) for text in query.must_not]
+        extra = sum(map(rarity, {term for wanted in required for term in wanted}))
+        own: dict[int, float] = {}
+        near: dict[int, float] = {}
+        for chunk in self._passing(query, below):
+            if not all(_says(chunk, wanted) for wanted in required if wanted):
+                continue
+            if any(_says(chunk, unwanted) for unwanted in refused if unwanted):
+                continue
+            for out, counts in ((own, chunk.counts), (near, chunk.near)):
+                if score := extra + _score(weights, counts):
+                    out[chunk.row.id] = score
+        # Operators are about a unit's own words.
+        return own, {chunk: near[chunk] for chunk in near if chunk in own} if required or refused else near
+
+    def first_passing(self, query: Query, below: Path) -> list[int]:
+        """The first chunk of each file that passes the filters, the newest file first."""
+        first: dict[str, tuple[int, int]] = {}
+        for chunk in self._passing(query, below):
+            first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
+        return [number for _, number in sorted(first.values())]
+
+    def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
+        """(file, chunk, text) of the chunks that pass the filters, as `Catalog.texts_of` has them."""
+        for chunk in self._passing(query, below):
+            yield chunk.file, chunk.row.id, chunk.row.text
+
+    def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
+        """What ranking needs of these chunks, in the order of their numbers."""
+        wanted = set(chunks)
+        picked = sorted((chunk for _, chunk in self._all() if chunk.row.id in wanted), key=lambda chunk: chunk.row.id)
+        rows = [chunk.row for chunk in picked]
+        return Candidates(
+            np.array([row.id for row in rows], dtype=np.int64),
+            np.array([chunk.file for chunk in picked], dtype=np.int64),
+            np.array([folder_number(row.path.rpartition("/")[0]) for row in rows], dtype=np.int64),
+            np.array([row.kind for row in rows], dtype=np.object_),
+            np.array([row.author for row in rows], dtype=np.object_),
+            np.array([row.day or 0 for row in rows], dtype=np.int64),
+            np.array([chunk.traits for chunk in picked], dtype=np.int64),
+            np.array([chunk.words for chunk in picked], dtype=np.int64),
+            np.full(len(rows), -1, dtype=np.int64),
+        )
+
+    def rows(self) -> dict[int, ChunkRow]:
+        """Every chunk here."""
+        return {chunk.row.id: chunk.row for _, chunk in self._all()}
+
+    def attributes(self, path: str) -> Sequence[tuple[str, str]] | None:
+        """(name, value) of the attributes of a file; None if it is not here."""
+        found = self._files.get(path)
+        return found.attributes if found is not None else None
+
+    def authors(self) -> set[str]:
+        """Who says something here."""
+        return {chunk.row.author for _, chunk in self._all()} - {""}
+
+    def _all(self) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
+        for file in self._files.values():
+            for chunk in file.chunks:
+                yield file, chunk
+
+    def _passing(self, query: Query, below: Path) -> Iterator[_FreshChunk]:
+        """The filters as the word index has them."""
+        for file, chunk in self._all():
+            path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
+            place = chunk.fields[2]
+            if not below.is_root and not _is_under(path, printable(str(below))):
+                continue
+            if query.paths and not any(_is_under(path, at) or _has_all(place, self._analyse(at)) for at in query.paths):
+                continue
+            if query.kinds and chunk.row.kind not in query.kinds:
+                continue
+            if query.authors and not {name.lower() for name in query.authors} & set(chunk.authors):
+                continue
+            if not all(pair in file.attributes for pair in query.attributes):
+                continue
+            if query.confidence is not None and not _within(file.attributes, query.confidence):
+                continue
+            if not (query.since or 0) <= mtime_ns <= (query.until if query.until is not None else mtime_ns):
+                continue
+            yield chunk
+
+
+def _score(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
+    """BM25 without the length of the text, of which the average is not known here."""
+    return sum(
+        weight * count * (_K1 + 1) / (count + _K1) for term, weight in weights.items() if (count := counts.get(term, 0))
+    )
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _has_all(terms: Sequence[str], wanted: Sequence[str]) -> bool:
+    return bool(wanted) and set(wanted) <= set(terms)
+
+
+def _within(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
+    return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
+
+
+def _says(chunk: _FreshChunk, wanted: Sequence[str]) -> bool:
+    """True if a field has these terms one after another."""
+    length = len(wanted)
+    return any(
+        list(field[at : at + length]) == list(wanted) for field in chunk.fields for at in range(len(field) - length + 1)
+    )

@@ -1,0 +1,492 @@
+"""One server while it is wanted: connected, followed, connected again when it is lost; its documents kept as files.
+
+Nothing that a server does is let through as an exception: what it says, or why it says nothing, is its state.
+"""
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as HostPath
+from typing import Any, Literal
+
+import httpx2
+import trio
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
+from mcp.types import (
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    ElicitRequestParams,
+    ElicitResult,
+    ErrorData,
+    Implementation,
+    TextContent,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from ctxfs import __version__
+from ctxfs.mcp_client.list_validation import sifted
+from ctxfs.mcp_client.results import document, rendered, result_of
+from ctxfs.mcp_client.stdio_transport import Pipes, last_words
+from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, placed
+from ctxfs.model.errors import path_error
+from ctxfs.store.config import ServerSource
+from ctxfs.store.untrusted import mark_untrusted
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 30.0
+_LIST_SECONDS = 60.0
+_SETTLE_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
+_LEAST_DELAY, _MOST_DELAY, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
+_MOST_PAGES = 100
+_MOST_LISTED = 5000  # tools, prompts, documents: of each
+_MOST_DOCUMENTS = 1000  # that are fetched before anybody asks
+_MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_CHARACTERS = 200
+MAX_INSTRUCTIONS_CHARACTERS = 20_000
+_INVALID_REQUEST, _DECLINED = -32600, -1
+_CLOSED = -32000
+
+Push = Callable[[str, Any], None]
+Ask = Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]
+
+
+@dataclass(slots=True)
+class _Listed:
+    """What a server has, as it said last."""
+
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    prompts: list[dict[str, Any]] = field(default_factory=list)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    templates: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class Connection:
+    """`folder` keeps what is known of the server; `push` is told of its state, `ask` asks a person."""
+
+    def __init__(self, spec: ServerSource, folder: HostPath, push: Push, ask: Ask) -> None:
+        self.spec = spec
+        self._folder = folder
+        self._push = push
+        self._ask = ask
+        self._client: Client | None = None
+        self._gone = trio.Event()
+        self._pipes: Pipes | None = None
+        self._stale: set[str] = set()
+        self._news = trio.Event()
+        self._listed = _Listed()
+        self._documents: Mapping[Parts, str] = {}
+        self._state: Literal["connecting", "up", "down"] = "connecting"
+        self._turned = trio.Event()
+        self._limits: set[trio.CancelScope] = set()
+        self._retry = trio.Event()
+        self._instructions = ""
+
+    async def run(self) -> None:
+        """Keep it connected until cancelled."""
+        delay = _LEAST_DELAY
+        while True:
+            begun = trio.current_time()
+            self._turn("connecting")
+            self._tell("connecting")
+            why = await self._session()
+            delay = _LEAST_DELAY if trio.current_time() - begun > _HEALTHY_SECONDS else min(_MOST_DELAY, delay * 2)
+            self._tell(f"down: {why}; it is tried again in {delay:g} s")
+            self._retry = trio.Event()
+            self._turn("down")
+            with trio.move_on_after(delay):
+                await self._retry.wait()
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], seconds: float, most: int, told: Callable[[float, str], None]
+    ) -> dict[str, Any]:
+        """What a tool answers (`results.result_of`). EIO if the server is not there."""
+
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            told(progress / total if total else 0.0, (message or "")[:MAX_MESSAGE_CHARACTERS])
+
+        client = await self._connected()
+        with self._limit(seconds) as scope:
+            found = await self._answer(client.call_tool(name, dict(arguments), progress_callback=tell))
+        if scope.cancelled_caught:
+            return _failed(f"it took more than {seconds:g} s")
+        return found if isinstance(found, dict) else result_of(found, most)
+
+    async def prompt(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """A prompt, filled in. EIO if the server is not there."""
+        texts = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
+        client = await self._connected()
+        with self._limit(seconds) as scope:
+            found = await self._answer(client.get_prompt(name, texts))
+        if scope.cancelled_caught:
+            return _failed(f"it took more than {seconds:g} s")
+        return found if isinstance(found, dict) else rendered(found)
+
+    async def fetch(self, uri: str, parts: Sequence[str]) -> bool:
+        """Keep a document as the file at `parts`; False if the server has none there. EIO if it is not there itself."""
+        client = await self._connected()
+        with self._limit(_LIST_SECONDS) as scope:
+            try:
+                found = await client.read_resource(uri)
+            except MCPError as error:
+                if error.error.code == _CLOSED:
+                    raise self._lost() from error
+                return False
+            except (OSError, httpx2.HTTPError) as error:
+                raise self._lost() from error
+        if scope.cancelled_caught:
+            raise path_error(5, uri, f"the server '{self.spec.name}' does not answer")
+        if any(each.mime_type in DIRECTORIES for each in found.contents):
+            await trio.to_thread.run_sync(_make_folder, self._folder / "resources", tuple(parts))
+            return True
+        data = b"\n".join(document(each) for each in found.contents)
+        if len(data) > _MOST_DOCUMENT_BYTES:
+            raise path_error(27, uri, f"it has more than {_MOST_DOCUMENT_BYTES} bytes")
+        await trio.to_thread.run_sync(_keep, self._folder / "resources", tuple(parts), data, uri)
+        return True
+
+    # a connection
+
+    async def _session(self) -> str:
+        """Connect and follow; why it ended."""
+        why = ["it ended"]
+        self._gone = trio.Event()
+        with trio.CancelScope(deadline=trio.current_time() + _CONNECT_SECONDS) as scope:
+            try:
+                async with self._transport() as transport, self._made(transport) as client:
+                    scope.deadline = float("inf")
+                    self._client = client
+                    self._turn("up")
+                    await self._follow(client)
+            except* Exception as group:
+                error: BaseException = group
+                while isinstance(error, BaseExceptionGroup):
+                    error = error.exceptions[0]
+                log.info("server %s: %r", self.spec.name, error)
+                why[0] = _words(error)
+            finally:
+                self._client = None
+                for limit in list(self._limits):
+                    limit.cancel()
+        if scope.cancelled_caught:
+            why[0] = f"it did not answer within {_CONNECT_SECONDS:g} s"
+        elif self._pipes is not None and self._pipes.ended:
+            why[0] = self._pipes.ended
+        words = last_words(self._folder / "stderr") if self.spec.command else ""
+        return f"{why[0]} ({words})" if words and words not in why[0] else why[0]
+
+    @contextlib.asynccontextmanager
+    async def _transport(self) -> AsyncIterator[Any]:
+        if self.spec.url:
+            headers = {"Authorization": f"Bearer {self._variable(self.spec.token_env)}"} if self.spec.token_env else {}
+            async with httpx2.AsyncClient(headers=headers, timeout=_CONNECT_SECONDS) as http:
+                yield sifted(streamable_http_client(self.spec.url, http_client=http), self._left_out)
+            return
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        environment |= {name: self._variable(name) for name in self.spec.env}
+        pipes = Pipes(self.spec.command, environment, HostPath.home(), self._folder / "stderr", self._left_out)
+        self._gone, self._pipes = pipes.gone, pipes
+        yield pipes.opened()
+
+    def _left_out(self, kind: str, name: str, why: str) -> None:
+        self._listed.left_out[f"{kind} {name}"] = why
+
+    def _variable(self, name: str) -> str:
+        if name not in os.environ:
+            raise OSError(2, f"${name} is not set where ctxfs was started")
+        return os.environ[name]
+
+    def _made(self, transport: Any) -> Client:
+        return Client(
+            transport,
+            message_handler=self._heard,
+            elicitation_callback=self._elicit,
+            sampling_callback=self._sample,
+            client_info=Implementation(name="ctxfs", version=__version__),
+            cache=None,
+        )
+
+    async def _follow(self, client: Client) -> None:
+        """List everything, and again what changed, until it is gone."""
+        self._instructions = client.instructions or ""
+        self._stale = {"tools", "prompts", "resources"}
+        self._news.set()
+        listening = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            while True:
+                await self._news.wait()
+                self._news = trio.Event()
+                stale, self._stale = self._stale, set()
+                await self._refresh(client, stale)
+                if client.protocol_version in MODERN_PROTOCOL_VERSIONS and "resources" in stale:
+                    listening.cancel()  # there are other documents to hear of
+                    listening = trio.CancelScope()
+                    nursery.start_soon(self._listen, client, listening)
+                await trio.sleep(_SETTLE_SECONDS)  # a flood of news is one
+
+    async def _until_gone(self, scope: trio.CancelScope) -> None:
+        await self._gone.wait()
+        scope.cancel()
+
+    async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
+        """The news of servers of the later era."""
+        uris = list(self._documents.values())
+        wanted = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
+        with scope, contextlib.suppress(MCPError, OSError, TimeoutError, SubscriptionLost):
+            async with client.listen(**wanted, resource_subscriptions=uris) as events:
+                async for event in events:
+                    if isinstance(event, ResourceUpdated):
+                        self._note_document(str(event.uri))
+                    else:
+                        self._note(type(event).__name__)
+
+    async def _heard(self, message: Any) -> None:
+        method = str(getattr(message, "method", ""))
+        if method == "notifications/resources/updated":
+            self._note_document(str(message.params.uri))
+        elif method.endswith("list_changed"):
+            self._note(method)
+
+    def _note_document(self, uri: str) -> None:
+        self._stale.add(f"uri {uri}")
+        self._news.set()
+
+    def _note(self, what: str) -> None:
+        for kind in ("tools", "prompts", "resources"):
+            if kind in what.lower():
+                self._stale.add(kind)
+                self._news.set()
+
+    async def _refresh(self, client: Client, stale: set[str]) -> None:
+        has = client.server_capabilities
+        for kind in ("tools", "prompts", "resources"):
+            if kind in stale:
+                self._listed.left_out = {
+                    name: why for name, why in self._listed.left_out.items() if not name.startswith(kind[:-1])
+                }
+        with trio.fail_after(_LIST_SECONDS):
+            if "tools" in stale and has.tools is not None:
+                self._listed.tools = [_plain(each) for each in await _pages(client.list_tools, "tools")]
+            if "prompts" in stale and has.prompts is not None:
+                self._listed.prompts = [_plain(each) for each in await _pages(client.list_prompts, "prompts")]
+            if "resources" in stale and has.resources is not None:
+                found = [_plain(each) for each in await _pages(client.list_resources, "resources")]
+                self._listed.resources = {str(each["uri"]): each for each in found}
+                files = [uri for uri, each in self._listed.resources.items() if each.get("mimeType") not in DIRECTORIES]
+                self._documents = dict(itertools.islice(placed(files).items(), _MOST_DOCUMENTS))
+                self._listed.templates = await self._templates(client)
+        self._tell("ready")
+        if "resources" in stale and has.resources is not None:
+            await self._fetch_all(client, subscribes=bool(has.resources.subscribe))
+        for uri in sorted(each[4:] for each in stale if each.startswith("uri ")):
+            with contextlib.suppress(OSError):
+                known = {one: parts for parts, one in self._documents.items()}
+                if uri in known:
+                    await self.fetch(uri, known[uri])
+
+    @staticmethod
+    async def _templates(client: Client) -> list[dict[str, Any]]:
+        try:
+            return [_plain(each) for each in await _pages(client.list_resource_templates, "resource_templates")]
+        except MCPError:
+            return []  # not every server with documents has templates
+
+    async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
+        """Every document is a file before anybody asks, so that it stays when the server goes."""
+        wanted = self._documents
+        await trio.to_thread.run_sync(_drop_others, self._folder / "resources", set(wanted))
+        for parts, uri in wanted.items():
+            with contextlib.suppress(OSError):
+                await self.fetch(uri, parts)
+            if subscribes and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                with contextlib.suppress(MCPError):
+                    await client.session.subscribe_resource(uri)
+        self._tell("ready")
+
+    # what a server may ask
+
+    async def _elicit(self, context: Any, params: ElicitRequestParams) -> ElicitResult | ErrorData:
+        schema = getattr(params, "requested_schema", None) or {}
+        text = "\n".join([params.message, *([str(url)] if (url := getattr(params, "url", None)) else [])])
+        answer = await self._asked("form", text, dict(schema) if isinstance(schema, dict) else {})
+        if answer is None:
+            return ElicitResult(action="decline")
+        return ElicitResult(action="accept", content=_filled(answer, dict(schema)))
+
+    async def _sample(self, context: Any, params: CreateMessageRequestParams) -> CreateMessageResult | ErrorData:
+        said = [f"{each.role}: {getattr(each.content, 'text', '[no text]')}" for each in params.messages]
+        text = "\n".join([*([params.system_prompt] if params.system_prompt else []), *said])
+        answer = await self._asked("model", text, {})
+        if answer is None:
+            return ErrorData(code=_DECLINED, message="a person has declined")
+        return CreateMessageResult(role="assistant", content=TextContent(type="text", text=answer), model="human")
+
+    async def _asked(self, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
+        """Ask a person; while they think, no call of this server runs out of time."""
+        for limit in self._limits:
+            limit.deadline = float("inf")
+        return await self._ask(kind, text, schema)
+
+    # inside
+
+    async def _connected(self) -> Client:
+        """The client; where it is being connected, whoever comes waits a little. Where it is down it is tried once more, then EIO."""
+        tried = False
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            while self._client is None or self._gone.is_set():
+                if self._state == "down":
+                    if tried:
+                        break
+                    tried = True
+                    self._retry.set()
+                await self._turned.wait()
+        if self._client is None or self._gone.is_set():
+            raise self._lost()
+        return self._client
+
+    def _turn(self, state: Literal["connecting", "up", "down"]) -> None:
+        self._state = state
+        turned, self._turned = self._turned, trio.Event()
+        turned.set()
+
+    def _lost(self) -> OSError:
+        return path_error(
+            5, f"tools/{self.spec.name}", f"the server is not there: tools/{self.spec.name}/status says why"
+        )
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:
+        """The answer, or the failure that the server or the protocol says there is. EIO when it went away in the middle."""
+        try:
+            return await asked
+        except MCPError as error:
+            if error.error.code == _CLOSED:
+                raise self._lost() from error
+            return _failed(error.error.message)
+        except (OSError, httpx2.HTTPError) as error:
+            if self.spec.url:
+                self._gone.set()
+            raise self._lost() from error
+        except ValueError as error:  # it is none by the protocol, or by the server's own schema
+            return _failed(f"its answer cannot be understood: {error}")
+        except RuntimeError as error:
+            return _failed(str(error))
+
+    @contextlib.contextmanager
+    def _limit(self, seconds: float) -> Iterator[trio.CancelScope]:
+        """A scope that ends with the time, or with the connection."""
+        gone = self._gone
+        with trio.move_on_after(seconds) as scope:
+            self._limits.add(scope)
+            try:
+                yield scope
+            finally:
+                self._limits.discard(scope)
+        if scope.cancelled_caught and gone.is_set():
+            raise self._lost()
+
+    def _tell(self, status: str) -> None:
+        listed = self._listed
+        self._push(
+            "state",
+            {
+                "name": self.spec.name,
+                "status": status,
+                "instructions": self._instructions[:MAX_INSTRUCTIONS_CHARACTERS],
+                "tools": listed.tools[:_MOST_LISTED],
+                "prompts": listed.prompts[:_MOST_LISTED],
+                "resources": list(listed.resources.values())[:_MOST_LISTED],
+                "templates": listed.templates[:_MOST_LISTED],
+                "left_out": dict(listed.left_out),
+            },
+        )
+
+
+async def _pages(method: Callable[..., Awaitable[Any]], kind: str) -> list[Any]:
+    found: list[Any] = []
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES):
+        page = await method(cursor=cursor)
+        found += getattr(page, kind)
+        cursor = page.next_cursor
+        if not cursor or len(found) > _MOST_LISTED:
+            break
+    return found
+
+
+def _plain(model: Any) -> dict[str, Any]:
+    found: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
+
+
+def _failed(why: str) -> dict[str, Any]:
+    return {"text": "", "structured": None, "files": [], "fault": why[:300] or "it failed, and does not say why"}
+
+
+def _words(error: BaseException) -> str:
+    """Why a connection failed, in words."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no program '{error.filename}'"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, MCPError):
+        return error.error.message
+    if isinstance(error, trio.TooSlowError):
+        return f"it did not say what it has within {_LIST_SECONDS:g} s"
+    return str(error) or type(error).__name__
+
+
+def _filled(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person wrote, as the form wants it: JSON, or the text that is asked for; truth values they did not speak of are true."""
+    with contextlib.suppress(ValueError):
+        said = json.loads(answer)
+        if isinstance(said, dict):
+            return said
+    properties = schema.get("properties", {})
+    found: dict[str, Any] = {}
+    for name, each in properties.items():
+        kind = each.get("type") if isinstance(each, dict) else None
+        if kind == "boolean":
+            found[name] = True
+        elif answer and kind == "string":
+            found[name] = answer
+    return found
+
+
+def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
+    """The file appears whole, with the mark that it is not to be trusted, and where it is from."""
+    place = folder.joinpath(*parts)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.is_file() and place.read_bytes() == data:
+        return
+    begun = place.with_name(f".{place.name[:100]}.new")
+    begun.write_bytes(data)
+    mark_untrusted(begun, uri)
+    os.replace(begun, place)
+
+
+def _make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:
+    folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
+
+
+def _drop_others(folder: HostPath, wanted: set[tuple[str, ...]]) -> None:
+    """Drop what the server does not list any more; what was fetched by a template goes, too, and comes when it is asked for."""
+    for place, folders, names in os.walk(folder, topdown=False):
+        at = HostPath(place)
+        for name in names:
+            if at.joinpath(name).relative_to(folder).parts not in wanted:
+                (at / name).unlink(missing_ok=True)
+        for name in folders:
+            with contextlib.suppress(OSError):
+                (at / name).rmdir()

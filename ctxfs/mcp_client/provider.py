@@ -1,0 +1,291 @@
+"""The tools and prompts of servers, as their servers said last: also while those are away, since `<store>/servers/<name>/state.json`
+keeps it.
+"""
+
+import hashlib
+import json
+import logging
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as HostPath
+from typing import Any
+
+from ctxfs.exec.approvals import Approval
+from ctxfs.exec.definition import Tool, path_arguments
+from ctxfs.exec.schema import fault_of
+from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, Template, file_name, parts_of, placed
+from ctxfs.model.path import printable
+from ctxfs.store.config import ServerSource, replace_file
+
+log = logging.getLogger(__name__)
+
+RESERVED = ("status", "instructions.md", "index.md", "prompts")
+PROMPTS = "prompts"
+_NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
+_NOTES = "instructions.md"
+_PENDING = "It has not been approved: what its server says of it, people see when they approve it"
+_SECONDS = 120.0
+MAX_INSTRUCTIONS_CHARACTERS = 20_000
+MAX_STATUS_CHARACTERS = 500
+_LONGEST_DESCRIPTION = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A server as it is now, or was when it was last heard of."""
+
+    status: str
+    instructions: str
+    tools: Mapping[str, Tool]
+    faults: Mapping[str, str]
+    digests: Mapping[str, str]
+    definitions: Mapping[str, Mapping[str, Any]]
+    documents: Mapping[Parts, str]
+    templates: tuple[Template, ...]
+    folders: frozenset[Parts]
+
+
+class ServerShelf:
+    """`configured`: the servers that are wanted now. The store keeps what each said in a folder of `folder`. `approved`: what people
+    approved, by name: of a tool, a prompt, or what a server says beside them no other words are shown than those.
+    """
+
+    trusted = False
+
+    def __init__(
+        self,
+        folder: HostPath,
+        configured: Callable[[], Sequence[ServerSource]],
+        approved: Callable[[], Mapping[str, Approval]],
+    ) -> None:
+        self._folder = folder
+        self._approved = approved
+        self._configured = configured
+        self._known: dict[str, Known] = {}
+        self._sources: dict[str, ServerSource] = {}
+        self._shown: dict[str, tuple[Known, object, Known]] = {}
+        self._merged: tuple[tuple[Known, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+
+    def known(self) -> Mapping[str, Known]:
+        """By the server's name."""
+        found = {}
+        for source in self._configured():
+            if source.name not in self._known or self._sources.get(source.name) != source:
+                self._sources[source.name] = source
+                self._known[source.name] = _parsed(source, self._kept(source.name))
+            found[source.name] = self._known[source.name]
+        return found
+
+    def shown(self) -> Mapping[str, Known]:
+        """The same in the words that people approved; the same objects while nothing changes."""
+        approved, found = self._approved(), {}
+        for name, known in self.known().items():
+            before = self._shown.get(name)
+            if before is None or before[0] is not known or before[1] is not approved:
+                self._shown[name] = before = known, approved, _as_approved(known, name, approved)
+            found[name] = before[2]
+        return found
+
+    def take(self, state: Mapping[str, Any]) -> bool:
+        """A server says how it is; True if it has something that it had not before, or has not what it had. Blocks."""
+        name = str(state["name"])
+        source = next((each for each in self._configured() if each.name == name), None)
+        if source is None:
+            return False
+        before = self.known().get(name)
+        said = {key: value for key, value in state.items() if key != "status"}
+        if _is_empty(said) and before is not None:  # it has not said anything yet
+            self._known[name] = replace(before, status=str(state["status"]))
+            return False
+        now = self._known[name] = _parsed(source, said, str(state["status"]))
+        same = before is not None and (before.digests, before.documents) == (now.digests, now.documents)
+        if not same or not (self._folder / name / "state.json").exists():
+            (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_file(self._folder / name / "state.json", json.dumps(said).encode("utf-8", "replace"), 0o600)
+        return not same
+
+    def lost(self, why: str) -> None:
+        """None of them is there."""
+        for name, known in self.known().items():
+            self._known[name] = replace(known, status=why)
+
+    def resources_of(self, name: str) -> HostPath:
+        """The host folder that keeps a server's documents."""
+        return self._folder / name / "resources"
+
+    # as a shelf
+
+    def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
+        """Those of all servers, in the words that people approved; merged again when one of them is another."""
+        known = tuple(self.shown().values())
+        if (
+            self._merged is None
+            or len(self._merged[0]) != len(known)
+            or any(map(operator.is_not, self._merged[0], known))
+        ):
+            tools = {name: tool for each in known for name, tool in each.tools.items()}
+            faults = {name: fault for each in known for name, fault in each.faults.items()}
+            self._merged = known, (tools, faults)
+        return self._merged[1]
+
+    def digest(self, tool: Tool) -> str:
+        """sha256 over its definition, and over which server it is of."""
+        return self.known()[tool.server].digests[tool.name]
+
+    def definition(self, tool: Tool) -> Mapping[str, Any]:
+        """As the server gives it."""
+        return self.known()[tool.server].definitions[tool.name]
+
+    def _kept(self, name: str) -> Mapping[str, Any]:
+        try:
+            found = json.loads((self._folder / name / "state.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.warning("what server %s said last cannot be read: %s", name, error)
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _is_empty(said: Mapping[str, Any]) -> bool:
+    return not any(said.get(key) for key in ("tools", "prompts", "resources", "templates", "instructions"))
+
+
+def _parsed(source: ServerSource, said: Mapping[str, Any], status: str = "not connected") -> Known:
+    tools: dict[str, Tool] = {}
+    faults: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    definitions: dict[str, Mapping[str, Any]] = {}
+    for name, why in said.get("left_out", {}).items():
+        faults[f"{source.name}/{name}"] = f"{source.name}: {printable(name)}: {why}"
+    which = json.dumps([source.command, source.url], ensure_ascii=False)
+    for kind, make in (("tools", _tool), ("prompts", _prompt)):
+        for each in said.get(kind, ()):
+            called = str(each.get("name", ""))
+            place = f"{source.name}/{PROMPTS}/{file_name(called)}" if kind == "prompts" else ""
+            place = place or f"{source.name}/{file_name(called, RESERVED)}"
+            if place in tools:
+                faults[place] = f"tool '{printable(place)}': the server names two so"
+                continue
+            try:
+                tools[place] = make(place, source.name, called, each)
+            except (ValueError, TypeError, AttributeError) as error:
+                faults[place] = f"tool '{printable(place)}': {error}"
+                continue
+            definitions[place] = each
+            said_of = json.dumps(each, sort_keys=True, ensure_ascii=False)
+            digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
+    resources = [each for each in said.get("resources", ()) if each.get("uri")]
+    documents = placed(str(each["uri"]) for each in resources if each.get("mimeType") not in DIRECTORIES)
+    folders = frozenset(parts_of(str(each["uri"])) for each in resources if each.get("mimeType") in DIRECTORIES)
+    written = [str(each.get("uriTemplate", "")) for each in said.get("templates", ())]
+    templates = tuple(map(Template, written))
+    instructions = printable(str(said.get("instructions") or ""))[:MAX_INSTRUCTIONS_CHARACTERS]
+    status = printable(" ".join(status.split()))[:MAX_STATUS_CHARACTERS]
+    if instructions or written:
+        place, notes = f"{source.name}/{_NOTES}", {"instructions": instructions, "templates": written}
+        words = f"What the server says beside its tools; {len(written)} templates"
+        tools[place] = Tool(place, words, _NOTHING, server=source.name, called=_NOTES, is_note=True)
+        definitions[place] = notes
+        said_of = json.dumps(notes, sort_keys=True, ensure_ascii=False)
+        digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
+    return Known(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
+
+
+def _as_approved(known: Known, server: str, approved: Mapping[str, Approval]) -> Known:
+    """Every tool as it was approved, if not as it is; without words where nobody has approved it."""
+    tools = {}
+    for name, tool in known.tools.items():
+        approval = approved.get(name)
+        if approval is not None and (tool.is_note or approval.digest == known.digests[name]):
+            tools[name] = tool
+        elif approval is not None:
+            tools[name] = _rebuilt(tool, approval.definition)
+        else:
+            tools[name] = _without_words(tool)
+    notes = approved.get(f"{server}/{_NOTES}")
+    said: Mapping[str, Any] = notes.definition if notes is not None else {}
+    templates = said.get("templates")
+    return replace(
+        known,
+        tools=tools,
+        instructions=str(said.get("instructions") or ""),
+        templates=tuple(Template(str(each)) for each in (templates if isinstance(templates, list) else ())),
+    )
+
+
+def _rebuilt(tool: Tool, definition: Mapping[str, Any]) -> Tool:
+    try:
+        return (_prompt if tool.is_prompt else _tool)(tool.name, tool.server, tool.called, definition)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return _without_words(tool)
+
+
+def _without_words(tool: Tool) -> Tool:
+    return Tool(
+        tool.name,
+        _PENDING,
+        _NOTHING,
+        server=tool.server,
+        called=tool.called,
+        is_prompt=tool.is_prompt,
+        is_note=tool.is_note,
+        is_pending=True,
+    )
+
+
+def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:
+    schema = said.get("inputSchema") or {"type": "object"}
+    output = said.get("outputSchema")
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise ValueError("its input schema is not one of an object")
+    if not isinstance(schema.get("properties", {}), dict):
+        raise ValueError("the properties of its input schema are no object")
+    if fault := fault_of(schema):
+        raise ValueError(f"its input schema is none: {fault}")
+    if output is not None and (not isinstance(output, dict) or fault_of(output)):
+        raise ValueError("its output schema is none")
+    hints = said.get("annotations") or {}
+    read_only = hints.get("readOnlyHint") is True
+    return Tool(
+        place,
+        _described(said, called),
+        {**schema, "type": "object", "properties": schema.get("properties", {})},
+        read_only=read_only,
+        destructive=not read_only and hints.get("destructiveHint") is not False,
+        open_world=hints.get("openWorldHint") is not False,
+        timeout_seconds=_SECONDS,
+        paths=path_arguments(schema),
+        output_schema=output,
+        server=server,
+        called=called,
+    )
+
+
+def _prompt(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:
+    """A prompt is a tool that changes nothing: its arguments are texts."""
+    arguments = said.get("arguments") or []
+    properties = {
+        str(each["name"]): {"type": "string", "description": str(each.get("description") or "")} for each in arguments
+    }
+    required = [str(each["name"]) for each in arguments if each.get("required")]
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    described = _described(said, called)
+    return Tool(
+        place,
+        described,
+        schema,
+        read_only=True,
+        destructive=False,
+        open_world=False,
+        timeout_seconds=_SECONDS,
+        server=server,
+        called=called,
+        is_prompt=True,
+    )
+
+
+def _described(said: Mapping[str, Any], called: str) -> str:
+    words = str(said.get("description") or said.get("title") or called).strip()
+    return printable(words)[:_LONGEST_DESCRIPTION] or "It says nothing of itself"

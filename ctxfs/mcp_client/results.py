@@ -1,0 +1,96 @@
+"""What a server answers, as plain values: its text, its files, and the failure that it is."""
+
+import base64
+import binascii
+import json
+import mimetypes
+from collections.abc import Sequence
+from typing import Any
+
+from mcp.types import (
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    GetPromptResult,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
+
+from ctxfs.mcp_client.uri_paths import file_name
+
+Files = list[tuple[str, bytes]]
+
+
+def result_of(found: CallToolResult, most: int) -> dict[str, Any]:
+    """{text, structured, files, fault} of a call; one of more than `most` bytes is a fault."""
+    text, files = _contents(found.content)
+    size = len(text) + sum(len(data) for _, data in files)
+    if size > most:
+        return {
+            "text": text[:most],
+            "structured": None,
+            "files": [],
+            "fault": f"it answered with more than {most} bytes",
+        }
+    fault = (text.strip().splitlines() or ["it failed, and does not say why"])[0][:300] if found.is_error else ""
+    structured = found.structured_content
+    if structured is not None and not text and not files:
+        text = json.dumps(structured, ensure_ascii=False, indent=1) + "\n"
+    return {"text": text, "structured": structured, "files": [list(each) for each in files], "fault": fault}
+
+
+def rendered(found: GetPromptResult) -> dict[str, Any]:
+    """The messages of a prompt as text."""
+    pieces, files = [], Files()
+    several = len(found.messages) > 1
+    for message in found.messages:
+        text, more = _contents([message.content])
+        files += more
+        pieces.append(f"{message.role}: {text}" if several else text)
+    return {"text": "\n".join(pieces), "structured": None, "files": [list(each) for each in files], "fault": ""}
+
+
+def _contents(blocks: Sequence[Any]) -> tuple[str, Files]:
+    pieces: list[str] = []
+    files = Files()
+    for block in blocks:
+        match block:
+            case TextContent(text=text):
+                pieces.append(text)
+            case ImageContent(data=data, mime_type=kind) | AudioContent(data=data, mime_type=kind):
+                what = "image" if isinstance(block, ImageContent) else "audio"
+                name = f"{what}-{len(files) + 1}{_extension(kind)}"
+                files.append((name, _decoded(data)))
+                pieces.append(f"[{what}: {name}]")
+            case ResourceLink():
+                words = f" - {block.description}" if block.description else ""
+                pieces.append(f"[{block.name}]({block.uri}){words}")
+            case EmbeddedResource(resource=inner):
+                name = f"{len(files) + 1}-{file_name(str(inner.uri).rsplit('/', 1)[-1] or 'document')}"
+                files.append((name, document(inner)))
+                pieces.append(f"[{inner.uri}: {name}]")
+            case _:
+                pieces.append(block.model_dump_json(by_alias=True, exclude_none=True))
+    text = "\n".join(pieces)
+    return text + "\n" if text and not text.endswith("\n") else text, files
+
+
+def document(found: TextResourceContents | BlobResourceContents) -> bytes:
+    """The content of a resource."""
+    if isinstance(found, TextResourceContents):
+        return found.text.encode("utf-8", "replace")
+    return _decoded(found.blob)
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data)
+    except (binascii.Error, ValueError):
+        return data.encode("utf-8", "replace")  # it says base64, and is not: nothing is lost
+
+
+def _extension(kind: str) -> str:
+    return mimetypes.guess_extension(kind.partition(";")[0].strip()) or ".bin"

@@ -1,0 +1,217 @@
+"""A server as a program: lines of JSON on its stdin and stdout, as the SDK's transports are, but bounded.
+
+A line that is too long is thrown away, and whoever waits for it is told; what is no JSON is too, up to a point; of a flood of
+notifications most are dropped unread. The program's process group ends with the connection.
+"""
+
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path as HostPath
+
+import anyio
+import trio
+from mcp.client._transport import TransportStreams
+from mcp.shared.message import SessionMessage
+from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+
+from ctxfs.lifeline import Lifeline
+from ctxfs.mcp_client.list_validation import LeftOut, sift
+from ctxfs.process_group import start_group
+
+LONGEST = 32 * 1024 * 1024  # bytes of a line
+_CHUNK = 1 << 16
+_GRACE_SECONDS = 2.0
+_REAPED_SECONDS = 0.2
+_MOST_NOTIFICATIONS = 200  # a second
+_MOST_GARBAGE = 100
+_EDGE = 200
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.){0,100}"|-?\d{1,18})')
+_WRITTEN_SECONDS = 0.5
+_KEPT_STDERR = 64 * 1024
+
+
+class Garbage(Exception):
+    """What comes from the program is not this protocol."""
+
+
+class Pipes:
+    """One run of the program. `gone` is set when it has closed its stdout."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: HostPath,
+        stderr: HostPath,
+        left_out: LeftOut,
+    ) -> None:
+        self.gone = trio.Event()
+        self.ended = ""  # how, once it has by itself
+        self._command = command
+        self._environment = environment
+        self._folder = folder
+        self._stderr = stderr
+        self._left_out = left_out
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[TransportStreams]:
+        """The streams that a client of the SDK is given. OSError if the program cannot be started."""
+        with Lifeline() as lifeline:
+            process = await start_group(self._command, lifeline, env=self._environment, cwd=self._folder)
+            async with self._streams(process) as streams:
+                yield streams
+
+    @asynccontextmanager
+    async def _streams(self, process: trio.Process) -> AsyncIterator[TransportStreams]:
+        complaints = bytearray()
+        to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, process, to_client)
+                nursery.start_soon(self._send, process, from_client)
+                nursery.start_soon(self._complain, process, complaints)
+                yield from_server, to_server
+                nursery.cancel_scope.cancel()
+        finally:
+            by_itself = self.gone.is_set()
+            self.gone.set()
+            with trio.CancelScope(shield=True):
+                for stream in (to_client, from_server, to_server, from_client):
+                    await stream.aclose()
+                if by_itself:
+                    with trio.move_on_after(_REAPED_SECONDS):
+                        await self._complain(process, complaints)  # its last words
+                    with trio.move_on_after(_REAPED_SECONDS):
+                        await process.wait()
+                if by_itself and process.returncode is not None and not self.ended:
+                    self.ended = _how(process.returncode)
+                await _end(process)
+                self._stderr.write_bytes(complaints)
+
+    async def _send(self, process: trio.Process, messages: anyio.abc.ObjectReceiveStream[SessionMessage]) -> None:
+        assert process.stdin is not None
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for each in messages:
+                said = each.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await process.stdin.send_all(said.encode("utf-8", "replace") + b"\n")
+        self.gone.set()
+
+    async def _complain(self, process: trio.Process, last: bytearray) -> None:
+        """Keep the last of what it says on stderr, and write it now and then: nobody knows how much that will be."""
+        assert process.stderr is not None
+        written = 0.0
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await process.stderr.receive_some(_CHUNK):
+                last += data
+                del last[:-_KEPT_STDERR]
+                if trio.current_time() - written > _WRITTEN_SECONDS:
+                    written = trio.current_time()
+                    self._stderr.write_bytes(last)
+
+    async def _receive(
+        self, process: trio.Process, client: anyio.abc.ObjectSendStream[SessionMessage | Exception]
+    ) -> None:
+        assert process.stdout is not None
+        garbage, second, heard = 0, 0, Counter[bool]()
+        try:
+            async with client:
+                async for line in _lines(process.stdout):
+                    if isinstance(line, SessionMessage):
+                        await client.send(line)
+                        continue
+                    if b'"id"' not in line[:_EDGE] and b'"id"' not in line[-_EDGE:]:
+                        if (now := int(trio.current_time())) != second:
+                            second, heard = now, Counter()
+                        is_progress = b"notifications/progress" in line[:_EDGE]
+                        heard[is_progress] += 1  # counted apart: a flood of other news takes no progress along
+                        if heard[is_progress] > _MOST_NOTIFICATIONS:
+                            continue
+                    try:
+                        message = jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False)
+                    except ValueError as error:
+                        garbage += 1
+                        if garbage > _MOST_GARBAGE:
+                            raise Garbage(f"it prints what is no message: {line[:80]!r}") from error
+                        continue
+                    found = SessionMessage(message)
+                    sift(found, self._left_out)
+                    await client.send(found)
+        except (
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+        ):
+            pass
+        except Garbage as error:
+            self.ended = str(error)
+        finally:
+            self.gone.set()
+
+
+async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes | SessionMessage]:
+    """Whole lines; for one that is too long, the failure of the request that it answers."""
+    pieces: list[bytes] = []
+    size = 0
+    head = b""
+    while data := await stream.receive_some(_CHUNK):
+        *ended, rest = data.split(b"\n")
+        for piece in ended:
+            if size + len(piece) > LONGEST:
+                edge = (head or b"".join(pieces)[:_EDGE]) + b" " + piece[-_EDGE:]
+                if (answer := _too_long(edge)) is not None:
+                    yield answer
+            elif line := b"".join((*pieces, piece)).strip():
+                yield line
+            pieces, size, head = [], 0, b""
+        size += len(rest)
+        if size <= LONGEST:
+            pieces.append(bytes(rest))
+        elif pieces:
+            head, pieces = b"".join(pieces)[:_EDGE], []
+
+
+def _too_long(edge: bytes) -> SessionMessage | None:
+    found = _ID.search(edge)
+    if found is None:
+        return None
+    number = int(found[1]) if not found[1].startswith(b'"') else found[1][1:-1].decode("utf-8", "replace")
+    why = ErrorData(code=INTERNAL_ERROR, message=f"it answered with more than {LONGEST} bytes")
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=why))
+
+
+async def _end(process: trio.Process) -> None:
+    """Close its stdin, as the protocol says; then be firm with the whole group."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdin.aclose()
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        with trio.move_on_after(_GRACE_SECONDS):
+            await process.wait()
+            break
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+    await process.stdout.aclose()
+    if process.stderr is not None:
+        await process.stderr.aclose()
+
+
+def _how(code: int) -> str:
+    return f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
+
+
+def last_words(file: HostPath) -> str:
+    """The last line that a program wrote to its stderr."""
+    try:
+        lines = file.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:200] if lines else ""

@@ -1,0 +1,75 @@
+"""A block in a project's AGENTS.md that says where the tree is mounted: put in when asked, taken out at unmount."""
+
+import contextlib
+import json
+import re
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store import rooted_fs
+from ctxfs.store.config import replace_file
+
+_BEGIN, _END = "<!-- ctxfs: begin -->", "<!-- ctxfs: end -->"
+_BLOCK = re.compile(rf"(?:\n\n)?{re.escape(_BEGIN)}(?:(?!{re.escape(_BEGIN)}).)*?{re.escape(_END)}\n?", re.DOTALL)
+_KEPT = "announced.json"
+_MAX_BYTES = 4_000_000
+
+
+class Announcements:
+    """Which files say of which mount point; kept in `<run>/announced.json` so that another command can take them back."""
+
+    def __init__(self, run: HostPath) -> None:
+        self._file = run / _KEPT
+
+    def put(self, file: HostPath, at: str) -> None:
+        """Say in `file` that the tree is at `at`, once. CommandError if it cannot be written."""
+        try:
+            before = _read(file) if file.exists() else ""
+            block = (
+                f"{_BEGIN}\nContext (knowledge, memory, search as paths) is mounted at `{at}`; "
+                f"read `{at}/AGENTS.md` before you search or remember.\n{_END}\n"
+            )
+            rest = _BLOCK.sub("", before)
+            _write(file, f"{rest.rstrip()}\n\n{block}" if rest.strip() else block)
+            known = self._known()
+            known[at] = str(file.resolve())
+            replace_file(self._file, json.dumps(known).encode())
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"'{file}' cannot be written: {error}", "the tree is mounted all the same") from error
+
+    def take(self, at: str = "") -> list[str]:
+        """Take out what was put in for a mount point, or for all of them; the files. What people wrote around it stays."""
+        known, taken = self._known(), []
+        for place, name in list(known.items()):
+            if at and place != at:
+                continue
+            file = HostPath(name)
+            with contextlib.suppress(
+                OSError, UnicodeDecodeError
+            ):  # it went, or became something else: nothing is left to take
+                before = _read(file)
+                after = _BLOCK.sub("", before)
+                if after != before:
+                    taken.append(name)
+                    _write(file, f"{after.rstrip()}\n") if after.strip() else file.unlink()
+            del known[place]
+        if known or self._file.exists():
+            replace_file(self._file, json.dumps(known).encode())
+        return taken
+
+    def _known(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {str(at): str(file) for at, file in found.items()} if isinstance(found, dict) else {}
+
+
+def _read(file: HostPath) -> str:
+    """The file of a project, which may be a link within it, but nothing that has no end."""
+    return rooted_fs.read_path(file.resolve(), _MAX_BYTES).decode("utf-8")
+
+
+def _write(file: HostPath, text: str) -> None:
+    mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
+    replace_file(file.resolve(), text.encode("utf-8"), mode)

@@ -1,0 +1,348 @@
+"""Replace or remove a file while its writers are held off, and keep hold of what was swapped out.
+
+The hold is a read lease, `fcntl(F_SETLEASE)`. The kernel grants one only while no open file description writes to the file, whoever
+opened it: a mount process, the kernel for it (FUSE pass-through), the daemon, a program on the host folder. While it is in force an
+open for writing waits; with O_NONBLOCK, as mount processes open, it fails with EAGAIN and is tried again. The kernel ends a lease with
+the process that holds it, and after `/proc/sys/fs/lease-break-time` in any case. Where a file system has no leases, or the file is
+another user's, only the second look at what was swapped out is left.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import signal
+import stat as st
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from ctxfs.store import rooted_fs
+
+log = logging.getLogger(__name__)
+
+_FILE_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0002, 0.002
+_MAX_TRIES = 100
+# EACCES: the file is another user's; EINVAL, ENOLCK, EOPNOTSUPP: the file system has no leases.
+_NO_LEASES = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
+# Signals that a lease is to be broken: one that does nothing, since SIGIO would end the process.
+_SILENT = signal.SIGURG
+# Of two threads of the process that owns the store one swaps after the other: what it expects is what it replaces.
+_TURN = threading.Lock()
+
+
+class Left(Enum):
+    """Why a path was left as it is."""
+
+    WRITTEN = "written meanwhile"
+    OPEN = "open for writing"
+    OCCUPIED = "something else is in it"
+
+
+class Patience:
+    """How long one operation may wait for writers: half a second a file, `seconds` for all of them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def tries(self) -> "Callable[[], bool]":
+        """Return a function that pauses; False when the file has been waited for long enough."""
+        end, pause = time.monotonic() + min(_FILE_SECONDS, self._seconds), _FIRST_PAUSE_SECONDS
+
+        def wait() -> bool:
+            nonlocal pause
+            if time.monotonic() >= end:
+                return False
+            time.sleep(pause)
+            self._seconds -= pause
+            pause = min(pause * 1.5, _MAX_PAUSE_SECONDS)
+            return True
+
+        return wait
+
+
+class Hold:
+    """A lease on the file that `fd`, opened for reading only, stands for. Where there are no leases it is not firm."""
+
+    def __init__(self, fd: int) -> None:
+        """BlockingIOError if the file is open for writing."""
+        self.fd = fd
+        self.is_firm = True
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETSIG, _SILENT)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except OSError as error:
+            if error.errno not in _NO_LEASES:
+                raise
+            self.is_firm = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """True if an open for writing has met the lease, and may be waiting for its end."""
+        return not self.is_firm or fcntl.fcntl(self.fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+
+    def release(self) -> None:
+        """Let the writers go on. The descriptor stays open."""
+        if self.is_firm:
+            with contextlib.suppress(OSError):  # the kernel has ended it
+                fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            self.is_firm = False
+
+
+@dataclass(slots=True)
+class Orphan:
+    """A file that was swapped out. `name` is where it lies, empty once it has none; `is_suspect`: it may have been written to since it
+    was looked at. A link has no descriptor (-1).
+    """
+
+    fd: int
+    found: os.stat_result
+    name: bytes = b""
+    is_suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What came of it: why the path was left (None: it was not), and the file that was there."""
+
+    left: Left | None = None
+    orphan: Orphan | None = None
+
+
+def hold_file(parent: int, name: bytes, patience: Patience) -> Hold | None:
+    """A hold on a regular file, its descriptor open; None where none is there or it cannot be read. BlockingIOError if it stays open
+    for writing.
+    """
+    wait = patience.tries()
+    while True:
+        try:
+            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+        except OSError:
+            return None  # a link, a fifo without a writer, nothing
+        try:
+            if st.S_ISREG(os.fstat(fd).st_mode):
+                return Hold(fd)
+        except BlockingIOError:
+            os.close(fd)
+            if not wait():
+                raise
+            continue
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+
+def swap_file(
+    parent: int,
+    name: bytes,
+    new: bytes | None,
+    is_expected: Callable[[os.stat_result | None], bool],
+    patience: Patience,
+    hold: Hold | None = None,
+) -> Swap:
+    """Put the file `new` of the directory `parent` in the place of `name`, or with None take out what is there.
+
+    `is_expected` is asked, with no writer at work, about what is there. The name `new` is free afterwards, unless an orphan lies there.
+    A directory is not replaced (EISDIR). `hold` is one that the caller has taken of the file; it ends here.
+    """
+    for _ in range(_MAX_TRIES):
+        if hold is None:
+            try:
+                hold = hold_file(parent, name, patience)
+            except BlockingIOError:
+                return Swap(Left.OPEN)
+        try:
+            with _TURN:
+                found = _look(parent, name)
+                if hold is not None and (found is None or found.st_ino != os.fstat(hold.fd).st_ino):
+                    continue  # it was replaced between the two looks
+                if not is_expected(found):
+                    return Swap(Left.WRITTEN)
+                swap = _carry_out(parent, name, new, found, hold)
+            if swap is not None:
+                if swap.orphan is not None and hold is not None and swap.orphan.fd == hold.fd:
+                    hold.release()
+                    hold = None  # its descriptor is the orphan's
+                return swap
+        finally:
+            if hold is not None:
+                os.close(hold.fd)  # with the lease
+                hold = None
+    return Swap(Left.WRITTEN)
+
+
+def wait_quiet(fd: int, patience: Patience) -> bool:
+    """Wait until no writer has the file open; False if one keeps it."""
+    wait = patience.tries()
+    while fd >= 0:
+        try:
+            Hold(fd).release()
+            return True
+        except BlockingIOError:
+            if not wait():
+                return False
+    return True
+
+
+def compare_and_swap(
+    parent: int, name: bytes, new: bytes, is_same: Callable[[int, int], bool] | None, patience: Patience
+) -> Left | None:
+    """Put the file `new` in the place of `name` if `is_same` says so of what is there (a descriptor, and how many bytes of it), or,
+    with None, if nothing is there.
+
+    None when it is done. What a writer appends in the moment of the swap is appended to the new file, too. If it makes any other
+    change, the file is put back, and was WRITTEN.
+    """
+
+    def is_expected(found: os.stat_result | None) -> bool:
+        if found is None or is_same is None:
+            return found is None and is_same is None
+        return st.S_ISREG(found.st_mode) and _ask(parent, name, is_same)
+
+    mine = os.stat(new, dir_fd=parent, follow_symlinks=False)
+    swap = swap_file(parent, name, new, is_expected, patience)
+    if swap.orphan is None or is_same is None or _drop(parent, swap.orphan, is_same, patience):
+        return swap.left
+
+    if _repeat(parent, name, swap.orphan, is_same):
+        return None
+
+    def is_mine(found: os.stat_result | None) -> bool:
+        return found is not None and (found.st_ino, found.st_size) == (mine.st_ino, mine.st_size)
+
+    os.close(swap.orphan.fd)
+    back = swap_file(parent, name, swap.orphan.name, is_mine, patience)
+    if back.left is not None:
+        _show(parent, name, swap.orphan.name)
+        return None
+    if back.orphan is not None and not _drop(parent, back.orphan, lambda fd, size: is_mine(os.fstat(fd)), patience):
+        _show(parent, name, back.orphan.name)
+    return Left.WRITTEN
+
+
+def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
+    """Return a name beside `name` that is free."""
+    number = 1
+    while True:
+        end = suffix + (b"-%d" % number if number > 1 else b"")
+        free = name[: 255 - len(end)] + end
+        if _look(parent, free) is None:
+            return free
+        number += 1
+
+
+def _drop(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: Patience) -> bool:
+    """Let go of an orphan; False if it has another content by now."""
+    if orphan.is_suspect and orphan.fd >= 0:
+        wait_quiet(orphan.fd, patience)
+        if not is_same(orphan.fd, os.fstat(orphan.fd).st_size):
+            return False
+    if orphan.fd >= 0:
+        os.close(orphan.fd)
+    if orphan.name:
+        os.unlink(orphan.name, dir_fd=parent)
+    return True
+
+
+def _repeat(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, int], bool]) -> bool:
+    """Append to the file at `name` what was appended to the orphan, and let go of it; False if something else was done to it."""
+    size = orphan.found.st_size
+    if os.fstat(orphan.fd).st_ino != orphan.found.st_ino or not is_same(orphan.fd, size):
+        return False
+    added = os.pread(orphan.fd, os.fstat(orphan.fd).st_size - size, size)
+    try:
+        append(parent, name, added)
+    except OSError:
+        return False
+    os.close(orphan.fd)
+    os.unlink(orphan.name, dir_fd=parent)
+    return True
+
+
+def append(parent: int, name: bytes, data: bytes) -> None:
+    """Add to the end of a file, as a writer does."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=parent), "ab", buffering=0) as file:
+        while data:
+            data = data[file.write(data) :]
+
+
+def _show(parent: int, name: bytes, orphan: bytes) -> None:
+    shown = free_name(parent, name, b".written")
+    rooted_fs.rename_new(parent, orphan, shown)
+    log.warning("'%s' was written to while it was replaced: that is in '%s'", os.fsdecode(name), os.fsdecode(shown))
+
+
+def _ask(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
+    fd = rooted_fs.open_quietly(name, dir_fd=parent)
+    try:
+        return is_same(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+
+
+def _carry_out(
+    parent: int, name: bytes, new: bytes | None, found: os.stat_result | None, hold: Hold | None
+) -> Swap | None:
+    """Swap; None if the name was taken or freed in this moment, and nothing was done."""
+    if found is None:
+        return _put_first(parent, name, new)
+    if st.S_ISDIR(found.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(name))
+    labels = rooted_fs.read_xattrs(hold.fd) if hold is not None else {}
+    out = new if new is not None else rooted_fs.orphan_name()
+    try:
+        if new is not None:
+            rooted_fs.exchange(parent, new, name)
+        else:
+            rooted_fs.rename_new(parent, name, out)
+    except FileNotFoundError:
+        return None
+    return Swap(None, _orphan(parent, out, found, hold, labels))
+
+
+def _put_first(parent: int, name: bytes, new: bytes | None) -> Swap | None:
+    if new is None:
+        return Swap()
+    try:
+        rooted_fs.rename_new(parent, new, name)
+    except FileExistsError:
+        return None
+    return Swap()
+
+
+def _orphan(
+    parent: int, out: bytes, found: os.stat_result, hold: Hold | None, labels: dict[str, bytes]
+) -> Orphan | None:
+    """Look again at what was swapped out; without a doubt about it its name goes."""
+    now = _look(parent, out)
+    if now is None:
+        return None  # the file system has no exchange: it was replaced, and is gone
+    if now.st_ino == found.st_ino and hold is not None:
+        is_other = (now.st_size, now.st_mtime_ns, now.st_mode) != (found.st_size, found.st_mtime_ns, found.st_mode)
+        # Last: an open that found the name before the swap meets the lease by now.
+        orphan = Orphan(hold.fd, found, out, is_other or rooted_fs.read_xattrs(hold.fd) != labels or hold.is_wanted)
+    elif st.S_ISREG(now.st_mode):
+        try:
+            orphan = Orphan(rooted_fs.open_quietly(out, dir_fd=parent), found, out, is_suspect=True)
+        except OSError:
+            orphan = Orphan(-1, found, out, is_suspect=True)
+    else:
+        orphan = Orphan(-1, found, out, is_suspect=now.st_ino != found.st_ino)
+    if not orphan.is_suspect:
+        os.unlink(out, dir_fd=parent)
+        orphan.name = b""
+    return orphan
+
+
+def _look(parent: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,67 @@
+"""The tokens of a store, in `<store>/tokens.json`: what each is, and the sha256 of its secret: itself it is kept nowhere."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import CommandError, not_permitted
+from ctxfs.model.principal import Principal
+from ctxfs.policy.credentials import Token, make_token, read_token
+from ctxfs.store.config import replace_file
+from ctxfs.store.lock import held
+
+_MOST = 1000
+
+
+class TokenFile:
+    """Methods block for a moment; several processes may use the same file."""
+
+    def __init__(self, file: HostPath) -> None:
+        self.file = file
+
+    def load(self) -> list[Token]:
+        """All that have not been revoked, expired ones too. CommandError for a file that nobody can read."""
+        try:
+            data = json.loads(self.file.read_text(encoding="utf-8"))
+            return [Token(**{**each, "allow": tuple(each["allow"])}) for each in data]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CommandError(
+                f"'{self.file}' cannot be read ({error}): no token is good until it can",
+                f"delete it, and issue tokens anew: rm {self.file}",
+            ) from error
+
+    def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Token, str]:
+        """A new token, and the text that proves it; see `make_token`. Expired ones are dropped."""
+        now = time.time_ns()
+        token, text = make_token(principal, allow, now, seconds)
+        with held(self.file.parent):
+            kept = [each for each in self.load() if not each.is_over(now)]
+            if len(kept) >= _MOST:
+                raise CommandError(f"there are {_MOST} tokens already", "revoke some: ctxfs token list")
+            self._save([*kept, token])
+        return token, text
+
+    def revoke(self, named: str) -> list[Token]:
+        """Take back the token of this number, or all of a principal's; those that were. They are good for nothing from now on."""
+        with held(self.file.parent):
+            tokens = self.load()
+            gone = [token for token in tokens if named in (token.id, token.principal)]
+            if gone:
+                self._save([token for token in tokens if token not in gone])
+        return gone
+
+    def holder(self, text: str) -> Principal:
+        """Who acts with this token. EPERM for one that was never issued, was revoked or has expired; which, is not said."""
+        number, secret = read_token(text)
+        for token in self.load():
+            if token.id == number and token.is_proved_by(secret) and not token.is_over(time.time_ns()):
+                return token.bound
+        raise not_permitted("token", "this token is unknown, revoked or expired: ask for another one")
+
+    def _save(self, tokens: Sequence[Token]) -> None:
+        data = json.dumps([asdict(token) for token in tokens], indent=1) + "\n"
+        replace_file(self.file, data.encode(), 0o600)

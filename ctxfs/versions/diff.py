@@ -1,0 +1,72 @@
+"""What people read about changes: diffs with attributes, and who wrote which line."""
+
+import re
+from dataclasses import dataclass
+
+from ctxfs.model.path import one_line
+from ctxfs.versions.objects.commits import Commit
+from ctxfs.versions.objects.name_encoding import path_text, split_path, stored_path
+from ctxfs.versions.objects.sidecar import SideCar
+from ctxfs.versions.recording.ledger import Ledger
+
+_ORIGIN = re.compile(rb"([0-9a-f]{40}) \d+ (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file and the version that it came with."""
+
+    commit: str
+    principal: str
+    time_ns: int
+    number: int
+    text: bytes
+
+
+def diff_trees(ledger: Ledger, old: str, new: str, path: bytes) -> bytes:
+    """What git says of the contents between two trees below `path`, then a line for each attribute that differs."""
+    where = b":(top,literal)" + stored_path(path) if path else b"."
+    options = ("-p", "-r", "--no-ext-diff", "--no-textconv", "-M")
+    out = ledger.repo.run("diff-tree", *options, old, new, "--", where, ":(top,exclude,glob)**/.x~*")
+    lines = []
+    for change in ledger.changes(old, new):
+        if path and change.path != path and not change.path.startswith(path + b"/"):
+            continue
+        parts = split_path(change.path)
+        before, after = (ledger.side(ledger.state(tree, parts).side) for tree in (old, new))
+        lines += [f"{path_text(change.path)}: {what}" for what in _attribute_changes(before, after)]
+    return out + "".join(f"{one_line(line)}\n" for line in lines).encode()
+
+
+def _attribute_changes(before: SideCar, after: SideCar) -> list[str]:
+    found = []
+    for name in sorted(before.xattrs.keys() | after.xattrs.keys()):
+        one, two = before.xattrs.get(name), after.xattrs.get(name)
+        if one != two:
+            found.append(f"{name}: {_value(one)} → {_value(two)}")
+    if before.mode != after.mode:
+        found.append(f"mode: {_octal(before.mode)} → {_octal(after.mode)}")
+    return found
+
+
+def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
+    """Every line of a file in a version, with the version it came with."""
+    out = ledger.repo.run("blame", "--line-porcelain", commit, "--", stored_path(path))
+    found, known = list[Line](), dict[str, Commit]()
+    oid, number = "", 0
+    for line in out.split(b"\n"):
+        if line.startswith(b"\t"):
+            if oid not in known:
+                known[oid] = ledger.commit(oid)
+            found.append(Line(oid, known[oid].actor.principal, known[oid].time_ns, number, line[1:]))
+        elif header := _ORIGIN.match(line):
+            oid, number = header[1].decode(), int(header[2])
+    return found
+
+
+def _value(value: bytes | None) -> str:
+    return "(none)" if value is None else value.decode("utf-8", "replace")
+
+
+def _octal(mode: int | None) -> str:
+    return "usual" if mode is None else f"{mode:04o}"

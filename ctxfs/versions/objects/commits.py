@@ -1,0 +1,176 @@
+"""Commit objects as values: who, when, why, and what was done, as trailers that plain `git log` shows too."""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ctxfs.model.path import one_line, printable
+from ctxfs.versions.objects.name_encoding import is_name, path_bytes, path_text
+from ctxfs.versions.objects.trees import EMPTY_TREE
+
+_SHOWN_PATHS = 3
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f<>]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_OID = re.compile(r"[0-9a-f]{40}")
+_MAX_SHOWN_CHARACTERS = 4000
+MAX_TIME_NS = (1 << 62) - 1  # in 2116; twice that no longer fits SQLite's integers
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """On whose account a change is recorded."""
+
+    principal: str
+    session: str
+    tool: str = ""
+    reason: str = ""
+
+    @property
+    def is_person(self) -> bool:
+        """True for a person, who alone lifts marks."""
+        return self.principal.startswith("human:")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One version of the whole tree. `time_ns` is when it was recorded; `moves` are (from, to) real paths.
+
+    `op` is what made it: write, recovered, outside, restore, undo, redo, merge, forget. `scope` is the path that an
+    operation was asked for; `undoes` the commit that an undo or redo is about. `anchor` is where event log and audit stood.
+    """
+
+    oid: str
+    tree: str
+    parents: tuple[str, ...]
+    time_ns: int
+    actor: Actor
+    op: str
+    subject: str
+    moves: tuple[tuple[bytes, bytes], ...] = ()
+    scope: bytes | None = None
+    undoes: str = ""
+    anchor: str = ""
+
+    @property
+    def when(self) -> str:
+        """The time in UTC, to the second."""
+        return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """The commit object (`oid` is not part of it)."""
+    seconds = commit.time_ns // 1_000_000_000
+    who = _line(commit.actor.principal) or "unknown"
+    lines = [f"tree {commit.tree}", *(f"parent {parent}" for parent in commit.parents)]
+    lines.append(f"author {who} <{re.sub(r'[^a-z0-9._-]', '.', who.lower())}@ctxfs> {seconds} +0000")
+    lines.append(f"committer ctxfs <ctxfs@localhost> {seconds} +0000")
+    trailers = {
+        "Principal": commit.actor.principal,
+        "Session": commit.actor.session,
+        "Tool": commit.actor.tool,
+        "Reason": commit.actor.reason,
+        "Op": commit.op,
+        "Time": str(commit.time_ns),
+        "Scope": "" if commit.scope is None else _json(commit.scope),
+        "Undoes": commit.undoes,
+        "Anchor": commit.anchor,
+    }
+    lines += ["", _line(commit.subject), ""]
+    lines += [f"Ctxfs-{name}: {_line(value)}" for name, value in trailers.items() if value]
+    lines += [f"Ctxfs-Move: {_json(source)} {_json(target)}" for source, target in commit.moves]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def decode_commit(oid: str, data: bytes) -> Commit:
+    """Return the commit in an object; one that ctxfs did not write has its author as principal and `git` as its op.
+
+    Commits come from remotes, too: texts are one line of bounded length, ids are ids, times fit 64 bits.
+    """
+    head, _, message = data.decode("utf-8", "replace").partition("\n\n")
+    fields = [line.partition(" ") for line in head.split("\n")]
+    author = next((value for name, _, value in fields if name == "author"), "unknown <> 0 +0000")
+    trailers = dict(re.findall(r"^Ctxfs-(\w+): (.*)$", message, re.MULTILINE))
+    written = re.search(r"> (\d+) ", author)
+
+    def text(name: str, default: str = "") -> str:
+        return _shown(trailers.get(name, default))
+
+    return Commit(
+        oid,
+        next((value for name, _, value in fields if name == "tree" and _OID.fullmatch(value)), EMPTY_TREE),
+        tuple(value for name, _, value in fields if name == "parent" and _OID.fullmatch(value)),
+        _time(trailers.get("Time"), 1) or _time(written[1] if written else None, 1_000_000_000),
+        Actor(text("Principal", author.partition(" <")[0]), text("Session"), text("Tool"), text("Reason")),
+        text("Op", "git"),
+        _shown(message.partition("\n")[0]),
+        tuple(_moves(message)),
+        _path(trailers["Scope"]) if "Scope" in trailers else None,
+        trailers["Undoes"] if _OID.fullmatch(trailers.get("Undoes", "")) else "",
+        text("Anchor"),
+    )
+
+
+def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
+    """A subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
+    shown = ", ".join(one_line(path_text(path)) for path in paths[:_SHOWN_PATHS])
+    if len(paths) == 1:
+        return f"{verb} {shown}"
+    return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _SHOWN_PATHS else ''}"
+
+
+def now_ns(after: int) -> int:
+    """The time now; never before the last commit, so that the order of times is the order of commits."""
+    return min(max(time.time_ns(), after + 1), MAX_TIME_NS)
+
+
+def _moves(message: str) -> list[tuple[bytes, bytes]]:
+    decoder, found = json.JSONDecoder(), []
+    for line in re.findall(r"^Ctxfs-Move: (.*)$", message, re.MULTILINE):
+        try:
+            source, end = decoder.raw_decode(line)
+            target, _ = decoder.raw_decode(line[end:].lstrip())
+            found.append((_valid_path(source), _valid_path(target)))
+        except (ValueError, RecursionError):
+            continue
+    return found
+
+
+def _json(path: bytes) -> str:
+    return json.dumps(path_text(path), ensure_ascii=True)
+
+
+def _path(text: str) -> bytes | None:
+    try:
+        return _valid_path(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _valid_path(value: object) -> bytes:
+    """Return a path that a trailer names. ValueError for what is none."""
+    if not isinstance(value, str):
+        raise ValueError("not a path")
+    path = path_bytes(value)
+    if path and not all(map(is_name, path.split(b"/"))):
+        raise ValueError("not a path of the tree")
+    return path
+
+
+def _time(text: str | None, unit_ns: int) -> int:
+    """Return a number of units in nanoseconds, at most `MAX_TIME_NS`; 0 for what is no number."""
+    if not text or not text.isascii() or not text.isdigit():
+        return 0
+    return min(int(text) * unit_ns, MAX_TIME_NS) if len(text) < 20 else MAX_TIME_NS
+
+
+def _shown(text: str) -> str:
+    """Return a text of a commit without control characters, cut to what anybody reads."""
+    return _CONTROL.sub(" ", text[:_MAX_SHOWN_CHARACTERS]).strip()
+
+
+def _line(text: str) -> str:
+    """One line without anything that could end it or stand for an address."""
+    return _UNSAFE.sub(" ", printable(text)).strip()

@@ -1,0 +1,295 @@
+"""The only file that knows git: one bare repository, read through a long-lived `cat-file`, written as loose objects.
+
+Neither git's index nor a fork a commit: both cost a hundred times the commit itself in a large tree. An instance is
+used by one thread at a time; a second instance on the same repository is fine.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path as HostPath
+from typing import Any, TypeVar
+
+from ctxfs.model.errors import path_error
+from ctxfs.versions.objects import git_process
+from ctxfs.versions.objects.git_config import restrict_configuration
+from ctxfs.versions.objects.git_process import start_git
+
+log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+BRANCH = "refs/heads/main"
+_FEW = 8  # above, one process that streams is quicker than as many questions
+_TRIES = 10  # to write an object while the repository is packed
+_OID = re.compile(r"[0-9a-f]{40}")
+
+
+def create_repository(folder: HostPath) -> None:
+    """Make the bare repository, or complete one that is there."""
+    if shutil.which("git") is None:
+        raise path_error(errno.ENOENT, "git", "git is not installed; it keeps the versions (apt-get install git)")
+    if not (folder / "HEAD").exists() or not (folder / "config").exists() or not (folder / "objects").is_dir():
+        git_process.run_git(["init", "--quiet", "--bare", "--template=", "--initial-branch=main"], repo=folder)
+    restrict_configuration(folder)
+
+
+class Repository:
+    """Objects and refs of a bare repository."""
+
+    def __init__(self, folder: HostPath) -> None:
+        import git  # a tenth of a second: a daemon mounts first
+        import gitdb
+        from git.exc import GitError
+
+        class CatFile(git.Git):
+            """GitPython's reader of objects, with helpers that are started like every other git."""
+
+            def _get_persistent_cmd(self, attr_name: str, cmd_name: str, *args: Any, **kwargs: Any) -> Any:
+                helper = getattr(self, attr_name)
+                if helper is None:
+                    arguments = ["cat-file", *(f"--{name.replace('_', '-')}" for name in kwargs)]
+                    process = start_git(arguments, repo=folder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                    helper = self.AutoInterrupt(process, arguments)
+                    setattr(self, attr_name, helper)
+                return helper
+
+        self.folder = folder
+        self._errors = (ValueError, GitError, OSError)
+        self._stream = gitdb.IStream
+        self._objects = CatFile(folder)
+        self._loose = gitdb.LooseObjectDB(str(folder / "objects"))
+        self._refs: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """End the helper processes."""
+        self._objects.clear_cache()
+        self._stop_refs()
+
+    # objects
+
+    def read(self, oid: str) -> bytes:
+        """The content of an object. OSError EIO if it is missing or cannot be read."""
+        return self.read_kind(oid)[1]
+
+    def read_kind(self, oid: str) -> tuple[str, bytes]:
+        """(`blob` | `tree` | `commit` | `tag`, content)."""
+        if not is_oid(oid):
+            raise path_error(errno.EIO, oid, "not the id of an object")
+        _, kind, _, data = self._ask(self._objects.get_object_data, oid)
+        return kind, data
+
+    def size(self, oid: str) -> int:
+        """Bytes of an object's content."""
+        return int(self._ask(self._objects.get_object_header, oid)[2])
+
+    def _ask(self, question: Callable[[str], _Answer], oid: str) -> _Answer:
+        """Ask a long-lived helper about an object, and if it may have died or lost its place a new one, once."""
+        try:
+            return question(oid)
+        except self._errors:
+            self._objects.clear_cache()
+        try:
+            return question(oid)
+        except self._errors as error:
+            self._objects.clear_cache()
+            raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
+
+    def sizes(self, oids: Iterable[str]) -> dict[str, int]:
+        """Bytes of many objects. OSError EIO if one is missing."""
+        wanted = list(dict.fromkeys(oids))
+        if len(wanted) <= _FEW:
+            return {oid: self.size(oid) for oid in wanted}
+        out = self.run("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", data=argument_list(wanted))
+        found = {}
+        for line in out.decode().splitlines():
+            oid, _, size = line.partition(" ")
+            if not size.isdigit():
+                raise path_error(errno.EIO, oid, "the object is not in the repository")
+            found[oid] = int(size)
+        return found
+
+    def read_many(self, oids: Iterable[str]) -> dict[str, bytes]:
+        """The contents of many objects, all in memory. OSError EIO if one is missing."""
+        wanted = list(dict.fromkeys(oids))
+        if len(wanted) <= _FEW:
+            return {oid: self.read(oid) for oid in wanted}
+        out = self.run("cat-file", "--batch", "--buffer", data=argument_list(wanted))
+        found, at = {}, 0
+        for oid in wanted:
+            end = out.index(b"\n", at)
+            head = out[at:end].split()
+            if len(head) != 3:
+                raise path_error(errno.EIO, oid, "the object is not in the repository")
+            at = end + 1 + int(head[2]) + 1
+            found[oid] = out[end + 1 : at - 1]
+        return found
+
+    def copy_blob(self, oid: str, target: int) -> None:
+        """Write the content of a blob into the open file `target`. OSError EIO."""
+        with start_git(
+            ["cat-file", "blob", oid], repo=self.folder, stdout=target, stderr=subprocess.DEVNULL
+        ) as process:
+            pass
+        if process.returncode:
+            raise path_error(errno.EIO, oid, "the object is not in the repository")
+
+    def has(self, oid: str) -> bool:
+        """True if the object can be found."""
+        try:
+            self.size(oid)
+        except OSError:
+            return False
+        return True
+
+    def write(self, kind: str, data: bytes) -> str:
+        """Store an object; its id. OSError if the disk refuses; nothing half-written has a name."""
+        for tries_left in reversed(range(_TRIES)):
+            stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
+            try:
+                oid: str = self._loose.store(stream).hexsha.decode()
+                break
+            except OSError as error:
+                # Packing removes folders that it has emptied, and loose files that a pack holds: between two steps of ours, too.
+                if error.errno == errno.ENOENT and tries_left:
+                    continue
+                why = f"cannot write to the repository: {error.strerror or error}"
+                raise path_error(error.errno or errno.EIO, str(self.folder), why) from error
+        return oid
+
+    # refs
+
+    def ref(self, name: str) -> str | None:
+        """The commit a ref names; None if there is no such ref, or it is damaged."""
+        with contextlib.suppress(OSError):
+            text = (self.folder / name).read_text(errors="replace").strip()
+            if is_oid(text):
+                return text
+        with contextlib.suppress(OSError):
+            for line in (self.folder / "packed-refs").read_text().splitlines():
+                oid, _, known = line.partition(" ")
+                if known == name and is_oid(oid):
+                    return oid
+        return None
+
+    def refs(self, below: str, *, peel: bool = True) -> dict[str, str]:
+        """Refs below `below` (such as `refs/tags/`): name without that prefix → commit id (without `peel`: of the tag itself)."""
+        form = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
+        form = form if peel else "--format=%(objectname) %(refname)"
+        lines = self.run("for-each-ref", form, below).decode("utf-8", "replace").splitlines()
+        return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
+
+    def update(self, name: str, new: str, old: str | None) -> None:
+        """Move a ref from `old` (None: it must not exist) to `new`; OSError EBUSY if it is elsewhere now."""
+        # An empty new value would delete the branch: a helper that died must never lead there.
+        if not is_oid(new) or not (old is None or is_oid(old)):
+            raise path_error(errno.EIO, name, f"not the id of a commit: {new!r}")
+        self._transaction(f"update {name} {new} {old or '0' * 40}", name)
+
+    def delete(self, name: str, old: str) -> None:
+        """Remove a ref that is at `old`."""
+        if not is_oid(old):
+            raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
+        self._transaction(f"delete {name} {old}", name)
+
+    def _transaction(self, order: str, name: str) -> None:
+        for attempt in (1, 2):
+            helper = self._ref_helper()
+            assert helper.stdin is not None and helper.stdout is not None
+            try:
+                helper.stdin.write(f"start\n{order}\ncommit\n".encode())
+                helper.stdin.flush()
+                answers = [helper.stdout.readline(), helper.stdout.readline()]
+            except BrokenPipeError:
+                answers = []
+            if answers == [b"start: ok\n", b"commit: ok\n"]:
+                return
+            said = self._stop_refs()
+            # A helper that was killed says nothing: try another one, once.
+            if said or attempt == 2:
+                raise path_error(errno.EBUSY if "expected" in said else errno.EIO, name, f"git update-ref: {said}")
+
+    def _ref_helper(self) -> "subprocess.Popen[bytes]":
+        if self._refs is None or self._refs.poll() is not None:
+            self._stop_refs()
+            self._refs = start_git(["update-ref", "--stdin"], repo=self.folder, stdin=subprocess.PIPE)
+        return self._refs
+
+    def _stop_refs(self) -> str:
+        """End the helper; what it said last."""
+        helper, self._refs = self._refs, None
+        if helper is None:
+            return ""
+        try:
+            _, said = helper.communicate(timeout=10)
+        except (subprocess.TimeoutExpired, ValueError, OSError):
+            helper.kill()
+            _, said = helper.communicate()
+        return said.decode(errors="replace").strip()
+
+    # rare work, a process each
+
+    def run(self, *arguments: str | bytes, data: bytes | None = None) -> bytes:
+        """Run a git command; its output. OSError EIO with what git said if it fails."""
+        return git_process.run_git(arguments, repo=self.folder, data=data)
+
+    def run_remote(self, *arguments: str | bytes) -> bytes:
+        """Run a git command that reaches a remote, with what that needs of the user's configuration."""
+        return git_process.run_git(arguments, repo=self.folder, remote=True)
+
+    def run_upkeep(self, *arguments: str) -> None:
+        """Run a git command that deletes or moves objects, at low priority."""
+        git_process.run_upkeep(arguments, repo=self.folder)
+
+    def forget_helpers(self) -> None:
+        """Let go of helpers that may hold packs which are no longer there."""
+        self._objects.clear_cache()
+
+    def loose_objects(self) -> Iterator[os.DirEntry[str]]:
+        """The files of loose objects."""
+        for number in range(256):
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / "objects" / f"{number:02x}") as found:
+                yield from found
+
+
+def object_id(kind: str, data: bytes) -> str:
+    """The id that an object would have."""
+    return hashlib.sha1(b"%b %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
+
+
+def is_oid(text: str) -> bool:
+    """True for 40 hexadecimal digits."""
+    return bool(_OID.fullmatch(text))
+
+
+_SCHEME = re.compile(r"(?i)(file|git|https?|ssh|git\+ssh|ssh\+git)://(?!-)[^/]*")
+_HOST_AND_PATH = re.compile(r"[^/:]+:(?!:).*")
+
+
+def check_url(url: str) -> str:
+    """Return a remote's place as git may be given it: never an option, never a helper program. OSError EINVAL."""
+    refused = not url.isprintable() or not url or url.startswith("-") or "::" in url.split("/")[0]
+    if "://" in url:
+        match = _SCHEME.match(url)
+        refused = refused or match is None or "@-" in match[0]
+    elif _HOST_AND_PATH.fullmatch(url):
+        refused = refused or "@-" in url.partition(":")[0]
+    if refused:
+        raise path_error(errno.EINVAL, url, "not the place of a repository: a path, or an ssh, https or file URL")
+    return url
+
+
+def is_local(url: str) -> bool:
+    """True for a place whose repository git opens itself, on this machine."""
+    return url.lower().startswith("file://") or ("://" not in url and not _HOST_AND_PATH.fullmatch(url))
+
+
+def argument_list(items: Sequence[str]) -> bytes:
+    """Lines for a command's standard input."""
+    return "".join(f"{item}\n" for item in items).encode()

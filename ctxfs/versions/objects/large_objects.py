@@ -1,0 +1,119 @@
+"""Content too large for git: files named by their sha256, written once, shared by every version that holds them."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path as HostPath
+from typing import overload
+
+from ctxfs.model.errors import path_error
+from ctxfs.store import rooted_fs
+from ctxfs.versions.objects.sidecar import Large, is_sha256
+
+_MOST_SHOWN = 1 << 30
+
+
+def pointer_text(large: Large) -> bytes:
+    """What git holds in place of the content. Only the side-car decides whether such a text is meant as one."""
+    return f"ctxfs large file\nsha256 {large.sha256}\nsize {large.size}\n".encode()
+
+
+class LargeStore:
+    """`<folder>/ab/cd/<sha256>`; a file there is complete, or it is not there."""
+
+    def __init__(self, folder: HostPath) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> HostPath:
+        """Return where the content lies. OSError EIO for what is no sha256: it would be a path out of the folder."""
+        if not is_sha256(sha256):
+            raise path_error(errno.EIO, sha256, "not the sha256 of a large file")
+        return self._folder / sha256[:2] / sha256[2:4] / sha256
+
+    @overload
+    def add(self, source: int) -> Large: ...
+
+    @overload
+    def add(self, source: int, is_wanted: Callable[[], bool]) -> Large | None: ...
+
+    def add(self, source: int, is_wanted: Callable[[], bool] = lambda: True) -> Large | None:
+        """Copy what the open file `source` holds now, from its start; None if after that it `is_wanted` no more."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
+        try:
+            with open(temporary, "xb", buffering=0) as out:
+                large = _copied(source, out.fileno())
+                os.fchmod(out.fileno(), 0o444)
+            if not is_wanted():
+                temporary.unlink()
+                return None
+            target = self.path(large.sha256)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return large
+
+    @staticmethod
+    def describe(source: int) -> Large:
+        """What `add` would make of an open file, keeping nothing."""
+        return _copied(source, None)
+
+    def add_bytes(self, data: bytes) -> Large:
+        """Keep `data`."""
+        fd = os.memfd_create("ctxfs-large")
+        try:
+            with open(fd, "wb", closefd=False) as out:
+                out.write(data)
+            return self.add(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, large: Large) -> bytes:
+        """The whole content, in memory. OSError EIO if it is missing or has another length, EFBIG for what is too large to be shown."""
+        if large.size > _MOST_SHOWN:
+            raise path_error(errno.EFBIG, large.sha256, "it is too large to be shown: restore it (ctxfs restore)")
+        try:
+            data = self.path(large.sha256).read_bytes()
+        except OSError as error:
+            raise path_error(
+                errno.EIO, large.sha256, f"the large file is not in the store: {error.strerror}"
+            ) from error
+        if len(data) != large.size:
+            raise path_error(errno.EIO, large.sha256, "the large file in the store is damaged")
+        return data
+
+    def names(self) -> Iterator[str]:
+        """Every sha256 that is here."""
+        for folder in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]"):
+            yield from filter(is_sha256, os.listdir(folder))
+
+    def verify(self, sha256: str) -> bool:
+        """True if the content is what its name says."""
+        with contextlib.suppress(OSError), open(self.path(sha256), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return False
+
+    def remove(self, sha256: Iterable[str]) -> int:
+        """Drop contents; how many there were."""
+        count = 0
+        for name in sha256:
+            with contextlib.suppress(FileNotFoundError):
+                self.path(name).unlink()
+                count += 1
+        return count
+
+    def clear_temporaries(self) -> None:
+        """Drop what a kill left half-written."""
+        for path in self._folder.glob("tmp-*"):
+            path.unlink(missing_ok=True)
+
+
+def _copied(source: int, target: int | None) -> Large:
+    digest = hashlib.sha256()
+    size = rooted_fs.copy_content(source, target, digest.update)
+    return Large(digest.hexdigest(), size)

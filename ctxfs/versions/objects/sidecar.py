@@ -1,0 +1,137 @@
+"""What git cannot hold of a file: extended attributes, unusual modes, and that the content lies in the large store.
+
+Written as a blob beside the entry: one line of JSON with sorted keys,
+`{"large": {"sha256": …, "size": …}, "mode": "0600", "xattrs": {"user.ctx.kind": "fact"}}`, each key only where it says
+something. Values that are not UTF-8 are `{"base64": …}`. The same attributes always give the same bytes.
+
+Side-cars come from remotes, too: `decode_sidecar` takes nothing that a store could not have written.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctxfs.versions.objects.trees import MODE_DIR, MODE_LINK, MODE_PROGRAM
+
+MAX_SIDECAR_BYTES = 4_000_000
+MAX_XATTR_NAME_BYTES = 255  # xattr(7)
+MAX_XATTR_VALUE_BYTES = 65_536
+_NAMESPACE = "user."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MODE = re.compile(r"[0-7]{4}")
+_MEMBERS = frozenset(("large", "mode", "xattrs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Content in the content-addressed store: hexadecimal sha256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SideCar:
+    """`mode` holds permission bits, None where git's own mode says it all."""
+
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    mode: int | None = None
+    large: Large | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True when nothing has to be kept."""
+        return not self.xattrs and self.mode is None and self.large is None
+
+
+EMPTY = SideCar()
+
+
+def usual_mode(git_mode: int) -> int:
+    """The permission bits that an entry has when its side-car does not say."""
+    if git_mode == MODE_LINK:
+        return 0o777
+    return 0o755 if git_mode in (MODE_DIR, MODE_PROGRAM) else 0o644
+
+
+def encode_sidecar(side: SideCar) -> bytes:
+    """The canonical bytes."""
+    out: dict[str, Any] = {}
+    if side.large is not None:
+        out["large"] = {"sha256": side.large.sha256, "size": side.large.size}
+    if side.mode is not None:
+        out["mode"] = f"{side.mode:04o}"
+    if side.xattrs:
+        out["xattrs"] = {name: _text(value) for name, value in side.xattrs.items()}
+    return json.dumps(out, sort_keys=True, ensure_ascii=True, separators=(", ", ": ")).encode() + b"\n"
+
+
+def decode_sidecar(data: bytes) -> SideCar:
+    """Return what `encode_sidecar` wrote; ValueError for anything else."""
+    if len(data) > MAX_SIDECAR_BYTES:
+        raise ValueError(f"a side-car of {len(data)} bytes")
+    try:
+        members = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("not a side-car: nested too deeply") from error
+    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
+        raise ValueError("not a side-car: it has other members than large, mode and xattrs")
+    return SideCar(
+        _xattrs(members.get("xattrs", {})),
+        _mode(members["mode"]) if "mode" in members else None,
+        _large(members["large"]) if "large" in members else None,
+    )
+
+
+def is_sha256(text: str) -> bool:
+    """True for 64 hexadecimal digits."""
+    return bool(_SHA256.fullmatch(text))
+
+
+def _xattrs(members: Any) -> dict[str, bytes]:
+    if not isinstance(members, dict):
+        raise ValueError("not a side-car: xattrs is no object")
+    found = {}
+    for name, value in members.items():
+        size = len(name.encode("utf-8", "surrogateescape"))
+        if not name.startswith(_NAMESPACE) or "\0" in name or not len(_NAMESPACE) < size <= MAX_XATTR_NAME_BYTES:
+            raise ValueError(f"not a side-car: {name[:MAX_XATTR_NAME_BYTES]!r} is no attribute that files here have")
+        found[name] = _bytes(value)
+        if len(found[name]) > MAX_XATTR_VALUE_BYTES:
+            raise ValueError(f"not a side-car: {name} holds {len(found[name])} bytes")
+    return found
+
+
+def _mode(text: Any) -> int:
+    if not isinstance(text, str) or not _MODE.fullmatch(text):
+        raise ValueError("not a side-car: mode is no four octal digits")
+    return int(text, 8)
+
+
+def _large(members: Any) -> Large:
+    if not isinstance(members, dict) or members.keys() != {"sha256", "size"}:
+        raise ValueError("not a side-car: large has other members than sha256 and size")
+    sha256, size = members["sha256"], members["size"]
+    if not isinstance(sha256, str) or not is_sha256(sha256):
+        raise ValueError("not a side-car: large.sha256 is no 64 hexadecimal digits")
+    if type(size) is not int or not 0 <= size < 1 << 63:
+        raise ValueError("not a side-car: large.size is no size")
+    return Large(sha256, size)
+
+
+def _text(value: bytes) -> object:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, dict) or value.keys() != {"base64"} or not isinstance(value["base64"], str):
+        raise ValueError("not a side-car: an attribute is neither text nor base64")
+    return base64.b64decode(value["base64"], validate=True)

@@ -1,0 +1,254 @@
+"""Turn paths of the work tree into git entries, reading only what is not known to be unchanged."""
+
+import contextlib
+import errno
+import logging
+import os
+import stat as st
+import time
+from collections.abc import Collection, Iterator, Sequence
+
+from ctxfs.model.host_numbers import MAX_INT64, MIN_INT64, file_numbers
+from ctxfs.store import rooted_fs
+from ctxfs.versions.objects.git import object_id
+from ctxfs.versions.objects.large_objects import pointer_text
+from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
+from ctxfs.versions.objects.sidecar import Large, SideCar, encode_sidecar, usual_mode
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
+from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
+from ctxfs.versions.recording.pathindex import Seen
+from ctxfs.versions.recording.worktree import git_mode
+
+log = logging.getLogger(__name__)
+
+_RACY_NS = 20_000_000
+_TRIES = 3
+
+
+_UNKNOWN = State(TreeEntry(0, ""))  # like no state of a version
+
+
+class _Postponed(Exception):
+    """A large file is read first, without the lock."""
+
+
+class _TooLarge(Exception):
+    """A file is larger than versions keep."""
+
+
+class _Unreadable(Exception):
+    """A file of the work tree cannot be read, as opposed to a repository that cannot be written."""
+
+    def __init__(self, code: int) -> None:
+        self.errno = code
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _Unreadable(error.errno or errno.EIO) from error
+
+
+class Capture:
+    """One look at the work tree; `remembered` and `gone` are for the path index once the commit is made.
+
+    With `keep` false nothing is stored: it only says what the entries would be.
+    """
+
+    def __init__(self, ledger: Ledger, *, keep: bool = True, marked: Collection[bytes] = ()) -> None:
+        """`marked`: paths of which a person has set or lifted marks."""
+        self._ledger = ledger
+        self._marked = marked
+        self._keep = keep
+        self._expected: dict[bytes, Seen | None] = {}
+        self.remembered: list[tuple[bytes, Seen]] = []
+        self.gone: list[bytes] = []
+        self.postponed: list[bytes] = []
+        self.sizes: dict[str, int] = {}
+
+    def expect(self, paths: Sequence[bytes]) -> None:
+        """These will be asked for: what is remembered of them is fetched at once."""
+        found = self._ledger.index.seen_many(paths)
+        self._expected = {path: found.get(path) for path in paths}
+
+    def state(self, parts: Parts, found: os.stat_result | None, head: State, *, moved: bool = True) -> State:
+        """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty.
+
+        `moved` files may be known under another name: then their content need not be read.
+        """
+        path = b"/".join(parts)
+        unversioned = self._ledger.unversioned
+        if found is None:
+            unversioned.clear(path)
+            self.gone.append(path)
+            return ABSENT
+        # What cannot be captured keeps its last version; whoever only looks must not take it for that.
+        last = head if self._keep else _UNKNOWN
+        if len(parts) > MAX_DEPTH:
+            unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
+            return last
+        try:
+            state = self._state(path, parts, found, head, moved=moved)
+        except _Postponed:
+            self.postponed.append(path)
+            return last
+        except _TooLarge:
+            unversioned.add(path, f"it is larger than versions.max_file_bytes ({self._ledger.large_capture.max_bytes})")
+            return last
+        except _Unreadable as unreadable:
+            if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return self.state(parts, None, head)  # it went away, or became something else: another record says so
+            unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
+            return last
+        except OSError:
+            raise  # the repository cannot be written: nothing can have a version
+        except Exception as error:
+            # One bad file must not keep the others from having versions.
+            log.exception("'%s' cannot be captured", shown_path(path))
+            unversioned.add(path, f"it cannot be captured: {error!r}")
+            return last
+        unversioned.clear(path)
+        return state
+
+    def _state(self, path: bytes, parts: Parts, found: os.stat_result, head: State, *, moved: bool) -> State:
+        kind = git_mode(found)
+        if kind == MODE_DIR:
+            # A directory's times change with what is in it, so they do not say whether its attributes did.
+            with _reading():
+                xattrs = self._ledger.work.xattrs(parts)
+            return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
+        seen = self._expected[path] if path in self._expected else self._ledger.index.seen(path)
+        if seen is not None and seen[:5] == file_numbers(found):
+            self.sizes[seen.oid] = seen.size
+            return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
+        return self._fresh(path, parts, found, kind, moved=moved and seen is None)
+
+    def settle(self) -> None:
+        """The commit is made: remember what everything looked like."""
+        index = self._ledger.index
+        try:
+            with index.transaction():
+                if self.gone:
+                    index.forget_seen(self.gone)
+                index.remember(self.remembered)
+        except Exception:
+            log.exception("the path index could not be written; files will be read again")
+
+    def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
+        ledger = self._ledger
+        if kind == MODE_LINK:
+            with _reading():
+                target = ledger.work.target(parts)
+            entry, side = TreeEntry(MODE_LINK, self._blob(target)), ""
+        else:
+            found, entry, side = self._file(parts, moved)
+        self.remember(path, found, entry, side)
+        return State(entry, side)
+
+    def remember(self, path: bytes, found: os.stat_result, entry: TreeEntry, side: str) -> None:
+        """A file or link that looks like `found` is this entry."""
+        self.sizes[entry.oid] = found.st_size
+        look = file_numbers(found)
+        # Another write within the clock's grain would look the same: do not trust this next time. Nor what cannot be told apart.
+        if not MIN_INT64 < look.mtime_ns < MAX_INT64 or max(look.mtime_ns, look.ctime_ns) > time.time_ns() - _RACY_NS:
+            look = look._replace(ctime_ns=0)
+        self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
+
+    def _blob(self, data: bytes) -> str:
+        return self._ledger.repo.write("blob", data) if self._keep else object_id("blob", data)
+
+    def _side(self, side: SideCar) -> str:
+        return "" if side.is_empty else self._blob(encode_sidecar(side))
+
+    def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+        with contextlib.ExitStack() as stack:
+            with _reading():
+                fd = stack.enter_context(self._ledger.work.opened(parts))
+            return self._read(b"/".join(parts), fd, moved)
+
+    def opened_state(self, path: bytes, fd: int) -> State:
+        """What a descriptor of a regular file reads, whatever name the file has now. OSError if it cannot be read or stored."""
+        large_capture = self._ledger.large_capture
+        may_wait, large_capture.may_wait = large_capture.may_wait, False
+        try:
+            _, entry, side = self._read(path, fd, moved=False)
+        except _Unreadable as unreadable:
+            raise OSError(unreadable.errno, os.strerror(unreadable.errno)) from unreadable
+        except _TooLarge as too_large:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from too_large
+        finally:
+            large_capture.may_wait = may_wait
+        return State(entry, side)
+
+    def _read(self, path: bytes, fd: int, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+        ledger = self._ledger
+        for attempt in range(_TRIES):
+            data = None
+            with _reading():
+                found = os.fstat(fd)
+                if not st.S_ISREG(found.st_mode):
+                    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+                xattrs = rooted_fs.read_xattrs(fd)
+            mode, large = git_mode(found), None
+            # Under a new name the same inode with the same times is the file that was moved there.
+            known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
+            if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
+                oid = known.oid
+                large = ledger.side(known.side).large if known.side else None
+            elif found.st_size > ledger.large_capture.max_bytes:
+                raise _TooLarge
+            elif found.st_size >= ledger.large_from:
+                large = self._large(fd, found)
+                oid = self._blob(pointer_text(large))
+            else:
+                with _reading(), open(fd, "rb", closefd=False) as file:
+                    file.seek(0)
+                    data = file.read()
+                oid = self._blob(data)
+            xattrs = self._with_marks(path, fd, found, oid, xattrs, data)
+            after = os.fstat(fd)
+            if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
+                break  # written while it was read: whoever writes it will close it, and that is another version
+        side = self._side(SideCar(xattrs, _unusual(found, mode), large))
+        return found, TreeEntry(mode, oid), side
+
+    def _large(self, fd: int, found: os.stat_result) -> Large:
+        ledger = self._ledger
+        large = ledger.large_capture.take(file_numbers(found))
+        if large is not None and ledger.large.path(large.sha256).exists():
+            return large
+        if not self._keep:
+            return ledger.large.describe(fd)
+        if ledger.large_capture.may_wait:
+            raise _Postponed
+        return ledger.large.add(fd)
+
+    def _with_marks(
+        self, path: bytes, fd: int, found: os.stat_result, oid: str, xattrs: dict[str, bytes], data: bytes | None
+    ) -> dict[str, bytes]:
+        """The attributes of a file, with the marks that its path and content are owed, which it then has."""
+        marks = self._ledger.marks
+        if not self._keep:
+            return xattrs
+        if path in self._marked:
+            marks.set_by_person(path, oid, found.st_size, xattrs, data)
+            return xattrs
+        wanted = marks.settle(path, oid, found.st_size, xattrs, data)
+        for name, value in wanted.items():
+            if xattrs.get(name) != value:
+                with _reading():
+                    os.setxattr(fd, name, value)
+        return wanted
+
+
+def _directory(head: State) -> TreeEntry:
+    if head.entry is not None and head.entry.mode == MODE_DIR:
+        return head.entry
+    return TreeEntry(MODE_DIR, EMPTY_TREE)
+
+
+def _unusual(found: os.stat_result, mode: int) -> int | None:
+    bits = st.S_IMODE(found.st_mode)
+    return None if bits == usual_mode(mode) else bits

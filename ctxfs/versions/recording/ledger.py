@@ -1,0 +1,380 @@
+"""The newest version and how the next one follows: write the commit, move the branch, keep the path index beside it."""
+
+import errno
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from ctxfs.eventlog.anchor import Anchors
+from ctxfs.model.errors import path_error
+from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES
+from ctxfs.versions.marks import Marks
+from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit, now_ns
+from ctxfs.versions.objects.git import BRANCH, Repository
+from ctxfs.versions.objects.large_objects import LargeStore
+from ctxfs.versions.objects.name_encoding import SIDE, real_name, side_name, split_path, stored_name
+from ctxfs.versions.objects.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
+from ctxfs.versions.recording.large_capture import LargeCapture
+from ctxfs.versions.recording.pathindex import PathChange, PathIndex
+from ctxfs.versions.recording.unversioned import Unversioned
+from ctxfs.versions.recording.worktree import WorkTree
+from ctxfs.versions.remotes.origins import Origins, read_store_id
+
+log = logging.getLogger(__name__)
+
+_KEEP_SIDES = 20_000
+_KEEP_DIRECTORIES = 500
+_MANY = 20
+
+
+class State(NamedTuple):
+    """A path in one version: its git entry and the id of its side-car blob (empty: none)."""
+
+    entry: TreeEntry | None
+    side: str = ""
+
+
+ABSENT = State(None)
+
+
+def state_of(change: PathChange) -> State:
+    """A path as a change left it there."""
+    return State(TreeEntry(change.mode, change.oid), change.side)
+
+
+class Ledger:
+    """Everything that the operations on one store's versions share. Used under the archive's lock."""
+
+    def __init__(
+        self,
+        repo: Repository,
+        index: PathIndex,
+        work: WorkTree,
+        large: LargeStore,
+        large_from: int,
+        max_file_bytes: int = DEFAULT_MAX_FILE_BYTES,
+        *,
+        marks: Marks,
+        anchors: Anchors | None = None,
+    ) -> None:
+        self.repo = repo
+        self.index = index
+        self.work = work
+        self.large = large
+        self.large_from = large_from
+        self.large_capture = LargeCapture(work.root, large, max_file_bytes)
+        self.marks = marks
+        self.trees = Trees(repo)
+        self._anchors = anchors
+        self.store_id = read_store_id(repo.folder)
+        self.origins = Origins(repo.folder / "ctxfs-origins")
+        self.unversioned = Unversioned()
+        self.head: Commit | None = None
+        self.seq = 0
+        self.tags: dict[str, str] = {}
+        self._sides: dict[str, SideCar] = {}
+        self._directories: dict[tuple[str, Parts], Listing | None] = {}
+
+    @property
+    def tree(self) -> str:
+        """The tree of the newest version."""
+        return self.head.tree if self.head else EMPTY_TREE
+
+    def forget_memory(self) -> None:
+        """Keep nothing of objects that may be gone."""
+        self._sides.clear()
+        self._directories.clear()
+        self.trees.clear()
+
+    def commit(self, oid: str) -> Commit:
+        """Return a commit; what came from an untrusted remote names it, and only moves that its trees show."""
+        commit = self.origins.qualify(decode_commit(oid, self.repo.read(oid)))
+        if not commit.moves or not self.origins.is_foreign(oid):
+            return commit
+        before = (
+            decode_commit(commit.parents[0], self.repo.read(commit.parents[0])).tree if commit.parents else EMPTY_TREE
+        )
+        return replace(commit, moves=tuple(move for move in commit.moves if self.is_move(before, commit.tree, *move)))
+
+    def is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
+        """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
+        old, new = split_path(source), split_path(target)
+        return (
+            self.state(before, old).entry is not None
+            and self.state(after, old).entry is None
+            and self.state(before, new).entry is None
+            and self.state(after, new).entry is not None
+        )
+
+    # reading one version
+
+    def state(self, root: str, parts: Parts) -> State:
+        """A real path in the tree `root`."""
+        if not parts:
+            return State(TreeEntry(MODE_DIR, root))
+        listing = self._directory(root, parts[:-1])
+        if listing is None:
+            return ABSENT
+        side = listing.get(side_name(parts[-1]))
+        return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
+
+    def _directory(self, root: str, parts: Parts) -> Listing | None:
+        """The tree of a real directory in the tree `root`. Neighbours are asked for one after the other: remembered."""
+        key = (root, parts)
+        if key in self._directories:
+            return self._directories[key]
+        found = self.trees.find(root, tuple(stored_name(name) for name in parts))
+        listing = self.trees.listing(found.oid) if found is not None and found.mode == MODE_DIR else None
+        if len(self._directories) > _KEEP_DIRECTORIES:
+            self._directories.clear()
+        self._directories[key] = listing
+        return listing
+
+    def children(self, tree: str) -> dict[bytes, State]:
+        """The real names in a tree object."""
+        listing = self.trees.listing(tree)
+        found = {}
+        for stored, entry in listing.items():
+            name = real_name(stored)
+            if name is not None:
+                side = listing.get(side_name(name))
+                found[name] = State(entry, side.oid if side else "")
+        return found
+
+    def walk(self, root: str, parts: Parts) -> Iterable[tuple[Parts, State]]:
+        """A path of a version and everything below it, parents first; nothing if it is not there."""
+        state = self.state(root, parts)
+        if state.entry is None:
+            return
+        if parts:
+            yield parts, state
+        if state.entry.mode == MODE_DIR:
+            pending = [(parts, state.entry.oid)]
+            while pending:
+                at, tree = pending.pop()
+                for name, inner in sorted(self.children(tree).items()):
+                    yield (*at, name), inner
+                    if inner.entry is not None and inner.entry.mode == MODE_DIR:
+                        pending.append(((*at, name), inner.entry.oid))
+
+    def marked_files(self) -> Iterator[tuple[bytes, str, SideCar, bytes | None]]:
+        """(path, git id, attributes, content unless it is large) of every file of the newest version that has attributes."""
+        for parts, state in self.walk(self.tree, ()):
+            if state.side and state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK):
+                side = self.side(state.side)
+                data = self.repo.read(state.entry.oid) if side.xattrs and side.large is None else None
+                yield b"/".join(parts), state.entry.oid, side, data
+
+    def side(self, oid: str) -> SideCar:
+        """A side-car by the id of its blob. OSError EIO if it is damaged."""
+        if not oid:
+            return EMPTY
+        found = self._sides.get(oid)
+        if found is None:
+            self.fetch_sides([oid])
+            found = self._sides[oid]
+        return found
+
+    def fetch_sides(self, oids: Iterable[str]) -> None:
+        """Read many side-cars at once; `side` finds them in memory."""
+        missing = {oid for oid in oids if oid} - self._sides.keys()
+        if len(self._sides) + len(missing) > _KEEP_SIDES:
+            self._sides.clear()
+        for oid, data in self.repo.read_many(missing).items():
+            try:
+                self._sides[oid] = decode_sidecar(data)
+            except ValueError as error:
+                raise path_error(errno.EIO, oid, str(error)) from error
+
+    def content(self, state: State) -> bytes:
+        """The bytes of a file, or the text of a link."""
+        assert state.entry is not None
+        large = self.side(state.side).large if state.side else None
+        return self.large.read(large) if large else self.repo.read(state.entry.oid)
+
+    def size(self, state: State) -> int:
+        """Bytes of the content."""
+        assert state.entry is not None
+        large = self.side(state.side).large if state.side else None
+        return large.size if large else self.repo.size(state.entry.oid)
+
+    # writing the next one
+
+    def write_side(self, side: SideCar) -> str:
+        """Store a side-car; its id, or the empty text if there is nothing to keep."""
+        return "" if side.is_empty else self.repo.write("blob", encode_sidecar(side))
+
+    def edited(self, root: str, states: dict[Parts, State]) -> str:
+        """The tree `root` with real paths as given."""
+        changes: dict[Parts, TreeEntry | None] = {}
+        for parts, state in states.items():
+            stored = tuple(stored_name(name) for name in parts)
+            changes[stored] = state.entry
+            if parts:
+                side = TreeEntry(MODE_FILE, state.side) if state.side and state.entry else None
+                changes[*stored[:-1], side_name(parts[-1])] = side
+        return self.trees.edit(root, changes)
+
+    def changes(self, old: str, new: str, sizes: dict[str, int] | None = None) -> list[PathChange]:
+        """What differs between two trees, by real path; `sizes` are known sizes by blob id."""
+        touched: dict[Parts, set[str]] = {}
+        for change in self.trees.compare(old, new):
+            above = tuple(_real(name) for name in change.parts[:-1])
+            stored = change.parts[-1]
+            if stored.startswith(SIDE):
+                touched.setdefault((*above, stored[len(SIDE) :]), set()).add("side")
+            elif not (change.old and change.new and change.old.mode == change.new.mode == MODE_DIR):
+                touched.setdefault((*above, _real(stored)), set()).add("entry")
+        found = [(parts, self.state(old, parts), self.state(new, parts)) for parts in sorted(touched)]
+        self.fetch_sides(after.side for _, _, after in found)
+        known = dict(sizes or {})
+        unknown = {after.entry.oid for _, _, after in found if _is_blob(after) and after.entry} - known.keys()
+        if len(unknown) > _MANY:  # most were there before, and the index is quicker to ask than git
+            known |= self.index.sizes_of([b"/".join(parts) for parts, _, _ in found])
+        known |= self.repo.sizes(unknown - known.keys())
+        rows = (self._change(parts, before, after, touched[parts], known) for parts, before, after in found)
+        return [row for row in rows if row is not None]
+
+    def _change(
+        self, parts: Parts, before: State, after: State, what: set[str], sizes: dict[str, int]
+    ) -> PathChange | None:
+        path = b"/".join(parts)
+        if after.entry is None:
+            return PathChange(path, "remove", 0, "", "", 0) if before.entry is not None else None
+        mode, oid = after.entry
+        if mode == MODE_DIR:
+            size, oid = 0, ""
+        else:
+            large = self.side(after.side).large
+            size = large.size if large else sizes[oid]
+        edited = "edit" if "entry" in what and before.entry != after.entry else "meta"
+        return PathChange(path, "add" if before.entry is None else edited, mode, oid, after.side, size)
+
+    def advance(
+        self,
+        tree: str,
+        actor: Actor,
+        op: str,
+        subject: str,
+        *,
+        moves: Sequence[tuple[bytes, bytes]] = (),
+        scope: bytes | None = None,
+        undoes: str = "",
+        parents: tuple[str, ...] | None = None,
+        sizes: dict[str, int] | None = None,
+        changes: Sequence[PathChange] | None = None,
+    ) -> Commit:
+        """Make `tree` the newest version. When it returns the branch is there; OSError leaves everything as it was.
+
+        `changes` are what differs, if the caller knows already.
+        """
+        if parents is None:
+            parents = (self.head.oid,) if self.head else ()
+        time_ns = now_ns(self.head.time_ns if self.head else 0)
+        anchor = self._anchors.text(self.store_id) if self._anchors else ""
+        draft = Commit("", tree, parents, time_ns, actor, op, subject, tuple(moves), scope, undoes, anchor)
+        oid = self.repo.write("commit", encode_commit(draft))
+        rows = self.changes(self.tree, tree, sizes) if changes is None else changes
+        self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
+        commit = replace(draft, oid=oid)
+        self.head = commit
+        self._index(commit, rows)
+        return commit
+
+    def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
+        """Make `tree` the newest version, with `theirs` as its second parent; the index has their commits already."""
+        assert self.head is not None
+        differing = {row.path for row in self.changes(theirs.tree, tree)}
+        rows = [row for row in self.changes(self.tree, tree) if row.path in differing]
+        return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
+
+    def adopt(self, theirs: Commit) -> None:
+        """Another history goes on from ours: it is ours now."""
+        self.repo.update(BRANCH, theirs.oid, self.head.oid if self.head else None)
+        self.head = theirs
+        self.catch_up()
+
+    def index_more(self, oids: Iterable[str]) -> None:
+        """Take commits of another line into the path index, oldest first."""
+        with self.index.transaction():
+            for oid in oids:
+                if self.index.by_oid(oid) is None:
+                    commit = self.commit(oid)
+                    self.index.add(commit, self.changes_of(commit), mainline=False)
+
+    def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
+        try:
+            with self.index.transaction():
+                self.seq = self.index.add(commit, rows)
+        except Exception:
+            # Derived: what is missing is made up for at the next start, or by `catch_up`.
+            log.exception("the path index could not take in %s", commit.oid)
+
+    def open_head(self) -> None:
+        """Read the branch and bring the path index up to it."""
+        oid = self.repo.ref(BRANCH)
+        self.head = self.commit(oid) if oid else None
+        self.read_tags()
+        self.catch_up()
+
+    def read_tags(self) -> None:
+        """Snapshots by name: the commits that they name."""
+        self.tags = self.repo.refs("refs/tags/")
+
+    def catch_up(self) -> int:
+        """Index the commits that the path index lacks; all of them if it knows of another history. How many were added."""
+        last = self.index.last()
+        if self.head is None:
+            if last is not None:
+                self._reset_index()
+            return 0
+        if last is not None and last[1].oid == self.head.oid:
+            self.seq = last[0]
+            return 0
+        known = last[1].oid if last is not None else ""
+        listed = self._missing(known)
+        if listed is None:
+            self._reset_index()
+            listed = self._missing("") or []
+        mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
+        with self.index.transaction():
+            for oid in listed:
+                commit = self.commit(oid)
+                if self.index.by_oid(oid) is None:
+                    self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
+        return len(listed)
+
+    def changes_of(self, commit: Commit) -> list[PathChange]:
+        """What a commit changed; of a merge, what is like none of its parents."""
+        trees = [decode_commit(parent, self.repo.read(parent)).tree for parent in commit.parents] or [EMPTY_TREE]
+        rows = self.changes(trees[0], commit.tree)
+        for other in trees[1:]:
+            differing = {row.path for row in self.changes(other, commit.tree)}
+            rows = [row for row in rows if row.path in differing]
+        return rows
+
+    def _missing(self, known: str) -> list[str] | None:
+        """Commits from `known` (excluded) to the head, oldest first; None if the head does not descend from it."""
+        assert self.head is not None
+        if known:
+            try:
+                self.repo.run("merge-base", "--is-ancestor", known, self.head.oid)
+            except OSError:
+                return None
+        span = f"{known}..{self.head.oid}" if known else self.head.oid
+        return self.repo.run("rev-list", "--topo-order", "--reverse", span).decode().split()
+
+    def _reset_index(self) -> None:
+        with self.index.transaction():
+            self.index.clear()
+
+
+def _is_blob(state: State) -> bool:
+    return state.entry is not None and state.entry.mode != MODE_DIR
+
+
+def _real(stored: bytes) -> bytes:
+    name = real_name(stored)
+    return stored if name is None else name

@@ -1,0 +1,61 @@
+"""Keep the repository small and quick while it is worked on: pack loose objects, write the commit graph, drop what nobody names.
+
+Runs in processes of their own at low priority; nothing waits for them. Safe beside a writer: a loose object is only
+deleted once a pack holds it.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path as HostPath
+
+from ctxfs.versions.objects.git import Repository
+
+log = logging.getLogger(__name__)
+
+LOOSE_LIMIT = 5_000
+_SAMPLED = 8
+_FULL_SECONDS = 7 * 86400.0
+
+
+def loose_count(repo: Repository) -> int:
+    """About how many loose objects there are, from a sample of their folders: ids are evenly spread."""
+    found = 0
+    for number in range(_SAMPLED):
+        try:
+            found += len(os.listdir(repo.folder / "objects" / f"{number * 31:02x}"))
+        except FileNotFoundError:
+            continue
+    return found * 256 // _SAMPLED
+
+
+def is_needed(repo: Repository) -> bool:
+    """True when packing is worth its while."""
+    return loose_count(repo) > LOOSE_LIMIT
+
+
+def pack(repo: Repository) -> None:
+    """Roll loose objects and small packs into larger ones; each object is moved a logarithmic number of times."""
+    repo.run_upkeep("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index")
+    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths", "--split")
+
+
+def pack_fully(repo: Repository) -> None:
+    """One pack, with deltas found anew, and nothing that no version needs; objects younger than two weeks are kept."""
+    repo.run_upkeep("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
+    repo.run_upkeep("prune", "--expire=2.weeks.ago")
+    repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths")
+    (repo.folder / _STAMP).write_text(f"{time.time()}\n")
+
+
+def is_full_due(folder: HostPath) -> bool:
+    """True a week after the last full packing."""
+    try:
+        last = float((folder / _STAMP).read_text())
+    except (OSError, ValueError):
+        (folder / _STAMP).write_text(f"{time.time()}\n")
+        return False
+    return time.time() - last > _FULL_SECONDS
+
+
+_STAMP = "ctxfs-packed"

@@ -1,0 +1,385 @@
+"""Which commit changed which path, in one SQLite file. Derived: rebuilt from git whenever it is missing or behind.
+
+Also remembers what every file of the work tree looked like when its content was last read, so that an unchanged file is
+recognised without reading it. Paths are real ones, as bytes, slash-separated.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+from typing import Any, NamedTuple
+
+from ctxfs.store.derived_db import Derived, open_derived
+from ctxfs.versions.objects.commits import Actor, Commit
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE commits(
+  seq INTEGER PRIMARY KEY, oid TEXT UNIQUE NOT NULL, tree TEXT NOT NULL, parents TEXT NOT NULL, time_ns INTEGER NOT NULL,
+  principal TEXT NOT NULL, session TEXT NOT NULL, tool TEXT NOT NULL, reason TEXT NOT NULL, op TEXT NOT NULL,
+  subject TEXT NOT NULL, scope BLOB, undoes TEXT NOT NULL, mainline INTEGER NOT NULL);
+CREATE INDEX commits_time ON commits(time_ns) WHERE mainline;
+CREATE INDEX commits_session ON commits(session);
+CREATE INDEX commits_principal ON commits(principal);
+CREATE TABLE changes(
+  path BLOB NOT NULL, seq INTEGER NOT NULL, what TEXT NOT NULL, mode INTEGER NOT NULL, oid TEXT NOT NULL,
+  side TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY(path, seq)) WITHOUT ROWID;
+CREATE INDEX changes_seq ON changes(seq);
+CREATE TABLE moves(seq INTEGER NOT NULL, source BLOB NOT NULL, target BLOB NOT NULL);
+CREATE INDEX moves_target ON moves(target, seq);
+CREATE TABLE seen(
+  path BLOB PRIMARY KEY, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, mode INTEGER NOT NULL, git_mode INTEGER NOT NULL, oid TEXT NOT NULL, side TEXT NOT NULL)
+  WITHOUT ROWID;
+CREATE INDEX seen_inode ON seen(inode);
+"""
+_COMMIT = "seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes"
+
+
+class PathChange(NamedTuple):
+    """What a commit did to one path: `add`, `edit`, `meta` (only attributes) or `remove`.
+
+    `mode` and `oid` are the git entry afterwards (0 and empty when removed), `side` the id of the side-car blob or empty,
+    `size` the bytes of the content.
+    """
+
+    path: bytes
+    what: str
+    mode: int
+    oid: str
+    side: str
+    size: int
+
+
+class Version(NamedTuple):
+    """A change of a path in the order of its history."""
+
+    seq: int
+    change: PathChange
+
+
+class Seen(NamedTuple):
+    """What a file looked like when it was captured, and the entry that it became."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    git_mode: int
+    oid: str
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which commits are asked for; empty texts match everything. Times are nanoseconds since the epoch."""
+
+    principal: str = ""
+    session: str = ""
+    since_ns: int = 0
+    until_ns: int = 1 << 62
+
+
+EVERYTHING = Filter()
+
+
+class PathIndex(Derived):
+    """One connection; used by one thread at a time. Writers call `begin` and `end`."""
+
+    def __init__(self, folder: HostPath) -> None:
+        self._db = open_derived(folder / "history.db", _SCHEMA, _VERSION, secure_delete="ON")
+
+    def clear(self) -> None:
+        """Forget the history (not what files looked like)."""
+        for table in ("commits", "changes", "moves"):
+            self._db.execute(f"DELETE FROM {table}")
+
+    def compact(self) -> None:
+        """Give back the space of what was deleted, and overwrite it."""
+        self._db.execute("VACUUM")
+
+    # commits
+
+    def add(self, commit: Commit, changes: Iterable[PathChange], *, mainline: bool = True) -> int:
+        """Append a commit; its number. One that is not `mainline` came with a merge: the work tree never was like it."""
+        row = self._db.execute(
+            f"INSERT INTO commits({_COMMIT[5:]}, mainline) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                commit.oid,
+                commit.tree,
+                " ".join(commit.parents),
+                commit.time_ns,
+                commit.actor.principal,
+                commit.actor.session,
+                commit.actor.tool,
+                commit.actor.reason,
+                commit.op,
+                commit.subject,
+                commit.scope,
+                commit.undoes,
+                mainline,
+            ),
+        )
+        seq = int(row.lastrowid or 0)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO changes VALUES(?,?,?,?,?,?,?)", ((c.path, seq, *c[1:]) for c in changes)
+        )
+        self._db.executemany("INSERT INTO moves VALUES(?,?,?)", ((seq, *move) for move in commit.moves))
+        return seq
+
+    def last(self) -> tuple[int, Commit] | None:
+        """The newest commit."""
+        return self._one(f"SELECT {_COMMIT} FROM commits ORDER BY seq DESC LIMIT 1")
+
+    def by_oid(self, oid: str) -> tuple[int, Commit] | None:
+        """A commit by its full id."""
+        return self._one(f"SELECT {_COMMIT} FROM commits WHERE oid=?", oid)
+
+    def by_prefix(self, prefix: str) -> list[tuple[int, Commit]]:
+        """Commits whose id begins with `prefix`, two at most."""
+        rows = self._db.execute(f"SELECT {_COMMIT} FROM commits WHERE oid>=? AND oid<? LIMIT 2", (prefix, prefix + "g"))
+        return [_commit(row) for row in rows]
+
+    def at(self, time_ns: int) -> tuple[int, Commit] | None:
+        """What was the newest version at a time."""
+        return self._one(
+            f"SELECT {_COMMIT} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
+            time_ns,
+        )
+
+    def commit(self, seq: int) -> Commit:
+        """The commit with this number."""
+        found = self._one(f"SELECT {_COMMIT} FROM commits WHERE seq=?", seq)
+        assert found is not None
+        return found[1]
+
+    def count(self) -> int:
+        """How many commits there are."""
+        return int(self._db.execute("SELECT count(*) FROM commits").fetchone()[0])
+
+    def all(self, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+        """Commits with a lower number than `before`, newest first."""
+        rows = self._db.execute(
+            f"SELECT {_COMMIT} FROM commits WHERE seq<? AND {_WANTED} ORDER BY seq DESC LIMIT ?",
+            (before, *_values(wanted), limit),
+        )
+        return [_commit(row) for row in rows]
+
+    def below(self, path: bytes, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+        """Commits that changed `path` or anything below it, newest first."""
+        if not path:
+            return self.all(wanted, before, limit)
+        rows = self._db.execute(
+            f"SELECT {_COMMIT} FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) AND {_WANTED} "
+            f"ORDER BY seq DESC LIMIT ?",
+            (*_range(path), before, *_values(wanted), limit),
+        )
+        return [_commit(row) for row in rows]
+
+    def mainline(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
+        """Like `below`, without what came with merges, and with every merge."""
+        where = f"(seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) OR op='merge')" if path else "?=?"
+        rows = self._db.execute(
+            f"SELECT {_COMMIT} FROM commits WHERE {where} AND mainline AND seq<? ORDER BY seq DESC LIMIT ?",
+            (*((*_range(path), before) if path else (0, 0)), before, limit),
+        )
+        return [_commit(row) for row in rows]
+
+    def sizes_of(self, paths: Sequence[bytes]) -> dict[str, int]:
+        """Sizes of everything that these paths ever held, by blob id."""
+        found: dict[str, int] = {}
+        for start in range(0, len(paths), 500):
+            part = paths[start : start + 500]
+            marks = ",".join("?" * len(part))
+            found.update(self._db.execute(f"SELECT oid, size FROM changes WHERE oid!='' AND path IN ({marks})", part))
+        return found
+
+    def changes_of(self, seq: int, below: bytes = b"") -> list[PathChange]:
+        """What a commit changed."""
+        rows = self._db.execute(
+            "SELECT path, what, mode, oid, side, size FROM changes WHERE seq=? ORDER BY path", (seq,)
+        )
+        found = (PathChange(*row) for row in rows)
+        return [c for c in found if not below or c.path == below or c.path.startswith(below + b"/")]
+
+    def moves_of(self, seq: int) -> list[tuple[bytes, bytes]]:
+        """(from, to) of what a commit moved."""
+        return list(self._db.execute("SELECT source, target FROM moves WHERE seq=?", (seq,)))
+
+    def versions(self, path: bytes, before: int = 1 << 62) -> list[Version]:
+        """The changes of exactly this path, oldest first, through renames."""
+        found: list[Version] = []
+        while True:
+            move = self.arrival(path, before)
+            since = move[0] if move else 0
+            rows = self._db.execute(
+                "SELECT path, what, mode, oid, side, size, seq FROM changes WHERE path=? AND seq>=? AND seq<? ORDER BY seq DESC",
+                (path, since, before),
+            )
+            found.extend(Version(row[6], PathChange(*row[:6])) for row in rows)
+            if move is None:
+                return found[::-1]
+            before, path = move
+
+    def last_change(self, path: bytes, before: int = 1 << 62) -> Version | None:
+        """The newest change of exactly this path, without following renames."""
+        row = self._db.execute(
+            "SELECT path, what, mode, oid, side, size, seq FROM changes WHERE path=? AND seq<? ORDER BY seq DESC LIMIT 1",
+            (path, before),
+        ).fetchone()
+        return Version(row[6], PathChange(*row[:6])) if row else None
+
+    def rows_below(self, path: bytes) -> list[PathChange]:
+        """Every change of a path and below it."""
+        rows = self._db.execute(f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW}", _range(path))
+        return [PathChange(*row) for row in rows]
+
+    def commits_of(self, places: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
+        """Ids of the commits that changed one of `paths`, or something at or below one of `places`."""
+        found: set[str] = set()
+        for place in places:
+            rows = self._db.execute(
+                f"SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW})", _range(place)
+            )
+            found |= {row[0] for row in rows}
+        for path in paths:
+            rows = self._db.execute(
+                "SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE path=?)", (path,)
+            )
+            found |= {row[0] for row in rows}
+        return found
+
+    def rows_by(self, principal: str) -> list[PathChange]:
+        """Every change that a principal made."""
+        rows = self._db.execute(
+            "SELECT path, what, mode, oid, side, size FROM changes WHERE seq IN (SELECT seq FROM commits WHERE principal=?)",
+            (principal,),
+        )
+        return [PathChange(*row) for row in rows]
+
+    def places_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
+        """(path, blob, commit) wherever one of these contents ever was. Reads every change."""
+        wanted = set(oids)
+        rows = self._db.execute("SELECT path, oid, seq FROM changes WHERE oid!=''")
+        return [(path, oid, seq) for path, oid, seq in rows if oid in wanted]
+
+    def sides_of(self, least: int) -> list[str]:
+        """Ids of the side-cars of every file that ever had `least` bytes or more."""
+        return [
+            row[0] for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (least,))
+        ]
+
+    def changed_since(self, path: bytes, seq: int) -> list[int]:
+        """Numbers of the commits after `seq` that changed exactly this path, oldest first."""
+        rows = self._db.execute("SELECT seq FROM changes WHERE path=? AND seq>? ORDER BY seq", (path, seq))
+        return [row[0] for row in rows]
+
+    def names_below(self, path: bytes) -> list[tuple[bytes, bool]]:
+        """(name, True if it was last seen as a directory) of everything that ever was in the directory `path`."""
+        start, end = _range(path)[1:] if path else (b"", b"\xff\xff")
+        names: dict[bytes, bool] = {}
+        at = start
+        while True:
+            # Skip from name to name: a directory's rows are not read one by one.
+            row = self._db.execute(
+                "SELECT path, mode FROM changes WHERE path>=? AND path<? ORDER BY path LIMIT 1", (at, end)
+            ).fetchone()
+            if row is None:
+                return sorted(names.items())
+            name, slash, _ = row[0][len(start) :].partition(b"/")
+            names[name] = names.get(name, False) or bool(slash)
+            at = start + name + (b"0" if slash else b"\0")
+            if not slash:
+                names[name] = self.was_directory(start + name)
+
+    def was_directory(self, path: bytes) -> bool:
+        """True if a path was a directory when it was last there, or had something in it."""
+        if not path:
+            return True
+        inner = self._db.execute("SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", _range(path)[1:]).fetchone()
+        return inner is not None or self._was_directory(path)
+
+    def _was_directory(self, path: bytes) -> bool:
+        row = self._db.execute("SELECT mode FROM changes WHERE path=? AND mode!=0 ORDER BY seq DESC LIMIT 1", (path,))
+        found = row.fetchone()
+        return bool(found and found[0] == 0o040000)
+
+    def arrival(self, path: bytes, before: int) -> tuple[int, bytes] | None:
+        """The newest move that brought `path`, itself or with a directory above it: (number, where it was before)."""
+        places = [path]
+        while b"/" in places[-1]:
+            places.append(places[-1].rpartition(b"/")[0])
+        marks = ",".join("?" * len(places))
+        row = self._db.execute(
+            f"SELECT seq, source, target FROM moves WHERE target IN ({marks}) AND seq<? ORDER BY seq DESC LIMIT 1",
+            (*places, before),
+        ).fetchone()
+        return (row[0], row[1] + path[len(row[2]) :]) if row else None
+
+    def paths_of_inode(self, inode: int) -> list[bytes]:
+        """Every path that was last seen as this inode."""
+        return [row[0] for row in self._db.execute("SELECT path FROM seen WHERE inode=?", (inode,))]
+
+    # what files looked like
+
+    def seen(self, path: bytes) -> Seen | None:
+        """What was remembered of a path."""
+        row = self._db.execute(f"SELECT {_SEEN} FROM seen WHERE path=?", (path,)).fetchone()
+        return Seen(*row) if row else None
+
+    def seen_many(self, paths: Sequence[bytes]) -> dict[bytes, Seen]:
+        """What was remembered of many paths."""
+        found = {}
+        for start in range(0, len(paths), 500):
+            part = paths[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for row in self._db.execute(f"SELECT path, {_SEEN} FROM seen WHERE path IN ({marks})", part):
+                found[row[0]] = Seen(*row[1:])
+        return found
+
+    def seen_inode(self, inode: int, size: int, mtime_ns: int) -> Seen | None:
+        """The same file under whatever name: its content is what it was."""
+        row = self._db.execute(
+            f"SELECT {_SEEN} FROM seen WHERE inode=? AND size=? AND mtime_ns=? LIMIT 1", (inode, size, mtime_ns)
+        ).fetchone()
+        return Seen(*row) if row else None
+
+    def remember(self, rows: Iterable[tuple[bytes, Seen]]) -> None:
+        """What these paths look like now."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO seen VALUES(?,?,?,?,?,?,?,?,?)", ((path, *row) for path, row in rows)
+        )
+
+    def forget_seen(self, paths: Iterable[bytes]) -> None:
+        """These paths, and what was below them, are not there any more."""
+        self._db.executemany(f"DELETE FROM seen WHERE {_BELOW}", (_range(path) for path in paths))
+
+    def clear_seen(self) -> None:
+        """Trust nothing: every file is read again."""
+        self._db.execute("DELETE FROM seen")
+
+    # inside
+
+    def _one(self, sql: str, *values: object) -> tuple[int, Commit] | None:
+        row = self._db.execute(sql, values).fetchone()
+        return _commit(row) if row else None
+
+
+_SEEN = "inode, size, mtime_ns, ctime_ns, mode, git_mode, oid, side"
+_BELOW = "(path=? OR (path>=? AND path<?))"
+_WANTED = "(?='' OR principal=?) AND (?='' OR session=?) AND time_ns>=? AND time_ns<=?"
+
+
+def _range(path: bytes) -> tuple[bytes, bytes, bytes]:
+    return path, path + b"/", path + b"0"
+
+
+def _values(wanted: Filter) -> Sequence[object]:
+    return (wanted.principal, wanted.principal, wanted.session, wanted.session, wanted.since_ns, wanted.until_ns)
+
+
+def _commit(row: tuple[Any, ...]) -> tuple[int, Commit]:
+    seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes = row
+    actor = Actor(str(principal), str(session), str(tool), str(reason))
+    return int(seq), Commit(oid, tree, tuple(str(parents).split()), time_ns, actor, op, subject, (), scope, undoes)

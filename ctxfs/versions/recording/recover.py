@@ -1,0 +1,156 @@
+"""After a kill or a power cut: clear what was left behind, find the newest version that is whole, go on from there.
+
+A checkpoint names a commit that was on the disk, with all it needs, when the checkpoint was written: everything newer is
+verified before it is believed.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path as HostPath
+
+from ctxfs.store.config import replace_text
+from ctxfs.versions.objects.git import BRANCH, Repository, is_oid
+from ctxfs.versions.recording.ledger import Ledger
+from ctxfs.versions.recording.pathindex import EVERYTHING
+
+log = logging.getLogger(__name__)
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SLACK_SECONDS = 60.0
+_CANDIDATES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`commit` was the newest, and what is durable now, at `time` (seconds since the epoch)."""
+
+    commit: str
+    time: float
+
+
+def read_checkpoint(file: HostPath) -> Checkpoint | None:
+    """The last checkpoint; None if there is none or it is damaged."""
+    try:
+        found = json.loads(file.read_text())
+        return Checkpoint(found["commit"], float(found["time"])) if is_oid(found["commit"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
+    """Make everything on the store's file system durable, then say so."""
+    sync_file_system(file.parent)
+    replace_text(file, json.dumps(asdict(checkpoint)))
+
+
+def sync_file_system(folder: HostPath) -> None:
+    """syncfs(2): everything on the file system that holds `folder`. OSError if the disk fails."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(fd):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(fd)
+
+
+def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
+    """Make the repository one that can be worked on; True if it had to go back to an older version."""
+    repo = ledger.repo
+    clear_leftovers(repo.folder)
+    head = repo.ref(BRANCH)
+    since = checkpoint.time - _SLACK_SECONDS if checkpoint else 0.0
+    dropped = drop_damaged(repo, since)
+    if head is None and checkpoint is None and ledger.index.last() is None and not (repo.folder / BRANCH).exists():
+        return False  # nothing was ever committed
+    if head is not None and _is_whole(repo, head, checkpoint.commit if checkpoint else None):
+        return False
+    for candidate in _candidates(ledger, checkpoint):
+        if candidate != head and _is_whole(repo, candidate, None):
+            log.error(
+                "versions after %s were damaged and are dropped (%d objects); the files are kept",
+                candidate[:12],
+                dropped,
+            )
+            _force(repo, candidate)
+            return True
+    log.error("no version in the repository is whole; history starts anew with the files as they are")
+    with contextlib.suppress(FileNotFoundError):
+        (repo.folder / BRANCH).rename(repo.folder / "ctxfs-damaged-head")
+    return True
+
+
+def clear_leftovers(folder: HostPath) -> None:
+    """Locks and temporary files of processes that are no more: whoever calls this owns the store."""
+    for path in (*folder.glob("*.lock"), *(folder / "refs").rglob("*.lock"), *(folder / "objects").rglob("*.lock")):
+        path.unlink(missing_ok=True)
+    (folder / "packed-refs.new").unlink(missing_ok=True)
+    for pattern in (
+        "tmp_*",
+        "obj*",
+        "??/tmp_obj*",
+        "pack/tmp_*",
+        "pack/.tmp-*",
+        "info/tmp_*",
+        "info/commit-graphs/tmp_*",
+    ):
+        for path in (folder / "objects").glob(pattern):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def drop_damaged(repo: Repository, since: float) -> int:
+    """Delete loose objects written after `since` (seconds) that are not what their name says; how many."""
+    count = 0
+    for entry in list(repo.loose_objects()):
+        path = HostPath(entry.path)
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime < since:
+                continue
+            if not is_sound(path):
+                path.unlink()
+                count += 1
+    if count:
+        repo.forget_helpers()
+    return count
+
+
+def is_sound(path: HostPath) -> bool:
+    """True if a loose object's content has the id that its path says."""
+    try:
+        data = zlib.decompress(path.read_bytes())
+    except zlib.error:
+        return False
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest() == path.parent.name + path.name
+
+
+def _is_whole(repo: Repository, commit: str, known: str | None) -> bool:
+    """True if a commit and everything it needs can be read; what `known` needs is taken for granted."""
+    try:
+        if known is None:
+            repo.run("cat-file", "-e", f"{commit}^{{commit}}")
+            repo.run("fsck", "--connectivity-only", "--no-dangling", "--no-reflogs", "--no-progress", commit)
+        else:
+            repo.run("rev-list", "--quiet", "--verify-objects", commit, "--not", known)
+    except OSError:
+        return False
+    return True
+
+
+def _candidates(ledger: Ledger, checkpoint: Checkpoint | None) -> list[str]:
+    found = [checkpoint.commit] if checkpoint else []
+    found += [commit.oid for _, commit in ledger.index.all(EVERYTHING, 1 << 62, _CANDIDATES)]
+    return list(dict.fromkeys(found))
+
+
+def _force(repo: Repository, commit: str) -> None:
+    """Point the branch at a commit, whatever it says now; its file may be damaged."""
+    file = repo.folder / BRANCH
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(file, f"{commit}\n")

@@ -1,0 +1,404 @@
+"""The work tree as versions see it: look at a path, walk, and make a path be what a version says.
+
+Paths are tuples of bytes below the root; no link is followed. What is neither file, directory nor link is not seen.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import stat as st
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from ctxfs.store import rooted_fs
+from ctxfs.store.atomic_replace import Hold, Left, Orphan, Patience, Swap, append, free_name, hold_file, swap_file
+from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
+from ctxfs.versions.objects.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
+
+log = logging.getLogger(__name__)
+
+_MANY_MISSED = 20
+_HOLD_SECONDS = 0.5
+
+# True for attributes, or None where nothing is, of what may be replaced.
+Expected: TypeAlias = Callable[[os.stat_result | None], bool]
+
+
+def git_mode(found: os.stat_result) -> int:
+    """The git mode of a host file; 0 for what is not versioned."""
+    if st.S_ISDIR(found.st_mode):
+        return MODE_DIR
+    if st.S_ISLNK(found.st_mode):
+        return MODE_LINK
+    if st.S_ISREG(found.st_mode):
+        return MODE_PROGRAM if found.st_mode & 0o100 else MODE_FILE
+    return 0
+
+
+class WorkTree:
+    """The files below `root`."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._keeping = False
+        self._kept: tuple[Parts, int] | None = None
+        self._only_looks = False
+        self.patience = Patience(0.0)  # of the operation in hand, with writers
+        self._holds: dict[Parts, Hold] = {}
+        self._missed = 0  # names that were not in the directory that is kept open
+        self._names: frozenset[bytes] | None = None  # what is in it, once many were missed
+
+    def look(self, parts: Parts) -> os.stat_result | None:
+        """The attributes of a path; None if nothing versioned is there."""
+        try:
+            with self._at(parts) as (parent, name):
+                if self._names is not None and name not in self._names:
+                    return None
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                self._miss()
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return None
+            raise
+        return found if git_mode(found) else None
+
+    def _miss(self) -> None:
+        """Whoever looks for a name that is not there holds up whoever changes the directory: after many it is read instead."""
+        self._missed += 1
+        if self._missed == _MANY_MISSED and self._kept is not None and self._only_looks:
+            self._names = frozenset(os.listdir(os.fsencode(rooted_fs.magic_path(self._kept[1], "."))))
+
+    def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
+        """Every path below a directory, parents first. What vanishes meanwhile, or cannot be read, is left out."""
+        pending = [below]
+        while pending:
+            directory = pending.pop()
+            try:
+                entries = self._entries(directory)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    where = shown_path(b"/".join(directory))
+                    log.error("'%s' cannot be read; what is in it stays as it was: %s", where, error.strerror)
+                continue
+            for name, found in entries:
+                kind = git_mode(found)
+                if kind:
+                    yield (*directory, name), found
+                if kind == MODE_DIR and len(directory) < MAX_DEPTH:
+                    pending.append((*directory, name))
+
+    def _entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
+        """The names in a directory, sorted, without temporary files."""
+        found = []
+        fd = rooted_fs.open_directory(self.root, _text(directory))
+        try:
+            for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
+                if rooted_fs.is_temporary(name):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
+        finally:
+            os.close(fd)
+        return found
+
+    def is_gone(self, parts: Parts) -> bool:
+        """True if nothing is at a path that a walk did not come across; what cannot be looked at is not gone."""
+        try:
+            return self.look(parts) is None
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def opened(self, parts: Parts) -> Iterator[int]:
+        """A descriptor for reading a regular file."""
+        with self._at(parts) as (parent, name):
+            fd = rooted_fs.open_quietly(name, dir_fd=parent)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def target(self, parts: Parts) -> bytes:
+        """The text of a link."""
+        with self._at(parts) as (parent, name):
+            return os.readlink(name, dir_fd=parent)
+
+    def xattrs(self, parts: Parts) -> dict[str, bytes]:
+        """The `user.*` attributes of a file or directory."""
+        with self._at(parts) as (parent, name):
+            return rooted_fs.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
+
+    # making: `is_expected` is asked about what is there, with no writer at work, before anything is replaced
+
+    def put_file(
+        self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected
+    ) -> tuple[Swap, os.stat_result]:
+        """Make `parts` a file: written beside it and put in its place, so that open readers keep what they have.
+
+        `data` is the content, or a descriptor to copy it from. Returns the new file's attributes, too.
+        """
+        with self._at(parts) as (parent, name):
+            temporary, found = _write_beside(parent, data, mode, xattrs)
+            return self._swap_in(parts, parent, name, temporary, is_expected), found
+
+    def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> Swap:
+        """Make `parts` a link."""
+        with self._at(parts) as (parent, name):
+            temporary = rooted_fs.orphan_name()
+            os.symlink(target, temporary, dir_fd=parent)
+            return self._swap_in(parts, parent, name, temporary, is_expected)
+
+    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> Swap:
+        """Make `parts` a directory; one that is there keeps what is in it."""
+        swap = Swap()
+        with self._at(parts) as (parent, name):
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+            except FileExistsError:
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISDIR(found.st_mode):
+                    swap = self._swap(parts, parent, name, None, is_expected)
+                    if swap.left is not None:
+                        return swap
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, 0o700, dir_fd=parent)
+            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(place, xattrs)
+            os.chmod(place, mode)
+        return swap
+
+    def set_attributes(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
+        """Only the attributes of what is there; links have none."""
+        with self._at(parts) as (parent, name):
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if st.S_ISLNK(found.st_mode):
+                return
+            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(place, xattrs)
+            if st.S_IMODE(found.st_mode) != mode:
+                os.chmod(place, mode)
+
+    def remove(self, parts: Parts, is_expected: Expected) -> Swap:
+        """Remove a file, a link or an empty directory; one that something is in stays."""
+        try:
+            with self._at(parts) as (parent, name):
+                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISDIR(found.st_mode):
+                    return self._swap(parts, parent, name, None, is_expected)
+                os.rmdir(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return Swap(Left.OCCUPIED)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+        return Swap()
+
+    def append(self, parts: Parts, data: bytes) -> bool:
+        """Add to the end of a file, as a writer does; False if there is none."""
+        with self._at(parts) as (parent, name):
+            try:
+                append(parent, name, data)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove_tree(self, parts: Parts) -> None:
+        """Remove a directory with all that is in it, also what has no version."""
+        pending, directories = [parts], list[Parts]()
+        while pending:
+            at = pending.pop()
+            directories.append(at)
+            fd = rooted_fs.open_directory(self.root, _text(at))
+            try:
+                for name in os.listdir(os.fsencode(f"/proc/self/fd/{fd}/")):
+                    if st.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                        pending.append((*at, name))
+                    else:
+                        os.unlink(name, dir_fd=fd)
+            finally:
+                os.close(fd)
+        for at in reversed(directories):
+            with self._at(at) as (parent, name):
+                os.rmdir(name, dir_fd=parent)
+
+    def put_beside(self, parts: Parts, data: bytes) -> None:
+        """Make a new file beside a path: `name.written`."""
+        with self._at(parts) as (parent, name):
+            temporary, _ = _write_beside(parent, data, 0o644, {})
+            rooted_fs.rename_new(parent, temporary, free_name(parent, name, b".written"))
+
+    def bury(self, parts: Parts, target: bytes) -> None:
+        """Make `parts` a link, whatever is there, or below it, by now."""
+        found = self.look(parts)
+        if found is not None and git_mode(found) == MODE_DIR:
+            self.remove_tree(parts)
+        with self._at(parts) as (parent, name):
+            temporary = rooted_fs.temporary_name()
+            os.symlink(target, temporary, dir_fd=parent)
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+    def put_back(self, parts: Parts, orphan: Orphan) -> None:
+        """Put what was swapped out in its place again."""
+        with self._at(parts) as (parent, name):
+            os.rename(orphan.name, name, src_dir_fd=parent, dst_dir_fd=parent)
+        orphan.name = b""
+
+    def release(self, parts: Parts, orphan: Orphan) -> None:
+        """Drop the name of what was swapped out; its content is recorded."""
+        with self._at(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
+            os.unlink(orphan.name, dir_fd=parent)
+        orphan.name = b""
+
+    def show(self, parts: Parts, orphan: Orphan) -> Parts:
+        """Give what was swapped out a name of the tree beside the path: it is written to for good. Where it is."""
+        with self._at(parts) as (parent, name):
+            shown = free_name(parent, name, b".written")
+            rooted_fs.rename_new(parent, orphan.name, shown)
+        orphan.name = b""
+        return (*parts[:-1], shown)
+
+    @contextlib.contextmanager
+    def holding(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
+        """Hold the writers of some files, each until it is swapped, at the longest until this ends; those that are held.
+
+        The only one is waited for. Of several those that are open for writing are not held.
+        """
+        wanted = list(paths)
+        patience = Patience(_HOLD_SECONDS if len(wanted) == 1 else 0.0)
+        try:
+            for parts in wanted:
+                with contextlib.suppress(OSError), self._at(parts) as (parent, name):
+                    hold = hold_file(parent, name, patience)
+                    if hold is not None:
+                        self._holds[parts] = hold
+            yield list(self._holds)
+        finally:
+            for hold in self._holds.values():
+                os.close(hold.fd)
+            self._holds.clear()
+
+    def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> Swap:
+        swap = Swap(Left.WRITTEN)
+        try:
+            found = _look_at(parent, name)
+            if found is not None and st.S_ISDIR(found.st_mode):
+                swap = self.remove(parts, is_expected)
+                if swap.left is not None:
+                    return swap
+                is_expected = _is_free
+            swap = self._swap(parts, parent, name, temporary, is_expected)
+            return swap
+        finally:
+            if swap.orphan is None or swap.orphan.name != temporary:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=parent)
+
+    def _swap(self, parts: Parts, parent: int, name: bytes, new: bytes | None, is_expected: Expected) -> Swap:
+        return swap_file(parent, name, new, is_expected, self.patience, self._holds.pop(parts, None))
+
+    def clear_temporaries(self, older_than: float, is_known: Callable[[Parts, os.stat_result], bool]) -> None:
+        """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch).
+
+        A whole file that a swap left, and whose content is not known, gets a name of the tree.
+        """
+        for folder, _, names in rooted_fs.walk(os.fsencode(self.root)):
+            for name in filter(rooted_fs.is_temporary, names):
+                path = os.path.join(folder, name)
+                with contextlib.suppress(OSError):
+                    found = os.lstat(path)
+                    if found.st_ctime >= older_than:
+                        continue
+                    parts = tuple(os.path.relpath(path, os.fsencode(self.root)).split(b"/"))
+                    is_whole = rooted_fs.is_orphan(name) and st.S_IMODE(found.st_mode) != 0
+                    if is_whole and not is_known(parts, found):
+                        shown = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
+                        log.warning("'%s' was being replaced when ctxfs was killed", shown_path(b"/".join(parts)))
+                        os.rename(path, os.path.join(folder, shown))
+                    else:
+                        os.unlink(path)
+
+    @contextlib.contextmanager
+    def keeping(self, *, only_looks: bool = False) -> Iterator[None]:
+        """While many neighbours are worked on, keep the last directory open; if it is moved, the work goes with it.
+
+        `only_looks`: what is looked at has happened before, and what comes meanwhile need not be seen.
+        """
+        self._keeping, self._only_looks = True, only_looks
+        try:
+            yield
+        finally:
+            self._keeping = self._only_looks = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._missed, self._names = 0, None
+        if self._kept is not None:
+            os.close(self._kept[1])
+            self._kept = None
+
+    @contextlib.contextmanager
+    def _at(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
+        above, name = parts[:-1], parts[-1] if parts else b"."
+        if self._keeping:
+            if self._kept is None or self._kept[0] != above:
+                fd = rooted_fs.open_directory(self.root, _text(above))
+                self._let_go()
+                self._kept = (above, fd)
+            yield self._kept[1], name
+            return
+        fd = rooted_fs.open_directory(self.root, _text(above))
+        try:
+            yield fd, name
+        finally:
+            os.close(fd)
+
+
+def _write_beside(
+    parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]
+) -> tuple[bytes, os.stat_result]:
+    """A new file with a name of an orphan: its mode is 0 until it is whole."""
+    temporary = rooted_fs.orphan_name()
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0, dir_fd=parent)
+    try:
+        with open(fd, "wb") as file:
+            if isinstance(data, int):
+                rooted_fs.copy_content(data, file.fileno(), lambda piece: None)
+            else:
+                file.write(data)
+                file.flush()
+            for key, value in xattrs.items():
+                os.setxattr(fd, key, value)
+            os.fchmod(fd, mode)
+            found = os.fstat(fd)
+        return temporary, found
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=parent)
+        raise
+
+
+def _is_free(found: os.stat_result | None) -> bool:
+    return found is None
+
+
+def _look_at(parent: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:
+    now = rooted_fs.read_xattrs(place)
+    for name in now.keys() - wanted.keys():
+        os.removexattr(place, name, follow_symlinks=False)
+    for name, value in wanted.items():
+        if now.get(name) != value:
+            os.setxattr(place, name, value, follow_symlinks=False)
+
+
+def _text(parts: Parts) -> list[str]:
+    return [os.fsdecode(name) for name in parts]

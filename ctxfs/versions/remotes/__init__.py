@@ -1,0 +1,1 @@
+"""Remotes: push, fetch, validation of fetched history, and merge."""

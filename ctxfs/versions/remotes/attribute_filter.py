@@ -1,0 +1,58 @@
+"""What is taken of the attributes of files that come from a remote which is not trusted. Pure.
+
+Marks only ever grow here: a pull can add distrust, and neither lifts a mark of ours nor raises trust. What would give a file
+weight in other principals' contexts, or bind them, stays away.
+"""
+
+from collections.abc import Mapping
+
+from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound
+from ctxfs.versions.objects.sidecar import SideCar
+
+_TAKEN = ("kind", "source", "confidence", "description", "tags", "expires_at")
+_OURS = ("pinned", "supersedes", "frozen")
+_TRUST, _QUARANTINED, _SOURCE, _FROZEN = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "source", "frozen"))
+_RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
+
+
+def admit_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: bool, is_file: bool) -> SideCar:
+    """Return the attributes of a file or directory that a pull leaves; `is_new`: its content is not the one we have."""
+    taken = {f"{PREFIX}{name}" for name in _TAKEN}
+    xattrs = {name: value for name, value in theirs.xattrs.items() if name in taken and _is_valid(name, value)}
+    for name in (*(f"{PREFIX}{name}" for name in _OURS), _TRUST, _QUARANTINED):
+        if name in ours.xattrs:
+            xattrs[name] = ours.xattrs[name]
+    if b"true" in (theirs.xattrs.get(_QUARANTINED), ours.xattrs.get(_QUARANTINED)):
+        xattrs[_QUARANTINED] = b"true"
+    if is_file and (is_new or theirs.xattrs.get(_TRUST) == b"untrusted"):
+        xattrs[_TRUST] = b"untrusted"
+    if is_file and is_new:
+        xattrs.setdefault(_SOURCE, f"remote:{remote}".encode())
+    mode = None if theirs.mode is None else theirs.mode & 0o777 | (0o600 if is_file else 0o700)
+    return SideCar(xattrs, mode, theirs.large)
+
+
+def is_frozen(side: SideCar) -> bool:
+    """True for a file whose content only people change."""
+    return side.xattrs.get(_FROZEN) == b"true"
+
+
+def merged_value(
+    name: str, was: Mapping[str, bytes], ours: Mapping[str, bytes], theirs: Mapping[str, bytes]
+) -> bytes | None:
+    """Return an attribute that one side changed as it has it, one that both changed as ours; of marks the more distrusting one."""
+    mine, other = ours.get(name), theirs.get(name)
+    if mine == was.get(name):
+        return other
+    if other == was.get(name):
+        return mine
+    if name == _TRUST:
+        return min(mine, other, key=lambda value: _RANKS.get(value or b"normal", 0))
+    if name == _QUARANTINED and b"true" in (mine, other):
+        return b"true"
+    return mine
+
+
+def _is_valid(name: str, value: bytes) -> bool:
+    short = name.removeprefix(PREFIX)
+    return short in SETTABLE and is_sound(short, value)

@@ -1,0 +1,254 @@
+"""Check a history that was fetched from a remote, before anything of it is taken.
+
+A remote is not trusted: its commits, trees, side-cars and large contents are parsed strictly, and one that no store could have
+written is refused with the path that is wrong. Nothing has changed then. What is well-formed, and still not to be believed, is
+`admission`'s part.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.layout import AREAS
+from ctxfs.versions.objects.commits import decode_commit
+from ctxfs.versions.objects.git import Repository, is_oid
+from ctxfs.versions.objects.name_encoding import MAX_DEPTH, SIDE, is_name, real_name, shown_path, stored_name
+from ctxfs.versions.objects.sidecar import MAX_SIDECAR_BYTES, Large, SideCar, decode_sidecar
+from ctxfs.versions.objects.trees import (
+    MODE_DIR,
+    MODE_FILE,
+    MODE_LINK,
+    MODE_PROGRAM,
+    Listing,
+    Parts,
+    TreeEntry,
+    Trees,
+    parse_tree,
+)
+
+MAX_COMMIT_BYTES = 16_000_000
+MAX_TREE_BYTES = 64_000_000
+MAX_BLOB_BYTES = 256_000_000
+MAX_LINK_BYTES = 4095  # symlink(2)
+MAX_PATHS = 2_000_000  # in one version: a tree that holds itself over and over is small, and unpacks without end
+MAX_CHANGES = 20_000_000  # in all of a history
+MAX_CLOCK_AHEAD_SECONDS = 86_400
+_SPECIAL_BITS = 0o7000
+_MODES = frozenset((MODE_DIR, MODE_FILE, MODE_PROGRAM, MODE_LINK))
+_CLONE_NAMES = frozenset((b".git", b".ctxfs"))
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    kind: str
+    size: int
+
+
+@dataclass(slots=True)
+class _Found:
+    """What trees of the history name: side-cars and links by blob id with one of their paths."""
+
+    sides: dict[str, bytes] = field(default_factory=dict)
+    links: dict[str, bytes] = field(default_factory=dict)
+
+
+class FetchedHistory:
+    """The commits of a remote that are not ours yet. Used under the archive's lock."""
+
+    def __init__(self, repo: Repository, trees: Trees, name: str, *, is_trusted: bool) -> None:
+        self._repo = repo
+        self._trees = trees
+        self._name = name
+        self._is_trusted = is_trusted
+        self.large: dict[Large, bytes] = {}  # contents that side-cars name, with one of their paths
+
+    def check(self, theirs: str, ours: str) -> list[str]:
+        """Return the ids of the commits of `theirs` that `ours` lacks, oldest first. CommandError for what cannot be taken."""
+        news = self._repo.run("rev-list", "--topo-order", "--reverse", theirs, "--not", ours).decode().split()
+        objects = self._objects(theirs, ours)
+        for oid in news:
+            self._check_size(oid, objects[oid], MAX_COMMIT_BYTES, b"")
+        found = _Found()
+        trees = self._check_commits(news)
+        self._check_trees(trees, objects, found)
+        self._check_paths(trees)
+        self._check_links(found.links, objects)
+        self._check_sides(found.sides, objects)
+        return news
+
+    def _objects(self, theirs: str, ours: str) -> dict[str, _Object]:
+        """Return the kind and size of every object that only their history has."""
+        listed = self._repo.run("rev-list", "--objects", "--no-object-names", theirs, "--not", ours)
+        out = self._repo.run(
+            "cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)", data=listed
+        )
+        objects = {}
+        for line in out.decode().splitlines():
+            oid, _, rest = line.partition(" ")
+            kind, _, size = rest.partition(" ")
+            if not size.isdigit():
+                raise self.refusal(b"", f"the object {oid} is missing")
+            objects[oid] = _Object(kind, int(size))
+        return objects
+
+    def _check_commits(self, news: Sequence[str]) -> list[str]:
+        """Return the trees of commits, newest first: there most are, and a fault is found where people see it."""
+        latest = time.time_ns() + MAX_CLOCK_AHEAD_SECONDS * 1_000_000_000
+        trees = dict[str, None]()
+        for start in range(0, len(news), _BATCH):
+            for oid, data in self._repo.read_many(news[start : start + _BATCH]).items():
+                commit = decode_commit(oid, data)
+                head = data.partition(b"\n\n")[0].split(b"\n")
+                if head[0] != f"tree {commit.tree}".encode() or not is_oid(commit.tree):
+                    raise self.refusal(b"", f"the version {oid[:12]} cannot be read")
+                if commit.time_ns > latest:
+                    raise self.refusal(
+                        b"", f"the version {oid[:12]} is of {commit.when}: the clock of its machine is ahead"
+                    )
+                trees[commit.tree] = None
+        return list(reversed(trees))
+
+    def _check_trees(self, roots: Iterable[str], objects: dict[str, _Object], found: _Found) -> None:
+        """Check each tree once, at the greatest depth at which it stands. A tree that is ours already is not read."""
+        depths: dict[str, int] = {}
+        pending: list[tuple[str, Parts]] = [(root, ()) for root in roots]
+        while pending:
+            tree, at = pending.pop()
+            if tree not in objects or depths.get(tree, -1) >= len(at):
+                continue
+            depths[tree] = len(at)
+            path = b"/".join(map(_shown_name, at))
+            if len(at) > MAX_DEPTH:
+                raise self.refusal(path, f"it lies in more than {MAX_DEPTH} directories")
+            self._check_size(tree, objects[tree], MAX_TREE_BYTES, path)
+            try:
+                listing = parse_tree(self._repo.read(tree))
+            except ValueError as error:
+                raise self.refusal(path, "the directory cannot be read") from error
+            for stored, entry in listing.items():
+                self._check_entry(at, stored, entry, listing, objects, found)
+                if entry.mode == MODE_DIR:
+                    pending.append((entry.oid, (*at, stored)))
+
+    def _check_paths(self, roots: Sequence[str]) -> None:
+        """Bound what the trees unpack to; `roots` have been checked."""
+        counts: dict[str, int] = {}
+        total = 0
+        for root in roots:
+            count = self._count_paths(root, counts)
+            if count > MAX_PATHS:
+                raise self.refusal(b"", f"a version has {count} paths; {MAX_PATHS} are taken at most")
+            total += count
+        changes = 0
+        # Every version is compared only where the bound is not kept by all of them together.
+        for old, new in pairwise(roots) if total > MAX_CHANGES else ():
+            left = MAX_CHANGES - changes
+            changes += sum(1 for _ in islice(self._trees.compare(new, old), left + 1))
+            if changes > MAX_CHANGES:
+                raise self.refusal(b"", f"its versions have more than {MAX_CHANGES} changes")
+
+    def _count_paths(self, root: str, counts: dict[str, int]) -> int:
+        """Return how many paths are below a tree. Shared trees are counted once, so that a bomb takes no time."""
+        pending = [root]
+        while pending:
+            tree = pending[-1]
+            listing = self._trees.listing(tree)
+            inner = [entry.oid for entry in listing.values() if entry.mode == MODE_DIR]
+            missing = [oid for oid in inner if oid not in counts]
+            if missing:
+                pending += missing
+                continue
+            counts[tree] = len(listing) + sum(counts[oid] for oid in inner)
+            pending.pop()
+        return counts[root]
+
+    def _check_entry(
+        self, at: Parts, stored: bytes, entry: TreeEntry, listing: Listing, objects: dict[str, _Object], found: _Found
+    ) -> None:
+        path = b"/".join(map(_shown_name, (*at, stored)))
+        self._check_name(at, stored, path, listing)
+        if entry.mode not in _MODES:
+            raise self.refusal(path, f"its mode is {entry.mode:o}")
+        known = objects.get(entry.oid)
+        if known is not None and known.kind != ("tree" if entry.mode == MODE_DIR else "blob"):
+            raise self.refusal(path, f"its content is a {known.kind}")
+        if stored.startswith(SIDE):
+            if entry.mode != MODE_FILE:
+                raise self.refusal(path, "its attributes are no file")
+            found.sides.setdefault(entry.oid, path)
+        elif not at and entry.mode != MODE_DIR:
+            raise CommandError(
+                "what is there is not the history of a ctxfs store", "pull from a place that a store was pushed to"
+            )
+        elif entry.mode == MODE_LINK:
+            found.links.setdefault(entry.oid, path)
+        elif known is not None and entry.mode != MODE_DIR and known.size > MAX_BLOB_BYTES:
+            raise self.refusal(path, f"it holds {known.size} bytes in git; {MAX_BLOB_BYTES} are taken at most")
+
+    def _check_name(self, at: Parts, stored: bytes, path: bytes, listing: Listing) -> None:
+        """Each real name has one spelling: two entries for one file would be two contents."""
+        name = stored[len(SIDE) :] if stored.startswith(SIDE) else real_name(stored)
+        if name is None or not is_name(name) or (not stored.startswith(SIDE) and stored_name(name) != stored):
+            raise self.refusal(path, f"{stored!r} is no name of a file")
+        if not at and name not in _AREA_NAMES:
+            raise CommandError(
+                "what is there is not the history of a ctxfs store", "pull from a place that a store was pushed to"
+            )
+        if not self._is_trusted and name.lower().rstrip(b". ") in _CLONE_NAMES:
+            raise self.refusal(path, "a repository or a store in it could start programs here")
+
+    def _check_links(self, links: dict[str, bytes], objects: dict[str, _Object]) -> None:
+        for oid, path in links.items():
+            if oid in objects and not 0 < objects[oid].size <= MAX_LINK_BYTES:
+                raise self.refusal(path, f"its target has {objects[oid].size} bytes")
+        for oid, target in self._read(links, objects):
+            if b"\0" in target:
+                raise self.refusal(links[oid], "its target holds NUL")
+
+    def _check_sides(self, sides: dict[str, bytes], objects: dict[str, _Object]) -> None:
+        for oid, path in sides.items():
+            if oid in objects:
+                self._check_size(oid, objects[oid], MAX_SIDECAR_BYTES, path)
+        for oid, data in self._read(sides, objects):
+            try:
+                side = decode_sidecar(data)
+            except ValueError as error:
+                raise self.refusal(sides[oid], str(error)) from error
+            self._check_side(side, sides[oid])
+
+    def _check_side(self, side: SideCar, path: bytes) -> None:
+        if side.mode is not None and side.mode & _SPECIAL_BITS and not self._is_trusted:
+            raise self.refusal(path, f"its mode is {side.mode:04o}: set-user, set-group and sticky bits are not taken")
+        if side.large is not None:
+            self.large.setdefault(side.large, path)
+
+    def _read(self, wanted: Iterable[str], objects: dict[str, _Object]) -> Iterable[tuple[str, bytes]]:
+        """Yield the contents of those blobs that are not ours already, some in memory at a time."""
+        missing = [oid for oid in wanted if oid in objects]
+        for start in range(0, len(missing), _BATCH):
+            yield from self._repo.read_many(missing[start : start + _BATCH]).items()
+
+    def _check_size(self, oid: str, known: _Object, limit: int, path: bytes) -> None:
+        if known.size > limit:
+            raise self.refusal(path, f"the {known.kind} {oid[:12]} has {known.size} bytes; {limit} are taken at most")
+
+    def refusal(self, path: bytes, cause: str) -> CommandError:
+        """Return the error for something that is not taken; an empty path: no file is to blame."""
+        where = f"'{shown_path(path)}': " if path else ""
+        return CommandError(
+            f"'{self._name}' holds what no store has written; nothing was pulled: {where}{cause}",
+            "mend it there, or push there again from a store that you trust: ctxfs remote push --replace NAME",
+        )
+
+
+_AREA_NAMES = frozenset(area.encode() for area in AREAS)
+
+
+def _shown_name(stored: bytes) -> bytes:
+    """Return the real name that a tree's entry stands for, as far as it is one."""
+    if stored.startswith(SIDE):
+        return stored[len(SIDE) :]
+    return real_name(stored) or stored

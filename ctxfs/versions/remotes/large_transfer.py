@@ -1,0 +1,55 @@
+"""Large contents on their way to a remote and from one: blobs of a commit under a ref of their own, named by their sha256."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Mapping
+
+from ctxfs.model.errors import path_error
+from ctxfs.versions.objects.commits import decode_commit
+from ctxfs.versions.objects.git import Repository
+from ctxfs.versions.objects.sidecar import is_sha256
+from ctxfs.versions.objects.trees import MODE_FILE, TreeEntry
+from ctxfs.versions.recording.ledger import Ledger
+
+LARGE_REF = "refs/ctxfs/large"
+
+
+def pack_large(ledger: Ledger) -> str:
+    """Make a commit that holds every large content as a blob; empty if there is none."""
+    names = sorted(ledger.large.names())
+    if not names:
+        return ""
+    repo, listing = ledger.repo, {}
+    for name in names:
+        file = str(ledger.large.path(name))
+        oid = repo.run("hash-object", "-w", "--no-filters", "--", file).decode().strip()
+        listing[name.encode()] = TreeEntry(MODE_FILE, oid)
+    tree = ledger.trees.write(listing)
+    commit = repo.run("commit-tree", "-m", "large contents", tree).decode().strip()
+    repo.update(LARGE_REF, commit, repo.ref(LARGE_REF))
+    return commit
+
+
+def unpack_large(ledger: Ledger, commit: str, wanted: Mapping[str, int]) -> None:
+    """Keep those contents of a fetched commit that side-cars name: sha256 → bytes. OSError EIO for one that is not what it says."""
+    present = set(ledger.large.names())
+    tree = decode_commit(commit, ledger.repo.read(commit)).tree
+    for name, entry in ledger.trees.listing(tree).items():
+        sha256 = name.decode("ascii", "replace")
+        if not is_sha256(sha256) or sha256 in present or sha256 not in wanted or entry.mode != MODE_FILE:
+            continue
+        if ledger.repo.size(entry.oid) != wanted[sha256]:
+            raise path_error(errno.EIO, sha256, "a large content has another length than its file")
+        _unpack(ledger, ledger.repo, entry.oid, sha256)
+
+
+def _unpack(ledger: Ledger, repo: Repository, oid: str, sha256: str) -> None:
+    # Through a file: it may be larger than the memory.
+    with tempfile.TemporaryFile(dir=repo.folder) as file:
+        repo.copy_blob(oid, file.fileno())
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        found = ledger.large.add(file.fileno())
+    if found.sha256 != sha256:
+        ledger.large.remove([found.sha256])
+        raise path_error(errno.EIO, sha256, "a large content arrived damaged")

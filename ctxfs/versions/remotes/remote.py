@@ -1,0 +1,457 @@
+"""Remotes: a copy of the history elsewhere, for backup and for sharing one memory between machines.
+
+Any place that git can push to will do. Large contents travel as blobs under a ref of their own. Histories that went apart
+are merged file by file: one-sided changes are taken, texts changed on both sides are merged by lines where that is clean,
+else both are kept. A merge never waits for a person.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path as HostPath
+
+from ctxfs.model.errors import CommandError
+from ctxfs.store.atomic_replace import Left
+from ctxfs.versions.erase import FORGOTTEN
+from ctxfs.versions.history import is_snapshot_name
+from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
+from ctxfs.versions.objects.git import BRANCH, Repository, check_url, is_local
+from ctxfs.versions.objects.git_config import Remote, read_remotes, write_remotes
+from ctxfs.versions.objects.git_process import helper_command
+from ctxfs.versions.objects.name_encoding import shown_path, split_path
+from ctxfs.versions.objects.sidecar import SideCar
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
+from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
+from ctxfs.versions.remotes.attribute_filter import admit_attributes, is_frozen, merged_value
+from ctxfs.versions.remotes.fetch_validation import FetchedHistory
+from ctxfs.versions.remotes.large_transfer import LARGE_REF, pack_large, unpack_large
+from ctxfs.versions.rollback import Applied, Rollback
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TEXT_BYTES = 4_000_000
+_ROUNDS = 20  # of merging again what was written meanwhile
+_OPEN_ROUNDS = 2  # of waiting for files that are open for writing
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What came of a pull: `state` is `current`, `forward` or `merged`; `conflicts` are paths where theirs was kept beside."""
+
+    state: str
+    commits: int
+    conflicts: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """The tree that two histories lead to, and the paths of which both contents are kept; `is_forward`: ours is a part of theirs."""
+
+    tree: str
+    conflicts: tuple[bytes, ...]
+    is_forward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """A push: where to, the newest revision, git's orders, and the commit made for large contents (empty: none)."""
+
+    name: str
+    head: str
+    orders: tuple[str, ...]
+    large: str
+
+
+class Remotes:
+    """The remotes of one repository. Used under the archive's lock, but for `push` and `fetch`."""
+
+    def __init__(self, ledger: Ledger, rollback: Rollback) -> None:
+        self._ledger = ledger
+        self._rollback = rollback
+
+    @property
+    def _repo(self) -> Repository:
+        return self._ledger.repo
+
+    def places(self) -> dict[str, str]:
+        """Names of remotes and where they are."""
+        return {name: remote.url for name, remote in read_remotes(self._repo.folder).items()}
+
+    def trusted(self) -> list[str]:
+        """Names of the remotes whose history is believed like our own."""
+        return sorted(name for name, remote in read_remotes(self._repo.folder).items() if remote.is_trusted)
+
+    def add(self, name: str, url: str, *, is_trusted: bool = False) -> None:
+        """Remember a place. CommandError if the name is taken or is none."""
+        if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
+            raise CommandError(f"'{name}' cannot name a remote", "use letters, digits, '.', '_' and '-'", 2)
+        remotes = read_remotes(self._repo.folder)
+        if name in remotes:
+            raise CommandError(f"a remote '{name}' exists already", f"remove it: ctxfs remote remove {name}")
+        write_remotes(self._repo.folder, {**remotes, name: Remote(check_url(url), is_trusted)})
+
+    def trust(self, name: str, *, is_trusted: bool) -> None:
+        """Believe a remote's history like our own, or not any more. What was pulled before stays as it is."""
+        self._known(name)
+        remotes = read_remotes(self._repo.folder)
+        write_remotes(self._repo.folder, {**remotes, name: Remote(remotes[name].url, is_trusted)})
+
+    def remove(self, name: str) -> None:
+        """Forget a place; what is there stays there."""
+        self._known(name)
+        remotes = read_remotes(self._repo.folder)
+        write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
+        self._drop_refs(name)
+
+    def ready_to_push(self, name: str, *, replace: bool = False) -> Pushing:
+        """What there is to send; to be ended with `pushed`. `replace` drops what is only there."""
+        self._known(name)
+        head = self._ledger.head
+        assert head is not None
+        force = "+" if replace else ""
+        orders = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
+        large = pack_large(self._ledger)
+        if large:
+            orders.append(f"+{LARGE_REF}:{LARGE_REF}")
+        return Pushing(name, head.oid, tuple(orders), large)
+
+    def push(self, pushing: Pushing) -> None:
+        """Send it. Needs no lock: it reads objects that stay. CommandError says what is in the way."""
+        try:
+            options = self._options(pushing.name, "--receive-pack", "receive-pack")
+            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", pushing.name, *pushing.orders)
+        except OSError as error:
+            said = error.strerror or ""
+            if "non-fast-forward" in said or "fetch first" in said:
+                raise CommandError(
+                    f"'{pushing.name}' has versions that are not here", f"ctxfs remote pull {pushing.name}, then push"
+                ) from error
+            if "hidden ref" in said:
+                raise CommandError(
+                    f"'{pushing.name}' is a ctxfs store: nobody may change its history behind its files",
+                    "push to a bare repository between the two, or pull from the other side",
+                ) from error
+            raise CommandError(f"cannot push to '{pushing.name}': {said}", "check its place: ctxfs remote") from error
+
+    def pushed(self, pushing: Pushing) -> None:
+        """Let go of what was only there to be sent."""
+        if pushing.large:
+            self._repo.delete(LARGE_REF, pushing.large)
+
+    def fetch(self, name: str) -> None:
+        """Bring what is there into the repository, beside our own. Needs no lock."""
+        self._known(name)
+        beside = _fetched(name)
+        orders = [
+            f"+{BRANCH}:refs/remotes/{name}/main",
+            f"+refs/tags/*:{beside}tags/*",
+            f"+{LARGE_REF}*:{beside}large*",
+        ]
+        try:
+            options = self._options(name, "--upload-pack", "upload-pack")
+            quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
+            self._repo.run_remote("fetch", *quiet, *options, "--", name, *orders)
+        except OSError as error:
+            raise CommandError(
+                f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
+            ) from error
+
+    def drop_fetched_refs(self, name: str) -> None:
+        """Let go of what was fetched only to be looked at."""
+        self._drop_refs(name)
+
+    def forgotten_here(self) -> set[str]:
+        """Blobs that were erased and are not here now."""
+        file = self._repo.folder / FORGOTTEN
+        return {oid for oid in file.read_text().split() if not self._repo.has(oid)} if file.exists() else set()
+
+    def take_in(
+        self, name: str, actor: Actor, forgotten: set[str], commit: Callable[[Iterable[bytes]], object]
+    ) -> Pulled:
+        """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept.
+
+        `forgotten` are blobs that must not have come along: then nothing is taken in. `commit` makes versions of what is new, and of
+        the paths that it is given.
+        """
+        self._repo.forget_helpers()
+        if any(self._repo.has(oid) for oid in forgotten):
+            self._drop_fetched(name)
+            raise CommandError(
+                f"'{name}' still holds what was forgotten here: nothing was pulled",
+                f"forget it on the other machines too, then: ctxfs remote push --replace {name}",
+            )
+        oid = self._repo.ref(f"refs/remotes/{name}/main")
+        if oid is None:
+            raise CommandError(f"'{name}' holds no versions", "push to it first")
+        head = self._ledger.head
+        assert head is not None
+        base = self._base(head.oid, oid)
+        if base == oid:
+            self._drop_refs(name, keep_head=True)
+            return Pulled("current", 0)
+        is_trusted = name in self.trusted()
+        try:
+            news = self._check(name, oid, is_trusted=is_trusted)
+        except (CommandError, OSError):
+            self._drop_refs(name)
+            raise
+        if not is_trusted:
+            self._ledger.origins.add(news, name)
+        theirs = self._ledger.commit(oid)
+        try:
+            pulled = self._advance(
+                lambda: self._merge(theirs, name, is_trusted=is_trusted), theirs, news, actor, name, commit
+            )
+            self._take_tags(name, {oid, *news})
+            return pulled
+        finally:
+            self._drop_refs(name, keep_head=True)
+
+    def _advance(
+        self,
+        make_merge: Callable[[], "_Merge"],
+        theirs: Commit,
+        news: list[str],
+        actor: Actor,
+        name: str,
+        commit: Callable[[Iterable[bytes]], object],
+    ) -> Pulled:
+        """Make their history a part of ours once the work tree has gone along whole.
+
+        A path that was left is committed on top of our own newest version, and merged again: a head that the work tree is not would
+        make the next commit undo what they did.
+        """
+        ledger, rollback, placed = self._ledger, self._rollback, dict[bytes, State]()
+        merge, applied, waits = make_merge(), Applied(), 0
+        for _ in range(_ROUNDS):
+            if waits == _OPEN_ROUNDS:
+                break
+            head = ledger.head
+            with rollback.holding(merge.tree) as held:
+                commit(held)
+                if ledger.head != head:
+                    merge = make_merge()
+                applied = rollback.follow(merge.tree, placed)
+            if not (applied.left or applied.rescued):
+                return self._finish(merge, theirs, news, actor, name)
+            head = ledger.head
+            rollback.commit_rescued(applied)
+            commit(list(applied.left))
+            if ledger.head == head and set(applied.left.values()) == {Left.OCCUPIED}:
+                return self._finish(self._with_directories(merge, applied), theirs, news, actor, name)
+            waits += set(applied.left.values()) == {Left.OPEN}
+            merge = make_merge()
+        rollback.go_back(merge.tree)
+        path, reason = next(iter(applied.left.items()), (b"", Left.WRITTEN))
+        what = "is open for writing" if reason is Left.OPEN else "is written to all the time"
+        raise CommandError(
+            f"'{shown_path(path)}' {what}: nothing was pulled",
+            f"close it, or wait for its writer, then: ctxfs remote pull {name}",
+        )
+
+    def _with_directories(self, merge: "_Merge", applied: Applied) -> "_Merge":
+        """The same with directories that stay, since something that has no versions is in them."""
+        ledger = self._ledger
+        stay = {
+            parts: State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(ledger.tree, parts).side)
+            for parts in map(split_path, sorted(applied.left))
+        }
+        return _Merge(ledger.edited(merge.tree, stay), merge.conflicts, is_forward=False)
+
+    def _finish(self, merge: "_Merge", theirs: Commit, news: list[str], actor: Actor, name: str) -> Pulled:
+        if merge.is_forward:
+            self._ledger.adopt(theirs)
+            return Pulled("forward", len(news))
+        self._ledger.index_more(news)
+        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(news)} versions from {name}")
+        return Pulled("merged", len(news), merge.conflicts)
+
+    def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
+        """Return the ids of the commits that came, oldest first, with the large contents that they need in the store."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
+        news = history.check(oid, ledger.head.oid)
+        large = self._repo.ref(f"{_fetched(name)}large")
+        if large is not None:
+            unpack_large(ledger, large, {each.sha256: each.size for each in history.large})
+        present = set(ledger.large.names())
+        tree = decode_commit(oid, self._repo.read(oid)).tree
+        for change in ledger.changes(ledger.tree, tree):
+            content = ledger.side(change.side).large
+            if content is not None and content.sha256 not in present:
+                raise history.refusal(change.path, "its content is too large for git, and did not come along")
+        return news
+
+    def _take_tags(self, name: str, commits: set[str]) -> None:
+        """Keep their snapshots of versions that are here, under names that are none of ours and mean nothing else."""
+        for tag, oid in self._repo.refs(f"{_fetched(name)}tags/").items():
+            here = oid in commits or self._ledger.index.by_oid(oid) is not None
+            if here and tag not in self._ledger.tags and is_snapshot_name(tag):
+                self._repo.update(f"refs/tags/{tag}", oid, None)
+        self._ledger.read_tags()
+
+    # inside
+
+    def _drop_fetched(self, name: str) -> None:
+        """Delete what was fetched, objects included."""
+        self._drop_refs(name)
+        self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
+        self._repo.run_upkeep("prune", "--expire=now")
+        self._repo.forget_helpers()
+
+    def _drop_refs(self, name: str, *, keep_head: bool = False) -> None:
+        for below in (_fetched(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
+            for ref, oid in self._repo.refs(below, peel=False).items():
+                self._repo.delete(f"{below}{ref}", oid)
+
+    def _options(self, name: str, option: str, service: str) -> tuple[str, ...]:
+        """Return git's option that shuts in a repository which it opens on this machine."""
+        place = check_url(self.places()[name])
+        return (f"{option}={helper_command(service)}",) if is_local(place) else ()
+
+    def _known(self, name: str) -> None:
+        if name not in self.places():
+            raise CommandError(f"no remote is called '{name}'", "ctxfs remote add NAME PLACE")
+
+    def _base(self, ours: str, theirs: str) -> str:
+        """The newest common commit; empty for histories without one."""
+        try:
+            return self._repo.run("merge-base", ours, theirs).decode().split()[0]
+        except (OSError, IndexError):
+            return ""
+
+    def _merge(self, theirs: Commit, name: str, *, is_trusted: bool) -> "_Merge":
+        """What our newest version and theirs become together."""
+        ledger = self._ledger
+        assert ledger.head is not None
+        base = self._base(ledger.head.oid, theirs.oid)
+        if base == ledger.head.oid and is_trusted:
+            return _Merge(theirs.tree, (), is_forward=True)
+        base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
+        states: dict[Parts, State] = {}
+        conflicts: dict[Parts, None] = {}
+        for change in ledger.changes(base_tree, theirs.tree):
+            parts = split_path(change.path)
+            if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
+                continue  # it lies in a directory that is kept beside, whole
+            old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
+            merged: State | None = None
+            if not is_trusted and other != old:
+                other, binds = self._admitted(mine, other, name), self._is_frozen(mine)
+            else:
+                binds = False
+            if not binds:
+                merged = self._merge_state(old, mine, other)
+            elif other.entry is None or other.entry == mine.entry:
+                merged = mine
+            if merged is None:
+                conflicts[parts] = None
+                states[self._beside(parts, theirs, other)] = other
+            elif merged != mine:
+                states[parts] = merged
+        tree = ledger.edited(ledger.tree, dict(sorted(states.items())))
+        return _Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
+
+    def _admitted(self, mine: State, other: State, name: str) -> State:
+        """A path of an untrusted remote with the attributes that are taken of it."""
+        if other.entry is None or other.entry.mode == MODE_LINK:
+            return State(other.entry)
+        ours, theirs = self._ledger.side(mine.side), self._ledger.side(other.side)
+        is_file = other.entry.mode != MODE_DIR
+        side = admit_attributes(theirs, ours, name, is_new=mine.entry != other.entry, is_file=is_file)
+        return State(other.entry, self._ledger.write_side(side))
+
+    def _is_frozen(self, mine: State) -> bool:
+        return bool(mine.side) and is_frozen(self._ledger.side(mine.side))
+
+    def _merge_state(self, old: State, mine: State, other: State) -> State | None:
+        """What a path becomes; None if both sides' contents have to be kept."""
+        if _same(mine, other) or _same(old, other):
+            return mine
+        if _is_tree(mine) and _is_tree(other):
+            assert mine.entry is not None
+            return State(mine.entry, self._merge_sides(old, mine, other))
+        if _same(old, mine):
+            # An emptied directory may hold what only this side has: it goes when nothing is left in it.
+            if other.entry is None and _is_tree(mine) and mine.entry is not None and old.entry is not None:
+                return ABSENT if mine.entry.oid == old.entry.oid else mine
+            return other if not _is_tree(other) or mine.entry is None else mine
+        if other.entry is None:
+            return mine
+        if mine.entry is None:
+            return other
+        if _is_tree(mine) or _is_tree(other):
+            return None
+        side = self._merge_sides(old, mine, other)
+        if mine.entry == other.entry:
+            return State(mine.entry, side)
+        if old.entry == mine.entry:
+            return State(other.entry, side)
+        if old.entry == other.entry:
+            return State(mine.entry, side)
+        merged = self._merge_lines(old, mine, other)
+        return State(merged, side) if merged is not None else None
+
+    def _merge_sides(self, old: State, mine: State, other: State) -> str:
+        """Attribute by attribute; where both changed one, ours stays and history has theirs."""
+        was, ours, theirs = (self._ledger.side(state.side) for state in (old, mine, other))
+        names = was.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
+        merged = {}
+        for name in names:
+            value = merged_value(name, was.xattrs, ours.xattrs, theirs.xattrs)
+            if value is not None:
+                merged[name] = value
+        mode = theirs.mode if ours.mode == was.mode else ours.mode
+        large = ours.large if mine.entry != old.entry else theirs.large
+        return self._ledger.write_side(SideCar(merged, mode, large))
+
+    def _merge_lines(self, old: State, mine: State, other: State) -> TreeEntry | None:
+        """Both sides' lines in one text, if git finds that they do not touch."""
+        entries = [state.entry for state in (mine, old, other)]
+        if any(entry is None or entry.mode not in (MODE_FILE, MODE_PROGRAM) for entry in entries):
+            return None
+        if any(self._ledger.side(state.side).large for state in (mine, old, other)):
+            return None
+        texts = [self._ledger.content(state) for state in (mine, old, other)]
+        if any(b"\0" in text or len(text) > _TEXT_BYTES for text in texts):
+            return None
+        with tempfile.TemporaryDirectory(prefix="ctxfs-merge-") as folder:
+            files = [os.path.join(folder, name) for name in ("mine", "base", "theirs")]
+            for file, text in zip(files, texts, strict=True):
+                HostPath(file).write_bytes(text)
+            try:
+                lines = self._repo.run("merge-file", "-p", "-q", *files)
+            except OSError:
+                return None  # the number of conflicts is the exit code
+        assert mine.entry is not None
+        return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
+
+    def _beside(self, parts: Parts, theirs: Commit, other: State) -> Parts:
+        """Where the other side's content is kept: `name.conflict-<principal>-<revision>`, numbered where that is another file."""
+        who = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
+        number = 1
+        while True:
+            more = f"-{number}" if number > 1 else ""
+            suffix = f".conflict-{who}-{theirs.oid[:8]}{more}".encode()
+            beside = (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
+            if self._ledger.state(self._ledger.tree, beside) in (ABSENT, other):
+                return beside
+            number += 1
+
+
+def _fetched(name: str) -> str:
+    """Where the tags and large contents of a remote are until they are taken."""
+    return f"refs/ctxfs/fetched/{name}/"
+
+
+def _is_tree(state: State) -> bool:
+    return state.entry is not None and state.entry.mode == MODE_DIR
+
+
+def _same(one: State, two: State) -> bool:
+    """The same, where directories are judged by their attributes alone."""
+    if _is_tree(one) and _is_tree(two):
+        return one.side == two.side
+    return one == two

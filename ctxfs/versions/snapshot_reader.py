@@ -1,0 +1,96 @@
+"""The tree as it was in one version: entries, contents, attributes."""
+
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ctxfs.model.entry import Entry, directory
+from ctxfs.model.errors import path_error
+from ctxfs.versions.objects.commits import Commit
+from ctxfs.versions.objects.name_encoding import path_bytes, path_text, split_path
+from ctxfs.versions.objects.sidecar import usual_mode
+from ctxfs.versions.objects.trees import MODE_DIR, MODE_LINK
+from ctxfs.versions.recording.ledger import Ledger, State
+
+
+@dataclass(frozen=True, slots=True)
+class Was:
+    """What a file was in a version: None if it was not there."""
+
+    path: str
+    data: bytes | None
+    attributes: Mapping[str, bytes]
+    too_large: bool = False
+
+    @property
+    def hidden(self) -> "Was":
+        """The same for somebody for whom it was not there."""
+        return Was(self.path, None, {})
+
+
+class Then:
+    """Reads the ledger; paths are texts, from the root of the tree. Used under the archive's lock."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def entry(self, commit: Commit, path: str, name: str) -> Entry:
+        """What stat said. OSError ENOENT."""
+        return self._entry(self._state(commit, path), commit, name, sized=True)
+
+    def entries(self, commit: Commit, path: str) -> list[Entry]:
+        """A directory, sorted; sizes are left open, each would be a question of its own. OSError ENOENT, ENOTDIR."""
+        state = self._state(commit, path)
+        assert state.entry is not None
+        if state.entry.mode != MODE_DIR:
+            raise path_error(errno.ENOTDIR, path)
+        children = sorted(self._ledger.children(state.entry.oid).items())
+        return [self._entry(inner, commit, path_text(name), sized=False) for name, inner in children]
+
+    def read(self, commit: Commit, path: str) -> bytes:
+        """A file's content. OSError ENOENT, EISDIR."""
+        state = self._state(commit, path)
+        assert state.entry is not None
+        if state.entry.mode == MODE_DIR:
+            raise path_error(errno.EISDIR, path)
+        return self._ledger.content(state)
+
+    def attributes(self, commit: Commit, path: str) -> dict[str, bytes]:
+        """The extended attributes. OSError ENOENT."""
+        return self.attributes_of(self._state(commit, path))[1]
+
+    def attributes_of(self, state: State) -> tuple[int, dict[str, bytes]]:
+        """(permission bits, extended attributes)."""
+        assert state.entry is not None
+        side = self._ledger.side(state.side)
+        return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
+
+    def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[Was]:
+        """Each file that was another in a version than it is in the newest one; larger ones have no content."""
+        for change in self._ledger.changes(commit.tree, newest.tree):
+            state = self._ledger.state(commit.tree, split_path(change.path))
+            was_file = state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK)
+            if not was_file:
+                yield Was(path_text(change.path), None, {})
+            elif self._ledger.size(state) > most_bytes:
+                yield Was(path_text(change.path), None, {}, too_large=True)
+            else:
+                yield Was(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
+
+    def _state(self, commit: Commit, path: str) -> State:
+        state = self._ledger.state(commit.tree, split_path(path_bytes(path)))
+        if state.entry is None:
+            raise path_error(errno.ENOENT, path, f"it did not exist in {commit.oid[:8]}")
+        return state
+
+    def _entry(self, state: State, commit: Commit, name: str, *, sized: bool) -> Entry:
+        assert state.entry is not None
+        mode, oid = state.entry
+        bits, _ = self.attributes_of(state)
+        if mode == MODE_DIR:
+            return directory(name, mode=bits | 0o555, mtime_ns=commit.time_ns, version=oid)
+        if mode == MODE_LINK:
+            target = self._ledger.repo.read(oid)
+            return Entry(name, "link", oid, len(target), commit.time_ns, 0o777, path_text(target))
+        size = self._ledger.size(state) if sized else None
+        return Entry(name, "file", version=oid + state.side, size=size, mtime_ns=commit.time_ns, mode=bits)

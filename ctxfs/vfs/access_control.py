@@ -1,0 +1,217 @@
+"""The tree as whoever acts may see and change it. The one place where the policy meets the mounts.
+
+What may not be listed does not exist (ENOENT); what may be listed but not read says EACCES; mode bits say what this principal may do.
+"""
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, assert_never
+
+from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import not_found, path_error
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.policy.evaluate import Rights, judged
+from ctxfs.policy.quarantine import Quarantine
+from ctxfs.policy.rules import Verb
+from ctxfs.threads import blocking
+from ctxfs.vfs.caller_context import acting_principal
+
+_QUESTIONS = ".search"  # answers are made for whoever asks: who may be here may ask
+QUARANTINED = f"{PREFIX}quarantined"
+WITHHELD = "it is in quarantine"
+_READ, _WRITE = Verb.READ, Verb.WRITE
+_VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # of what is there
+CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
+
+
+class Decides(Protocol):
+    """The policy, as far as it is needed here."""
+
+    def is_free(self, principal: Principal | None) -> bool:
+        """True for whoever may do everything."""
+        ...
+
+    def rights(self, principal: Principal | None, path: Path) -> Rights:
+        """What somebody may do to a path."""
+        ...
+
+
+class Marked(Protocol):
+    """The marks of a store, as far as they are needed here."""
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What agents do not read."""
+        ...
+
+    def holds(self, data: bytes) -> bool:
+        """True if a text is, or holds a part of, a text in quarantine."""
+        ...
+
+
+class Guarded(Mount):
+    """A tree under a policy, for whoever acts (`vfs.caller_context`); ctxfs itself may do everything."""
+
+    def __init__(self, tree: Mount, policy: Decides, marks: Marked) -> None:
+        self._tree = tree
+        self._marks = marks
+        self._policy = policy
+
+    async def stat(self, path: Path) -> Entry:
+        """ENOENT for what does not exist for this principal."""
+        rights = self._visible(path)
+        entry = await self._tree.stat(path)
+        return entry if rights is None else masked(entry, rights)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Only what exists for this principal."""
+        principal = acting_principal()
+        if self._visible(path) is None:
+            return await self._tree.list(path)
+        shown = []
+        for entry in await self._tree.list(path):
+            rights = self._policy.rights(principal, Path((*path.parts, entry.name)))
+            if rights.exists:
+                shown.append(masked(entry, rights))
+        return shown
+
+    async def read(self, path: Path) -> bytes:
+        """EACCES for what may only be listed, and for what is in quarantine unless a person reads it."""
+        self._check_read(path)
+        principal = acting_principal()
+        if principal is None or principal.is_person:
+            return await self._tree.read(path)
+        await self._check_quarantine(path)
+        data = await self._tree.read(path)
+        if not self._marks.quarantine.is_empty and await blocking(self._marks.holds, data):
+            raise path_error(errno.EACCES, path, WITHHELD)
+        return data
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """What a file says of itself is read like its content."""
+        self._check_read(path, directories=True)
+        return await self._tree.metadata(path)
+
+    async def apply(self, change: Change) -> None:
+        """EACCES for what this principal may not do, ENOENT where for it there is nothing."""
+        if not self._policy.is_free(acting_principal()):
+            await self._check_change(change)
+        await self._tree.apply(change)
+
+    def backing(self, path: Path) -> Backing | None:
+        """The tree's, of what exists for this principal."""
+        rights = self._policy.rights(acting_principal(), path)
+        return self._tree.backing(path) if rights.exists else None
+
+    def _visible(self, path: Path) -> Rights | None:
+        """The rights of whoever acts, None for somebody who may do everything. ENOENT if nothing is there for them."""
+        principal = acting_principal()
+        if self._policy.is_free(principal):
+            return None
+        rights = self._policy.rights(principal, path)
+        if not rights.exists:
+            raise not_found(path)
+        return rights
+
+    def _check_read(self, path: Path, *, directories: bool = False) -> None:
+        rights = self._visible(path)
+        if rights is None or rights.allows(Verb.READ) or _QUESTIONS in path.parts or (directories and rights.leads):
+            return
+        raise path_error(errno.EACCES, path)
+
+    async def _check_quarantine(self, path: Path) -> None:
+        """EACCES for a file in quarantine, and for its past."""
+        place = judged(path)
+        if self._marks.quarantine.covers(place):
+            raise path_error(errno.EACCES, path, WITHHELD)
+        if _QUESTIONS in path.parts:
+            return
+        for at in {path, place, place.parent if ".versions" in path.parts else place}:
+            try:
+                said = await self._tree.metadata(at)
+            except OSError:
+                if at == path:
+                    raise
+                continue  # there is only the past of it
+            if said.get(QUARANTINED) == b"true":
+                raise path_error(errno.EACCES, path, WITHHELD)
+
+    async def _check_change(self, change: Change) -> None:
+        match change:
+            case Put(path, _, attributes, expects):
+                is_there = await self._is_there(path)
+                self._need(path, Verb.WRITE if is_there else Verb.CREATE)
+                if expects and is_there:
+                    self._need(path, Verb.READ)  # or its content could be guessed at
+                    principal = acting_principal()
+                    if principal is not None and not principal.is_person:
+                        await self._check_quarantine(path)
+                if attributes:
+                    self._need(path, Verb.META)
+            case MakeDir(path):
+                self._need(path, Verb.CREATE)
+            case Append(path) | Remove(path) | SetMeta(path):
+                self._visible(path)
+                self._need(path, _VERBS[type(change)])
+            case Move(path, to):
+                await self._check_move(path, to)
+            case _:
+                assert_never(change)
+
+    async def _check_move(self, path: Path, to: Path) -> None:
+        rights = self._visible(path)
+        is_dir = (await self._tree.stat(path)).is_dir
+        if rights is not None:
+            target = self._policy.rights(acting_principal(), to)
+            check_move(rights, target, is_dir=is_dir, replaces=await self._is_there(to), path=path, to=to)
+
+    def _need(self, path: Path, verb: Verb) -> None:
+        rights = self._policy.rights(acting_principal(), path)
+        if not rights.allows(verb):
+            self._visible(path if rights.exists else path.parent)
+            raise path_error(errno.EACCES, path)
+
+    async def _is_there(self, path: Path) -> bool:
+        try:
+            await self._tree.stat(path)
+        except OSError:
+            return False
+        return True
+
+
+def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, path: Path, to: Path) -> None:
+    """EACCES unless what is moved may be read and deleted where it is, all of it, and may be made where it goes.
+
+    Otherwise a name could be taken to a place with other rights.
+    """
+    taken, made = Verb.READ | Verb.DELETE, Verb.CREATE
+    if replaces:
+        made |= Verb.WRITE | Verb.DELETE
+    if not source.allows(taken) or (is_dir and source.below & taken != taken):
+        raise path_error(errno.EACCES, path)
+    if not target.allows(made) or (is_dir and target.below & made != made):
+        raise path_error(errno.EACCES, to)
+
+
+def masked(entry: Entry, rights: Rights) -> Entry:
+    """The entry with the mode bits that are true for somebody with these rights."""
+    if entry.answers:
+        return entry  # who may ask is not a matter of writing
+    mode = masked_mode(entry.mode, rights, is_dir=entry.is_dir)
+    if entry.is_dir and not rights.lists_below:
+        return replace(entry, mode=mode, mtime_ns=0, version="")  # these tell of names that do not exist for them
+    return entry if mode == entry.mode else replace(entry, mode=mode)
+
+
+def masked_mode(mode: int, rights: Rights, *, is_dir: bool) -> int:
+    """Mode bits without what these rights do not allow; a directory that only leads somewhere can be entered and listed."""
+    if not (rights.allows_some(CHANGES) if is_dir else rights.allows(_WRITE)):
+        mode &= ~0o222
+    if not is_dir and not rights.allows(_READ):
+        mode &= ~0o555
+    return mode

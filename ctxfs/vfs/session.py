@@ -1,0 +1,95 @@
+"""Every change goes into the journal on its session's account, after the attributes it sets have been checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from ctxfs.model.change import Append, Change, MakeDir, Move, Put, Remove, SetMeta
+from ctxfs.model.entry import Entry
+from ctxfs.model.metadata import check_attribute
+from ctxfs.model.mount import Backing, Mount
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.versions.marks import MARK_OP, MARKS
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.journal import JournalWriter
+from ctxfs.vfs.caller_context import acting
+
+
+class Recorded(Mount):
+    """The tree as one session changes it; `principal` None is ctxfs itself. `is_versioned` says which paths have a past."""
+
+    def __init__(
+        self, tree: Mount, principal: Principal | None, journal: JournalWriter, is_versioned: Callable[[Path], bool]
+    ) -> None:
+        self._tree = tree
+        self._principal = principal
+        self._journal = journal
+        self._is_versioned = is_versioned
+
+    async def stat(self, path: Path) -> Entry:
+        """The tree's."""
+        with acting(self._principal, self._journal.actor.session):
+            return await self._tree.stat(path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """The tree's."""
+        with acting(self._principal, self._journal.actor.session):
+            return await self._tree.list(path)
+
+    async def read(self, path: Path) -> bytes:
+        """The tree's."""
+        with acting(self._principal, self._journal.actor.session):
+            return await self._tree.read(path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """The tree's."""
+        with acting(self._principal, self._journal.actor.session):
+            return await self._tree.metadata(path)
+
+    def backing(self, path: Path) -> Backing | None:
+        """The tree's: whoever works on the files directly keeps a journal of his own."""
+        return self._tree.backing(path)
+
+    async def apply(self, change: Change) -> None:
+        """Make the change, then note whose it was."""
+        if isinstance(change, SetMeta):
+            check_attribute(change.path, change.name, change.value, self._principal)
+        if isinstance(change, Put):
+            for name, value in change.attributes.items():
+                check_attribute(change.path, name, value, self._principal)
+        with acting(self._principal, self._journal.actor.session):
+            await self._tree.apply(change)
+        if self._is_versioned(change.path):
+            self._note(change)
+
+    def _note(self, change: Change) -> None:
+        match change:
+            case SetMeta(path, name):
+                self._journal.record(MARK_OP if name in MARKS else "write", str(path))
+            case Put(path, _, attributes) if MARKS.keys() & attributes.keys():
+                self._journal.record(MARK_OP, str(path))
+            case Put(path) | Append(path):
+                self._journal.record("write", str(path))
+            case MakeDir(path):
+                self._journal.record("tree", str(path))  # a mount may put something into what it makes
+            case Remove(path):
+                self._journal.record("remove", str(path))
+            case Move(path, to):
+                self._journal.record("move", str(path), str(to))
+            case _:
+                assert_never(change)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One session: the tree as it may change it, and on whose account."""
+
+    tree: Mount
+    actor: Actor
+    journal: JournalWriter
+    principal: Principal
+
+    def close(self) -> None:
+        """The session is over: what it did is committed without waiting."""
+        self.journal.close()

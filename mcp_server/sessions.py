@@ -1,0 +1,152 @@
+"""One principal's way to the tree: the daemon's socket, or the store opened here where no daemon runs."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from ctxfs.daemon.session import LocalSession
+from ctxfs.model.path import Path
+from ctxfs.rpc.async_client import AsyncClient
+from ctxfs.rpc.client import NoDaemon
+from ctxfs.store.layout import Layout
+from ctxfs.threads import blocking
+from ctxfs.vfs.path_locks import PathTurns
+
+log = logging.getLogger(__name__)
+
+_IDLE_SECONDS = 0.3
+
+Changed = Callable[[Sequence[Path]], None]
+
+
+class Door:
+    """Calls the methods of `daemon.api.methods` on one principal's account.
+
+    A daemon that comes, goes or is replaced is noticed at the next call.
+    """
+
+    def __init__(self, layout: Layout, nursery: trio.Nursery, *, principal: str = "", token: str = "") -> None:
+        self._layout = layout
+        self._nursery = nursery
+        self._joins = {"principal": principal, "token": token, "tool": "mcp"}
+        self._client: AsyncClient | None = None
+        self._local: LocalSession | None = None
+        self._is_giving_back = False
+        self._turn = trio.Lock()
+        self.turns = PathTurns()  # of calls that read a file and write it again: models send several at once
+        self._areas: list[tuple[str, Path]] = []
+        self._changed: Changed | None = None
+
+    async def call(self, method: str, **arguments: object) -> Any:
+        """The answer to one request. OSError and CommandError, as the method raises them."""
+        client = await self._connected()
+        if client is not None:
+            return await client.call(method, **arguments)
+        async with self._turn:
+            local = self._local
+            if local is not None:
+                try:
+                    return await blocking(lambda: local.call(method, **arguments))
+                finally:
+                    self._give_back_soon(local)
+        return await self.call(method, **arguments)  # a daemon came in between
+
+    async def join(self) -> str:
+        """Bind the session again, which fails for a token that is no longer good; the principal."""
+        joined = await self.call("join", **self._joins)
+        return str(joined["principal"])
+
+    async def watch(self, changed: Changed) -> None:
+        """From now on `changed` is called with the places that changed, whoever may see them; without a daemon never."""
+        self._changed = changed
+        client = await self._connected()
+        if client is not None:
+            self._take_shape(await client.call("watch"))
+
+    async def close(self) -> None:
+        """End the session."""
+        local, self._local = self._local, None
+        if local is not None:
+            await blocking(local.close)
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> AsyncClient | None:
+        """The connection to the daemon, made now if there is none; None: the store is open here."""
+        if self._client is not None and self._client.connected:
+            return self._client
+        async with self._turn:
+            if self._client is not None and self._client.connected:
+                return self._client
+            client = AsyncClient(self._pushed)
+            try:
+                await client.connect(self._layout.run)
+            except NoDaemon:
+                await self._open_here()
+                return None
+            self._nursery.start_soon(client.run)
+            try:
+                await client.call("join", **self._joins)
+                if self._changed is not None:
+                    self._take_shape(await client.call("watch"))
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await client.close()  # a token that is not good leaves no connection behind
+                raise
+            self._client = client
+            if self._local is not None:
+                local, self._local = self._local, None
+                await blocking(local.close)
+            return client
+
+    async def _open_here(self) -> None:
+        if self._local is None:
+            self._local = await blocking(LocalSession, self._layout)
+            local = self._local
+            try:
+                await blocking(lambda: local.call("join", **self._joins))
+            except BaseException:
+                self._local = None
+                with trio.CancelScope(shield=True):
+                    await blocking(local.close)
+                raise
+
+    def _give_back_soon(self, local: LocalSession) -> None:
+        """Hold the store for a moment at most once a call has needed it: a daemon cannot start meanwhile."""
+        if local.holds_store and not self._is_giving_back:
+            self._is_giving_back = True
+            self._nursery.start_soon(self._give_back)
+
+    async def _give_back(self) -> None:
+        await trio.sleep(_IDLE_SECONDS)
+        async with self._turn:
+            self._is_giving_back = False
+            if self._local is not None:
+                try:
+                    await blocking(self._local.give_back)
+                except Exception:  # it ends no session: the next call opens them again, and answers with what is wrong
+                    log.exception("the versions cannot be closed")
+
+    def _pushed(self, topic: str, value: Any) -> None:
+        if topic == "tree":
+            self._take_shape(value)
+        elif topic == "changed" and self._changed is not None:
+            roots = [(at, inside) for root, inside in value for known, at in self._areas if known == root]
+            self._changed([place for at, inside in roots for place in _places(at, inside)])
+
+    def _take_shape(self, shape: Mapping[str, Any]) -> None:
+        self._areas = [(root, Path.parse(at)) for at, root, *_ in shape["backings"]]
+
+
+def _places(at: Path, inside: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]]) -> Iterator[Path]:
+    """What may have changed below `at`: see `ctxfs.daemon.watch`."""
+    for directory, names, gone in inside:
+        for name in filter(None, (*names, *gone)):
+            try:
+                yield at.join(Path((*directory, name)))
+            except OSError as error:
+                log.debug("a change at no path: %s", error)
+        if not names and not gone:
+            yield at

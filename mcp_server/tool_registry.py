@@ -1,0 +1,174 @@
+"""The tools of a server: a table of names, schemas and functions, and how a call goes through it.
+
+Arguments are checked against the schema before anything runs, unknown ones refused. An error says what, where, and what to try next.
+"""
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    InputRequiredResult,
+    ResourceLink,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+
+from ctxfs.exec.schema import Schema
+from ctxfs.model.errors import CommandError
+from ctxfs.model.path import one_line, printable
+from ctxfs.rpc.wire import WireError
+from mcp_server.sessions import Door
+
+log = logging.getLogger(__name__)
+
+PATH: Mapping[str, Any] = {
+    "type": "string",
+    "description": "From the root of the tree, such as memory/alice/fact/x.md; or a ctx:/// address.",
+}
+Content = TextContent | ImageContent | ResourceLink | EmbeddedResource
+Answer = str | Sequence[Content] | CallToolResult | InputRequiredResult
+
+READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+KEEPS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
+CHANGES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False)
+
+_REMEDIES = {
+    errno.ENOENT: "List the directory above it with ctx_list, or look for it with ctx_search.",
+    errno.EACCES: "You may not do this here; write to your own memory or to pad/.",
+    errno.EPERM: "This cannot be changed; see AGENTS.md for where you may write.",
+    errno.EROFS: "It is read-only; write to memory/ or pad/.",
+    errno.EISDIR: "It is a directory: list it with ctx_list.",
+    errno.ENOTDIR: "Something on the way to it is a file: list the directories above it.",
+    errno.EEXIST: "It is there already: read it, then use ctx_edit, or ctx_write with mode 'replace'.",
+    errno.ENOTEMPTY: "Delete what is in it first, or pass recursive.",
+    errno.EXDEV: "Read it and write it to the other place instead.",
+    errno.EAGAIN: "Try again in a moment.",
+    errno.EIO: "The store could not answer: try again; .ctxfs/errors.jsonl says more.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a tool gets to know of a call besides its arguments."""
+
+    door: Door
+    context: ServerRequestContext[Any, Any]
+    params: CallToolRequestParams
+
+
+Function = Callable[[Call, Mapping[str, Any]], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tool. `properties` and `required` make its schema; nothing else may be passed."""
+
+    name: str
+    description: str
+    annotations: ToolAnnotations
+    function: Function
+    properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None  # instead of the two
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of the arguments."""
+        if self.schema is not None:
+            return dict(self.schema)
+        made: dict[str, Any] = {"type": "object", "properties": dict(self.properties), "additionalProperties": False}
+        return {**made, "required": list(self.required)} if self.required else made
+
+
+class Table:
+    """The tools in the order in which they are listed."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = {entry.name: entry for entry in entries}
+        self._schemas = {entry.name: Schema(entry.input_schema) for entry in entries}
+
+    @property
+    def tools(self) -> list[Tool]:
+        """As they are told to a client."""
+        return [
+            Tool(
+                name=entry.name,
+                description=entry.description,
+                input_schema=entry.input_schema,
+                annotations=entry.annotations,
+            )
+            for entry in self._entries.values()
+        ]
+
+    def schema_of(self, name: str) -> Mapping[str, Any] | None:
+        """The schema of a tool's arguments; None for no tool."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.input_schema
+
+    async def call(self, call: Call, name: str, arguments: Mapping[str, Any]) -> CallToolResult | InputRequiredResult:
+        """Run a tool. MCPError for a name that is none; every other failure is the result of the tool."""
+        entry = self._entries.get(name)
+        if entry is None:
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {printable(name)[:200]}")
+        if wrong := self._schemas[name].wrong(arguments):
+            return failure(f"{name}: {wrong}")
+        try:
+            answer = await entry.function(call, arguments)
+        except CommandError as error:
+            return failure(f"{error.message}. {error.remedy}")
+        except OSError as error:
+            return failure(_said(error))
+        except WireError as error:
+            return failure(str(error))
+        except MCPError:
+            raise
+        except Exception as error:
+            log.exception("tool %s failed", name)
+            return failure(f"internal error: {type(error).__name__}: {error}. It is in the log; try another way.")
+        if isinstance(answer, CallToolResult | InputRequiredResult):
+            return answer
+        return CallToolResult(content=[text(answer)] if isinstance(answer, str) else [*answer])
+
+
+def text(words: str) -> TextContent:
+    """A text that can be sent: no lone surrogates."""
+    return TextContent(type="text", text=printable_any(words))
+
+
+def printable_any(words: str) -> str:
+    """`words` with every lone surrogate replaced, whichever it is."""
+    if words.isascii():
+        return words
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return words.encode("utf-8", "replace").decode() if not _is_escaped(words) else printable(words)
+    return words
+
+
+def _is_escaped(words: str) -> bool:
+    return all(not 0xD800 <= ord(character) <= 0xDFFF or 0xDC80 <= ord(character) <= 0xDCFF for character in words)
+
+
+def failure(why: str) -> CallToolResult:
+    """The result of a tool that could not do it."""
+    return CallToolResult(content=[text(why)], is_error=True)
+
+
+def _said(error: OSError) -> str:
+    where = one_line(str(error.filename)) if error.filename is not None else ""
+    said = f"{where}: {error.strerror}" if where else str(error.strerror or error)
+    return f"{said}. {_REMEDIES.get(error.errno or 0, '')}".rstrip()

@@ -1,0 +1,101 @@
+"""knowledge/<server>/: the documents of an MCP server as files. Those that it lists are kept on disk and stay when it goes; what its
+templates name is fetched when somebody looks for it by name. All of it is marked untrusted, with its address as `source`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from ctxfs.mcp_client.uri_paths import Parts, Template
+from ctxfs.model.entry import Entry
+from ctxfs.model.errors import not_found
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+
+
+class Documents(Protocol):
+    """What a server has, as far as it is known."""
+
+    @property
+    def documents(self) -> Mapping[Parts, str]:
+        """path → address."""
+        ...
+
+    @property
+    def folders(self) -> frozenset[Parts]:
+        """Paths that it lists as directories."""
+        ...
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """Of addresses that it does not list."""
+        ...
+
+
+Fetch = Callable[[str, Parts], Awaitable[bool]]
+
+
+class ResourcesMount(Mount):
+    """`kept` is the folder of what was fetched, `known` what the server has now; `fetch` gets an address, False if there is nothing."""
+
+    sealed = True
+
+    def __init__(self, kept: Mount, known: Callable[[], Documents], fetch: Fetch) -> None:
+        self._kept = kept
+        self._known = known
+        self._fetch = fetch
+
+    async def stat(self, path: Path) -> Entry:
+        """As it is kept; what is not yet is fetched, if the server has it."""
+        try:
+            return await self._kept.stat(path)
+        except FileNotFoundError:
+            known = self._known()
+            if self._leads_to_some(path.parts):
+                return Entry(path.name, "dir", mode=0o555)
+            if path.parts in known.documents:
+                uri = known.documents[path.parts]
+            else:
+                uri = "" if path.name.startswith(".") else _meant(known, path.parts)
+            if not uri or not await self._fetch(uri, path.parts):
+                raise not_found(path) from None
+        return await self._kept.stat(path)
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """What is kept there, and folders in which templates have something."""
+        try:
+            found = {entry.name: entry for entry in await self._kept.list(path)}
+        except FileNotFoundError:
+            await self.stat(path)
+            found = {}
+        for name in self._names_below(path.parts):
+            found.setdefault(name, Entry(name, "dir", mode=0o555))
+        return sorted(found.values(), key=lambda entry: entry.name)
+
+    async def read(self, path: Path) -> bytes:
+        """As it is kept."""
+        await self.stat(path)
+        return await self._kept.read(path)
+
+    async def metadata(self, path: Path) -> Mapping[str, bytes]:
+        """Where it is from, and that it is not to be trusted."""
+        if (await self.stat(path)).is_dir:
+            return {}
+        return {f"{PREFIX}trust": b"untrusted", **await self._kept.metadata(path)}
+
+    def _leads_to_some(self, parts: Parts) -> bool:
+        return not parts or any(prefix[: len(parts)] == parts for prefix in self._prefixes())
+
+    def _names_below(self, parts: Parts) -> set[str]:
+        depth = len(parts)
+        return {each[depth] for each in self._prefixes() if len(each) > depth and each[:depth] == parts}
+
+    def _prefixes(self) -> Sequence[Parts]:
+        """The folders that templates and documents that are not fetched yet are in."""
+        known = self._known()
+        fetched_later = [parts[:-1] for parts in known.documents]
+        return [*(template.folder for template in known.templates), *known.folders, *fetched_later]
+
+
+def _meant(known: Documents, parts: Parts) -> str:
+    return next((uri for template in known.templates if (uri := template.match(parts))), "")
