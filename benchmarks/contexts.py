@@ -20,7 +20,7 @@ from benchmarks.scale import kept_store, questions
 from ctxfs.app import App, is_versioned
 from ctxfs.context.build.constructor import Constructor, Context
 from ctxfs.context.build.request import make_request
-from ctxfs.context.build.tree_view import Now
+from ctxfs.context.build.tree_view import CurrentTree
 from ctxfs.store.layout import Layout
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         root = arguments.keep or Path(scratch)
         searcher = kept_store(root, arguments.chunks)
         app = App(Layout(root / "store"))
-        constructor = Constructor(lambda as_of: Now(app.tree, searcher, app.archive, is_versioned))
+        constructor = Constructor(lambda as_of: CurrentTree(app.tree, searcher, app.archive, is_versioned))
         asked = questions()
 
         def build(question: str) -> Context:

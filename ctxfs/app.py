@@ -17,28 +17,28 @@ from typing import Any
 import trio
 
 from ctxfs import __version__
-from ctxfs.context.build.constructor import CANDIDATES, Constructor, Context, World, from_answer
-from ctxfs.context.build.copied_text import Recalled, find_recalled, passed_on
+from ctxfs.context.build.constructor import CANDIDATES, Constructor, Context, TreeView, from_answer
+from ctxfs.context.build.copied_text import CopiedText, find_recalled, passed_on
 from ctxfs.context.build.request import Request
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.context.build.tokens import open_tokenizer
-from ctxfs.context.build.tree_view import Now, Present, Then
-from ctxfs.context.delivery.delivery_store import Deliveries
+from ctxfs.context.build.tree_view import CurrentTree, SourceResolver, TreeAt
+from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.context.delivery.tasks import ANSWERED, RESPONSE, Tasks, is_record, sources_of_answered
 from ctxfs.context.external_commands import CommandJudge, CommandSummariser
 from ctxfs.context.grounding.evaluator import Evaluator
 from ctxfs.context.grounding.review import Curator
 from ctxfs.eventlog.anchor import Anchors, read_key
 from ctxfs.eventlog.audit import Audit
-from ctxfs.eventlog.log import HistoryLog, is_session
+from ctxfs.eventlog.log import EventLog, is_session
 from ctxfs.exec.call_store import ARGS, RESULT, STDERR
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import Query, parse_query
 from ctxfs.index.search.glob import glob_matcher
-from ctxfs.index.search.grep import Grepped, Matcher, Only, places_of
+from ctxfs.index.search.grep import GrepResult, Matcher, Only, places_of
 from ctxfs.index.search.grep_pool import GrepPool
-from ctxfs.index.search.results import Answer, Generation
+from ctxfs.index.search.results import Generation, SearchResults
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.change import Change, Put
 from ctxfs.model.entry import Entry
@@ -48,14 +48,14 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.model.principal import Principal, current_person, parse_principal
 from ctxfs.policy.derived_access import may_read_derived
-from ctxfs.policy.engine import PolicyBook, Reader, is_of_calls
+from ctxfs.policy.engine import PolicyEngine, Reader, is_of_calls
 from ctxfs.policy.evaluate import judged
 from ctxfs.policy.owners import NEVER, OWNED_AREAS, Owners
-from ctxfs.policy.rule_history import PolicyPast
+from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.policy.rules import Verb
 from ctxfs.store import rooted_fs
 from ctxfs.store.config import Settings, read_settings
-from ctxfs.store.credential_store import TokenFile
+from ctxfs.store.credential_store import CredentialStore
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lost_and_found import list_found
@@ -68,19 +68,19 @@ from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.recording.journal import new_session
 from ctxfs.versions.recording.pathindex import Filter
-from ctxfs.vfs.access_control import Guarded
+from ctxfs.vfs.access_control import AccessControl
 from ctxfs.vfs.caller_context import acting_principal, acting_session
-from ctxfs.vfs.compare_and_put import Conditional
+from ctxfs.vfs.compare_and_put import CompareAndPut
 from ctxfs.vfs.namespace import Namespace
-from ctxfs.vfs.session import Caller, Recorded
+from ctxfs.vfs.session import Session, SessionTree
 from mounts import knowledge, memory, pad
-from mounts.agents_guide import GuideMount
+from mounts.agents_guide import AgentsGuideMount
 from mounts.audit import AuditMount
 from mounts.context import ContextMount
 from mounts.control import ControlMount, as_json
 from mounts.history import HistoryMount
-from mounts.mcp_documents import ResourcesMount
-from mounts.review import HumanMount
+from mounts.mcp_documents import McpDocumentsMount
+from mounts.review import ReviewMount
 from mounts.search import KeptQuestions, SearchView
 from mounts.tools import ToolsMount
 from mounts.versions import SnapshotsMount, VersionsView
@@ -100,11 +100,11 @@ class App:
         self.layout = layout
         self.settings: Settings = read_settings(layout.config)
         self.principal: Principal = current_person()
-        self.tokens = TokenFile(layout.tokens)
+        self.tokens = CredentialStore(layout.tokens)
         self.policy_file = PolicyFile(layout.rules)
         self.owners = Owners(layout.owners, lambda path: os.path.lexists(layout.tree.joinpath(*path.parts)))
-        past = PolicyPast(layout.policy_past)
-        self.history = HistoryLog(layout.history)
+        past = RuleHistory(layout.policy_past)
+        self.history = EventLog(layout.history)
         self.audit = Audit(layout.audit, enabled=self.settings.history.audit)
         self.anchors = Anchors(self.history, self.audit.log, read_key(self.settings.history.key_file, layout.root))
         self.spool = self.audit.spool()
@@ -117,7 +117,7 @@ class App:
         )
         marks = self.archive.marks
         files = (layout.config, layout.rules)
-        self.policy = PolicyBook(files, self.tokens, past, self.owners, lambda: marks.quarantine)
+        self.policy = PolicyEngine(files, self.tokens, past, self.owners, lambda: marks.quarantine)
         self.searcher = Searcher(layout.index, embedder_of(self.settings), self._reader, self._binds)
         self._setters: dict[tuple[str, str], tuple[str, str]] = {}  # claim → (newest version of its file, who set it)
         self._sessions: dict[str, str] = {}  # whose each is, of those that were named
@@ -140,8 +140,8 @@ class App:
                 ".versions": VersionsView(self.archive, is_versioned, self.past_since, self.restricted_reader),
             }
         )
-        self.tree: Mount = Guarded(Conditional(self.namespace), self.policy, marks)
-        present = Present(self.tree, self.searcher, self.archive, self._has_past, self.past_since)
+        self.tree: Mount = AccessControl(CompareAndPut(self.namespace), self.policy, marks)
+        present = SourceResolver(self.tree, self.searcher, self.archive, self._has_past, self.past_since)
         context = self.settings.context
         self._constructor = Constructor(
             self._world, CommandSummariser(context.summariser) if context.summariser else None
@@ -159,7 +159,7 @@ class App:
         )
         requests = self._work_folder("context")
         layout.deliveries.mkdir(exist_ok=True, mode=0o700)
-        self._deliveries = Deliveries(Folder(str(layout.deliveries), writable=True), requests)
+        self._deliveries = DeliveryStore(Folder(str(layout.deliveries), writable=True), requests)
         self.tasks = Tasks(
             requests,
             self._deliveries,
@@ -198,7 +198,7 @@ class App:
             return await self.tools.servers.fetch(server, uri, parts)
 
         kept = Folder(str(self.tools.shelf.resources_of(server)), writable=False)
-        return ResourcesMount(kept, lambda: self.tools.shelf.shown()[server], fetch)
+        return McpDocumentsMount(kept, lambda: self.tools.shelf.shown()[server], fetch)
 
     async def ask_for_server(self, server: str, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
         """What a person answers to a server that asks; None if they refuse."""
@@ -335,7 +335,7 @@ class App:
     def _sees_all(self) -> bool:
         return self.policy.is_free(acting_principal())
 
-    async def ask(self, question: str, below: Path) -> Answer:
+    async def ask(self, question: str, below: Path) -> SearchResults:
         """Answer a question typed by somebody; below tools/, which tools do it."""
         if below.parts[:1] == ("tools",) and not is_of_calls(below):
             return await self.tools.find(parse_query(question), below)
@@ -345,7 +345,7 @@ class App:
         """Paths of the files whose attributes satisfy `filters`, newest first; EINVAL if there is no filter in it."""
         return await blocking(self.searcher.find, parse_query(filters), below, limit)
 
-    async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> Grepped:
+    async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> GrepResult:
         """Lines that match, in the order of paths. Reads only files that the index says may hold one."""
         paths = await self._may_hold(matcher.needed, below)
         places = places_of(paths, self.indexed_roots(), hidden=hidden)
@@ -353,7 +353,7 @@ class App:
         lines, faults = await self.grep_pool.scan(principal, places, matcher, only, limit)
         if behind := self.searcher.missing():
             faults = [*faults, behind]
-        return Grepped(lines[:limit], faults, more=len(lines) > limit)
+        return GrepResult(lines[:limit], faults, more=len(lines) > limit)
 
     async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
         """Paths of indexed files that a pattern such as `**/*.md` names, in order. EINVAL for one that cannot be meant."""
@@ -366,9 +366,9 @@ class App:
             raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
         return paths
 
-    def _world(self, as_of: str) -> World:
+    def _world(self, as_of: str) -> TreeView:
         ports = self.tree, self.searcher, self.archive, self._has_past, self.past_since
-        return Then(as_of, *ports) if as_of else Now(*ports)
+        return TreeAt(as_of, *ports) if as_of else CurrentTree(*ports)
 
     async def build(self, request: Request, principal: str = "") -> Context:
         """Build a context for a request, for whoever acts if nobody is named."""
@@ -394,7 +394,7 @@ class App:
         except OSError as error:
             log.warning("the history could not be added to: %s", error.strerror or error)
 
-    async def recalled(self, change: Put) -> tuple[Sequence[Recalled], Mapping[str, bytes]]:
+    async def recalled(self, change: Put) -> tuple[Sequence[CopiedText], Mapping[str, bytes]]:
         """(what of a text that an agent writes the tree says already, which marks go over with it); people know what they write."""
         principal = acting_principal()
         if principal is None or principal.is_person or change.path.parts[:1] not in (("memory",), ("pad",)):
@@ -481,13 +481,13 @@ class App:
             named.update(os.listdir(self.layout.tree / "memory"))
         return named
 
-    def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Caller:
+    def caller(self, principal: Principal, session: str = "", tool: str = "", reason: str = "") -> Session:
         """A session's own view of the store; to be closed with it. EPERM for a session of another principal."""
         if session:
             self.check_session(principal, session)
         actor = Actor(str(principal), session or new_session("s"), tool, reason)
         journal = self.archive.writer(actor)
-        return Caller(Recorded(self.tree, principal, journal, is_versioned), actor, journal, principal)
+        return Session(SessionTree(self.tree, principal, journal, is_versioned), actor, journal, principal)
 
     async def metadata(self, path: Path) -> dict[str, bytes]:
         """Every attribute of a path: those it was given, and `user.ctx.*` that are computed now."""
@@ -573,16 +573,16 @@ class App:
     def _generation(self) -> Generation:
         return self.searcher.generation
 
-    async def _search(self, query: Query, below: Path, limit: int) -> Answer:
+    async def _search(self, query: Query, below: Path, limit: int) -> SearchResults:
         return await blocking(self.searcher.search, query, below, limit)
 
-    async def _pack(self, request: Request, answer: Answer) -> Context:
+    async def _pack(self, request: Request, answer: SearchResults) -> Context:
         standing = await blocking(self.searcher.standing, {hit.path for hit in answer.hits})
         return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), standing)
 
     def _attach(self) -> None:
         tree, folders, owner = self.namespace, self.layout.tree, str(self.principal)
-        tree.attach(ROOT, GuideMount(self._sources_seen))
+        tree.attach(ROOT, AgentsGuideMount(self._sources_seen))
         tree.attach(Path(("memory",)), memory.provide(folders))
         tree.attach(Path(("pad",)), pad.provide(folders))
         tree.attach(Path(("knowledge",)), _Nothing())
@@ -603,7 +603,7 @@ class App:
         tree.attach(Path(("history", "audit")), AuditMount(self.audit))
         tools_mount = ToolsMount(self.tools.calls, self.restricted_reader, self.tools.sees, self.tools.states)
         tree.attach(Path(("tools",)), tools_mount)
-        tree.attach(Path(("human",)), HumanMount(self._work_folder("human"), self.curator))
+        tree.attach(Path(("human",)), ReviewMount(self._work_folder("human"), self.curator))
         tree.attach(Path((".ctxfs",)), self._control(), hidden=True)
         tree.attach(Path((".snapshots",)), SnapshotsMount(self.archive, self.past_since), hidden=True)
         self.reload_settings()
@@ -668,7 +668,7 @@ class _Book:
         archive = self._app.archive
         journal = archive.writer(Actor(str(self._app.principal), new_session("e"), "evaluator", reason))
         try:
-            tree = Recorded(self._app.namespace, None, journal, is_versioned)
+            tree = SessionTree(self._app.namespace, None, journal, is_versioned)
             for change in changes:
                 with contextlib.suppress(FileExistsError):
                     await tree.apply(change)

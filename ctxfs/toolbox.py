@@ -12,23 +12,23 @@ import tools
 from ctxfs.context.build.constructor import CANDIDATES
 from ctxfs.context.grounding.review import Curator
 from ctxfs.exec.approvals import Approvals
-from ctxfs.exec.calls import Asked, Brought, Calls
+from ctxfs.exec.calls import Brought, CallRequest, Calls
 from ctxfs.exec.definition import Tool
-from ctxfs.exec.folder_provider import FolderShelf
-from ctxfs.exec.function_provider import FunctionShelf
+from ctxfs.exec.folder_provider import FolderProvider
+from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.registry import Shelf, ToolCatalog
+from ctxfs.exec.registry import ToolProvider, ToolRegistry
 from ctxfs.exec.runner import run_tool
-from ctxfs.exec.sandbox import Walls, sandbox
-from ctxfs.exec.tool_search import ToolFinder
+from ctxfs.exec.sandbox import Sandbox, sandbox
+from ctxfs.exec.tool_search import ToolSearch
 from ctxfs.index.engines.catalog import ChunkRow
 from ctxfs.index.query import Query
-from ctxfs.index.search.results import Answer, Hit
+from ctxfs.index.search.results import Hit, SearchResults
 from ctxfs.index.search.searcher import Searcher
-from ctxfs.mcp_client.provider import Known, ServerShelf
+from ctxfs.mcp_client.provider import Known, McpProvider
 from ctxfs.model.errors import not_permitted, path_error
 from ctxfs.model.path import Path
-from ctxfs.policy.engine import PolicyBook
+from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 from ctxfs.store.config import Settings
 from ctxfs.store.layout import Layout
@@ -70,7 +70,7 @@ class Toolbox:
         self,
         layout: Layout,
         settings: Callable[[], Settings],
-        policy: PolicyBook,
+        policy: PolicyEngine,
         searcher: Searcher,
         curator: Curator,
         remember: Remember,
@@ -83,15 +83,15 @@ class Toolbox:
         self._curator = curator
         self._remember = remember
         self._mounted = mounted
-        self._finder = ToolFinder()
+        self._finder = ToolSearch()
         self.approvals = Approvals(layout.approvals)
-        self._builtin = FolderShelf(HostPath(tools.__file__).parent, self._approved, builtin=True)
-        self._own = FolderShelf(layout.tools, self._approved)
-        self._functions = FunctionShelf(self._approved)
-        self._of_sources: dict[str, FolderShelf] = {}
-        self.shelf = ServerShelf(layout.servers, lambda: self._settings().servers, self.approvals.all)
+        self._builtin = FolderProvider(HostPath(tools.__file__).parent, self._approved, builtin=True)
+        self._own = FolderProvider(layout.tools, self._approved)
+        self._functions = FunctionProvider(self._approved)
+        self._of_sources: dict[str, FolderProvider] = {}
+        self.shelf = McpProvider(layout.servers, lambda: self._settings().servers, self.approvals.all)
         self.servers: Servers = _NoServers()
-        self.calls = Calls(ToolCatalog(self._shelves, self.approvals, self._setting), layout.calls, self)
+        self.calls = Calls(ToolRegistry(self._shelves, self.approvals, self._setting), layout.calls, self)
 
     def sees(self, name: str) -> bool:
         """True if a tool, or a server, of this name exists for whoever acts."""
@@ -106,7 +106,7 @@ class Toolbox:
         servers = {name: known.status for name, known in self.shelf.known().items()}
         return {"shut_in": bool(sandbox()) and self._settings().tools.walls, "servers": servers}
 
-    async def find(self, query: Query, below: Path) -> Answer:
+    async def find(self, query: Query, below: Path) -> SearchResults:
         """The tools that exist for whoever acts and do what is asked for, as hits whose paths are their directories."""
         known = (await blocking(self.calls.catalog.tools))[0]
         who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
@@ -125,7 +125,7 @@ class Toolbox:
             chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
             signals = {"words": words, "meaning": meaning}
             hits.append(Hit(chunk, words + meaning, signals, signals))
-        return Answer(query, hits)
+        return SearchResults(query, hits)
 
     # what calls need
 
@@ -135,7 +135,7 @@ class Toolbox:
         return self._policy.may(acting_principal(), wanted, tool_path(tool.name))
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
+        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
     ) -> Outcome:
         """A server's by its server, else as a program. A server is given files as their text."""
         if tool.server:
@@ -148,7 +148,7 @@ class Toolbox:
         digest = "" if tool.builtin else self._approved_digest(tool.name)
         return await run_tool(tool, arguments, brought, progress, walls, digest)
 
-    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
+    async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
         """Two records: what was asked, and what came of it."""
         said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
         told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
@@ -159,7 +159,7 @@ class Toolbox:
         ]
         await self._remember(asked.principal, bodies, asked.session)
 
-    async def ask_person(self, tool: Tool, asked: Asked, content: str) -> None:
+    async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
         """A verdict is for one call, of one principal, with these arguments and their `content`."""
         shown = json.dumps(asked.arguments, ensure_ascii=False)
         question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
@@ -184,23 +184,23 @@ class Toolbox:
     def _setting(self, name: str) -> str:
         return str(getattr(self._settings().tools, name, ""))
 
-    def _walls(self, tool: Tool, principal: str) -> Walls:
+    def _walls(self, tool: Tool, principal: str) -> Sandbox:
         """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
         mounted = [(str(each["at"]), str(each["principal"])) for each in self._mounted()]
         own = next((at for at, who in mounted if who == principal), "")
         hidden = [os.path.realpath(self._layout.root), *(at for at, _ in mounted if at != own)]
         variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
-        return Walls(hidden, own, self._settings().tools.walls, variables)
+        return Sandbox(hidden, own, self._settings().tools.walls, variables)
 
     def _approved(self, name: str) -> Mapping[str, Any] | None:
         known = self.approvals.all().get(name)
         return known.definition if known is not None else None
 
-    def _shelves(self) -> Sequence[Shelf]:
+    def _shelves(self) -> Sequence[ToolProvider]:
         allowed = [source.path for source in self._settings().sources if source.tools]
         for path in allowed:
             if path not in self._of_sources:
-                self._of_sources[path] = FolderShelf(HostPath(path) / "tools", self._approved)
+                self._of_sources[path] = FolderProvider(HostPath(path) / "tools", self._approved)
         of_sources = [self._of_sources[path] for path in allowed]
         return [self._builtin, self._own, *of_sources, self._functions, self.shelf]
 

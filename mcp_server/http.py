@@ -28,9 +28,9 @@ from pydantic import AnyHttpUrl
 from ctxfs.model.errors import EXIT_BUSY, EXIT_USAGE, CommandError
 from ctxfs.store.layout import Layout
 from mcp_server.http_limits import HttpLimits, Limits
-from mcp_server.resources import News
+from mcp_server.resources import ResourceNotifications
 from mcp_server.server import NOTHING_MORE, Additions, Context, TreeServer, run_alone
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +78,13 @@ def parse_address(said: str) -> Address:
 
 @dataclass(slots=True)
 class _Known:
-    door: Door
-    news: News
+    door: TreeSession
+    news: ResourceNotifications
     principal: str
     verified: float
 
 
-class TokenDoors:
+class TokenSessions:
     """A door for each token; where none is needed, one for everybody. The verifier of tokens, too."""
 
     def __init__(self, layout: Layout, nursery: trio.Nursery, *, needs_token: bool, principal: str = "") -> None:
@@ -105,7 +105,7 @@ class TokenDoors:
         digest = hashlib.sha256(token.encode()).hexdigest()[:32]  # sessions are of a token, not of a name
         return AccessToken(token=token, client_id=digest, scopes=[], subject=known.principal)
 
-    async def of(self, context: Context) -> tuple[Door, News]:
+    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """The door of whoever has sent the request."""
         token = _OWNER
         if self._needs_token:
@@ -134,8 +134,8 @@ class TokenDoors:
             known = self._known.get(token)
             if known is None:
                 named = self._principal if token == _OWNER else ""
-                door = Door(self._layout, self._nursery, principal=named, token=token)
-                known = _Known(door, News(door, self._nursery), "", 0.0)
+                door = TreeSession(self._layout, self._nursery, principal=named, token=token)
+                known = _Known(door, ResourceNotifications(door, self._nursery), "", 0.0)
             elif time.monotonic() - known.verified < _VERIFIED_SECONDS:
                 return known
             try:
@@ -171,7 +171,7 @@ async def serve(
 ) -> None:
     """Serve until told to stop; without tokens everybody who comes acts for `principal`, else for the store's owner. Under trio."""
     async with trio.open_nursery() as nursery:
-        doors = TokenDoors(layout, nursery, needs_token=needs_token, principal=principal)
+        doors = TokenSessions(layout, nursery, needs_token=needs_token, principal=principal)
         app = (
             TreeServer(doors, more)
             .made()

@@ -11,7 +11,7 @@ from typing import Any
 from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.path import Path
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import CHANGES, Answer, Call, Entry, failure
 from mcp_server.tree_ops import apply, as_bytes, delete_tree, entries, make_parents, read, read_labelled, stat
 from mcp_server.uris import parsed, printable_uri
@@ -51,7 +51,7 @@ async def _memory(call: Call, arguments: Mapping[str, Any]) -> Answer:
 class _Memories:
     """The directory of one agent."""
 
-    def __init__(self, door: Door, root: Path) -> None:
+    def __init__(self, door: TreeSession, root: Path) -> None:
         self.door = door
         self.root = root
 

@@ -16,7 +16,7 @@ from mcp.types import (
 )
 
 from ctxfs.model.errors import CommandError
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import text
 
 _BUDGET = 4000
@@ -24,14 +24,14 @@ _REVIEWED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PromptReply:
     """A prompt, and what it says for its arguments."""
 
     prompt: Prompt
-    say: Callable[[Door, GetPromptRequestParams], Awaitable[GetPromptResult | InputRequiredResult]]
+    say: Callable[[TreeSession, GetPromptRequestParams], Awaitable[GetPromptResult | InputRequiredResult]]
 
 
-async def _build_context(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+async def _build_context(door: TreeSession, params: GetPromptRequestParams) -> GetPromptResult:
     arguments = params.arguments or {}
     budget = arguments.get("budget", str(_BUDGET))
     if not budget.isdecimal():
@@ -41,7 +41,7 @@ async def _build_context(door: Door, params: GetPromptRequestParams) -> GetPromp
     return _from_user("A context for the task, from the tree", words)
 
 
-async def _remember(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+async def _remember(door: TreeSession, params: GetPromptRequestParams) -> GetPromptResult:
     arguments = params.arguments or {}
     who = str((await door.call("whoami"))["principal"]).partition(":")[2]
     found = await door.call("search", question=arguments["what"], below="memory", limit=5)
@@ -56,7 +56,7 @@ async def _remember(door: Door, params: GetPromptRequestParams) -> GetPromptResu
     return _from_user("Keep something in memory", words)
 
 
-async def _review_changes(door: Door, params: GetPromptRequestParams) -> GetPromptResult:
+async def _review_changes(door: TreeSession, params: GetPromptRequestParams) -> GetPromptResult:
     arguments = params.arguments or {}
     path = arguments.get("path", "memory")
     asked = {"path": path, "limit": _REVIEWED, "changes": True}
@@ -91,10 +91,10 @@ def _prompt(name: str, description: str, **arguments: tuple[str, bool]) -> Promp
     )
 
 
-def own_prompts() -> list[Said]:
+def own_prompts() -> list[PromptReply]:
     """In their order."""
     return [
-        Said(
+        PromptReply(
             _prompt(
                 "build_context",
                 "What the tree knows for a task, within a budget, and the task",
@@ -103,8 +103,8 @@ def own_prompts() -> list[Said]:
             ),
             _build_context,
         ),
-        Said(_prompt("remember", "Keep something in memory", what=("what to remember", True)), _remember),
-        Said(
+        PromptReply(_prompt("remember", "Keep something in memory", what=("what to remember", True)), _remember),
+        PromptReply(
             _prompt(
                 "review_changes",
                 "Look at what was changed lately",
@@ -119,14 +119,14 @@ def own_prompts() -> list[Said]:
 class Prompts:
     """The prompts of a server, by name."""
 
-    def __init__(self, prompts: list[Said]) -> None:
+    def __init__(self, prompts: list[PromptReply]) -> None:
         self._prompts = {said.prompt.name: said for said in prompts}
 
     def list(self) -> ListPromptsResult:
         """All of them."""
         return ListPromptsResult(prompts=[said.prompt for said in self._prompts.values()])
 
-    async def get(self, door: Door, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
+    async def get(self, door: TreeSession, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
         """What one says. MCPError -32602 for an unknown one, and for arguments that are missing or unknown."""
         name, arguments = params.name, params.arguments or {}
         said = self._prompts.get(name)

@@ -13,7 +13,7 @@ from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.model.entry import Entry as TreeEntry
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import PATH, READS, Answer, Call, Content, Entry, text
 from mcp_server.tree_ops import entries, read_labelled, revision_of, stat
 from mcp_server.uris import mime_type_of, parsed, shown, uri_of
@@ -52,7 +52,7 @@ async def _list(call: Call, arguments: Mapping[str, Any]) -> Answer:
     return "\n".join(lines) or "(empty)"
 
 
-async def _walk(door: Door, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
+async def _walk(door: TreeSession, path: Path, depth: int) -> AsyncGenerator[tuple[Path, TreeEntry], None]:
     """What is below a directory, in the order of paths; a directory that cannot be listed has nothing in it."""
     for entry in sorted(await entries(door, path), key=lambda each: each.name):
         at = path / entry.name
@@ -90,7 +90,7 @@ async def _read(call: Call, arguments: Mapping[str, Any]) -> Answer:
     return out
 
 
-async def _one(door: Door, path: Path, arguments: Mapping[str, Any], cap: int) -> list[Content]:
+async def _one(door: TreeSession, path: Path, arguments: Mapping[str, Any], cap: int) -> list[Content]:
     wanted = arguments.get("as", "auto")
     if wanted == "link":
         entry = await stat(door, path)

@@ -34,7 +34,7 @@ from mcp.types import (
 
 from ctxfs.model.path import ROOT, Path, printable
 from mcp_server.pagination import page_of
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.skills import SKILL_SCHEME, skill_of, skill_path, skill_resources
 from mcp_server.tool_registry import text
 from mcp_server.tree_ops import entries, read_labelled, stat
@@ -60,13 +60,13 @@ _MOST_PLACES = 100  # changed places that are remembered for one piece of news
 _NOT_THERE = (errno.ENOENT, errno.EINVAL, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES)
 
 
-class News:
+class ResourceNotifications:
     """What changed, for those who have asked to be told; one for each door.
 
     Clients of the handshake's era subscribe to an address at a time, each session for itself, until it ends; later ones to a stream.
     """
 
-    def __init__(self, door: Door, nursery: trio.Nursery) -> None:
+    def __init__(self, door: TreeSession, nursery: trio.Nursery) -> None:
         self._door = door
         self._nursery = nursery
         self._bus = InMemorySubscriptionBus()
@@ -221,13 +221,13 @@ def _place(uri: str) -> Path:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
 
 
-async def list_resources(door: Door, cursor: str | None, more: Sequence[Resource] = ()) -> ListResourcesResult:
+async def list_resources(door: TreeSession, cursor: str | None, more: Sequence[Resource] = ()) -> ListResourcesResult:
     """The entries to begin with, then the files of the root of each source; in pages."""
     page, following = page_of([*more, *await _known(door)], cursor)
     return ListResourcesResult(resources=page, next_cursor=following)
 
 
-async def _known(door: Door) -> list[Resource]:
+async def _known(door: TreeSession) -> list[Resource]:
     found = []
     for name, words in _CURATED:
         path = Path.parse(name)
@@ -255,7 +255,7 @@ def list_templates(more: Sequence[ResourceTemplate] = ()) -> ListResourceTemplat
     )
 
 
-async def read_resource(door: Door, uri: str) -> ReadResourceResult:
+async def read_resource(door: TreeSession, uri: str) -> ReadResourceResult:
     """A file as text or bytes, a directory as a list of addresses. MCPError -32602 for what is not there."""
     if uri.startswith(SKILL_SCHEME):
         path = skill_path(uri)
@@ -288,7 +288,7 @@ def contents_of(uri: str, path: Path, data: bytes) -> TextResourceContents | Blo
     return TextResourceContents(uri=uri, mime_type=kind, text=text(words).text)
 
 
-async def complete_path(door: Door, begun: str) -> CompleteResult:
+async def complete_path(door: TreeSession, begun: str) -> CompleteResult:
     """Paths that go on from what was typed."""
     parent, _, prefix = begun.lstrip("/").rpartition("/")
     try:
@@ -306,14 +306,16 @@ def completed(values: Sequence[str]) -> CompleteResult:
     return CompleteResult(completion=Completion(values=some, total=len(values), has_more=len(values) > len(some)))
 
 
-async def subscribe(news: News, context: ServerRequestContext[Any, Any], params: SubscribeRequestParams) -> EmptyResult:
+async def subscribe(
+    news: ResourceNotifications, context: ServerRequestContext[Any, Any], params: SubscribeRequestParams
+) -> EmptyResult:
     """`resources/subscribe` of the handshake's era."""
     await news.subscribe(str(params.uri), context.session)
     return EmptyResult()
 
 
 async def unsubscribe(
-    news: News, context: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
+    news: ResourceNotifications, context: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
 ) -> EmptyResult:
     """`resources/unsubscribe` of the handshake's era."""
     news.unsubscribe(str(params.uri), context.session)

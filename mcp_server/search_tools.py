@@ -11,7 +11,7 @@ from mcp.types import TextContent
 from ctxfs.model.change import MakeDir, Put
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path, one_line
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, text
 from mcp_server.tree_ops import apply, read
 from mcp_server.uris import parsed, shown
@@ -90,7 +90,7 @@ async def _context(call: Call, arguments: Mapping[str, Any]) -> Answer:
     return await _again(call.door, handle, mode)
 
 
-async def _again(door: Door, handle: str, mode: str) -> Sequence[TextContent]:
+async def _again(door: TreeSession, handle: str, mode: str) -> Sequence[TextContent]:
     """A context by its handle: whole, what is new since it was last delivered, its next piece, its manifest."""
     from ctxfs.context.build.render import NAMES
 

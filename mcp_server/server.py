@@ -46,10 +46,10 @@ from ctxfs import __version__
 from ctxfs.store.layout import Layout
 from mcp_server import exec_tools, history_tools, memory_tool, read_tools, resources, search_tools, skills, write_tools
 from mcp_server.invalid_messages import ReadableMessages
-from mcp_server.prompts import Prompts, Said, own_prompts
-from mcp_server.resources import News
-from mcp_server.sessions import Door
-from mcp_server.tool_registry import Call, Entry, Table
+from mcp_server.prompts import PromptReply, Prompts, own_prompts
+from mcp_server.resources import ResourceNotifications
+from mcp_server.sessions import TreeSession
+from mcp_server.tool_registry import Call, Entry, ToolTable
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ INSTRUCTIONS = (
 Context = ServerRequestContext[Any, Any]
 
 
-class Doors(Protocol):
+class TreeSessions(Protocol):
     """Who asks: the way to the tree, and the news, of whoever has sent a request."""
 
-    async def of(self, context: Context) -> tuple[Door, News]:
+    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """MCPError for somebody who may not come in."""
         ...
 
@@ -73,7 +73,7 @@ class Additions:
     """What a server has besides the tree's own, for tests and for extensions. `read` answers None for what is not its."""
 
     tools: Sequence[Entry] = ()
-    prompts: Sequence[Said] = ()
+    prompts: Sequence[PromptReply] = ()
     resources: Sequence[Resource] = ()
     templates: Sequence[ResourceTemplate] = ()
     read: Callable[[str], TextResourceContents | BlobResourceContents | None] = lambda uri: None
@@ -97,10 +97,10 @@ def own_tools() -> list[Entry]:
 class TreeServer:
     """The handlers of a server; who asks is decided a request at a time."""
 
-    def __init__(self, doors: Doors, more: Additions = NOTHING_MORE) -> None:
+    def __init__(self, doors: TreeSessions, more: Additions = NOTHING_MORE) -> None:
         self._doors = doors
         self._more = more
-        self._table = Table([*own_tools(), *more.tools])
+        self._table = ToolTable([*own_tools(), *more.tools])
         self._prompts = Prompts([*own_prompts(), *more.prompts])
 
     def made(self) -> Server[Any]:
@@ -131,7 +131,9 @@ class TreeServer:
             server.add_request_handler(method, params, handler)
         return server
 
-    def _through(self, function: Callable[[Door, Any], Awaitable[Any]]) -> Callable[[Context, Any], Awaitable[Any]]:
+    def _through(
+        self, function: Callable[[TreeSession, Any], Awaitable[Any]]
+    ) -> Callable[[Context, Any], Awaitable[Any]]:
         async def handle(context: Context, params: Any) -> Any:
             door, _ = await self._doors.of(context)
             return await function(door, params)
@@ -193,13 +195,13 @@ class TreeServer:
         return resources.completed([])
 
 
-class OneDoor:
+class SingleSession:
     """Everybody who comes this way is the same."""
 
-    def __init__(self, door: Door, news: News) -> None:
+    def __init__(self, door: TreeSession, news: ResourceNotifications) -> None:
         self._both = door, news
 
-    async def of(self, context: Context) -> tuple[Door, News]:
+    async def of(self, context: Context) -> tuple[TreeSession, ResourceNotifications]:
         """The one."""
         return self._both
 
@@ -210,10 +212,10 @@ async def opened(
 ) -> AsyncIterator[Server[Any]]:
     """A server for one client, on the account of `principal`, of whoever holds `token`, or of the store's owner. Under trio."""
     async with trio.open_nursery() as nursery:
-        door = Door(layout, nursery, principal=principal, token=token)
+        door = TreeSession(layout, nursery, principal=principal, token=token)
         await door.join()
         try:
-            yield TreeServer(OneDoor(door, News(door, nursery)), more).made()
+            yield TreeServer(SingleSession(door, ResourceNotifications(door, nursery)), more).made()
         finally:
             with trio.CancelScope(shield=True):
                 await door.close()

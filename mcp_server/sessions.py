@@ -12,7 +12,7 @@ from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.client import NoDaemon
 from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
-from ctxfs.vfs.path_locks import PathTurns
+from ctxfs.vfs.path_locks import PathLocks
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _IDLE_SECONDS = 0.3
 Changed = Callable[[Sequence[Path]], None]
 
 
-class Door:
+class TreeSession:
     """Calls the methods of `daemon.api.methods` on one principal's account.
 
     A daemon that comes, goes or is replaced is noticed at the next call.
@@ -35,7 +35,7 @@ class Door:
         self._local: LocalSession | None = None
         self._is_giving_back = False
         self._turn = trio.Lock()
-        self.turns = PathTurns()  # of calls that read a file and write it again: models send several at once
+        self.turns = PathLocks()  # of calls that read a file and write it again: models send several at once
         self._areas: list[tuple[str, Path]] = []
         self._changed: Changed | None = None
 

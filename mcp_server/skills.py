@@ -12,7 +12,7 @@ from mcp.types import INVALID_PARAMS, PaginatedRequestParams, RequestParams, Res
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from mcp_server.pagination import page_of
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tree_ops import entries, stat
 from mcp_server.uris import SCHEME, mime_type_of, path_of, printable_uri, shown, uri_of
 
@@ -44,7 +44,7 @@ def skill_path(uri: str) -> Path:
         raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: {error.strerror}") from error
 
 
-async def list_skills(door: Door, params: PaginatedRequestParams | None) -> dict[str, Any]:
+async def list_skills(door: TreeSession, params: PaginatedRequestParams | None) -> dict[str, Any]:
     """`skills/list`: name, description and files of each, in pages."""
     page, following = page_of(await _known(door), params.cursor if params else None)
     found = []
@@ -56,7 +56,7 @@ async def list_skills(door: Door, params: PaginatedRequestParams | None) -> dict
     return {"skills": found, **_next(following), **_CACHING}
 
 
-async def get_skill(door: Door, params: OneParams) -> dict[str, Any]:
+async def get_skill(door: TreeSession, params: OneParams) -> dict[str, Any]:
     """`skills/get`: one of them. MCPError -32602 for what is none."""
     place = skill_path(params.uri)
     if place.name != _MANIFEST:
@@ -64,7 +64,7 @@ async def get_skill(door: Door, params: OneParams) -> dict[str, Any]:
     return {"skill": _entry(await _skill(door, place.parent, params.uri)), **_CACHING}
 
 
-async def read_directory(door: Door, params: OneParams) -> dict[str, Any]:
+async def read_directory(door: TreeSession, params: OneParams) -> dict[str, Any]:
     """`resources/directory/read`: what is in a directory of the tree, or of a skill."""
     is_skill = params.uri.startswith(SKILL_SCHEME)
     try:
@@ -89,7 +89,7 @@ async def read_directory(door: Door, params: OneParams) -> dict[str, Any]:
     return {"resources": page, **_next(following), **_CACHING}
 
 
-async def skill_resources(door: Door) -> list[Resource]:
+async def skill_resources(door: TreeSession) -> list[Resource]:
     """The SKILL.md of each skill, as a resource."""
     return [
         Resource(
@@ -102,7 +102,7 @@ async def skill_resources(door: Door) -> list[Resource]:
     ]
 
 
-async def skill_of(door: Door, path: Path, uri: str) -> Mapping[str, Any]:
+async def skill_of(door: TreeSession, path: Path, uri: str) -> Mapping[str, Any]:
     """The skill in which a path lies. MCPError -32602 for a path that lies in none."""
     for depth in range(len(path.parts), 2, -1):
         if path.parts[depth - 2] == "skills":
@@ -110,7 +110,7 @@ async def skill_of(door: Door, path: Path, uri: str) -> Mapping[str, Any]:
     raise MCPError(INVALID_PARAMS, f"{printable_uri(uri)}: it is in no skill")
 
 
-async def _skill(door: Door, place: Path, uri: str) -> Mapping[str, Any]:
+async def _skill(door: TreeSession, place: Path, uri: str) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = await door.call("skill", path=str(place))
     except (OSError, CommandError) as error:
@@ -118,7 +118,7 @@ async def _skill(door: Door, place: Path, uri: str) -> Mapping[str, Any]:
     return found
 
 
-async def _known(door: Door) -> list[Mapping[str, Any]]:
+async def _known(door: TreeSession) -> list[Mapping[str, Any]]:
     try:
         found = await door.call("skills")
     except OSError:

@@ -28,7 +28,7 @@ from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import one_line, printable
 from ctxfs.rpc.wire import WireError
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ _REMEDIES = {
 class Call:
     """What a tool gets to know of a call besides its arguments."""
 
-    door: Door
+    door: TreeSession
     context: ServerRequestContext[Any, Any]
     params: CallToolRequestParams
 
@@ -93,7 +93,7 @@ class Entry:
         return {**made, "required": list(self.required)} if self.required else made
 
 
-class Table:
+class ToolTable:
     """The tools in the order in which they are listed."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:

@@ -7,7 +7,7 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import Path
 from ctxfs.rpc.wire import change_to_wire, entry_from_wire
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 
 DIGITS = 12  # of the sha256 that names a revision
 
@@ -17,35 +17,35 @@ def revision_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:DIGITS]
 
 
-async def read(door: Door, path: Path) -> bytes:
+async def read(door: TreeSession, path: Path) -> bytes:
     """A file."""
     data: bytes = await door.call("read", path=str(path))
     return data
 
 
-async def read_labelled(door: Door, path: Path) -> tuple[bytes, str]:
+async def read_labelled(door: TreeSession, path: Path) -> tuple[bytes, str]:
     """Return a file and what is shown beside its text: see `ctxfs.model.metadata.distrust_label`."""
     found = await door.call("read_labelled", path=str(path))
     return found["data"], str(found["label"])
 
 
-async def stat(door: Door, path: Path) -> Entry:
+async def stat(door: TreeSession, path: Path) -> Entry:
     """What is there."""
     return entry_from_wire(await door.call("stat", path=str(path)))
 
 
-async def entries(door: Door, path: Path) -> list[Entry]:
+async def entries(door: TreeSession, path: Path) -> list[Entry]:
     """What is in a directory."""
     return [entry_from_wire(value) for value in await door.call("list", path=str(path))]
 
 
-async def apply(door: Door, change: Change) -> list[str]:
+async def apply(door: TreeSession, change: Change) -> list[str]:
     """Make a change; what the tree warns of."""
     done = await door.call("apply", change=change_to_wire(change))
     return [str(warning) for warning in done["warnings"]]
 
 
-async def make_parents(door: Door, path: Path) -> None:
+async def make_parents(door: TreeSession, path: Path) -> None:
     """The directories above a file that are not there, below the area's own."""
     missing: list[Path] = []
     at = path.parent
@@ -63,7 +63,7 @@ async def make_parents(door: Door, path: Path) -> None:
             continue
 
 
-async def delete_tree(door: Door, path: Path) -> int:
+async def delete_tree(door: TreeSession, path: Path) -> int:
     """Delete a directory and all that is below it, links as links; how many entries it had."""
     count, pending, directories = 0, [path], list[Path]()
     while pending:  # a stack: what agents make is deeper than the interpreter's frames

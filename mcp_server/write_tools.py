@@ -13,7 +13,7 @@ from ctxfs.model.change import ABSENT, Move, Put, Remove
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path
-from mcp_server.sessions import Door
+from mcp_server.sessions import TreeSession
 from mcp_server.tool_registry import CHANGES, PATH, Answer, Call, Entry
 from mcp_server.tree_ops import DIGITS, apply, as_bytes, delete_tree, entries, make_parents, read, revision_of, stat
 from mcp_server.uris import parsed, shown
@@ -49,7 +49,7 @@ async def _write(call: Call, arguments: Mapping[str, Any]) -> Answer:
 
 
 async def _appended(
-    door: Door, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+    door: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
     """(the whole, warnings): add to the end, wherever that is when it is written.
 
@@ -62,7 +62,7 @@ async def _appended(
 
 
 async def _append_when_still(
-    door: Door, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
+    door: TreeSession, path: Path, data: bytes, attributes: Mapping[str, bytes], expects: str
 ) -> tuple[bytes, list[str]]:
     tries = 0
     while True:
@@ -84,7 +84,7 @@ async def _append_when_still(
         await trio.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.005 * 2**tries)))  # noqa: S311 - no secret
 
 
-async def _conflict(door: Door, path: Path, error: OSError, expects: str) -> OSError:
+async def _conflict(door: TreeSession, path: Path, error: OSError, expects: str) -> OSError:
     """The same error, with what somebody else has changed meanwhile."""
     if error.errno != errno.ESTALE:
         return error
@@ -105,7 +105,7 @@ async def _edit(call: Call, arguments: Mapping[str, Any]) -> Answer:
         return await _edit_in_turn(call.door, path, arguments)
 
 
-async def _edit_in_turn(door: Door, path: Path, arguments: Mapping[str, Any]) -> Answer:
+async def _edit_in_turn(door: TreeSession, path: Path, arguments: Mapping[str, Any]) -> Answer:
     expects = arguments.get("if_revision", "")
     before = await read(door, path)
     base = hashlib.sha256(before).hexdigest()

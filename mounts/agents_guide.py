@@ -13,7 +13,7 @@ _GUIDE, _INDEX = "AGENTS.md", "llms.txt"
 _MAX_SOURCES = 5  # the whole stays under 600 tokens
 
 
-class GuideMount(Mount):
+class AgentsGuideMount(Mount):
     """Two generated files."""
 
     def __init__(self, sources: Callable[[], Sequence[tuple[str, bool]]]) -> None:

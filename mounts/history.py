@@ -8,7 +8,7 @@ import errno
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from ctxfs.eventlog.log import SUFFIX, HistoryLog, is_day, is_session
+from ctxfs.eventlog.log import SUFFIX, EventLog, is_day, is_session
 from ctxfs.eventlog.record_schema import interactions
 from ctxfs.model.change import Append, Change, Put
 from ctxfs.model.entry import Entry, directory
@@ -27,7 +27,7 @@ class HistoryMount(Mount):
 
     grows = True
 
-    def __init__(self, log: HistoryLog, owner: str, sees: Callable[[Path], bool] = lambda _: True) -> None:
+    def __init__(self, log: EventLog, owner: str, sees: Callable[[Path], bool] = lambda _: True) -> None:
         """`sees`: whether whoever acts may see a file; days of which they may see none do not exist for them."""
         self._log = log
         self._owner = owner

@@ -35,7 +35,7 @@ class Documents(Protocol):
 Fetch = Callable[[str, Parts], Awaitable[bool]]
 
 
-class ResourcesMount(Mount):
+class McpDocumentsMount(Mount):
     """`kept` is the folder of what was fetched, `known` what the server has now; `fetch` gets an address, False if there is nothing."""
 
     sealed = True

@@ -19,7 +19,7 @@ _VERDICT = "verdict"
 _RECORDS = ("about.json", "outcome.json")
 
 
-class HumanMount(Mount):
+class ReviewMount(Mount):
     """The folder `human/`, in which verdicts are carried out."""
 
     def __init__(self, folder: Mount, curator: Curator) -> None:

@@ -16,7 +16,7 @@ from datetime import date
 from ctxfs.context.build.constructor import Context
 from ctxfs.context.build.request import Request, check_budget
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.results import Answer, Generation, Hit
+from ctxfs.index.search.results import Generation, Hit, SearchResults
 from ctxfs.model.change import Change, MakeDir, Remove
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
@@ -26,8 +26,8 @@ from ctxfs.policy.owners import Owners
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
-Ask = Callable[[str, Path], Awaitable[Answer]]
-Pack = Callable[[Request, Answer], Awaitable[Context]]
+Ask = Callable[[str, Path], Awaitable[SearchResults]]
+Pack = Callable[[Request, SearchResults], Awaitable[Context]]
 
 _BUDGETED = re.compile(r"context@(\d{1,9})\.md")
 _RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
@@ -57,7 +57,7 @@ def decode_question(name: str) -> str:
 class _Page:
     """An answer, rendered once; contexts by budget are added as they are asked for."""
 
-    answer: Answer
+    answer: SearchResults
     links: Sequence[tuple[str, Path]]
     results: bytes
     made_ns: int
@@ -294,7 +294,7 @@ def _link_name(prefix: str, path: str) -> str:
     return kept.decode("utf-8", "ignore") + tail
 
 
-def render_results(answer: Answer) -> bytes:
+def render_results(answer: SearchResults) -> bytes:
     """JSON lines: first the status (what could not be looked at, if anything), then one line for each of the best hits."""
     head = {
         "status": "partial" if answer.notes else "ok",

@@ -16,7 +16,7 @@ from typing import Any
 from ctxfs.exec.call_store import ARGS, RESULT
 from ctxfs.exec.calls import Calls
 from ctxfs.exec.definition import Tool
-from ctxfs.exec.registry import Offered
+from ctxfs.exec.registry import ToolOffer
 from ctxfs.mcp_client.provider import Known
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, path_error
@@ -261,7 +261,7 @@ def _short(tool: Tool) -> str:
     return f"{tool.name.rsplit('/', 1)[-1]}: {sentence}"
 
 
-def _readme(offered: Offered) -> str:
+def _readme(offered: ToolOffer) -> str:
     tool = offered.tool
     required = set(tool.schema.get("required", ()))
     properties = tool.schema.get("properties", {})

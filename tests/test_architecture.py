@@ -31,7 +31,7 @@ ROOMS: dict[str, str | tuple[str, ...]] = {
     "inotify_simple": "ctxfs/daemon/watch.py",
     "rich": "ctxfs/cli/progress.py",
     "click": "ctxfs/cli",
-    "mcp": ("mcp_server", "ctxfs/servers"),
+    "mcp": ("mcp_server", "ctxfs/mcp_client"),
     "pydantic": ("mcp_server", "ctxfs/exec/function_program.py"),
     "referencing": "ctxfs/exec/schema.py",
     "hypercorn": "mcp_server/http.py",

@@ -10,7 +10,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.search import read_question
-from ctxfs.daemon.session import Session, session
+from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
 _json = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
@@ -139,7 +139,7 @@ def _write(file: HostPath, data: bytes) -> None:
     os.replace(beside, file)
 
 
-def _manifest(opened: Session, name: str) -> bytes:
+def _manifest(opened: StoreSession, name: str) -> bytes:
     """A manifest by its file, its path in the tree, or the name of its task."""
     if HostPath(name).is_file():
         return HostPath(name).read_bytes()

@@ -20,7 +20,7 @@ from ctxfs.context.retrieval_metrics import (
     score_hits,
     summarise,
 )
-from ctxfs.daemon.session import LocalSession, Session, session
+from ctxfs.daemon.session import LocalSession, StoreSession, session
 from ctxfs.model.errors import EXIT_UNHEALTHY, EXIT_USAGE, CommandError
 
 BUDGETS = (500, 1000, 2000, 4000)
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def measure(
-    opened: Session, questions: list[Gold], budgets: tuple[int, ...], tokenizer: str, below: str = ""
+    opened: StoreSession, questions: list[Gold], budgets: tuple[int, ...], tokenizer: str, below: str = ""
 ) -> tuple[list[Outcome], list[str]]:
     """(an outcome for each question, what could not be looked at)."""
     outcomes, notes = [], dict[str, None]()

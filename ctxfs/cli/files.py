@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.output import say, say_json, write_bytes
-from ctxfs.daemon.session import Session, session
+from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.path import encode_name, one_line, printable
 
 _NAME, _KIND, _VERSION, _SIZE, _MTIME, _MODE, _TARGET = range(7)
@@ -74,7 +74,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _read(opened: Session, path: str) -> bytes:
+def _read(opened: StoreSession, path: str) -> bytes:
     """The content of a file, through the links that a question's directory holds."""
     for _ in range(8):
         entry = opened.call("stat", path=path)
@@ -106,7 +106,7 @@ def tree(store: str | None, path: str, depth: int, as_json: bool) -> None:
         _draw(opened, path, depth, "")
 
 
-def _nested(opened: Session, path: str, depth: int) -> list[dict[str, object]]:
+def _nested(opened: StoreSession, path: str, depth: int) -> list[dict[str, object]]:
     out = []
     for entry in opened.call("list", path=path):
         record = _record(entry)
@@ -116,7 +116,7 @@ def _nested(opened: Session, path: str, depth: int) -> list[dict[str, object]]:
     return out
 
 
-def _draw(opened: Session, path: str, depth: int, indent: str) -> None:
+def _draw(opened: StoreSession, path: str, depth: int, indent: str) -> None:
     entries = opened.call("list", path=path)
     for number, entry in enumerate(entries, 1):
         last = number == len(entries)

@@ -10,10 +10,10 @@ import click
 
 from ctxfs.cli.output import say, warn
 from ctxfs.model.errors import CommandError
-from ctxfs.store.agents_md import Announcements
+from ctxfs.store.agents_md import AgentsMdFiles
 from ctxfs.store.layout import find_store
 from ctxfs.store.lock import wait_released
-from ctxfs.store.lost_and_found import Found, list_found
+from ctxfs.store.lost_and_found import LostAndFound, list_found
 
 _END_SECONDS = 10.0
 _GONE = 4  # looks at a mount point that is not there, half a second apart, until it has been unmounted
@@ -60,7 +60,7 @@ def mount(
         say(f"mounted at {at}")
         _warn_of_found(layout.root, before)
         if guide is not None:
-            Announcements(layout.run).put(guide, str(at))
+            AgentsMdFiles(layout.run).put(guide, str(at))
         return
     _interrupt_on_terminate()
     try:
@@ -68,7 +68,7 @@ def mount(
         say(f"mounted at {at}; Ctrl-C unmounts")
         _warn_of_found(layout.root, before)
         if guide is not None:
-            Announcements(layout.run).put(guide, str(at))
+            AgentsMdFiles(layout.run).put(guide, str(at))
         gone = 0
         while gone < _GONE:  # a mount process that dies is replaced
             time.sleep(0.5)
@@ -78,10 +78,10 @@ def mount(
         with contextlib.closing(Client(layout.run)) as again:
             again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
-    Announcements(layout.run).take(str(at))
+    AgentsMdFiles(layout.run).take(str(at))
 
 
-def _warn_of_found(store: HostPath, before: set[Found]) -> None:
+def _warn_of_found(store: HostPath, before: set[LostAndFound]) -> None:
     for found in list_found(store):
         if found not in before:
             warn(found.text)
@@ -133,7 +133,7 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
         clear_dead(at)
         say(f"unmounted {at}")
         return
-    announced = Announcements(find_store(store).run)
+    announced = AgentsMdFiles(find_store(store).run)
     if everything:
         client.call("stop")
         client.close()

@@ -2,10 +2,10 @@
 
 import os
 
-from ctxfs.daemon.session import Session
+from ctxfs.daemon.session import StoreSession
 
 
-def tree_path(opened: Session, text: str) -> str:
+def tree_path(opened: StoreSession, text: str) -> str:
     """The path in the tree that `text` means: relative to the working directory where that is on a mount, else to the root.
 
     `~/ctx/memory/a/x.md`, `x.md` typed in `~/ctx/memory/a`, and `memory/a/x.md` typed anywhere else are the same.

@@ -5,7 +5,7 @@ import sys
 import click
 
 from ctxfs.cli.output import say, say_json, warn
-from ctxfs.daemon.session import Session, session
+from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 
 
@@ -47,7 +47,7 @@ def review(
         sys.exit(EXIT_NOTHING_FOUND)
 
 
-def _decide(opened: Session, review_id: str, verdict: str, found: list[dict[str, str]]) -> None:
+def _decide(opened: StoreSession, review_id: str, verdict: str, found: list[dict[str, str]]) -> None:
     matching = [each["id"] for each in found if each["id"].startswith(review_id)]
     if len(matching) != 1:
         what = "no review is called" if not matching else "more than one review begins with"
@@ -58,7 +58,7 @@ def _decide(opened: Session, review_id: str, verdict: str, found: list[dict[str,
     say(f"{matching[0]}: {verdict.split()[0]}")
 
 
-def _walk(opened: Session, waiting: list[dict[str, str]]) -> None:
+def _walk(opened: StoreSession, waiting: list[dict[str, str]]) -> None:
     for at, each in enumerate(waiting, 1):
         say()
         say(f"{at}/{len(waiting)}  context/{each['task']}  {each['id']}", fg="cyan")

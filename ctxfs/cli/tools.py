@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
-from ctxfs.daemon.session import LocalSession, Session
+from ctxfs.daemon.session import LocalSession, StoreSession
 from ctxfs.daemon.session import session as opened_session
 from ctxfs.model.errors import EXIT_FAILURE, EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 from ctxfs.model.path import lines_of
@@ -35,7 +35,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 
 
 @contextlib.contextmanager
-def _changing_programs(store: str | None) -> Iterator[Session]:
+def _changing_programs(store: str | None) -> Iterator[StoreSession]:
     """A session that changes what the store starts: whoever does that here has confirmed it."""
     root = find_store(store).root
     with opened_session(store) as opened:
@@ -226,7 +226,7 @@ def _list_calls(found: list[dict[str, Any]], *, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_NOTHING_FOUND)
 
 
-def _called(opened: Session, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
+def _called(opened: StoreSession, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
     """Run a tool; of what cannot be taken back somebody is asked first, if there is somebody."""
     confirmed = yes or not _tool(opened, name)["annotations"]["destructiveHint"]
     if not confirmed and sys.stdin.isatty():
@@ -251,7 +251,7 @@ def _tell(name: str, done: dict[str, Any], *, as_json: bool) -> None:
         raise click.exceptions.Exit(EXIT_FAILURE)
 
 
-def _tool(opened: Session, name: str) -> dict[str, Any]:
+def _tool(opened: StoreSession, name: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = opened.call("tool", name=name)
     except FileNotFoundError as error:
@@ -259,7 +259,7 @@ def _tool(opened: Session, name: str) -> dict[str, Any]:
     return found
 
 
-def _waiting(opened: Session, name: str) -> list[str]:
+def _waiting(opened: StoreSession, name: str) -> list[str]:
     """The tool of this name, or the tools of the server that are not approved as they are."""
     found = [tool for tool in opened.call("tools")["tools"] if tool["name"].startswith(f"{name}/")]
     if not found:

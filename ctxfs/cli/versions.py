@@ -11,7 +11,7 @@ import click
 
 from ctxfs.cli.output import say, say_json, warn, write_bytes
 from ctxfs.cli.paths import tree_path
-from ctxfs.daemon.session import Session, session
+from ctxfs.daemon.session import StoreSession, session
 from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 from ctxfs.model.path import lines_of
 from ctxfs.store.layout import find_store
@@ -32,7 +32,7 @@ def _working(what: str) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _joined(store: str | None, reason: str = "") -> Iterator[Session]:
+def _joined(store: str | None, reason: str = "") -> Iterator[StoreSession]:
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
         yield opened

@@ -31,7 +31,7 @@ _UPKEEP_SECONDS = 10.0
 _OPEN_AFTER_SECONDS = 0.2
 
 
-class VersionService:
+class CommitService:
     """The daemon's committer."""
 
     def __init__(self, app: App, mountpoints: Mountpoints) -> None:

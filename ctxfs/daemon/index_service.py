@@ -34,7 +34,7 @@ _INDEXED_WITHIN_SECONDS = 5.0
 Parts = tuple[str, ...]
 
 
-class IndexingService:
+class IndexService:
     """The daemon's handle on the indexer: orders go in, `app.searcher` is refreshed as it commits."""
 
     def __init__(self, app: App) -> None:

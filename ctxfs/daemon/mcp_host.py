@@ -22,7 +22,7 @@ _RESTART_SECONDS = 1.0
 _END_SECONDS = 8.0
 
 
-class ServerService:
+class McpHost:
     """The daemon's handle on it. `changed` is called when a server has other tools or documents than before."""
 
     def __init__(self, app: App, changed: Callable[[], Awaitable[None]]) -> None:

@@ -14,7 +14,7 @@ _MOST = 1000
 _MOST_WAITING = 10_000
 
 
-class SecretWatch:
+class SecretScanner:
     """Looks at files soon after they have changed; deleted and mended ones are forgotten."""
 
     def __init__(self, tree: HostPath) -> None:

@@ -20,23 +20,23 @@ from ctxfs.daemon.api.methods import answer as run_method
 from ctxfs.daemon.api.permissions import check_method, joining
 from ctxfs.daemon.api.request_audit import audited
 from ctxfs.daemon.api.versions import AFTER_SYNC, ROLLBACKS
-from ctxfs.daemon.commit_service import VersionService
-from ctxfs.daemon.index_service import IndexingService
-from ctxfs.daemon.mcp_host import ServerService
+from ctxfs.daemon.commit_service import CommitService
+from ctxfs.daemon.index_service import IndexService
+from ctxfs.daemon.mcp_host import McpHost
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
-from ctxfs.daemon.secret_scanner import SecretWatch
+from ctxfs.daemon.secret_scanner import SecretScanner
 from ctxfs.daemon.watch import Places, Watcher, by_directory
-from ctxfs.eventlog.spool import Doer
+from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
-from ctxfs.rpc.fd_passing import DescriptorSocket
+from ctxfs.rpc.fd_passing import FdSocket
 from ctxfs.rpc.server import Handler, Peer, Server
 from ctxfs.store.config import ServerSource, Source, add_source, check_server_name, check_source_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.threads import blocking, in_turn
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ _PACK_AFTER_SECONDS = 10.0
 _DAY_SECONDS = 86400.0
 _COLLECTED_AT_ONCE = 2000  # half a second: who ends the daemon waits for it
 _KEPT_AREAS = ("memory", "pad")
-_ITSELF = Doer("ctxfs", "daemon", "")
+_ITSELF = AuditActor("ctxfs", "daemon", "")
 _NOTED_WITHIN_NS = 50_000_000
 
 
@@ -69,7 +69,7 @@ class Daemon:
         self._app.archive.holds_lock = True
         self._nursery: trio.Nursery | None = None
         self._watchers: set[Peer] = set()
-        self._callers: dict[Peer, Caller] = {}
+        self._callers: dict[Peer, Session] = {}
         self._had_mounts = False
         self._following = False
 
@@ -81,10 +81,10 @@ class Daemon:
         self._app.archive.served_since_ns = time.time_ns() - _NOTED_WITHIN_NS
         log_to(self._layout.errors)
         self._server = Server(self._layout.run, self._handlers(), self._left)
-        self._indexing = IndexingService(self._app)
-        self._servers = ServerService(self._app, self._sources_changed)
+        self._indexing = IndexService(self._app)
+        self._servers = McpHost(self._app, self._sources_changed)
         self._watcher = Watcher(self._changed)
-        self._secrets = SecretWatch(self._layout.tree)
+        self._secrets = SecretScanner(self._layout.tree)
         self._kept = {str(self._layout.tree / area): area for area in _KEPT_AREAS}
         self._app.secrets = lambda: self._secrets.found
         try:
@@ -92,9 +92,9 @@ class Daemon:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
                 self._app.mountpoints = self._mountpoints.listing
-                self._versions = VersionService(self._app, self._mountpoints)
+                self._versions = CommitService(self._app, self._mountpoints)
                 listener = self._server.listen()
-                handed = DescriptorSocket(self._layout.run, self._mountpoints.receive)
+                handed = FdSocket(self._layout.run, self._mountpoints.receive)
                 nursery.start_soon(handed.serve, handed.listen())
                 nursery.start_soon(self._server.serve, listener)
                 nursery.start_soon(self._mountpoints.restore)
@@ -176,7 +176,7 @@ class Daemon:
     async def _ping(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         return {"pid": os.getpid()}
 
-    def _caller(self, peer: Peer) -> Caller:
+    def _caller(self, peer: Peer) -> Session:
         """The session of a connection; one that does not say who it is acts for the store's owner."""
         caller = self._callers.get(peer)
         if caller is None:

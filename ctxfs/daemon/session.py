@@ -11,7 +11,7 @@ from ctxfs.store.layout import Layout, find_store
 _PROOF = "CTXFS_TOKEN"
 
 
-class Session(Protocol):
+class StoreSession(Protocol):
     """Calls the methods of `daemon.api.methods`: plain values in, plain values out; OSError and CommandError."""
 
     def call(self, method: str, **arguments: object) -> Any:
@@ -90,9 +90,9 @@ class LocalSession:
     def _catch_up(self, *, purge: bool = False) -> None:
         """Nobody followed the files since the last daemon: find what changed, by words; or keep no trace of what is gone."""
         from ctxfs.index.engines.catalog import Catalog
-        from ctxfs.index.engines.fulltext import Words
+        from ctxfs.index.engines.fulltext import FullText
         from ctxfs.index.engines.vectors import drop_graph
-        from ctxfs.index.ingest.ingester import Follower
+        from ctxfs.index.ingest.ingester import Ingester
         from ctxfs.store.lock import StoreLock
 
         self.app.archive.close()  # it holds the same lock
@@ -104,8 +104,8 @@ class LocalSession:
         try:
             options = self.app.indexer_options()
             catalog = Catalog(options.folder)
-            follower = Follower(
-                catalog, Words(options.folder / "words", make=True), options.max_file_bytes, lambda _: None
+            follower = Ingester(
+                catalog, FullText(options.folder / "words", make=True), options.max_file_bytes, lambda _: None
             )
             follower.recover()
             follower.set_roots(self.app.indexed_roots())
@@ -119,7 +119,7 @@ class LocalSession:
             lock.release()
 
 
-def connect(layout: Layout) -> Session:
+def connect(layout: Layout) -> StoreSession:
     """The daemon's session, or a local one when no daemon runs."""
     from ctxfs.rpc.client import Client, NoDaemon
 
@@ -130,7 +130,7 @@ def connect(layout: Layout) -> Session:
 
 
 @contextlib.contextmanager
-def session(store: str | None) -> Iterator[Session]:
+def session(store: str | None) -> Iterator[StoreSession]:
     """Find the store and talk to it; for whoever holds the token in $CTXFS_TOKEN, if there is one."""
     opened = connect(find_store(store))
     try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 
 from ctxfs.eventlog.chain import Fault, Link
-from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.log import EventLog
 from ctxfs.model.errors import CommandError
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Anchored:
 class Anchors:
     """Writes anchors of two chains, and compares them."""
 
-    def __init__(self, events: HistoryLog, audit: HistoryLog, key: bytes | None) -> None:
+    def __init__(self, events: EventLog, audit: EventLog, key: bytes | None) -> None:
         self._logs = {"events": events, "audit": audit}
         self.key = key
 

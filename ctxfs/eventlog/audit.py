@@ -20,7 +20,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.eventlog.chain import Link, Verified
-from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.spool import Spool, question_digest, without_words
 from ctxfs.store.lock import held
 
@@ -48,7 +48,7 @@ class Audit:
 
     def __init__(self, folder: HostPath, *, enabled: bool = True) -> None:
         """`folder` is `<store>/history/audit`."""
-        self.log = HistoryLog(folder)
+        self.log = EventLog(folder)
         self.spools = folder / _FOLDER if enabled else None
         self._files: dict[str, _File] = {}
         self._stood: Link | None = None

@@ -51,7 +51,7 @@ def is_day(name: str) -> bool:
     return bool(_DATE.fullmatch(name))
 
 
-class HistoryLog:
+class EventLog:
     """Methods block; several processes may use the same folder at once."""
 
     def __init__(self, folder: HostPath) -> None:

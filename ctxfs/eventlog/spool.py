@@ -27,7 +27,7 @@ _MOST_HELD = 100_000
 _NOTHING = '""'
 
 
-class Doer(NamedTuple):
+class AuditActor(NamedTuple):
     """On whose account something is done."""
 
     principal: str
@@ -37,7 +37,7 @@ class Doer(NamedTuple):
 
 # Something that was done or refused: when in nanoseconds, by whom, what (`said`), how many times in a row. A plain tuple: who reads
 # many files notes each.
-_Event = tuple[int, Doer, str, int]
+_Event = tuple[int, AuditActor, str, int]
 
 
 class Spool:
@@ -48,7 +48,7 @@ class Spool:
         self._folder = folder
         self._held: list[_Event] = []
         self._id = secrets.token_hex(8)
-        self._actors: dict[Doer, int] = {}
+        self._actors: dict[AuditActor, int] = {}
         self._written = 0
         self._lost = 0
         self._fd = -1
@@ -59,13 +59,13 @@ class Spool:
         """True while something waits to be written."""
         return bool(self._held)
 
-    def note(self, doer: Doer, op: str, path: str, to: str = "", outcome: str = OK) -> None:
+    def note(self, doer: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Remember that something was just done, or refused."""
         if self._folder is None:
             return
         self.note_said(doer, [(time.time_ns(), said(op, path, to, outcome))])
 
-    def note_said(self, doer: Doer, events: Iterable[tuple[int, str]]) -> None:
+    def note_said(self, doer: AuditActor, events: Iterable[tuple[int, str]]) -> None:
         """The same of many: when each was in nanoseconds, and what (`said`)."""
         if self._folder is None:
             return

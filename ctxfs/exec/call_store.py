@@ -35,7 +35,7 @@ def is_call_id(number: str) -> bool:
     return bool(_ID.fullmatch(number))
 
 
-class KeptCalls:
+class CallStore:
     """Methods block, but for `hold`. Called from any thread."""
 
     def __init__(self, folder: HostPath) -> None:

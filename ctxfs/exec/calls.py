@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 import trio
 
-from ctxfs.exec.call_store import KeptCalls, is_call_id
+from ctxfs.exec.call_store import CallStore, is_call_id
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.registry import ToolCatalog
+from ctxfs.exec.registry import ToolRegistry
 from ctxfs.exec.schema import Schema
 from ctxfs.model.errors import invalid, not_found, not_permitted, path_error
 from ctxfs.model.path import printable
@@ -39,7 +39,7 @@ UNCONFIRMED = "it has to be confirmed"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CallRequest:
     """A call as it is asked for. `files`: contents of file arguments, by the argument, that are not in the tree. `content`: the digest
     of what its arguments name, if it was `confirmed` with that.
     """
@@ -54,7 +54,7 @@ class Asked:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-class Sight(Protocol):
+class CallerView(Protocol):
     """The tree as the caller sees it. OSError for what they may not read."""
 
     async def file(self, path: str) -> bytes:
@@ -70,7 +70,7 @@ class Sight(Protocol):
         ...
 
 
-class Ports(Protocol):
+class CallHooks(Protocol):
     """What calls need of the rest."""
 
     def may_run(self, tool: Tool) -> bool:
@@ -78,16 +78,16 @@ class Ports(Protocol):
         ...
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: Asked
+        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
     ) -> Outcome:
         """Run it; cancelling ends it."""
         ...
 
-    async def remember(self, asked: Asked, result: Mapping[str, Any]) -> None:
+    async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
         """Add a call to the history. Never fails."""
         ...
 
-    async def ask_person(self, tool: Tool, asked: Asked, content: str) -> None:
+    async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
         """Return if a person has allowed this call, with this `content`; else OSError that says where the question waits."""
         ...
 
@@ -117,19 +117,19 @@ class _Running:
 class Calls:
     """Runs tools of a catalog."""
 
-    def __init__(self, catalog: ToolCatalog, folder: HostPath, ports: Ports) -> None:
+    def __init__(self, catalog: ToolRegistry, folder: HostPath, ports: CallHooks) -> None:
         self.catalog = catalog
-        self.kept = KeptCalls(folder)
+        self.kept = CallStore(folder)
         self._ports = ports
         self._running: dict[str, _Running] = {}
         self._ended: OrderedDict[str, _Running] = OrderedDict()
         self._nursery: trio.Nursery | None = None
-        self._results: trio.MemorySendChannel[tuple[Asked, dict[str, Any]]] | None = None
+        self._results: trio.MemorySendChannel[tuple[CallRequest, dict[str, Any]]] | None = None
         self._schemas: dict[int, tuple[Tool, Schema, Schema]] = {}
 
     async def serve(self) -> None:
         """While this runs, calls may be begun that nobody waits for, and what came of calls is written after they are answered."""
-        self._results, results = trio.open_memory_channel[tuple[Asked, dict[str, Any]]](float("inf"))
+        self._results, results = trio.open_memory_channel[tuple[CallRequest, dict[str, Any]]](float("inf"))
         await blocking(self.kept.sweep)
         try:
             async with trio.open_nursery() as nursery:
@@ -142,7 +142,7 @@ class Calls:
                 while True:
                     await self._write(*results.receive_nowait())
 
-    async def call(self, asked: Asked, sight: Sight) -> dict[str, Any]:
+    async def call(self, asked: CallRequest, sight: CallerView) -> dict[str, Any]:
         """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}; `errno` if it could not be run, such as EIO for a
         server that is not there.
 
@@ -152,7 +152,7 @@ class Calls:
         tool, number, running, brought = await self._checked(asked, sight)
         return await self._run(tool, number, asked, running, brought)
 
-    async def begin(self, asked: Asked, sight: Sight) -> str:
+    async def begin(self, asked: CallRequest, sight: CallerView) -> str:
         """Begin a call, and return its id; `wait` says what came of it. OSError as `call`."""
         nursery = self._nursery
         if nursery is None:
@@ -201,7 +201,7 @@ class Calls:
 
     # inside
 
-    async def _checked(self, asked: Asked, sight: Sight) -> tuple[Tool, str, _Running, Brought]:
+    async def _checked(self, asked: CallRequest, sight: CallerView) -> tuple[Tool, str, _Running, Brought]:
         name, arguments = asked.name, asked.arguments
         offered = self.catalog.find(name)  # nothing but a few stats, unless the tool's folder has changed
         tool = offered.tool
@@ -235,7 +235,9 @@ class Calls:
             raise
         return tool, number, running, brought
 
-    async def _run(self, tool: Tool, number: str, asked: Asked, running: _Running, brought: Brought) -> dict[str, Any]:
+    async def _run(
+        self, tool: Tool, number: str, asked: CallRequest, running: _Running, brought: Brought
+    ) -> dict[str, Any]:
         begun, failed = time.monotonic(), ""
         outcome: Outcome | None = None
         try:
@@ -269,7 +271,7 @@ class Calls:
                 await self._write(asked, result)
         return result
 
-    async def _write(self, asked: Asked, result: dict[str, Any]) -> None:
+    async def _write(self, asked: CallRequest, result: dict[str, Any]) -> None:
         """A call goes to disk and into the history."""
         try:
             await blocking(self.kept.write, asked.name, result["id"])
@@ -313,7 +315,7 @@ class Calls:
         }
 
 
-async def _brought(tool: Tool, asked: Asked, sight: Sight) -> Brought:
+async def _brought(tool: Tool, asked: CallRequest, sight: CallerView) -> Brought:
     """What the arguments mean that are paths, as the caller may see it."""
     found: dict[str, bytes | str] = {}
     for each in tool.paths:

@@ -18,7 +18,7 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
-from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.exec.sandbox import Sandbox, SandboxView, open_filter, sandbox, shut_in
 from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
 from ctxfs.store import rooted_fs
@@ -34,7 +34,7 @@ Approved = Callable[[str], Mapping[str, Any] | None]
 _MAX_MANIFEST_BYTES = 256 * 1024
 
 
-class FolderShelf:
+class FolderProvider:
     """The tools of one folder. `approved`: what a tool that says itself what it is has said when it was approved."""
 
     def __init__(self, root: HostPath, approved: Approved, *, builtin: bool = False) -> None:
@@ -128,8 +128,8 @@ def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
             if (seccomp := open_filter()) >= 0:
                 stack.callback(os.close, seccomp)
                 handed.append(seccomp)
-            shown = Shown(str(folder), os.path.realpath(scratch), seccomp=seccomp)
-            command = shut_in(bwrap, command, shown, Walls(), environment, reads_only=True, reaches_out=False)
+            shown = SandboxView(str(folder), os.path.realpath(scratch), seccomp=seccomp)
+            command = shut_in(bwrap, command, shown, Sandbox(), environment, reads_only=True, reaches_out=False)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             limits = f"ulimit -f {_MOST_SCHEMA // 512}; ulimit -t {_SCHEMA_SECONDS}; ulimit -c 0"
             subprocess.run(

@@ -25,7 +25,7 @@ GROUP = "ctxfs.tools"
 _PROGRAM = HostPath(__file__).with_name("function_program.py")
 
 
-class FunctionShelf:
+class FunctionProvider:
     """`approved`: what a function has said of itself when it was approved."""
 
     trusted = False

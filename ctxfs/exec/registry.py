@@ -11,7 +11,7 @@ from ctxfs.exec.definition import Tool
 from ctxfs.model.errors import CommandError, not_found
 
 
-class Shelf(Protocol):
+class ToolProvider(Protocol):
     """Whoever brings tools. Methods may block for a moment."""
 
     trusted: bool  # its tools need no approval
@@ -30,21 +30,24 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class ToolOffer:
     """A tool as it is offered; `refusal` says why it does not run, if it does not."""
 
     tool: Tool
     refusal: str = ""
 
 
-_Found = tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]
+_Found = tuple[dict[str, tuple[Tool, ToolProvider]], dict[str, str]]
 
 
-class ToolCatalog:
+class ToolRegistry:
     """Methods block for a moment. `shelves` in the order in which they are looked through: a name is the first one's."""
 
     def __init__(
-        self, shelves: Callable[[], Sequence[Shelf]], approvals: Approvals, setting: Callable[[str], str] = lambda _: ""
+        self,
+        shelves: Callable[[], Sequence[ToolProvider]],
+        approvals: Approvals,
+        setting: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._shelves = shelves
         self._setting = setting
@@ -59,20 +62,20 @@ class ToolCatalog:
             self._sorted = found, {name: tool for name, (tool, _) in sorted(found.items())}
         return self._sorted[1], faults
 
-    def offered(self) -> tuple[list[Offered], dict[str, str]]:
+    def offered(self) -> tuple[list[ToolOffer], dict[str, str]]:
         """The same, with what keeps each from running."""
         found, faults = self._found()
         approved = self._approvals.all()
         return [
-            Offered(tool, self._refusal(tool, shelf, approved)) for _, (tool, shelf) in sorted(found.items())
+            ToolOffer(tool, self._refusal(tool, shelf, approved)) for _, (tool, shelf) in sorted(found.items())
         ], faults
 
-    def find(self, name: str) -> Offered:
+    def find(self, name: str) -> ToolOffer:
         """One of them. ENOENT."""
         placed = self._found()[0].get(name)
         if placed is None:
             raise not_found(f"tools/{name}")
-        return Offered(placed[0], self._refusal(*placed, self._approvals.all()))
+        return ToolOffer(placed[0], self._refusal(*placed, self._approvals.all()))
 
     def difference(self, name: str) -> str:
         """What a tool says of itself that it did not say when it was approved: a diff, empty if nothing. CommandError, ENOENT."""
@@ -100,12 +103,12 @@ class ToolCatalog:
             given[name] = Approval(digest, definition)
         self._approvals.add(given)
 
-    def _found(self) -> tuple[dict[str, tuple[Tool, Shelf]], dict[str, str]]:
+    def _found(self) -> tuple[dict[str, tuple[Tool, ToolProvider]], dict[str, str]]:
         brought = [(shelf, *shelf.tools()) for shelf in self._shelves()]
         stamp = tuple((id(tools), id(bad)) for _, tools, bad in brought)
         if self._merged is not None and self._merged[0] == stamp:
             return self._merged[1]
-        found: dict[str, tuple[Tool, Shelf]] = {}
+        found: dict[str, tuple[Tool, ToolProvider]] = {}
         faults: dict[str, str] = {}
         for shelf, tools, bad in brought:
             faults |= bad
@@ -118,7 +121,7 @@ class ToolCatalog:
         self._merged = stamp, (found, faults), brought  # they are kept, so that no others get their identity
         return found, faults
 
-    def _placed(self, name: str) -> tuple[Tool, Shelf]:
+    def _placed(self, name: str) -> tuple[Tool, ToolProvider]:
         found, faults = self._found()
         if name in found:
             if found[name][1].trusted:
@@ -129,13 +132,13 @@ class ToolCatalog:
         raise CommandError(f"there is no tool '{name}'", "see: ctxfs tools list")
 
     @staticmethod
-    def _digest(tool: Tool, shelf: Shelf) -> str:
+    def _digest(tool: Tool, shelf: ToolProvider) -> str:
         try:
             return shelf.digest(tool)
         except OSError as error:
             raise CommandError(f"'{tool.name}' cannot be read: {error}", "check its permissions") from error
 
-    def _refusal(self, tool: Tool, shelf: Shelf, approved: Mapping[str, Approval]) -> str:
+    def _refusal(self, tool: Tool, shelf: ToolProvider, approved: Mapping[str, Approval]) -> str:
         if tool.setting and not self._setting(tool.setting):
             return f"it is off: set tools.{tool.setting} in ctxfs.toml"
         if shelf.trusted:

@@ -22,7 +22,7 @@ import trio
 from ctxfs.exec.definition import REPOSITORY, Tool
 from ctxfs.exec.folder_provider import copy_folder
 from ctxfs.exec.outcome import Outcome, Progress
-from ctxfs.exec.sandbox import Shown, Walls, open_filter, sandbox, shut_in
+from ctxfs.exec.sandbox import Sandbox, SandboxView, open_filter, sandbox, shut_in
 from ctxfs.lifeline import Lifeline
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
@@ -41,7 +41,7 @@ async def run_tool(
     arguments: Mapping[str, Any],
     brought: Mapping[str, bytes | str],
     progress: Progress,
-    walls: Walls,
+    walls: Sandbox,
     approved: str = "",
 ) -> Outcome:
     """Run a tool; `brought`: contents of the arguments that are files of the tree, of which it gets copies, and host paths of
@@ -64,7 +64,7 @@ async def run_tool(
             copy.write_bytes(data)
             given[name] = str(copy)
         said = json.dumps(given, ensure_ascii=False).encode("utf-8", "replace")
-        return await _run(tool, said, Shown(tool.folder, scratch, folders), progress, walls)
+        return await _run(tool, said, SandboxView(tool.folder, scratch, folders), progress, walls)
 
 
 def _copied(tool: Tool, target: str, approved: str) -> Tool:
@@ -79,7 +79,7 @@ def _copied(tool: Tool, target: str, approved: str) -> Tool:
 
 
 def _opened_folders(
-    tool: Tool, name: str, place: str, walls: Walls, stack: contextlib.ExitStack
+    tool: Tool, name: str, place: str, walls: Sandbox, stack: contextlib.ExitStack
 ) -> list[tuple[int, str]]:
     """(descriptor, path) of what a folder argument shows the tool: the folder, and the `.git` above it where it asks for that."""
     wanted = [place]
@@ -108,7 +108,7 @@ def _git_folders(place: str, ceiling: str) -> list[str]:
     return []
 
 
-def ceiling_of(place: str, walls: Walls) -> str:
+def ceiling_of(place: str, walls: Sandbox) -> str:
     """Where the search for a repository ends: at the area of a store in which the folder lies; empty for none."""
     for hidden in walls.hidden:
         if place.startswith(f"{hidden}/tree/"):
@@ -133,7 +133,7 @@ def program_of(tool: Tool) -> list[str]:
     return [sys.executable, "-I", "-B", *rest] if tool.builtin and first == "python3" else [first, *rest]
 
 
-async def _run(tool: Tool, said: bytes, shown: Shown, progress: Progress, walls: Walls) -> Outcome:
+async def _run(tool: Tool, said: bytes, shown: SandboxView, progress: Progress, walls: Sandbox) -> Outcome:
     begun = time.monotonic()
     scratch, bwrap = shown.scratch, sandbox() if walls.up else ""
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}

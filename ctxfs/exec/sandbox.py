@@ -45,7 +45,7 @@ _PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ALONE, "-
 
 
 @dataclass(frozen=True, slots=True)
-class Walls:
+class Sandbox:
     """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
     `settings`: variables that it is given besides; not `up`: it is not shut in.
     """
@@ -57,7 +57,7 @@ class Walls:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SandboxView:
     """What a call is about: the folder with the tool's files, the folder of the call, which it may write, and folders of the tree by
     descriptors, each with its path. `seccomp`: a descriptor with the filter, or -1.
     """
@@ -98,8 +98,8 @@ def open_filter() -> int:
 def shut_in(
     bwrap: str,
     command: Sequence[str],
-    shown: Shown,
-    walls: Walls,
+    shown: SandboxView,
+    walls: Sandbox,
     environment: Mapping[str, str],
     *,
     reads_only: bool,

@@ -25,7 +25,7 @@ _KEPT_VECTORS = 5000
 Embed = Callable[[Sequence[str]], Any]  # texts → float32 [texts, dimensions], each of length one
 
 
-class ToolFinder:
+class ToolSearch:
     """Remembers vectors by the text that they are of."""
 
     def __init__(self) -> None:

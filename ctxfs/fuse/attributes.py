@@ -22,7 +22,7 @@ _UID, _GID = os.getuid(), os.getgid()
 
 
 @dataclass(slots=True)
-class MadeStat:
+class SyntheticStat:
     """An `os.stat_result` of what no host file stands for: times in nanoseconds, sizes in bytes, blocks of 512 bytes."""
 
     st_mode: int
@@ -38,7 +38,7 @@ class MadeStat:
     st_ctime_ns: int = 0
 
 
-Stat: TypeAlias = os.stat_result | MadeStat
+Stat: TypeAlias = os.stat_result | SyntheticStat
 
 
 class Attributes:
@@ -55,7 +55,7 @@ class Attributes:
         self.seconds = seconds
 
 
-class Opened:
+class OpenReply:
     """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself.
 
     `keeps`: what the file was then, if its handle, a descriptor, may stay open for whoever opens it next.
@@ -83,7 +83,7 @@ class Opened:
 
 
 @dataclass(slots=True)
-class Wanted:
+class SetattrRequest:
     """What a setattr asks for; None leaves a thing as it is. `now` for both times: the host's clock says when."""
 
     mode: int | None = None
@@ -97,7 +97,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class MadeStatfs:
+class SyntheticStatfs:
     """How full a file system is; sizes in bytes, blocks of `frsize`."""
 
     bsize: int
@@ -111,7 +111,7 @@ class MadeStatfs:
 
 
 @dataclass(slots=True)
-class Caller:
+class RequestContext:
     """The calling process. `umask` is not yet applied to the modes that it gives: 0 where the kernel has done so."""
 
     uid: int
@@ -119,7 +119,7 @@ class Caller:
     umask: int = 0
 
 
-_NOTHING = MadeStat(0)
+_NOTHING = SyntheticStat(0)
 _TIMES = 1 << 63  # nanoseconds
 
 
@@ -175,7 +175,7 @@ def synthetic(node: Node, entry: Entry, keep_seconds: float, when: int) -> Attri
     # An unknown size is only ever part of a listing, which the kernel is told to keep for no time at all:
     # it asks again before anybody sees it.
     size = entry.size or 0
-    found = MadeStat(
+    found = SyntheticStat(
         mode,
         2 if entry.is_dir else 1,
         st_size=size,

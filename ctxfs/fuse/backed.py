@@ -16,10 +16,10 @@ from ctxfs.fuse.attributes import (
     CAPABILITY,
     NAMESPACE,
     Attributes,
-    Caller,
-    MadeStat,
-    Opened,
-    Wanted,
+    OpenReply,
+    RequestContext,
+    SetattrRequest,
+    SyntheticStat,
     is_handed_on,
     mask_acl,
 )
@@ -120,7 +120,9 @@ class BackedFiles:
             out.mode = masked_mode(out.mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its links, size and times tell of names that do not exist for whoever mounted.
-                out.found = MadeStat(found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8)
+                out.found = SyntheticStat(
+                    found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8
+                )
         return out
 
     def _group_and_other(self, node: Node, mode: int) -> int:
@@ -151,7 +153,7 @@ class BackedFiles:
         finally:
             os.close(fd)
 
-    def setattr(self, node: Node, wanted: Wanted, fh: int | None) -> Attributes:
+    def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
         """Size, mode, owner and times, in the order that keeps later ones from undoing earlier ones."""
         self._writable(node)
         resizes = wanted.size is not None
@@ -193,7 +195,7 @@ class BackedFiles:
             raise path_error(errno.ESTALE, node.path)
         return os.readlink(name, dir_fd=parent)
 
-    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
+    def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: RequestContext) -> Attributes:
         """Files, fifos, sockets; devices for those whom the host lets."""
         self._may_make(parent, name, Verb.CREATE)
         with _umask(caller):
@@ -201,7 +203,7 @@ class BackedFiles:
         self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, caller, mode & _SET_IDS)
 
-    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> Attributes:
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """A directory; the setgid bit of the parent is the host's business."""
         self._may_make(parent, name, Verb.CREATE)
         with _umask(caller):
@@ -209,7 +211,7 @@ class BackedFiles:
         self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, caller)
 
-    def symlink(self, parent: Node, name: bytes, target: bytes, caller: Caller) -> Attributes:
+    def symlink(self, parent: Node, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
         """A link; its text is not looked at."""
         self._may_make(parent, name, Verb.CREATE)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
@@ -296,7 +298,7 @@ class BackedFiles:
             self._state.nodes.renamed(parent, name, new_parent, new_name)
             self._keep_held(replaced, held)
 
-    def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> Opened:
+    def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> OpenReply:
         """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
         writes = bool(flags & os.O_ACCMODE)
         if writes or flags & os.O_TRUNC:
@@ -339,7 +341,9 @@ class BackedFiles:
         node.hold(fd)
         node.cached = version
 
-    def create(self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Attributes]:
+    def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: RequestContext
+    ) -> tuple[OpenReply, Attributes]:
         """Create and open in one step."""
         self._may_make(parent, name, Verb.CREATE)
         area = parent.area
@@ -808,7 +812,7 @@ class BackedFiles:
         else:
             os.chown(f"/proc/self/fd/{handle}", uid, gid)
 
-    def _change_times(self, node: Node, place: str, wanted: Wanted) -> None:
+    def _change_times(self, node: Node, place: str, wanted: SetattrRequest) -> None:
         is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
         if is_link and self._state.directories.removed(node) is None:
             parent, name = self._place(node)
@@ -826,7 +830,7 @@ class BackedFiles:
                 )
             )
 
-    def _made(self, parent: Node, name: bytes, caller: Caller, set_ids: int = 0) -> Attributes:
+    def _made(self, parent: Node, name: bytes, caller: RequestContext, set_ids: int = 0) -> Attributes:
         """The answer to whatever made a name."""
         if set_ids or (caller.uid, caller.gid) != (self._uid, self._gid):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
@@ -836,7 +840,7 @@ class BackedFiles:
                 os.close(fd)
         return self.lookup(parent, name)
 
-    def _give(self, parent: Node, fd: int, caller: Caller, set_ids: int) -> None:
+    def _give(self, parent: Node, fd: int, caller: RequestContext, set_ids: int) -> None:
         """What was just created belongs to whoever asked, and to their group; in a directory with the setgid bit to its group, as the
         host has seen to. A change of the owner clears the bits that `set_ids` has, so they come last.
         """
@@ -862,7 +866,7 @@ class BackedFiles:
                 with contextlib.suppress(OSError):  # it has forgotten it
                     self._state.caches.invalidate_attributes(node.number)
 
-    def _opened(self, fd: int, node: Node, found: os.stat_result, flags: int, *, keep: bool = False) -> Opened:
+    def _opened(self, fd: int, node: Node, found: os.stat_result, flags: int, *, keep: bool = False) -> OpenReply:
         """The answer to an open; from here on the handle is known."""
         state, access, area = self._state, flags & os.O_ACCMODE, node.area
         assert area is not None
@@ -882,14 +886,14 @@ class BackedFiles:
         ):
             backing = state.handed_over.open(fd, node, found, writes=access != os.O_RDONLY, everything=is_shared)
         if backing:
-            return Opened(fd, backing=backing, flushes=flushes)
+            return OpenReply(fd, backing=backing, flushes=flushes)
         if state.may_be_apart(area, maps_writable=maps_writable):
             state.uncached.add(fd)
             node.cached = None
-            return Opened(fd, direct_io=True, flushes=flushes)
+            return OpenReply(fd, direct_io=True, flushes=flushes)
         if maps_writable and area.writable and state.claims is not None:
             state.claims.add(node, fd)
-        return Opened(fd, keep_cache=keep, keeps=None if node.locked else node.cached, flushes=flushes)
+        return OpenReply(fd, keep_cache=keep, keeps=None if node.locked else node.cached, flushes=flushes)
 
 
 def _op_of(attribute: bytes) -> str:
@@ -898,7 +902,7 @@ def _op_of(attribute: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _umask(caller: Caller) -> Iterator[None]:
+def _umask(caller: RequestContext) -> Iterator[None]:
     """The host applies the caller's umask, or the default ACL of the directory instead."""
     if not caller.umask:
         yield

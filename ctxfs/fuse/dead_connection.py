@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 
-from ctxfs.fuse.attributes import Attributes, MadeStat, MadeStatfs
+from ctxfs.fuse.attributes import Attributes, SyntheticStat, SyntheticStatfs
 from ctxfs.fuse.transports import protocol as fuse
 
 _BUFFER_BYTES = (1 << 20) + 4096
@@ -107,9 +107,9 @@ class DeadConnection:
     def _answer_of_root(opcode: int) -> bytes | None:
         """What fusermount3 looks at before it mounts over a directory."""
         if opcode == fuse.GETATTR:
-            return fuse.attr(Attributes(1, MadeStat(st.S_IFDIR | 0o700, 2), st.S_IFDIR | 0o700, 0.0))
+            return fuse.attr(Attributes(1, SyntheticStat(st.S_IFDIR | 0o700, 2), st.S_IFDIR | 0o700, 0.0))
         if opcode == fuse.STATFS:
-            return fuse.statfs(MadeStatfs(4096, 4096, 0, 0, 0, 0, 0, 255))
+            return fuse.statfs(SyntheticStatfs(4096, 4096, 0, 0, 0, 0, 0, 255))
         return b"" if opcode == fuse.ACCESS else None
 
     def _refuse(self, unique: int, code: int) -> None:

@@ -14,7 +14,7 @@ _KEEP = 512
 MAX_REMOVED = 4096
 
 
-class DirectoryDescriptors:
+class DirectoryFds:
     """O_PATH descriptors by node; the least recently used are closed. Used by one thread, between awaits only."""
 
     def __init__(self, closing: Callable[[int], None], keep: int = _KEEP) -> None:

@@ -24,7 +24,7 @@ def place_of(name: bytes) -> int:
 
 
 @dataclass(slots=True)
-class Listing:
+class DirectoryStream:
     """A directory that is read: its names as of the last rewind."""
 
     node: Node

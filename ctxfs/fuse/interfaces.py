@@ -12,7 +12,7 @@ Found: TypeAlias = tuple[int, int, int, bytes]
 Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
 
 
-class Entries(Protocol):
+class DirectoryEntries(Protocol):
     """Takes the entries of a directory, as many as there is room for."""
 
     @property
@@ -88,7 +88,7 @@ class Caches(Protocol):
         ...
 
 
-class Keeper(Protocol):
+class OpenCacheBackend(Protocol):
     """Keeps what was opened for reading, and gives the same handle to whoever opens it next. See `transports.fastpath`."""
 
     def expect(self, directory: int, files: list[Found], /) -> None:
@@ -137,7 +137,7 @@ class Keeper(Protocol):
         ...
 
 
-class Hands(Protocol):
+class BackingFiles(Protocol):
     """What a transport does for it."""
 
     def hand_over(self, fd: int) -> int:

@@ -7,14 +7,14 @@ The transport answers those by itself, if it can. Nobody else sees a difference:
 from collections.abc import Callable, Sequence
 
 from ctxfs.fuse.inodes import Node
-from ctxfs.fuse.interfaces import Keeper
+from ctxfs.fuse.interfaces import OpenCacheBackend
 
 
-class KeptOpen:
+class OpenFileCache:
     """What the transport keeps, and who closes it."""
 
     def __init__(self) -> None:
-        self.keeper: Keeper | None = None
+        self.keeper: OpenCacheBackend | None = None
         self.close: Callable[[int], None] = _nobody
         # An absent ACL is answered with ENODATA, as natively. Where the kernel keeps no ACLs not before one has been met.
         self.answers_acls = False

@@ -15,11 +15,20 @@ from typing import Any, TypeAlias, TypeVar
 
 from ctxfs.eventlog.audit import outcome_of
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import ACLS, NAMESPACE, Attributes, Caller, MadeStatfs, Opened, Wanted, is_handed_on
+from ctxfs.fuse.attributes import (
+    ACLS,
+    NAMESPACE,
+    Attributes,
+    OpenReply,
+    RequestContext,
+    SetattrRequest,
+    SyntheticStatfs,
+    is_handed_on,
+)
 from ctxfs.fuse.backed import BackedFiles
-from ctxfs.fuse.directory_stream import DOTS, Listing, place_of
+from ctxfs.fuse.directory_stream import DOTS, DirectoryStream, place_of
 from ctxfs.fuse.inodes import Area, Node, Version
-from ctxfs.fuse.interfaces import Entries, Seen
+from ctxfs.fuse.interfaces import DirectoryEntries, Seen
 from ctxfs.fuse.lease_retry import retry
 from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.state import SYNTHETIC, State
@@ -66,8 +75,8 @@ class Operations:
         self._state = state
         self._disk = BackedFiles(state)
         self._made = SyntheticFiles(state)
-        self._listings: Table[Listing] = Table(errno.EBADF)
-        self._begun: dict[int, Listing] = {}  # directories that are read without being opened, by number
+        self._listings: Table[DirectoryStream] = Table(errno.EBADF)
+        self._begun: dict[int, DirectoryStream] = {}  # directories that are read without being opened, by number
         self._numbers = itertools.count(1)
         state.kept.close = self._disk.release
 
@@ -108,18 +117,18 @@ class Operations:
         for number, lookups in references:
             self._state.forget(number, lookups)
 
-    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Answer[Attributes]:
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: RequestContext) -> Answer[Attributes]:
         """A directory, a kept question or a task."""
         at = self._state.nodes[parent]
         if self._on_disk(at, name):
             return self._disk.mkdir(at, name, mode, caller)
         return self._made.mkdir(at, name)
 
-    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Attributes:
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: RequestContext) -> Attributes:
         """Only on disk."""
         return self._disk.mknod(self._disk_parent(parent, name), name, mode, rdev, caller)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Attributes:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
         """Only on disk."""
         return self._disk.symlink(self._disk_parent(parent, name), name, target, caller)
 
@@ -177,7 +186,7 @@ class Operations:
         node = self._state.nodes[number]
         return self._disk.getattr(node) if node.area is not None else self._made.getattr(node)
 
-    def setattr(self, number: int, wanted: Wanted, fh: int | None) -> Answer[Attributes]:
+    def setattr(self, number: int, wanted: SetattrRequest, fh: int | None) -> Answer[Attributes]:
         """Size, mode, owner, times."""
         node = self._state.nodes[number]
         if node.area is None:
@@ -215,18 +224,18 @@ class Operations:
         """An attribute of a file on disk."""
         self._disk.remove_xattr(self._disk_node(number), name)
 
-    def statfs(self) -> MadeStatfs:
+    def statfs(self) -> SyntheticStatfs:
         """The host file system that holds the store."""
         found = os.statvfs(self._state.store)
         free, available, files = found.f_bfree, found.f_bavail, (found.f_files, found.f_ffree)
         if not self._state.free:  # how much others write is not theirs to know
             free, available = (_rounded(blocks, found.f_frsize) for blocks in (free, available))
             files = 0, 0
-        return MadeStatfs(found.f_bsize, found.f_frsize, found.f_blocks, free, available, *files, found.f_namemax)
+        return SyntheticStatfs(found.f_bsize, found.f_frsize, found.f_blocks, free, available, *files, found.f_namemax)
 
     # files
 
-    def open(self, number: int, flags: int, uid: int = 0, *, drop_privileges: bool = False) -> Answer[Opened]:
+    def open(self, number: int, flags: int, uid: int = 0, *, drop_privileges: bool = False) -> Answer[OpenReply]:
         """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again.
 
         `uid`: on whose account; tools run as the owner of the mount, so that only the owner and root may call them.
@@ -242,8 +251,8 @@ class Operations:
             return retry(self._state.loop, lambda: self._disk.open(node, flags, drop_privileges=drop_privileges))
 
     def create(
-        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
-    ) -> Answer[tuple[Opened, Attributes]]:
+        self, parent: int, name: bytes, mode: int, flags: int, caller: RequestContext
+    ) -> Answer[tuple[OpenReply, Attributes]]:
         """Create and open."""
         at = self._state.nodes[parent]
         if not self._on_disk(at, name):
@@ -359,30 +368,30 @@ class Operations:
 
     # directories
 
-    def opendir(self, number: int) -> Opened:
+    def opendir(self, number: int) -> OpenReply:
         """The names are read at the first readdir; the kernel keeps them of what it is told the changes of."""
         node = self._existing(number)
         fh = next(self._numbers)
         if node.area is None:
-            self._listings[fh] = Listing(node, opens=True)
-            return Opened(fh, direct_io=True)
+            self._listings[fh] = DirectoryStream(node, opens=True)
+            return OpenReply(fh, direct_io=True)
         held, keep = self._disk.hold_directory(node)
-        self._listings[fh] = Listing(node, opens=True, held=held)
-        return Opened(fh, keep_cache=keep)
+        self._listings[fh] = DirectoryStream(node, opens=True, held=held)
+        return OpenReply(fh, keep_cache=keep)
 
-    def readdir(self, fh: int, after: int, entries: Entries) -> Answer[None]:
+    def readdir(self, fh: int, after: int, entries: DirectoryEntries) -> Answer[None]:
         """Names with attributes, from behind the place where the last call stopped; 0, a rewind, reads the directory again."""
         return self._readdir(self._listings[fh], after, entries)
 
-    def readdir_unopened(self, number: int, after: int, entries: Entries) -> Answer[None]:
+    def readdir_unopened(self, number: int, after: int, entries: DirectoryEntries) -> Answer[None]:
         """The same of what nobody has opened."""
         node, listing = self._existing(number), self._begun.get(number)
         if listing is None or listing.node is not node or after == 0:
             listing = self._begin(node, listing)
         return self._readdir(listing, after, entries)
 
-    def _begin(self, node: Node, before: Listing | None) -> Listing:
-        listing = self._begun[node.number] = Listing(node, fleeting=before is not None and before.fleeting)
+    def _begin(self, node: Node, before: DirectoryStream | None) -> DirectoryStream:
+        listing = self._begun[node.number] = DirectoryStream(node, fleeting=before is not None and before.fleeting)
         if len(self._begun) > _MOST_BEGUN:
             oldest = self._begun.pop(next(iter(self._begun)))
             if oldest.fleeting:
@@ -401,13 +410,13 @@ class Operations:
             with contextlib.suppress(OSError):  # it has forgotten it
                 self._state.caches.invalidate_inode(directory.number)
 
-    def _ended(self, listing: Listing) -> None:
+    def _ended(self, listing: DirectoryStream) -> None:
         """Who reads it is about to hear that there is no more, with which the kernel begins to keep what it was told of it."""
         if listing.fleeting and not listing.opens:
             listing.fleeting = False
             self._relist(listing.node)
 
-    def _readdir(self, listing: Listing, after: int, entries: Entries) -> Answer[None]:
+    def _readdir(self, listing: DirectoryStream, after: int, entries: DirectoryEntries) -> Answer[None]:
         if not listing.opens:
             above = listing.node.parent or listing.node
             entries.add_dots(after, listing.node.number, above.number)
@@ -449,7 +458,7 @@ class Operations:
 
     # inside
 
-    def _add_from_disk(self, listing: Listing, start: int, entries: Entries) -> None:
+    def _add_from_disk(self, listing: DirectoryStream, start: int, entries: DirectoryEntries) -> None:
         node, state = listing.node, self._state
         area, names = node.area, listing.names
         assert names is not None and area is not None
@@ -465,7 +474,9 @@ class Operations:
             if not listing.fleeting and (seen[-1][0] + 1 if seen else 0) == len(names):
                 state.kept.ends(node, place_of(names[-1]) if names else DOTS)
 
-    def _add_one_by_one(self, directory: int, listing: Listing, start: int, entries: Entries) -> list[Node]:
+    def _add_one_by_one(
+        self, directory: int, listing: DirectoryStream, start: int, entries: DirectoryEntries
+    ) -> list[Node]:
         """Those of the nodes that may be opened without asking."""
         node, names, expected = listing.node, listing.names, list[Node]()
         assert names is not None and node.area is not None
@@ -483,7 +494,7 @@ class Operations:
                 expected.append(child)
         return expected
 
-    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: Entries) -> None:
+    def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: DirectoryEntries) -> None:
         """What has been added at once is known, and expected, but for what is open and for those whose numbers are others'."""
         others = self._state.nodes.listed(node, area, names, seen)
         for at, number, child in others:
@@ -491,7 +502,7 @@ class Operations:
             if child.number != number:
                 entries.renumber(at, child.number)
 
-    async def _readdir_made(self, listing: Listing, after: int, entries: Entries) -> None:
+    async def _readdir_made(self, listing: DirectoryStream, after: int, entries: DirectoryEntries) -> None:
         names = listing.names
         if names is None or after == 0:
             listing.fleeting = True

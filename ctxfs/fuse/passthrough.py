@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ctxfs.fuse import attributes
 from ctxfs.fuse.inodes import Node, Version
-from ctxfs.fuse.interfaces import Hands
+from ctxfs.fuse.interfaces import BackingFiles
 
 # A smaller file is read in a few requests, and stays in the page cache; one that is handed over is opened and closed here each time.
 # With 256 KB, and 200 larger ones of 10,000 files, warm `rg` takes 5 to 9 % longer, and cold as long.
@@ -19,12 +19,12 @@ _LARGE = 1024 * 1024
 _NO_FILE = 1 << 63
 
 
-class HandedOver:
+class Passthrough:
     """Which handles are handed over, and what has become of their files."""
 
     def __init__(self, is_allowed: Callable[[], bool]) -> None:
         """`is_allowed`: nothing that the kernel then does by itself has to be asked for."""
-        self.hands: Hands | None = None
+        self.hands: BackingFiles | None = None
         self._is_allowed = is_allowed
         self._files: dict[Node, tuple[int, set[int]]] = {}
         self._writers: dict[int, Version] = {}

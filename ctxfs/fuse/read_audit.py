@@ -8,7 +8,7 @@ from ctxfs.fuse.inodes import Node, NodeTable
 _MOST = 16_384  # about 3 MB; no more files are kept open
 
 
-class Reads(dict[int, str]):
+class ReadAudit(dict[int, str]):
     """Number → what is said of a read of the file, made when it is first asked for."""
 
     def __init__(self, nodes: NodeTable) -> None:

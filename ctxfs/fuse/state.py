@@ -7,20 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctxfs.eventlog.spool import OK, Doer, Spool
-from ctxfs.fuse.directory_fds import DirectoryDescriptors
+from ctxfs.eventlog.spool import OK, AuditActor, Spool
+from ctxfs.fuse.directory_fds import DirectoryFds
 from ctxfs.fuse.inodes import Area, Node, NodeTable
 from ctxfs.fuse.interfaces import Caches, Loop
 from ctxfs.fuse.lock_owners import CacheClaims, LockOwners
-from ctxfs.fuse.open_file_cache import KeptOpen
-from ctxfs.fuse.passthrough import HandedOver
-from ctxfs.fuse.read_audit import Reads
-from ctxfs.fuse.transaction_files import Call, Conversations
+from ctxfs.fuse.open_file_cache import OpenFileCache
+from ctxfs.fuse.passthrough import Passthrough
+from ctxfs.fuse.read_audit import ReadAudit
+from ctxfs.fuse.transaction_files import Call, TransactionFiles
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.tables import Table
-from ctxfs.policy.engine import ALL, PolicyBook
+from ctxfs.policy.engine import ALL, PolicyEngine
 from ctxfs.policy.evaluate import Rights, is_repository
 from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.vfs.access_control import masked_mode
@@ -32,7 +32,7 @@ _ALL_BITS = 0o177777
 
 
 @dataclass(slots=True)
-class Shape:
+class MountTable:
     """What the daemon says the tree is made of."""
 
     areas: dict[Path, Area] = field(default_factory=dict)
@@ -64,23 +64,23 @@ class State:
         self.principal = principal
         self.journal = journal
         self.spool = spool
-        self._doer = Doer(str(principal), journal.actor.session, journal.actor.tool)
+        self._doer = AuditActor(str(principal), journal.actor.session, journal.actor.tool)
         self.loop = loop
         self.store = store
         self.nodes = NodeTable()
-        self._reads = Reads(self.nodes)
+        self._reads = ReadAudit(self.nodes)
         self.handles = Handles(tree)
-        self.conversations = Conversations(call, loop)
+        self.conversations = TransactionFiles(call, loop)
         self.notes_reads = notes_reads
         # Nothing is opened: the kernel reads by number, and what it has read it does not ask for again. Where nobody writes and no
         # reading is noted nothing is missed by it.
         self.unopened = False
         self.users: frozenset[int] | None = None  # None: the kernel decides
         self.files: Table[Node] = Table(errno.EBADF)
-        self.handed_over = HandedOver(lambda: self.free)
-        self.kept = KeptOpen()
+        self.handed_over = Passthrough(lambda: self.free)
+        self.kept = OpenFileCache()
         self.caches: Caches | None = None  # known once it is mounted
-        self.directories = DirectoryDescriptors(self.kept.closed)
+        self.directories = DirectoryFds(self.kept.closed)
         self.locks = LockOwners(loop.call)
         self.claims = claims
         self.compares_modes = False  # the kernel compares them with its callers
@@ -91,9 +91,9 @@ class State:
         self.written: set[int] = set()
         # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
         self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
-        self.shape = Shape()
+        self.shape = MountTable()
         # Until the daemon has said what the rules are, everything is asked of it anyway.
-        self.policy = PolicyBook()
+        self.policy = PolicyEngine()
         self.free = False
         self._epoch = 0
         self._wanted_seconds = keep_seconds
@@ -164,7 +164,7 @@ class State:
                 self.directories.forget(node)  # the host may want to unmount what was behind it
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
         self.removed_structure = self.shape.structure - structure
-        self.shape = Shape(
+        self.shape = MountTable(
             areas, frozenset(structure), frozenset(os.fsencode(view) for view in views), frozenset(sealed)
         )
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from ctxfs.fuse import attributes
-from ctxfs.fuse.attributes import Attributes, Opened, Wanted
+from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
 from ctxfs.fuse.inodes import ROOT_NUMBER, Node
 from ctxfs.fuse.state import SYNTHETIC, State
 from ctxfs.fuse.transaction_files import SPEAKING
@@ -99,7 +99,7 @@ class SyntheticFiles:
             return attributes.synthetic(node, entry, keep, time.time_ns())
         return attributes.synthetic(node, entry, keep, entry.mtime_ns)
 
-    async def setattr(self, node: Node, wanted: Wanted, fh: int | None) -> Attributes:
+    async def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
         """Truncation is an edit; times are not kept; owners and modes are the tree's: they can be set to what they are.
 
         `touch` on a question keeps it listed: `mkdir` cannot, because the kernel sees that every question exists.
@@ -126,7 +126,7 @@ class SyntheticFiles:
         return await self.getattr(node)
 
     @staticmethod
-    def _check_unchanged(now: Attributes, wanted: Wanted, node: Node) -> None:
+    def _check_unchanged(now: Attributes, wanted: SetattrRequest, node: Node) -> None:
         """Programs that replace a file give the new one the mode and owner of the old."""
         if (
             (wanted.mode is not None and wanted.mode & 0o7777 != now.mode & 0o7777)
@@ -139,7 +139,7 @@ class SyntheticFiles:
         """The text of a link."""
         return os.fsencode((await self._stat(node.path)).target)
 
-    async def open(self, node: Node, flags: int, *, may_call: bool = True) -> Opened:
+    async def open(self, node: Node, flags: int, *, may_call: bool = True) -> OpenReply:
         """Take the snapshot that this handle will read."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
@@ -153,7 +153,7 @@ class SyntheticFiles:
                 raise path_error(errno.EACCES, path, "tools run as the user that has mounted")
             if entry.answers:
                 hears = flags & os.O_ACCMODE == os.O_RDWR
-                return Opened(self._state.conversations.open(path, hears=hears), direct_io=True)
+                return OpenReply(self._state.conversations.open(path, hears=hears), direct_io=True)
         if writing and self._state.only_grows(path):
             _check_appends(path, flags)
             return _info(self._state.handles.add_appending(path))
@@ -164,7 +164,7 @@ class SyntheticFiles:
         handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
         return _info(handle)
 
-    async def _open_program(self, node: Node) -> Opened:
+    async def _open_program(self, node: Node) -> OpenReply:
         """Its text is kept for a moment here, and by the kernel until it is told otherwise: it says the same as long as it is there."""
         known, now = self._programs[node.number], time.monotonic()
         if known is None or now > known[0]:
@@ -172,9 +172,9 @@ class SyntheticFiles:
                 self._programs.clear()
             known = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
         handle = self._state.handles.add(node.path, known[1], writable=False)
-        return Opened(SYNTHETIC + handle, keep_cache=True)
+        return OpenReply(SYNTHETIC + handle, keep_cache=True)
 
-    async def create(self, parent: Node, name: bytes, flags: int) -> tuple[Opened, Attributes]:
+    async def create(self, parent: Node, name: bytes, flags: int) -> tuple[OpenReply, Attributes]:
         """An empty file, if the mount takes one there."""
         path = _below(parent, name)
         grows = self._state.only_grows(path)
@@ -331,6 +331,6 @@ def _below(parent: Node, name: bytes) -> Path:
     return Path((*parent.path.parts, check_name(os.fsdecode(name))))
 
 
-def _info(handle: int) -> Opened:
+def _info(handle: int) -> OpenReply:
     # direct_io: sizes may change between stat and read, and the snapshot has the last word
-    return Opened(SYNTHETIC + handle, direct_io=True)
+    return OpenReply(SYNTHETIC + handle, direct_io=True)

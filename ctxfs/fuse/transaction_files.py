@@ -30,7 +30,7 @@ Call = Callable[..., Awaitable[Any]]
 
 
 @dataclass(slots=True)
-class _Talk:
+class _Transaction:
     """One handle: what it has asked, what it is told, and how far it has read that."""
 
     tool: str
@@ -46,19 +46,19 @@ class _Talk:
     base: int | None = None  # the offset of the first byte of what it is told
 
 
-class Conversations:
+class TransactionFiles:
     """The open ones of a mount."""
 
     def __init__(self, call: Call, loop: Loop) -> None:
         self._call = call
         self._loop = loop
-        self._talks: Table[_Talk] = Table(errno.EBADF)
+        self._talks: Table[_Transaction] = Table(errno.EBADF)
         self._numbers = itertools.count(SPEAKING)
 
     def open(self, path: Path, *, hears: bool) -> int:
         """A handle on the `call` of a tool."""
         number = next(self._numbers)
-        self._talks[number] = _Talk("/".join(path.parent.parts[1:]), hears)
+        self._talks[number] = _Transaction("/".join(path.parent.parts[1:]), hears)
         return number
 
     async def write(self, number: int, data: bytes) -> int:
@@ -104,7 +104,7 @@ class Conversations:
 
     # under trio
 
-    async def _begin(self, talk: _Talk) -> None:
+    async def _begin(self, talk: _Transaction) -> None:
         arguments = _whole(talk.asked)
         if arguments is None:
             raise path_error(errno.EINVAL, talk.tool, "the arguments are no JSON object")
@@ -114,7 +114,7 @@ class Conversations:
             talk.wants_progress, talk.plain = bool(said.pop("progress", False)), bool(said.pop("plain", False))
         talk.number = (await self._call("begin_call", name=talk.tool, arguments=arguments))["id"]
 
-    async def _go_on(self, talk: _Talk) -> None:
+    async def _go_on(self, talk: _Transaction) -> None:
         """Ask if nobody has, and wait a little for news."""
         try:
             if not talk.begun:
@@ -133,20 +133,20 @@ class Conversations:
             self._tell(talk, {"progress": state["progress"], "message": state["message"]})
         talk.progress = max(talk.progress, state["progress"])
 
-    async def _end(self, talk: _Talk) -> None:
+    async def _end(self, talk: _Transaction) -> None:
         if talk.hears and talk.begun and not talk.over:
             await self._call("cancel_call", id=talk.number)
         elif not talk.hears and not talk.begun and talk.asked:
             await self._begin(talk)
 
-    def _answer(self, talk: _Talk, said: dict[str, Any]) -> None:
+    def _answer(self, talk: _Transaction, said: dict[str, Any]) -> None:
         if talk.plain:
             talk.told += plain(said)
         else:
             self._tell(talk, said)
 
     @staticmethod
-    def _tell(talk: _Talk, said: dict[str, Any]) -> None:
+    def _tell(talk: _Transaction, said: dict[str, Any]) -> None:
         talk.told += json.dumps(said, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 

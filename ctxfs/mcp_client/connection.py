@@ -34,7 +34,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ctxfs import __version__
 from ctxfs.mcp_client.list_validation import sifted
 from ctxfs.mcp_client.results import document, rendered, result_of
-from ctxfs.mcp_client.stdio_transport import Pipes, last_words
+from ctxfs.mcp_client.stdio_transport import StdioTransport, last_words
 from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, placed
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import ServerSource
@@ -81,7 +81,7 @@ class Connection:
         self._ask = ask
         self._client: Client | None = None
         self._gone = trio.Event()
-        self._pipes: Pipes | None = None
+        self._pipes: StdioTransport | None = None
         self._stale: set[str] = set()
         self._news = trio.Event()
         self._listed = _Listed()
@@ -195,7 +195,7 @@ class Connection:
         kept = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {name: self._variable(name) for name in self.spec.env}
-        pipes = Pipes(self.spec.command, environment, HostPath.home(), self._folder / "stderr", self._left_out)
+        pipes = StdioTransport(self.spec.command, environment, HostPath.home(), self._folder / "stderr", self._left_out)
         self._gone, self._pipes = pipes.gone, pipes
         yield pipes.opened()
 

@@ -46,7 +46,7 @@ class Known:
     folders: frozenset[Parts]
 
 
-class ServerShelf:
+class McpProvider:
     """`configured`: the servers that are wanted now. The store keeps what each said in a folder of `folder`. `approved`: what people
     approved, by name: of a tool, a prompt, or what a server says beside them no other words are shown than those.
     """

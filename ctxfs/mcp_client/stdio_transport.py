@@ -38,7 +38,7 @@ class Garbage(Exception):
     """What comes from the program is not this protocol."""
 
 
-class Pipes:
+class StdioTransport:
     """One run of the program. `gone` is set when it has closed its stdout."""
 
     def __init__(

@@ -17,7 +17,7 @@ _MOST_ALLOWANCES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class Credential:
     """What is kept of a token; times in nanoseconds since the epoch, `expires_ns` 0: never. The secret is 256 random bits."""
 
     id: str
@@ -51,7 +51,9 @@ class Token:
         )
 
 
-def make_token(principal: Principal, allow: Sequence[str], now_ns: int, seconds: float | None) -> tuple[Token, str]:
+def make_token(
+    principal: Principal, allow: Sequence[str], now_ns: int, seconds: float | None
+) -> tuple[Credential, str]:
     """(a new token, the text that proves it). CommandError for people, who need none, and for allowances that cannot be read."""
     if principal.is_person:
         raise CommandError(f"{principal} is a person: tokens are for agents and groups", "such as agent:alice", 2)
@@ -61,7 +63,7 @@ def make_token(principal: Principal, allow: Sequence[str], now_ns: int, seconds:
         parse_allowance(text.replace("{name}", principal.name))
     number, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     expires = now_ns + int(seconds * 1e9) if seconds is not None else 0
-    token = Token(number, str(principal), tuple(allow), now_ns, expires, _digest(secret))
+    token = Credential(number, str(principal), tuple(allow), now_ns, expires, _digest(secret))
     return token, f"ctx_{number}_{secret}"
 
 
@@ -71,7 +73,7 @@ def read_token(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", "")
 
 
-def grants_of(tokens: Sequence[Token]) -> Mapping[str, tuple[Rule, ...]]:
+def grants_of(tokens: Sequence[Credential]) -> Mapping[str, tuple[Rule, ...]]:
     """Number of a token → what it allows."""
     return {token.id: token.grant for token in tokens}
 

@@ -17,11 +17,11 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.toml import parse_toml
-from ctxfs.policy.credentials import Token, grants_of
+from ctxfs.policy.credentials import Credential, grants_of
 from ctxfs.policy.evaluate import Decision, Policy, Rights, judged
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine, quarantine_from_wire
-from ctxfs.policy.rule_history import PolicyPast
+from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.policy.rules import DEFAULT, EVERYTHING, Rule, Verb, default_rules, parse_policy, rule_from_wire
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,12 @@ _CONTEXT = "context"
 _SETTLE_SECONDS = 0.5
 
 
-class KeepsTokens(Protocol):
+class CredentialSource(Protocol):
     """The tokens of a store, as far as they are needed here."""
 
     file: HostPath
 
-    def load(self) -> list[Token]:
+    def load(self) -> list[Credential]:
         """All that have not been revoked. CommandError."""
         ...
 
@@ -56,7 +56,7 @@ class _Read:
 class Reader:
     """Somebody who may not see everything, as search asks about them. `key` changes when the answers may."""
 
-    def __init__(self, principal: Principal, book: "PolicyBook") -> None:
+    def __init__(self, principal: Principal, book: "PolicyEngine") -> None:
         self._principal = principal
         self._book = book
         self._withheld = frozenset() if principal.is_person else book.quarantined_paths
@@ -78,14 +78,14 @@ def is_of_calls(path: Path) -> bool:
     return path.parts[:1] == ("tools",) and "calls" in path.parts[2:]
 
 
-class PolicyBook:
+class PolicyEngine:
     """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
 
     def __init__(
         self,
         files: Sequence[HostPath] = (),
-        tokens: KeepsTokens | None = None,
-        past: PolicyPast | None = None,
+        tokens: CredentialSource | None = None,
+        past: RuleHistory | None = None,
         owners: Owners | None = None,
         quarantined: Callable[[], Quarantine] = lambda: NO_QUARANTINE,
         settle_seconds: float = _SETTLE_SECONDS,

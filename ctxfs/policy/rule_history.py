@@ -35,7 +35,7 @@ class _Span:
     policy: Policy
 
 
-class PolicyPast:
+class RuleHistory:
     """Remembers rules. `note` and the questions are for one thread."""
 
     def __init__(self, file: HostPath) -> None:

@@ -43,7 +43,7 @@ def hand_in(run: HostPath, message: Mapping[str, object], descriptor: int) -> bo
     return True
 
 
-class DescriptorSocket:
+class FdSocket:
     """The daemon's side; `receive` is called for each message."""
 
     def __init__(self, run: HostPath, receive: Receive) -> None:

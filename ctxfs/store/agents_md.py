@@ -15,7 +15,7 @@ _KEPT = "announced.json"
 _MAX_BYTES = 4_000_000
 
 
-class Announcements:
+class AgentsMdFiles:
     """Which files say of which mount point; kept in `<run>/announced.json` so that another command can take them back."""
 
     def __init__(self, run: HostPath) -> None:

@@ -35,7 +35,7 @@ _SILENT = signal.SIGURG
 _TURN = threading.Lock()
 
 
-class Left(Enum):
+class KeptReason(Enum):
     """Why a path was left as it is."""
 
     WRITTEN = "written meanwhile"
@@ -65,7 +65,7 @@ class Patience:
         return wait
 
 
-class Hold:
+class WriterHold:
     """A lease on the file that `fd`, opened for reading only, stands for. Where there are no leases it is not firm."""
 
     def __init__(self, fd: int) -> None:
@@ -106,14 +106,14 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
+class SwapResult:
     """What came of it: why the path was left (None: it was not), and the file that was there."""
 
-    left: Left | None = None
+    left: KeptReason | None = None
     orphan: Orphan | None = None
 
 
-def hold_file(parent: int, name: bytes, patience: Patience) -> Hold | None:
+def hold_file(parent: int, name: bytes, patience: Patience) -> WriterHold | None:
     """A hold on a regular file, its descriptor open; None where none is there or it cannot be read. BlockingIOError if it stays open
     for writing.
     """
@@ -125,7 +125,7 @@ def hold_file(parent: int, name: bytes, patience: Patience) -> Hold | None:
             return None  # a link, a fifo without a writer, nothing
         try:
             if st.S_ISREG(os.fstat(fd).st_mode):
-                return Hold(fd)
+                return WriterHold(fd)
         except BlockingIOError:
             os.close(fd)
             if not wait():
@@ -144,8 +144,8 @@ def swap_file(
     new: bytes | None,
     is_expected: Callable[[os.stat_result | None], bool],
     patience: Patience,
-    hold: Hold | None = None,
-) -> Swap:
+    hold: WriterHold | None = None,
+) -> SwapResult:
     """Put the file `new` of the directory `parent` in the place of `name`, or with None take out what is there.
 
     `is_expected` is asked, with no writer at work, about what is there. The name `new` is free afterwards, unless an orphan lies there.
@@ -156,14 +156,14 @@ def swap_file(
             try:
                 hold = hold_file(parent, name, patience)
             except BlockingIOError:
-                return Swap(Left.OPEN)
+                return SwapResult(KeptReason.OPEN)
         try:
             with _TURN:
                 found = _look(parent, name)
                 if hold is not None and (found is None or found.st_ino != os.fstat(hold.fd).st_ino):
                     continue  # it was replaced between the two looks
                 if not is_expected(found):
-                    return Swap(Left.WRITTEN)
+                    return SwapResult(KeptReason.WRITTEN)
                 swap = _carry_out(parent, name, new, found, hold)
             if swap is not None:
                 if swap.orphan is not None and hold is not None and swap.orphan.fd == hold.fd:
@@ -174,7 +174,7 @@ def swap_file(
             if hold is not None:
                 os.close(hold.fd)  # with the lease
                 hold = None
-    return Swap(Left.WRITTEN)
+    return SwapResult(KeptReason.WRITTEN)
 
 
 def wait_quiet(fd: int, patience: Patience) -> bool:
@@ -182,7 +182,7 @@ def wait_quiet(fd: int, patience: Patience) -> bool:
     wait = patience.tries()
     while fd >= 0:
         try:
-            Hold(fd).release()
+            WriterHold(fd).release()
             return True
         except BlockingIOError:
             if not wait():
@@ -192,7 +192,7 @@ def wait_quiet(fd: int, patience: Patience) -> bool:
 
 def compare_and_swap(
     parent: int, name: bytes, new: bytes, is_same: Callable[[int, int], bool] | None, patience: Patience
-) -> Left | None:
+) -> KeptReason | None:
     """Put the file `new` in the place of `name` if `is_same` says so of what is there (a descriptor, and how many bytes of it), or,
     with None, if nothing is there.
 
@@ -223,7 +223,7 @@ def compare_and_swap(
         return None
     if back.orphan is not None and not _drop(parent, back.orphan, lambda fd, size: is_mine(os.fstat(fd)), patience):
         _show(parent, name, back.orphan.name)
-    return Left.WRITTEN
+    return KeptReason.WRITTEN
 
 
 def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
@@ -288,8 +288,8 @@ def _ask(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
 
 
 def _carry_out(
-    parent: int, name: bytes, new: bytes | None, found: os.stat_result | None, hold: Hold | None
-) -> Swap | None:
+    parent: int, name: bytes, new: bytes | None, found: os.stat_result | None, hold: WriterHold | None
+) -> SwapResult | None:
     """Swap; None if the name was taken or freed in this moment, and nothing was done."""
     if found is None:
         return _put_first(parent, name, new)
@@ -304,21 +304,21 @@ def _carry_out(
             rooted_fs.rename_new(parent, name, out)
     except FileNotFoundError:
         return None
-    return Swap(None, _orphan(parent, out, found, hold, labels))
+    return SwapResult(None, _orphan(parent, out, found, hold, labels))
 
 
-def _put_first(parent: int, name: bytes, new: bytes | None) -> Swap | None:
+def _put_first(parent: int, name: bytes, new: bytes | None) -> SwapResult | None:
     if new is None:
-        return Swap()
+        return SwapResult()
     try:
         rooted_fs.rename_new(parent, new, name)
     except FileExistsError:
         return None
-    return Swap()
+    return SwapResult()
 
 
 def _orphan(
-    parent: int, out: bytes, found: os.stat_result, hold: Hold | None, labels: dict[str, bytes]
+    parent: int, out: bytes, found: os.stat_result, hold: WriterHold | None, labels: dict[str, bytes]
 ) -> Orphan | None:
     """Look again at what was swapped out; without a doubt about it its name goes."""
     now = _look(parent, out)

@@ -8,24 +8,24 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, not_permitted
 from ctxfs.model.principal import Principal
-from ctxfs.policy.credentials import Token, make_token, read_token
+from ctxfs.policy.credentials import Credential, make_token, read_token
 from ctxfs.store.config import replace_file
 from ctxfs.store.lock import held
 
 _MOST = 1000
 
 
-class TokenFile:
+class CredentialStore:
     """Methods block for a moment; several processes may use the same file."""
 
     def __init__(self, file: HostPath) -> None:
         self.file = file
 
-    def load(self) -> list[Token]:
+    def load(self) -> list[Credential]:
         """All that have not been revoked, expired ones too. CommandError for a file that nobody can read."""
         try:
             data = json.loads(self.file.read_text(encoding="utf-8"))
-            return [Token(**{**each, "allow": tuple(each["allow"])}) for each in data]
+            return [Credential(**{**each, "allow": tuple(each["allow"])}) for each in data]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -34,7 +34,7 @@ class TokenFile:
                 f"delete it, and issue tokens anew: rm {self.file}",
             ) from error
 
-    def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Token, str]:
+    def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Credential, str]:
         """A new token, and the text that proves it; see `make_token`. Expired ones are dropped."""
         now = time.time_ns()
         token, text = make_token(principal, allow, now, seconds)
@@ -45,7 +45,7 @@ class TokenFile:
             self._save([*kept, token])
         return token, text
 
-    def revoke(self, named: str) -> list[Token]:
+    def revoke(self, named: str) -> list[Credential]:
         """Take back the token of this number, or all of a principal's; those that were. They are good for nothing from now on."""
         with held(self.file.parent):
             tokens = self.load()
@@ -62,6 +62,6 @@ class TokenFile:
                 return token.bound
         raise not_permitted("token", "this token is unknown, revoked or expired: ask for another one")
 
-    def _save(self, tokens: Sequence[Token]) -> None:
+    def _save(self, tokens: Sequence[Credential]) -> None:
         data = json.dumps([asdict(token) for token in tokens], indent=1) + "\n"
         replace_file(self.file, data.encode(), 0o600)

@@ -11,7 +11,7 @@ _AGAIN_SECONDS = 0.01
 _DAMAGE = ("no such table", "no such column", "malformed", "disk I/O error", "not a database", "unable to open")
 
 
-class Derived:
+class DerivedDatabase:
     """A connection to such a file, and its transactions. Methods block; one thread at a time."""
 
     _db: sqlite3.Connection

@@ -15,7 +15,7 @@ _MAX_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LostAndFound:
     """One folder: the mount point, where its files are now, and how many (at most 10,000 are counted)."""
 
     at: str
@@ -55,7 +55,7 @@ def make_found_folder(store: HostPath, at: str) -> HostPath:
     raise FileExistsError(str(found_folder(store)))
 
 
-def list_found(store: HostPath) -> list[Found]:
+def list_found(store: HostPath) -> list[LostAndFound]:
     """What waits there for a person, the oldest first."""
     try:
         folders = sorted(found_folder(store).iterdir())
@@ -67,7 +67,7 @@ def list_found(store: HostPath) -> list[Found]:
             at = os.fsdecode((folder / "from").read_bytes())
         except OSError:
             continue
-        listed.append(Found(at, folder / "files", _count(folder / "files")))
+        listed.append(LostAndFound(at, folder / "files", _count(folder / "files")))
     return listed
 
 

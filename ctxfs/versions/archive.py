@@ -26,7 +26,7 @@ from ctxfs.store.config import DEFAULT_MAX_FILE_BYTES, MIN_LARGE_BYTES
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
 from ctxfs.versions.diff import Line, blame_lines, diff_trees
-from ctxfs.versions.erase import Doomed, Erased, Eraser
+from ctxfs.versions.erase import Eraser, ErasurePlan, ErasureResult
 from ctxfs.versions.history import History, Step, parse_moment
 from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -38,15 +38,15 @@ from ctxfs.versions.phrases import Phrases
 from ctxfs.versions.recording import maintenance, recover
 from ctxfs.versions.recording.capture import Capture
 from ctxfs.versions.recording.committer import Committer
-from ctxfs.versions.recording.disk_reserve import NO_ROOM, Reserve
+from ctxfs.versions.recording.disk_reserve import NO_ROOM, DiskReserve
 from ctxfs.versions.recording.journal import JournalReader, JournalWriter, new_session
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, state_of
 from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, PathChange, PathIndex
 from ctxfs.versions.recording.unversioned import saved_reasons
 from ctxfs.versions.recording.worktree import WorkTree
-from ctxfs.versions.remotes.remote import Pulled, Remotes
+from ctxfs.versions.remotes.remote import PullResult, Remotes
 from ctxfs.versions.rollback import Outcome, Plan, Rollback
-from ctxfs.versions.snapshot_reader import Then, Was
+from ctxfs.versions.snapshot_reader import SnapshotEntry, SnapshotReader
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Archive:
         self._checkpointed = 0
         self.session = new_session("d")
         self._unrecorded = ""
-        self._reserve = Reserve(layout.journal / "reserve")
+        self._reserve = DiskReserve(layout.journal / "reserve")
 
     # life
 
@@ -150,7 +150,7 @@ class Archive:
             known = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
             self._checkpointed = known[0] if known is not None else 0
             self.history = History(self.ledger)
-            self._then = Then(self.ledger)
+            self._then = SnapshotReader(self.ledger)
             self._committer = Committer(self.ledger)
             intent = layout.journal / "rollback.json"
             self._rollback = Rollback(self.ledger, self.history, self._committer, intent, self._actor("outside"))
@@ -496,7 +496,7 @@ class Archive:
         with self._ready():
             return self._then.attributes(commit, path)
 
-    def differences(self, commit: Commit, most_bytes: int) -> list[Was]:
+    def differences(self, commit: Commit, most_bytes: int) -> list[SnapshotEntry]:
         """Each file that was another in a version than it is in the newest one."""
         with self._ready():
             newest = self.ledger.head
@@ -599,7 +599,7 @@ class Archive:
             self.ledger.repo.delete(f"refs/tags/{name}", known)
             self.ledger.read_tags()
 
-    def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> Erased:
+    def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
         """Erase a path, or everything that a principal wrote, from every version, and what ctxfs made from it."""
         with self._upkeep, self._ready():
             self.commit()
@@ -609,7 +609,7 @@ class Archive:
                 doomed, copies = self._doomed_wholly(path, principal)
             if dry_run:
                 places = sorted(doomed.places | doomed.contents.keys())
-                return Erased(0, len(doomed.blobs), tuple(places), (), copies)
+                return ErasureResult(0, len(doomed.blobs), tuple(places), (), copies)
             self._rollback.close()  # what was swapped out may hold it
             erased = self._eraser.erase(doomed, actor)
             self._journal.settle()
@@ -621,13 +621,13 @@ class Archive:
         with self._ready():
             return self._eraser.phrases(self._doomed_by(path, principal))
 
-    def _doomed_wholly(self, path: str | None, principal: str) -> tuple[Doomed, tuple[bytes, ...]]:
+    def _doomed_wholly(self, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
         """What is to go with what was made of it, and files of others that hold phrases of it."""
         doomed = self._doomed_by(path, principal)
         phrases = self._eraser.phrases(doomed)
         return self._eraser.with_derived(doomed, phrases), self._eraser.copies(doomed, phrases)
 
-    def _doomed_by(self, path: str | None, principal: str) -> Doomed:
+    def _doomed_by(self, path: str | None, principal: str) -> ErasurePlan:
         return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
 
     def learn_marks(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
@@ -675,7 +675,7 @@ class Archive:
                     self._remotes.pushed(pushing)
         return pushing.head
 
-    def pull(self, name: str, actor: Actor) -> tuple[Pulled, list[PathChange]]:
+    def pull(self, name: str, actor: Actor) -> tuple[PullResult, list[PathChange]]:
         """Take in what a remote has; what came of it, and what changed here. Commits go on while it is fetched."""
         with self._ready():
             remotes = self._remotes

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import path_error
-from ctxfs.store.atomic_replace import Left, Patience
+from ctxfs.store.atomic_replace import KeptReason, Patience
 from ctxfs.store.config import replace_text
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
@@ -40,7 +40,7 @@ FORGOTTEN = "ctxfs-forgotten"
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class ErasurePlan:
     """What is to be erased: whole places, contents at places (path → blob ids), the name of a principal, large contents."""
 
     places: frozenset[bytes] = frozenset()
@@ -56,7 +56,7 @@ class Doomed:
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasureResult:
     """What was done: versions written again, blobs that are gone, and paths where the same content is still kept."""
 
     versions: int
@@ -76,7 +76,7 @@ class Eraser:
 
     # what
 
-    def of_path(self, path: bytes) -> Doomed:
+    def of_path(self, path: bytes) -> ErasurePlan:
         """Everything that ever was at a path and below it, also under the names it had before."""
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
@@ -93,7 +93,7 @@ class Eraser:
             raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
         return self._doomed(frozenset((path,)), contents, sides, "")
 
-    def of_principal(self, principal: str) -> Doomed:
+    def of_principal(self, principal: str) -> ErasurePlan:
         """Every content that a principal wrote, where it was written and where it was moved to; and the name itself."""
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
@@ -108,12 +108,12 @@ class Eraser:
                 contents.setdefault(path, set()).add(oid)
         return self._doomed(frozenset(), contents, [side for side in sides if side], principal)
 
-    def phrases(self, doomed: Doomed) -> Phrases:
+    def phrases(self, doomed: ErasurePlan) -> Phrases:
         """The phrases of the texts that are to go."""
         oids = {oid for found in doomed.contents.values() for oid in found}
         return Phrases(data for _, data in self._read(oids))
 
-    def with_derived(self, doomed: Doomed, phrases: Phrases) -> Doomed:
+    def with_derived(self, doomed: ErasurePlan, phrases: Phrases) -> ErasurePlan:
         """Also what the areas that ctxfs writes hold of it, in every version."""
         index, places = self._ledger.index, dict[str, set[bytes]]()
         for area in _DERIVED_AREAS:
@@ -128,7 +128,7 @@ class Eraser:
         kept = {path: frozenset(oids) for path, oids in contents.items()}
         return replace(doomed, contents=kept, blobs=frozenset(blobs - {_EMPTY_BLOB}))
 
-    def copies(self, doomed: Doomed, phrases: Phrases) -> tuple[bytes, ...]:
+    def copies(self, doomed: ErasurePlan, phrases: Phrases) -> tuple[bytes, ...]:
         """Files as they are now that hold phrases of it and are not erased: they are somebody's own."""
         ledger, places = self._ledger, dict[str, list[bytes]]()
         for area in _OWN_AREAS:
@@ -145,7 +145,7 @@ class Eraser:
         return tuple(sorted(found))
 
     @staticmethod
-    def _is_doomed(doomed: Doomed, path: bytes, oid: str) -> bool:
+    def _is_doomed(doomed: ErasurePlan, path: bytes, oid: str) -> bool:
         below = any(path == place or path.startswith(place + b"/") for place in doomed.places)
         return below or oid in doomed.contents.get(path, ())
 
@@ -159,15 +159,15 @@ class Eraser:
 
     def _doomed(
         self, places: frozenset[bytes], contents: Mapping[bytes, set[str]], sides: Iterable[str], principal: str
-    ) -> Doomed:
+    ) -> ErasurePlan:
         large = {side.large.sha256 for oid in set(sides) if (side := self._ledger.side(oid)).large is not None}
         blobs = {oid for found in contents.values() for oid in found} | set(sides)
         kept = {path: frozenset(found) for path, found in contents.items()}
-        return Doomed(places, kept, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
+        return ErasurePlan(places, kept, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
 
     # how
 
-    def erase(self, doomed: Doomed, actor: Actor) -> Erased:
+    def erase(self, doomed: ErasurePlan, actor: Actor) -> ErasureResult:
         """Carry it out. OSError if something of it is left; calling again goes on."""
         self._write_intent(doomed, actor)
         paths = self._bury(doomed, actor)
@@ -179,15 +179,15 @@ class Eraser:
             raise path_error(
                 errno.EIO, left[0], f"{len(left)} erased objects are still in the repository: run it again"
             )
-        return Erased(versions, len(doomed.blobs), paths, elsewhere)
+        return ErasureResult(versions, len(doomed.blobs), paths, elsewhere)
 
-    def _remember(self, doomed: Doomed) -> None:
+    def _remember(self, doomed: ErasurePlan) -> None:
         """Keep the ids of what was erased, so that a pull does not bring it back."""
         file = self._ledger.repo.folder / FORGOTTEN
         known = set(file.read_text().split()) if file.exists() else set()
         replace_text(file, "".join(f"{oid}\n" for oid in sorted(known | doomed.blobs)))
 
-    def finish(self) -> Erased | None:
+    def finish(self) -> ErasureResult | None:
         """Go on with an erasure that was interrupted."""
         try:
             found = json.loads(self._intent.read_text())
@@ -197,7 +197,7 @@ class Eraser:
             log.error("an interrupted erasure cannot be read: repeat it (%s)", error)
             self._intent.unlink(missing_ok=True)
             return None
-        doomed = Doomed(
+        doomed = ErasurePlan(
             frozenset(map(path_bytes, found["places"])),
             {path_bytes(path): frozenset(oids) for path, oids in found["contents"].items()},
             found["principal"],
@@ -206,7 +206,7 @@ class Eraser:
         )
         return self.erase(doomed, Actor(**found["actor"]))
 
-    def _bury(self, doomed: Doomed, actor: Actor) -> tuple[bytes, ...]:
+    def _bury(self, doomed: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
         """Take it out of the work tree; a link that leads nowhere, and says why, stays in its place."""
         ledger = self._ledger
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -232,7 +232,7 @@ class Eraser:
         work, capture = self._ledger.work, Capture(self._ledger, keep=False)
         work.patience = Patience(_WAIT_SECONDS)
         swap = work.put_link(parts, note, lambda found: capture.state(parts, found, state) == state)
-        if swap.left is Left.OPEN:
+        if swap.left is KeptReason.OPEN:
             raise path_error(
                 errno.EBUSY, path_text(b"/".join(parts)), "it is open for writing: close it, and run it again"
             )
@@ -250,7 +250,7 @@ class Eraser:
             if orphan.fd >= 0:
                 os.close(orphan.fd)
 
-    def _rewrite(self, doomed: Doomed) -> int:
+    def _rewrite(self, doomed: ErasurePlan) -> int:
         """Write again every commit that holds, or follows one that holds, something of it; how many."""
         ledger = self._ledger
         assert ledger.head is not None
@@ -307,7 +307,7 @@ class Eraser:
     def _tree_of(self, oid: str) -> str:
         return decode_commit(oid, self._ledger.repo.read(oid)).tree
 
-    def _sweep(self, doomed: Doomed) -> tuple[list[str], tuple[bytes, ...]]:
+    def _sweep(self, doomed: ErasurePlan) -> tuple[list[str], tuple[bytes, ...]]:
         """Delete what no version needs now; the erased blobs that are left without reason, and where others are kept."""
         ledger = self._ledger
         repo = ledger.repo
@@ -334,7 +334,7 @@ class Eraser:
         left = [oid for oid in doomed.blobs - kept - sides if repo.has(oid)]
         return left, tuple(sorted(elsewhere))
 
-    def _write_intent(self, doomed: Doomed, actor: Actor) -> None:
+    def _write_intent(self, doomed: ErasurePlan, actor: Actor) -> None:
         value = {
             "places": sorted(map(path_text, doomed.places)),
             "contents": {path_text(path): sorted(oids) for path, oids in doomed.contents.items()},
@@ -349,7 +349,7 @@ class Eraser:
 class _Filter:
     """Trees without what is doomed; each tree at each place is filtered once."""
 
-    def __init__(self, ledger: Ledger, doomed: Doomed) -> None:
+    def __init__(self, ledger: Ledger, doomed: ErasurePlan) -> None:
         self._ledger = ledger
         self._doomed = doomed
         self._above = {

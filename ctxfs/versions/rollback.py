@@ -1,8 +1,8 @@
 """Go back: restore, undo, redo. A rollback is a new commit; content, attributes, modes and links go back together.
 
-The work tree is changed first, file by file, each with its writers held off (`store/atomic_replace.py`), then the commit is made. A path that
-is not what the last version says, or stays open for writing, is left. An intent written before says what was meant, so that a kill in
-between is finished at the next start, except at paths that were written since.
+The work tree is changed first, file by file, each with its writers blocked (`store/atomic_replace.py`), then the commit is made.
+A path that differs from the last version, or stays open for writing, is not changed. An intent record is written before, so that
+an interrupted rollback is finished at the next start, except at paths that were written since.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError, path_error
 from ctxfs.model.metadata import PREFIX
-from ctxfs.store.atomic_replace import Left, Patience, Swap
+from ctxfs.store.atomic_replace import KeptReason, Patience, SwapResult
 from ctxfs.versions.history import History, Step
 from ctxfs.versions.objects.commits import Actor, Commit, describe_paths
 from ctxfs.versions.objects.name_encoding import path_bytes, path_text, shown_path, split_path
@@ -57,7 +57,7 @@ class Outcome:
 
     commit: Commit | None
     changes: Sequence[PathChange]
-    left: Mapping[bytes, Left] = field(default_factory=dict)
+    left: Mapping[bytes, KeptReason] = field(default_factory=dict)
 
     @property
     def kept(self) -> Sequence[bytes]:
@@ -66,10 +66,10 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Applied:
+class ApplyResult:
     """What became of the work tree: the paths that were left, and contents without a version that were swapped out."""
 
-    left: dict[bytes, Left] = field(default_factory=dict)
+    left: dict[bytes, KeptReason] = field(default_factory=dict)
     rescued: list[Rescue] = field(default_factory=list)
     # What each path looked like when it was known to be as meant.
     looks: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
@@ -214,7 +214,7 @@ class Rollback:
         if plan.tree == base:
             return Outcome(None, ())
         self._write_intent(plan, actor, base)
-        applied = Applied()
+        applied = ApplyResult()
         try:
             self._apply(base, plan.tree, changes, applied)
             if applied.rescued:
@@ -233,7 +233,7 @@ class Rollback:
         return Outcome(commit, [change for change in changes if change.path not in applied.left], applied.left)
 
     def _commit(
-        self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], applied: Applied
+        self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], applied: ApplyResult
     ) -> Commit | None:
         """The version that a rollback makes; paths that were left are in it as they were."""
         ledger = self._ledger
@@ -254,7 +254,7 @@ class Rollback:
         is_directory = meant is not None and meant.mode == MODE_DIR
         return State(meant if is_directory else TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
 
-    def _commit_rescued(self, applied: Applied) -> None:
+    def _commit_rescued(self, applied: ApplyResult) -> None:
         """A version of what was written to files while they were swapped out."""
         if applied.rescued:
             states = {split_path(rescue.path): rescue.new for rescue in applied.rescued}
@@ -268,7 +268,7 @@ class Rollback:
         made = []
         for rescue in self._orphans.changed():
             before = self._ledger.tree
-            self.commit_rescued(Applied(rescued=[rescue]))
+            self.commit_rescued(ApplyResult(rescued=[rescue]))
             if self._ledger.tree != before:
                 subject = describe_paths("back from what was replaced", [rescue.path])
                 made.append(self._ledger.advance(before, self._outside, "outside", subject))
@@ -278,12 +278,12 @@ class Rollback:
         """Let go of what was swapped out."""
         self._orphans.close()
 
-    def follow(self, tree: str, placed: dict[bytes, State]) -> Applied:
+    def follow(self, tree: str, placed: dict[bytes, State]) -> ApplyResult:
         """Bring the work tree to `tree`, which the caller then makes the newest version, if nothing was left or rescued.
 
         `placed` are states that earlier calls have put there, and may be replaced as if they were of the newest version.
         """
-        base, applied = self._ledger.tree, Applied()
+        base, applied = self._ledger.tree, ApplyResult()
         changes = self._ledger.changes(base, tree)
         self._is_pull = True
         try:
@@ -297,7 +297,7 @@ class Rollback:
             self._remember(changes, applied)
         return applied
 
-    def commit_rescued(self, applied: Applied) -> None:
+    def commit_rescued(self, applied: ApplyResult) -> None:
         """Commit what was rescued on top of the newest version; after a pull it belongs into the files, too."""
         self._commit_rescued(applied)
         for rescue in applied.rescued:
@@ -336,7 +336,7 @@ class Rollback:
         plan = Plan(found["tree"], found["op"], found["subject"], path_bytes(found["scope"]), found["undoes"])
         try:
             if ledger.tree == base and ledger.repo.has(plan.tree):
-                changes, applied = ledger.changes(base, plan.tree), Applied()
+                changes, applied = ledger.changes(base, plan.tree), ApplyResult()
                 self._apply(base, plan.tree, changes, applied)
                 self._commit_rescued(applied)
                 commit = self._commit(plan, Actor(**found["actor"]), base, changes, applied)
@@ -358,7 +358,7 @@ class Rollback:
                     states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(kept)))
         return ledger.edited(tree, states) if states else tree
 
-    def _lift_marks(self, changes: Sequence[PathChange], applied: Applied) -> None:
+    def _lift_marks(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """Record the marks that files have which were brought back without what came from a source."""
         for change in changes:
             if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK) and change.path not in applied.left:
@@ -445,11 +445,11 @@ class Rollback:
         base: str,
         tree: str,
         changes: Sequence[PathChange],
-        applied: Applied | None = None,
+        applied: ApplyResult | None = None,
         placed: dict[bytes, State] | None = None,
     ) -> None:
         """Bring the work tree from `base` to `tree`; `applied` says what came of it, whatever happens."""
-        applied = applied if applied is not None else Applied()
+        applied = applied if applied is not None else ApplyResult()
         work = self._ledger.work
         work.patience = Patience(_WAIT_SECONDS)
         try:
@@ -459,7 +459,7 @@ class Rollback:
             applied.rescued.extend(self._orphans.settle(Patience(_WAIT_SECONDS)))
 
     def _apply_each(
-        self, base: str, tree: str, changes: Sequence[PathChange], applied: Applied, placed: dict[bytes, State]
+        self, base: str, tree: str, changes: Sequence[PathChange], applied: ApplyResult, placed: dict[bytes, State]
     ) -> None:
         ledger = self._ledger
         capture = Capture(ledger, keep=False)
@@ -477,7 +477,7 @@ class Rollback:
             if found is not None:
                 applied.looks[change.path] = _look(found)
             if not any(_alike(now, state) for state in (*old, after)):
-                applied.left[change.path] = Left.WRITTEN
+                applied.left[change.path] = KeptReason.WRITTEN
             elif not _alike(now, after):
                 target = _Target(self, capture, parts, old)
                 swap = self._place(target, before, after, contents, applied)
@@ -493,7 +493,9 @@ class Rollback:
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
 
-    def _place(self, target: "_Target", before: State, after: State, contents: "_Contents", applied: Applied) -> Swap:
+    def _place(
+        self, target: "_Target", before: State, after: State, contents: "_Contents", applied: ApplyResult
+    ) -> SwapResult:
         ledger, parts = self._ledger, target.parts
         if after.entry is None:
             return ledger.work.remove(parts, target.is_expected)
@@ -505,7 +507,7 @@ class Rollback:
             return ledger.work.put_link(parts, ledger.repo.read(after.entry.oid), target.is_expected)
         if target.has_content(after.entry.oid) and before.entry is not None and before.entry.mode != MODE_LINK:
             ledger.work.set_attributes(parts, mode, side.xattrs)
-            return Swap()
+            return SwapResult()
         fd, data = -1, b""
         if side.large is not None:
             fd = os.open(ledger.large.path(side.large.sha256), os.O_RDONLY | os.O_CLOEXEC)
@@ -521,7 +523,7 @@ class Rollback:
 
     def _take_back(self, base: str, tree: str) -> None:
         """After a failure: what was already changed goes back; if that fails too, the next start finishes the rollback."""
-        applied = Applied()
+        applied = ApplyResult()
         try:
             self._apply(tree, base, self._ledger.changes(tree, base), applied)
             self._commit_rescued(applied)
@@ -529,7 +531,7 @@ class Rollback:
         except OSError:
             log.exception("a rollback failed half-way; it is finished at the next start")
 
-    def _remember(self, changes: Sequence[PathChange], applied: Applied) -> None:
+    def _remember(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """What the files look like now, so that they are not read again to see that they are what was just written."""
         capture = Capture(self._ledger)
         with self._ledger.work.keeping():

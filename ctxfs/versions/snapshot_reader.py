@@ -14,7 +14,7 @@ from ctxfs.versions.recording.ledger import Ledger, State
 
 
 @dataclass(frozen=True, slots=True)
-class Was:
+class SnapshotEntry:
     """What a file was in a version: None if it was not there."""
 
     path: str
@@ -23,12 +23,12 @@ class Was:
     too_large: bool = False
 
     @property
-    def hidden(self) -> "Was":
+    def hidden(self) -> "SnapshotEntry":
         """The same for somebody for whom it was not there."""
-        return Was(self.path, None, {})
+        return SnapshotEntry(self.path, None, {})
 
 
-class Then:
+class SnapshotReader:
     """Reads the ledger; paths are texts, from the root of the tree. Used under the archive's lock."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -65,17 +65,17 @@ class Then:
         side = self._ledger.side(state.side)
         return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
 
-    def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[Was]:
+    def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[SnapshotEntry]:
         """Each file that was another in a version than it is in the newest one; larger ones have no content."""
         for change in self._ledger.changes(commit.tree, newest.tree):
             state = self._ledger.state(commit.tree, split_path(change.path))
             was_file = state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK)
             if not was_file:
-                yield Was(path_text(change.path), None, {})
+                yield SnapshotEntry(path_text(change.path), None, {})
             elif self._ledger.size(state) > most_bytes:
-                yield Was(path_text(change.path), None, {}, too_large=True)
+                yield SnapshotEntry(path_text(change.path), None, {}, too_large=True)
             else:
-                yield Was(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
+                yield SnapshotEntry(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
 
     def _state(self, commit: Commit, path: str) -> State:
         state = self._ledger.state(commit.tree, split_path(path_bytes(path)))

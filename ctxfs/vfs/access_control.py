@@ -29,7 +29,7 @@ _VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # of wha
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
 
-class Decides(Protocol):
+class PolicyDecisions(Protocol):
     """The policy, as far as it is needed here."""
 
     def is_free(self, principal: Principal | None) -> bool:
@@ -41,7 +41,7 @@ class Decides(Protocol):
         ...
 
 
-class Marked(Protocol):
+class DistrustMarks(Protocol):
     """The marks of a store, as far as they are needed here."""
 
     @property
@@ -54,10 +54,10 @@ class Marked(Protocol):
         ...
 
 
-class Guarded(Mount):
+class AccessControl(Mount):
     """A tree under a policy, for whoever acts (`vfs.caller_context`); ctxfs itself may do everything."""
 
-    def __init__(self, tree: Mount, policy: Decides, marks: Marked) -> None:
+    def __init__(self, tree: Mount, policy: PolicyDecisions, marks: DistrustMarks) -> None:
         self._tree = tree
         self._marks = marks
         self._policy = policy

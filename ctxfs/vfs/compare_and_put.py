@@ -9,17 +9,17 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
-from ctxfs.vfs.path_locks import PathTurns
+from ctxfs.vfs.path_locks import PathLocks
 
 _LEAST_DIGITS = 8
 
 
-class Conditional(Mount):
+class CompareAndPut(Mount):
     """Puts to one path take turns here, so between the look and the change nobody else who comes this way changes it."""
 
     def __init__(self, tree: Mount) -> None:
         self._tree = tree
-        self._turns = PathTurns()
+        self._turns = PathLocks()
 
     async def stat(self, path: Path) -> Entry:
         """The tree's."""

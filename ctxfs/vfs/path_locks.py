@@ -8,7 +8,7 @@ import trio
 from ctxfs.model.path import Path
 
 
-class PathTurns:
+class PathLocks:
     """A lock for each path that is waited for; paths that nobody waits for take no memory."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.vfs.caller_context import acting
 
 
-class Recorded(Mount):
+class SessionTree(Mount):
     """The tree as one session changes it; `principal` None is ctxfs itself. `is_versioned` says which paths have a past."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Recorded(Mount):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Session:
     """One session: the tree as it may change it, and on whose account."""
 
     tree: Mount

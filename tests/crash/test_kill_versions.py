@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.fulltext import Words
-from ctxfs.index.ingest.ingester import Follower
+from ctxfs.index.engines.fulltext import FullText
+from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
@@ -302,7 +302,7 @@ def check_search(live: Live, tmp_path: Path) -> None:
             catalog.close()
 
     catalog = Catalog(tmp_path / "fresh")
-    follower = Follower(catalog, Words(tmp_path / "fresh" / "words", make=True), 4_000_000, lambda _: None)
+    follower = Ingester(catalog, FullText(tmp_path / "fresh" / "words", make=True), 4_000_000, lambda _: None)
     follower.set_roots([IndexedRoot("memory", str(live.store / "tree" / "memory"), gitignore=False)])
     follower.scan_all()
     follower.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.fulltext import Words
+from ctxfs.index.engines.fulltext import FullText
 from tests.live import Live, children_of, eventually
 
 pytestmark = pytest.mark.fuse
@@ -55,7 +55,7 @@ def test_indexing_goes_on_where_it_was_killed(own_live: Live) -> None:
         assert f"note-{number:04}.md" in live.run("search", f"mode:words word{number:04}", "-n", "1")
     live.run("unmount", "--all")
     catalog = Catalog(live.store / "index")
-    words = Words(live.store / "index" / "words")
+    words = FullText(live.store / "index" / "words")
     words.refresh()
     chunks = catalog.counts().chunks
     catalog.close()

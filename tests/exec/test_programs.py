@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ctxfs.exec.function_provider import FunctionShelf
+from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.sandbox import sandbox
 from tests.live import Live, eventually
 from tests.live import run_tool as run
@@ -334,7 +334,9 @@ def test_tools_of_a_source_are_offered_where_a_person_allowed_it(live: Live, tmp
 
 def test_a_python_function_is_a_tool_by_its_hints() -> None:
     approved: dict[str, Any] = {}
-    shelf = FunctionShelf(approved.get, lambda: {"printable": "ctxfs.model.path:printable", "gone": "no_such_module:x"})
+    shelf = FunctionProvider(
+        approved.get, lambda: {"printable": "ctxfs.model.path:printable", "gone": "no_such_module:x"}
+    )
     unasked = shelf.tools()[0]["printable"]
     assert "Not approved yet" in unasked.description
     approved["printable"] = shelf.definition(unasked)

@@ -19,7 +19,7 @@ from mcp.types import ElicitResult
 from ctxfs.exec.definition import parse_tool
 from ctxfs.exec.folder_provider import digest_of
 from ctxfs.exec.runner import program_of
-from ctxfs.exec.sandbox import Shown, Walls, sandbox, shut_in
+from ctxfs.exec.sandbox import Sandbox, SandboxView, sandbox, shut_in
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
@@ -422,8 +422,8 @@ def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
 
 def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
     tool = parse_tool("x", str(tmp_path), {"description": "d", "command": ["sh", "run.sh"], "open_world": False})
-    walls = Walls(["/store", "/mnt/other"], "/mnt/mine")
-    shown = Shown(str(tmp_path), "/scratch")
+    walls = Sandbox(["/store", "/mnt/other"], "/mnt/mine")
+    shown = SandboxView(str(tmp_path), "/scratch")
     command = shut_in(
         "/usr/bin/bwrap", program_of(tool), shown, walls, {"A": "b"}, reads_only=False, reaches_out=tool.open_world
     )

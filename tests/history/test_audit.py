@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from ctxfs.eventlog.audit import Audit
-from ctxfs.eventlog.spool import Doer, Spool
+from ctxfs.eventlog.spool import AuditActor, Spool
 from ctxfs.rpc.client import Client
 from tests.live import Live, children_of, eventually
 
-ALICE = Doer("agent:alice", "s-1", "mount")
+ALICE = AuditActor("agent:alice", "s-1", "mount")
 
 
 def paths(audit: Audit) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.eventlog.chain import parse_record
-from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.log import EventLog
 from ctxfs.eventlog.record_schema import interactions
 
 
@@ -21,8 +21,8 @@ def today() -> str:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> HistoryLog:
-    made = HistoryLog(tmp_path / "history")
+def log(tmp_path: Path) -> EventLog:
+    made = EventLog(tmp_path / "history")
     for number in range(6):
         made.append(
             "one" if number % 2 else "two", [{"principal": "agent:a", "kind": "input", "text": f"said {number}"}]
@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> HistoryLog:
     return made
 
 
-def files(log: HistoryLog) -> dict[str, Path]:
+def files(log: EventLog) -> dict[str, Path]:
     return {path.stem: path for path in log._folder.glob("*/*.jsonl")}
 
 
@@ -38,7 +38,7 @@ def edit(line_of: Callable[[list[bytes]], list[bytes]], file: Path) -> None:
     file.write_bytes(b"".join(line_of(file.read_bytes().splitlines(keepends=True))))
 
 
-def test_one_chain_runs_over_all_sessions(log: HistoryLog) -> None:
+def test_one_chain_runs_over_all_sessions(log: EventLog) -> None:
     found = log.verify()
     assert (found.records, found.faults) == (6, [])
     assert [record["text"] for record in log.records()] == [f"said {number}" for number in range(6)]
@@ -59,13 +59,13 @@ def test_one_chain_runs_over_all_sessions(log: HistoryLog) -> None:
     ],
 )
 def test_what_was_done_behind_its_back_is_named(
-    log: HistoryLog, session: str, damage: Callable[[list[bytes]], list[bytes]], said: str
+    log: EventLog, session: str, damage: Callable[[list[bytes]], list[bytes]], said: str
 ) -> None:
     edit(damage, files(log)[session])
     assert said in "; ".join(fault.what for fault in log.verify().faults)
 
 
-def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: HistoryLog) -> None:
+def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: EventLog) -> None:
     from ctxfs.eventlog.chain import Link, body_of, chained
 
     lines = sorted(
@@ -80,7 +80,7 @@ def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: Histo
     assert "record 4 does not follow" in "; ".join(fault.what for fault in log.verify().faults)
 
 
-def test_a_lost_head_is_named_and_the_chain_goes_on(log: HistoryLog) -> None:
+def test_a_lost_head_is_named_and_the_chain_goes_on(log: EventLog) -> None:
     (log._folder / "head").unlink()
     assert "does not say where" in log.verify().faults[0].what
     log.append("one", [{"kind": "note"}])
@@ -89,7 +89,7 @@ def test_a_lost_head_is_named_and_the_chain_goes_on(log: HistoryLog) -> None:
 
 
 @pytest.mark.parametrize("written", [0, 20, None])
-def test_an_append_that_a_kill_cut_off_is_taken_back_or_counted(log: HistoryLog, written: int | None) -> None:
+def test_an_append_that_a_kill_cut_off_is_taken_back_or_counted(log: EventLog, written: int | None) -> None:
     script = f"""
 import os, sys
 from pathlib import Path
@@ -104,14 +104,14 @@ module.os.write = write
 module.HistoryLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "text": "cut"}}])
 """
     assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 9
-    done = HistoryLog(log._folder).verify()
+    done = EventLog(log._folder).verify()
     assert done.faults == []
     assert done.records == (7 if written is None else 6)
     log.append("two", [{"kind": "note", "text": "after"}])
     assert log.verify().faults == []
 
 
-def test_processes_take_turns(log: HistoryLog) -> None:
+def test_processes_take_turns(log: EventLog) -> None:
     script = f"""
 from pathlib import Path
 from ctxfs.eventlog.log import HistoryLog
@@ -125,7 +125,7 @@ for number in range(50):
     assert (found.records, found.faults) == (156, [])
 
 
-def test_forgetting_erases_what_was_said_and_the_chain_holds(log: HistoryLog) -> None:
+def test_forgetting_erases_what_was_said_and_the_chain_holds(log: EventLog) -> None:
     assert log.forget("one", "human:ada") == 3
     assert b"said 1" not in b"".join(file.read_bytes() for file in files(log).values())
     found = log.verify()
@@ -135,7 +135,7 @@ def test_forgetting_erases_what_was_said_and_the_chain_holds(log: HistoryLog) ->
         log.forget("nobody", "human:ada")
 
 
-def test_packed_days_read_and_verify_as_before(log: HistoryLog) -> None:
+def test_packed_days_read_and_verify_as_before(log: EventLog) -> None:
     before = log.records()
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     assert log.compress_before(tomorrow) == 2
@@ -147,7 +147,7 @@ def test_packed_days_read_and_verify_as_before(log: HistoryLog) -> None:
     assert log.verify().faults == []
 
 
-def test_what_cannot_be_a_record_is_refused_and_nothing_is_added(log: HistoryLog) -> None:
+def test_what_cannot_be_a_record_is_refused_and_nothing_is_added(log: EventLog) -> None:
     for session, body in (("../x", {}), ("", {}), ("a/b", {}), ("one", {"seq": 1}), ("one", {"x": {1, 2}})):
         with pytest.raises(OSError):
             log.append(session, [{"kind": "note"}, body] if session == "one" else [body])
@@ -172,5 +172,5 @@ def test_a_line_is_json_or_text_and_says_only_for_itself() -> None:
     assert interactions(b"[" * 100_000, "agent:a")[0]["kind"] == "note"
 
 
-def test_files_are_for_their_owner_only(log: HistoryLog) -> None:
+def test_files_are_for_their_owner_only(log: EventLog) -> None:
     assert {os.stat(path).st_mode & 0o777 for path in (*files(log).values(), log._folder / "head")} == {0o600}

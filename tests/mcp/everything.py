@@ -50,7 +50,7 @@ from mcp.types import (
 
 from ctxfs.store.layout import find_store
 from mcp_server.http import parse_address, serve
-from mcp_server.prompts import Said
+from mcp_server.prompts import PromptReply
 from mcp_server.server import Additions
 from mcp_server.tool_registry import ADDS, READS, Answer, Call, Entry, failure, text
 
@@ -348,7 +348,7 @@ def _given(params: GetPromptRequestParams, name: str) -> str:
     return (params.arguments or {})[name]
 
 
-def prompts() -> list[Said]:
+def prompts() -> list[PromptReply]:
     """By the names that the suite calls them by."""
 
     async def simple(door: Any, params: GetPromptRequestParams) -> GetPromptResult:
@@ -384,11 +384,11 @@ def prompts() -> list[Said]:
         )
 
     return [
-        Said(named("test_simple_prompt"), simple),
-        Said(named("test_prompt_with_arguments", "arg1", "arg2"), with_arguments),
-        Said(named("test_prompt_with_embedded_resource", "resourceUri"), with_resource),
-        Said(named("test_prompt_with_image"), with_image),
-        Said(named("test_input_required_result_prompt"), with_input),
+        PromptReply(named("test_simple_prompt"), simple),
+        PromptReply(named("test_prompt_with_arguments", "arg1", "arg2"), with_arguments),
+        PromptReply(named("test_prompt_with_embedded_resource", "resourceUri"), with_resource),
+        PromptReply(named("test_prompt_with_image"), with_image),
+        PromptReply(named("test_input_required_result_prompt"), with_input),
     ]
 
 

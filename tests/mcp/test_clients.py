@@ -24,9 +24,9 @@ from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
 from mcp_server.http import parse_address
-from mcp_server.resources import News
-from mcp_server.server import OneDoor, TreeServer, opened
-from mcp_server.sessions import Door
+from mcp_server.resources import ResourceNotifications
+from mcp_server.server import SingleSession, TreeServer, opened
+from mcp_server.sessions import TreeSession
 from tests.live import Live, eventually
 
 ERAS = ("legacy", "2026-07-28")
@@ -311,11 +311,11 @@ def test_a_session_that_has_heard_enough_silences_no_other_of_the_same_token(htt
 def test_sessions_that_are_over_leave_room_for_new_subscriptions(served: Live) -> None:
     async def use() -> int:
         async with trio.open_nursery() as nursery:
-            door = Door(Layout(served.store), nursery)
+            door = TreeSession(Layout(served.store), nursery)
             await door.join()
-            news = News(door, nursery)
+            news = ResourceNotifications(door, nursery)
             for _ in range(3):
-                async with McpClient(TreeServer(OneDoor(door, news)).made(), mode="legacy") as client:
+                async with McpClient(TreeServer(SingleSession(door, news)).made(), mode="legacy") as client:
                     for number in range(1024):
                         await client.subscribe_resource(f"ctx:///memory/shared/{number}.md")
                     with pytest.raises(Exception, match="1024 subscriptions at most"):

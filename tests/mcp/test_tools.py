@@ -14,7 +14,7 @@ from mcp.types import TextContent
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.store.layout import Layout
 from mcp_server.server import opened, own_tools
-from mcp_server.tool_registry import Table
+from mcp_server.tool_registry import ToolTable
 from tests.live import Live, eventually, mcp_call
 
 Ask = Callable[..., str]
@@ -50,7 +50,7 @@ def revision(text: str) -> str:
 
 
 def test_the_tools_have_their_order_and_fit_into_their_tokens() -> None:
-    tools = Table(own_tools()).tools
+    tools = ToolTable(own_tools()).tools
     names = "ctx_list ctx_read ctx_write ctx_edit ctx_search ctx_move ctx_delete ctx_exec ctx_context ctx_history ctx_record memory"
     assert [tool.name for tool in tools] == names.split()
     said = [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]

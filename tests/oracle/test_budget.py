@@ -19,7 +19,7 @@ from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.loader import split_stream
 from ctxfs.index.extract.file_reader import kind_of
-from ctxfs.index.extract.formats import Unreadable, chunks_of
+from ctxfs.index.extract.formats import UnreadableFile, chunks_of
 from mounts.agents_guide import render_guide
 
 ROUNDS = int(os.environ.get("CTXFS_BUDGET_ROUNDS", "10000"))
@@ -63,7 +63,7 @@ def pieces() -> list[Piece]:
     for path, data in sorted(sources.items()):
         try:
             chunks = chunks_of(path.rpartition("/")[2], data)
-        except Unreadable:
+        except UnreadableFile:
             continue
         kind = kind_of(path, (), data)
         out += [Piece(path, c.first, c.last, c.text, c.heading, day=c.day, kind=kind) for c in chunks[:40]]

@@ -6,7 +6,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal
-from ctxfs.policy.engine import PolicyBook
+from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import Verb
 
 ALICE = Principal("agent", "alice")
@@ -21,12 +21,12 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "ctxfs.toml", tmp_path / "policy.toml"
 
 
-def may(book: PolicyBook) -> bool:
+def may(book: PolicyEngine) -> bool:
     return book.may(ALICE, Verb.READ, PLACE)
 
 
 def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path]) -> None:
-    book = PolicyBook(files)
+    book = PolicyEngine(files)
     assert may(book)
     files[1].write_text(DENIAL.replace("agent:*", "group:team"))
     assert book.reload()
@@ -36,7 +36,7 @@ def test_rules_of_both_files_hold_and_share_their_groups(files: tuple[Path, Path
 
 def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(files: tuple[Path, Path]) -> None:
     clock = [0.0]
-    book = PolicyBook(files, now=lambda: clock[0])
+    book = PolicyEngine(files, now=lambda: clock[0])
     files[1].write_text(DENIAL)
     assert book.reload()
     files[1].write_text("")  # an editor empties the file before it writes
@@ -56,7 +56,7 @@ def test_a_denial_holds_at_once_and_ends_only_when_the_file_stays_without_it(fil
 
 def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[Path, Path]) -> None:
     clock = [0.0]
-    book = PolicyBook(files, now=lambda: clock[0])
+    book = PolicyEngine(files, now=lambda: clock[0])
     files[1].write_text(DENIAL.replace("agent:*", "group:team"))
     book.reload()
     files[0].write_text("[groups]\nteam = []\n")
@@ -69,7 +69,7 @@ def test_whoever_leaves_a_group_that_is_denied_something_waits_too(files: tuple[
 
 @pytest.mark.parametrize("text", ["[[rule]\n", "[mount]\nloop = 'trio'\n", "[groups]\nteam = []\n", "\x00"])
 def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Path], text: str) -> None:
-    book = PolicyBook(files)
+    book = PolicyEngine(files)
     files[1].write_text(DENIAL)
     book.reload()
     files[1].write_text(text)
@@ -80,7 +80,7 @@ def test_of_a_file_with_a_mistake_the_last_good_rules_stay(files: tuple[Path, Pa
 
 def test_where_nobody_knows_what_was_denied_only_people_do_anything(files: tuple[Path, Path]) -> None:
     files[1].write_text("[[rule]\n")
-    book = PolicyBook(files)
+    book = PolicyEngine(files)
     assert not may(book)
     assert book.is_free(Principal("human", "ada"))
     files[1].write_text("")

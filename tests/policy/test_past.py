@@ -10,7 +10,7 @@ import pytest
 
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal
-from ctxfs.policy.rule_history import PolicyPast
+from ctxfs.policy.rule_history import RuleHistory
 from ctxfs.policy.rules import Rule, default_rules, parse_pattern, parse_verbs
 from ctxfs.rpc.client import Client
 from tests.live import Live, eventually
@@ -25,7 +25,7 @@ def rule(path: str, effect: str = "deny", expires_ns: int = 0) -> Rule:
 
 
 def test_the_past_begins_where_a_denial_ended(tmp_path: Path) -> None:
-    past = PolicyPast(tmp_path / "policy.jsonl")
+    past = RuleHistory(tmp_path / "policy.jsonl")
     past.note(default_rules(), {})
     past.note((*default_rules(), rule("memory/shared/plan.md")), {})
     before = time.time_ns()
@@ -34,12 +34,12 @@ def test_the_past_begins_where_a_denial_ended(tmp_path: Path) -> None:
     assert past.since(ALICE, TreePath.parse("memory/shared/other.md")) == 0
     assert past.since(ALICE, TreePath.parse("memory/shared"), below=True) >= before, "not all below it was theirs"
     assert past.since(Principal("human", "ada"), SHARED) == 0
-    again = PolicyPast(tmp_path / "policy.jsonl")
+    again = RuleHistory(tmp_path / "policy.jsonl")
     assert again.since(ALICE, SHARED) == past.since(ALICE, SHARED)
 
 
 def test_what_was_never_allowed_begins_with_what_allows_it(tmp_path: Path) -> None:
-    past = PolicyPast(tmp_path / "policy.jsonl")
+    past = RuleHistory(tmp_path / "policy.jsonl")
     past.note(default_rules(), {})
     bob = TreePath.parse("memory/bob/x.md")
     assert past.since(ALICE, bob) == 1 << 62
@@ -49,7 +49,7 @@ def test_what_was_never_allowed_begins_with_what_allows_it(tmp_path: Path) -> No
 
 
 def test_a_denial_that_expired_counts_until_then(tmp_path: Path) -> None:
-    past = PolicyPast(tmp_path / "policy.jsonl")
+    past = RuleHistory(tmp_path / "policy.jsonl")
     expired = time.time_ns() + 3600 * 10**9
     past.note((*default_rules(), rule("memory/shared/plan.md", expires_ns=expired)), {})
     assert past.since(ALICE, SHARED) == expired
@@ -58,15 +58,15 @@ def test_a_denial_that_expired_counts_until_then(tmp_path: Path) -> None:
 def test_the_same_rules_are_noted_once_and_a_broken_line_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "policy.jsonl"
     for _ in range(3):
-        PolicyPast(file).note(default_rules(), {"writers": frozenset({"agent:b", "agent:a"})})
+        RuleHistory(file).note(default_rules(), {"writers": frozenset({"agent:b", "agent:a"})})
     assert len(file.read_text().splitlines()) == 1
     with file.open("a") as out:
         out.write("[17, [[")
-    assert PolicyPast(file).since(ALICE, SHARED) == 0
+    assert RuleHistory(file).since(ALICE, SHARED) == 0
 
 
 def test_an_unwritable_file_stops_nothing(tmp_path: Path) -> None:
-    past = PolicyPast(tmp_path / "gone" / "policy.jsonl")
+    past = RuleHistory(tmp_path / "gone" / "policy.jsonl")
     past.note(default_rules(), {})
     assert past.since(ALICE, SHARED) == 0
 

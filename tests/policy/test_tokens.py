@@ -17,7 +17,7 @@ from ctxfs.policy.credentials import grants_of, make_token
 from ctxfs.policy.evaluate import Policy
 from ctxfs.policy.rules import NOTHING, Verb, default_rules
 from ctxfs.rpc.client import Client
-from ctxfs.store.credential_store import TokenFile
+from ctxfs.store.credential_store import CredentialStore
 from tests.live import Live, eventually
 
 ALICE = Principal("agent", "alice")
@@ -60,17 +60,17 @@ def test_an_expired_token_and_one_that_is_not_there_allow_nothing() -> None:
 @pytest.mark.parametrize("allow", ["knowledge/**", "knowledge/**:q", "../x:r", ":r", "**x:r", "", "pаypal/**:r"])
 def test_allowances_that_cannot_be_meant_are_refused(allow: str, tmp_path: Path) -> None:
     with pytest.raises(CommandError):
-        TokenFile(tmp_path / "tokens.json").issue(ALICE, [allow], 60)
+        CredentialStore(tmp_path / "tokens.json").issue(ALICE, [allow], 60)
     assert not (tmp_path / "tokens.json").exists()
 
 
 def test_people_get_no_tokens(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="is a person"):
-        TokenFile(tmp_path / "tokens.json").issue(Principal("human", "ada"), [], 60)
+        CredentialStore(tmp_path / "tokens.json").issue(Principal("human", "ada"), [], 60)
 
 
 def test_the_file_holds_no_token_and_is_for_the_owner_alone(tmp_path: Path) -> None:
-    file = TokenFile(tmp_path / "tokens.json")
+    file = CredentialStore(tmp_path / "tokens.json")
     token, text = file.issue(ALICE, ["knowledge/**:r"], 60)
     kept = file.file.read_text()
     assert text.split("_", 2)[2] not in kept
@@ -80,7 +80,7 @@ def test_the_file_holds_no_token_and_is_for_the_owner_alone(tmp_path: Path) -> N
 
 
 def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> None:
-    file = TokenFile(tmp_path / "tokens.json")
+    file = CredentialStore(tmp_path / "tokens.json")
     token, text = file.issue(ALICE, [], 60)
     _, other = file.issue(Principal("agent", "bob"), [], 60)
     _, expired = file.issue(ALICE, [], 0)
@@ -100,7 +100,7 @@ def test_forged_expired_and_revoked_tokens_are_refused_alike(tmp_path: Path) -> 
 
 
 def test_a_broken_file_makes_no_token_good(tmp_path: Path) -> None:
-    file = TokenFile(tmp_path / "tokens.json")
+    file = CredentialStore(tmp_path / "tokens.json")
     _, text = file.issue(ALICE, [], 60)
     file.file.write_text("[{")
     with pytest.raises(CommandError, match="no token is good"):

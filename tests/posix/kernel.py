@@ -15,13 +15,13 @@ import trio
 from ctxfs.eventlog.spool import Spool
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.state import State
-from ctxfs.fuse.transports.devfuse import Direct
+from ctxfs.fuse.transports.devfuse import DevFuseTransport
 from ctxfs.model.entry import Entry, directory
 from ctxfs.model.errors import not_found
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import parse_principal
-from ctxfs.policy.engine import PolicyBook
+from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import default_rules
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter
@@ -94,10 +94,10 @@ class PretendKernel:
         )
         pad = TreePath(("pad",))
         self.state.reshape([(pad, str(top), True, [], True)], [pad], [".versions"])
-        book = PolicyBook()
+        book = PolicyEngine()
         book.use(default_rules(), {})
         self.state.take_policy(book.wire)
-        self.direct = Direct()
+        self.direct = DevFuseTransport()
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
         self.direct.begin(its.fileno(), Operations(self.state))

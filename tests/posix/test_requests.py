@@ -19,7 +19,7 @@ import pytest
 
 from ctxfs.fuse.transports import INTERFACE, devfuse, load_fastpath
 from ctxfs.fuse.transports import protocol as fuse
-from ctxfs.policy.engine import PolicyBook
+from ctxfs.policy.engine import PolicyEngine
 from ctxfs.policy.rules import parse_allowance
 from tests.posix.kernel import ROOT, Failed, PretendKernel, Seen
 
@@ -726,7 +726,7 @@ def test_what_may_not_be_read_any_more_is_not_opened(pretend: PretendKernel) -> 
     seen, other = (found(pretend, name, by_listing=True) for name in (b"f", b"g"))
     fh, _ = pretend.open(other.number, os.O_RDONLY)
     pretend.release(other.number, fh)
-    book = PolicyBook()
+    book = PolicyEngine()
     book.use((parse_allowance("**:l"),), {})
     pretend.state.take_policy(book.wire)
     for number in (seen.number, other.number):

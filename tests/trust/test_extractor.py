@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, Patience, TooSlow
-from ctxfs.index.extract.formats import MAX_CHUNKS, Unreadable, chunks_of
+from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, chunks_of
 from ctxfs.index.search.overlay import LARGEST
 from tests.unit.test_formats import MAIL, a_pdf
 from tests.unit.test_index import Index
@@ -60,7 +60,7 @@ def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
 
 
 def test_file_that_falls_into_too_many_pieces_is_refused() -> None:
-    with pytest.raises(Unreadable, match="too many pieces"):
+    with pytest.raises(UnreadableFile, match="too many pieces"):
         chunks_of("x.html", b"".join(b"<h1>%d</h1><p>x</p>" % n for n in range(MAX_CHUNKS + 1)))
 
 
@@ -97,7 +97,7 @@ def test_reader_that_fails_costs_the_file_alone(
     extractor: Extractor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
 ) -> None:
     _slow(monkeypatch, tmp_path, body)
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableFile, match=reason):
         extractor.chunks_of("hostile.txt", b"x")
     (found,) = extractor.chunks_of("next.txt", b"the next one is read")
     assert found.text == "the next one is read"

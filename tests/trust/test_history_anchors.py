@@ -11,7 +11,7 @@ import pytest
 
 from ctxfs.eventlog.anchor import Anchored, Anchors, parse_anchor, read_key
 from ctxfs.eventlog.chain import Link, body_of, chained
-from ctxfs.eventlog.log import HistoryLog
+from ctxfs.eventlog.log import EventLog
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import create_store
 from ctxfs.versions.archive import Archive
@@ -25,7 +25,7 @@ class Recorded:
 
     def __init__(self, folder: Path, key: bytes | None = None) -> None:
         self.layout = create_store(folder)
-        self.logs = {"events": HistoryLog(self.layout.history), "audit": HistoryLog(self.layout.audit)}
+        self.logs = {"events": EventLog(self.layout.history), "audit": EventLog(self.layout.audit)}
         self.anchors = Anchors(self.logs["events"], self.logs["audit"], key)
         self.archive = Archive(self.layout, "human:owner", LARGE, anchors=self.anchors)
         self.archive.open()

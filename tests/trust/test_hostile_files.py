@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ctxfs.index.extract.extractor import Extractor, Limits
-from ctxfs.index.extract.formats import Unreadable
+from ctxfs.index.extract.formats import UnreadableFile
 from tests.trust.hostile_files import GOOD, mails, make_hostile_files, texts
 from tests.unit.test_formats import ENCODED, MAIL, PAGE, a_pdf
 from tests.unit.test_index import Index
@@ -87,7 +87,7 @@ def test_mutated_files_of_every_format_give_chunks_or_a_reason() -> None:
                 for chunk in extractor.chunks_of(name, mutated):
                     "".join((chunk.text, chunk.heading, chunk.author)).encode()
                     assert 1 <= chunk.first <= chunk.last
-            except Unreadable as reason:
+            except UnreadableFile as reason:
                 assert "died" not in str(reason), (name, mutated)
                 assert "takes too long" not in str(reason), (name, mutated)
             count += 1

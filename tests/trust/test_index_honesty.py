@@ -14,9 +14,9 @@ import trio.testing
 
 from ctxfs.app import App
 from ctxfs.cli.progress import is_ready
-from ctxfs.daemon.index_service import IndexingService
+from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.session import LocalSession
-from ctxfs.index.ingest.crash_records import Suspects
+from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.searcher import Searcher
@@ -28,11 +28,11 @@ from tests.live import Live
 from tests.unit.test_index import Index
 
 
-def service(searcher: Searcher) -> tuple[IndexingService, dict[str, object]]:
+def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:
     """The daemon's handle on an indexer of which the processes are the test's."""
     progress: dict[str, object] = {}
     app = SimpleNamespace(searcher=searcher, progress=progress, layout=None)
-    return IndexingService(cast(App, app)), progress
+    return IndexService(cast(App, app)), progress
 
 
 def test_indexer_is_started_again_for_ever_at_longer_and_longer_intervals(
@@ -150,7 +150,7 @@ def _end_at(folder: Path, path: str) -> None:
     """Have an indexer process die while it works on a file."""
     child = os.fork()
     if not child:
-        Suspects(folder, 400).accuse(path)
+        CrashRecords(folder, 400).accuse(path)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -180,24 +180,24 @@ def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None
     def batch_after_end_in(files: int) -> int:
         child = os.fork()
         if not child:
-            Suspects(tmp_path, 400).accuse_batch(files)
+            CrashRecords(tmp_path, 400).accuse_batch(files)
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
-        suspects = Suspects(tmp_path, 400)
+        suspects = CrashRecords(tmp_path, 400)
         found = suspects.batch_files
         suspects.close()
         return found
 
     assert [batch_after_end_in(400), batch_after_end_in(20), batch_after_end_in(1)] == [20, 1, 1]
-    assert Suspects(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"
+    assert CrashRecords(tmp_path, 400).batch_files == 400, "an end that nobody is accused of changes nothing"
 
 
 def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
-    suspects = Suspects(tmp_path, 400)
+    suspects = CrashRecords(tmp_path, 400)
     suspects.accuse("a")
     suspects.disarm()
     suspects.accuse("b")
-    assert not Suspects(tmp_path, 400)._ends
+    assert not CrashRecords(tmp_path, 400)._ends
 
 
 @pytest.mark.parametrize(

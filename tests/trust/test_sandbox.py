@@ -16,11 +16,11 @@ import trio
 
 from ctxfs.daemon.session import LocalSession
 from ctxfs.exec.definition import parse_tool
-from ctxfs.exec.folder_provider import FolderShelf, digest_of
-from ctxfs.exec.function_provider import FunctionShelf
+from ctxfs.exec.folder_provider import FolderProvider, digest_of
+from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.outcome import Outcome
 from ctxfs.exec.runner import run_tool
-from ctxfs.exec.sandbox import Walls, sandbox
+from ctxfs.exec.sandbox import Sandbox, sandbox
 from ctxfs.exec.seccomp import filter_program
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import Layout, create_store
@@ -70,9 +70,9 @@ def make_tool(folder: Path, script: str, *, open_world: bool = False) -> Any:
     return parse_tool("probe", str(folder), said)
 
 
-def run(tool: Any, digest: str, walls: Walls | None = None, **arguments: Any) -> Outcome:
+def run(tool: Any, digest: str, walls: Sandbox | None = None, **arguments: Any) -> Outcome:
     async def go() -> Outcome:
-        return await run_tool(tool, arguments, {}, lambda *_: None, walls or Walls(), digest)
+        return await run_tool(tool, arguments, {}, lambda *_: None, walls or Sandbox(), digest)
 
     return trio.run(go)
 
@@ -107,7 +107,7 @@ def test_tool_has_no_capability_and_reaches_no_socket_of_the_machine(open_world:
                 "/etc/x",
             ],
         }
-        done = run(tool, digest_of(Path(tool.folder)), Walls([str(store)]), **asked)
+        done = run(tool, digest_of(Path(tool.folder)), Sandbox([str(store)]), **asked)
     assert not done.fault, (done.fault, done.stderr)
     found = json.loads(done.stdout)
     allowed = {key for key, value in found.items() if value == "done"}
@@ -183,7 +183,7 @@ def test_module_of_a_function_runs_from_its_source(tmp_path: Path, monkeypatch: 
     py_compile.compile(str(evil), str(cache), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     monkeypatch.syspath_prepend(str(tmp_path))
     approved: dict[str, Any] = {}
-    shelf = FunctionShelf(approved.get, lambda: {"said": "offered:said"})
+    shelf = FunctionProvider(approved.get, lambda: {"said": "offered:said"})
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     tool = shelf.tools()[0]["said"]
     digest = shelf.digest(tool)
@@ -199,7 +199,7 @@ def test_program_that_is_asked_what_it_is_is_shut_in(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "run").write_text(f'#!/bin/sh\ntouch {trace} {folder}/x\necho \'{{"description": "d"}}\'\n')
     (folder / "run").chmod(0o755)
-    shelf = FolderShelf(tmp_path / "tools", lambda _: None)
+    shelf = FolderProvider(tmp_path / "tools", lambda _: None)
     assert shelf.definition(shelf.tools()[0]["mine"]) == {"description": "d"}
     assert not trace.exists()
     assert os.listdir(folder) == ["run"]

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from ctxfs.exec.approvals import Approvals
-from ctxfs.exec.calls import Asked, Calls
-from ctxfs.exec.registry import ToolCatalog
-from ctxfs.mcp_client.provider import ServerShelf
+from ctxfs.exec.calls import CallRequest, Calls
+from ctxfs.exec.registry import ToolRegistry
+from ctxfs.mcp_client.provider import McpProvider
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.config import ServerSource
@@ -44,8 +44,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.approvals = Approvals(folder / "tools.json")
-        self.shelf = ServerShelf(folder / "servers", lambda: [ServerSource("small", ("small",))], self.approvals.all)
-        self.catalog = ToolCatalog(lambda: [self.shelf], self.approvals)
+        self.shelf = McpProvider(folder / "servers", lambda: [ServerSource("small", ("small",))], self.approvals.all)
+        self.catalog = ToolRegistry(lambda: [self.shelf], self.approvals)
         self.calls = Calls(self.catalog, folder / "calls", self)  # type: ignore[arg-type]  # nothing is run
         self.mount = ToolsMount(self.calls, str, groups=self.shelf.shown)
 
@@ -138,7 +138,7 @@ def test_tool_that_changed_waits_for_a_person_who_sees_the_new_words(store: Stor
     assert EVIL in store.catalog.difference("small/add")
 
     async def call() -> None:
-        await store.calls.call(Asked("small/add", {}, "agent:alice"), None)  # type: ignore[arg-type]
+        await store.calls.call(CallRequest("small/add", {}, "agent:alice"), None)  # type: ignore[arg-type]
 
     with pytest.raises(PermissionError, match="changed since it was approved"):
         trio.run(call)
@@ -180,7 +180,7 @@ def test_nothing_of_a_server_that_nobody_approved_is_shown(tmp_path: Path) -> No
 
 def test_what_waits_is_no_program(store: Store) -> None:
     async def call() -> None:
-        await store.calls.call(Asked("small/instructions.md", {}, "human:ada"), None)  # type: ignore[arg-type]
+        await store.calls.call(CallRequest("small/instructions.md", {}, "human:ada"), None)  # type: ignore[arg-type]
 
     with pytest.raises(FileNotFoundError):
         trio.run(call)

@@ -13,7 +13,7 @@ from ctxfs.model.entry import Entry
 from ctxfs.model.path import Path as TreePath
 from ctxfs.rpc.client import Client
 from ctxfs.rpc.wire import entry_to_wire
-from mcp_server.resources import News
+from mcp_server.resources import ResourceNotifications
 from mcp_server.uris import uri_of
 from tests.live import Live, code_of, mcp_call
 
@@ -84,7 +84,7 @@ def test_nobody_subscribes_to_what_it_may_not_see(live: Live, path: str) -> None
 
     async def check() -> None:
         async with trio.open_nursery() as nursery:
-            news = News(Sight({"memory", "pad"}, {"pad"}), nursery)  # type: ignore[arg-type]  # as far as it is used here
+            news = ResourceNotifications(Sight({"memory", "pad"}, {"pad"}), nursery)  # type: ignore[arg-type]  # as far as it is used here
             with pytest.raises(MCPError):
                 await news.subscribe(uri_of(TreePath.parse(path)), None)  # type: ignore[arg-type]  # it is refused before
             await news._see(uri_of(TreePath.parse("pad/new.md")))  # what is not there yet, where it sees everything
@@ -114,7 +114,7 @@ def test_news_is_of_what_the_client_sees_at_that_moment() -> None:
     async def check() -> None:
         door = Sight({"memory", "memory/a.md", "pad"}, {"pad"})
         async with trio.open_nursery() as nursery:
-            news = News(door, nursery)  # type: ignore[arg-type]  # as far as it is used here
+            news = ResourceNotifications(door, nursery)  # type: ignore[arg-type]  # as far as it is used here
             memory, hidden, gone = (TreePath.parse(path) for path in ("memory", "memory/bob", "memory/a.md"))
             await news._see(uri_of(memory))
             await news._see(uri_of(gone))

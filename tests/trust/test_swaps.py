@@ -17,7 +17,7 @@ from ctxfs.model.change import Put
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store import rooted_fs
-from ctxfs.store.atomic_replace import Hold
+from ctxfs.store.atomic_replace import WriterHold
 from ctxfs.store.folder import Folder
 from ctxfs.versions import archive
 from ctxfs.versions.recording import capture
@@ -254,7 +254,7 @@ def test_a_process_that_holds_a_file_and_dies_lets_its_writers_go_on(tmp_path: P
     ready, told = os.pipe()
     child = os.fork()
     if child == 0:
-        Hold(os.open(file, os.O_RDONLY))
+        WriterHold(os.open(file, os.O_RDONLY))
         os.write(told, b"x")
         signal.pause()
     os.read(ready, 1)

@@ -10,28 +10,28 @@ import trio
 from ctxfs.model.change import ABSENT, Put
 from ctxfs.model.path import Path as TreePath
 from ctxfs.store.folder import Folder
-from ctxfs.vfs.compare_and_put import Conditional
+from ctxfs.vfs.compare_and_put import CompareAndPut
 
 FILE = TreePath.parse("notes/x.md")
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Conditional:
+def tree(tmp_path: Path) -> CompareAndPut:
     (tmp_path / "notes").mkdir()
-    return Conditional(Folder(str(tmp_path), writable=True))
+    return CompareAndPut(Folder(str(tmp_path), writable=True))
 
 
 def revision(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def refused(tree: Conditional, data: bytes, expects: str) -> int | None:
+def refused(tree: CompareAndPut, data: bytes, expects: str) -> int | None:
     with pytest.raises(OSError) as caught:
         trio.run(tree.apply, Put(FILE, data, {}, expects))
     return caught.value.errno
 
 
-def test_what_is_expected_is_replaced_and_nothing_else(tree: Conditional) -> None:
+def test_what_is_expected_is_replaced_and_nothing_else(tree: CompareAndPut) -> None:
     assert refused(tree, b"one", revision(b"none")) == errno.ESTALE
     trio.run(tree.apply, Put(FILE, b"one", {}, ABSENT))
     assert refused(tree, b"two", ABSENT) == errno.EEXIST
@@ -43,7 +43,7 @@ def test_what_is_expected_is_replaced_and_nothing_else(tree: Conditional) -> Non
     trio.run(tree.apply, Put(FILE, b"free"))
 
 
-def test_of_many_at_once_one_wins(tree: Conditional) -> None:
+def test_of_many_at_once_one_wins(tree: CompareAndPut) -> None:
     trio.run(tree.apply, Put(FILE, b"base"))
     won: list[int] = []
 

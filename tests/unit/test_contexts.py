@@ -28,7 +28,7 @@ from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.context.build.tokens import BoundTokenizer, open_tokenizer
 from ctxfs.index.engines.fulltext import analyse
 from ctxfs.index.extract.formats import chunks_of
-from ctxfs.index.search.file_status import Standing, standing_of, superseded
+from ctxfs.index.search.file_status import FileStatus, standing_of, superseded
 
 BOUND = BoundTokenizer()
 
@@ -90,10 +90,10 @@ def piece(path: str, text: str, first: int = 1, **more: Any) -> Piece:
 
 def test_what_is_withdrawn_is_left_out_and_says_why() -> None:
     standing = {
-        "bad.md": Standing(quarantined=True),
-        "old.md": Standing(expires_ns=50),
-        "later.md": Standing(expires_ns=150),
-        "first.md": Standing(superseded_by="second.md"),
+        "bad.md": FileStatus(quarantined=True),
+        "old.md": FileStatus(expires_ns=50),
+        "later.md": FileStatus(expires_ns=150),
+        "first.md": FileStatus(superseded_by="second.md"),
     }
     pieces = [piece(path, path, mtime_ns=20, score=1.0) for path in (*standing, "stale.md", "poor.md", "good.md")]
     pieces[4] = piece("stale.md", "stale", mtime_ns=5, score=1.0)
@@ -119,7 +119,7 @@ def test_a_pin_stays_whatever_it_says_and_its_lines_are_not_given_twice() -> Non
 def test_two_files_that_supersede_each_other_both_count() -> None:
     assert superseded([("new", "/old"), ("a", "b"), ("b", "a"), ("self", "self")]) == {"old": "new"}
     assert standing_of([("tags", "x")]) is None
-    assert standing_of([("expires_at", "1970-01-01T00:00:01")]) == Standing(expires_ns=10**9)
+    assert standing_of([("expires_at", "1970-01-01T00:00:01")]) == FileStatus(expires_ns=10**9)
 
 
 # packing

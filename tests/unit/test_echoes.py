@@ -3,9 +3,9 @@
 import pytest
 
 from ctxfs.context.build.candidate_filter import Rules, select
-from ctxfs.context.build.copy_detection import Echoes, units
+from ctxfs.context.build.copy_detection import CopyDetector, units
 from ctxfs.context.build.piece import Piece
-from ctxfs.index.search.file_status import Standing
+from ctxfs.index.search.file_status import FileStatus
 
 SAID = "The signing keys rotate every ninety days. The runbook is kept in the wiki of the platform team."
 
@@ -25,7 +25,7 @@ def piece(path: str, text: str, mtime_ns: int = 1) -> Piece:
 )
 def test_the_same_in_another_form_is_recognised(text: str) -> None:
     original, echo = piece("knowledge/a.md", SAID, 9), piece("memory/alice/x.md", text, 3)
-    assert Echoes([echo, original]).original_of(echo) is original
+    assert CopyDetector([echo, original]).original_of(echo) is original
     kept, out = select((), [echo, original], Rules(0))
     assert [each.path for each in kept] == ["knowledge/a.md"]
     assert [(each.piece.path, each.reason, each.other) for each in out] == [
@@ -38,23 +38,23 @@ def test_what_adds_something_is_kept() -> None:
     more = piece(
         "memory/alice/x.md", SAID + " Alice holds the second half of each key, Bob the first half, since March."
     )
-    assert Echoes([original, more]).original_of(more) is None
+    assert CopyDetector([original, more]).original_of(more) is None
     other = piece("memory/alice/y.md", "Yes.")
-    assert Echoes([original, other]).original_of(other) is None
+    assert CopyDetector([original, other]).original_of(other) is None
 
 
 def test_of_two_notes_the_younger_is_the_echo_and_sources_are_never_one() -> None:
     old, young = piece("memory/a/1.md", SAID, 1), piece("memory/b/2.md", SAID, 2)
     copy = piece("knowledge/copy.md", SAID, 3)
-    found = Echoes([young, old])
+    found = CopyDetector([young, old])
     assert (found.original_of(young), found.original_of(old)) == (old, None)
-    assert Echoes([copy, old]).original_of(copy) is None
-    assert Echoes([copy, old]).original_of(old) is copy
+    assert CopyDetector([copy, old]).original_of(copy) is None
+    assert CopyDetector([copy, old]).original_of(old) is copy
 
 
 def test_what_is_said_of_the_original_is_said_of_its_echo() -> None:
     original, echo = piece("memory/a/page.md", SAID, 1), piece("memory/a/own.md", SAID, 2)
-    rules = Rules(0, standing={"memory/a/page.md": Standing(untrusted=True)}, drops_untrusted=True)
+    rules = Rules(0, standing={"memory/a/page.md": FileStatus(untrusted=True)}, drops_untrusted=True)
     kept, out = select((), [echo, original], rules)
     assert not kept
     assert {each.reason for each in out} == {"untrusted"}

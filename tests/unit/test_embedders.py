@@ -19,7 +19,7 @@ from ctxfs.index.engines.embedders import name_of, open_embedder
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import read_side_car
 from ctxfs.index.events import Event
-from ctxfs.index.ingest.embed_worker import MeaningIndexer
+from ctxfs.index.ingest.embed_worker import EmbedWorker
 from ctxfs.index.options import EmbedderSpec, IndexerOptions
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.searcher import Searcher
@@ -203,8 +203,8 @@ class Store:
         self.index = Index(folder, corpus)
         self.events: list[Event] = []
 
-    def meaning(self, spec: EmbedderSpec) -> MeaningIndexer:
-        return MeaningIndexer(IndexerOptions(self.folder, spec, 1, 10**6, 3), self.events.append)
+    def meaning(self, spec: EmbedderSpec) -> EmbedWorker:
+        return EmbedWorker(IndexerOptions(self.folder, spec, 1, 10**6, 3), self.events.append)
 
     def embed(self, spec: EmbedderSpec) -> None:
         meaning = self.meaning(spec)

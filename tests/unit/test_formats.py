@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.index.extract.chunks import LIMIT, Chunk, cut
-from ctxfs.index.extract.formats import Unreadable, chunks_of, decode, is_binary
+from ctxfs.index.extract.formats import UnreadableFile, chunks_of, decode, is_binary
 from ctxfs.index.extract.syntax import Definition, definitions
 
 SOURCES = {
@@ -256,7 +256,7 @@ def test_a_pdf_is_read_page_by_page() -> None:
     ],
 )
 def test_a_pdf_that_cannot_be_read_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(Unreadable, match=reason):
+    with pytest.raises(UnreadableFile, match=reason):
         chunks_of("x.pdf", data)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.fulltext import Words
-from ctxfs.index.ingest.ingester import Follower
+from ctxfs.index.engines.fulltext import FullText
+from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.overlay import LARGEST, Overlay
@@ -60,8 +60,8 @@ class Live:
         return answers(self.searcher, question)
 
 
-def follower(index: Path, root: IndexedRoot) -> Follower:
-    made = Follower(Catalog(index), Words(index / "words", make=True), 1_000_000, lambda _: None)
+def follower(index: Path, root: IndexedRoot) -> Ingester:
+    made = Ingester(Catalog(index), FullText(index / "words", make=True), 1_000_000, lambda _: None)
     made.recover()
     made.set_roots([root])
     made.scan_all()

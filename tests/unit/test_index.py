@@ -12,17 +12,17 @@ import pytest
 from ctxfs.index.engines import fulltext
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.embedders.sentence_model import SentenceModel
-from ctxfs.index.engines.fulltext import Words, WordWriter, break_up
+from ctxfs.index.engines.fulltext import FullText, FullTextWriter, break_up
 from ctxfs.index.engines.model_files import default_model_folder
 from ctxfs.index.engines.vectors import VectorTable, build_graph, pack_vector, read_graph, read_side_car
 from ctxfs.index.extract.ignore import IgnoreRules, walk
-from ctxfs.index.ingest.embed_worker import EmbeddingQueue, MeaningIndexer
+from ctxfs.index.ingest.embed_worker import EmbeddingQueue, EmbedWorker
 from ctxfs.index.ingest.indexer import merge_changes
-from ctxfs.index.ingest.ingester import Follower
+from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.chunk_columns import ChunkFacts
-from ctxfs.index.search.results import Answer
+from ctxfs.index.search.chunk_columns import ChunkColumns
+from ctxfs.index.search.results import SearchResults
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
@@ -35,8 +35,8 @@ class Index:
         self.folder, self.corpus = folder, corpus
         self.spec = EmbedderSpec(folder=str(model)) if model else None
         self.catalog = Catalog(folder)
-        self.words = Words(folder / "words", make=True)
-        self.follower = Follower(self.catalog, self.words, 1_000_000, lambda _: None)
+        self.words = FullText(folder / "words", make=True)
+        self.follower = Ingester(self.catalog, self.words, 1_000_000, lambda _: None)
         self.follower.recover()
         self.follower.set_roots([IndexedRoot("knowledge/c", str(corpus))])
         self.follower.scan_all()
@@ -44,7 +44,7 @@ class Index:
 
     def embed(self) -> None:
         """Give every chunk its vector."""
-        meaning = MeaningIndexer(IndexerOptions(self.folder, self.spec, 2, 10**6, 20_000), lambda _: None)
+        meaning = EmbedWorker(IndexerOptions(self.folder, self.spec, 2, 10**6, 20_000), lambda _: None)
         meaning.run_pending()
         meaning.close()
 
@@ -52,7 +52,7 @@ class Index:
         self.follower.close()
         self.searcher.close()
 
-    def ask(self, text: str, below: str = "") -> Answer:
+    def ask(self, text: str, below: str = "") -> SearchResults:
         self.searcher.refresh()
         return self.searcher.search(parse_query(text), TreePath.parse(below), 20)
 
@@ -219,7 +219,7 @@ def test_operators_and_filters_narrow(index: Index, question: str, expected: boo
 
 @pytest.mark.parametrize("question", ["C++:", "what is this? (x", '"unclosed', "---", "🦘", "the of and", "a " * 5000])
 def test_no_question_breaks_search(index: Index, question: str) -> None:
-    assert isinstance(index.ask(question), Answer)
+    assert isinstance(index.ask(question), SearchResults)
 
 
 def test_below_a_directory_only_that_directory_is_asked(index: Index) -> None:
@@ -322,7 +322,7 @@ def test_until_files_are_embedded_the_order_of_names_says_nothing(embedded: Inde
     known = embedded.catalog._db.execute(
         "SELECT c.id FROM chunks c JOIN files f ON f.id=c.file WHERE f.path LIKE '%/a%'"
     )
-    meaning = MeaningIndexer(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
+    meaning = EmbedWorker(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
     chunks = [number for (number,) in known]
     with patch.object(meaning._queue, "take", side_effect=[meaning._stored.waiting(chunks), []]):
         meaning.run_pending()
@@ -498,8 +498,8 @@ def test_what_changes_together_is_taken_in_together(
 ) -> None:
     """A commit of the words takes as long as a hundred files."""
     commits: list[int] = []
-    commit = WordWriter.commit
-    monkeypatch.setattr(WordWriter, "commit", lambda writer: (commits.append(1), commit(writer)))
+    commit = FullTextWriter.commit
+    monkeypatch.setattr(FullTextWriter, "commit", lambda writer: (commits.append(1), commit(writer)))
     names = [f"{number}.md" for number in range(100)]
     for name in names:
         (corpus / name).write_text("an otter\n")
@@ -518,7 +518,7 @@ def test_what_changes_together_is_taken_in_together(
 
 
 def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Path) -> None:
-    reader, facts = Catalog(index.folder, read_only=True), ChunkFacts()
+    reader, facts = Catalog(index.folder, read_only=True), ChunkColumns()
     looks: list[str] = []
 
     def look(statement: str) -> None:
@@ -545,7 +545,7 @@ def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctxfs.index.search.chunk_columns._LEAST", 8)
-    facts = ChunkFacts()
+    facts = ChunkColumns()
 
     def check() -> None:
         facts.load(embedded.catalog)

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from ctxfs.exec import call_store
-from ctxfs.exec.call_store import KeptCalls
+from ctxfs.exec.call_store import CallStore
 from ctxfs.exec.outcome import Outcome
 
 
-def hold(calls: KeptCalls, number: str, text: bytes = b"said", principal: str = "human:root") -> None:
+def hold(calls: CallStore, number: str, text: bytes = b"said", principal: str = "human:root") -> None:
     result = {"id": number, "tool": "a/b", "principal": principal, "at": number, "text": text.decode()}
     calls.hold("a/b", number, {"x": 1}, result, Outcome(text, b"", 0, 0.1))
 
 
 def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> None:
-    calls = KeptCalls(tmp_path / "calls")
+    calls = CallStore(tmp_path / "calls")
     hold(calls, "c-0001")
 
     def seen() -> list[object]:
@@ -35,7 +35,7 @@ def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> No
     before = seen()
     calls.write("a/b", "c-0001")
     assert seen() == before
-    assert KeptCalls(tmp_path / "calls").record("c-0001")["arguments"] == {"x": 1}
+    assert CallStore(tmp_path / "calls").record("c-0001")["arguments"] == {"x": 1}
     for wrong in ("../..", "c-0002", ""):
         with pytest.raises(FileNotFoundError):
             calls.read("a/b", wrong, "result.md")
@@ -46,7 +46,7 @@ def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> No
 def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call_store, "_KEPT", 5)
     monkeypatch.setattr(call_store, "_KEPT_BYTES", 1_000_000)
-    calls = KeptCalls(tmp_path / "calls")
+    calls = CallStore(tmp_path / "calls")
     for number in range(8):
         hold(calls, f"c-{number:04d}")
         calls.write("a/b", f"c-{number:04d}")
@@ -64,7 +64,7 @@ def test_what_a_killed_daemon_has_left_is_swept(tmp_path: Path) -> None:
     half = tmp_path / "calls" / "a" / "b" / "calls" / ".c-0001"
     half.mkdir(parents=True)
     (half / "args.json").write_text(json.dumps({}))
-    calls = KeptCalls(tmp_path / "calls")
+    calls = CallStore(tmp_path / "calls")
     assert calls.numbers("a/b") == []
     calls.sweep()
     assert not half.exists()

@@ -10,8 +10,8 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render_markdown
 from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.context.delivery.loader import (
+    DeliveredPiece,
     Delta,
-    Held,
     Window,
     dump_window,
     load_window,
@@ -97,7 +97,9 @@ def test_a_refresh_adds_replaces_and_drops() -> None:
 
 
 def test_what_was_not_asked_for_again_stays_while_there_is_room_and_the_least_worth_goes_first() -> None:
-    old = Window(held=(Held(piece("dear.md", "word " * 20), 0.9), Held(piece("cheap.md", "word " * 20), 0.2)))
+    old = Window(
+        held=(DeliveredPiece(piece("dear.md", "word " * 20), 0.9), DeliveredPiece(piece("cheap.md", "word " * 20), 0.2))
+    )
     chosen = [piece("new.md", "fresh " * 20)]
     roomy = refreshed(old, chosen, 1000)
     assert [each.piece.path for each in roomy.window.held] == ["new.md", "dear.md", "cheap.md"]
@@ -125,7 +127,7 @@ def test_a_damaged_window_is_an_empty_one(data: bytes) -> None:
 
 def test_a_window_survives_a_restart_with_names_that_are_no_utf_8() -> None:
     window = Window(
-        "sha", 2, ("g",), ("s",), 4, (Held(Piece("a\udcff.md", 1, 2, "é\ntext", day=5, kind="fact"), 0.5, 1),)
+        "sha", 2, ("g",), ("s",), 4, (DeliveredPiece(Piece("a\udcff.md", 1, 2, "é\ntext", day=5, kind="fact"), 0.5, 1),)
     )
     assert load_window(dump_window(window)) == window
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ctxfs.context.build.copy_detection import Echoes
+from ctxfs.context.build.copy_detection import CopyDetector
 from ctxfs.context.build.piece import Exclusion, Piece, Reason
-from ctxfs.index.search.file_status import Standing
+from ctxfs.index.search.file_status import FileStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Rules:
     now_ns: int
     since_ns: int = 0
     min_score: float | None = None
-    standing: Mapping[str, Standing] = field(default_factory=dict)
+    standing: Mapping[str, FileStatus] = field(default_factory=dict)
     drops_untrusted: bool = False
 
 
@@ -26,7 +26,7 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
     bodies = {pin.body: pin.path for pin in pins}
     lines: dict[str, list[tuple[int, int]]] = {}
     everything = [*pins, *candidates]
-    echoes = Echoes(everything)
+    echoes = CopyDetector(everything)
     for pin in pins:
         lines.setdefault(pin.path, []).append((pin.first, pin.last))
     places = set[tuple[str, int, int]]()
@@ -54,7 +54,7 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
     return kept, out
 
 
-def _refused(piece: Piece, standing: Standing | None, rules: Rules) -> tuple[Reason | None, str]:
+def _refused(piece: Piece, standing: FileStatus | None, rules: Rules) -> tuple[Reason | None, str]:
     if standing is not None:
         if standing.quarantined:
             return "quarantined", ""

@@ -17,8 +17,8 @@ from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Pin, Request
 from ctxfs.context.build.tokens import Tokenizer, open_tokenizer
 from ctxfs.index.query import Query, parse_query, parse_time
-from ctxfs.index.search.file_status import Standing
-from ctxfs.index.search.results import Answer, Hit
+from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.results import Hit, SearchResults
 from ctxfs.model.errors import invalid, path_error
 from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
@@ -27,12 +27,12 @@ CANDIDATES = 400
 _SUMMARY_SHARE = 0.15  # of the budget, kept for what did not fit
 
 
-class World(Protocol):
+class TreeView(Protocol):
     """What a context is made from: the tree as it is now, or as it was then."""
 
     revision: str
 
-    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+    async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """The best `limit` units below a directory."""
         ...
 
@@ -40,7 +40,7 @@ class World(Protocol):
         """A file. OSError."""
         ...
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """What sets some of these files apart."""
         ...
 
@@ -112,7 +112,7 @@ class Candidates:
 class Constructor:
     """Builds contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
-    def __init__(self, world: Callable[[str], World], summarise: Summarise | None = None) -> None:
+    def __init__(self, world: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
         """`world`: of now for an empty text, else as of a version or time."""
         self._world = world
         self._summarise = summarise
@@ -137,7 +137,7 @@ class Constructor:
         account = Account(principal, world.revision, world.index, revisions, tokens)
         return replace(built, account=account)
 
-    async def _gather(self, request: Request, world: World) -> Candidates:
+    async def _gather(self, request: Request, world: TreeView) -> Candidates:
         pins = [await _read_pin(world, pin) for pin in request.pins]
         answers = [await world.search(query, below, CANDIDATES) for query, below in _questions(request)]
         notes = tuple(dict.fromkeys((*world.notes, *(n for each in answers for n in (*each.notes, *each.remarks)))))
@@ -158,7 +158,7 @@ class Constructor:
             pins, kept = ([replace(piece, untrusted=False) for piece in each] for each in (pins, kept))
         return Candidates(pins, kept, excluded, (*notes, *_claims(kept, standing)), len(best))
 
-    async def _newest(self, request: Request, world: World) -> list[Piece]:
+    async def _newest(self, request: Request, world: TreeView) -> list[Piece]:
         """The newest files, as if they answered as well as the median of what was found."""
         if not request.recent:
             return []
@@ -259,13 +259,13 @@ def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
     return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
-def _claims(pieces: Sequence[Piece], standing: Mapping[str, Standing]) -> list[str]:
+def _claims(pieces: Sequence[Piece], standing: Mapping[str, FileStatus]) -> list[str]:
     """What files say that they supersede, and do not: whoever said so may not change the other file."""
     said = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
     return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(said.items()) if old]
 
 
-def _is_untrusted(standing: Mapping[str, Standing], piece: Piece) -> bool:
+def _is_untrusted(standing: Mapping[str, FileStatus], piece: Piece) -> bool:
     said = standing.get(piece.path)
     return said is not None and said.untrusted
 
@@ -279,7 +279,7 @@ def _since(fresh: str, now_ns: int) -> int:
     return since
 
 
-async def _read_pin(world: World, pin: Pin) -> Piece:
+async def _read_pin(world: TreeView, pin: Pin) -> Piece:
     try:
         data = await world.read(pin.path)
     except FileNotFoundError as error:
@@ -328,7 +328,9 @@ def _piece(hit: Hit, why: Why) -> Piece:
     )
 
 
-def from_answer(request: Request, answer: Answer, tokenizer: Tokenizer, standing: Mapping[str, Standing]) -> Context:
+def from_answer(
+    request: Request, answer: SearchResults, tokenizer: Tokenizer, standing: Mapping[str, FileStatus]
+) -> Context:
     """The context of an answer that is at hand, without asking again."""
     hits = [_piece(hit, "search") for hit in answer.hits]
     kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))

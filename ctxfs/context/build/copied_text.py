@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ctxfs.context.build.copy_detection import units
 from ctxfs.index.query import Query, parse_query
-from ctxfs.index.search.file_status import Standing
-from ctxfs.index.search.results import Answer
+from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.results import SearchResults
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import ROOT, Path, one_line
 
@@ -20,17 +20,17 @@ _SOURCE = f"{PREFIX}source"
 class Index(Protocol):
     """Search and what is known of files, for whoever acts."""
 
-    def search(self, query: Query, below: Path, limit: int) -> Answer:
+    def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """The best `limit` units below a directory."""
         ...
 
-    def standing(self, paths: set[str]) -> Mapping[str, Standing]:
+    def standing(self, paths: set[str]) -> Mapping[str, FileStatus]:
         """What sets some of these files apart."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class CopiedText:
     """Something that is written again: the file that says it already, from which line, and whether that is not to be trusted."""
 
     path: str
@@ -42,7 +42,7 @@ class Recalled:
         return f"{one_line(self.path)}:{self.first} says this already{doubt}: it is no new evidence"
 
 
-def find_recalled(index: Index, path: str, text: str) -> list[Recalled]:
+def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
     """The places that say what a text for `path` says, of its longest units; only those that whoever acts may see. Blocks."""
     longest = sorted(units(text), key=lambda unit: (-len(unit), unit))
     hits: dict[str, int] = {}
@@ -53,7 +53,8 @@ def find_recalled(index: Index, path: str, text: str) -> list[Recalled]:
                 hits.setdefault(hit.path, hit.chunk.first)
     standing = index.standing(set(hits))
     return [
-        Recalled(found, first, found in standing and standing[found].untrusted) for found, first in sorted(hits.items())
+        CopiedText(found, first, found in standing and standing[found].untrusted)
+        for found, first in sorted(hits.items())
     ]
 
 

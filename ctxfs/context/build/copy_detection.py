@@ -35,7 +35,7 @@ def units(text: str) -> dict[bytes, int]:
     return {unit: len(unit) for part in parts if len(unit := part.strip()) >= _LEAST}
 
 
-class Echoes:
+class CopyDetector:
     """Which of some pieces only repeat others. Sources come before what was written here, and older before younger."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:

@@ -181,4 +181,4 @@ def schema() -> bytes:
     """The JSON Schema of manifests."""
     from importlib.resources import files
 
-    return files("ctxfs.context").joinpath(SCHEMA_FILE).read_bytes()
+    return files("ctxfs.context.build").joinpath(SCHEMA_FILE).read_bytes()

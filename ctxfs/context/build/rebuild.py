@@ -10,7 +10,7 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render
 from ctxfs.context.build.secrets import without_remarks
 from ctxfs.index.extract.extractor import Extract
-from ctxfs.index.extract.formats import Unreadable
+from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.threads import blocking
 
 # (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
@@ -64,7 +64,7 @@ def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> P
         return replace(piece, text=text) if digest(text) == known else None
     try:
         chunks = extract(piece.path.rpartition("/")[2], data)
-    except Unreadable:
+    except UnreadableFile:
         return None
     for chunk in chunks:
         if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == known:
@@ -87,7 +87,7 @@ def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | N
     if not piece.pinned and not piece.cut:
         try:
             chunks = extract(piece.path.rpartition("/")[2], data)
-        except Unreadable:
+        except UnreadableFile:
             return None
         same = [chunk for chunk in chunks if chunk.text == piece.text]
         if same:

@@ -165,5 +165,5 @@ def _vocabulary() -> dict[str, int]:
     """Word in small letters → the forms that are one token everywhere: bits of ` word`, `word`, ` Word`, `Word`, ` WORD`, `WORD`."""
     from importlib.resources import files
 
-    lines = files("ctxfs.context").joinpath(VOCABULARY_FILE).read_text(encoding="ascii").split("\n")
+    lines = files("ctxfs.context.build").joinpath(VOCABULARY_FILE).read_text(encoding="ascii").split("\n")
     return {word: ord(bits) - 48 for word, _, bits in (line.partition(" ") for line in lines) if bits}

@@ -14,8 +14,8 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.rebuild import found_again
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.query import Query
-from ctxfs.index.search.file_status import Standing
-from ctxfs.index.search.results import Answer
+from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.results import SearchResults
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.errors import path_error
 from ctxfs.model.mount import Mount
@@ -32,7 +32,7 @@ IsVersioned = Callable[[Path], bool]
 Since = Callable[[Path], int]  # from when on whoever acts may see the past of a path, in nanoseconds
 
 
-class Now:
+class CurrentTree:
     """The tree as it is."""
 
     notes: Sequence[str] = ()
@@ -52,7 +52,7 @@ class Now:
         """The model whose vectors are compared."""
         return {"model": self._searcher.model}
 
-    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+    async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """The best `limit` units below a directory."""
         return await blocking(partial(self._searcher.search, exact=True), query, below, limit)
 
@@ -60,7 +60,7 @@ class Now:
         """A file."""
         return await self._tree.read(path)
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """What sets some of these files apart."""
         return await blocking(self._searcher.standing, paths)
 
@@ -86,7 +86,7 @@ class Now:
         return analyse(text)
 
 
-class Then(Now):
+class TreeAt(CurrentTree):
     """The tree as it was in a version: what has changed since is searched as it was, by words; sources have no past."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Then(Now):
             *(f"too large to search as it was then: {path}" for path in large[:10]),
         )
 
-    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+    async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """The best units of what there was then."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
         found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
@@ -132,7 +132,7 @@ class Then(Now):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.read_then, self._commit, str(path))
 
-    async def standing(self, paths: Collection[str]) -> Mapping[str, Standing]:
+    async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """What set some of these files apart then."""
         return await blocking(partial(self._searcher.standing, past=self._past), paths)
 
@@ -145,7 +145,7 @@ def _path(text: str) -> Path:
     return Path(tuple(text.split("/")))
 
 
-class Present(Now):
+class SourceResolver(CurrentTree):
     """The tree as it is, with what evaluators ask besides: contents as they were, and the model of meaning."""
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:

@@ -13,7 +13,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 
 
-class Deliveries:
+class DeliveryStore:
     """The records of tasks, in the folder `kept`; `before` is the folder of requests."""
 
     def __init__(self, kept: Mount, before: Mount) -> None:

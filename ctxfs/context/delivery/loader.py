@@ -95,7 +95,7 @@ def _part(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: 
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class DeliveredPiece:
     """What a window holds: a piece as it was delivered, how relevant it was (0 to 1), how often it was not asked for since."""
 
     piece: Piece
@@ -121,7 +121,7 @@ class Window:
     given: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     deliveries: int = 0
-    held: tuple[Held, ...] = ()
+    held: tuple[DeliveredPiece, ...] = ()
 
     def streaming(self, sha256: str) -> "Window":
         """The window at a context: at the beginning of what is new in it, if it is another one."""
@@ -169,11 +169,11 @@ def refresh(
     was not asked for.
     """
     total = max(1, len(chosen))
-    fresh = [Held(piece, (total - rank) / total) for rank, piece in enumerate(chosen)]
+    fresh = [DeliveredPiece(piece, (total - rank) / total) for rank, piece in enumerate(chosen)]
     left = list(window.held)
     steps: list[Step] = []
     kept = 0
-    unmatched: list[Held] = []
+    unmatched: list[DeliveredPiece] = []
     for each in fresh:
         same = next((old for old in left if _is_same(old.piece, each.piece)), None)
         if same is not None:
@@ -190,13 +190,13 @@ def refresh(
             steps.append(
                 Step("add", "answers the question" if each.piece.why == "search" else each.piece.why, each.piece)
             )
-    aged: list[Held] = []
+    aged: list[DeliveredPiece] = []
     for old in left:
         now = present(old.piece)
         if now is None:
             steps.append(Step("drop", "stale: the source no longer says this", old=old.piece))
         else:
-            aged.append(Held(now, old.relevance, old.age + 1))
+            aged.append(DeliveredPiece(now, old.relevance, old.age + 1))
     aged.sort(key=lambda each: (-each.worth(count), each.piece.path, each.piece.first))
     while aged and count(render([each.piece for each in (*fresh, *aged)])) > budget:
         steps.append(Step("drop", "evicted: least relevance for its tokens", old=aged.pop().piece))
@@ -264,7 +264,7 @@ def load_window(data: bytes) -> Window:
     """Read window.json; a damaged one is an empty window, of which everything is delivered again."""
     try:
         body = json.loads(data.decode("utf-8"))
-        held = tuple(Held(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])
+        held = tuple(DeliveredPiece(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])
         stream = body["stream"]
         given, seen = (tuple(map(str, stream[name])) for name in ("given", "seen"))
         return Window(

@@ -21,7 +21,7 @@ from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import NAMES, render
 from ctxfs.context.build.request import Request, parse_request
 from ctxfs.context.build.tokens import open_tokenizer
-from ctxfs.context.delivery.delivery_store import Deliveries
+from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.context.delivery.loader import (
     Delta,
     Part,
@@ -74,7 +74,7 @@ class Reread(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltContext:
     """What a task's request led to."""
 
     request: bytes
@@ -99,7 +99,7 @@ class Tasks:
     def __init__(
         self,
         requests: Mount,
-        deliveries: Deliveries,
+        deliveries: DeliveryStore,
         build: Build,
         evaluator: Evaluator,
         curator: Curator,
@@ -126,7 +126,7 @@ class Tasks:
         self._generation = generation
         self._default_budget = default_budget
         self._remember = remember
-        self._built: dict[tuple[str, Hashable], Built] = {}
+        self._built: dict[tuple[str, Hashable], BuiltContext] = {}
         self._evaluated: dict[tuple[str, Hashable], _Evaluated] = {}
         self._answered = dict[str, float]()  # task → when its response was last written
         self._written = trio.Event()
@@ -166,7 +166,7 @@ class Tasks:
 
     # snapshots
 
-    async def fresh(self, task: str) -> Built:
+    async def fresh(self, task: str) -> BuiltContext:
         """The state of a task now: built again when the request or the index changed."""
         request = await self._file(task, REQUEST) or b""
         key = (task, self._sight())
@@ -193,7 +193,7 @@ class Tasks:
             _building.reset(token)
         if context is None and old:
             context = old.context  # the last good context stays
-        built = Built(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
+        built = BuiltContext(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
         self._built[key] = built
         self._bound(self._built)
         return built

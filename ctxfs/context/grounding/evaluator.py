@@ -14,14 +14,14 @@ from ctxfs.context.build.rebuild import changed_since, restore
 from ctxfs.context.build.render import sources_of
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.query import Query
-from ctxfs.index.search.results import Answer
+from ctxfs.index.search.results import SearchResults
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking
 
 if TYPE_CHECKING:
     # Its patterns take a while to compile: a daemon mounts first.
-    from ctxfs.context.grounding.judge import Embed, Evaluation, Evidence, Judged
+    from ctxfs.context.grounding.judge import Embed, Evaluation, Evidence, JudgedClaim
 
 FORMAT = 1
 MAX_BYTES = 16_000_000
@@ -54,7 +54,7 @@ class Ground(Protocol):
         """Hexadecimal sha256 of a file as it is; empty if it is gone."""
         ...
 
-    async def search(self, query: Query, below: Path, limit: int) -> Answer:
+    async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """The best units below a directory."""
         ...
 
@@ -152,7 +152,7 @@ class Evaluator:
             each.verdict = judgement["verdict"]
 
 
-def _for_judge(each: Judged) -> dict[str, object]:
+def _for_judge(each: JudgedClaim) -> dict[str, object]:
     evidence = [] if each.source is None else [{"at": _at(each.source), "text": each.source.text}]
     return {"claim": each.claim.text, "evidence": evidence, "rules": each.verdict}
 
@@ -189,7 +189,7 @@ def render_evaluation(found: Evaluation, manifest: Manifest, response: str) -> b
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
-def _claim_record(each: Judged) -> dict[str, object]:
+def _claim_record(each: JudgedClaim) -> dict[str, object]:
     claim = each.claim
     said: dict[str, object] = {
         "claim": printable(claim.text),

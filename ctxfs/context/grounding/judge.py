@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import sentences
 from ctxfs.context.grounding.claims import MOST, Citation, Claim, claims_of
-from ctxfs.context.grounding.sentence_values import Said, differing_dates, expanded, said
+from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expanded, said
 from ctxfs.model.path import printable
 
 Verdict = Literal["supported", "contradicted", "unsupported", "unchecked"]
@@ -66,7 +66,7 @@ class Conflict:
 
 
 @dataclass(slots=True)
-class Judged:
+class JudgedClaim:
     """A claim with what was found about it; shares from 0 to 1, None where it was not measured."""
 
     claim: Claim
@@ -84,7 +84,7 @@ class Judged:
 class Evaluation:
     """Every claim, and what could not be looked at."""
 
-    claims: list[Judged]
+    claims: list[JudgedClaim]
     notes: list[str]
     stale: list[str] = field(default_factory=list)
 
@@ -102,13 +102,13 @@ class Sources:
         self.evidence = evidence
         self._analyse = analyse
         self.terms = [frozenset(analyse(expanded(each.text))) for each in evidence]
-        self._said: dict[int, Said] = {}
+        self._said: dict[int, SentenceValues] = {}
         self._places: dict[str, list[int]] = defaultdict(list)
         for at, terms in enumerate(self.terms):
             for term in terms:
                 self._places[term].append(at)
 
-    def said(self, at: int) -> Said:
+    def said(self, at: int) -> SentenceValues:
         """What a sentence says that can be compared; remembered, since many claims come near the same ones."""
         if at not in self._said:
             self._said[at] = said(self.evidence[at].text)
@@ -178,7 +178,7 @@ def evaluate(
             notes.append(f"only the first {MOST} sentences were looked at")
             break
         claims.append(claim)
-    judged = [Judged(claim) for claim in claims]
+    judged = [JudgedClaim(claim) for claim in claims]
     checked = [each for each in judged if not each.claim.unchecked]
     tried = [sources.nearest(each.claim.text, _TRIED) for each in checked]
     cosines = _cosines(checked, tried, sources, embed) if embed is not None else None
@@ -196,7 +196,7 @@ def evaluate(
 
 
 def _cosines(
-    checked: Sequence[Judged], tried: Sequence[Sequence[tuple[float, int]]], sources: Sources, embed: Embed
+    checked: Sequence[JudgedClaim], tried: Sequence[Sequence[tuple[float, int]]], sources: Sources, embed: Embed
 ) -> list[dict[int, float]]:
     places = sorted({at for each in tried for _, at in each})
     if not places:
@@ -207,7 +207,7 @@ def _cosines(
 
 
 def _judge(
-    each: Judged,
+    each: JudgedClaim,
     tried: Sequence[tuple[float, int]],
     sources: Sources,
     cosines: Mapping[int, float] | None,
@@ -233,7 +233,7 @@ def _judge(
         each.verdict = "supported"
 
 
-def _conflicts(text: str, claimed: Said, at: int, sources: Sources, analyse: Analyse) -> list[Conflict]:
+def _conflicts(text: str, claimed: SentenceValues, at: int, sources: Sources, analyse: Analyse) -> list[Conflict]:
     """Where the claim and a sentence differ although they make the same statement."""
     known = sources.evidence[at]
     other = sources.said(at)
@@ -322,7 +322,9 @@ def _memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[C
     return found
 
 
-def _resolved(citation: Citation, each: Judged, lines: Mapping[int, Sequence[tuple[int, int]]]) -> dict[str, object]:
+def _resolved(
+    citation: Citation, each: JudgedClaim, lines: Mapping[int, Sequence[tuple[int, int]]]
+) -> dict[str, object]:
     """Whether a citation names lines that are in the context, and whether they are where the support was found."""
     spans = lines.get(citation.number)
     inside = spans is not None and (

@@ -26,7 +26,7 @@ from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import Path, lines_of, one_line
 
 if TYPE_CHECKING:
-    from ctxfs.context.grounding.judge import Evaluation, Judged
+    from ctxfs.context.grounding.judge import Evaluation, JudgedClaim
 
 Decision = Literal["accept", "reject", "edit"]
 
@@ -129,7 +129,7 @@ class Curator:
         await self._book.apply(changes, f"kept from context/{task}")
         return str(path)
 
-    async def _open(self, task: str, each: Judged) -> str:
+    async def _open(self, task: str, each: JudgedClaim) -> str:
         name = claim_id(f"{task} {each.claim.text}")
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
@@ -258,20 +258,20 @@ def parse_verdict(data: bytes) -> tuple[Decision, str]:
     return decision, rest
 
 
-def _is_doubtful(each: Judged) -> bool:
+def _is_doubtful(each: JudgedClaim) -> bool:
     """Contradicted, or poorly supported although it says something that can be told."""
     if each.verdict == "contradicted":
         return True
     return each.verdict == "unsupported" and each.support >= _DOUBTFUL
 
 
-def _why(each: Judged) -> str:
+def _why(each: JudgedClaim) -> str:
     if each.conflicts:
         return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in each.conflicts)
     return f"support {each.support:.2f}"
 
 
-def _evidence(task: str, each: Judged) -> str:
+def _evidence(task: str, each: JudgedClaim) -> str:
     lines = [f"# From context/{task}", "", f"Doubt: {_why(each)}", ""]
     if each.source is not None:
         lines += [

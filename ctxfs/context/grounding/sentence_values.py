@@ -44,7 +44,7 @@ _EVERYDAY = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SentenceValues:
     """What of a sentence can be held against another one: values as numbers, dates as said, names in small letters."""
 
     numbers: frozenset[Fraction]
@@ -53,11 +53,13 @@ class Said:
     denies: bool
 
 
-def said(text: str, *, starts_sentence: bool = True) -> Said:
+def said(text: str, *, starts_sentence: bool = True) -> SentenceValues:
     """Read a sentence. Numbers that are part of a date are the date's."""
     dates = tuple(find_dates(text))
     rest = _without_dates(text) if dates else text
-    return Said(frozenset(_numbers(rest)), dates, frozenset(_names(text, starts_sentence)), bool(_DENIAL.search(text)))
+    return SentenceValues(
+        frozenset(_numbers(rest)), dates, frozenset(_names(text, starts_sentence)), bool(_DENIAL.search(text))
+    )
 
 
 _SHORT = re.compile(r"\b(ca|wo|sha)?(n[’']t)\b|(?<=\w)n[’']t\b|\bcannot\b", re.IGNORECASE)

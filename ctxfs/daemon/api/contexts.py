@@ -13,12 +13,12 @@ from ctxfs.context.grounding.evaluator import decode_response, render_evaluation
 from ctxfs.model.errors import invalid, not_permitted, path_error
 from ctxfs.model.path import Path
 from ctxfs.policy.rules import Verb
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
-Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
+Method = Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]
 
 
-async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     context = await app.build(make_request(args["request"], app.settings.context.budget), caller.actor.principal)
     return {
         "text": context.text,
@@ -29,7 +29,7 @@ async def _context(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """`same`: the context made again from its sources is byte for byte what the manifest names; `now`: so is a new build."""
     manifest = parse_manifest(args["manifest"])
     again = await rebuild(manifest, app.present.fetch, app.present.extract)
@@ -48,13 +48,13 @@ async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _evaluate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _evaluate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """evaluation.json of a response to the context that a manifest names; nothing is kept."""
     manifest, response = parse_manifest(args["manifest"]), decode_response(args["response"])
     return render_evaluation(await app.evaluator.evaluate(manifest, response), manifest, response)
 
 
-async def _curate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Evaluate the response of a task, keep what is to be kept, open reviews."""
     task = Path.parse(str(args["task"]))
     if len(task.parts) != 1:
@@ -70,7 +70,7 @@ async def _curate(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await app.tasks.curate(task.name)
 
 
-async def _reviews(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _reviews(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return [
         {
             "id": review.id,
@@ -84,7 +84,7 @@ async def _reviews(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     ]
 
 
-async def _decide(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _decide(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     name = str(args["id"])
     if len(Path.parse(name).parts) != 1:
         raise not_permitted(name, "this is not the id of a review")

@@ -6,12 +6,12 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.model.principal import parse_principal
-from ctxfs.policy.credentials import Token
+from ctxfs.policy.credentials import Credential
 from ctxfs.threads import blocking
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 
-async def _issue(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _issue(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """A new token; `secret` is the text that proves it and is told only now. `seconds` None: until it is revoked."""
     seconds = args.get("seconds")
     principal, allow = parse_principal(str(args["principal"])), [str(each) for each in args.get("allow", ())]
@@ -21,18 +21,18 @@ async def _issue(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {**_shown(token), "secret": secret}
 
 
-async def _list(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _list(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return [_shown(token) for token in await blocking(app.tokens.load)]
 
 
-async def _revoke(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _revoke(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """The tokens that are good for nothing any more."""
     gone = await blocking(app.tokens.revoke, str(args["named"]))
     app.policy.reload()
     return [_shown(token) for token in gone]
 
 
-def _shown(token: Token) -> dict[str, Any]:
+def _shown(token: Credential) -> dict[str, Any]:
     """Everything but what the secret could be guessed by."""
     return {
         "id": token.id,
@@ -44,7 +44,7 @@ def _shown(token: Token) -> dict[str, Any]:
     }
 
 
-TOKEN_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+TOKEN_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
     "issue_token": _issue,
     "tokens": _list,
     "revoke_token": _revoke,

@@ -7,10 +7,10 @@ from ctxfs.app import App
 from ctxfs.eventlog.record_schema import interaction, shell_session
 from ctxfs.model.errors import invalid
 from ctxfs.threads import blocking
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 
-async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Add interactions; `said` is a list of them, `session` theirs (by default the caller's, with `in_shell` that of its commands)."""
     default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
     said, session = args["said"], str(args.get("session") or default)
@@ -22,7 +22,7 @@ async def _record(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 
 
-async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Records, oldest first, the newest `limit` of them."""
     wanted = [str(args.get(name) or "") for name in ("day", "session", "principal")]
     if not app.policy.is_free(caller.principal):
@@ -33,7 +33,7 @@ async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return kept[-max(1, int(args.get("limit", 1000))) :]
 
 
-async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Both chains, of what was said and of what was done, and the anchors of both in versions here or (`remote`) elsewhere."""
     said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in said.faults]
@@ -61,7 +61,7 @@ async def _verify(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _audit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _audit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Operations, oldest first, the newest `limit` of them."""
     app.spool.flush()
     await blocking(app.audit.collect)
@@ -70,15 +70,15 @@ async def _audit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await blocking(lambda: app.audit.records(limit=limit, **wanted))
 
 
-async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await blocking(app.history.forget, str(args["session"]), caller.actor.principal)
 
 
-async def _pack(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _pack(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await blocking(app.pack_history, max(1, int(args["days"])))
 
 
-HISTORY_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+HISTORY_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
     "record": _record,
     "history": _records,
     "verify_history": _verify,

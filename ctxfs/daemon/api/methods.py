@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.context.build.copied_text import Recalled
+from ctxfs.context.build.copied_text import CopiedText
 from ctxfs.context.build.secrets import find_secrets
 from ctxfs.daemon.api.contexts import CONTEXT_METHODS
 from ctxfs.daemon.api.credentials import TOKEN_METHODS
@@ -35,25 +35,25 @@ from ctxfs.versions.objects.fingerprint import blob_id
 from ctxfs.versions.objects.name_encoding import path_bytes
 from ctxfs.vfs.access_control import WITHHELD
 from ctxfs.vfs.caller_context import acting
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 from mounts.search import hit_record
 
-Method = Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]
+Method = Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]
 
 
-async def _stat(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _stat(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return entry_to_wire(await caller.tree.stat(Path.parse(args["path"])))
 
 
-async def _list(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _list(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return [entry_to_wire(entry) for entry in await caller.tree.list(Path.parse(args["path"]))]
 
 
-async def _read(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _read(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await caller.tree.read(Path.parse(args["path"]))
 
 
-async def _read_labelled(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _read_labelled(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Read a file; `label` is what is shown beside its text: see `distrust_label`."""
     path = Path.parse(args["path"])
     return {"data": await caller.tree.read(path), "label": await _label(app, path)}
@@ -87,10 +87,10 @@ def _labels_of_files(files: Mapping[str, Backing]) -> dict[str, str]:
     return labels
 
 
-async def _apply(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Make a change; `warnings`: what of it looks like a secret, and what the tree says already. It is written all the same."""
     change = change_from_wire(args["change"])
-    recalled: Sequence[Recalled] = ()
+    recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}
     if isinstance(change, Put):
         recalled, marks = await app.recalled(change)
@@ -113,7 +113,7 @@ def _owed(app: App, change: Put) -> Mapping[str, bytes]:
     return app.archive.marks.owed(path_bytes(str(change.path)), blob_id(change.data), change.data)
 
 
-async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _content_of(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """`data`: what a file is, or was, whose sha256 begins with these digits; None if no version has it."""
     digits = str(args["sha256"])
     if len(digits) < 8:
@@ -125,7 +125,7 @@ async def _content_of(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"data": data}
 
 
-async def _metadata(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _metadata(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await app.metadata(Path.parse(args["path"]))
 
 
@@ -152,15 +152,15 @@ def tree_shape(app: App) -> dict[str, Any]:
     }
 
 
-async def _status(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _status(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await app.status()
 
 
-async def _mountpoints(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _mountpoints(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return [mounted["at"] for mounted in app.mountpoints()]
 
 
-async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _search(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     limit = int(args.get("limit", app.settings.search.results))
     question = str(args["question"])
     answer = await app.ask(question, Path.parse(args.get("below", "")))
@@ -177,12 +177,12 @@ async def _search(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _find(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _find(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 100_000))
     return await app.find(str(args["filters"]), below, limit)
 
 
-async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     matcher = Matcher(
         str(args["pattern"]),
         fixed=bool(args.get("fixed")),
@@ -203,7 +203,7 @@ async def _grep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _glob(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 1_000_000))
     await caller.tree.stat(below)
     paths = await app.glob(str(args["pattern"]), below, limit)
@@ -211,7 +211,7 @@ async def _glob(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"paths": paths, "faults": [behind] if behind else []}
 
 
-async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _decide_policy(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Whether somebody may do something to a path, by which rule, and every rule that matched."""
     principal, path = parse_principal(str(args["principal"])), Path.parse(str(args["path"]))
     verb = Verb[str(args["verb"]).upper()]
@@ -219,17 +219,17 @@ async def _decide_policy(app: App, caller: Caller, args: Mapping[str, Any]) -> A
     return {"allowed": decision.allowed, "why": decision.why, "matched": [str(rule) for rule in decision.matched]}
 
 
-async def _policy(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _policy(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     app.policy.reload()
     return {"rules": [str(rule) for rule in app.policy.rules], "fault": app.policy.fault}
 
 
-async def _whoami(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _whoami(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return {"principal": str(caller.principal), "session": caller.actor.session}
 
 
 async def answer(
-    app: App, caller: Caller, name: str, args: Mapping[str, Any], first: Callable[[], Awaitable[None]] | None = None
+    app: App, caller: Session, name: str, args: Mapping[str, Any], first: Callable[[], Awaitable[None]] | None = None
 ) -> Any:
     """Run a method on the caller's account, if the policy lets them; `first` is done before, if it does."""
     with audited(app, caller, name, args):

@@ -1,8 +1,8 @@
-"""What each method asks of the policy before it runs: the same for the socket, commands without a daemon and MCP.
+"""The permission that each RPC method needs before it runs: the same for the socket, commands without a daemon and MCP.
 
-Methods on files ask the guarded tree themselves (`vfs.access_control`), search asks as whoever acts. The past of a path is for those who
-may read all that is and was below it, and changing it for those who may change all that. Everything else is for people, or whoever
-may administer.
+Methods on files are checked by the tree itself (`vfs.access_control`); search filters by the calling principal. Reading the versions
+of a path needs read permission for everything below it, now and in the past; changing them needs write permission for all of that.
+Every other method is for people, and for principals with the permission to administer.
 """
 
 import errno

@@ -10,9 +10,9 @@ from typing import Any
 
 from ctxfs.app import App
 from ctxfs.eventlog.audit import outcome_of
-from ctxfs.eventlog.spool import OK, Doer, question_digest
+from ctxfs.eventlog.spool import OK, AuditActor, question_digest
 from ctxfs.model.path import one_line
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 # method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
 _KEPT: Mapping[str, tuple[str, str]] = {
@@ -56,7 +56,7 @@ _REFUSALS = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def audited(app: App, caller: Caller, method: str, args: Mapping[str, Any]) -> Iterator[None]:
+def audited(app: App, caller: Session, method: str, args: Mapping[str, Any]) -> Iterator[None]:
     """Note what a request does, or that it was refused: of those that are not kept otherwise, that too."""
     try:
         yield
@@ -68,9 +68,9 @@ def audited(app: App, caller: Caller, method: str, args: Mapping[str, Any]) -> I
         note(app, caller, method, args)
 
 
-def note(app: App, caller: Caller, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
+def note(app: App, caller: Session, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
     """An event on the caller's account."""
-    doer = Doer(str(caller.principal), caller.actor.session, caller.actor.tool)
+    doer = AuditActor(str(caller.principal), caller.actor.session, caller.actor.tool)
     op, about, to = method, str(args.get("path", "")), ""
     if method == "apply":
         kind, about, *rest = args["change"]

@@ -10,7 +10,7 @@ from ctxfs.context.skills import MANIFEST, PATTERN, Skill, parse_skill, places_o
 from ctxfs.model.errors import not_found, path_error
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import ROOT, Path
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 _AREAS = ("knowledge", "memory")
 _MOST_SKILLS = 10_000
@@ -18,7 +18,7 @@ _MOST_FILES = 512
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-async def _skills(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Every folder that should be a skill, by path; of those that are none why."""
     paths = await app.glob(PATTERN, ROOT, _MOST_SKILLS)
     places = places_of(path for path in paths if path.split("/")[0] in _AREAS)
@@ -31,7 +31,7 @@ async def _skills(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return found
 
 
-async def _skill(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _skill(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """One skill with its files: [path below it, sha256, bytes]. ENOENT for a folder that is none, EFBIG for one that holds too much."""
     place = Path.parse(str(args["path"]))
     if len(place.parts) < 3 or place.parts[0] not in _AREAS or place.parts[-2] != "skills":
@@ -77,7 +77,7 @@ def _record(skill: Skill) -> dict[str, Any]:
     }
 
 
-SKILL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+SKILL_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
     "skills": _skills,
     "skill": _skill,
 }

@@ -9,22 +9,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ctxfs.app import App
-from ctxfs.exec.calls import Asked
-from ctxfs.exec.registry import Offered
+from ctxfs.exec.calls import CallRequest
+from ctxfs.exec.registry import ToolOffer
 from ctxfs.exec.sandbox import sandbox
 from ctxfs.model.errors import invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.toolbox import tool_path
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 _ENVELOPE = "$call"
 _MOST_SECONDS = 10.0
 _NUMBERED = re.compile(r"\d{4,}_\d{4}-")
 
 
-async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """The tools that exist for the caller, whether each may be run and why not; folders that are none, and why; the sandbox."""
     offered, faults = await blocking(app.tools.calls.catalog.offered)
     seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
@@ -34,18 +34,18 @@ async def _tools(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
 
 
-async def _tool(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _tool(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """One of them. ENOENT."""
     name = _visible(app, caller, str(args["name"]))
     return _record(app, app.tools.calls.catalog.find(name))
 
 
-async def _call(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Run a tool; what it was asked and what came of it are in the history."""
     return await app.tools.calls.call(_asked(app, caller, args), _Sight(app, caller))
 
 
-async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Begin what was written to a `call`: arguments as JSON, and under "$call" what is no argument: {id, confirmed, files}. The id."""
     name, envelope = str(args["name"]), {}
     arguments = dict(args.get("arguments", {}))
@@ -62,40 +62,40 @@ async def _begin(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return {"id": await app.tools.calls.begin(asked, _Sight(app, caller))}
 
 
-async def _wait(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _wait(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MOST_SECONDS))
     return await app.tools.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
 
 
-async def _state(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _state(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return app.tools.calls.state(str(args["id"]), str(caller.principal))
 
 
-async def _cancel(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _cancel(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return app.tools.calls.cancel(str(args["id"]), str(caller.principal))
 
 
-async def _records(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
     return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
 
 
-async def _kept(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _kept(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """One of them: its result, its arguments and its text."""
     return await blocking(app.tools.calls.kept.record, str(args["id"]), app.restricted_reader())
 
 
-async def _difference(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _difference(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """What a tool says of itself that it did not say when it was approved; a program may be run for it."""
     return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
 
 
-async def _digest(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _digest(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """What an approval would be over; of the same digest what is shown of a tool is the same."""
     return await blocking(app.tools.calls.catalog.digest, str(args["name"]))
 
 
-async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _approve(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await blocking(app.tools.calls.catalog.approve, [str(args["name"])], str(args.get("shown") or ""))
     return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
 
@@ -103,7 +103,7 @@ async def _approve(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
 class _Sight:
     """The tree as a caller sees it."""
 
-    def __init__(self, app: App, caller: Caller) -> None:
+    def __init__(self, app: App, caller: Session) -> None:
         self._app = app
         self._caller = caller
 
@@ -135,12 +135,12 @@ class _Sight:
         return place
 
 
-def _asked(app: App, caller: Caller, args: Mapping[str, Any]) -> Asked:
+def _asked(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
     name, arguments = _visible(app, caller, str(args["name"])), args.get("arguments", {})
     if not isinstance(arguments, dict):
         raise invalid(f"tools/{name}", "arguments are an object")
 
-    return Asked(
+    return CallRequest(
         name,
         arguments,
         str(caller.principal),
@@ -169,13 +169,13 @@ def chosen_version(names: Sequence[str], said: str) -> str:
     return max((name for name in numbered if name.split("_")[1] <= stamp), default="")
 
 
-def _visible(app: App, caller: Caller, name: str) -> str:
+def _visible(app: App, caller: Session, name: str) -> str:
     if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
         raise not_found(f"tools/{name}")
     return name
 
 
-def _record(app: App, offered: Offered) -> dict[str, Any]:
+def _record(app: App, offered: ToolOffer) -> dict[str, Any]:
     refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
     free = not app.restricted_reader()  # where it lies on the host is nobody else's to know
     return {
@@ -186,7 +186,7 @@ def _record(app: App, offered: Offered) -> dict[str, Any]:
     }
 
 
-TOOL_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+TOOL_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
     "tools": _tools,
     "tool": _tool,
     "call_tool": _call,

@@ -19,7 +19,7 @@ from ctxfs.versions.objects.name_encoding import path_text
 from ctxfs.versions.recording.pathindex import Filter, PathChange
 from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.access_control import WITHHELD
-from ctxfs.vfs.session import Caller
+from ctxfs.vfs.session import Session
 
 _MAX_LOG = 1_000_000
 _LARGE_ROUNDS = 3
@@ -95,13 +95,13 @@ def _filter(args: Mapping[str, Any]) -> Filter:
     return Filter(str(args.get("principal") or ""), str(args.get("session") or ""), **times)
 
 
-def _actor(caller: Caller, args: Mapping[str, Any]) -> Actor:
+def _actor(caller: Session, args: Mapping[str, Any]) -> Actor:
     """The caller, with the reason that this request gives."""
     actor = caller.actor
     return Actor(actor.principal, actor.session, actor.tool, str(args.get("reason") or actor.reason))
 
 
-async def _commit(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _commit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return [commit_record(commit) for commit in await _commit_everything(app)]
 
 
@@ -116,7 +116,7 @@ async def _commit_everything(app: App) -> list[Commit]:
     return made
 
 
-async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
     path, wanted = _path(args), _filter(args)
     wanted = replace(wanted, since_ns=max(wanted.since_ns, await _since(app, path)))
@@ -131,7 +131,7 @@ async def _log(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return found
 
 
-async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _show(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, at = _path(args), str(args["at"])
     await _since(app, path, at)
     data = await in_turn(app.archive.show, path, at)
@@ -139,7 +139,7 @@ async def _show(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return data
 
 
-async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, old, new = _path(args), str(args["old"]), str(args["new"])
     await _since(app, path, old, new)
     await _check_withheld(app, path)
@@ -152,7 +152,7 @@ async def _diff(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return found
 
 
-async def _blame(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, at = _path(args), str(args.get("at", "latest"))
     since = await _since(app, path, at)
     lines = await in_turn(app.archive.blame, path, at)
@@ -187,7 +187,7 @@ async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> di
     return _outcome_record(outcome, diff)
 
 
-async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _restore(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     if str(args["to"]) == "prev":
@@ -198,7 +198,7 @@ async def _restore(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return await _rolled_back(app, path, *done)
 
 
-async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Take back all that came from a source (`user.ctx.source`): each file to its last version from elsewhere, or away."""
     await _commit_everything(app)
     dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
@@ -207,21 +207,21 @@ async def _restore_from(app: App, caller: Caller, args: Mapping[str, Any]) -> An
     return await _rolled_back(app, path, *done)
 
 
-async def _undo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _undo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
     await _whole(app, path)
     return await _rolled_back(app, path, *await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
 
 
-async def _redo(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _redo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     await _whole(app, path)
     return await _rolled_back(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
 
 
-async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     named = args.get("principal")
     path = None if named else _path(args)
@@ -246,16 +246,16 @@ async def _forget(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     return commit_record(await in_turn(app.archive.snapshot, str(args["name"])))
 
 
-async def _delete_snapshot(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _delete_snapshot(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await in_turn(app.archive.delete_snapshot, str(args["name"]))
 
 
-async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _snapshots(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     found = await in_turn(app.archive.snapshots)
     out = []
     for name in sorted(found):
@@ -264,33 +264,33 @@ async def _snapshots(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     return out
 
 
-async def _remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await in_turn(app.archive.remotes)
 
 
-async def _add_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _add_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     is_trusted = bool(args.get("trusted"))
     await in_turn(lambda: app.archive.add_remote(str(args["name"]), str(args["url"]), is_trusted=is_trusted))
 
 
-async def _trusted_remotes(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _trusted_remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await in_turn(app.archive.trusted_remotes)
 
 
-async def _trust_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _trust_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await in_turn(lambda: app.archive.trust_remote(str(args["name"]), is_trusted=bool(args["trusted"])))
 
 
-async def _remove_remote(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _remove_remote(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await in_turn(app.archive.remove_remote, str(args["name"]))
 
 
-async def _push(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _push(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     return await blocking(lambda: app.archive.push(str(args["name"]), replace=bool(args.get("replace"))))
 
 
-async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _pull(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
     pulled, changes = await blocking(app.archive.pull, str(args["name"]), _actor(caller, args))
     return {
@@ -301,16 +301,16 @@ async def _pull(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
     }
 
 
-async def _unrecorded(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _unrecorded(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Why the newest changes have no version yet; empty if nothing is in the way."""
     return app.archive.unrecorded
 
 
-async def _upkeep(app: App, caller: Caller, args: Mapping[str, Any]) -> Any:
+async def _upkeep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await blocking(lambda: app.archive.upkeep(full=True))
 
 
-VERSION_METHODS: Mapping[str, Callable[[App, Caller, Mapping[str, Any]], Awaitable[Any]]] = {
+VERSION_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {
     "commit": _commit,
     "log": _log,
     "show": _show,

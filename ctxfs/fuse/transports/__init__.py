@@ -22,9 +22,9 @@ def load_fastpath() -> tuple[ModuleType | None, str]:
 def make_transport(name: str) -> Transport:
     """`direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
     if name == "direct":
-        from ctxfs.fuse.transports.devfuse import Direct
+        from ctxfs.fuse.transports.devfuse import DevFuseTransport
 
-        return Direct()
+        return DevFuseTransport()
     from ctxfs.fuse.transports.pyfuse import PlainTransport, TrioTransport
 
     return TrioTransport() if name == "trio" else PlainTransport()

@@ -31,7 +31,7 @@ Task = Coroutine[Any, Any, Any]
 Resume = tuple[Task, Any, BaseException | None]
 
 
-class Parked:
+class SuspendedTask:
     """What a stepped coroutine waits for: `kind` says for what, and trio is asked for one kind only."""
 
     __slots__ = ("args", "function", "kind")
@@ -43,12 +43,12 @@ class Parked:
 
 
 @coroutine
-def park(request: Parked) -> Generator[Parked, Any, Any]:
+def park(request: SuspendedTask) -> Generator[SuspendedTask, Any, Any]:
     """From a coroutine: come back with what was waited for."""
     return (yield request)
 
 
-class Parking:
+class CoroutineLoop:
     """The main thread's side and trio's. Everything but `call` and `run_soon` is used by the main thread."""
 
     def __init__(self) -> None:
@@ -66,11 +66,11 @@ class Parking:
 
     async def call(self, function: Callable[..., Any], *args: object) -> Any:
         """Parks the handler; others go on."""
-        return await park(Parked("trio", function, args))
+        return await park(SuspendedTask("trio", function, args))
 
     async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
         """The same, without a way through trio, which would take as long as the fsync of a fast disk."""
-        return await park(Parked("thread", function, args))
+        return await park(SuspendedTask("thread", function, args))
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
         """See Loop."""
@@ -133,10 +133,10 @@ class Parking:
                 others = True
         return others
 
-    def step(self, task: Task, value: Any, error: BaseException | None) -> Parked | None:
+    def step(self, task: Task, value: Any, error: BaseException | None) -> SuspendedTask | None:
         """Let it go on until it waits for what is returned, or ends: None. What trio must do is begun."""
         try:
-            parked: Parked = task.send(value) if error is None else task.throw(error)
+            parked: SuspendedTask = task.send(value) if error is None else task.throw(error)
         except StopIteration:
             return None
         if parked.kind == "trio" and self._token is not None:
@@ -169,12 +169,12 @@ class Parking:
             except Exception:  # whatever it was to do, requests are still answered
                 log.exception("%s failed", getattr(function, "__qualname__", function))
 
-    def _start_call(self, task: Task, parked: Parked) -> None:
+    def _start_call(self, task: Task, parked: SuspendedTask) -> None:
         if self._nursery is not None:
             self._scopes[task] = scope = trio.CancelScope()  # it may be given up before it has begun
             self._nursery.start_soon(self._answer_call, task, parked, scope)
 
-    async def _answer_call(self, task: Task, parked: Parked, scope: trio.CancelScope) -> None:
+    async def _answer_call(self, task: Task, parked: SuspendedTask, scope: trio.CancelScope) -> None:
         answer: Resume = (task, None, InterruptedError(errno.EINTR, os.strerror(errno.EINTR)))
         with scope:
             try:
@@ -185,7 +185,7 @@ class Parking:
         self._done.append(answer)
         self.wake()
 
-    def _answer_in_thread(self, task: Task, parked: Parked) -> None:
+    def _answer_in_thread(self, task: Task, parked: SuspendedTask) -> None:
         try:
             answer: Resume = (task, parked.function(*parked.args), None)
         except Exception as error:

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from ctxfs.fuse.attributes import NAMESPACE, Opened
-from ctxfs.fuse.interfaces import Hands, Keeper
+from ctxfs.fuse.attributes import NAMESPACE, OpenReply
+from ctxfs.fuse.interfaces import BackingFiles, OpenCacheBackend
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.transports import load_fastpath
 from ctxfs.fuse.transports import protocol as fuse
-from ctxfs.fuse.transports.coroutine_loop import Parking, Task
+from ctxfs.fuse.transports.coroutine_loop import CoroutineLoop, Task
 from ctxfs.fuse.transports.errors import errno_of
 from ctxfs.fuse.transports.requests import TABLE, Encode, Requests
 from ctxfs.fuse.transports.transport import Background
@@ -65,7 +65,7 @@ _OF_ALL = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RE
 _LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
 
 
-class Direct(Parking):
+class DevFuseTransport(CoroutineLoop):
     """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
 
     reads_by_number = True
@@ -73,8 +73,8 @@ class Direct(Parking):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hands: Hands | None = None
-        self.keeper: Keeper | None = None
+        self.hands: BackingFiles | None = None
+        self.keeper: OpenCacheBackend | None = None
         self.can_expire = False
         self._loop: fastpath.Loop | None = None
         self._mounted: Mounted | None = None
@@ -267,7 +267,7 @@ class Direct(Parking):
             if closes is not None:
                 self._drop(operations.release(closes))
 
-    def _keep(self, loop: "fastpath.Loop", number: int, opened: Opened) -> None:
+    def _keep(self, loop: "fastpath.Loop", number: int, opened: OpenReply) -> None:
         """Offer it to whoever opens it next."""
         if opened.keeps is None:
             return

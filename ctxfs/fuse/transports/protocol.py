@@ -8,9 +8,9 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ctxfs.fuse.attributes import Attributes, MadeStatfs, Opened
+from ctxfs.fuse.attributes import Attributes, OpenReply, SyntheticStatfs
 from ctxfs.fuse.directory_stream import DOT, DOTS
-from ctxfs.fuse.interfaces import Entries, Seen
+from ctxfs.fuse.interfaces import DirectoryEntries, Seen
 from ctxfs.fuse.lock_owners import Range
 
 MAJOR, MINOR = 7, 40
@@ -108,14 +108,14 @@ _DIRECTORY = 4  # DT_DIR
 _DOTS_BYTES = _ENTRY.size + _DIRENT.size + 8
 
 
-class Agreed(NamedTuple):
+class InitReply(NamedTuple):
     """What INIT has settled."""
 
     minor: int
     flags: int
 
 
-def agree(body: bytes, wanted: int, max_write: int) -> tuple[Agreed, bytes]:
+def agree(body: bytes, wanted: int, max_write: int) -> tuple[InitReply, bytes]:
     """What both sides can, of a kernel's INIT, and the answer to it. ValueError for a kernel that is too old."""
     major, minor, readahead, flags = _INIT_IN.unpack_from(body)
     if major != MAJOR or minor < OLDEST_MINOR:
@@ -128,7 +128,7 @@ def agree(body: bytes, wanted: int, max_write: int) -> tuple[Agreed, bytes]:
     answer = _INIT_OUT.pack(
         MAJOR, min(minor, MINOR), readahead, low, 64, 48, max_write, 1, max_write // 4096, 0, high, depth, 0
     )
-    return Agreed(minor, flags), answer
+    return InitReply(minor, flags), answer
 
 
 _U64 = (1 << 64) - 1  # times before 1970 are negative
@@ -185,14 +185,14 @@ def attr(of: Attributes) -> bytes:
     return _ATTR_OUT.pack(*_split(of.seconds), 0) + entry(of)[_BEFORE_ATTR:]
 
 
-def opened(answer: Opened) -> bytes:
+def opened(answer: OpenReply) -> bytes:
     """An answer to open."""
     flags = (DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
     flags |= (0 if answer.flushes else NOFLUSH) | (_PASSTHROUGH if answer.backing else 0)
     return _OPEN_OUT.pack(answer.fh, flags, answer.backing)
 
 
-def created(answer: tuple[Opened, Attributes]) -> bytes:
+def created(answer: tuple[OpenReply, Attributes]) -> bytes:
     """An answer to create."""
     return entry(answer[1]) + opened(answer[0])
 
@@ -201,7 +201,7 @@ def created(answer: tuple[Opened, Attributes]) -> bytes:
 PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
 
 
-class Names(Entries):
+class Names(DirectoryEntries):
     """Entries of a directory with their attributes, as many as fit."""
 
     def __init__(self, size: int, pack: PackEntries | None = None) -> None:
@@ -279,7 +279,7 @@ def lock(of: Range) -> bytes:
     return _LK_OUT.pack(of.start, of.end, of.kind, max(of.pid, 0))
 
 
-def statfs(of: MadeStatfs) -> bytes:
+def statfs(of: SyntheticStatfs) -> bytes:
     """An answer to statfs."""
     counts = of.blocks, of.free, of.available, of.files, of.files_free
     return _STATFS.pack(*counts, of.bsize, of.name_max, of.frsize, 0)

@@ -17,11 +17,12 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestContext
 
-from ctxfs.fuse.attributes import Attributes, Caller, Opened, Wanted
-from ctxfs.fuse.interfaces import Entries, Hands, Keeper
+from ctxfs.fuse import attributes
+from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
+from ctxfs.fuse.interfaces import BackingFiles, DirectoryEntries, OpenCacheBackend
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
-from ctxfs.fuse.transports.coroutine_loop import Parked, Parking, Task, park
+from ctxfs.fuse.transports.coroutine_loop import CoroutineLoop, SuspendedTask, Task, park
 from ctxfs.fuse.transports.errors import errno_of
 from ctxfs.fuse.transports.transport import Background
 from ctxfs.model.errors import CommandError
@@ -99,7 +100,7 @@ class _Translated(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        wanted = Wanted(
+        wanted = SetattrRequest(
             attr.st_mode if fields.update_mode else None,
             attr.st_uid if fields.update_uid else None,
             attr.st_gid if fields.update_gid else None,
@@ -169,7 +170,7 @@ class _Translated(pyfuse3.Operations):
         await self._ask("fsync", fh, datasync)
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        opened: Opened = await self._ask("opendir", inode)
+        opened: OpenReply = await self._ask("opendir", inode)
         return FileHandleT(opened.fh)
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -182,7 +183,7 @@ class _Translated(pyfuse3.Operations):
         await self._ask("fsyncdir", fh)
 
 
-class _Reply(Entries):
+class _Reply(DirectoryEntries):
     """The entries of a directory."""
 
     def __init__(self, token: pyfuse3.ReaddirToken) -> None:
@@ -193,8 +194,8 @@ class _Reply(Entries):
         return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), place))
 
 
-def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid)
+def _caller(ctx: RequestContext) -> attributes.RequestContext:
+    return attributes.RequestContext(ctx.uid, ctx.gid)
 
 
 def _entry(answer: Attributes) -> EntryAttributes:
@@ -209,15 +210,15 @@ def _entry(answer: Attributes) -> EntryAttributes:
     return out
 
 
-def _opened(answer: Opened) -> FileInfo:
+def _opened(answer: OpenReply) -> FileInfo:
     return FileInfo(fh=FileHandleT(answer.fh), direct_io=answer.direct_io, keep_cache=answer.keep_cache)
 
 
 class _Pyfuse:
     """What both ways of driving the library share."""
 
-    hands: Hands | None = None
-    keeper: Keeper | None = None
+    hands: BackingFiles | None = None
+    keeper: OpenCacheBackend | None = None
     reads_by_number = False
     can_expire = False
     judges_acls = False
@@ -307,10 +308,10 @@ class TrioTransport(_Pyfuse):
                 self.stop()
 
 
-_READABLE = Parked("readable")
+_READABLE = SuspendedTask("readable")
 
 
-class PlainTransport(Parking, _Pyfuse):
+class PlainTransport(CoroutineLoop, _Pyfuse):
     """Steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
 
     def __init__(self) -> None:
@@ -423,7 +424,7 @@ class _PlainNursery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._loop._tasks > 1:
-            await park(Parked("join"))
+            await park(SuspendedTask("join"))
 
 
 class _PlainLock:
@@ -436,7 +437,7 @@ class _PlainLock:
 
     async def __aenter__(self) -> None:
         if self._held:
-            await park(Parked("lock", self._waiting))
+            await park(SuspendedTask("lock", self._waiting))
         self._held = True
 
     async def __aexit__(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import CoroutineType
 from typing import Any
 
-from ctxfs.fuse.attributes import Caller, Wanted
+from ctxfs.fuse.attributes import RequestContext, SetattrRequest
 from ctxfs.fuse.lock_owners import Range
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.transports import protocol as fuse
@@ -39,8 +39,8 @@ class Requests:
         self.uid = self.gid = self.pid = 0
         self.has_long_setxattr = False
 
-    def _caller(self, umask: int = 0) -> Caller:
-        return Caller(self.uid, self.gid, umask & 0o777)
+    def _caller(self, umask: int = 0) -> RequestContext:
+        return RequestContext(self.uid, self.gid, umask & 0o777)
 
     def lookup(self, number: int, body: memoryview) -> Any:
         return self.operations.lookup(number, _name(body))
@@ -60,7 +60,7 @@ class Requests:
             atime, mtime = now if asked.atime_now else atime, now if asked.mtime_now else mtime
         elif both_now:
             atime = mtime = None
-        wanted = Wanted(asked.mode, asked.uid, asked.gid, asked.size, atime, mtime, both_now, asked.kill)
+        wanted = SetattrRequest(asked.mode, asked.uid, asked.gid, asked.size, atime, mtime, both_now, asked.kill)
         return self.operations.setattr(number, wanted, None if asked.fh is None else asked.fh & fuse.HANDLE)
 
     def readlink(self, number: int, body: memoryview) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ctxfs.fuse.interfaces import Caches, Hands, Keeper, Loop
+from ctxfs.fuse.interfaces import BackingFiles, Caches, Loop, OpenCacheBackend
 from ctxfs.fuse.mounting import Mounted
 from ctxfs.fuse.operations import Operations
 
@@ -14,12 +14,12 @@ class Transport(Loop, Caches, Protocol):
     """One mount point."""
 
     @property
-    def hands(self) -> Hands | None:
+    def hands(self) -> BackingFiles | None:
         """Where open files are handed over to the kernel, if it takes any. Known once it is attached."""
         ...
 
     @property
-    def keeper(self) -> Keeper | None:
+    def keeper(self) -> OpenCacheBackend | None:
         """What keeps files open that were opened for reading, if anything does. Known once it is attached."""
         ...
 

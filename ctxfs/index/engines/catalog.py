@@ -17,7 +17,7 @@ from ctxfs.index.engines.embeddings import Embeddings
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.text_features import traits, word_count
 from ctxfs.model.path import encode_name
-from ctxfs.store.derived_db import BUSY_MS, Derived, open_derived
+from ctxfs.store.derived_db import BUSY_MS, DerivedDatabase, open_derived
 
 SCHEMA_VERSION = 5
 _PART = 5000
@@ -107,7 +107,7 @@ def _decode(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-class Catalog(Derived):
+class Catalog(DerivedDatabase):
     """One connection to the catalog. Methods block; a connection is used by one thread at a time."""
 
     def __init__(self, folder: HostPath, *, read_only: bool = False) -> None:

@@ -17,7 +17,7 @@ _LIBRARY_ERRORS = (ValueError, RuntimeError, OSError)
 _FULL = ("No space left", "no space left")
 
 
-class DamagedIndex(OSError):
+class CorruptIndex(OSError):
     """A derived file cannot be used; what was asked could not be looked at."""
 
     def __init__(self, reason: str) -> None:
@@ -30,18 +30,18 @@ def noticing(what: str) -> Iterator[None]:
     """Whatever a search library raises in here is taken for damage to `what`."""
     try:
         yield
-    except DamagedIndex:
+    except CorruptIndex:
         raise
     except BaseException as error:
         # A library that trusts its files panics on a flipped bit; the panic is no Exception.
         if isinstance(error, _LIBRARY_ERRORS) or type(error).__name__ == "PanicException":
-            raise DamagedIndex(f"{what}: {str(error)[:200]}") from error
+            raise CorruptIndex(f"{what}: {str(error)[:200]}") from error
         raise
 
 
 def damage(error: BaseException) -> str:
     """What an error says is damaged; empty if it is about something else, as a full disk."""
-    if isinstance(error, DamagedIndex):
+    if isinstance(error, CorruptIndex):
         return "" if any(text in error.reason for text in _FULL) else error.reason
     found = damage_of(error)
     return f"catalog: {found}" if found else ""

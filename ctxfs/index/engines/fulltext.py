@@ -14,7 +14,7 @@ from pathlib import Path as HostPath
 
 import tantivy
 
-from ctxfs.index.engines.corruption import DamagedIndex, noticing
+from ctxfs.index.engines.corruption import CorruptIndex, noticing
 from ctxfs.index.query import Query, bare_word
 from ctxfs.model.path import Path, printable
 
@@ -45,7 +45,7 @@ _CUT_MARK = "\x00\x01\x02"  # in the grams of a chunk of which the index does no
 
 
 @dataclass(frozen=True, slots=True)
-class WordDocument:
+class FullTextDocument:
     """What the word index keeps of a chunk; `around` is a small unit with its neighbours, empty for one that stands alone.
 
     Both texts are broken up already (`break_up`); `whole` is the text as it stands, of which `cut` says that it is not all.
@@ -154,7 +154,7 @@ def _pairs(word: str) -> list[str]:
     return out
 
 
-class Words:
+class FullText:
     """Reads the word index; `write` opens the one writer. Methods block: call them in a thread."""
 
     def __init__(self, folder: HostPath, *, make: bool = False) -> None:
@@ -169,7 +169,7 @@ class Words:
         self._having: dict[tuple[str, str], int] = {}
         try:
             self._open(make)
-        except DamagedIndex:
+        except CorruptIndex:
             if not make:
                 raise
             # Another schema or a damaged file: the index is derived, so it is made again.
@@ -203,9 +203,9 @@ class Words:
         """Chunks in the index, as of the last refresh."""
         return int(self._searcher.num_docs)
 
-    def writer(self) -> "WordWriter":
+    def writer(self) -> "FullTextWriter":
         """The one writer; ValueError while another process holds it."""
-        return WordWriter(self._writer, self._schema)
+        return FullTextWriter(self._writer, self._schema)
 
     def _writer(self, *, again: bool) -> tantivy.IndexWriter:
         if again:
@@ -393,7 +393,7 @@ def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
     return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
 
 
-class WordWriter:
+class FullTextWriter:
     """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
 
     def __init__(self, make: Callable[..., tantivy.IndexWriter], schema: tantivy.Schema) -> None:
@@ -411,7 +411,7 @@ class WordWriter:
         # Not by term: a bare number is taken for a signed one, which no document has.
         self._open().delete_documents_by_query(tantivy.Query.term_query(self._schema, "file", file))
 
-    def add(self, document: WordDocument) -> None:
+    def add(self, document: FullTextDocument) -> None:
         """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""
         out = tantivy.Document()
         out.add_unsigned("chunk", document.chunk)

@@ -14,7 +14,7 @@ _BLOCK = 16_384  # rows whose signs are taken at a time: a copy is made of them
 _WORD_BITS = 64
 
 
-class Sketches:
+class SignHashes:
     """The signs of the vectors of a matrix, 64 a word. Immutable."""
 
     def __init__(self, words: npt.NDArray[np.uint64]) -> None:
@@ -22,7 +22,7 @@ class Sketches:
         self._words = words
 
     @classmethod
-    def of(cls, matrix: Matrix) -> Sketches:
+    def of(cls, matrix: Matrix) -> SignHashes:
         """Of a matrix [vectors, dimensions], which is read once and not kept."""
         words = np.empty((-(-matrix.shape[1] // _WORD_BITS), len(matrix)), dtype=np.uint64)
         for start in range(0, len(matrix), _BLOCK):
@@ -30,13 +30,13 @@ class Sketches:
             words[:, start : start + len(block)] = _signs(block).T
         return cls(words)
 
-    def and_of(self, matrix: Matrix) -> Sketches:
+    def and_of(self, matrix: Matrix) -> SignHashes:
         """These, and those of a matrix behind them."""
-        return Sketches(np.concatenate([self._words, Sketches.of(matrix)._words], axis=1))
+        return SignHashes(np.concatenate([self._words, SignHashes.of(matrix)._words], axis=1))
 
-    def of_rows(self, rows: npt.NDArray[np.bool_]) -> Sketches:
+    def of_rows(self, rows: npt.NDArray[np.bool_]) -> SignHashes:
         """Those of some rows."""
-        return Sketches(self._words[:, rows])
+        return SignHashes(self._words[:, rows])
 
     def differing(self, vector: Matrix) -> npt.NDArray[np.uint16]:
         """In how many signs each differs from `vector` [dimensions]."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.engines.sign_hashes import Sketches
+from ctxfs.index.engines.sign_hashes import SignHashes
 
 Numbers = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ class Graph:
     numbers: Numbers
     matrix: npt.NDArray[np.float32]
     mapped: mmap.mmap
-    sketches: Sketches
+    sketches: SignHashes
 
 
 class VectorTable:
@@ -94,7 +94,7 @@ class VectorTable:
         self._graph: Graph | None = None
         self._numbers = np.empty(_GROW, dtype=np.int64)
         self._matrix = np.empty((_GROW, dimensions), dtype=np.float32)
-        self._sketches = Sketches.of(self._matrix[:0])
+        self._sketches = SignHashes.of(self._matrix[:0])
         self._rows = 0
         self._touched = 0
         self._placed: tuple[Numbers, int, Numbers] | None = None
@@ -283,7 +283,7 @@ def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | No
     except (OSError, RuntimeError, ValueError):
         return None
     sound = index.get_current_count() == about.count and len(numbers) == about.count
-    return Graph(about, index, numbers, matrix, mapped, Sketches.of(matrix)) if sound else None
+    return Graph(about, index, numbers, matrix, mapped, SignHashes.of(matrix)) if sound else None
 
 
 def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total: int, threads: int) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.formats import Unreadable, format_of, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, format_of, is_slow
 from ctxfs.lifeline import TiedProcess
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 
@@ -53,7 +53,7 @@ _QUICK_SECONDS = 0.1
 Extract = Callable[[str, bytes], list[Chunk]]  # Extractor.chunks_of
 
 
-class TooSlow(Unreadable):
+class TooSlow(UnreadableFile):
     """The file took more time than it may."""
 
 
@@ -128,10 +128,10 @@ class Extractor:
                         raise TooSlow(f"{format_of(name)}: takes too long to read") from None
                     # An idle worker may end just now, and one that has read others may have died of those.
                     if attempt == 2 or not (was_used or ended.code == 0):
-                        raise Unreadable(f"{format_of(name)}: cannot be read (its reader died)") from None
+                        raise UnreadableFile(f"{format_of(name)}: cannot be read (its reader died)") from None
                     continue
                 if kind != "chunks":
-                    raise Unreadable(str(value))
+                    raise UnreadableFile(str(value))
                 return [Chunk(*row) for row in value]
         raise AssertionError("the last attempt returns or raises")
 
@@ -191,7 +191,7 @@ class Extractor:
                             return answer
                     except WireError as error:
                         _end(self._slot)
-                        raise Unreadable(f"{format_of(name)}: cannot be read (its reader failed)") from error
+                        raise UnreadableFile(f"{format_of(name)}: cannot be read (its reader failed)") from error
         _end(self._slot)
         raise TooSlow(f"{format_of(name)}: takes too long to read")
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ctxfs.index.extract.extractor import rows_of
-from ctxfs.index.extract.formats import Unreadable, chunks_of, format_of, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, chunks_of, format_of, is_slow
 from ctxfs.rpc.wire import FrameReader, pack_frame
 
 MAX_MEMORY_BYTES = 1 << 30
@@ -48,7 +48,7 @@ def _answer(name: str, data: bytes, cpu: float) -> list[Any]:
     signal.setitimer(signal.ITIMER_PROF, cpu)
     try:
         return ["chunks", rows_of(chunks_of(name, data))]
-    except Unreadable as reason:
+    except UnreadableFile as reason:
         return ["unreadable", str(reason)]
     except MemoryError:
         return ["unreadable", f"{format_of(name)}: needs too much memory to be read"]

@@ -14,7 +14,7 @@ _FIRST_PERSON = re.compile(r"\b(I|my|me|mine|we|our|us)\b")
 _LEAD = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
 
 
-class Trait(IntFlag):
+class TextFeature(IntFlag):
     """How something is said."""
 
     SAYS_WHEN = 1
@@ -22,17 +22,17 @@ class Trait(IntFlag):
     FIRST_PERSON = 4
 
 
-def traits(text: str, author: str) -> Trait:
+def traits(text: str, author: str) -> TextFeature:
     """Of what somebody says; a text of nobody's has none."""
-    found = Trait(0)
+    found = TextFeature(0)
     if not author:
         return found
     if _TIME_WORDS.search(text):
-        found |= Trait.SAYS_WHEN
+        found |= TextFeature.SAYS_WHEN
     if text.rstrip().endswith("?"):
-        found |= Trait.ASKS
+        found |= TextFeature.ASKS
     if _FIRST_PERSON.search(text):
-        found |= Trait.FIRST_PERSON
+        found |= TextFeature.FIRST_PERSON
     return found
 
 

@@ -22,7 +22,7 @@ _SHRINK = 20
 _FILES = "\0files "  # begins no path
 
 
-class Suspects:
+class CrashRecords:
     """The record of one index. One thread uses it."""
 
     def __init__(self, folder: HostPath, max_batch_files: int) -> None:

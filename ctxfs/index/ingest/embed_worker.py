@@ -51,7 +51,7 @@ class EmbeddingQueue:
         return []
 
 
-class MeaningIndexer:
+class EmbedWorker:
     """Embeds chunks. One thread uses it."""
 
     def __init__(self, options: IndexerOptions, notify: Notify) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.index.engines.corruption import damage, mark_damaged, repair
-from ctxfs.index.engines.fulltext import Words
+from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.engines.vectors import drop_graph
 from ctxfs.index.events import Event, Notify
-from ctxfs.index.ingest.embed_worker import MeaningIndexer
-from ctxfs.index.ingest.ingester import Follower
+from ctxfs.index.ingest.embed_worker import EmbedWorker
+from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot, IndexerOptions
 from ctxfs.model.errors import CommandError
 
@@ -34,7 +34,7 @@ class Indexer:
         self._stopping = threading.Event()
         self._busy_with_words = threading.Event()
         self._done = 0
-        self._follower: Follower | None = None
+        self._follower: Ingester | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("words", self._follow_words), ("meaning", self._follow_meaning))
@@ -85,9 +85,9 @@ class Indexer:
             self._notify(Event("failed", traceback.format_exc()))
 
     def _follow_words(self) -> None:
-        follower = Follower(
+        follower = Ingester(
             Catalog(self._options.folder),
-            Words(self._options.folder / "words", make=True),
+            FullText(self._options.folder / "words", make=True),
             self._options.max_file_bytes,
             lambda detail: self._notify(Event("words", detail)),
         )
@@ -100,7 +100,7 @@ class Indexer:
         finally:
             follower.close()
 
-    def _next_orders(self, follower: Follower) -> None:
+    def _next_orders(self, follower: Ingester) -> None:
         orders = [self._orders.get()]
         while not self._orders.empty():
             orders.append(self._orders.get())
@@ -113,7 +113,7 @@ class Indexer:
             self._wake.set()
             self._notify(Event("words-idle", str(self._done)))
 
-    def _carry_out(self, follower: Follower, order: str, value: object) -> None:
+    def _carry_out(self, follower: Ingester, order: str, value: object) -> None:
         if order == "purge":
             follower.purge()
             drop_graph(self._options.folder)
@@ -125,7 +125,7 @@ class Indexer:
             follower.changed(value)
 
     def _follow_meaning(self) -> None:
-        meaning = MeaningIndexer(self._options, self._notify)
+        meaning = EmbedWorker(self._options, self._notify)
         meaning.stop = self._stopping
         pause: float | None = None
         try:

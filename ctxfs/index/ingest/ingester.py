@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ctxfs.index.engines.catalog import Catalog, FileStat
-from ctxfs.index.engines.corruption import DamagedIndex, damage
-from ctxfs.index.engines.fulltext import WordDocument, Words, break_up
+from ctxfs.index.engines.corruption import CorruptIndex, damage
+from ctxfs.index.engines.fulltext import FullText, FullTextDocument, break_up
 from ctxfs.index.extract.chunks import MAX_LINE
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
-from ctxfs.index.extract.formats import Unreadable, is_extracted, size_limit
+from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
 from ctxfs.index.extract.ignore import IgnoreRules, walk
-from ctxfs.index.ingest.crash_records import Suspects
+from ctxfs.index.ingest.crash_records import CrashRecords
 from ctxfs.index.options import IndexedRoot
 from ctxfs.model.path import printable
 from ctxfs.store import rooted_fs
@@ -36,10 +36,10 @@ class _Candidate:
     stat: FileStat
 
 
-class Follower:
+class Ingester:
     """Brings the catalog up to the files. One thread uses it; `stop` may be set from another."""
 
-    def __init__(self, catalog: Catalog, words: Words, max_file_bytes: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, catalog: Catalog, words: FullText, max_file_bytes: int, progress: Callable[[str], None]) -> None:
         self._catalog = catalog
         self._words = words
         self._writer = words.writer()
@@ -48,7 +48,7 @@ class Follower:
         self._roots: dict[str, tuple[IndexedRoot, IgnoreRules]] = {}
         self._done = self._total = 0
         self._extractor = Extractor()
-        self._suspects = Suspects(words.folder.parent, _BATCH_FILES)
+        self._suspects = CrashRecords(words.folder.parent, _BATCH_FILES)
         self.stop = threading.Event()
 
     def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
@@ -236,7 +236,7 @@ class Follower:
             return
         try:
             chunks = self._extractor.chunks_of(name, data)
-        except Unreadable as reason:
+        except UnreadableFile as reason:
             self._skip(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
@@ -306,7 +306,7 @@ class Follower:
         self._suspects.clear()
         return True
 
-    def _documents_of(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[WordDocument]:
+    def _documents_of(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[FullTextDocument]:
         attributes = self._catalog.attributes(file)
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
@@ -315,14 +315,14 @@ class Follower:
         for at, (chunk, heading, text, author) in enumerate(chunks):
             cut = extracted or any(len(line) >= MAX_LINE for line in text.split("\n"))
             neighbours = around(texts, at) if near else ""
-            yield WordDocument(
+            yield FullTextDocument(
                 chunk, file, texts[at], heading, path, kind, mtime_ns, attributes, confidence, neighbours, author, text, cut
             )  # fmt: skip
 
 
 def _is_about_the_machine(error: BaseException) -> bool:
     """True for what says nothing about the file: a full disk, too few descriptors, a catalog that cannot be written."""
-    if isinstance(error, DamagedIndex):
+    if isinstance(error, CorruptIndex):
         return not damage(error)
     return isinstance(error, OSError | MemoryError) or is_database_failure(error)
 

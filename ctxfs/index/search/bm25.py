@@ -17,7 +17,7 @@ from ctxfs.index.engines.catalog import ChunkRow
 from ctxfs.index.extract.batch_split import SplitTexts, split_texts
 from ctxfs.index.extract.chunks import NEIGHBOURS
 from ctxfs.index.extract.file_reader import SMALL_UNIT, ranks_with_neighbours
-from ctxfs.index.search.chunk_columns import Makeup
+from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
@@ -45,11 +45,11 @@ class Units:
 class Statistics:
     """Of what lives: what it is like, and in how many units a field has a term."""
 
-    makeup: Makeup
+    makeup: CorpusCounts
     having: Callable[[str, str], int]
 
 
-class Weigher:
+class Bm25:
     """Remembers the stems of words it has met. One thread at a time uses it."""
 
     def __init__(

@@ -27,7 +27,7 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Makeup:
+class CorpusCounts:
     """Statistics of the living chunks: how many, how many without a vector, the mean length in words, the shares (0 to 1) that are
     code and that rank with their neighbours, and the authors.
     """
@@ -60,7 +60,7 @@ class _Codes:
         return out
 
 
-class ChunkFacts:
+class ChunkColumns:
     """The columns, and where the catalog stood when they were read. One thread at a time uses it."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class ChunkFacts:
         at = self._living(chunks)
         return float((self._columns["vector"][at] >= 0).mean()) if len(at) else 1.0
 
-    def makeup(self, unseen: frozenset[int] = frozenset()) -> Makeup:
+    def makeup(self, unseen: frozenset[int] = frozenset()) -> CorpusCounts:
         """What the living chunks are like, but for those of the files `unseen`."""
         seen = self._alive[: self._rows].copy()
         if unseen:
@@ -100,7 +100,7 @@ class ChunkFacts:
         loose = sum(count for kind, count in kinds.items() if ranks_with_neighbours(kind, ()))
         authors = [self._authors.texts[number] for number in np.unique(self._column("author")[seen]).tolist()]
         words = float(self._column("words")[seen].sum())
-        return Makeup(
+        return CorpusCounts(
             units,
             int((seen & (self._column("vector") < 0)).sum()),
             words / max(units, 1),

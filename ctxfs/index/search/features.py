@@ -9,8 +9,8 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from ctxfs.index.extract.text_features import Trait
-from ctxfs.index.search.query_hints import Hints
+from ctxfs.index.extract.text_features import TextFeature
+from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.rank_fusion import Column, Flags, Profile
 
 _TURN_WORDS = 200
@@ -57,7 +57,7 @@ class Candidates:
 
 
 def columns(
-    candidates: Candidates, found: Mapping[str, Scores], hints: Hints, complete: Iterable[str] = ()
+    candidates: Candidates, found: Mapping[str, Scores], hints: QueryHints, complete: Iterable[str] = ()
 ) -> dict[str, Column]:
     """Signal → a value for each candidate, NaN where it has none, or 0 if `complete` says that everything was found.
 
@@ -76,12 +76,12 @@ def columns(
     if hints.authors:
         named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
         out["author"] = named
-        out["first_person"] = named * _flag(candidates, Trait.FIRST_PERSON)
+        out["first_person"] = named * _flag(candidates, TextFeature.FIRST_PERSON)
     if hints.dates:
         out["date"] = np.array([_date_fit(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
     if hints.asks_when:
-        out["says_when"] = _flag(candidates, Trait.SAYS_WHEN)
-    out["asks"] = _flag(candidates, Trait.ASKS)
+        out["says_when"] = _flag(candidates, TextFeature.SAYS_WHEN)
+    out["asks"] = _flag(candidates, TextFeature.ASKS)
     return out
 
 
@@ -97,12 +97,12 @@ def _placed(chunks: Numbers, scores: Scores) -> Column:
     return out
 
 
-def _flag(candidates: Candidates, trait: Trait) -> Column:
+def _flag(candidates: Candidates, trait: TextFeature) -> Column:
     flags: Column = ((candidates.traits & int(trait)) != 0).astype(np.float64)
     return flags
 
 
-def _date_fit(day: int, hints: Hints) -> int:
+def _date_fit(day: int, hints: QueryHints) -> int:
     if not 0 < day <= date.max.toordinal():
         return 0
     when = date.fromordinal(day)

@@ -8,7 +8,7 @@ _MARKS = ("quarantined", "expires_at", "trust")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FileStatus:
     """`expires_ns`: since the epoch, None for never. `superseded_by`: the path of a file that says it takes this one's place.
     `claims`: the path of a file that it says it supersedes, although whoever said so may not change that one.
     `untrusted`: it came from a tool, a server or elsewhere, and nobody has said that it can be relied on.
@@ -21,12 +21,12 @@ class Standing:
     claims: str = ""
 
 
-def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> Standing | None:
+def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
     """From a file's attributes (names without prefix); None if nothing sets it apart."""
     said = {name: value for name, value in attributes if name in _MARKS}
     if not said and not superseded_by and not claims:
         return None
-    return Standing(
+    return FileStatus(
         said.get("quarantined") == "true",
         _nanoseconds(said["expires_at"]) if "expires_at" in said else None,
         superseded_by,

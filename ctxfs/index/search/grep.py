@@ -23,7 +23,7 @@ class Line(NamedTuple):
     text: str
 
 
-class Grepped(NamedTuple):
+class GrepResult(NamedTuple):
     """Lines, what could not be read and why, and whether there are more lines than were asked for."""
 
     lines: list[Line]

@@ -27,7 +27,7 @@ from ctxfs.index.extract.file_reader import (
     sound_attributes,
     stat_of,
 )
-from ctxfs.index.extract.formats import Unreadable, is_slow
+from ctxfs.index.extract.formats import UnreadableFile, is_slow
 from ctxfs.index.extract.ignore import IgnoreRules, walk
 from ctxfs.index.extract.text_features import traits, word_count
 from ctxfs.index.options import IndexedRoot
@@ -177,7 +177,7 @@ class Overlay:
             file = self._made(path, read_attributes(root.root, parts), stat_of(found), data, soon=True)
         except (TooSlow, ExtractorDown):
             return False
-        except Unreadable:
+        except UnreadableFile:
             file = _FreshFile(stat_of(found))
         self._put(path, file)
         return True
@@ -187,7 +187,7 @@ class Overlay:
         file = _FreshFile(None)
         if data is not None:
             stat = (len(data), when_ns, 0, 0)
-            with contextlib.suppress(Unreadable):
+            with contextlib.suppress(UnreadableFile):
                 file = self._made(path, sound_attributes(attributes), stat, data)
         self._files[path] = file
 

@@ -16,7 +16,7 @@ _COMMON = frozenset("will mark may art grace hope joy faith rose page bill chase
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
+class QueryHints:
     """`query` is the question without the names in `authors` (as the files write them)."""
 
     query: Query
@@ -36,7 +36,7 @@ def known_names(authors: Sequence[str]) -> dict[str, list[str]]:
     return names
 
 
-def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> Hints:
+def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
     """Names are recognised as they are written: `Will` may be somebody, `will` is not.
 
     One who is named is looked for among those who speak, so that the name itself need not be said; if the question is about nothing
@@ -54,4 +54,4 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> Hints:
         else:
             kept.append(word)
     asked = replace(query, words=tuple(kept)) if found and kept else query
-    return Hints(asked, frozenset(found), tuple(find_dates(text)), bool(_WHEN.search(text)))
+    return QueryHints(asked, frozenset(found), tuple(find_dates(text)), bool(_WHEN.search(text)))

@@ -28,7 +28,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SearchResults:
     """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read.
 
     `is_complete` is False where files may hold answers that words cannot find yet: then "no hits" means "not known".

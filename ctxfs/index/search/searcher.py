@@ -16,15 +16,15 @@ from pathlib import Path as HostPath
 from typing import TYPE_CHECKING
 
 from ctxfs.index.engines.catalog import Catalog
-from ctxfs.index.engines.corruption import DamagedIndex, damage, mark_damaged
+from ctxfs.index.engines.corruption import CorruptIndex, damage, mark_damaged
 from ctxfs.index.extract.chunks import NEIGHBOURS, Chunk
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor
 from ctxfs.index.options import EmbedderSpec, IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.search.file_status import Standing
-from ctxfs.index.search.query_hints import Hints, read_hints
+from ctxfs.index.search.file_status import FileStatus
+from ctxfs.index.search.query_hints import QueryHints, read_hints
 from ctxfs.index.search.regex_literals import LEAST
-from ctxfs.index.search.results import Answer, Generation, Hit, IndexState
+from ctxfs.index.search.results import Generation, Hit, IndexState, SearchResults
 from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import ROOT, Path
 
@@ -71,7 +71,7 @@ class _Asked:
     `exact`: with all of them, so that every index gives the same answer.
     """
 
-    hints: Hints
+    hints: QueryHints
     vector: Vectors | None = None
     model: int = 0
     note: str = ""
@@ -215,7 +215,7 @@ class Searcher:
                     raise
                 self._close_view()
                 self.on_damage(reason)
-                raise DamagedIndex(reason) from error
+                raise CorruptIndex(reason) from error
 
     def _take_in(self, view: IndexView | None) -> None:
         changes, self._changes = self._changes, []
@@ -247,7 +247,7 @@ class Searcher:
         if self._view is not None and not self._view.is_current:
             self._close_view()
             if not Catalog.exists(self._folder):
-                raise DamagedIndex("catalog: the file is gone")
+                raise CorruptIndex("catalog: the file is gone")
         if self._view is None and Catalog.exists(self._folder):
             from ctxfs.index.search.view import IndexView
 
@@ -268,7 +268,7 @@ class Searcher:
 
     def search(
         self, query: Query, below: Path, limit: int, past: Overlay | None = None, *, exact: bool = False
-    ) -> Answer:
+    ) -> SearchResults:
         """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has.
 
         `past`: what some files were, in place of what they are. `exact`: do without the graph of vectors, if there are not
@@ -284,10 +284,10 @@ class Searcher:
             if behind and (answer.is_complete or answer.hits):
                 return replace(answer, notes=(*answer.notes, behind), is_complete=False)
             return answer
-        except DamagedIndex as error:
-            return Answer(query, (), (error.strerror or str(error),), is_complete=False)
+        except CorruptIndex as error:
+            return SearchResults(query, (), (error.strerror or str(error),), is_complete=False)
 
-    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
+    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
         found = self._attempt(query, below, limit, past, exact)
         if not found.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
             # A title in a question is quoted because it is one, not because it must be found.
@@ -298,21 +298,23 @@ class Searcher:
                 return replace(again, query=query, remarks=(remark,))
         return found
 
-    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> Answer:
+    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
         reader = self._reader()
         asked = replace(self._as_vector(query, reader), exact=exact or reader is not None)
         with self._looking() as view:
             if view is None:
-                return Answer(query, (), ("the index is empty: nothing has been indexed yet",), is_complete=False)
+                return SearchResults(
+                    query, (), ("the index is empty: nothing has been indexed yet",), is_complete=False
+                )
             if past is not None:
                 view = view.seen_through(past)
             view = view.seen_by(reader)
             if not query.has_words:
-                return Answer(query, _passing(view, query, below, limit))
+                return SearchResults(query, _passing(view, query, below, limit))
             if query.mode == "exact":
-                return Answer(query, _exact(view, query, below, limit))
+                return SearchResults(query, _exact(view, query, below, limit))
             scored, notes = _ranked(view, asked, below, limit, self._aside)
-            return Answer(query, _hits(view, scored), tuple(notes))
+            return SearchResults(query, _hits(view, scored), tuple(notes))
 
     def find(self, query: Query, below: Path, limit: int) -> list[str]:
         """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
@@ -335,14 +337,14 @@ class Searcher:
             at = str(below)
             return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
 
-    def standing(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, Standing]:
+    def standing(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, FileStatus]:
         """Which of these files are withdrawn, expired, superseded or not to be trusted; the others are left out."""
         try:
             with self._looking() as view:
                 if view is not None and past is not None:
                     view = view.seen_through(past)
                 return view.seen_by(self._reader()).standing(paths, self._binds) if view is not None else {}
-        except DamagedIndex:
+        except CorruptIndex:
             return {}
 
     def distrusted(self) -> list[str]:
@@ -365,7 +367,7 @@ class Searcher:
                     fault,
                     skipped_files=view.catalog.skipped_files(_MAX_SKIPPED_LISTED),
                 )
-        except DamagedIndex as error:
+        except CorruptIndex as error:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))
 
     def seen(self, path: str) -> tuple[str, str]:
@@ -391,7 +393,7 @@ class Searcher:
         try:
             with self._looking() as view:
                 spec = view.model.spec if view is not None and view.model is not None else self._spec
-        except DamagedIndex:
+        except CorruptIndex:
             return ""
         # A model takes a fifth of a second to load: others may ask meanwhile.
         return "" if self._loaded(spec) else self._fault

@@ -17,17 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxfs.index.engines.catalog import Catalog, ChunkRow, FileStat
-from ctxfs.index.engines.corruption import DamagedIndex
+from ctxfs.index.engines.corruption import CorruptIndex
 from ctxfs.index.engines.embeddings import EmbeddingModel
-from ctxfs.index.engines.fulltext import FIELDS, Words, author_terms, break_up, rarity_of
+from ctxfs.index.engines.fulltext import FIELDS, FullText, author_terms, break_up, rarity_of
 from ctxfs.index.engines.vectors import Graph, VectorTable, read_graph, read_side_car
 from ctxfs.index.extract.chunks import NEIGHBOURS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import Query
-from ctxfs.index.search.bm25 import Statistics, Units, Weigher
-from ctxfs.index.search.chunk_columns import ChunkFacts, Makeup
-from ctxfs.index.search.file_status import Standing, standing_of, superseded
+from ctxfs.index.search.bm25 import Bm25, Statistics, Units
+from ctxfs.index.search.chunk_columns import ChunkColumns, CorpusCounts
+from ctxfs.index.search.file_status import FileStatus, standing_of, superseded
 from ctxfs.index.search.overlay import MOST, Overlay
 from ctxfs.index.search.query_hints import known_names
 from ctxfs.model.path import Path
@@ -61,12 +61,12 @@ class _Sight:
     """What of the index a reader does not see, and what the rest is like: no score may depend on what is not seen."""
 
     unseen: frozenset[int]
-    makeup: Makeup
+    makeup: CorpusCounts
     having: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Passing:
+class FilteredChunks:
     """What passes the filters of a question: how many chunks, which of some, and all of them unless they are very many."""
 
     count: int
@@ -84,8 +84,8 @@ class IndexView:
         self._folder = folder
         self._inode = inode_of(folder)
         self.catalog = Catalog(folder, read_only=True)
-        self.words = Words(folder / "words")
-        self.facts = ChunkFacts()
+        self.words = FullText(folder / "words")
+        self.facts = ChunkColumns()
         self.model: EmbeddingModel | None = None
         self.vectors: VectorTable | None = None
         self.overlay = Overlay(self.words.terms, break_up, author_terms, extractor)
@@ -94,14 +94,14 @@ class IndexView:
         self.behind = ""
         self._waiting = 0
         self._authors: list[str] = []
-        self._passing: OrderedDict[Hashable, Passing | None] = OrderedDict()
+        self._passing: OrderedDict[Hashable, FilteredChunks | None] = OrderedDict()
         self.reader: Reader | None = None
         self._sights: OrderedDict[Hashable, _Sight] = OrderedDict()
         self._sight: _Sight | None = None
-        self._makeup: Makeup | None = None
+        self._makeup: CorpusCounts | None = None
         self._living: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
         self._at_hand: dict[int, ChunkRow] = {}  # read for the question that is being answered
-        self._weigher = Weigher(dict(FIELDS), self.words.terms)
+        self._weigher = Bm25(dict(FIELDS), self.words.terms)
         self.take_up(None)
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class IndexView:
         settled = {path: self._settled_stat(path) for path in self.overlay.paths}
         self.words.refresh()
         if self.words.count == 0 and self.catalog.has_words():
-            raise DamagedIndex("words: they are gone")
+            raise CorruptIndex("words: they are gone")
         self._passing.clear()
         self._sights.clear()
         self._living.clear()
@@ -259,7 +259,7 @@ class IndexView:
         row = self.catalog.file(path)
         return None if row is None else row.stat if row.state != "pending" else (-1, -1, -1, -1)
 
-    def passing(self, query: Query, below: Path) -> Passing | None:
+    def passing(self, query: Query, below: Path) -> FilteredChunks | None:
         """The indexed chunks that pass the filters; None if all do. Kept until the next commit: many questions share filters."""
         asked = (query.filters, below)
         if asked not in self._passing:
@@ -269,15 +269,15 @@ class IndexView:
         self._passing.move_to_end(asked)
         return self._passing[asked]
 
-    def _passed(self, query: Query, below: Path) -> Passing | None:
+    def _passed(self, query: Query, below: Path) -> FilteredChunks | None:
         count = self.words.count_passing(query, below)
         if count is None or count == self.words.count:
             return None
         if count > _MOST_LISTED:
-            return Passing(count, lambda chunks: self.words.those_passing(query, below, chunks))
+            return FilteredChunks(count, lambda chunks: self.words.those_passing(query, below, chunks))
         listed = self.words.matching(query, below, _MOST_LISTED)
         known = set(listed)
-        return Passing(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
+        return FilteredChunks(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
 
     def share_embedded(self, query: Query, below: Path) -> float:
         """Return the share (0 to 1) of the chunks that a question looks at that have a vector, of those that the reader sees."""
@@ -318,7 +318,7 @@ class IndexView:
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
 
-    def standing(self, paths: Collection[str], binds: Binds = lambda new, old: True) -> dict[str, Standing]:
+    def standing(self, paths: Collection[str], binds: Binds = lambda new, old: True) -> dict[str, FileStatus]:
         """What sets files apart, of those that something sets apart. `binds`: whether one file takes the place of another."""
         fresh = {path: said for path in self.overlay.paths if (said := self.overlay.attributes(path)) is not None}
         known = self.catalog.attributes_among(path for path in paths if path not in fresh)

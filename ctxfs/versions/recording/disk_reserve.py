@@ -15,7 +15,7 @@ _RESERVE_BYTES = 1 << 20
 _PLENTY_BYTES = 16 << 20
 
 
-class Reserve:
+class DiskReserve:
     """The reserve of one store; `file` is where it lies."""
 
     def __init__(self, file: HostPath) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any, NamedTuple
 
-from ctxfs.store.derived_db import Derived, open_derived
+from ctxfs.store.derived_db import DerivedDatabase, open_derived
 from ctxfs.versions.objects.commits import Actor, Commit
 
 _VERSION = 1
@@ -84,7 +84,7 @@ class Filter:
 EVERYTHING = Filter()
 
 
-class PathIndex(Derived):
+class PathIndex(DerivedDatabase):
     """One connection; used by one thread at a time. Writers call `begin` and `end`."""
 
     def __init__(self, folder: HostPath) -> None:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from ctxfs.store import rooted_fs
-from ctxfs.store.atomic_replace import Hold, Left, Orphan, Patience, Swap, append, free_name, hold_file, swap_file
+from ctxfs.store.atomic_replace import (
+    KeptReason,
+    Orphan,
+    Patience,
+    SwapResult,
+    WriterHold,
+    append,
+    free_name,
+    hold_file,
+    swap_file,
+)
 from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
 from ctxfs.versions.objects.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts
 
@@ -45,7 +55,7 @@ class WorkTree:
         self._kept: tuple[Parts, int] | None = None
         self._only_looks = False
         self.patience = Patience(0.0)  # of the operation in hand, with writers
-        self._holds: dict[Parts, Hold] = {}
+        self._holds: dict[Parts, WriterHold] = {}
         self._missed = 0  # names that were not in the directory that is kept open
         self._names: frozenset[bytes] | None = None  # what is in it, once many were missed
 
@@ -134,7 +144,7 @@ class WorkTree:
 
     def put_file(
         self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected
-    ) -> tuple[Swap, os.stat_result]:
+    ) -> tuple[SwapResult, os.stat_result]:
         """Make `parts` a file: written beside it and put in its place, so that open readers keep what they have.
 
         `data` is the content, or a descriptor to copy it from. Returns the new file's attributes, too.
@@ -143,16 +153,16 @@ class WorkTree:
             temporary, found = _write_beside(parent, data, mode, xattrs)
             return self._swap_in(parts, parent, name, temporary, is_expected), found
 
-    def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> Swap:
+    def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> SwapResult:
         """Make `parts` a link."""
         with self._at(parts) as (parent, name):
             temporary = rooted_fs.orphan_name()
             os.symlink(target, temporary, dir_fd=parent)
             return self._swap_in(parts, parent, name, temporary, is_expected)
 
-    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> Swap:
+    def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> SwapResult:
         """Make `parts` a directory; one that is there keeps what is in it."""
-        swap = Swap()
+        swap = SwapResult()
         with self._at(parts) as (parent, name):
             try:
                 os.mkdir(name, 0o700, dir_fd=parent)
@@ -180,7 +190,7 @@ class WorkTree:
             if st.S_IMODE(found.st_mode) != mode:
                 os.chmod(place, mode)
 
-    def remove(self, parts: Parts, is_expected: Expected) -> Swap:
+    def remove(self, parts: Parts, is_expected: Expected) -> SwapResult:
         """Remove a file, a link or an empty directory; one that something is in stays."""
         try:
             with self._at(parts) as (parent, name):
@@ -190,10 +200,10 @@ class WorkTree:
                 os.rmdir(name, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                return Swap(Left.OCCUPIED)
+                return SwapResult(KeptReason.OCCUPIED)
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
-        return Swap()
+        return SwapResult()
 
     def append(self, parts: Parts, data: bytes) -> bool:
         """Add to the end of a file, as a writer does; False if there is none."""
@@ -279,8 +289,8 @@ class WorkTree:
                 os.close(hold.fd)
             self._holds.clear()
 
-    def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> Swap:
-        swap = Swap(Left.WRITTEN)
+    def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> SwapResult:
+        swap = SwapResult(KeptReason.WRITTEN)
         try:
             found = _look_at(parent, name)
             if found is not None and st.S_ISDIR(found.st_mode):
@@ -295,7 +305,7 @@ class WorkTree:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=parent)
 
-    def _swap(self, parts: Parts, parent: int, name: bytes, new: bytes | None, is_expected: Expected) -> Swap:
+    def _swap(self, parts: Parts, parent: int, name: bytes, new: bytes | None, is_expected: Expected) -> SwapResult:
         return swap_file(parent, name, new, is_expected, self.patience, self._holds.pop(parts, None))
 
     def clear_temporaries(self, older_than: float, is_known: Callable[[Parts, os.stat_result], bool]) -> None:

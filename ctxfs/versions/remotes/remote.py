@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path as HostPath
 
 from ctxfs.model.errors import CommandError
-from ctxfs.store.atomic_replace import Left
+from ctxfs.store.atomic_replace import KeptReason
 from ctxfs.versions.erase import FORGOTTEN
 from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
@@ -27,7 +27,7 @@ from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
 from ctxfs.versions.remotes.attribute_filter import admit_attributes, is_frozen, merged_value
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
 from ctxfs.versions.remotes.large_transfer import LARGE_REF, pack_large, unpack_large
-from ctxfs.versions.rollback import Applied, Rollback
+from ctxfs.versions.rollback import ApplyResult, Rollback
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT_BYTES = 4_000_000
@@ -36,7 +36,7 @@ _OPEN_ROUNDS = 2  # of waiting for files that are open for writing
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
+class PullResult:
     """What came of a pull: `state` is `current`, `forward` or `merged`; `conflicts` are paths where theirs was kept beside."""
 
     state: str
@@ -54,7 +54,7 @@ class _Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class Pushing:
+class PushPlan:
     """A push: where to, the newest revision, git's orders, and the commit made for large contents (empty: none)."""
 
     name: str
@@ -104,7 +104,7 @@ class Remotes:
         write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
         self._drop_refs(name)
 
-    def ready_to_push(self, name: str, *, replace: bool = False) -> Pushing:
+    def ready_to_push(self, name: str, *, replace: bool = False) -> PushPlan:
         """What there is to send; to be ended with `pushed`. `replace` drops what is only there."""
         self._known(name)
         head = self._ledger.head
@@ -114,9 +114,9 @@ class Remotes:
         large = pack_large(self._ledger)
         if large:
             orders.append(f"+{LARGE_REF}:{LARGE_REF}")
-        return Pushing(name, head.oid, tuple(orders), large)
+        return PushPlan(name, head.oid, tuple(orders), large)
 
-    def push(self, pushing: Pushing) -> None:
+    def push(self, pushing: PushPlan) -> None:
         """Send it. Needs no lock: it reads objects that stay. CommandError says what is in the way."""
         try:
             options = self._options(pushing.name, "--receive-pack", "receive-pack")
@@ -134,7 +134,7 @@ class Remotes:
                 ) from error
             raise CommandError(f"cannot push to '{pushing.name}': {said}", "check its place: ctxfs remote") from error
 
-    def pushed(self, pushing: Pushing) -> None:
+    def pushed(self, pushing: PushPlan) -> None:
         """Let go of what was only there to be sent."""
         if pushing.large:
             self._repo.delete(LARGE_REF, pushing.large)
@@ -168,7 +168,7 @@ class Remotes:
 
     def take_in(
         self, name: str, actor: Actor, forgotten: set[str], commit: Callable[[Iterable[bytes]], object]
-    ) -> Pulled:
+    ) -> PullResult:
         """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept.
 
         `forgotten` are blobs that must not have come along: then nothing is taken in. `commit` makes versions of what is new, and of
@@ -189,7 +189,7 @@ class Remotes:
         base = self._base(head.oid, oid)
         if base == oid:
             self._drop_refs(name, keep_head=True)
-            return Pulled("current", 0)
+            return PullResult("current", 0)
         is_trusted = name in self.trusted()
         try:
             news = self._check(name, oid, is_trusted=is_trusted)
@@ -216,14 +216,14 @@ class Remotes:
         actor: Actor,
         name: str,
         commit: Callable[[Iterable[bytes]], object],
-    ) -> Pulled:
+    ) -> PullResult:
         """Make their history a part of ours once the work tree has gone along whole.
 
         A path that was left is committed on top of our own newest version, and merged again: a head that the work tree is not would
         make the next commit undo what they did.
         """
         ledger, rollback, placed = self._ledger, self._rollback, dict[bytes, State]()
-        merge, applied, waits = make_merge(), Applied(), 0
+        merge, applied, waits = make_merge(), ApplyResult(), 0
         for _ in range(_ROUNDS):
             if waits == _OPEN_ROUNDS:
                 break
@@ -238,19 +238,19 @@ class Remotes:
             head = ledger.head
             rollback.commit_rescued(applied)
             commit(list(applied.left))
-            if ledger.head == head and set(applied.left.values()) == {Left.OCCUPIED}:
+            if ledger.head == head and set(applied.left.values()) == {KeptReason.OCCUPIED}:
                 return self._finish(self._with_directories(merge, applied), theirs, news, actor, name)
-            waits += set(applied.left.values()) == {Left.OPEN}
+            waits += set(applied.left.values()) == {KeptReason.OPEN}
             merge = make_merge()
         rollback.go_back(merge.tree)
-        path, reason = next(iter(applied.left.items()), (b"", Left.WRITTEN))
-        what = "is open for writing" if reason is Left.OPEN else "is written to all the time"
+        path, reason = next(iter(applied.left.items()), (b"", KeptReason.WRITTEN))
+        what = "is open for writing" if reason is KeptReason.OPEN else "is written to all the time"
         raise CommandError(
             f"'{shown_path(path)}' {what}: nothing was pulled",
             f"close it, or wait for its writer, then: ctxfs remote pull {name}",
         )
 
-    def _with_directories(self, merge: "_Merge", applied: Applied) -> "_Merge":
+    def _with_directories(self, merge: "_Merge", applied: ApplyResult) -> "_Merge":
         """The same with directories that stay, since something that has no versions is in them."""
         ledger = self._ledger
         stay = {
@@ -259,13 +259,13 @@ class Remotes:
         }
         return _Merge(ledger.edited(merge.tree, stay), merge.conflicts, is_forward=False)
 
-    def _finish(self, merge: "_Merge", theirs: Commit, news: list[str], actor: Actor, name: str) -> Pulled:
+    def _finish(self, merge: "_Merge", theirs: Commit, news: list[str], actor: Actor, name: str) -> PullResult:
         if merge.is_forward:
             self._ledger.adopt(theirs)
-            return Pulled("forward", len(news))
+            return PullResult("forward", len(news))
         self._ledger.index_more(news)
         self._ledger.merge(merge.tree, theirs, actor, f"merge {len(news)} versions from {name}")
-        return Pulled("merged", len(news), merge.conflicts)
+        return PullResult("merged", len(news), merge.conflicts)
 
     def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
         """Return the ids of the commits that came, oldest first, with the large contents that they need in the store."""

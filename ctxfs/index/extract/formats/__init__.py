@@ -22,7 +22,7 @@ MAX_CHARACTERS = 16_000_000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """The file is listed and not searched; the message says why, for `ctxfs status`."""
 
 
@@ -84,7 +84,7 @@ def chunks_of(name: str, data: bytes) -> list[Chunk]:
     for chunk in _read(name, data):
         left -= len(chunk.text) + len(chunk.heading) + len(chunk.author)
         if len(chunks) == MAX_CHUNKS or left < 0:
-            raise Unreadable(f"{format_of(name)}: falls into too many pieces")
+            raise UnreadableFile(f"{format_of(name)}: falls into too many pieces")
         chunks.append(_sound(chunk))
     return chunks
 
@@ -96,7 +96,7 @@ def _read(name: str, data: bytes) -> Iterable[Chunk]:
 
         return gather(read_pdf(data))
     if is_binary(data):
-        raise Unreadable("binary")
+        raise UnreadableFile("binary")
     text = decode(data)
     if suffix in _HTML:
         from ctxfs.index.extract.formats.html import read_html

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pypdfium2
 
 from ctxfs.index.extract.chunks import Chunk
-from ctxfs.index.extract.formats import Unreadable
+from ctxfs.index.extract.formats import UnreadableFile
 
 _MAX_PAGES = 5000
 _MAX_CHARACTERS = 5_000_000
@@ -20,7 +20,7 @@ def read_pdf(data: bytes) -> Iterator[Chunk]:
                 has_text = True
                 yield Chunk(paragraph, number, number, f"page {number}")
     if not has_text:
-        raise Unreadable("PDF: no text in it (scanned pages?)")
+        raise UnreadableFile("PDF: no text in it (scanned pages?)")
 
 
 def _pages(data: bytes) -> Iterator[str]:
@@ -40,4 +40,4 @@ def _pages(data: bytes) -> Iterator[str]:
             document.close()
     except pypdfium2.PdfiumError as error:
         if not number:
-            raise Unreadable(f"PDF: cannot be read ({' '.join(str(error).split())[-120:]})") from error
+            raise UnreadableFile(f"PDF: cannot be read ({' '.join(str(error).split())[-120:]})") from error
