@@ -139,18 +139,16 @@ def main() -> None:
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="list long files and functions, and constants")
     arguments = parser.parse_args()
-    print(
-        f"{'':24} {'words':>7} {'persons':>8} {'clauses':>8} {'saying':>7} {'questions %':>12}  constants  locals ({', '.join(VAGUE_LOCALS)})"
-    )
+    header = f"{'':24} {'words':>7} {'persons':>8} {'clauses':>8} {'saying':>7} {'questions %':>12}"
+    print(f"{header}  constants  locals ({', '.join(VAGUE_LOCALS)})")
     for name in arguments.packages or [*packages(), "ctxfs mounts mcp_server tools"]:
         counts = count(*name.split())
         rates = (
             f"{counts.rate(counts.persons):8.2f} {counts.rate(counts.clauses):8.2f} {counts.rate(counts.saying):7.2f}"
         )
         locals_ = " ".join(str(counts.locals[local]) for local in VAGUE_LOCALS)
-        print(
-            f"{name:24.24} {counts.words:7} {rates} {counts.questions_percent:12.1f}  {counts.good_constants:3}:{counts.bad_constants:<3}    {locals_}"
-        )
+        constants = f"{counts.good_constants:3}:{counts.bad_constants:<3}"
+        print(f"{name:24.24} {counts.words:7} {rates} {counts.questions_percent:12.1f}  {constants}    {locals_}")
         if arguments.verbose:
             print(*(f"    {line}" for line in (*counts.long_files, *counts.long_functions)), sep="\n")
 
