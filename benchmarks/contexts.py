@@ -17,10 +17,11 @@ import trio
 
 from benchmarks.harness import report
 from benchmarks.scale import kept_store, questions
-from ctxfs.app import App, is_versioned
+from ctxfs.app import App
 from ctxfs.context.build.constructor import Constructor, Context
 from ctxfs.context.build.request import make_request
 from ctxfs.context.build.tree_view import CurrentTree
+from ctxfs.services.caller_scope import is_versioned
 from ctxfs.store.layout import Layout
 
 

@@ -191,8 +191,8 @@ def _check_loop(store: str | None) -> str:
 
 
 def _check_model(store: str | None) -> str:
-    from ctxfs.app import embedder_of
     from ctxfs.index.engines.embedders import open_embedder
+    from ctxfs.services.sources import embedder_of
     from ctxfs.store.config import Settings, read_settings
 
     try:

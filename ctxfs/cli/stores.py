@@ -135,9 +135,9 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
         elif event.kind == "idle":
             done.set()
 
-    indexer = Indexer(opened.app.indexer_options(), notify)
+    indexer = Indexer(opened.app.sources.indexer_options(), notify)
     indexer.start()
-    (indexer.rebuild if full else indexer.set_roots)(opened.app.indexed_roots())
+    (indexer.rebuild if full else indexer.set_roots)(opened.app.sources.indexed_roots())
     with IndexBar() as bar:
         while not done.wait(0.2):
             bar.show(opened.call("status")["index"])

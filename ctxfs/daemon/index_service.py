@@ -90,13 +90,13 @@ class IndexService:
 
     def behind(self) -> str:
         """Why words may miss files; empty when all that there is can be found by words."""
-        state = str(self._app.progress.get("state", ""))
+        state = str(self._app.daemon.progress.get("state", ""))
         if state.startswith("down"):
             return f"the index is {state}. Files that changed since may be missing"
         if state.startswith("error"):
             return f"the index has an {state}. Files may be missing"
         if not self._has_scanned:
-            done = self._app.progress.get("words", "")
+            done = self._app.daemon.progress.get("words", "")
             return f"files are still being indexed by words{f' ({done})' if done else ''}: some may be missing"
         return ""
 
@@ -116,7 +116,7 @@ class IndexService:
         if not self._places:
             self._oldest = trio.current_time()
         self._places.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
-        if self._app.progress.get("state") in _CAUGHT_UP:
+        if self._app.daemon.progress.get("state") in _CAUGHT_UP:
             self._state(_WORDS)
         for root, inside in places:
             some = list(inside)
@@ -155,7 +155,7 @@ class IndexService:
     async def send_roots(self, *, rebuild: bool = False) -> None:
         """Tell the indexer which sources there are now: to look for changes, or to read everything again."""
         async with self._telling:  # or the sources of before might be those that are told last
-            roots = self._app.indexed_roots()
+            roots = self._app.sources.indexed_roots()
             self._state("scanning")
             await blocking(self._app.searcher.set_roots, roots)
             await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
@@ -163,7 +163,7 @@ class IndexService:
     async def _run_once(self) -> None:
         async with worker("ctxfs.daemon.index_process", _END_SECONDS) as process:
             try:
-                await self._write(process, "start", options_to_wire(self._app.indexer_options()))
+                await self._write(process, "start", options_to_wire(self._app.sources.indexer_options()))
                 self._process, self._sent = process, 0
                 await self.send_roots()
                 reader = FrameReader()
@@ -206,7 +206,7 @@ class IndexService:
             self._ends = 0
             self._state(_WORDS)
             self._reached = ""
-            self._app.progress["words"] = detail
+            self._app.daemon.progress["words"] = detail
         self._graph |= kind == "graph"
         self._wanted.set()
 
@@ -232,12 +232,12 @@ class IndexService:
 
     def _note(self, name: str, detail: str) -> None:
         if detail:
-            self._app.progress[name] = detail
+            self._app.daemon.progress[name] = detail
         else:
-            self._app.progress.pop(name, None)
+            self._app.daemon.progress.pop(name, None)
 
     def _state(self, state: str) -> None:
         before = self.behind()
-        self._app.progress["state"] = state
+        self._app.daemon.progress["state"] = state
         if self.behind() != before:
             self._app.searcher.move_on()

@@ -134,7 +134,7 @@ class McpHost:
                 event.set()
 
     async def _ask(self, asked: Mapping[str, Any]) -> None:
-        value = await self._app.ask_for_server(asked["server"], asked["kind"], asked["text"], asked["schema"])
+        value = await self._app.elicitation.request(asked["server"], asked["kind"], asked["text"], asked["schema"])
         await self._send([0, "answer", {"ask": asked["ask"], "value": value}])
 
     def _status(self, name: str) -> str:

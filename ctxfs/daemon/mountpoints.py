@@ -13,12 +13,13 @@ from pathlib import Path as HostPath
 
 import trio
 
-from ctxfs.app import App, opaque_below
+from ctxfs.app import App
 from ctxfs.daemon.mount_child import Spare, start_child
 from ctxfs.daemon.mount_records import MountRecord, MountRecords
 from ctxfs.fuse.mounting import devices_at, is_dead, unmount
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 from ctxfs.rpc.server import Peer
+from ctxfs.services.sources import opaque_below
 from ctxfs.store.config import MountSettings
 from ctxfs.threads import blocking
 
@@ -179,7 +180,9 @@ class Mountpoints:
 
     async def _announce(self, at: str) -> None:
         """Hide a mount point from the sources that contain it before the kernel knows of it."""
-        if self._app.hide_mountpoint(at) and any(opaque_below(root.root, [at]) for root in self._app.indexed_roots()):
+        if self._app.sources.hide_mountpoint(at) and any(
+            opaque_below(root.root, [at]) for root in self._app.sources.indexed_roots()
+        ):
             await self._changed()
 
     async def unmount(self, at: str, *, lazy: bool) -> None:
@@ -225,7 +228,7 @@ class Mountpoints:
                 self._nursery.start_soon(self._records.put, served.record)
                 self._nursery.start_soon(self._attend, served)
         served.peer = peer
-        self._app.hide_mountpoint(at)
+        self._app.sources.hide_mountpoint(at)
 
     def left(self, peer: Peer) -> None:
         """A connection ended. Whether its process did, too, is heard from that."""

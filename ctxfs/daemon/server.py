@@ -86,12 +86,12 @@ class Daemon:
         self._watcher = Watcher(self._changed)
         self._secrets = SecretScanner(self._layout.tree)
         self._kept = {str(self._layout.tree / area): area for area in _KEPT_AREAS}
-        self._app.secrets = lambda: self._secrets.found
+        self._app.daemon.secrets = lambda: self._secrets.found
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._mountpoints = Mountpoints(self._app, nursery, self._spare, self._tree_changed)
-                self._app.mountpoints = self._mountpoints.listing
+                self._app.daemon.mountpoints = self._mountpoints.listing
                 self._versions = CommitService(self._app, self._mountpoints)
                 listener = self._server.listen()
                 handed = FdSocket(self._layout.run, self._mountpoints.receive)
@@ -180,7 +180,7 @@ class Daemon:
         """The session of a connection; one that does not say who it is acts for the store's owner."""
         caller = self._callers.get(peer)
         if caller is None:
-            caller = self._callers[peer] = self._app.caller(self._app.principal)
+            caller = self._callers[peer] = self._app.session(self._app.principal)
         return caller
 
     async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -191,7 +191,7 @@ class Daemon:
         if old is not None:
             old.close()
         texts = (str(args.get(name) or "") for name in ("session", "tool", "reason"))
-        caller = self._callers[peer] = self._app.caller(principal, *texts)
+        caller = self._callers[peer] = self._app.session(principal, *texts)
         return {"session": caller.actor.session, "principal": str(principal)}
 
     async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
@@ -269,7 +269,7 @@ class Daemon:
             bool(args.get("searchable")),
         )
         await blocking(register_server, self._app, server)
-        self._app.reload_settings()
+        self._app.sources.reload()
         await self._servers.reload()
         status = await self._servers.ready(server.name, _CONNECT_SECONDS)
         known = self._app.tools.shelf.known()[server.name]
@@ -294,7 +294,7 @@ class Daemon:
     # what happens by itself
 
     async def _sources_changed(self) -> None:
-        self._app.reload_settings()
+        self._app.sources.reload()
         await self._servers.reload()
         await self._tree_changed()
 
@@ -350,18 +350,18 @@ class Daemon:
         while True:
             await trio.sleep(_PACK_AFTER_SECONDS)
             try:
-                await blocking(self._app.pack_history, self._app.settings.history.pack_after_days)
+                await blocking(self._app.records.pack, self._app.settings.history.pack_after_days)
             except OSError as error:
                 log.error("the history cannot be compressed: %s", error)
             await trio.sleep(_DAY_SECONDS)
 
     async def _watch_sources(self) -> None:
         areas = [str(self._layout.tree / area) for area in AREAS]
-        roots = [root.root for root in self._app.indexed_roots()]
-        await self._watcher.set_roots([*areas, *roots], self._app.opaque)
-        self._app.progress.pop("watch", None)
+        roots = [root.root for root in self._app.sources.indexed_roots()]
+        await self._watcher.set_roots([*areas, *roots], self._app.sources.opaque)
+        self._app.daemon.progress.pop("watch", None)
         if self._watcher.faults:
-            self._app.progress["watch"] = dict(self._watcher.faults)
+            self._app.daemon.progress["watch"] = dict(self._watcher.faults)
 
     def _changed(self, places: Places) -> None:
         pushed = [(root, by_directory(inside)) for root, inside in places.items()]
@@ -373,7 +373,7 @@ class Daemon:
             self._versions.changed(area, those)
             if area in self._kept:
                 self._secrets.changed(self._kept[area], those)
-        indexed = [(root, found[root.root]) for root in self._app.indexed_roots() if root.root in found]
+        indexed = [(root, found[root.root]) for root in self._app.sources.indexed_roots() if root.root in found]
         if indexed and self._nursery is not None:
             self._nursery.start_soon(self._indexing.changed, indexed)
 

@@ -30,7 +30,7 @@ class LocalSession:
         from ctxfs.app import App
 
         self.app = App(layout)
-        self._caller = self.app.caller(self.app.principal)
+        self._caller = self.app.session(self.app.principal)
         self._follows = True
 
     def catch_up_once(self) -> None:
@@ -84,7 +84,7 @@ class LocalSession:
 
         named = joining(self.app, self._caller.principal, str(principal), str(token))
         self._caller.close()
-        self._caller = self.app.caller(named, str(session), str(tool), str(reason))
+        self._caller = self.app.session(named, str(session), str(tool), str(reason))
         return {"session": self._caller.actor.session, "principal": str(named)}
 
     def _catch_up(self, *, purge: bool = False) -> None:
@@ -102,13 +102,13 @@ class LocalSession:
         except CommandError:
             return  # somebody else is at it
         try:
-            options = self.app.indexer_options()
+            options = self.app.sources.indexer_options()
             catalog = Catalog(options.folder)
             follower = Ingester(
                 catalog, FullText(options.folder / "words", make=True), options.max_file_bytes, lambda _: None
             )
             follower.recover()
-            follower.set_roots(self.app.indexed_roots())
+            follower.set_roots(self.app.sources.indexed_roots())
             if purge:
                 follower.purge()
                 drop_graph(options.folder)

@@ -5,9 +5,10 @@ Files of the work tree carry their marks through versions. A source has none: wh
 
 import os
 
-from ctxfs.app import App, is_versioned
+from ctxfs.app import App
 from ctxfs.index.search.grep import places_of
 from ctxfs.model.path import Path
+from ctxfs.services.caller_scope import is_versioned
 from ctxfs.store import rooted_fs
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 
@@ -30,7 +31,7 @@ class SourceMarks:
             self._app.archive.learn_marks(path, {}, b"")
             del self._known[path]
         left = _AT_ONCE
-        for root, parts in places_of(sorted(marked), self._app.indexed_roots(), hidden=True):
+        for root, parts in places_of(sorted(marked), self._app.sources.indexed_roots(), hidden=True):
             left -= self._learn("/".join((root.prefix, *parts)), root.root, parts)
             if not left:
                 return True

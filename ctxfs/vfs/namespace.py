@@ -45,6 +45,10 @@ class Namespace(Mount):
         if hidden:
             self._hidden.add(at)
 
+    def attach_view(self, name: str, view: View) -> None:
+        """Show a view under `name` in every directory."""
+        self._views[name] = view
+
     def detach(self, at: Path) -> None:
         """Take the mount at `at` away; ENOENT if there is none."""
         if self._mounts.pop(at, None) is None:

@@ -69,7 +69,7 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
         )
     },
     "namespace": lambda app: app.tree,
-    "view": lambda app: app._view.at(Path.parse("knowledge/handbook")),
+    "view": lambda app: app.search_view.at(Path.parse("knowledge/handbook")),
     "versions": lambda app: app.namespace._views[".versions"].at(Path.parse("memory/a/fact")),
     "past": lambda app: committed(app).namespace._views[".versions"].at(Path.parse("memory/a/fact")),
     "snapshots": lambda app: committed(app).namespace.mountpoints[Path.parse(".snapshots")],
@@ -226,7 +226,7 @@ def test_a_source_whose_folder_is_gone_does_not_hide_the_others(app: App, layout
     gone = tmp_path / "gone"
     gone.mkdir()
     add_source(layout.config, Source("gone", str(gone)))
-    app.reload_settings()
+    app.sources.reload()
     gone.rmdir()
 
     async def check() -> None:

@@ -19,7 +19,9 @@ Method = Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]
 
 
 async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    context = await app.build(make_request(args["request"], app.settings.context.budget), caller.actor.principal)
+    context = await app.contexts.build(
+        make_request(args["request"], app.settings.context.budget), caller.actor.principal
+    )
     return {
         "text": context.text,
         "manifest": context.manifest,
@@ -32,11 +34,11 @@ async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """`same`: the context made again from its sources is byte for byte what the manifest names; `now`: so is a new build."""
     manifest = parse_manifest(args["manifest"])
-    again = await rebuild(manifest, app.present.fetch, app.present.extract)
-    stale = await changed_since(manifest, app.present.current)
+    again = await rebuild(manifest, app.resolver.fetch, app.resolver.extract)
+    stale = await changed_since(manifest, app.resolver.current)
     fault, now = "", False
     try:
-        now = (await app.build(manifest.request, caller.actor.principal)).sha256 == manifest.sha256
+        now = (await app.contexts.build(manifest.request, caller.actor.principal)).sha256 == manifest.sha256
     except OSError as error:
         fault = error.strerror or str(error)
     return {

@@ -17,7 +17,7 @@ async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
         raise invalid("said", "a list of objects is needed")
     if session != caller.actor.session:
-        await blocking(app.check_session, caller.principal, session)
+        await blocking(app.records.check_session, caller.principal, session)
     bodies = [interaction(each, caller.actor.principal) for each in said]
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 
@@ -75,7 +75,7 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _pack(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await blocking(app.pack_history, max(1, int(args["days"])))
+    return await blocking(app.records.pack, max(1, int(args["days"])))
 
 
 HISTORY_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable[Any]]] = {

@@ -93,7 +93,7 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}
     if isinstance(change, Put):
-        recalled, marks = await app.recalled(change)
+        recalled, marks = await app.contexts.copied(change)
         if app.policy.may(caller.principal, Verb.META, change.path):
             change = replace(change, attributes={**marks, **change.attributes})
             marks = {}
@@ -119,14 +119,14 @@ async def _content_of(app: App, caller: Session, args: Mapping[str, Any]) -> Any
     if len(digits) < 8:
         raise invalid(digits, "give at least 8 digits of the sha256")
     path = Path.parse(args["path"])
-    data = await app.present.fetch(str(path), digits, "")
-    if data is not None and await blocking(lambda: app.is_withheld(path, data)):
+    data = await app.resolver.fetch(str(path), digits, "")
+    if data is not None and await blocking(lambda: app.scope.is_withheld(path, data)):
         raise path_error(errno.EACCES, path, WITHHELD)
     return {"data": data}
 
 
 async def _metadata(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await app.metadata(Path.parse(args["path"]))
+    return await app.metadata.read(Path.parse(args["path"]))
 
 
 def tree_shape(app: App) -> dict[str, Any]:
@@ -153,17 +153,17 @@ def tree_shape(app: App) -> dict[str, Any]:
 
 
 async def _status(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return await app.status()
+    return await app.status.read()
 
 
 async def _mountpoints(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return [mounted["at"] for mounted in app.mountpoints()]
+    return [mounted["at"] for mounted in app.daemon.mountpoints()]
 
 
 async def _search(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     limit = int(args.get("limit", app.settings.search.results))
     question = str(args["question"])
-    answer = await app.ask(question, Path.parse(args.get("below", "")))
+    answer = await app.search.ask(question, Path.parse(args.get("below", "")))
     if answer.query.is_empty:
         raise invalid(question[:80], "the question has no words to look for")
     hits = answer.hits[:limit]
@@ -179,7 +179,7 @@ async def _search(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 async def _find(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 100_000))
-    return await app.find(str(args["filters"]), below, limit)
+    return await app.search.find(str(args["filters"]), below, limit)
 
 
 async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -193,7 +193,7 @@ async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     asked = str(args.get("only", "lines"))
     only: Only = "first" if asked == "first" else "count" if asked == "count" else "lines"
     await caller.tree.stat(below)
-    found = await app.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
+    found = await app.search.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
     labels = await _labels(app, (path for path, *_ in found.lines)) if args.get("labels") else {}
     return {
         "lines": [list(line) for line in found.lines],
@@ -206,7 +206,7 @@ async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def _glob(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 1000)), 1_000_000))
     await caller.tree.stat(below)
-    paths = await app.glob(str(args["pattern"]), below, limit)
+    paths = await app.search.glob(str(args["pattern"]), below, limit)
     behind = app.searcher.missing()
     return {"paths": paths, "faults": [behind] if behind else []}
 

@@ -20,7 +20,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Every folder that should be a skill, by path; of those that are none why."""
-    paths = await app.glob(PATTERN, ROOT, _MOST_SKILLS)
+    paths = await app.search.glob(PATTERN, ROOT, _MOST_SKILLS)
     places = places_of(path for path in paths if path.split("/")[0] in _AREAS)
     found = []
     for place in places:

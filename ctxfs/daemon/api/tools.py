@@ -77,12 +77,12 @@ async def _cancel(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
-    return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.restricted_reader())
+    return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.scope.restricted_principal())
 
 
 async def _kept(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """One of them: its result, its arguments and its text."""
-    return await blocking(app.tools.calls.kept.record, str(args["id"]), app.restricted_reader())
+    return await blocking(app.tools.calls.kept.record, str(args["id"]), app.scope.restricted_principal())
 
 
 async def _difference(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -177,7 +177,7 @@ def _visible(app: App, caller: Session, name: str) -> str:
 
 def _record(app: App, offered: ToolOffer) -> dict[str, Any]:
     refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
-    free = not app.restricted_reader()  # where it lies on the host is nobody else's to know
+    free = not app.scope.restricted_principal()  # where it lies on the host is nobody else's to know
     return {
         **offered.tool.record,
         "builtin": offered.tool.builtin,

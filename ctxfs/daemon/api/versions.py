@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ctxfs.app import App, is_versioned
+from ctxfs.app import App
 from ctxfs.model.errors import CommandError, invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.owners import NEVER
+from ctxfs.services.caller_scope import is_versioned
 from ctxfs.threads import blocking, in_turn
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit
@@ -65,7 +66,7 @@ def _path(args: Mapping[str, Any]) -> str:
 
 async def _since(app: App, path: str, *named: str) -> int:
     """From when on the caller may see the past of a path and what is below. ENOENT if a version that is named is older."""
-    since = await in_turn(lambda: app.past_since(Path.parse(path), below=True))
+    since = await in_turn(lambda: app.scope.readable_since(Path.parse(path), below=True))
     if since >= NEVER:
         raise not_found(path)
     for at in named if since else ():
@@ -121,7 +122,7 @@ async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, wanted = _path(args), _filter(args)
     wanted = replace(wanted, since_ns=max(wanted.since_ns, await _since(app, path)))
     steps = await in_turn(app.archive.log, path, wanted, limit)
-    found = [commit_record(step.commit, app.restricted_reader()) for step in steps]
+    found = [commit_record(step.commit, app.scope.restricted_principal()) for step in steps]
     if args.get("changes"):
         changes: Sequence[Sequence[PathChange]] = await in_turn(
             app.archive.changes_of, [step.seq for step in steps], path
@@ -143,7 +144,7 @@ async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, old, new = _path(args), str(args["old"]), str(args["new"])
     await _since(app, path, old, new)
     await _check_withheld(app, path)
-    for at in (old, new) if app.restricted_reader() else ():
+    for at in (old, new) if app.scope.restricted_principal() else ():
         with contextlib.suppress(OSError):  # a directory, or not there then
             data = await in_turn(app.archive.show, path, at)
             await _check_withheld(app, path, data)
@@ -174,14 +175,14 @@ async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
     """EACCES for an agent where a text is in quarantine, or what it is about."""
     place = Path.parse(path)
-    if await blocking(lambda: app.is_withheld(place, *texts)):
+    if await blocking(lambda: app.scope.is_withheld(place, *texts)):
         raise path_error(errno.EACCES, path, WITHHELD)
 
 
 async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
     """What a rollback did; of its diff nothing that is in quarantine."""
     place, text = Path.parse(path), diff
-    is_withheld: bool = await blocking(lambda: app.is_withheld(place, text))
+    is_withheld: bool = await blocking(lambda: app.scope.is_withheld(place, text))
     if diff and is_withheld:
         diff = f"{WITHHELD}\n".encode()
     return _outcome_record(outcome, diff)
@@ -231,10 +232,10 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
     derived = Counter[str]()
     if not dry:  # before the versions, which know the phrases: after a kill it can be asked for again
-        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
+        derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
     if not dry:  # and what was made meanwhile
-        derived += Counter(await app.forget_derived(phrases, str(caller.principal)))
+        derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     return {
         "versions": erased.versions,
         "blobs": erased.blobs,

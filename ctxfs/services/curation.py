@@ -1,0 +1,43 @@
+"""The tree as the evaluator writes to it: facts and reviews are versions like every other file."""
+
+import contextlib
+from collections.abc import Sequence
+
+from ctxfs.model.change import Change
+from ctxfs.model.entry import Entry
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.services.caller_scope import is_versioned
+from ctxfs.versions.archive import Archive
+from ctxfs.versions.objects.commits import Actor
+from ctxfs.versions.recording.journal import new_session
+from ctxfs.vfs.namespace import Namespace
+from ctxfs.vfs.session import SessionTree
+
+
+class CuratedTree:
+    """Implements `context.grounding.review.Book` without access control, in sessions of the tool `evaluator`."""
+
+    def __init__(self, namespace: Namespace, archive: Archive, owner: Principal) -> None:
+        self._namespace = namespace
+        self._archive = archive
+        self._owner = owner
+
+    async def list(self, path: Path) -> Sequence[Entry]:
+        """Return the entries of a directory."""
+        return await self._namespace.list(path)
+
+    async def read(self, path: Path) -> bytes:
+        """Return the content of a file."""
+        return await self._namespace.read(path)
+
+    async def apply(self, changes: Sequence[Change], reason: str) -> None:
+        """Apply changes in order; directories that exist already are left as they are."""
+        journal = self._archive.writer(Actor(str(self._owner), new_session("e"), "evaluator", reason))
+        try:
+            tree = SessionTree(self._namespace, None, journal, is_versioned)
+            for change in changes:
+                with contextlib.suppress(FileExistsError):
+                    await tree.apply(change)
+        finally:
+            journal.close()

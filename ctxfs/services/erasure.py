@@ -1,0 +1,31 @@
+"""Erasure of texts that were derived from erased content, outside of the work tree."""
+
+from ctxfs.context.delivery.tasks import Tasks
+from ctxfs.eventlog.log import EventLog
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.threads import blocking
+from ctxfs.toolbox import Toolbox
+from ctxfs.versions.phrases import Phrases
+from mounts.search import SearchView
+
+
+class DerivedErasure:
+    """Erases deliveries, event records and results of calls. The archive erases versions, the indexer purges the index."""
+
+    def __init__(
+        self, tasks: Tasks, events: EventLog, tools: Toolbox, search_view: SearchView, searcher: Searcher
+    ) -> None:
+        self._tasks = tasks
+        self._events = events
+        self._tools = tools
+        self._search_view = search_view
+        self._searcher = searcher
+
+    async def erase(self, phrases: Phrases, by: str) -> dict[str, int]:
+        """Erase every derived text with one of the phrases, and empty the caches; return the counts by kind."""
+        tasks = await self._tasks.forget_matching(phrases.is_in)
+        records = await blocking(self._events.forget_matching, phrases.is_in, by)
+        calls = await blocking(self._tools.calls.kept.forget_matching, phrases.is_in)
+        self._search_view.evict()
+        await blocking(self._searcher.forget)
+        return {"deliveries": len(tasks), "records": records, "calls": calls}

@@ -1,0 +1,68 @@
+"""The attributes of a path: the stored ones, and the computed ones of `user.ctx.*`."""
+
+import hashlib
+
+from ctxfs.context.build.token_bound import upper_bound
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.model.entry import Entry
+from ctxfs.model.metadata import PREFIX
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.services.caller_scope import CallerScope, is_versioned
+from ctxfs.services.sources import SettingsFile
+from ctxfs.threads import blocking, in_turn
+from ctxfs.versions.archive import Archive
+from ctxfs.vfs.namespace import Namespace
+
+
+class Metadata:
+    """Attributes as `getfattr` shows them."""
+
+    def __init__(
+        self,
+        tree: Mount,
+        namespace: Namespace,
+        archive: Archive,
+        searcher: Searcher,
+        scope: CallerScope,
+        settings: SettingsFile,
+    ) -> None:
+        self._tree = tree
+        self._namespace = namespace
+        self._archive = archive
+        self._searcher = searcher
+        self._scope = scope
+        self._settings = settings
+
+    async def read(self, path: Path) -> dict[str, bytes]:
+        """Return every attribute of a path. OSError as `Mount.stat` and `Mount.metadata` raise it."""
+        entry = await self._tree.stat(path)
+        stored = dict(await self._tree.metadata(path))
+        if self._namespace.is_view(path) or entry.kind not in ("file", "dir"):
+            return stored
+        computed: dict[str, str] = {}
+        if is_versioned(path):
+            computed |= await in_turn(self._origin, str(path))
+        if entry.kind == "file" and self._tree.backing(path) is not None:
+            computed |= await self._content_facts(path, entry, computed.get("revision", ""))
+        return {**stored, **{f"{PREFIX}{name}": value.encode() for name, value in computed.items() if value}}
+
+    def _origin(self, path: str) -> dict[str, str]:
+        last, first = self._archive.last_change(path), self._archive.first_change(path)
+        since = self._scope.readable_since(Path.parse(path))
+        if last is None or last.time_ns < since:
+            return {}
+        if first is not None and first.time_ns < since:
+            first = None
+        origin = {"revision": last.oid, "author": last.actor.principal, "session": last.actor.session}
+        return {**origin, "created_at": first.when} if first else origin
+
+    async def _content_facts(self, path: Path, entry: Entry, revision: str) -> dict[str, str]:
+        if entry.size is None or entry.size > self._settings.current.index.max_file_bytes:
+            return {}
+        data = await self._tree.read(path)
+        digest = hashlib.sha256(data).hexdigest()
+        indexed_digest, note = await blocking(self._searcher.seen, str(path))
+        indexed = note or ((revision or digest) if indexed_digest == digest else "pending")
+        facts = {"sha256": digest, "indexed": indexed}
+        return facts if b"\0" in data[:8192] else {**facts, "tokens": str(upper_bound(data.decode("utf-8", "replace")))}

@@ -1,0 +1,128 @@
+"""Search for the calling principal: ranked questions, filters, exact search, names, and contexts built from answers."""
+
+import errno
+import itertools
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from ctxfs.context.build.constructor import CANDIDATES, Constructor, Context, Summarise, TreeView, from_answer
+from ctxfs.context.build.copied_text import CopiedText, find_recalled, passed_on
+from ctxfs.context.build.request import Request
+from ctxfs.context.build.tokens import open_tokenizer
+from ctxfs.context.build.tree_view import CurrentTree, TreeAt
+from ctxfs.index.query import parse_query
+from ctxfs.index.search.glob import glob_matcher
+from ctxfs.index.search.grep import GrepResult, Matcher, Only, places_of
+from ctxfs.index.search.grep_pool import GrepPool
+from ctxfs.index.search.results import Generation, SearchResults
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.model.change import Put
+from ctxfs.model.errors import path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import Path
+from ctxfs.model.principal import Principal
+from ctxfs.policy.engine import is_of_calls
+from ctxfs.services.caller_scope import CallerScope
+from ctxfs.services.sources import Sources
+from ctxfs.threads import blocking
+from ctxfs.toolbox import Toolbox
+from ctxfs.versions.archive import Archive
+from ctxfs.vfs.caller_context import acting_principal
+
+log = logging.getLogger(__name__)
+
+
+class Search:
+    """Questions to the index, and exact search in the indexed files."""
+
+    def __init__(
+        self, searcher: Searcher, tools: Toolbox, sources: Sources, grep_pool: GrepPool, owner: Principal
+    ) -> None:
+        self._searcher = searcher
+        self._tools = tools
+        self._sources = sources
+        self._grep_pool = grep_pool
+        self._owner = owner
+
+    def generation(self) -> Generation:
+        """Return the state of the index; an answer of another generation may differ."""
+        return self._searcher.generation
+
+    async def ask(self, question: str, below: Path) -> SearchResults:
+        """Return the best chunks for a question; below tools/, the best tools."""
+        query = parse_query(question)
+        if below.parts[:1] == ("tools",) and not is_of_calls(below):
+            return await self._tools.find(query, below)
+        return await blocking(self._searcher.search, query, below, CANDIDATES)
+
+    async def find(self, filters: str, below: Path, limit: int) -> list[str]:
+        """Return the paths of files whose attributes satisfy `filters`, newest first. EINVAL without a filter."""
+        return await blocking(self._searcher.find, parse_query(filters), below, limit)
+
+    async def grep(self, matcher: Matcher, below: Path, limit: int, only: Only, *, hidden: bool) -> GrepResult:
+        """Return matching lines in the order of paths. Only files that can match by the trigrams of the index are read."""
+        paths = await self._candidates(matcher.needed, below)
+        files = places_of(paths, self._sources.indexed_roots(), hidden=hidden)
+        principal = str(acting_principal() or self._owner)
+        lines, faults = await self._grep_pool.scan(principal, files, matcher, only, limit)
+        if behind := self._searcher.missing():
+            faults = [*faults, behind]
+        return GrepResult(lines[:limit], faults, more=len(lines) > limit)
+
+    async def glob(self, pattern: str, below: Path, limit: int) -> list[str]:
+        """Return the paths of indexed files that match a pattern such as `**/*.md`, in order. EINVAL for a malformed one."""
+        matches = glob_matcher(pattern)
+        return list(itertools.islice(filter(matches, await self._candidates((), below)), limit))
+
+    async def _candidates(self, needed: Sequence[Collection[str]], below: Path) -> Sequence[str]:
+        paths = await blocking(self._searcher.may_hold, needed, below)
+        if paths is None:
+            raise path_error(errno.EAGAIN, below, "nothing has been indexed yet: try again in a moment")
+        return paths
+
+    async def pack(self, request: Request, answer: SearchResults) -> Context:
+        """Return a context packed from the hits of an answer."""
+        statuses = await blocking(self._searcher.standing, {hit.path for hit in answer.hits})
+        return await blocking(from_answer, request, answer, open_tokenizer(request.tokenizer), statuses)
+
+
+class ContextBuilder:
+    """Builds contexts for the calling principal, from the current tree or from a version."""
+
+    def __init__(
+        self,
+        tree: Mount,
+        searcher: Searcher,
+        archive: Archive,
+        scope: CallerScope,
+        owner: Principal,
+        summarise: Summarise | None,
+    ) -> None:
+        self._tree = tree
+        self._searcher = searcher
+        self._archive = archive
+        self._scope = scope
+        self._owner = owner
+        self._constructor = Constructor(self._tree_view, summarise)
+
+    def _tree_view(self, as_of: str) -> TreeView:
+        arguments = self._tree, self._searcher, self._archive, self._scope.has_versions, self._scope.readable_since
+        return TreeAt(as_of, *arguments) if as_of else CurrentTree(*arguments)
+
+    async def build(self, request: Request, principal: str = "") -> Context:
+        """Build a context for a request, for the named principal [default: the calling one]."""
+        return await self._constructor.build(request, principal or str(acting_principal() or self._owner))
+
+    async def copied(self, change: Put) -> tuple[Sequence[CopiedText], Mapping[str, bytes]]:
+        """Return the texts of the tree that an agent's file repeats, and the marks to pass on; nothing for people."""
+        principal = acting_principal()
+        if principal is None or principal.is_person or change.path.parts[:1] not in (("memory",), ("pad",)):
+            return (), {}
+        text = change.data.decode("utf-8", "replace")
+        try:
+            copies = await blocking(find_recalled, self._searcher, str(change.path), text)
+        except OSError as error:
+            log.warning("a written text could not be compared with the index: %s", error)
+            return (), {}
+        doubtful = [await self._tree.metadata(Path.parse(copy.path)) for copy in copies if copy.untrusted]
+        return copies, passed_on(doubtful)

@@ -1,0 +1,157 @@
+"""The status of a store: the answer of `ctxfs status`, and the files of `.ctxfs/`."""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from ctxfs import __version__
+from ctxfs.context.grounding.review import Curator
+from ctxfs.index.options import IndexedRoot
+from ctxfs.index.search.searcher import Searcher
+from ctxfs.model.errors import path_error
+from ctxfs.model.mount import Mount
+from ctxfs.model.path import ROOT, Path, printable
+from ctxfs.model.principal import Principal
+from ctxfs.policy.engine import PolicyEngine
+from ctxfs.policy.rules import Verb
+from ctxfs.services.sources import Sources
+from ctxfs.store.layout import Layout
+from ctxfs.store.lost_and_found import list_found
+from ctxfs.store.policy_file import PolicyFile
+from ctxfs.threads import blocking
+from ctxfs.toolbox import Toolbox
+from ctxfs.versions.archive import Archive
+from ctxfs.vfs.caller_context import acting_principal
+from ctxfs.vfs.namespace import Namespace
+from mounts.control import ControlMount, as_json
+
+
+class DaemonState:
+    """The daemon's part of the status; without a daemon everything is empty. The daemon replaces the functions."""
+
+    def __init__(self) -> None:
+        self.progress: dict[str, object] = {}
+        self.mountpoints: Callable[[], list[Mapping[str, object]]] = list
+        self.secrets: Callable[[], Mapping[str, list[str]]] = dict
+
+
+class Status:
+    """Collects the status from the parts of a store."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        owner: Principal,
+        daemon: DaemonState,
+        searcher: Searcher,
+        sources: Sources,
+        policy: PolicyEngine,
+        tools: Toolbox,
+        archive: Archive,
+        curator: Curator,
+    ) -> None:
+        self._layout = layout
+        self._owner = owner
+        self._daemon = daemon
+        self._searcher = searcher
+        self._sources = sources
+        self._policy = policy
+        self._tools = tools
+        self._archive = archive
+        self._curator = curator
+
+    async def read(self) -> dict[str, object]:
+        """Return the status as plain values, with the paths that the calling principal may read."""
+        index = await blocking(self._searcher.state)
+        counts = index.counts
+        return {
+            "version": __version__,
+            "store": str(self._layout.root),
+            "pid": os.getpid(),
+            "principal": str(self._owner),
+            "mounts": list(self._daemon.mountpoints()),
+            "sources": [_source_status(root) for root in self._sources.indexed_roots()],
+            "index": {
+                "files": counts.files if counts else 0,
+                "searchable": counts.searchable if counts else 0,
+                "skipped": dict(index.skipped),
+                "skipped_files": self._readable(index.skipped_files),
+                "behind": self._searcher.behind(),
+                "chunks": counts.chunks if counts else 0,
+                "waiting_for_meaning": counts.waiting if counts else 0,
+                "vectors": index.vectors,
+                "meaning": index.meaning or "ok",
+                "model": index.model,
+                "damaged": index.damaged,
+                **self._daemon.progress,
+            },
+            "policy": {"rules": len(self._policy.rules), "fault": self._policy.fault},
+            "tools": self._tools.status(),
+            "found": [folder.text for folder in await blocking(list_found, self._layout.root)],
+            "secrets": dict(sorted(self._daemon.secrets().items())),
+            "versions": await blocking(self._versions),
+            "review": await self._curator.status(),
+        }
+
+    async def skipped(self) -> bytes:
+        """Return skipped.jsonl: each file that is not indexed, with the reason."""
+        index = await blocking(self._searcher.state)
+        files = self._readable(index.skipped_files)
+        lines = (json.dumps({"path": path, "why": why}, ensure_ascii=False) for path, why in files.items())
+        return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+    def _readable(self, files: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return {path: reason} of the files that the calling principal may read."""
+        principal = acting_principal()
+        return {printable(path): why for path, why in files if self._policy.may(principal, Verb.READ, Path.parse(path))}
+
+    def _versions(self) -> dict[str, object]:
+        try:
+            return self._archive.status()
+        except OSError as error:
+            return {"state": f"down: {error.strerror}"}
+
+
+def control_mount(
+    layout: Layout, owner: Principal, status: Status, namespace: Namespace, policy: PolicyEngine, rules: PolicyFile
+) -> Mount:
+    """Return the mount of `.ctxfs/`."""
+
+    async def read_status() -> bytes:
+        return as_json(await status.read())
+
+    async def whoami() -> bytes:
+        return f"{acting_principal() or owner}\n".encode()
+
+    async def mounts() -> bytes:
+        return as_json([f"/{path}" for path in sorted(namespace.mountpoints)])
+
+    async def errors() -> bytes:
+        try:
+            return await blocking(layout.errors.read_bytes)
+        except FileNotFoundError:
+            return b""
+
+    async def read_rules() -> bytes:
+        return await blocking(rules.read)
+
+    async def write_rules(data: bytes) -> None:
+        if not policy.may(acting_principal(), Verb.ADMIN, ROOT):
+            raise path_error(errno.EACCES, "policy.toml", "only who administers everything writes rules")
+        await blocking(rules.write, data)
+
+    files = {
+        "status": read_status,
+        "whoami": whoami,
+        "mounts": mounts,
+        "errors.jsonl": errors,
+        "policy.toml": read_rules,
+        "skipped.jsonl": status.skipped,
+    }
+    return ControlMount(files, {"policy.toml": write_rules})
+
+
+def _source_status(root: IndexedRoot) -> dict[str, object]:
+    is_there = os.path.isdir(root.root)
+    return {"at": root.prefix, "path": root.root, "state": "ok" if is_there else "down: the folder does not exist"}
