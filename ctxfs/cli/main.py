@@ -1,5 +1,6 @@
 """`ctxfs`: the table of commands. Each is imported when it is called, so that starting stays fast."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -7,85 +8,152 @@ import sys
 import click
 
 from ctxfs import __version__
+from ctxfs.cli.options import add_store_option
 from ctxfs.cli.output import fail
 from ctxfs.model.errors import CommandError
 
-_COMMANDS = {
-    "init": "stores",
-    "trust": "stores",
-    "add": "stores",
-    "remove": "stores",
-    "reindex": "stores",
-    "status": "status",
-    "doctor": "status",
-    "version": "status",
-    "mount": "mounts",
-    "unmount": "mounts",
-    "service": "service",
-    "daemon": "mounts",
-    "ls": "files",
-    "cat": "files",
-    "tree": "files",
-    "log": "versions",
-    "show": "versions",
-    "diff": "versions",
-    "blame": "versions",
-    "restore": "versions",
-    "undo": "versions",
-    "redo": "versions",
-    "forget": "versions",
-    "snapshot": "versions",
-    "commit": "versions",
-    "gc": "versions",
-    "remote": "remotes",
-    "meta": "meta",
-    "search": "search",
-    "grep": "grep",
-    "policy": "policy",
-    "token": "credentials",
-    "record": "history",
-    "history": "history",
-    "context": "contexts",
-    "review": "review",
-    "tokens": "search",
-    "fit": "search",
-    "eval": "evaluation:evaluate",
-    "model": "models",
-    "tools": "tools",
-    "calls": "tools",
-    "skills": "skills",
-    "mcp": "mcp",
-    "mcp-call": "mcp:mcp_call",
-    "completion": "completion",
+# Group of the help page → name of a command → its module, and its function where that has another name.
+_GROUPS = {
+    "Set up": {
+        "init": "stores",
+        "trust": "stores",
+        "add": "stores",
+        "remove": "stores",
+        "mount": "mounts",
+        "unmount": "mounts",
+        "service": "service",
+        "model": "models",
+        "completion": "completion",
+    },
+    "Look": {
+        "status": "status",
+        "doctor": "status",
+        "ls": "files",
+        "cat": "files",
+        "tree": "files",
+        "meta": "meta",
+        "version": "status",
+    },
+    "Ask": {
+        "search": "search",
+        "grep": "grep",
+        "skills": "skills",
+        "reindex": "stores",
+        "eval": "evaluation:evaluate",
+    },
+    "Contexts": {
+        "context": "contexts",
+        "fit": "search",
+        "tokens": "search",
+        "review": "review",
+    },
+    "Memory and versions": {
+        "log": "versions",
+        "show": "versions",
+        "diff": "versions",
+        "blame": "versions",
+        "restore": "versions",
+        "undo": "versions",
+        "redo": "versions",
+        "snapshot": "versions",
+        "commit": "versions",
+        "forget": "versions",
+        "gc": "versions",
+    },
+    "Agents and permissions": {
+        "policy": "policy",
+        "token": "credentials",
+        "record": "history",
+        "history": "history",
+        "mcp": "mcp",
+    },
+    "Tools": {
+        "tools": "tools",
+        "calls": "tools",
+        "mcp-call": "mcp:mcp_call",
+    },
+    "Machines": {
+        "remote": "remotes",
+    },
 }
+_HIDDEN = {"daemon": "mounts"}
+_COMMANDS = {name: module for group in (*_GROUPS.values(), _HIDDEN) for name, module in group.items()}
 
 _EPILOG = """\b
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 nothing found · 4 no store
-            5 in use · 6 something is unhealthy (doctor)
+            5 in use · 6 unhealthy or below a limit · 7 not known yet
 The store is --store, $CTXFS_STORE, a .ctxfs folder here or above that you
 have confirmed (ctxfs trust), or ~/.local/share/ctxfs/store."""
+_MAX_SUGGESTIONS = 3
+_MAX_SUMMARY_CHARS = 64
 
 
 class _Commands(click.Group):
+    """The commands, each imported at its first use."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if name != "daemon"]
+        return [*(name for name in _COMMANDS if name not in _HIDDEN), "help"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "help":
+            return show_help
         if cmd_name not in _COMMANDS:
             return None
-        room, _, name = _COMMANDS[cmd_name].partition(":")
-        module = importlib.import_module(f"ctxfs.cli.{room}")
-        found: click.Command = getattr(module, name or cmd_name)
-        return found
+        module_name, _, function = _COMMANDS[cmd_name].partition(":")
+        module = importlib.import_module(f"ctxfs.cli.{module_name}")
+        command: click.Command = getattr(module, function or cmd_name)
+        add_store_option(command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            ctx.fail(f"No such command {name!r}.{suggestion(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), self._summary(ctx, name)) for name in names])
+
+    def _summary(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=_MAX_SUMMARY_CHARS) if command is not None else ""
+
+
+def suggestion(name: str, names: list[str]) -> str:
+    """Return a sentence with the names that are most like a mistyped one; empty if none is."""
+    similar = difflib.get_close_matches(name, names, _MAX_SUGGESTIONS)
+    return f" Did you mean {' or '.join(repr(candidate) for candidate in similar)}?" if similar else ""
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="DIR", help="The store to work on.")
-@click.version_option(__version__, message="ctxfs %(version)s")
+@click.option("--store", metavar="DIR", help="Use this store")
+@click.version_option(__version__, "-V", "--version", message="ctxfs %(version)s", help="Print the version")
 @click.pass_context
 def cli(ctx: click.Context, store: str | None) -> None:
     """A file system of context: memory, tools and knowledge as one tree of files."""
     ctx.obj = store
+
+
+@click.command(name="help")
+@click.argument("names", metavar="[COMMAND]…", nargs=-1)
+@click.pass_context
+def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Print the help of a command"""
+    parent = ctx.find_root()
+    command: click.Command = cli
+    for name in names:
+        subcommand = command.get_command(parent, name) if isinstance(command, click.Group) else None
+        if subcommand is None:
+            known = command.list_commands(parent) if isinstance(command, click.Group) else []
+            ctx.fail(f"No such command {name!r}.{suggestion(name, known)}")
+        parent = click.Context(subcommand, info_name=name, parent=parent)
+        command = subcommand
+    click.echo(command.get_help(parent))
 
 
 def main() -> None:

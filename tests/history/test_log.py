@@ -93,7 +93,7 @@ def test_an_append_that_a_kill_cut_off_is_taken_back_or_counted(log: EventLog, w
     script = f"""
 import os, sys
 from pathlib import Path
-from ctxfs.history import log as module
+from ctxfs.eventlog import log as module
 real, calls = os.write, []
 def write(fd, data):
     part = data if {written!r} is None else data[:{written!r}]
@@ -101,7 +101,7 @@ def write(fd, data):
         real(fd, part)
     os._exit(9)
 module.os.write = write
-module.HistoryLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "text": "cut"}}])
+module.EventLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "text": "cut"}}])
 """
     assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 9
     done = EventLog(log._folder).verify()
@@ -114,8 +114,8 @@ module.HistoryLog(Path({str(log._folder)!r})).append("one", [{{"kind": "note", "
 def test_processes_take_turns(log: EventLog) -> None:
     script = f"""
 from pathlib import Path
-from ctxfs.eventlog.log import HistoryLog
-log = HistoryLog(Path({str(log._folder)!r}))
+from ctxfs.eventlog.log import EventLog
+log = EventLog(Path({str(log._folder)!r}))
 for number in range(50):
     log.append("many", [{{"kind": "note", "number": number}}])
 """

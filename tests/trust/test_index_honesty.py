@@ -31,7 +31,7 @@ from tests.unit.test_index import Index
 def service(searcher: Searcher) -> tuple[IndexService, dict[str, object]]:
     """The daemon's handle on an indexer of which the processes are the test's."""
     progress: dict[str, object] = {}
-    app = SimpleNamespace(searcher=searcher, progress=progress, layout=None)
+    app = SimpleNamespace(searcher=searcher, daemon=SimpleNamespace(progress=progress), layout=None)
     return IndexService(cast(App, app)), progress
 
 

@@ -103,7 +103,7 @@ def test_numbers_of_the_host_are_read_in_one_place() -> None:
         "ctxfs/index",
         "ctxfs/versions/recording/capture.py",
         "ctxfs/versions/recording/pathindex.py",
-        "ctxfs/history",
+        "ctxfs/eventlog",
     ):
         place = ROOT / name
         for file in place.rglob("*.py") if place.is_dir() else [place]:
