@@ -1,1 +1,1 @@
-"""The kernel's view of the tree: translates FUSE requests, decides nothing. Runs in a process a mount point."""
+"""FUSE adapters: they translate the kernel's requests, contain no policy, and run in one process per mount point."""

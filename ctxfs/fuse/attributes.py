@@ -1,4 +1,4 @@
-"""What a file is said to be, whoever carries it to the kernel."""
+"""Attributes of files, and the replies to lookup, open and setattr, for any transport."""
 
 import os
 import stat
@@ -9,12 +9,12 @@ from typing import TypeAlias
 from ctxfs.fuse.inodes import Node, Version
 from ctxfs.model.entry import Entry
 
-NAMESPACE = b"user."  # attributes that are versioned, and that the tree computes
+NAMESPACE = b"user."  # the namespace of attributes that are versioned or computed
 ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 CAPABILITY = b"security.capability"
-# Labels of security modules are those of the mount, not of the file: `ls` stops asking when it is refused one.
+# Labels of security modules belong to the mount, not to the file: after one refusal `ls` requests no more of them.
 _LABELS = tuple(b"security." + name for name in (b"selinux", b"SMACK64", b"apparmor", b"ima", b"evm"))
-_ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # version; tag, permissions, who
+_ACL_HEAD, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # version; tag, permissions, user or group
 _ACL_VERSION, _ACL_NAMED_USER, _ACL_GROUP, _ACL_NAMED_GROUP, _ACL_MASK = 2, 2, 4, 8, 16
 
 _TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "other": stat.S_IFREG}
@@ -23,7 +23,10 @@ _UID, _GID = os.getuid(), os.getgid()
 
 @dataclass(slots=True)
 class SyntheticStat:
-    """An `os.stat_result` of what no host file stands for: times in nanoseconds, sizes in bytes, blocks of 512 bytes."""
+    """An `os.stat_result` for a file without a host file.
+
+    Times are in nanoseconds, sizes in bytes, blocks of 512 bytes.
+    """
 
     st_mode: int
     st_nlink: int = 1
@@ -42,8 +45,10 @@ Stat: TypeAlias = os.stat_result | SyntheticStat
 
 
 class Attributes:
-    """An answer about one file: its number (0: there is none of that name), what it is, its mode as whoever mounted may see it,
-    and for how many seconds the kernel may keep name and attributes.
+    """The reply to a lookup, or to a request for attributes.
+
+    `number` is the inode number; 0 is a negative entry. `found` is the stat result. `mode` is masked by the rights of
+    the mount's principal. `seconds` is how long the kernel may cache the name and the attributes.
     """
 
     __slots__ = ("found", "mode", "number", "seconds")
@@ -56,10 +61,15 @@ class Attributes:
 
 
 class OpenReply:
-    """An answer to open: the handle, whether the kernel keeps what it has read, asks for every byte, or reads `backing` itself.
+    """The reply to an open: the handle and the FUSE open flags.
 
-    `keeps`: what the file was then, if its handle, a descriptor, may stay open for whoever opens it next.
-    `flushes`: the kernel sends FLUSH at each close, which releases POSIX locks; otherwise only RELEASE at the last close.
+    `keep_cache` keeps the pages that the kernel has cached. `direct_io` makes the kernel bypass its page cache.
+    `backing` is the identifier of a backing file that the kernel reads itself (passthrough); 0 is none.
+
+    `keeps` is the file's version if its handle, a descriptor, may stay open for later opens; otherwise it is None.
+
+    `flushes`: the kernel sends FLUSH at each close, which releases POSIX locks; otherwise only RELEASE at the last
+    close.
     """
 
     __slots__ = ("backing", "direct_io", "fh", "flushes", "keep_cache", "keeps")
@@ -84,7 +94,10 @@ class OpenReply:
 
 @dataclass(slots=True)
 class SetattrRequest:
-    """What a setattr asks for; None leaves a thing as it is. `now` for both times: the host's clock says when."""
+    """The changes that a setattr requests; None leaves an attribute unchanged.
+
+    With `now` both times become the current time of the host's clock.
+    """
 
     mode: int | None = None
     uid: int | None = None
@@ -93,12 +106,12 @@ class SetattrRequest:
     atime_ns: int | None = None
     mtime_ns: int | None = None
     now: bool = False
-    drop_privileges: bool = False  # set-user and set-group bits go: somebody else has changed the file
+    drop_privileges: bool = False  # clear set-user and set-group bits, because another user changes the file
 
 
 @dataclass(slots=True)
 class SyntheticStatfs:
-    """How full a file system is; sizes in bytes, blocks of `frsize`."""
+    """The capacity of a file system, for statfs(2): sizes in bytes, blocks of `frsize` bytes."""
 
     bsize: int
     frsize: int
@@ -112,7 +125,10 @@ class SyntheticStatfs:
 
 @dataclass(slots=True)
 class RequestContext:
-    """The calling process. `umask` is not yet applied to the modes that it gives: 0 where the kernel has done so."""
+    """The process that sent a request.
+
+    `umask` is not yet applied to the modes in the request. It is 0 if the kernel has applied it.
+    """
 
     uid: int
     gid: int
@@ -124,12 +140,18 @@ _TIMES = 1 << 63  # nanoseconds
 
 
 def is_handed_on(name: bytes) -> bool:
-    """True for an attribute outside of `user.*` that the host's file system keeps: ACLs, capabilities, `trusted.*`."""
+    """Return True for an attribute outside of `user.*` that the host's file system stores.
+
+    These are ACLs, capabilities and `trusted.*`. Labels of security modules are excluded.
+    """
     return name in ACLS or (name.startswith((b"security.", b"trusted.")) and not name.startswith(_LABELS))
 
 
 def mask_acl(acl: bytes, mode: int) -> bytes:
-    """An ACL without the permissions that no bit of `mode` gives: it opens no more than the mode that is shown."""
+    """Return an ACL without the permissions that no bit of `mode` grants: it grants no more than the shown mode.
+
+    Raise ValueError for an ACL of another version.
+    """
     if _ACL_HEAD.unpack_from(acl)[0] != _ACL_VERSION:
         raise ValueError("an ACL of another version")
     allowed = (mode >> 6 | mode >> 3 | mode) & 7
@@ -138,10 +160,11 @@ def mask_acl(acl: bytes, mode: int) -> bytes:
 
 
 def narrow_mode(acl: bytes, mode: int) -> int:
-    """The bits of `mode` for the group and for others without those that the ACL denies to some of them.
+    """Return the group and other bits of `mode`, without those that the ACL denies to any principal that they apply to.
 
-    For a kernel that judges by the mode alone: there the bits of the group are the ACL's mask, and named users and groups count for
-    nothing. A group member or any other may be one whom the ACL names and gives less.
+    It serves kernels that check permissions by the mode alone. For such a kernel the group bits are the mask of the
+    ACL, and entries for named users and groups have no effect. The ACL may name any member of the group, or any other
+    user, and give less.
     """
     group, mask, least = 7, 7, 7
     for tag, permissions, _ in _ACL_ENTRY.iter_unpack(acl[4:]):
@@ -155,7 +178,10 @@ def narrow_mode(acl: bytes, mode: int) -> int:
 
 
 def version_of(found: Stat) -> Version:
-    """What changes when a file does. Times are in 64 bits, as in C: those after 2262 and before 1678 wrap around."""
+    """Return the version of a file: times, size and mode, of which at least one changes with the file.
+
+    Times are in 64 bits, as in C: those after 2262 and before 1678 wrap around.
+    """
     mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
     if not (-_TIMES <= mtime < _TIMES and -_TIMES <= ctime < _TIMES):
         mtime, ctime = ((time + _TIMES) % (2 * _TIMES) - _TIMES for time in (mtime, ctime))
@@ -163,17 +189,17 @@ def version_of(found: Stat) -> Version:
 
 
 def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> Attributes:
-    """The host's attributes under the node's number; remembers what the kernel is told."""
+    """Return the host's attributes with the number of the node, and store their version in `node.told`."""
     mode = found.st_mode
     node.told = version_of(found)
     return Attributes(node.number, found, mode, keep_seconds)
 
 
 def synthetic(node: Node, entry: Entry, keep_seconds: float, when: int) -> Attributes:
-    """Attributes of a file that is made when it is read; `when` it has changed last, in nanoseconds."""
+    """Return the attributes of a synthetic file that last changed at `when`, in nanoseconds."""
     mode = _TYPES[entry.kind] | entry.mode
-    # An unknown size is only ever part of a listing, which the kernel is told to keep for no time at all:
-    # it asks again before anybody sees it.
+    # An unknown size occurs only in listings, which the kernel may cache for 0 seconds: it requests the attributes
+    # again before any process sees the size.
     size = entry.size or 0
     found = SyntheticStat(
         mode,
@@ -188,5 +214,5 @@ def synthetic(node: Node, entry: Entry, keep_seconds: float, when: int) -> Attri
 
 
 def absent(keep_seconds: float) -> Attributes:
-    """A negative entry: the kernel need not ask again for this long."""
+    """Return a negative entry, which the kernel caches for `keep_seconds` seconds."""
     return Attributes(0, _NOTHING, 0, keep_seconds)

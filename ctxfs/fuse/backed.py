@@ -1,4 +1,7 @@
-"""Requests on files that are on disk: system calls relative to directory descriptors, no link followed, no RPC."""
+"""Requests on backed files, as system calls relative to directory descriptors.
+
+No call follows a link, and none needs an RPC.
+"""
 
 import contextlib
 import errno
@@ -36,26 +39,29 @@ from ctxfs.vfs.access_control import QUARANTINED, WITHHELD, check_move, masked_m
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
-_MOST_COPIED = 64 * 1024 * 1024  # at a time: others wait for it
-# Twice what the slowest clock of Linux takes: before 6.13 the times of changes are those of ticks.
+_MOST_COPIED = 64 * 1024 * 1024  # per request, because other requests wait for it
+# Twice the longest tick of Linux (HZ=100): before 6.13 modification times have the granularity of ticks.
 _TICK_NS = 20_000_000
-# From Linux 6.13 on a change after a look at the times of a file has a time of its own.
+# From Linux 6.13 on, a change after a stat of the file has a distinct time (multigrain timestamps).
 _HAS_FINE_TIMES = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (6, 13)
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SET_IDS = st.S_ISUID | st.S_ISGID
 
 
 class BackedFiles:
-    """Handlers for nodes with an area. `area` is passed where the node itself may be in another one."""
+    """Request handlers for nodes with an area.
+
+    `area` is an argument where the node itself may belong to another area.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._uid, self._gid = os.geteuid(), os.getegid()
-        # Locked files: what they were when this mount last unlocked them.
+        # Locked files: their versions when this mount last unlocked them.
         self._left: dict[Node, Version] = {}
 
     def lookup(self, parent: Node, name: bytes) -> Attributes:
-        """A name in a directory on disk."""
+        """Return the attributes of a name in a host directory, or a negative entry."""
         assert parent.area is not None
         if parent.area.hides(parent, name):
             return attributes.absent(0)
@@ -72,7 +78,10 @@ class BackedFiles:
         return self.attributes(node, found)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:
-        """The root of an area. A host folder that is gone is a mount that is down: EIO."""
+        """Return the attributes of the root of an area.
+
+        Raise OSError EIO if its host folder is unreachable: the mount is down.
+        """
         if not self._state.rights_below(parent, name).exists:
             return self._hidden(parent, name)
         try:
@@ -84,7 +93,10 @@ class BackedFiles:
         return self.attributes(node, found)
 
     def stat(self, node: Node) -> os.stat_result:
-        """The host's attributes of a node, also of one that has been unlinked but is still known to the kernel."""
+        """Return the host's attributes of a node, even if it is unlinked but the kernel still references it.
+
+        Raise OSError ESTALE if its name leads to another file and no descriptor of it is open.
+        """
         if (removed := self._state.directories.removed(node)) is not None:
             return os.fstat(removed)
         try:
@@ -100,13 +112,13 @@ class BackedFiles:
         return os.fstat(held)
 
     def getattr(self, node: Node) -> Attributes:
-        """Attributes now."""
+        """Return the current attributes; raise OSError ENOENT if the node does not exist for the principal."""
         if not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
         return self.attributes(node, self.stat(node))
 
     def attributes(self, node: Node, found: os.stat_result) -> Attributes:
-        """What the kernel is told: the host's attributes, with the mode bits that are true for whoever mounted."""
+        """Return the reply attributes, with mode bits masked by the principal's permissions."""
         assert node.area is not None
         out = attributes.on_disk(node, found, self._state.keeps(node.area))
         if not self._state.judges_acls and found.st_mode & 0o070 and not st.S_ISLNK(found.st_mode):
@@ -119,22 +131,25 @@ class BackedFiles:
             rights = self._state.rights(node)
             out.mode = masked_mode(out.mode, rights, is_dir=True)
             if not rights.lists_below:
-                # Its links, size and times tell of names that do not exist for whoever mounted.
+                # Its link count, size and times would reveal names that do not exist for the principal.
                 out.found = SyntheticStat(
                     found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8
                 )
         return out
 
     def _group_and_other(self, node: Node, mode: int) -> int:
-        """The bits of a mode for group and others as far as the ACL of the file gives each of them to everyone in question."""
+        """Return the group and other bits of a mode, reduced to those that the ACL of the file grants.
+
+        See `attributes.narrow_mode`.
+        """
         place, follow = self._xattr_place(node)
         try:
             return attributes.narrow_mode(os.getxattr(place, ACLS[0], follow_symlinks=follow), mode)
         except OSError:
-            return mode & 0o077  # it has none
+            return mode & 0o077  # it has no ACL
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
-        """Bytes from the file; EACCES once it may not be read any more."""
+        """Return bytes of an open file; raise OSError EACCES if reading is no longer permitted."""
         node = self._state.files[fd]
         if not self._state.may(node, _READ):
             self._need(node, Verb.READ)
@@ -143,7 +158,10 @@ class BackedFiles:
         return os.pread(fd, size, offset)
 
     def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
-        """Bytes of a file that nobody has opened: what an open would refuse is refused here."""
+        """Return bytes of a file without an open handle.
+
+        Raise the same errors as `open`.
+        """
         self._check_open(node, os.O_RDONLY)
         fd, _ = self._open_again(node, os.O_RDONLY)
         try:
@@ -154,7 +172,10 @@ class BackedFiles:
             os.close(fd)
 
     def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
-        """Size, mode, owner and times, in the order that keeps later ones from undoing earlier ones."""
+        """Change size, owner, mode and times, in an order in which no change undoes an earlier one.
+
+        Return the new attributes.
+        """
         self._writable(node)
         resizes = wanted.size is not None
         changes_meta = wanted.mode is not None or wanted.uid is not None or wanted.gid is not None
@@ -186,7 +207,7 @@ class BackedFiles:
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
-        """The text of a link, as it is."""
+        """Return the target of a symbolic link, unchanged."""
         self._need(node, Verb.READ)
         if (removed := self._state.directories.removed(node)) is not None:
             return os.readlink(b"", dir_fd=removed)
@@ -196,7 +217,10 @@ class BackedFiles:
         return os.readlink(name, dir_fd=parent)
 
     def mknod(self, parent: Node, name: bytes, mode: int, rdev: int, caller: RequestContext) -> Attributes:
-        """Files, fifos, sockets; devices for those whom the host lets."""
+        """Create a file, fifo or socket, or a device if the host permits it.
+
+        Return its attributes.
+        """
         self._may_make(parent, name, Verb.CREATE)
         with _umask(caller):
             os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.of(parent))
@@ -204,7 +228,7 @@ class BackedFiles:
         return self._made(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
-        """A directory; the setgid bit of the parent is the host's business."""
+        """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
         self._may_make(parent, name, Verb.CREATE)
         with _umask(caller):
             os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
@@ -212,14 +236,18 @@ class BackedFiles:
         return self._made(parent, name, caller)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
-        """A link; its text is not looked at."""
+        """Create a symbolic link and return its attributes; the target is not checked."""
         self._may_make(parent, name, Verb.CREATE)
         os.symlink(target, name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("write", parent, name, "create")
         return self._made(parent, name, caller)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Attributes:
-        """Another name for a file in the same area, for whom may read and write it: the new name may have other rights."""
+        """Create a hard link within the area of the file and return the attributes.
+
+        The principal needs read and write permission on the file, because the new name may have other rights. Raise
+        OSError EXDEV between areas.
+        """
         self._need(node, Verb.READ | Verb.WRITE)
         self._may_make(parent, name, Verb.CREATE)
         if node.area is not parent.area:
@@ -227,7 +255,7 @@ class BackedFiles:
         held = self._held(node)
         source = self._reopen(node) if held is None else held
         try:
-            # What was looked up, whatever its name leads to by now.
+            # By descriptor, because the name may lead to another file by now.
             os.link(
                 f"/proc/self/fd/{source}", name, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=True
             )
@@ -238,7 +266,10 @@ class BackedFiles:
         return self.lookup(parent, name)
 
     def unlink(self, parent: Node, name: bytes) -> None:
-        """Remove a name; who has the file open keeps it, also by a descriptor that the mount knows nothing of (O_PATH)."""
+        """Remove a name.
+
+        A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
+        """
         self._may_make(parent, name, Verb.DELETE)
         node = self._state.nodes.named(parent, name)
         held = self._hold_name(node, parent, name)
@@ -255,7 +286,7 @@ class BackedFiles:
         """Remove an empty directory."""
         self._may_make(parent, name, Verb.DELETE)
         if (node := self._state.nodes.named(parent, name)) is not None:
-            with contextlib.suppress(OSError):  # rmdir says it better
+            with contextlib.suppress(OSError):  # the error of rmdir is more precise
                 self._state.directories.of(node)
         os.rmdir(name, dir_fd=self._state.directories.of(parent))
         self._state.record_name("remove", parent, name, "delete")
@@ -264,7 +295,10 @@ class BackedFiles:
             self._state.directories.keep_removed(node)
 
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
-        """Within an area; EXDEV between areas, as between any two file systems."""
+        """Rename within an area; `flags` as of renameat2(2).
+
+        Raise OSError EXDEV between areas, as between any two file systems.
+        """
         self._writable(parent)
         self._writable(new_parent)
         self._check_shown(parent, name)
@@ -299,7 +333,11 @@ class BackedFiles:
             self._keep_held(replaced, held)
 
     def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> OpenReply:
-        """A descriptor is the handle. The page cache is kept if the file is what the kernel last read."""
+        """Open a file and return the reply, whose handle is a descriptor.
+
+        The kernel keeps its page cache if the version of the file equals the cached one. Raise OSError EACCES for a
+        quarantined file.
+        """
         writes = bool(flags & os.O_ACCMODE)
         if writes or flags & os.O_TRUNC:
             self._writable(node)
@@ -323,20 +361,23 @@ class BackedFiles:
         return self._opened(fd, node, found, flags, keep=keep)
 
     def needs_no_asking(self, node: Node, mode: int, size: int) -> bool:
-        """True for a file that may be read and is nothing special: the transport opens it by itself."""
+        """Return True for a regular file that the transport may open for reading without a request to the handlers.
+
+        The principal may read it, no handle of it is open, it is not locked, and passthrough does not apply to it.
+        """
         state = self._state
         return (
             not node.descriptors
             and not node.locked
             and st.S_ISREG(mode)
-            and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine keeps agents out
+            and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine excludes agents
             and node.area is not None
             and not state.is_shared(node.area)
             and not state.handed_over.would_take(mode, size)
         )
 
     def opened(self, node: Node, fd: int, version: Version) -> None:
-        """The transport has opened it for reading."""
+        """Add a descriptor with which the transport has opened a node for reading."""
         self._state.files[fd] = node
         node.hold(fd)
         node.cached = version
@@ -344,12 +385,16 @@ class BackedFiles:
     def create(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: RequestContext
     ) -> tuple[OpenReply, Attributes]:
-        """Create and open in one step."""
+        """Create and open a file in one step; return the open reply and the attributes.
+
+        Raise OSError ESTALE if another process has created the file meanwhile: the kernel then repeats the lookup and
+        opens it.
+        """
         self._may_make(parent, name, Verb.CREATE)
         area = parent.area
         assert area is not None
         directory = self._state.directories.of(parent)
-        before = os.umask(caller.umask)  # as `_umask`, which takes longer than the two calls
+        before = os.umask(caller.umask)  # not by `_umask`, which takes longer than the two calls
         try:
             fd = self._open(
                 name,
@@ -360,7 +405,7 @@ class BackedFiles:
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-            # Made by another one meanwhile, for whom its mode and owner are: the kernel looks it up and opens it.
+            # Another process has created it, with its own mode and owner: the kernel repeats the lookup and opens it.
             raise path_error(errno.ESTALE, Path((*parent.path.parts, os.fsdecode(name)))) from None
         finally:
             os.umask(before)
@@ -377,11 +422,14 @@ class BackedFiles:
         self._state.note("create", node.text)
         opened = self._opened(fd, node, found, flags)
         if found.st_size == 0:
-            self._state.kept.bare(node)  # it is new, or emptied: a write takes capabilities away
+            self._state.kept.bare(node)  # a new or empty file has no capability, because writes remove capabilities
         return opened, self.attributes(node, found)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
-        """All of it; with O_APPEND the host puts it at the end, wherever that is now."""
+        """Write all of `data` and return its length.
+
+        With O_APPEND the host writes to the current end of the file.
+        """
         node = self._state.files[fd]
         if not self._state.may(node, _WRITE):
             self._need(node, Verb.WRITE)
@@ -394,7 +442,7 @@ class BackedFiles:
         return done
 
     def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
-        """Space, or a hole."""
+        """Allocate space or punch a hole, as fallocate(2)."""
         node = self._state.files[fd]
         self._need(node, Verb.WRITE)
         if drop_privileges:
@@ -403,14 +451,20 @@ class BackedFiles:
         self._state.written.add(fd)
 
     def seek(self, fd: int, offset: int, whence: int) -> int:
-        """Where the next data, or the next hole, begins. The position of the descriptor is nobody's: all reads say where."""
+        """Return the offset of the next data or hole, as lseek(2) with SEEK_DATA or SEEK_HOLE.
+
+        The position of the descriptor has no meaning, because all reads give their offset.
+        """
         self._need(self._state.files[fd], Verb.READ)
         return os.lseek(fd, offset, whence)
 
     def copy_range(
         self, source: int, offset: int, target: int, target_offset: int, length: int, drop_privileges: bool
     ) -> int:
-        """On the host, where some file systems share the blocks."""
+        """Copy a range between two open files on the host and return the number of bytes copied.
+
+        Some host file systems share the blocks.
+        """
         self._need(self._state.files[source], Verb.READ)
         node = self._state.files[target]
         self._need(node, Verb.WRITE)
@@ -420,7 +474,7 @@ class BackedFiles:
         return os.copy_file_range(source, target, min(length, _MOST_COPIED), offset, target_offset)
 
     def release(self, fd: int) -> None:
-        """The last user of a handle has closed it."""
+        """Close a handle after its last user has closed it, and record its writes."""
         node = self._state.files.take(fd)
         if self._state.handed_over.release(fd, node) or fd in self._state.written:
             self._state.written.discard(fd)
@@ -436,7 +490,10 @@ class BackedFiles:
         os.close(fd)
 
     def is_stale(self, node: Node, fd: int) -> bool:
-        """True if the kernel may keep other content than the file has: who has locked it must read what the last holder wrote."""
+        """Return True if the kernel may cache other content than the file has.
+
+        A process that has locked the file must read the data that the previous lock owner wrote.
+        """
         if fd in self._state.uncached or self._state.handed_over.has(fd):
             return False
         found = os.fstat(fd)
@@ -444,21 +501,28 @@ class BackedFiles:
         return is_recent or attributes.version_of(found) != self._left.get(node, node.cached)
 
     async def refresh(self, node: Node) -> None:
-        """The kernel forgets what it has read of a file. In a thread: it may make that wait."""
+        """Remove a file's pages and attributes from the kernel's caches.
+
+        The call runs in a thread, because the kernel may block it.
+        """
         self._state.stale(node)
         node.told = None
         if self._state.caches is not None:
-            with contextlib.suppress(OSError):  # it has forgotten it
+            with contextlib.suppress(OSError):  # the kernel has forgotten the node
                 await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
 
     def leave_lock(self, node: Node, fd: int) -> None:
-        """A holder unlocks a file: what it is now is what this mount knows of it."""
+        """Store the version of a file as its lock is released.
+
+        `is_stale` compares the file with this version at the next lock.
+        """
         if fd not in self._state.uncached and not self._state.handed_over.has(fd):
             self._left[node] = attributes.version_of(os.fstat(fd))
 
     def hold_directory(self, node: Node) -> tuple[int, bool]:
-        """A descriptor of a directory that somebody has opened: it is there for them when its name is gone. Whether the names
-        that the kernel has kept of it are those that it has.
+        """Return (descriptor, whether the kernel may keep its cached names) of a directory that is being opened.
+
+        The descriptor keeps the directory available after its name is removed.
         """
         fd = os.dup(self._state.directories.of(node))
         node.hold(fd)
@@ -467,14 +531,18 @@ class BackedFiles:
         return fd, keep
 
     def let_go(self, node: Node, fd: int) -> None:
-        """They have closed it."""
+        """Close a descriptor that `hold_directory` returned."""
         node.let_go(fd)
         os.close(fd)
         if node.lookups <= 0:
             self._state.forget(node.number, 0)
 
     async def fsync(self, fd: int, datasync: bool) -> None:
-        """In a thread: the disk may take its time, others go on. What was done until now is in the audit, whatever happens."""
+        """Flush a file to the disk and record its writes.
+
+        The system call runs in a thread, because the disk may be slow and other requests must proceed. Afterwards all
+        earlier audit records are durable.
+        """
         await self._state.loop.in_thread(os.fdatasync if datasync else os.fsync, fd)
         self._state.notice_written()
         node = self._state.files.get(fd)
@@ -485,7 +553,7 @@ class BackedFiles:
         self._state.flush_audit()
 
     async def fsync_directory(self, node: Node) -> None:
-        """Make names durable."""
+        """Flush the names of a directory to the disk."""
         fd = os.open(rooted_fs.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
         try:
             await self._state.loop.in_thread(os.fsync, fd)
@@ -493,15 +561,16 @@ class BackedFiles:
             os.close(fd)
 
     def is_fleeting(self, node: Node) -> bool:
-        """True for a directory whose names may be others at the same time: it has changed in what may be this tick of the host's clock,
-        or the time at which it has is kept from whoever mounted.
+        """Return True for a directory whose names may change without a new modification time.
+
+        Either it has changed within the current tick of the host's clock, or the principal may not see its times.
         """
         if not self._state.free and not self._state.rights(node).lists_below:
             return True
         return time.time_ns() - os.fstat(self._state.directories.of(node)).st_mtime_ns < _TICK_NS
 
     def names(self, node: Node) -> list[bytes]:
-        """The names in a directory."""
+        """Return the names in a directory that exist for the principal."""
         found = os.listdir(os.fsencode(rooted_fs.magic_path(self._state.directories.of(node), ".")))
         area = node.area
         if area is not None and area.hidden:
@@ -511,13 +580,16 @@ class BackedFiles:
         return found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
-        """An attribute that the host keeps."""
+        """Return the value of an extended attribute that the host stores."""
         self._need(node, Verb.READ)
         place, follow = self._xattr_place(node)
         return os.getxattr(place, name, follow_symlinks=follow)
 
     def get_host_xattr(self, node: Node, name: bytes) -> bytes:
-        """An ACL, a capability or another attribute that only the host gives a meaning to."""
+        """Return the value of an ACL, a capability or another attribute that only the host interprets.
+
+        An ACL is masked by the mode bits that are shown to the principal.
+        """
         if name not in ACLS:
             self._need(node, Verb.READ)
         elif not self._state.rights(node).exists:
@@ -534,10 +606,10 @@ class BackedFiles:
         return value
 
     def _absent_xattr(self, node: Node, name: bytes, error: OSError) -> OSError:
-        """What to answer for an attribute that a file does not have.
+        """Return the error for an attribute that a file does not have.
 
-        Where the kernel keeps no ACLs `ls -l` would ask for each file: until one has been met they are said not to be supported, which
-        every program takes for the permissions of the mode.
+        Where the kernel caches no ACLs, `ls -l` would request one for each file. Therefore ACLs are reported as not
+        supported until the first one is met. Every program then uses the permissions of the mode.
         """
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             return error
@@ -548,7 +620,10 @@ class BackedFiles:
         return OSError(code, os.strerror(code))
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int, *, drops_setgid: bool = False) -> None:
-        """An attribute of a file. The kernel has seen to it that the caller may: `trusted.*` and capabilities take privileges."""
+        """Set an extended attribute of a file.
+
+        The kernel has checked that the caller may set it: `trusted.*` and capabilities require privileges.
+        """
         self._writable(node)
         self._need(node, Verb.META)
         self._check_xattr(node, name, value)
@@ -570,11 +645,11 @@ class BackedFiles:
 
     def _after_xattr(self, node: Node, name: bytes) -> None:
         if not name.startswith(NAMESPACE):
-            self._state.kept.end(node)  # what was known of its attributes
+            self._state.kept.end(node)  # because its attributes are cached there
         self._state.record(_op_of(name), node, "meta")
 
     def list_xattrs(self, node: Node, *, is_root: bool) -> list[bytes]:
-        """The names of attributes; those of `trusted.*` are only there for root, as natively."""
+        """Return the names of extended attributes; those of `trusted.*` only for root, as natively."""
         self._need(node, Verb.READ)
         place, follow = self._xattr_place(node)
         found = map(os.fsencode, os.listxattr(place, follow_symlinks=follow))
@@ -585,7 +660,7 @@ class BackedFiles:
         ]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
-        """ENODATA if it is not there."""
+        """Remove an extended attribute; raise OSError ENODATA if the file does not have it."""
         self._writable(node)
         self._need(node, Verb.META)
         self._check_xattr(node, name, None)
@@ -593,10 +668,10 @@ class BackedFiles:
         os.removexattr(place, name, follow_symlinks=follow)
         self._after_xattr(node, name)
 
-    # inside
+    # internal
 
     def _hidden(self, parent: Node, name: bytes) -> Attributes:
-        """Nothing is there for whoever mounted; that they looked is noted."""
+        """Record a denied lookup in the audit and return a negative entry."""
         self._state.note("list", parent.text_below(name), outcome="ENOENT")
         return attributes.absent(0)
 
@@ -605,7 +680,10 @@ class BackedFiles:
             raise path_error(errno.EROFS, node.path)
 
     def _need(self, node: Node, verb: Verb) -> None:
-        """EACCES, or ENOENT for what does not exist for whoever mounted."""
+        """Check a permission of the principal.
+
+        Raise OSError EACCES without it, or ENOENT if the node does not exist for the principal.
+        """
         rights = self._state.rights(node)
         if not rights.allows(verb):
             raise path_error(errno.EACCES if rights.exists else errno.ENOENT, node.path)
@@ -620,7 +698,10 @@ class BackedFiles:
         self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
 
     def _is_kept_from(self, fd: int, flags: int, path: str) -> bool:
-        """True for a file in quarantine, by its attribute, its path or its content, that an agent would read."""
+        """Return True if an agent would read a quarantined file.
+
+        A file is quarantined by its attribute, its path or its content.
+        """
         if self._state.free or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
         quarantine = self._state.policy.quarantine
@@ -629,11 +710,14 @@ class BackedFiles:
         try:
             return os.getxattr(fd, QUARANTINED) == b"true"
         except OSError:
-            return False  # no such attribute, or none at all on this file system
+            return False  # no such attribute, or no attributes on this file system
 
     @staticmethod
     def _is_same(fd: int, contents: Mapping[int, Collection[str]]) -> bool:
-        """True for a copy of a file in quarantine; only of a file with the size of one the content is read."""
+        """Return True for a copy of a quarantined file.
+
+        The content is read only if its size equals that of a quarantined file.
+        """
         if not contents:
             return False
         size = os.fstat(fd).st_size
@@ -664,7 +748,7 @@ class BackedFiles:
         check_move(source, target, is_dir=st.S_ISDIR(found.st_mode), replaces=replaces, path=path, to=to)
 
     def _carry_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
-        """What an agent renames over a marked file has its marks."""
+        """Copy the marks of a file to the file that an agent renames over it."""
         if self._state.free or self._state.principal.is_person:
             return
         directories = self._state.directories
@@ -674,11 +758,11 @@ class BackedFiles:
             return  # nothing is replaced
         source = b"/proc/self/fd/%d/%b" % (directories.of(parent), name) if marks else b""
         for mark, value in marks.items():
-            with contextlib.suppress(OSError):  # a directory of another owner, a link: they have no marks
+            with contextlib.suppress(OSError):  # directories of other owners, and links, have no marks
                 os.setxattr(source, mark, value, follow_symlinks=False)
 
     def _may_make(self, parent: Node, name: bytes, verb: Verb) -> None:
-        """EACCES unless `verb` may be done to a name in a directory."""
+        """Raise OSError EACCES unless the principal has the permission `verb` on a name in a directory."""
         self._writable(parent)
         self._check_shown(parent, name)
         rights = self._state.rights_below(parent, name)
@@ -693,21 +777,30 @@ class BackedFiles:
             raise path_error(errno.EPERM, parent.path, "the store and its mount points are not part of the tree")
 
     def _place(self, node: Node) -> tuple[int, bytes]:
-        """(directory descriptor, name) for calls that are relative to a directory; valid until the next one."""
+        """Return (directory descriptor, name) of a node, for calls relative to a directory.
+
+        The descriptor is valid until the next call.
+        """
         if node.top or node.parent is None:
             return self._state.directories.of(node), b"."
         return self._state.directories.of(node.parent), node.name
 
     def _xattr_place(self, node: Node) -> tuple[bytes, bool]:
-        """(path, whether links are followed): what is open by its descriptor, it may have no name any more."""
+        """Return (path, whether to follow links) for the xattr calls.
+
+        An open file is addressed by its descriptor, because it may have no name.
+        """
         if (held := self._held(node)) is not None:
             return b"/proc/self/fd/%d" % held, True
         parent, name = self._place(node)
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 
     def _open_again(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
-        """A descriptor, and what it is of. ESTALE if its name leads to another file by now: the kernel looks it up again."""
-        if (held := self._held(node)) is not None:  # whatever has become of its name
+        """Open a node and return (descriptor, its stat result).
+
+        Raise OSError ESTALE if its name leads to another file: the kernel then repeats the lookup.
+        """
+        if (held := self._held(node)) is not None:  # independent of its name
             if flags & os.O_ACCMODE:
                 self._check_named(node)
             fd = self._open(b"/proc/self/fd/%d" % held, flags | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -715,7 +808,7 @@ class BackedFiles:
             parent, name = self._place(node)
             try:
                 fd = self._open(name, flags | _SAFE, parent)
-            except FileNotFoundError as error:  # whoever opens with O_CREAT must come to make it anew
+            except FileNotFoundError as error:  # so that an open with O_CREAT can create it again
                 raise path_error(errno.ESTALE, node.path) from error
         found = os.fstat(fd)
         if not self._is_it(node, found):
@@ -724,12 +817,13 @@ class BackedFiles:
         return fd, found
 
     def _check_named(self, node: Node) -> None:
-        """ESTALE, once, for a file that was replaced or removed behind the mount's back: its writer looks the name up again, and does
-        not write to what has no name any more.
+        """Raise OSError ESTALE, once, for a file that was replaced or removed on the host.
+
+        The writer then repeats the lookup, and does not write to a file without a name.
         """
         parent = node.parent
         if node.top or parent is None or self._state.nodes.named(parent, node.name) is not node:
-            return  # this mount has taken the name away: it is known that there is none
+            return  # this mount itself has removed the name
         try:
             place, name = self._place(node)
             if self._is_it(node, os.stat(name, dir_fd=place, follow_symlinks=False)):
@@ -742,7 +836,7 @@ class BackedFiles:
         raise path_error(errno.ESTALE, node.path)
 
     def _open(self, name: bytes, flags: int, parent: int | None = None, mode: int = 0) -> int:
-        """What is only kept makes way."""
+        """Open a file; if the descriptors are exhausted, empty the open file cache and retry."""
         try:
             return os.open(name, flags, mode, dir_fd=parent)
         except OSError as error:
@@ -752,23 +846,26 @@ class BackedFiles:
         return os.open(name, flags, mode, dir_fd=parent)
 
     def _held(self, node: Node) -> int | None:
-        """A descriptor of what somebody has open, or may have."""
+        """Return a descriptor of a node that is, or may be, open; otherwise None."""
         if node.descriptors:
-            self._state.kept.end(node)  # with which it may be closed
+            self._state.kept.end(node)  # which may close the descriptor
         return next(iter(node.descriptors), None) or self._state.directories.removed(node)
 
     @staticmethod
     def _is_it(node: Node, found: os.stat_result) -> bool:
-        """False if what is found under a node's name is another file: it was replaced behind our back."""
+        """Return False if a stat result belongs to another file than the node: it was replaced on the host."""
         return node.top or node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
     def _hold_name(self, node: Node | None, parent: Node, name: bytes) -> int | None:
-        """An O_PATH descriptor of a node that is about to lose this name; most the kernel forgets at once."""
+        """Return an O_PATH descriptor of a node that is about to lose this name, or None.
+
+        The kernel soon forgets most such nodes.
+        """
         if node is None:
             return None
         try:
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
-        except OSError:  # whoever takes the name away meets the same
+        except OSError:  # the call that removes the name fails likewise
             return None
         if self._is_it(node, os.fstat(fd)):
             return fd
@@ -776,7 +873,7 @@ class BackedFiles:
         return None
 
     def _keep_held(self, node: Node | None, held: int | None) -> None:
-        """Keep it for the node if that has no name now."""
+        """Store the descriptor for a node without a name; otherwise close it."""
         if held is None:
             return
         if node is None or self._state.nodes.has_name(node):
@@ -831,7 +928,7 @@ class BackedFiles:
             )
 
     def _made(self, parent: Node, name: bytes, caller: RequestContext, set_ids: int = 0) -> Attributes:
-        """The answer to whatever made a name."""
+        """Set the owner of a new name and return its attributes."""
         if set_ids or (caller.uid, caller.gid) != (self._uid, self._gid):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
             try:
@@ -841,8 +938,10 @@ class BackedFiles:
         return self.lookup(parent, name)
 
     def _give(self, parent: Node, fd: int, caller: RequestContext, set_ids: int) -> None:
-        """What was just created belongs to whoever asked, and to their group; in a directory with the setgid bit to its group, as the
-        host has seen to. A change of the owner clears the bits that `set_ids` has, so they come last.
+        """Give a new file to the caller's user and group.
+
+        In a directory with the setgid bit the host has already set the directory's group. The bits `set_ids` are set
+        last, because a change of the owner clears them.
         """
         if (caller.uid, caller.gid) != (self._uid, self._gid):
             inherits = os.fstat(self._state.directories.of(parent)).st_mode & st.S_ISGID
@@ -857,25 +956,25 @@ class BackedFiles:
             os.chmod(place, st.S_IMODE(os.stat(place).st_mode) | set_ids)
 
     def _drop_set_ids(self, node: Node, place: int | str) -> None:
-        """Clear the set-user bit, and the set-group bit of a program: its content is another one now."""
+        """Clear the set-user bit, and the set-group bit of an executable, before its content changes."""
         mode = os.stat(place).st_mode
         kept = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
         if kept != mode:
             os.chmod(place, st.S_IMODE(kept))
             if self._state.caches is not None:
-                with contextlib.suppress(OSError):  # it has forgotten it
+                with contextlib.suppress(OSError):  # the kernel has forgotten the node
                     self._state.caches.invalidate_attributes(node.number)
 
     def _opened(self, fd: int, node: Node, found: os.stat_result, flags: int, *, keep: bool = False) -> OpenReply:
-        """The answer to an open; from here on the handle is known."""
+        """Add the handle to the node and return the reply to the open."""
         state, access, area = self._state, flags & os.O_ACCMODE, node.area
         assert area is not None
         state.kept.end(node)
         state.files[fd] = node
         node.hold(fd)
         maps_writable = access == os.O_RDWR
-        # FLUSH at each close costs a request. Programs lock what they open to read and write; who locks another handle is heard of
-        # when its last descriptor is closed.
+        # FLUSH at each close costs a request. Programs lock files that they open for reading and writing; locks through
+        # other handles are released when the last descriptor is closed.
         flushes = maps_writable or node.locked
         backing, is_shared = 0, state.is_shared(area)
         if (
@@ -897,13 +996,16 @@ class BackedFiles:
 
 
 def _op_of(attribute: bytes) -> str:
-    """What the journal says of a change of an attribute: only a person who changes a mark itself lifts it."""
+    """Return the journal's operation for a change of an attribute.
+
+    Only a person's own change of a mark lifts it.
+    """
     return MARK_OP if attribute.decode("utf-8", "replace") in MARKS else "write"
 
 
 @contextlib.contextmanager
 def _umask(caller: RequestContext) -> Iterator[None]:
-    """The host applies the caller's umask, or the default ACL of the directory instead."""
+    """Apply the caller's umask in the host, which uses the default ACL of the directory instead if there is one."""
     if not caller.umask:
         yield
         return

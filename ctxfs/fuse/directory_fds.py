@@ -1,5 +1,7 @@
-"""Descriptors of directories, kept while they are useful and opened again, never through a link, when they are not; and descriptors of
-what has lost its name while the kernel knows it.
+"""A cache of directory descriptors, and the descriptors of removed files.
+
+A directory is reopened without following a link. A removed file has lost its names while the kernel still references
+it.
 """
 
 import os
@@ -15,10 +17,10 @@ MAX_REMOVED = 4096
 
 
 class DirectoryFds:
-    """O_PATH descriptors by node; the least recently used are closed. Used by one thread, between awaits only."""
+    """An LRU cache of O_PATH descriptors by node number. Used by one thread, between awaits only."""
 
     def __init__(self, closing: Callable[[int], None], keep: int = _KEEP) -> None:
-        """`closing` is told of a descriptor before it is closed."""
+        """Create an empty cache of `keep` descriptors; `closing` is called with a descriptor before it is closed."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.most_removed = MAX_REMOVED if limit == resource.RLIM_INFINITY else min(MAX_REMOVED, limit // 16)
         self._closing = closing
@@ -27,7 +29,10 @@ class DirectoryFds:
         self._keep = keep
 
     def of(self, node: Node) -> int:
-        """A descriptor of the directory `node`, valid until the next call; OSError if it is no longer there."""
+        """Return a descriptor of the directory `node`, valid until the next call.
+
+        Raise OSError if the directory no longer exists.
+        """
         found = self._open.get(node.number)
         if found is not None:
             self._open.move_to_end(node.number)
@@ -47,12 +52,18 @@ class DirectoryFds:
         return fd
 
     def keep_removed(self, node: Node) -> None:
-        """What is open of it has lost its name: it stays for whoever has it open, or is in it, until the kernel has forgotten it."""
+        """Keep the open descriptor of a directory that has lost its name, until the kernel forgets it.
+
+        A process may have it open, or as its working directory.
+        """
         if (fd := self._open.pop(node.number, None)) is not None:
             self.hold_removed(node, fd)
 
     def hold_removed(self, node: Node, fd: int) -> None:
-        """The same of any file, by an O_PATH descriptor that is ours from here on. Of too many the oldest is closed."""
+        """Take over an O_PATH descriptor of a file that has lost its name.
+
+        The oldest descriptor is closed if there are more than `most_removed`.
+        """
         if (known := self._removed.pop(node.number, None)) is not None:
             self._close(known)
         self._removed[node.number] = fd
@@ -60,17 +71,17 @@ class DirectoryFds:
             self._close(self._removed.pop(next(iter(self._removed))))
 
     def removed(self, node: Node) -> int | None:
-        """A descriptor of what has lost its name."""
+        """Return a descriptor of a node that has lost its name, or None."""
         return self._removed.get(node.number)
 
     def forget(self, node: Node) -> None:
-        """The directory is gone or is another one now."""
+        """Close the descriptors of a node that is gone, or that may be another directory now."""
         for kept in (self._open, self._removed):
             if (fd := kept.pop(node.number, None)) is not None:
                 self._close(fd)
 
     def close(self) -> None:
-        """Close everything."""
+        """Close all descriptors."""
         for kept in (self._open, self._removed):
             while kept:
                 self._close(kept.popitem()[1])
@@ -83,6 +94,6 @@ class DirectoryFds:
     def _open_one(node: Node, parent: int) -> int:
         if node.top:
             assert node.area is not None
-            # The root of an area may be reached through a link: the user named it.
+            # The root of an area may be a link, because the user has chosen that path.
             return os.open(node.area.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return os.open(node.name, DIRECTORY_FLAGS, dir_fd=parent)

@@ -1,8 +1,8 @@
-"""Listings that go on where they stopped, whatever has come and gone meanwhile.
+"""Directory streams: readdir cookies that stay valid while names are added and removed.
 
-A listing goes on after the *place* of a name, 1 … 2⁶³ - 1: those of `.` and `..` are the first. On disk the place follows from the
-name alone, and names come in the order of their places: what comes after one is the same in every reading of a directory, and nobody
-has to be remembered who reads one.
+The cookie of a name is 1 … 2⁶³ - 1; `.` and `..` have the first two. A read continues after a cookie. On disk the
+cookie follows from the name alone, and names are sorted by cookie. Every reader of a directory therefore continues with
+the same names, and no state per reader is needed.
 """
 
 import bisect
@@ -17,48 +17,53 @@ _HASH_BITS = 32
 
 
 def place_of(name: bytes) -> int:
-    """The place of a name on disk. Two names of one directory share theirs once in 2⁶² pairs, and nobody who makes names knows the seed
-    of this process. `fastpath.Loop.entries` has the same.
+    """Return the readdir cookie of a name on disk.
+
+    Two names of one directory collide once in 2⁶² pairs. The seed of the hash is private to this process, so that
+    callers cannot choose colliding names. `fastpath.Loop.entries` computes the same cookies.
     """
     return max((hash(name) >> 1) + (1 << 62), DOTS + 1)
 
 
 @dataclass(slots=True)
 class DirectoryStream:
-    """A directory that is read: its names as of the last rewind."""
+    """A directory that is being read: its names as of the last rewind."""
 
     node: Node
-    opens: bool = False  # it has been opened, and will be closed
-    held: int | None = None  # a descriptor, of one on disk that has been opened
+    opens: bool = False  # OPENDIR was received, so RELEASEDIR follows
+    held: int | None = None  # the descriptor of an opened directory on disk
     names: list[bytes] | None = None
-    # It may have other names at the same time: the kernel must not keep them.
+    # Names may change without a new modification time: the kernel must not cache them.
     fleeting: bool = False
-    # Of a directory that the tree makes.
+    # The entries of a synthetic directory.
     made: Mapping[bytes, Entry] = field(default_factory=dict)
 
     def take(self, names: Iterable[bytes]) -> list[bytes]:
-        """These are in it, on disk. Returns them in the order of their places."""
+        """Store the names of a directory on disk and return them, sorted by cookie."""
         self.names = sorted(names, key=hash)
         return self.names
 
     def after(self, place: int) -> int:
-        """Where in `names` it goes on after a place; 0 is before all."""
+        """Return the index in `names` of the first name after a cookie; cookie 0 precedes all names."""
         return bisect.bisect_right(self.names or (), place, key=place_of) if place else 0
 
-    # What the tree makes has an order: in that of a task the request comes last, for with it the others go.
+    # Synthetic entries keep the tree's order: in a task the request is last, because its removal removes the others.
 
     def take_made(self, made: Mapping[bytes, Entry]) -> list[bytes]:
-        """The same, of what the tree makes: in its order."""
+        """Store the entries of a synthetic directory and return their names, in the order of the tree."""
         self.made, self.names = made, list(made)
         return self.names
 
     def place_made(self, index: int) -> int:
-        """The place of a name that the tree has made, by where it is and what it is."""
+        """Return the readdir cookie of a synthetic name: its index and a hash of the name."""
         assert self.names is not None
         return (index + 1) << _HASH_BITS | _short_hash(self.names[index])
 
     def after_made(self, place: int) -> int:
-        """Where it goes on: behind the same name, wherever that is by now; where it was if it is gone."""
+        """Return the index at which a synthetic directory continues after a cookie.
+
+        It follows the same name, wherever that is now. If the name is gone, the index is the former one.
+        """
         names, index = self.names or [], place >> _HASH_BITS
         short = place & (1 << _HASH_BITS) - 1
         if not index or (index <= len(names) and _short_hash(names[index - 1]) == short):

@@ -1,7 +1,7 @@
-"""Which number stands for which file. Pure: no descriptor, no kernel.
+"""The table of inode numbers and files, without descriptors and system calls.
 
-A node lives from the first lookup that the kernel is told of until the kernel has forgotten as many. Files on disk are known
-by device and inode, so that hard links share a node; synthetic ones by their parent and name.
+A node lives from the first lookup reply to the kernel until its lookup count is 0 (FORGET). Backed files are identified
+by device and inode, so that hard links share a node. Synthetic files are identified by parent and name.
 """
 
 import errno
@@ -18,7 +18,7 @@ from ctxfs.model.tables import Table
 from ctxfs.policy.evaluate import Rights
 
 ROOT_NUMBER = 1
-_MOST_NAMES = 100  # of a file with more the kernel's next lookup finds the others
+_MOST_NAMES = 100  # per file: the kernel's next lookup adds further names again
 _INODE_BITS = 48
 _KIND = st.S_IFMT(0xFFFF)
 _MUCH = 50_000
@@ -27,9 +27,9 @@ _NO_DESCRIPTORS: frozenset[int] = frozenset()
 
 @dataclass(eq=False, slots=True)
 class Area:
-    """A directory of the tree whose files are on disk: at `path`, below the host folder `root`.
+    """A directory of the tree with backed files: `path` in the tree, below the host folder `root`.
 
-    `index`, `path` and `root` never change, since the numbers of files follow from them; the others may.
+    `index`, `path` and `root` never change, because the inode numbers follow from them. The other fields may change.
     """
 
     index: int
@@ -41,11 +41,14 @@ class Area:
 
     @property
     def numbers(self) -> int:
-        """With a host's inode the number of a file, as long as that is nobody else's."""
+        """Return the prefix of the area's inode numbers.
+
+        Combined with a host inode by `|` it is the number of a file, unless another node has that number.
+        """
         return (self.index + 1) << _INODE_BITS
 
     def hides(self, parent: "Node", name: bytes) -> bool:
-        """True for a place below the root that does not exist in the tree."""
+        """Return True for a path below the root that does not exist in the tree."""
         if not self.hidden:
             return False
         names = [name]
@@ -60,7 +63,11 @@ Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
 
 
 class Node:
-    """One file that the kernel knows. `told` are the attributes it was told last; `cached` the content it may keep."""
+    """A file that the kernel references.
+
+    `told` is the version that was last reported to the kernel; `cached` is the version that the kernel may cache pages
+    of.
+    """
 
     __slots__ = (
         "area",
@@ -86,33 +93,33 @@ class Node:
         self.name = name
         self.area = area
         self.top = False
-        self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file that has hard links
+        self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file with hard links
         self.lookups = 0
-        self.descriptors: AbstractSet[int] = _NO_DESCRIPTORS  # most files are never opened: no set of their own
-        self.locked = False  # a caller has locked it: from then on each close is asked about
+        self.descriptors: AbstractSet[int] = _NO_DESCRIPTORS  # a shared empty set, because most files are never opened
+        self.locked = False  # a caller has locked it: from then on the kernel sends FLUSH at each close
         self.told: Version | None = None
         self.cached: Version | None = None
-        # (as of which epoch, the names in it, those of them that exist for whoever mounted)
+        # (epoch, names in the directory, those names that exist for the principal)
         self.listed: tuple[int, list[bytes], list[bytes]] | None = None
-        # (as of which epoch, what whoever mounted may do to it, the same as a number, the mode bits of a file that are true for them)
+        # (epoch, rights of the principal, their verbs as a number, mask of mode bits that the principal may see)
         self.rights: tuple[int, Rights, int, int] | None = None
 
     def hold(self, descriptor: int) -> None:
-        """It is open by this one, too."""
+        """Add an open descriptor."""
         if self.descriptors is _NO_DESCRIPTORS:
             self.descriptors = {descriptor}
         else:
             cast(set[int], self.descriptors).add(descriptor)
 
     def let_go(self, descriptor: int) -> None:
-        """It is no longer open by this one."""
+        """Remove a closed descriptor."""
         cast(set[int], self.descriptors).discard(descriptor)
         if not self.descriptors:
             self.descriptors = _NO_DESCRIPTORS
 
     @property
     def path(self) -> Path:
-        """Where the node is in the tree, by the name it was last reached by."""
+        """Return the path in the tree, by the name of the last lookup."""
         names: list[str] = []
         node: Node | None = self
         while node is not None and node.parent is not None:
@@ -122,7 +129,7 @@ class Node:
 
     @property
     def text(self) -> str:
-        """The same as text: what is said at every request."""
+        """Return the path as text, without a `Path`, for the audit of every request."""
         names: list[bytes] = []
         node = self
         while (parent := node.parent) is not None:
@@ -132,7 +139,7 @@ class Node:
         return os.fsdecode(b"/".join(names))
 
     def text_below(self, name: bytes) -> str:
-        """Where a name in this directory is, as text."""
+        """Return the path of a name in this directory, as text."""
         here = self.text
         return f"{here}/{os.fsdecode(name)}" if here else os.fsdecode(name)
 
@@ -143,9 +150,9 @@ class NodeTable:
     def __init__(self) -> None:
         self._by_number: Table[Node] = Table(errno.ESTALE)
         self._by_key: dict[Hashable, Node] = {}
-        self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → what is in it
+        self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → its names
         self._dropped = 0
-        self.renames = 0  # how often a file that was known got another name
+        self.renames = 0  # the count of renames of nodes: a change makes cached paths invalid
         # Far above any (area, inode) number.
         self._spare = itertools.count(1 << 62)
         self.root = Node(ROOT_NUMBER, "root", None, b"", None)
@@ -161,7 +168,10 @@ class NodeTable:
         return iter(list(self._by_number.values()))
 
     def on_disk(self, parent: Node, name: bytes, area: Area, device: int, inode: int, kind: int) -> Node:
-        """The node of a host file reached as `name` in `parent`; its number is the host's where that is unique."""
+        """Return the node of the host file `name` in `parent`, or add one.
+
+        Its number is derived from the host's inode if no other node has that number.
+        """
         key = (area.index, device, inode, kind)
         node = self._by_key.get(key)
         if node is None:
@@ -179,9 +189,10 @@ class NodeTable:
     def listed(
         self, parent: Node, area: Area, names: list[bytes], seen: Iterable[tuple[int, int, int, int, Version]]
     ) -> list[tuple[int, int, Node]]:
-        """The same as `on_disk` of much at once, each looked up once more and told its version: see `ports.Seen`.
+        """Add the nodes of many listed files; increment their lookup counts and set their reported versions.
 
-        Returns (place in the answer, number by its inode, node) of those that have another number, or are open.
+        `seen` has the layout of `interfaces.Seen`. Return (offset in the reply, number by inode, node) of the files
+        that have another number, are open or are locked.
         """
         numbers, by_key, by_number = area.numbers, self._by_key, self._by_number
         inside = self._by_name.setdefault(parent.number, {})
@@ -204,7 +215,7 @@ class NodeTable:
         return others
 
     def _keep_name(self, node: Node) -> None:
-        """It was reached by another name: what it was called until now may be a name still."""
+        """Keep the current name of a node as a further name, if it may still exist."""
         here = (node.parent, node.name)
         known = [(at, name) for at, name in (*node.others, here) if at is not None and self._is_called(node, at, name)]
         node.others = tuple(dict.fromkeys(known))[-_MOST_NAMES:]
@@ -213,7 +224,7 @@ class NodeTable:
         return self.named(parent, name) is node
 
     def synthetic(self, parent: Node, name: bytes) -> Node:
-        """The node of a file that exists by its path alone."""
+        """Return the node of a synthetic file, which its path identifies, or add one."""
         key = ("path", parent.number, name)
         node = self._by_key.get(key)
         if node is None:
@@ -222,16 +233,16 @@ class NodeTable:
         return node
 
     def named(self, parent: Node, name: bytes) -> Node | None:
-        """The node last reached as `name` in `parent`, if the kernel still knows it."""
+        """Return the node last looked up as `name` in `parent`, if the kernel still references it; otherwise None."""
         inside = self._by_name.get(parent.number)
         return inside.get(name) if inside is not None else None
 
     def has_name(self, node: Node) -> bool:
-        """False for a file that is found by no name any more."""
+        """Return False for a file without any name."""
         return self._by_key.get(node.key) is node
 
     def inside(self, parent: Node) -> list[tuple[bytes, Node]]:
-        """The names in a directory that the kernel may know."""
+        """Return the (name, node) pairs of a directory that the kernel may reference."""
         return list(self._by_name.get(parent.number, {}).items())
 
     def _call(self, node: Node, parent: Node, name: bytes) -> None:
@@ -250,7 +261,10 @@ class NodeTable:
         return node
 
     def unlinked(self, parent: Node, name: bytes) -> Node | None:
-        """`name` is gone from `parent`; a file without other known names is no longer found by identity."""
+        """Remove the name from the table and return its node, or None.
+
+        A node without other names is no longer found by identity.
+        """
         node = self._uncall(parent, name)
         if node is not None and node.parent is parent and node.name == name:
             left = [other for other in node.others if self._is_called(node, *other)]
@@ -262,19 +276,19 @@ class NodeTable:
         return node
 
     def renamed(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
-        """A file moved, replacing what was there; everything below a directory moves with it."""
+        """Move a node to a new name, replacing the node of that name. Nodes below a directory move with it."""
         if (parent.number, name) == (new_parent.number, new_name):
             return
         self.unlinked(new_parent, new_name)
         node = self._uncall(parent, name)
         if node is not None:
-            self._keep_name(node)  # it may have been reached last by a name that stays
+            self._keep_name(node)  # its last lookup may have been by a name that stays
             node.parent, node.name = new_parent, new_name
             self.renames += 1
             self._call(node, new_parent, new_name)
 
     def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
-        """Two names changed places."""
+        """Swap the nodes of two names."""
         one, two = self.named(parent, name), self.named(other_parent, other_name)
         changes = ((one, other_parent, other_name), (two, parent, name))
         for node, at, called in changes:
@@ -289,7 +303,10 @@ class NodeTable:
                 self.renames += 1
 
     def forget(self, number: int, lookups: int) -> Node | None:
-        """The kernel dropped `lookups` of its references; the node, if those were the last: it is gone unless it is still open."""
+        """Decrement the lookup count by `lookups`; return the node if the count is now 0, otherwise None.
+
+        A node without open descriptors is removed from the table.
+        """
         node = self._by_number.get(number)
         if node is None or node is self.root:
             return None
@@ -317,7 +334,7 @@ class NodeTable:
             self._shrink()
 
     def _shrink(self) -> None:
-        """A dictionary keeps the room of the most that it ever held: the kernel has forgotten most of it."""
+        """Copy the dictionaries, because a dictionary keeps the capacity of its largest size."""
         by_number: Table[Node] = Table(errno.ESTALE)
         by_number.update(self._by_number)
         self._by_number, self._by_key = by_number, dict(self._by_key)

@@ -1,7 +1,7 @@
-"""Tell the kernel what changed behind its back.
+"""Invalidation of the kernel's caches after changes on the host.
 
-Notices only say that something may have changed at a place. What the kernel was last told is compared with what is
-there now; only a difference is sent, so that a mount's own writes do not throw its cache away.
+A change notice reports only that a path may have changed. The handler compares the current attributes with those last
+reported to the kernel, and sends only differences. So a mount's own writes do not empty its caches.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from ctxfs.store.rooted_fs import magic_path
 
 log = logging.getLogger(__name__)
 
-# directory, names in it that may have changed, names that are gone: see `daemon.watch.by_directory`
+# directory, names in it that may have changed, removed names: see `daemon.watch.by_directory`
 Inside: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
 _AT_A_TIME = 200
@@ -31,7 +31,7 @@ _STOP_SECONDS = 1.0
 
 
 class Notifier:
-    """Sends invalidations from a thread of its own: the kernel may make them wait for the requests in flight."""
+    """A thread that sends invalidations, because the kernel may block them until requests in flight are answered."""
 
     def __init__(self, caches: Caches) -> None:
         self._caches = caches
@@ -41,33 +41,37 @@ class Notifier:
         self._thread.start()
 
     def inode(self, number: int, *, urgent: bool = False) -> None:
-        """Attributes and content of a file."""
+        """Invalidate the attributes and pages of a file."""
         self._put(lambda: self._caches.invalidate_inode(number), urgent)
 
     def entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
-        """A name in a directory that leads elsewhere now, also one that the kernel knows to be absent."""
+        """Invalidate a name in a directory that now leads elsewhere; it may be a negative dentry."""
         self._put(lambda: self._caches.invalidate_entry(parent, name), urgent)
 
     @property
     def can_expire(self) -> bool:
-        """See Caches."""
+        """Return `Caches.can_expire`."""
         return self._caches.can_expire
 
     def expire(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
-        """A name in a directory that may lead elsewhere now: see Caches."""
+        """Expire a name in a directory that may now lead elsewhere: see `Caches.expire_entry`."""
         self._put(lambda: self._caches.expire_entry(parent, name), urgent)
 
     def after(self, call: Callable[[], None]) -> None:
-        """Call this once everything sent so far has been taken in by the kernel."""
+        """Call a function after the kernel has accepted all invalidations sent so far."""
         self._queue.put(call)
 
     def stop(self) -> None:
-        """End the thread, once it has said what it was to say; a kernel that makes it wait is not waited for long."""
+        """End the thread after the pending invalidations, and wait at most `_STOP_SECONDS` seconds for it."""
         self._queue.put(None)
         self._thread.join(_STOP_SECONDS)
 
     def _put(self, call: Callable[[], None], urgent: bool) -> None:
-        """What is urgent goes before whatever waits, and takes its turn again there: a later request may have made it stale."""
+        """Queue an invalidation.
+
+        An urgent one is sent before all others, and once more in its turn, because a later request may have made it
+        stale.
+        """
         if urgent:
             self._urgent.append(call)
         self._queue.put(call)
@@ -83,24 +87,28 @@ def _send(call: Callable[[], None]) -> None:
     try:
         call()
     except OSError as error:
-        # ENOENT: the kernel does not know it; ENOTCONN, ENODEV, EBADF: it is being unmounted.
+        # ENOENT: the kernel does not reference it; ENOTCONN, ENODEV, EBADF: it is being unmounted.
         if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EBADF, errno.ENOTDIR):
             log.warning("invalidation failed: %s", error)
 
 
 class Invalidator:
-    """Compares and decides. Used by the thread that runs the handlers."""
+    """Compares nodes with the host and decides which invalidations are sent. Used by the thread of the handlers."""
 
     def __init__(self, state: State, notifier: Notifier) -> None:
         self._state = state
         self._notifier = notifier
 
     def changed(self, root: str, inside: Sequence[Inside]) -> None:
-        """Something may have changed at these places below the host folder `root`: see `daemon.watch` for what they say."""
+        """Invalidate the changed paths below the host folder `root`.
+
+        `inside` has the format of `daemon.watch.by_directory`. If it names no file, all nodes below the folder are
+        invalidated.
+        """
         if not all(names or gone for _, names, gone in inside):
             nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
             for node in nodes:
-                self._state.directories.forget(node)  # the folder may be another one now
+                self._state.directories.forget(node)  # the path may lead to another folder now
             self._forget(nodes)
             return
         for area in self._state.shape.areas.values():
@@ -109,15 +117,15 @@ class Invalidator:
                     self._look_into(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, gone)])
 
     def everything(self) -> None:
-        """Changes may have been missed: nothing that the kernel keeps can be trusted."""
+        """Invalidate all nodes, because change notices may have been missed."""
         self._forget(self._state.nodes)
         self._places()
 
     def ruled(self) -> None:
-        """The rules are others: the same, but requests are answered in between.
+        """Invalidate all nodes after a change of the rules, in batches between which requests are answered.
 
-        What is open comes first, since who reads it asks by no name; then the names at the top, with which the kernel forgets most of
-        what is below them.
+        Open files are first, because their readers send no lookup. The names at the top follow, with which the kernel
+        forgets most names below them.
         """
         nodes, root = list(self._state.nodes), self._state.nodes.root
         for node in self._state.files.values():
@@ -137,13 +145,15 @@ class Invalidator:
             self._state.stale(node)
             node.told = None
             if node.parent is not None and node.lookups <= 0 and not node.descriptors:
-                continue  # forgotten meanwhile
+                continue  # the kernel has forgotten it meanwhile
             self._notifier.inode(node.number)
             self._recheck(node)
 
     def _recheck(self, node: Node, *, urgent: bool = False) -> None:
-        """Have the kernel look up the name of a node again. A name that still leads there is expired at most, for the sake of whoever
-        has the directory as working directory, or something mounted below it.
+        """Make the kernel look up the name of a node again.
+
+        A name that still leads to the node is at most expired, because it may be a working directory or have mounts
+        below it.
         """
         if node.parent is None:
             return
@@ -155,14 +165,17 @@ class Invalidator:
             self._notifier.entry(node.parent.number, node.name, urgent=urgent)
 
     def _has_gone(self, node: Node) -> bool:
-        """True for what was shown of a mount that is there no more."""
+        """Return True for a node of a mount that no longer exists."""
         if node.area is not None:
             return self._state.shape.areas.get(node.area.path) is not node.area
         removed = self._state.removed_structure
         return bool(removed) and node.path in removed
 
     def _is_in_place(self, node: Node) -> bool:
-        """True for a directory that its name still leads to, and for what the kernel keeps by no name: see `synthetic`."""
+        """Return True for a directory that its name still leads to, and for any synthetic node.
+
+        The kernel does not cache names of synthetic files: see `synthetic`.
+        """
         if node.area is None:
             return True
         try:
@@ -176,7 +189,7 @@ class Invalidator:
         return st.S_ISDIR(found.st_mode) and node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
     def structure(self) -> None:
-        """Mounts came or went."""
+        """Invalidate the nodes of mount points after mounts were added or removed."""
         for node in self._state.nodes:
             if node.area is None or node.top:
                 self._recheck(node)
@@ -184,7 +197,7 @@ class Invalidator:
         self._places()
 
     def _places(self) -> None:
-        """What has been hidden, or is no longer."""
+        """Invalidate the names that have become hidden or visible."""
         places, self._state.changed_places = self._state.changed_places, []
         for area, names in places:
             if (parent := self._find(area, names[:-1])) is not None:
@@ -198,11 +211,11 @@ class Invalidator:
         if node is None:
             return
         names = list(self._all_names(node) if b"" in names else names)
-        # What nobody knows by a name that is gone was deleted by the mount itself, most of the time.
+        # A removed name without a node was, most of the time, deleted by the mount itself.
         names += [name for name in gone if self._state.nodes.named(node, name) is not None]
         changed = [self._compare_name(node, name) for name in names]
         if any(changed):
-            # Also where its time is the same as before: older kernels count in steps of milliseconds.
+            # Also with an equal modification time: older kernels have a granularity of milliseconds.
             self._state.stale(node)
             node.told = None
             self._notifier.inode(node.number)
@@ -210,14 +223,14 @@ class Invalidator:
             self._compare(node)
 
     def _all_names(self, node: Node) -> Iterable[bytes]:
-        """Those that the kernel may know and those that are there."""
+        """Return the names of a directory that the kernel may reference, and those on the host."""
         known = {name for name, _ in self._state.nodes.inside(node)}
         with contextlib.suppress(OSError):
             known.update(os.listdir(os.fsencode(magic_path(self._state.directories.of(node), "."))))
         return known
 
     def _find(self, area: Area, names: Sequence[bytes]) -> Node | None:
-        """The directory below the top of an area, if the kernel may know it."""
+        """Return the directory below the top of an area, if the kernel may reference it; otherwise None."""
         node = self._top(area)
         for name in names:
             if node is None:
@@ -234,7 +247,7 @@ class Invalidator:
         return node
 
     def _compare_name(self, parent: Node, name: bytes) -> bool:
-        """True if the name leads elsewhere than the kernel was told."""
+        """Invalidate a name that leads elsewhere than last reported; return True if it does."""
         node, found = self._state.nodes.named(parent, name), None
         try:
             found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
@@ -249,7 +262,7 @@ class Invalidator:
             else:
                 self._compare(node, found)
         if is_other:
-            self._notifier.entry(parent.number, name)  # also one that may be remembered as absent
+            self._notifier.entry(parent.number, name)  # it may be a negative dentry
         return is_other
 
     def _compare(self, node: Node, found: os.stat_result | None = None) -> None:

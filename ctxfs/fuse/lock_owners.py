@@ -1,10 +1,13 @@
-"""Locks of callers, handed to locks of the backing file, so that other mount points and the folder itself meet them.
+"""Locks of callers, as locks on the backing file.
 
-Each lock owner has an open file description of its own on the backing file: OFD locks on it stand for POSIX and OFD locks, flock for
-flock. The host's kernel keeps the ranges; this table keeps only who holds which description. Used by the thread of the handlers; only
-attempts of waiting requests run under trio.
+So they conflict with locks of other mount points and of host programs. Each lock owner has a separate open file
+description on the backing file. OFD locks on it represent POSIX and OFD locks, and flock represents flock. The host's
+kernel stores the ranges. This table stores only the description of each owner.
 
-Not known here: deadlocks over several mount points, locks of directories (the kernel keeps those to itself).
+The thread of the handlers uses the table. Only the attempts of waiting requests run under trio.
+
+Not supported: detection of deadlocks over several mount points, and locks of directories, which the kernel handles
+itself.
 """
 
 import errno
@@ -23,18 +26,18 @@ OFFSET_MAX = (1 << 63) - 1
 _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, process: struct flock of 64 bits
 _OPERATIONS = {fcntl.F_RDLCK: fcntl.LOCK_SH, fcntl.F_WRLCK: fcntl.LOCK_EX, fcntl.F_UNLCK: fcntl.LOCK_UN}
 _KINDS = {"READ": fcntl.F_RDLCK, "WRITE": fcntl.F_WRLCK}
-# A lock that is held outside of this mount is tried again and again; one that is held inside is waited for, and seldom tried.
+# A lock of another mount or program is polled. A lock of this mount wakes its waiters, so that it is seldom polled.
 FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, INSIDE_RETRY_SECONDS = 0.001, 0.025, 0.5
 _RETRY_GROWTH = 1.4
-# All waiting requests together try about a thousand times a second; a release wakes the first of them, the others find it by trying.
+# All waiting requests together make about 1,000 attempts a second. A release wakes the first ones; the others poll.
 SECONDS_PER_WAITER = 0.001
 MAX_WOKEN = 64
-# As far as holders are looked for, to name one and to notice a deadlock: the answer must not take long, whatever is locked.
+# Limits of the search for conflicting owners and for deadlocks, so that the reply is fast for any number of locks.
 MAX_HOLDERS, MAX_RANGES, MAX_DEADLOCK_STEPS = 32, 256, 16
 
 
 class Range(NamedTuple):
-    """A lock, wanted or held: F_RDLCK, F_WRLCK or F_UNLCK from byte `start` to byte `end`, both included."""
+    """A requested or granted lock: F_RDLCK, F_WRLCK or F_UNLCK from byte `start` to byte `end`, both included."""
 
     kind: int
     start: int
@@ -43,18 +46,21 @@ class Range(NamedTuple):
 
     @property
     def packed(self) -> bytes:
-        """The `struct flock`; a length of 0 reaches to the end of any file."""
+        """Return the `struct flock`, in which a length of 0 extends to the end of any file."""
         length = 0 if self.end >= OFFSET_MAX else self.end - self.start + 1
         return _FLOCK.pack(self.kind, os.SEEK_SET, self.start, length, 0)
 
     def conflicts(self, other: "Range") -> bool:
-        """True if both cannot be held by two owners."""
+        """Return True if two owners cannot have both locks at once."""
         overlaps = self.start <= other.end and other.start <= self.end
         return overlaps and fcntl.F_WRLCK in (self.kind, other.kind)
 
 
 class _Owner:
-    """The locks of one owner on one file: `fd` is their open file description, `handles` those that they were taken through."""
+    """The locks of one owner on one file.
+
+    `fd` is their open file description. `handles` are the handles through which they were taken.
+    """
 
     __slots__ = ("fd", "handles", "identity", "is_flock", "node", "pid", "waits", "writes")
 
@@ -66,10 +72,10 @@ class _Owner:
         self.writes = writes
         self.handles: set[int] = set()
         self.pid = 0
-        self.waits = 0  # requests that wait for a lock: as long as there are any, `fd` stays open
+        self.waits = 0  # the count of requests that wait for a lock: `fd` stays open until it is 0
 
     def attempt(self, wanted: Range) -> bool:
-        """Set or clear a lock at once; False if another owner is in the way."""
+        """Set or clear a lock without waiting; return False if another owner's lock conflicts."""
         try:
             if self.is_flock:
                 fcntl.flock(self.fd, _OPERATIONS[wanted.kind] | fcntl.LOCK_NB)
@@ -82,7 +88,7 @@ class _Owner:
         return True
 
     def held(self) -> Iterator[Range]:
-        """The ranges that it holds, as the host's kernel has them."""
+        """Yield the ranges of this owner's locks, as the host's kernel lists them."""
         with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as file:
             for line in itertools.islice(file, MAX_RANGES):
                 if line.startswith("lock:"):
@@ -103,16 +109,19 @@ class _Waiter:
         self.token: trio.lowlevel.TrioToken | None = None
 
     def wake(self) -> None:
-        """Try again at once. From the thread of the handlers."""
+        """Retry at once. Called from the thread of the handlers."""
         if self.token is not None:
             self.token.run_sync_soon(lambda: self.released.set())
 
     async def wait(self, first_delay: float, count: Callable[[], int]) -> None:
-        """Try until it is granted. Under trio, which may cancel it. `count`: how many requests wait."""
+        """Retry until the lock is granted. Runs under trio, which may cancel it.
+
+        `count` returns the number of waiting requests.
+        """
         delay = first_delay
         self.token = trio.lowlevel.current_trio_token()
         while True:
-            self.released = trio.Event()  # before the attempt: what is released after it sets this one
+            self.released = trio.Event()  # before the attempt, so that any later release sets this event
             if self.owner.attempt(self.wanted):
                 return
             with trio.move_on_after(delay):
@@ -122,22 +131,25 @@ class _Waiter:
 
 
 class LockOwners:
-    """All locks of one mount."""
+    """The locks of one mount."""
 
     def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
-        """`call`: run an async function under trio, from a handler."""
+        """Create an empty table; `call` runs an async function under trio, from a handler."""
         self._call = call
         self._owners: dict[Node, dict[tuple[int, bool], _Owner]] = {}
-        self._made: dict[Node, int] = {}  # what stands for a synthetic file
+        self._made: dict[Node, int] = {}  # node of a synthetic file → the memfd that its locks are on
         self._waiters: dict[Node, list[_Waiter]] = {}
         self._waiting = 0
 
     def __bool__(self) -> bool:
-        """True while any lock may be held."""
+        """Return True while any lock may be set."""
         return bool(self._owners)
 
     def find_conflict(self, node: Node, identity: int, fd: int | None, wanted: Range) -> Range:
-        """Return the lock that is in the way of `wanted`, or one of type F_UNLCK. `pid` is 0 for a holder that is not known."""
+        """Return a lock that conflicts with `wanted`, or one of type F_UNLCK.
+
+        `pid` is 0 if the owner is unknown.
+        """
         owner = self._owners.get(node, {}).get((identity, False))
         place = owner.fd if owner is not None else self._base(node, fd)
         kind, _, start, length, pid = _FLOCK.unpack(fcntl.fcntl(place, fcntl.F_OFD_GETLK, wanted.packed))
@@ -152,16 +164,20 @@ class LockOwners:
     def set_nowait(
         self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
     ) -> bool:
-        """Take a lock, through a handle whose descriptor is `fd` (None: of a synthetic file); False if another owner is in the way.
+        """Set a lock without waiting; return False if another owner's lock conflicts.
 
-        OSError ENOLCK if there is no descriptor left for it.
+        `fd` is the descriptor of the handle, or None for a synthetic file. Raise OSError ENOLCK if the descriptors are
+        exhausted.
         """
         return self._owner(node, identity, handle, fd, wanted, is_flock=is_flock).attempt(wanted)
 
     async def set_wait(
         self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
     ) -> None:
-        """Take a lock, after whatever is in the way. OSError EDEADLK, or EINTR if the caller has a signal."""
+        """Set a lock after waiting for conflicting locks.
+
+        Raise OSError EDEADLK for a deadlock, or EINTR if the caller receives a signal.
+        """
         owner = self._owner(node, identity, handle, fd, wanted, is_flock=is_flock)
         if owner.attempt(wanted):
             return
@@ -189,19 +205,19 @@ class LockOwners:
             self._wake(node)
 
     def flush(self, node: Node, identity: int) -> None:
-        """A process has closed a descriptor of a file: all its POSIX locks on that file end."""
+        """Release an owner's POSIX locks on a file, because a process has closed a descriptor of it."""
         owner = self._owners.get(node, {}).get((identity, False))
         if owner is not None:
             self._drop(owner)
 
     def release(self, node: Node, handle: int) -> None:
-        """An open file description is closed for good: the locks that were taken through it end."""
+        """Release the locks that were taken through a handle, because its open file description is closed."""
         for owner in list(self._owners.get(node, {}).values()):
             if handle in owner.handles:
                 owner.handles.discard(handle)
                 self._drop(owner)
 
-    # inside
+    # internal
 
     def _owner(
         self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
@@ -237,7 +253,10 @@ class LockOwners:
         raise AssertionError("the last try opens or raises")
 
     def _make_writable(self, owner: _Owner, fd: int | None) -> None:
-        """A reader wants to write: another open file description, which has taken over the read locks before the old one is closed."""
+        """Replace an owner's read-only open file description by a writable one, for a write lock.
+
+        The new description has the read locks before the old one is closed.
+        """
         new = self._open(owner.node, owner.identity, fd, is_flock=False)
         for held in owner.held():
             new.attempt(held)
@@ -252,7 +271,7 @@ class LockOwners:
         return self._made[node]
 
     def _holders(self, node: Node, identity: int, wanted: Range) -> list[_Owner]:
-        """Other owners of this mount that are in the way."""
+        """Return other owners of this mount with conflicting locks."""
         owners = self._owners.get(node, {}).values()
         others = (owner for owner in owners if not owner.is_flock and owner.identity != identity)
         return [
@@ -262,8 +281,10 @@ class LockOwners:
         ]
 
     def _check_deadlock(self, asks: _Owner, wanted: Range) -> None:
-        """EDEADLK if a process would wait for itself over others that wait. Only for POSIX locks, as natively: those of one process
-        have one owner, while two owners with the same process are open file descriptions, which another thread may unlock.
+        """Raise OSError EDEADLK if a process would wait for itself through other waiting owners.
+
+        The check applies only to POSIX locks, as natively: all those of a process have one owner. Two owners with the
+        same process are open file descriptions, which another thread may unlock.
         """
         if asks.is_flock:
             return
@@ -281,7 +302,7 @@ class LockOwners:
 
     def _drop(self, owner: _Owner) -> None:
         node = owner.node
-        if owner.waits:  # a thread of the same process is still about to lock it
+        if owner.waits:  # a thread of the same process still waits for the lock
             owner.attempt(Range(fcntl.F_UNLCK, 0, OFFSET_MAX, 0))
         else:
             owners = self._owners[node]
@@ -299,9 +320,10 @@ class LockOwners:
 
 
 class CacheClaims:
-    """Files that a mount process serves from a page cache of its own while a caller may have mapped them for writing.
+    """Files that a mount process serves from its own page cache while a caller may have mapped them for writing.
 
-    Another mount process must not map the same file: a byte of one lock file stands for each. A kill ends the claims.
+    Another mount process must not map the same file. One byte of a shared lock file represents each file. The kernel
+    releases the claims of a killed process.
     """
 
     def __init__(self, path: str) -> None:
@@ -316,7 +338,7 @@ class CacheClaims:
         handles.add(handle)
 
     def release(self, node: Node, handle: int) -> None:
-        """A handle is closed."""
+        """Release the claim of a closed handle."""
         handles = self._files.get(node)
         if handles is not None:
             handles.discard(handle)
@@ -325,7 +347,7 @@ class CacheClaims:
                 self._set(node, fcntl.F_UNLCK)
 
     def is_claimed(self, node: Node) -> bool:
-        """True if another mount process has claimed it."""
+        """Return True if another mount process has claimed the file."""
         answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, self._range(node, fcntl.F_WRLCK).packed)
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 

@@ -1,7 +1,7 @@
-"""The table of requests: each goes to the files on disk or to the synthetic ones.
+"""The FUSE request handlers: each request goes to the backed or to the synthetic files.
 
-What the disk answers is answered at once; where the tree must be asked the answer is a coroutine, which the transport drives.
-An OSError is the answer to the request, by its errno. No transport is known here.
+Requests on backed files return their result at once. Requests that need the daemon return a coroutine, which the
+transport runs. An OSError is the reply to the request, by its errno. This module depends on no transport.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from ctxfs.rpc.wire import ANSWERED
 Result = TypeVar("Result")
 Answer: TypeAlias = Result | Coroutine[Any, Any, Result]
 
-# request → as what the audit keeps that it was refused
+# request → the operation that the audit records for its refusal
 _REFUSED_AS = {
     "lookup": "list",
     "opendir": "list",
@@ -69,41 +69,44 @@ _MOST_BEGUN = 64
 
 
 class Operations:
-    """One mounted tree. Numbers stand for files that the kernel has looked up, handles for what it has opened."""
+    """The request handlers of one mount, by inode numbers and by the handles of open files."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._disk = BackedFiles(state)
         self._made = SyntheticFiles(state)
         self._listings: Table[DirectoryStream] = Table(errno.EBADF)
-        self._begun: dict[int, DirectoryStream] = {}  # directories that are read without being opened, by number
+        self._begun: dict[int, DirectoryStream] = {}  # streams of directories without an open handle, by number
         self._numbers = itertools.count(1)
         state.kept.close = self._disk.release
 
     @property
     def users(self) -> frozenset[int] | None:
-        """The users of this machine that are served; None: all that the kernel lets in."""
+        """Return the uids that are served, or None for all that the kernel admits."""
         return self._state.users
 
     @property
     def notes_reads(self) -> bool:
-        """True if every open for reading is kept by the audit."""
+        """Return True if the audit records every open for reading."""
         return self._state.notes_reads
 
     @property
     def takes_locks(self) -> bool:
-        """True if callers' locks are handed on. Where nothing is opened nothing would end them: there the kernel keeps them."""
+        """Return True if callers' locks are forwarded to the backing files.
+
+        If no file is opened, no close would release them: then the kernel keeps the locks.
+        """
         return not self._state.unopened
 
     @property
     def compares_modes(self) -> bool:
-        """True if the kernel compares the modes of files with its callers: then it can judge by their ACLs."""
+        """Return True if the kernel compares modes with its callers, so that it can also check ACLs."""
         return self._state.compares_modes
 
     # names
 
     def lookup(self, parent: int, name: bytes) -> Answer[Attributes]:
-        """Disk first; views and mountpoints are the tree's."""
+        """Return the attributes of a name: from the host, unless it is a view or a mount point of the tree."""
         at = self._state.nodes[parent]
         if at.area is not None and name not in self._state.shape.views:
             return self._disk.lookup(at, name)
@@ -113,27 +116,27 @@ class Operations:
         return self._made.lookup(at, name)
 
     def forget(self, references: Iterable[tuple[int, int]]) -> None:
-        """The kernel's references, handed back: (number, how many)."""
+        """Decrement lookup counts: `references` are (number, count) pairs."""
         for number, lookups in references:
             self._state.forget(number, lookups)
 
     def mkdir(self, parent: int, name: bytes, mode: int, caller: RequestContext) -> Answer[Attributes]:
-        """A directory, a kept question or a task."""
+        """Create a directory on the host, or a kept question or a task in the tree."""
         at = self._state.nodes[parent]
         if self._on_disk(at, name):
             return self._disk.mkdir(at, name, mode, caller)
         return self._made.mkdir(at, name)
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: RequestContext) -> Attributes:
-        """Only on disk."""
+        """Create a special file, on the host only."""
         return self._disk.mknod(self._disk_parent(parent, name), name, mode, rdev, caller)
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
-        """Only on disk."""
+        """Create a symbolic link, on the host only."""
         return self._disk.symlink(self._disk_parent(parent, name), name, target, caller)
 
     def link(self, number: int, parent: int, name: bytes) -> Attributes:
-        """Only on disk, within one area."""
+        """Create a hard link, on the host and within one area only."""
         return self._disk.link(self._state.nodes[number], self._disk_parent(parent, name), name)
 
     def unlink(self, parent: int, name: bytes) -> Answer[None]:
@@ -153,7 +156,10 @@ class Operations:
         return None
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> Answer[None]:
-        """NOREPLACE and EXCHANGE included, on disk."""
+        """Rename a file; `flags` are RENAME_NOREPLACE and RENAME_EXCHANGE, on the host only.
+
+        Raise OSError EXDEV between a backed and a synthetic file.
+        """
         old, new = self._state.nodes[parent], self._state.nodes[new_parent]
         on_disk = self._on_disk(old, name), self._on_disk(new, new_name)
         if on_disk == (True, True):
@@ -164,14 +170,17 @@ class Operations:
         raise path_error(errno.EXDEV, new.path)
 
     def readlink(self, number: int) -> Answer[bytes]:
-        """The text of a link."""
+        """Return the target of a symbolic link."""
         node = self._state.nodes[number]
         return self._disk.readlink(node) if node.area is not None else self._made.readlink(node)
 
     # attributes
 
     def access(self, number: int, mask: int) -> Answer[None]:
-        """access(2), where the kernel does not look at the modes itself: only root asks, who may do all but run what is no program."""
+        """Check access(2), for a kernel that does not check modes itself.
+
+        Then only root sends this request. Root has every permission, but not to execute a file without an execute bit.
+        """
         if not mask & os.X_OK:
             self._check_changeable(self._state.nodes[number], mask)
             return None
@@ -182,12 +191,12 @@ class Operations:
         return None
 
     def getattr(self, number: int) -> Answer[Attributes]:
-        """Attributes now."""
+        """Return the current attributes."""
         node = self._state.nodes[number]
         return self._disk.getattr(node) if node.area is not None else self._made.getattr(node)
 
     def setattr(self, number: int, wanted: SetattrRequest, fh: int | None) -> Answer[Attributes]:
-        """Size, mode, owner, times."""
+        """Change size, mode, owner and times, and return the new attributes."""
         node = self._state.nodes[number]
         if node.area is None:
             return self._made.setattr(node, wanted, fh)
@@ -197,8 +206,10 @@ class Operations:
             return retry(self._state.loop, lambda: self._disk.setattr(node, wanted, fh))
 
     def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
-        """`user.*`: those on disk from there, computed ones and those of synthetic files from the tree. What the host gives a meaning
-        to comes from it.
+        """Return the value of an extended attribute.
+
+        Stored `user.*` attributes come from the host; computed ones, and those of synthetic files, come from the tree.
+        Attributes that only the host interprets come from the host.
         """
         node = self._state.nodes[number]
         if not name.startswith(NAMESPACE):
@@ -212,23 +223,29 @@ class Operations:
         return self._made.get_xattr(node, name)
 
     def listxattr(self, number: int, is_root: bool) -> Answer[Sequence[bytes]]:
-        """Names of attributes; computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them."""
+        """Return the names of extended attributes.
+
+        Computed ones are left out, so that `cp -a`, `mv` and `tar` do not try to set them.
+        """
         node = self._state.nodes[number]
         return self._disk.list_xattrs(node, is_root=is_root) if node.area is not None else self._made.list_xattrs(node)
 
     def setxattr(self, number: int, name: bytes, value: bytes, flags: int = 0, *, drops_setgid: bool = False) -> None:
-        """An attribute of a file on disk; `flags` as of setxattr(2). `drops_setgid`: with an ACL of a caller outside of its group."""
+        """Set an extended attribute of a backed file; `flags` as of setxattr(2).
+
+        `drops_setgid`: clear the setgid bit, because a caller outside of the file's group sets an ACL.
+        """
         self._disk.set_xattr(self._disk_node(number), name, value, flags, drops_setgid=drops_setgid)
 
     def removexattr(self, number: int, name: bytes) -> None:
-        """An attribute of a file on disk."""
+        """Remove an extended attribute of a backed file."""
         self._disk.remove_xattr(self._disk_node(number), name)
 
     def statfs(self) -> SyntheticStatfs:
-        """The host file system that holds the store."""
+        """Return the capacity of the host file system of the store."""
         found = os.statvfs(self._state.store)
         free, available, files = found.f_bfree, found.f_bavail, (found.f_files, found.f_ffree)
-        if not self._state.free:  # how much others write is not theirs to know
+        if not self._state.free:  # the writes of other principals must not show
             free, available = (_rounded(blocks, found.f_frsize) for blocks in (free, available))
             files = 0, 0
         return SyntheticStatfs(found.f_bsize, found.f_frsize, found.f_blocks, free, available, *files, found.f_namemax)
@@ -236,9 +253,11 @@ class Operations:
     # files
 
     def open(self, number: int, flags: int, uid: int = 0, *, drop_privileges: bool = False) -> Answer[OpenReply]:
-        """A descriptor, or a snapshot. ENOSYS where nothing has to be opened: the kernel does not ask again.
+        """Open a file: a descriptor of a backed one, a snapshot of a synthetic one.
 
-        `uid`: on whose account; tools run as the owner of the mount, so that only the owner and root may call them.
+        Raise OSError ENOSYS if no file is opened on this mount: the kernel then sends no more opens.
+
+        `uid` is the caller's. Tools run as the owner of the mount, so only the owner and root may call them.
         """
         if self._state.unopened:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -253,7 +272,7 @@ class Operations:
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, caller: RequestContext
     ) -> Answer[tuple[OpenReply, Attributes]]:
-        """Create and open."""
+        """Create and open a file; return the open reply and the attributes."""
         at = self._state.nodes[parent]
         if not self._on_disk(at, name):
             return self._made.create(at, name, flags)
@@ -263,7 +282,7 @@ class Operations:
             return retry(self._state.loop, lambda: self._disk.create(at, name, mode, flags, caller))
 
     def read(self, fh: int, offset: int, size: int) -> Answer[bytes]:
-        """Bytes from the file, from the snapshot, or of an answer."""
+        """Return bytes of the file, of the snapshot, or of the response of a transaction file."""
         if fh < SYNTHETIC:
             return self._disk.read(fh, offset, size)
         if fh >= SPEAKING:
@@ -271,13 +290,16 @@ class Operations:
         return self._made.read(fh, offset, size)
 
     def read_unopened(self, number: int, offset: int, size: int) -> Answer[bytes]:
-        """Bytes of what nobody has opened."""
+        """Return bytes of a file without an open handle."""
         node = self._state.nodes[number]
         files = self._disk if node.area is not None else self._made
         return files.read_unopened(node, offset, size)
 
     def write(self, fh: int, offset: int, data: bytes | memoryview, *, drop_privileges: bool = False) -> Answer[int]:
-        """Bytes into the file, into the copy, or of a question. `data` is only good until this returns."""
+        """Write bytes to the file, to the copy, or to the request of a transaction file; return their number.
+
+        `data` is valid only until this returns.
+        """
         if fh < SYNTHETIC:
             return self._disk.write(fh, offset, data, drop_privileges)
         if fh >= SPEAKING:
@@ -285,21 +307,27 @@ class Operations:
         return self._made.write(fh, offset, bytes(data))
 
     def release(self, fh: int) -> Answer[None]:
-        """The last user has closed."""
+        """Close a handle after its last user has closed it."""
         if fh < SYNTHETIC:
             self._disk.release(fh)
             return None
         return self._state.conversations.release(fh) if fh >= SPEAKING else self._made.release(fh)
 
     def end_locks(self, number: int, handle: int) -> None:
-        """An open file description is closed for good, with its locks; `handle` is the whole one, with the count."""
+        """Release the locks of an open file description that is closed.
+
+        `handle` is the complete handle, with its count.
+        """
         if self._state.locks:
-            with contextlib.suppress(OSError):  # a number that the kernel never sends
+            with contextlib.suppress(OSError):  # the kernel never sends such a number
                 self._state.locks.release(self._state.nodes[number], handle)
             self._state.kept.watch_closes(bool(self._state.locks))
 
     def flush(self, number: int, fh: int, owner: int) -> None:
-        """A process has closed a descriptor: its POSIX locks on the file end. ENOSYS where the kernel keeps the locks."""
+        """Release a process's POSIX locks on a file, because it has closed a descriptor of it.
+
+        Raise OSError ENOSYS if the kernel keeps the locks.
+        """
         if not self.takes_locks:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         if self._state.locks:
@@ -307,14 +335,18 @@ class Operations:
             self._state.kept.watch_closes(bool(self._state.locks))
 
     def get_lock(self, number: int, fh: int, owner: int, wanted: Range) -> Range:
-        """F_GETLK: the lock that is in the way."""
+        """Return the lock that conflicts with `wanted`, for F_GETLK."""
         node = self._state.nodes[number]
         return self._state.locks.find_conflict(node, owner, self._lock_place(fh), wanted)
 
     def set_lock(
         self, number: int, fh: int, handle: int, owner: int, wanted: Range, *, is_flock: bool, waits: bool
     ) -> Answer[None]:
-        """F_SETLK, F_SETLKW and flock(2), by the handle without (`fh`) and with its count. EAGAIN: another owner is in the way."""
+        """Set or release a lock, for F_SETLK, F_SETLKW and flock(2).
+
+        `fh` is the handle without its count, `handle` the one with it. Raise OSError EAGAIN if another owner's lock
+        conflicts and `waits` is False.
+        """
         node, locks = self._state.nodes[number], self._state.locks
         if wanted.kind == fcntl.F_UNLCK:
             if node.area is not None and fh in self._state.files:
@@ -342,34 +374,37 @@ class Operations:
     def _lock_place(self, fh: int) -> int | None:
         if fh >= SYNTHETIC:
             return None
-        self._state.files[fh]  # EBADF for one that is not open
+        self._state.files[fh]  # raises EBADF if it is not open
         return fh
 
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
-        """Durable when it returns; edits of a synthetic file are applied."""
+        """Make a file durable; edits of a synthetic file are applied."""
         if fh < SYNTHETIC:
             return self._disk.fsync(fh, datasync)
         return self._made.commit(fh) if fh < SPEAKING else None
 
     def allocate(self, fh: int, mode: int, offset: int, length: int, *, drop_privileges: bool = False) -> None:
-        """fallocate(2), on disk."""
+        """Allocate space or punch a hole in a backed file, as fallocate(2)."""
         self._disk.allocate(self._disk_handle(fh), mode, offset, length, drop_privileges)
 
     def seek(self, fh: int, offset: int, whence: int) -> int:
-        """The next data or hole, on disk."""
+        """Return the offset of the next data or hole of a backed file."""
         return self._disk.seek(self._disk_handle(fh), offset, whence)
 
     def copy_range(
         self, source: int, offset: int, target: int, target_offset: int, length: int, *, drop_privileges: bool = False
     ) -> int:
-        """copy_file_range(2) between files on disk."""
+        """Copy between backed files, as copy_file_range(2), and return the number of bytes."""
         files = self._disk_handle(source), self._disk_handle(target)
         return self._disk.copy_range(files[0], offset, files[1], target_offset, length, drop_privileges)
 
     # directories
 
     def opendir(self, number: int) -> OpenReply:
-        """The names are read at the first readdir; the kernel keeps them of what it is told the changes of."""
+        """Open a directory; its names are read by the first readdir.
+
+        The kernel may cache the names of a directory on disk, because it receives invalidations of changes.
+        """
         node = self._existing(number)
         fh = next(self._numbers)
         if node.area is None:
@@ -380,11 +415,11 @@ class Operations:
         return OpenReply(fh, keep_cache=keep)
 
     def readdir(self, fh: int, after: int, entries: DirectoryEntries) -> Answer[None]:
-        """Names with attributes, from behind the place where the last call stopped; 0, a rewind, reads the directory again."""
+        """Add names with attributes after the readdir cookie `after`; 0, a rewind, reads the directory again."""
         return self._readdir(self._listings[fh], after, entries)
 
     def readdir_unopened(self, number: int, after: int, entries: DirectoryEntries) -> Answer[None]:
-        """The same of what nobody has opened."""
+        """Add names as `readdir`, of a directory without an open handle."""
         node, listing = self._existing(number), self._begun.get(number)
         if listing is None or listing.node is not node or after == 0:
             listing = self._begin(node, listing)
@@ -405,13 +440,16 @@ class Operations:
         return node
 
     def _relist(self, directory: Node) -> None:
-        """The kernel keeps no names of it."""
+        """Invalidate the names of a directory in the kernel's cache."""
         if self._state.caches is not None:
-            with contextlib.suppress(OSError):  # it has forgotten it
+            with contextlib.suppress(OSError):  # the kernel has forgotten the directory
                 self._state.caches.invalidate_inode(directory.number)
 
     def _ended(self, listing: DirectoryStream) -> None:
-        """Who reads it is about to hear that there is no more, with which the kernel begins to keep what it was told of it."""
+        """Invalidate the names of an unopened directory that may change without a new modification time.
+
+        Its reader is about to receive the end of the directory, at which the kernel starts to cache the names.
+        """
         if listing.fleeting and not listing.opens:
             listing.fleeting = False
             self._relist(listing.node)
@@ -431,32 +469,35 @@ class Operations:
         return None
 
     def releasedir(self, fh: int) -> None:
-        """Close the directory."""
+        """Close a directory handle."""
         listing = self._listings.take(fh)
         if listing.held is not None:
             self._disk.let_go(listing.node, listing.held)
 
     def opened(self, number: int, fd: int, version: Version) -> None:
-        """The transport has opened a file that was expected to be, as what it is now; it keeps it."""
+        """Add a descriptor with which the transport has opened an expected file; `version` is the file's."""
         self._disk.opened(self._state.nodes[number], fd, version)
 
     def fsyncdir(self, fh: int) -> Answer[None]:
-        """Names durable when it returns."""
+        """Make the names of an open directory durable."""
         return self._sync_names(self._listings[fh].node)
 
     def fsyncdir_unopened(self, number: int) -> Answer[None]:
-        """The same of what nobody has opened."""
+        """Make the names of a directory without an open handle durable."""
         return self._sync_names(self._state.nodes[number])
 
     def _sync_names(self, node: Node) -> Answer[None]:
         return self._disk.fsync_directory(node) if node.area is not None else None
 
     def refused(self, request: str, error: OSError) -> None:
-        """The audit keeps it; what the daemon has refused it has kept already."""
+        """Record a refused request in the audit.
+
+        Refusals by the daemon are left out, because the daemon has recorded them.
+        """
         if ANSWERED not in getattr(error, "__notes__", ()):
             self._state.note(_REFUSED_AS.get(request, request), str(error.filename or ""), outcome=outcome_of(error))
 
-    # inside
+    # internal
 
     def _add_from_disk(self, listing: DirectoryStream, start: int, entries: DirectoryEntries) -> None:
         node, state = listing.node, self._state
@@ -477,7 +518,7 @@ class Operations:
     def _add_one_by_one(
         self, directory: int, listing: DirectoryStream, start: int, entries: DirectoryEntries
     ) -> list[Node]:
-        """Those of the nodes that may be opened without asking."""
+        """Add entries with a stat each; return the nodes that the transport may open by itself."""
         node, names, expected = listing.node, listing.names, list[Node]()
         assert names is not None and node.area is not None
         for position in range(start, len(names)):
@@ -485,7 +526,7 @@ class Operations:
             try:
                 found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except OSError:
-                continue  # it vanished since the listing
+                continue  # removed since the names were read
             child = self._state.node_for(node, name, node.area, found)
             if not entries.add(name, self._disk.attributes(child, found), place_of(name)):
                 break
@@ -495,7 +536,10 @@ class Operations:
         return expected
 
     def _know(self, node: Node, area: Area, names: list[bytes], seen: Seen, entries: DirectoryEntries) -> None:
-        """What has been added at once is known, and expected, but for what is open and for those whose numbers are others'."""
+        """Add the nodes of entries that the transport has added at once.
+
+        Correct the entries whose numbers are taken, and keep the transport from opening files that are open or locked.
+        """
         others = self._state.nodes.listed(node, area, names, seen)
         for at, number, child in others:
             self._state.kept.unexpect(number)
@@ -524,7 +568,7 @@ class Operations:
             self._ended(listing)
 
     def _area_entry(self, parent: Node, name: bytes, entry: Entry) -> tuple[Node, Attributes]:
-        """The root of an area in a listing; one that is down is listed as the tree described it."""
+        """Return the node and attributes of an area's root in a listing; if it is down, as the tree describes it."""
         area = self._state.area_below(parent, name)
         assert area is not None
         try:
@@ -541,7 +585,7 @@ class Operations:
             raise read_only(node.path)
 
     def _on_disk(self, parent: Node, name: bytes) -> bool:
-        """True when a name in `parent` is the disk's business; mountpoints and views are not."""
+        """Return True if a name in `parent` belongs to the host; mount points and views do not."""
         return parent.area is not None and name not in self._state.shape.views
 
     def _disk_parent(self, number: int, name: bytes) -> Node:
@@ -573,6 +617,6 @@ async def _later(coming: Coroutine[Any, Any, Attributes], check: Callable[[Attri
 
 
 def _rounded(blocks: int, size: int) -> int:
-    """Free blocks, to the gigabyte."""
+    """Return a number of free blocks, rounded down to a gigabyte."""
     unit = max((1 << 30) // max(size, 1), 1)
     return blocks // unit * unit

@@ -1,4 +1,4 @@
-"""What the handlers of one mount share: the nodes, the descriptors, the areas on disk, the way to the daemon."""
+"""The state that the handlers of one mount share: nodes, descriptors, areas, caches, audit and journal."""
 
 import errno
 import os
@@ -26,14 +26,14 @@ from ctxfs.versions.recording.journal import JournalWriter
 from ctxfs.vfs.access_control import masked_mode
 from ctxfs.vfs.handles import Handles
 
-# Handles of synthetic files are numbered from here; below are real descriptors.
+# The first handle of synthetic files; lower handles are file descriptors.
 SYNTHETIC = 1 << 40
 _ALL_BITS = 0o177777
 
 
 @dataclass(slots=True)
 class MountTable:
-    """What the daemon says the tree is made of."""
+    """The areas, mount points and views of the tree, as the daemon sends them."""
 
     areas: dict[Path, Area] = field(default_factory=dict)
     structure: frozenset[Path] = frozenset()
@@ -43,7 +43,7 @@ class MountTable:
 
 
 class State:
-    """Used by the thread that runs the handlers; nothing here waits."""
+    """The shared state of the handlers. Used by the thread that runs them; no method waits."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class State:
         notes_reads: bool = True,
         claims: CacheClaims | None = None,
     ) -> None:
-        """`notes_reads`: the audit wants to know who reads what. `claims`: see there; None where there is no other mount process."""
+        """Create the state of a mount with an empty mount table.
+
+        `notes_reads`: the audit records reads. `claims`: see `CacheClaims`; None if there is no other mount process.
+        """
         self.tree = tree
         self.principal = principal
         self.journal = journal
@@ -72,46 +75,49 @@ class State:
         self.handles = Handles(tree)
         self.conversations = TransactionFiles(call, loop)
         self.notes_reads = notes_reads
-        # Nothing is opened: the kernel reads by number, and what it has read it does not ask for again. Where nobody writes and no
-        # reading is noted nothing is missed by it.
+        # If True, no file is opened: the kernel reads by inode number and serves later reads from its cache. This is
+        # safe only for a read-only mount without an audit of reads.
         self.unopened = False
-        self.users: frozenset[int] | None = None  # None: the kernel decides
+        self.users: frozenset[int] | None = None  # the uids that are served; None: the kernel decides
         self.files: Table[Node] = Table(errno.EBADF)
         self.handed_over = Passthrough(lambda: self.free)
         self.kept = OpenFileCache()
-        self.caches: Caches | None = None  # known once it is mounted
+        self.caches: Caches | None = None  # None until it is mounted
         self.directories = DirectoryFds(self.kept.closed)
         self.locks = LockOwners(loop.call)
         self.claims = claims
-        self.compares_modes = False  # the kernel compares them with its callers
-        # The kernel judges callers by ACLs, or lets none in but root: otherwise modes are shown that open no more than the ACL.
+        self.compares_modes = False  # the kernel compares modes with its callers
+        # The kernel checks callers by ACLs, or admits root alone. If False, shown modes grant no more than the ACL.
         self.judges_acls = True
-        self.uncached: set[int] = set()  # handles whose bytes the kernel keeps none of
-        # Descriptors that were written to since the journal last heard of them.
+        self.uncached: set[int] = set()  # handles with direct I/O, without page cache
+        # Descriptors with writes that the journal has not recorded yet.
         self.written: set[int] = set()
-        # What the tree said last of one file's attributes, and until when: `getfattr` asks for them one by one.
+        # The last computed attributes of one file, with their expiry: `getfattr` requests them one by one.
         self.described: tuple[Path, float, Mapping[str, bytes]] | None = None
         self.shape = MountTable()
-        # Until the daemon has said what the rules are, everything is asked of it anyway.
+        # Empty until the daemon has sent the rules; until then every request goes to the daemon anyway.
         self.policy = PolicyEngine()
         self.free = False
         self._epoch = 0
         self._wanted_seconds = keep_seconds
-        # No daemon, no word of changes: then nothing may be cached.
+        # Without the daemon there are no change notices, so nothing may be cached.
         self._connected, self.shared = True, False
         self.keep_seconds = self.keep_written_seconds = keep_seconds
         self._areas_made = 0
-        # Places that have been hidden, or are no longer, of areas that stay: until the kernel's caches are invalidated.
+        # Paths of remaining areas that have become hidden or visible, until the kernel's caches are invalidated.
         self.changed_places: list[tuple[Area, tuple[bytes, ...]]] = []
         self.removed_structure: frozenset[Path] = frozenset()  # by the last change of the mount table
 
     def set_connected(self, connected: bool) -> None:
-        """Cache only while changes are heard of."""
+        """Let the kernel cache only while the daemon sends change notices."""
         self._connected = connected
         self._set_keeping()
 
     def set_shared(self, shared: bool) -> None:
-        """Others write to the same files, and what they do must be seen at once: of files that can be written nothing is kept."""
+        """Set whether other mount points write to the same files.
+
+        If so, their writes must be visible at once, and writable files are not cached.
+        """
         self.shared = shared
         self.kept.end_all()
         self._set_keeping()
@@ -121,18 +127,18 @@ class State:
         self.keep_written_seconds = 0.0 if self.shared else self.keep_seconds
 
     def keeps(self, area: Area) -> float:
-        """For how many seconds the kernel may keep names and attributes there."""
+        """Return how many seconds the kernel may cache names and attributes of an area."""
         return self.keep_written_seconds if area.writable else self.keep_seconds
 
     def is_shared(self, area: Area) -> bool:
-        """True where other mount points write: then the page cache of this one holds nothing of what is there."""
+        """Return True if other mount points write to the area: its files then bypass this mount's page cache."""
         return self.shared and area.writable
 
     def may_be_apart(self, area: Area, *, maps_writable: bool) -> bool:
-        """True where a mapping of a file through the page cache of this mount could differ from a mapping that another door made.
+        """Return True if a mapping through this mount's page cache could differ from another mapping of the same file.
 
-        Other mount points map the same files, and any program those of a source. Then such a handle has no page cache: the kernel
-        refuses to map it with MAP_SHARED.
+        Other mount points may map the files, and any program may map those of a source. Such a handle gets no page
+        cache: the kernel then refuses to map it with MAP_SHARED.
         """
         if not area.writable:
             return False
@@ -145,7 +151,7 @@ class State:
         views: Iterable[str],
         sealed: Iterable[str] = (),
     ) -> None:
-        """Take over the daemon's mount table; areas that stay keep their numbers."""
+        """Apply the daemon's mount table; areas that stay keep their inode numbers."""
         self.kept.end_all()
         areas: dict[Path, Area] = {}
         for path, root, writable, places, versioned in backings:
@@ -154,14 +160,14 @@ class State:
             if area is None or area.root != root:
                 self._areas_made += 1
                 area = Area(self._areas_made, path, root, writable, hidden, versioned)
-            # The numbers of its files stay, or every working directory and mount in it would be lost.
+            # Inode numbers must stay, or every working directory and mount below the area would be lost.
             self.changed_places += [(area, names) for names in area.hidden ^ hidden]
             area.writable, area.hidden, area.versioned = writable, hidden, versioned
             areas[path] = area
         staying = set(areas.values())
         for node in self.nodes:
             if node.area is not None and node.area not in staying:
-                self.directories.forget(node)  # the host may want to unmount what was behind it
+                self.directories.forget(node)  # so that the host can unmount the file system of the area
         structure = {Path(point.parts[:depth]) for point in mountpoints for depth in range(len(point.parts) + 1)}
         self.removed_structure = self.shape.structure - structure
         self.shape = MountTable(
@@ -169,28 +175,31 @@ class State:
         )
 
     def take_policy(self, rules: list[Any]) -> None:
-        """These rules are in force."""
+        """Apply new rules."""
         self.policy.use_wire(rules)
         self.free = self.policy.is_free(self.principal)
         self.kept.end_all()
         self.moved()
 
     def moved(self) -> None:
-        """Names have changed: what was decided by path is decided again."""
+        """Discard the decisions by path after names have changed."""
         self._epoch += 1
         if not self.free:
             self.kept.end_all()
 
     def rights(self, node: Node) -> Rights:
-        """What whoever mounted may do to a node."""
+        """Return the rights of the principal on a node."""
         return ALL if self.free else self._decided(node)[1]
 
     def may(self, node: Node, verb: int) -> bool:
-        """True if they may do all of `verb`, a number, to a node: asked at every open and read."""
+        """Return True if the principal has all permissions of the bit set `verb` on a node.
+
+        Every open and read calls this.
+        """
         return self.free or self._decided(node)[2] & verb == verb
 
     def true_mode(self, node: Node, mode: int) -> int:
-        """The mode of a file without the bits that are not true for them."""
+        """Return the mode of a file, masked by the principal's rights."""
         return mode if self.free else mode & self._decided(node)[3]
 
     def _decided(self, node: Node) -> tuple[int, Rights, int, int]:
@@ -201,13 +210,16 @@ class State:
         return known
 
     def rights_below(self, parent: Node, name: bytes) -> Rights:
-        """What they may do to a name in a directory, whether it is there or not."""
+        """Return the rights of the principal on a name in a directory, which need not exist."""
         if self.free:
             return ALL
         return self.policy.rights(self.principal, Path((*parent.path.parts, os.fsdecode(name))))
 
     def existing(self, parent: Node, names: list[bytes]) -> list[bytes]:
-        """Those of the names in a directory that exist for them; what it said of the same names before is remembered."""
+        """Return those of the names in a directory that exist for the principal.
+
+        The result for the last list of names is cached.
+        """
         if self.rights(parent).lists_below:
             if parent.path.parts[:1] != ("knowledge",):
                 return names
@@ -222,37 +234,37 @@ class State:
         return parent.listed[2]
 
     def forget(self, number: int, lookups: int) -> None:
-        """The kernel dropped references; with the last one goes everything that was kept for the node."""
+        """Decrement a lookup count; with the last reference release all resources of the node."""
         if self.kept.noted:
-            self._note_kept()  # while its name is known
+            self._note_kept()  # while the node still has its name
         node = self.nodes.forget(number, lookups)
         if node is None:
             return
         self._reads.pop(number, None)
-        self.kept.end(node)  # and with its last descriptor it is forgotten
+        self.kept.end(node)  # closing its last descriptor removes the node
         if not node.descriptors:
             self.directories.forget(node)
 
     def stale(self, node: Node) -> None:
-        """What the kernel has read of it is not what is there."""
+        """Mark the kernel's cached pages of a node as stale."""
         node.cached = None
         self.kept.end(node)
 
     def unlinked(self, parent: Node, name: bytes) -> Node | None:
-        """See NodeTable. Nothing of ours keeps alive what nobody can reach any more."""
+        """Remove a name as `NodeTable.unlinked`, and evict its file from the open file cache."""
         node = self.nodes.unlinked(parent, name)
         if node is not None:
             self.kept.end(node)
         return node
 
     def note(self, op: str, path: str, to: str = "", outcome: str = OK) -> None:
-        """Tell the audit what was done, or refused."""
+        """Record an operation, or its refusal, in the audit."""
         if self.kept.noted:
             self._note_kept()
         self.spool.note(self._doer, op, path, to, outcome)
 
     def flush_audit(self) -> None:
-        """Everything noted until now survives a kill."""
+        """Write all audit records so that they survive a kill."""
         if self.kept.noted:
             self._note_kept()
         self.spool.flush()
@@ -263,7 +275,10 @@ class State:
         self.spool.note_said(self._doer, [(when, reads[number]) for number, when in self.kept.opened()])
 
     def record(self, op: str, node: Node, done: str = "write") -> None:
-        """Tell the journal what was done to a file on disk, if its area has a past, and the audit what that was (`done`)."""
+        """Record a change of a backed file.
+
+        The audit records `done`. If the area is versioned, the journal records `op`.
+        """
         self.described = None
         path = node.text
         if op != "sync":
@@ -272,7 +287,7 @@ class State:
             self.journal.record(op, path)
 
     def record_name(self, op: str, parent: Node, name: bytes, done: str, to: str = "") -> None:
-        """The same, of a name in a directory; `to` is where it was moved."""
+        """Record a change of a name in a directory, as `record`; `to` is the path that it was moved to."""
         self.described = None
         path = parent.text_below(name)
         self.note(done, path, to)
@@ -280,47 +295,47 @@ class State:
             self.journal.record(op, path, to or None)
 
     def notice_written(self) -> None:
-        """Ask what the kernel has written by itself."""
+        """Add the handles to `written` that the kernel has written to by passthrough."""
         self.written.update(self.handed_over.written())
 
     def record_written(self) -> None:
-        """Everything written on handles that are still open: a version of it as it is now."""
+        """Record the writes on all handles that are still open, so that the current content can become a version."""
         self.notice_written()
         for fd in list(self.written):
             self.record("write", self.files[fd])
         self.written.clear()
 
     def area_below(self, parent: Node, name: bytes) -> Area | None:
-        """The area that `name` in `parent` is the top of, if any."""
+        """Return the area whose top is `name` in `parent`, or None."""
         if parent.area is not None:
             return None
         return self.shape.areas.get(Path((*parent.path.parts, os.fsdecode(name))))
 
     def is_sealed(self, path: Path) -> bool:
-        """True below a mountpoint or view in which nothing can be changed, whatever the modes say."""
+        """Return True below a mount point or view that is immutable, independent of the modes."""
         return not self.shape.sealed.isdisjoint(path.parts)
 
     def only_grows(self, path: Path) -> bool:
-        """True below a mountpoint whose files are only added to."""
+        """Return True below a mount point whose files are append-only."""
         return any(path.is_below(at) for at in self.shape.grows)
 
     def is_structure(self, path: Path) -> bool:
-        """True for directories that only mounting and unmounting changes."""
+        """Return True for directories that only mounting and unmounting changes."""
         return path in self.shape.structure or path == ROOT
 
     def structure_below(self, path: Path) -> list[str]:
-        """Names that lead from a structural directory to mountpoints, hidden ones left out."""
+        """Return the visible names that lead from a structural directory to mount points, sorted."""
         depth = len(path.parts)
         names = {at.parts[depth] for at in self.shape.structure if len(at.parts) > depth and at.is_below(path)}
         seen = (name for name in names if self.policy.rights(self.principal, Path((*path.parts, name))).exists)
         return sorted(name for name in seen if not name.startswith("."))
 
     def node_for(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
-        """The node of a host file that was just looked at."""
+        """Return the node of a host file by its stat result."""
         return self.nodes.on_disk(parent, name, area, found.st_dev, found.st_ino, st.S_IFMT(found.st_mode))
 
     def top_node(self, parent: Node, name: bytes, area: Area, found: os.stat_result) -> Node:
-        """The node of an area's root directory."""
+        """Return the node of the root directory of an area."""
         node = self.node_for(parent, name, area, found)
         node.top = True
         return node
