@@ -53,9 +53,9 @@ class Attributes:
 
     __slots__ = ("found", "mode", "number", "seconds")
 
-    def __init__(self, number: int, found: Stat, mode: int, seconds: float) -> None:
+    def __init__(self, number: int, stat_result: Stat, mode: int, seconds: float) -> None:
         self.number = number
-        self.found = found
+        self.found = stat_result
         self.mode = mode
         self.seconds = seconds
 
@@ -135,8 +135,8 @@ class RequestContext:
     umask: int = 0
 
 
-_NOTHING = SyntheticStat(0)
-_TIMES = 1 << 63  # nanoseconds
+_NO_STAT = SyntheticStat(0)
+_TIME_RANGE_NS = 1 << 63  # nanoseconds
 
 
 def is_handed_on(name: bytes) -> bool:
@@ -153,9 +153,11 @@ def mask_acl(acl: bytes, mode: int) -> bytes:
     Raise ValueError for an ACL of another version.
     """
     if _ACL_HEAD.unpack_from(acl)[0] != _ACL_VERSION:
-        raise ValueError("an ACL of another version")
+        raise ValueError("unsupported ACL version")
     allowed = (mode >> 6 | mode >> 3 | mode) & 7
-    entries = [(tag, permissions & allowed, who) for tag, permissions, who in _ACL_ENTRY.iter_unpack(acl[4:])]
+    entries = [
+        (tag, permissions & allowed, qualifier) for tag, permissions, qualifier in _ACL_ENTRY.iter_unpack(acl[4:])
+    ]
     return acl[:4] + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
 
 
@@ -166,53 +168,53 @@ def narrow_mode(acl: bytes, mode: int) -> int:
     ACL, and entries for named users and groups have no effect. The ACL may name any member of the group, or any other
     user, and give less.
     """
-    group, mask, least = 7, 7, 7
+    group, mask, named = 7, 7, 7
     for tag, permissions, _ in _ACL_ENTRY.iter_unpack(acl[4:]):
         if tag == _ACL_GROUP:
             group = permissions
         elif tag == _ACL_MASK:
             mask = permissions
         elif tag in (_ACL_NAMED_USER, _ACL_NAMED_GROUP):
-            least &= permissions
-    return (group & mask & least) << 3 & mode | (mode & 7 & (least & mask if least != 7 else 7))
+            named &= permissions
+    return (group & mask & named) << 3 & mode | (mode & 7 & (named & mask if named != 7 else 7))
 
 
-def version_of(found: Stat) -> Version:
+def version_of(stat_result: Stat) -> Version:
     """Return the version of a file: times, size and mode, of which at least one changes with the file.
 
     Times are in 64 bits, as in C: those after 2262 and before 1678 wrap around.
     """
-    mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
-    if not (-_TIMES <= mtime < _TIMES and -_TIMES <= ctime < _TIMES):
-        mtime, ctime = ((time + _TIMES) % (2 * _TIMES) - _TIMES for time in (mtime, ctime))
-    return mtime, ctime, found.st_size, found.st_mode
+    mtime, ctime = stat_result.st_mtime_ns, stat_result.st_ctime_ns
+    if not (-_TIME_RANGE_NS <= mtime < _TIME_RANGE_NS and -_TIME_RANGE_NS <= ctime < _TIME_RANGE_NS):
+        mtime, ctime = ((time + _TIME_RANGE_NS) % (2 * _TIME_RANGE_NS) - _TIME_RANGE_NS for time in (mtime, ctime))
+    return mtime, ctime, stat_result.st_size, stat_result.st_mode
 
 
-def on_disk(node: Node, found: os.stat_result, keep_seconds: float) -> Attributes:
-    """Return the host's attributes with the number of the node, and store their version in `node.told`."""
-    mode = found.st_mode
-    node.told = version_of(found)
-    return Attributes(node.number, found, mode, keep_seconds)
+def host_attributes(node: Node, stat_result: os.stat_result, cache_seconds: float) -> Attributes:
+    """Return the host's attributes with the number of the node, and store their version in `node.reported`."""
+    mode = stat_result.st_mode
+    node.reported = version_of(stat_result)
+    return Attributes(node.number, stat_result, mode, cache_seconds)
 
 
-def synthetic(node: Node, entry: Entry, keep_seconds: float, when: int) -> Attributes:
-    """Return the attributes of a synthetic file that last changed at `when`, in nanoseconds."""
+def synthetic(node: Node, entry: Entry, cache_seconds: float, changed_ns: int) -> Attributes:
+    """Return the attributes of a synthetic file that last changed at `changed_ns`, in nanoseconds."""
     mode = _TYPES[entry.kind] | entry.mode
     # An unknown size occurs only in listings, which the kernel may cache for 0 seconds: it requests the attributes
     # again before any process sees the size.
     size = entry.size or 0
-    found = SyntheticStat(
+    stat_result = SyntheticStat(
         mode,
         2 if entry.is_dir else 1,
         st_size=size,
         st_blocks=(size + 511) // 512,
-        st_atime_ns=when,
-        st_mtime_ns=when,
-        st_ctime_ns=when,
+        st_atime_ns=changed_ns,
+        st_mtime_ns=changed_ns,
+        st_ctime_ns=changed_ns,
     )
-    return Attributes(node.number, found, mode, keep_seconds)
+    return Attributes(node.number, stat_result, mode, cache_seconds)
 
 
-def absent(keep_seconds: float) -> Attributes:
-    """Return a negative entry, which the kernel caches for `keep_seconds` seconds."""
-    return Attributes(0, _NOTHING, 0, keep_seconds)
+def negative_entry(cache_seconds: float) -> Attributes:
+    """Return a negative entry, which the kernel caches for `cache_seconds` seconds."""
+    return Attributes(0, _NO_STAT, 0, cache_seconds)

@@ -39,12 +39,12 @@ from ctxfs.vfs.access_control import QUARANTINED, WITHHELD, check_move, masked_m
 
 _OPEN_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_TRUNC | os.O_SYNC | os.O_DSYNC
 _READ, _WRITE = int(Verb.READ), int(Verb.WRITE)
-_MOST_COPIED = 64 * 1024 * 1024  # per request, because other requests wait for it
+_MAX_COPY_BYTES = 64 * 1024 * 1024  # per request, because other requests wait for it
 # Twice the longest tick of Linux (HZ=100): before 6.13 modification times have the granularity of ticks.
 _TICK_NS = 20_000_000
 # From Linux 6.13 on, a change after a stat of the file has a distinct time (multigrain timestamps).
 _HAS_FINE_TIMES = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]) >= (6, 13)
-_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SET_IDS = st.S_ISUID | st.S_ISGID
 
 
@@ -58,24 +58,24 @@ class BackedFiles:
         self._state = state
         self._uid, self._gid = os.geteuid(), os.getegid()
         # Locked files: their versions when this mount last unlocked them.
-        self._left: dict[Node, Version] = {}
+        self._unlocked_versions: dict[Node, Version] = {}
 
     def lookup(self, parent: Node, name: bytes) -> Attributes:
         """Return the attributes of a name in a host directory, or a negative entry."""
         assert parent.area is not None
         if parent.area.hides(parent, name):
-            return attributes.absent(0)
+            return attributes.negative_entry(0)
         if not self._state.rights_below(parent, name).exists:
-            return self._hidden(parent, name)
+            return self._deny_lookup(parent, name)
         try:
-            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+            stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
         except FileNotFoundError:
-            return attributes.absent(self._state.keeps(parent.area))
-        node = self._state.node_for(parent, name, parent.area, found)
+            return attributes.negative_entry(self._state.area_cache_seconds(parent.area))
+        node = self._state.node_for(parent, name, parent.area, stat)
         node.lookups += 1
-        if self.needs_no_asking(node, found.st_mode, found.st_size):
-            self._state.kept.expect(self._state.directories.of(parent), [node])
-        return self.attributes(node, found)
+        if self.can_open_directly(node, stat.st_mode, stat.st_size):
+            self._state.open_file_cache.expect(self._state.directories.fd_for(parent), [node])
+        return self.attributes(node, stat)
 
     def lookup_top(self, parent: Node, name: bytes, area: Area) -> Attributes:
         """Return the attributes of the root of an area.
@@ -83,33 +83,33 @@ class BackedFiles:
         Raise OSError EIO if its host folder is unreachable: the mount is down.
         """
         if not self._state.rights_below(parent, name).exists:
-            return self._hidden(parent, name)
+            return self._deny_lookup(parent, name)
         try:
-            found = os.stat(area.root)
+            stat = os.stat(area.root)
         except OSError as error:
             raise path_error(errno.EIO, area.path, f"'{area.root}' cannot be reached: {error.strerror}") from error
-        node = self._state.top_node(parent, name, area, found)
+        node = self._state.top_node(parent, name, area, stat)
         node.lookups += 1
-        return self.attributes(node, found)
+        return self.attributes(node, stat)
 
     def stat(self, node: Node) -> os.stat_result:
         """Return the host's attributes of a node, even if it is unlinked but the kernel still references it.
 
         Raise OSError ESTALE if its name leads to another file and no descriptor of it is open.
         """
-        if (removed := self._state.directories.removed(node)) is not None:
+        if (removed := self._state.directories.removed_fd(node)) is not None:
             return os.fstat(removed)
         try:
-            parent, name = self._place(node)
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if self._is_it(node, found):
-                return found
-            missing = path_error(errno.ESTALE, node.path)
+            parent, name = self._locate(node)
+            stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if self._is_node(node, stat):
+                return stat
+            failure = path_error(errno.ESTALE, node.path)
         except OSError as error:
-            missing = error
-        if (held := self._held(node)) is None:
-            raise missing
-        return os.fstat(held)
+            failure = error
+        if (fd := self._find_open_fd(node)) is None:
+            raise failure
+        return os.fstat(fd)
 
     def getattr(self, node: Node) -> Attributes:
         """Return the current attributes; raise OSError ENOENT if the node does not exist for the principal."""
@@ -117,43 +117,43 @@ class BackedFiles:
             raise path_error(errno.ENOENT, node.path)
         return self.attributes(node, self.stat(node))
 
-    def attributes(self, node: Node, found: os.stat_result) -> Attributes:
+    def attributes(self, node: Node, stat: os.stat_result) -> Attributes:
         """Return the reply attributes, with mode bits masked by the principal's permissions."""
         assert node.area is not None
-        out = attributes.on_disk(node, found, self._state.keeps(node.area))
-        if not self._state.judges_acls and found.st_mode & 0o070 and not st.S_ISLNK(found.st_mode):
-            out.mode = found.st_mode & ~0o077 | self._group_and_other(node, found.st_mode)
+        reply = attributes.host_attributes(node, stat, self._state.area_cache_seconds(node.area))
+        if not self._state.judges_acls and stat.st_mode & 0o070 and not st.S_ISLNK(stat.st_mode):
+            reply.mode = stat.st_mode & ~0o077 | self._acl_mode_bits(node, stat.st_mode)
         if self._state.free:
-            return out
-        if not st.S_ISDIR(found.st_mode):
-            out.mode = self._state.true_mode(node, out.mode)
+            return reply
+        if not st.S_ISDIR(stat.st_mode):
+            reply.mode = self._state.permitted_mode(node, reply.mode)
         else:
             rights = self._state.rights(node)
-            out.mode = masked_mode(out.mode, rights, is_dir=True)
+            reply.mode = masked_mode(reply.mode, rights, is_dir=True)
             if not rights.lists_below:
                 # Its link count, size and times would reveal names that do not exist for the principal.
-                out.found = SyntheticStat(
-                    found.st_mode, st_uid=found.st_uid, st_gid=found.st_gid, st_size=4096, st_blocks=8
+                reply.found = SyntheticStat(
+                    stat.st_mode, st_uid=stat.st_uid, st_gid=stat.st_gid, st_size=4096, st_blocks=8
                 )
-        return out
+        return reply
 
-    def _group_and_other(self, node: Node, mode: int) -> int:
+    def _acl_mode_bits(self, node: Node, mode: int) -> int:
         """Return the group and other bits of a mode, reduced to those that the ACL of the file grants.
 
         See `attributes.narrow_mode`.
         """
-        place, follow = self._xattr_place(node)
+        path, follow = self._xattr_path(node)
         try:
-            return attributes.narrow_mode(os.getxattr(place, ACLS[0], follow_symlinks=follow), mode)
+            return attributes.narrow_mode(os.getxattr(path, ACLS[0], follow_symlinks=follow), mode)
         except OSError:
             return mode & 0o077  # it has no ACL
 
     def read(self, fd: int, offset: int, size: int) -> bytes:
         """Return bytes of an open file; raise OSError EACCES if reading is no longer permitted."""
         node = self._state.files[fd]
-        if not self._state.may(node, _READ):
-            self._need(node, Verb.READ)
-        if self._state.policy.quarantine.paths and self._is_kept_from(fd, os.O_RDONLY, node.text):
+        if not self._state.is_permitted(node, _READ):
+            self._check_permission(node, Verb.READ)
+        if self._state.policy.quarantine.paths and self._is_quarantined(fd, os.O_RDONLY, node.path_text):
             raise path_error(errno.EACCES, node.path, WITHHELD)
         return os.pread(fd, size, offset)
 
@@ -163,56 +163,58 @@ class BackedFiles:
         Raise the same errors as `open`.
         """
         self._check_open(node, os.O_RDONLY)
-        fd, _ = self._open_again(node, os.O_RDONLY)
+        fd, _ = self._open_node(node, os.O_RDONLY)
         try:
-            if self._is_kept_from(fd, os.O_RDONLY, node.text):
+            if self._is_quarantined(fd, os.O_RDONLY, node.path_text):
                 raise path_error(errno.EACCES, node.path, WITHHELD)
             return os.pread(fd, size, offset)
         finally:
             os.close(fd)
 
-    def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
+    def setattr(self, node: Node, request: SetattrRequest, fh: int | None) -> Attributes:
         """Change size, owner, mode and times, in an order in which no change undoes an earlier one.
 
         Return the new attributes.
         """
-        self._writable(node)
-        resizes = wanted.size is not None
-        changes_meta = wanted.mode is not None or wanted.uid is not None or wanted.gid is not None
-        self._need(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
-        descriptor = fh if fh in self._state.files else self._held(node)
-        if wanted.size is not None:
-            self._truncate(node, fh, wanted.size)
+        self._check_writable(node)
+        resizes = request.size is not None
+        changes_meta = request.mode is not None or request.uid is not None or request.gid is not None
+        self._check_permission(node, Verb.META if changes_meta and not resizes else Verb.WRITE)
+        descriptor = fh if fh in self._state.files else self._find_open_fd(node)
+        if request.size is not None:
+            self._truncate(node, fh, request.size)
         reopened = descriptor is None
-        handle = self._reopen(node) if descriptor is None else descriptor
-        place = f"/proc/self/fd/{handle}"
+        handle = self._open_path(node) if descriptor is None else descriptor
+        path = f"/proc/self/fd/{handle}"
         try:
-            if wanted.uid is not None or wanted.gid is not None:
-                self._change_owner(node, handle, *(-1 if new is None else new for new in (wanted.uid, wanted.gid)))
-            if wanted.mode is not None:
-                os.chmod(place, st.S_IMODE(wanted.mode))
-            elif wanted.drop_privileges:
-                self._drop_set_ids(node, place)
-            if wanted.now or wanted.atime_ns is not None or wanted.mtime_ns is not None:
-                self._change_times(node, place, wanted)
+            if request.uid is not None or request.gid is not None:
+                self._change_owner(
+                    node, handle, *(-1 if value is None else value for value in (request.uid, request.gid))
+                )
+            if request.mode is not None:
+                os.chmod(path, st.S_IMODE(request.mode))
+            elif request.drop_privileges:
+                self._drop_set_ids(node, path)
+            if request.now or request.atime_ns is not None or request.mtime_ns is not None:
+                self._change_times(node, path, request)
         finally:
             if reopened:
                 os.close(handle)
         if resizes and fh is not None and fh in self._state.files:
             self._state.written.add(fh)  # recorded when it is closed
-        elif resizes or wanted.mode is not None:
+        elif resizes or request.mode is not None:
             self._state.record("write", node, "write" if resizes else "meta")
         elif changes_meta:
-            self._state.note("meta", node.text)
+            self._state.audit("meta", node.path_text)
         return self.getattr(node)
 
     def readlink(self, node: Node) -> bytes:
         """Return the target of a symbolic link, unchanged."""
-        self._need(node, Verb.READ)
-        if (removed := self._state.directories.removed(node)) is not None:
+        self._check_permission(node, Verb.READ)
+        if (removed := self._state.directories.removed_fd(node)) is not None:
             return os.readlink(b"", dir_fd=removed)
-        parent, name = self._place(node)
-        if not self._is_it(node, os.stat(name, dir_fd=parent, follow_symlinks=False)):
+        parent, name = self._locate(node)
+        if not self._is_node(node, os.stat(name, dir_fd=parent, follow_symlinks=False)):
             raise path_error(errno.ESTALE, node.path)
         return os.readlink(name, dir_fd=parent)
 
@@ -221,26 +223,26 @@ class BackedFiles:
 
         Return its attributes.
         """
-        self._may_make(parent, name, Verb.CREATE)
-        with _umask(caller):
-            os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.of(parent))
+        self._check_name_permission(parent, name, Verb.CREATE)
+        with _caller_umask(caller):
+            os.mknod(name, mode & ~_SET_IDS, rdev, dir_fd=self._state.directories.fd_for(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, caller, mode & _SET_IDS)
+        return self._finish_creation(parent, name, caller, mode & _SET_IDS)
 
     def mkdir(self, parent: Node, name: bytes, mode: int, caller: RequestContext) -> Attributes:
         """Create a directory and return its attributes; the host applies the setgid bit of the parent."""
-        self._may_make(parent, name, Verb.CREATE)
-        with _umask(caller):
-            os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.of(parent))
+        self._check_name_permission(parent, name, Verb.CREATE)
+        with _caller_umask(caller):
+            os.mkdir(name, st.S_IMODE(mode), dir_fd=self._state.directories.fd_for(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, caller)
+        return self._finish_creation(parent, name, caller)
 
     def symlink(self, parent: Node, name: bytes, target: bytes, caller: RequestContext) -> Attributes:
         """Create a symbolic link and return its attributes; the target is not checked."""
-        self._may_make(parent, name, Verb.CREATE)
-        os.symlink(target, name, dir_fd=self._state.directories.of(parent))
+        self._check_name_permission(parent, name, Verb.CREATE)
+        os.symlink(target, name, dir_fd=self._state.directories.fd_for(parent))
         self._state.record_name("write", parent, name, "create")
-        return self._made(parent, name, caller)
+        return self._finish_creation(parent, name, caller)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Attributes:
         """Create a hard link within the area of the file and return the attributes.
@@ -248,19 +250,19 @@ class BackedFiles:
         The principal needs read and write permission on the file, because the new name may have other rights. Raise
         OSError EXDEV between areas.
         """
-        self._need(node, Verb.READ | Verb.WRITE)
-        self._may_make(parent, name, Verb.CREATE)
+        self._check_permission(node, Verb.READ | Verb.WRITE)
+        self._check_name_permission(parent, name, Verb.CREATE)
         if node.area is not parent.area:
             raise path_error(errno.EXDEV, node.path)
-        held = self._held(node)
-        source = self._reopen(node) if held is None else held
+        fd = self._find_open_fd(node)
+        source = self._open_path(node) if fd is None else fd
         try:
             # By descriptor, because the name may lead to another file by now.
             os.link(
-                f"/proc/self/fd/{source}", name, dst_dir_fd=self._state.directories.of(parent), follow_symlinks=True
+                f"/proc/self/fd/{source}", name, dst_dir_fd=self._state.directories.fd_for(parent), follow_symlinks=True
             )
         finally:
-            if held is None:
+            if fd is None:
                 os.close(source)
         self._state.record_name("write", parent, name, "create")
         return self.lookup(parent, name)
@@ -270,27 +272,27 @@ class BackedFiles:
 
         A process that has the file open keeps it, also by an O_PATH descriptor, of which the mount receives no request.
         """
-        self._may_make(parent, name, Verb.DELETE)
+        self._check_name_permission(parent, name, Verb.DELETE)
         node = self._state.nodes.named(parent, name)
-        held = self._hold_name(node, parent, name)
+        fd = self._open_before_removal(node, parent, name)
         try:
-            os.unlink(name, dir_fd=self._state.directories.of(parent))
+            os.unlink(name, dir_fd=self._state.directories.fd_for(parent))
         except BaseException:
-            self._keep_held(None, held)
+            self._keep_or_close(None, fd)
             raise
         self._state.record_name("remove", parent, name, "delete")
-        self._state.unlinked(parent, name)
-        self._keep_held(node, held)
+        self._state.remove_name(parent, name)
+        self._keep_or_close(node, fd)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
-        self._may_make(parent, name, Verb.DELETE)
+        self._check_name_permission(parent, name, Verb.DELETE)
         if (node := self._state.nodes.named(parent, name)) is not None:
             with contextlib.suppress(OSError):  # the error of rmdir is more precise
-                self._state.directories.of(node)
-        os.rmdir(name, dir_fd=self._state.directories.of(parent))
+                self._state.directories.fd_for(node)
+        os.rmdir(name, dir_fd=self._state.directories.fd_for(parent))
         self._state.record_name("remove", parent, name, "delete")
-        self._state.unlinked(parent, name)
+        self._state.remove_name(parent, name)
         if node is not None:
             self._state.directories.keep_removed(node)
 
@@ -299,38 +301,38 @@ class BackedFiles:
 
         Raise OSError EXDEV between areas, as between any two file systems.
         """
-        self._writable(parent)
-        self._writable(new_parent)
-        self._check_shown(parent, name)
-        self._check_shown(new_parent, new_name)
+        self._check_writable(parent)
+        self._check_writable(new_parent)
+        self._check_visible(parent, name)
+        self._check_visible(new_parent, new_name)
         if parent.area is not new_parent.area:
             raise path_error(errno.EXDEV, new_parent.path)
         self._check_move(parent, name, new_parent, new_name)
-        self._carry_marks(parent, name, new_parent, new_name)
+        self._copy_marks(parent, name, new_parent, new_name)
         if flags & rooted_fs.RENAME_EXCHANGE:
-            self._carry_marks(new_parent, new_name, parent, name)
+            self._copy_marks(new_parent, new_name, parent, name)
             self._check_move(new_parent, new_name, parent, name)
         replaced = self._state.nodes.named(new_parent, new_name) if not flags & rooted_fs.RENAME_EXCHANGE else None
-        held = self._hold_name(replaced, new_parent, new_name)
-        source = os.dup(self._state.directories.of(parent))
+        fd = self._open_before_removal(replaced, new_parent, new_name)
+        source = os.dup(self._state.directories.fd_for(parent))
         try:
-            rooted_fs.rename_at(source, name, self._state.directories.of(new_parent), new_name, flags)
+            rooted_fs.rename_at(source, name, self._state.directories.fd_for(new_parent), new_name, flags)
         except BaseException:
-            self._keep_held(None, held)
+            self._keep_or_close(None, fd)
             raise
         finally:
             os.close(source)
-        self._state.moved()
+        self._state.discard_decisions()
         if flags & rooted_fs.RENAME_EXCHANGE:
             self._state.record_name("tree", parent, name, "rename")
             self._state.record_name("tree", new_parent, new_name, "rename")
-            self._state.nodes.exchanged(parent, name, new_parent, new_name)
+            self._state.nodes.exchange(parent, name, new_parent, new_name)
         else:
             self._state.record_name("move", parent, name, "rename", new_parent.text_below(new_name))
             if replaced is not None:
-                self._state.kept.end(replaced)
-            self._state.nodes.renamed(parent, name, new_parent, new_name)
-            self._keep_held(replaced, held)
+                self._state.open_file_cache.evict(replaced)
+            self._state.nodes.rename(parent, name, new_parent, new_name)
+            self._keep_or_close(replaced, fd)
 
     def open(self, node: Node, flags: int, *, drop_privileges: bool = False) -> OpenReply:
         """Open a file and return the reply, whose handle is a descriptor.
@@ -340,27 +342,27 @@ class BackedFiles:
         """
         writes = bool(flags & os.O_ACCMODE)
         if writes or flags & os.O_TRUNC:
-            self._writable(node)
+            self._check_writable(node)
         self._check_open(node, flags)
-        fd, found = self._open_again(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
+        fd, stat = self._open_node(node, flags & _OPEN_FLAGS & ~os.O_TRUNC)
         if flags & os.O_TRUNC:
             os.truncate(f"/proc/self/fd/{fd}", 0)  # it may be open for reading only
             if drop_privileges:
                 self._drop_set_ids(node, fd)
-            found = os.fstat(fd)
-        version = attributes.version_of(found)
-        keep = node.cached == version
-        if self._is_kept_from(fd, flags, node.text):
+            stat = os.fstat(fd)
+        version = attributes.version_of(stat)
+        keep_cache = node.cached_version == version
+        if self._is_quarantined(fd, flags, node.path_text):
             os.close(fd)
             raise path_error(errno.EACCES, node.path, WITHHELD)
-        node.cached = None if writes else version
+        node.cached_version = None if writes else version
         if flags & os.O_TRUNC:
             self._state.written.add(fd)
         if self._state.notes_reads and flags & os.O_ACCMODE != os.O_WRONLY:
-            self._state.note("read", node.text)
-        return self._opened(fd, node, found, flags, keep=keep)
+            self._state.audit("read", node.path_text)
+        return self._add_handle(fd, node, stat, flags, keep_cache=keep_cache)
 
-    def needs_no_asking(self, node: Node, mode: int, size: int) -> bool:
+    def can_open_directly(self, node: Node, mode: int, size: int) -> bool:
         """Return True for a regular file that the transport may open for reading without a request to the handlers.
 
         The principal may read it, no handle of it is open, it is not locked, and passthrough does not apply to it.
@@ -368,19 +370,20 @@ class BackedFiles:
         state = self._state
         return (
             not node.descriptors
-            and not node.locked
+            and not node.is_locked
             and st.S_ISREG(mode)
-            and (state.free or (state.principal.is_person and state.may(node, _READ)))  # quarantine excludes agents
+            # Not by agents, because each of their opens is checked for quarantine.
+            and (state.free or (state.principal.is_person and state.is_permitted(node, _READ)))
             and node.area is not None
             and not state.is_shared(node.area)
-            and not state.handed_over.would_take(mode, size)
+            and not state.passthrough.applies_to(mode, size)
         )
 
-    def opened(self, node: Node, fd: int, version: Version) -> None:
+    def add_opened(self, node: Node, fd: int, version: Version) -> None:
         """Add a descriptor with which the transport has opened a node for reading."""
         self._state.files[fd] = node
-        node.hold(fd)
-        node.cached = version
+        node.add_fd(fd)
+        node.cached_version = version
 
     def create(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: RequestContext
@@ -390,15 +393,15 @@ class BackedFiles:
         Raise OSError ESTALE if another process has created the file meanwhile: the kernel then repeats the lookup and
         opens it.
         """
-        self._may_make(parent, name, Verb.CREATE)
+        self._check_name_permission(parent, name, Verb.CREATE)
         area = parent.area
         assert area is not None
-        directory = self._state.directories.of(parent)
-        before = os.umask(caller.umask)  # not by `_umask`, which takes longer than the two calls
+        directory = self._state.directories.fd_for(parent)
+        previous_umask = os.umask(caller.umask)  # not by `_caller_umask`, which takes longer than the two calls
         try:
             fd = self._open(
                 name,
-                (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE,
+                (flags & _OPEN_FLAGS & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE_FLAGS,
                 directory,
                 st.S_IMODE(mode) & ~_SET_IDS,
             )
@@ -408,22 +411,23 @@ class BackedFiles:
             # Another process has created it, with its own mode and owner: the kernel repeats the lookup and opens it.
             raise path_error(errno.ESTALE, Path((*parent.path.parts, os.fsdecode(name)))) from None
         finally:
-            os.umask(before)
+            os.umask(previous_umask)
         try:
-            self._give(parent, fd, caller, mode & _SET_IDS)
-            found = os.fstat(fd)
+            self._set_owner(parent, fd, caller, mode & _SET_IDS)
+            stat = os.fstat(fd)
         except BaseException:
             os.close(fd)
             raise
-        node = self._state.node_for(parent, name, area, found)
+        node = self._state.node_for(parent, name, area, stat)
         node.lookups += 1
-        self._state.stale(node)
+        self._state.mark_stale(node)
         self._state.written.add(fd)
-        self._state.note("create", node.text)
-        opened = self._opened(fd, node, found, flags)
-        if found.st_size == 0:
-            self._state.kept.bare(node)  # a new or empty file has no capability, because writes remove capabilities
-        return opened, self.attributes(node, found)
+        self._state.audit("create", node.path_text)
+        reply = self._add_handle(fd, node, stat, flags)
+        if stat.st_size == 0:
+            # A new or empty file has no capability, because writes remove capabilities.
+            self._state.open_file_cache.mark_without_capability(node)
+        return reply, self.attributes(node, stat)
 
     def write(self, fd: int, offset: int, data: bytes | memoryview, drop_privileges: bool) -> int:
         """Write all of `data` and return its length.
@@ -431,20 +435,20 @@ class BackedFiles:
         With O_APPEND the host writes to the current end of the file.
         """
         node = self._state.files[fd]
-        if not self._state.may(node, _WRITE):
-            self._need(node, Verb.WRITE)
+        if not self._state.is_permitted(node, _WRITE):
+            self._check_permission(node, Verb.WRITE)
         self._state.written.add(fd)
         if drop_privileges:
             self._drop_set_ids(node, fd)
-        done = os.pwrite(fd, data, offset)
-        while done < len(data):
-            done += os.pwrite(fd, data[done:], offset + done)
-        return done
+        written = os.pwrite(fd, data, offset)
+        while written < len(data):
+            written += os.pwrite(fd, data[written:], offset + written)
+        return written
 
     def allocate(self, fd: int, mode: int, offset: int, length: int, drop_privileges: bool) -> None:
         """Allocate space or punch a hole, as fallocate(2)."""
         node = self._state.files[fd]
-        self._need(node, Verb.WRITE)
+        self._check_permission(node, Verb.WRITE)
         if drop_privileges:
             self._drop_set_ids(node, fd)
         rooted_fs.allocate(fd, mode, offset, length)
@@ -455,7 +459,7 @@ class BackedFiles:
 
         The position of the descriptor has no meaning, because all reads give their offset.
         """
-        self._need(self._state.files[fd], Verb.READ)
+        self._check_permission(self._state.files[fd], Verb.READ)
         return os.lseek(fd, offset, whence)
 
     def copy_range(
@@ -465,24 +469,24 @@ class BackedFiles:
 
         Some host file systems share the blocks.
         """
-        self._need(self._state.files[source], Verb.READ)
+        self._check_permission(self._state.files[source], Verb.READ)
         node = self._state.files[target]
-        self._need(node, Verb.WRITE)
+        self._check_permission(node, Verb.WRITE)
         if drop_privileges:
             self._drop_set_ids(node, target)
         self._state.written.add(target)
-        return os.copy_file_range(source, target, min(length, _MOST_COPIED), offset, target_offset)
+        return os.copy_file_range(source, target, min(length, _MAX_COPY_BYTES), offset, target_offset)
 
     def release(self, fd: int) -> None:
         """Close a handle after its last user has closed it, and record its writes."""
         node = self._state.files.take(fd)
-        if self._state.handed_over.release(fd, node) or fd in self._state.written:
+        if self._state.passthrough.release(fd, node) or fd in self._state.written:
             self._state.written.discard(fd)
             self._state.record("write", node)
-        node.let_go(fd)
-        self._state.uncached.discard(fd)
+        node.remove_fd(fd)
+        self._state.direct_io_fds.discard(fd)
         if not node.descriptors:
-            self._left.pop(node, None)
+            self._unlocked_versions.pop(node, None)
         if self._state.claims is not None:
             self._state.claims.release(node, fd)
         if node.lookups <= 0:
@@ -494,45 +498,45 @@ class BackedFiles:
 
         A process that has locked the file must read the data that the previous lock owner wrote.
         """
-        if fd in self._state.uncached or self._state.handed_over.has(fd):
+        if fd in self._state.direct_io_fds or self._state.passthrough.has_handle(fd):
             return False
-        found = os.fstat(fd)
-        is_recent = not _HAS_FINE_TIMES and time.time_ns() - found.st_mtime_ns < _TICK_NS
-        return is_recent or attributes.version_of(found) != self._left.get(node, node.cached)
+        stat = os.fstat(fd)
+        is_recent = not _HAS_FINE_TIMES and time.time_ns() - stat.st_mtime_ns < _TICK_NS
+        return is_recent or attributes.version_of(stat) != self._unlocked_versions.get(node, node.cached_version)
 
-    async def refresh(self, node: Node) -> None:
+    async def invalidate_pages(self, node: Node) -> None:
         """Remove a file's pages and attributes from the kernel's caches.
 
         The call runs in a thread, because the kernel may block it.
         """
-        self._state.stale(node)
-        node.told = None
+        self._state.mark_stale(node)
+        node.reported = None
         if self._state.caches is not None:
             with contextlib.suppress(OSError):  # the kernel has forgotten the node
                 await self._state.loop.in_thread(self._state.caches.invalidate_inode, node.number)
 
-    def leave_lock(self, node: Node, fd: int) -> None:
+    def store_unlocked_version(self, node: Node, fd: int) -> None:
         """Store the version of a file as its lock is released.
 
         `is_stale` compares the file with this version at the next lock.
         """
-        if fd not in self._state.uncached and not self._state.handed_over.has(fd):
-            self._left[node] = attributes.version_of(os.fstat(fd))
+        if fd not in self._state.direct_io_fds and not self._state.passthrough.has_handle(fd):
+            self._unlocked_versions[node] = attributes.version_of(os.fstat(fd))
 
-    def hold_directory(self, node: Node) -> tuple[int, bool]:
+    def open_directory(self, node: Node) -> tuple[int, bool]:
         """Return (descriptor, whether the kernel may keep its cached names) of a directory that is being opened.
 
         The descriptor keeps the directory available after its name is removed.
         """
-        fd = os.dup(self._state.directories.of(node))
-        node.hold(fd)
+        fd = os.dup(self._state.directories.fd_for(node))
+        node.add_fd(fd)
         version = attributes.version_of(os.fstat(fd))
-        keep, node.cached = node.cached == version, version
-        return fd, keep
+        keep_cache, node.cached_version = node.cached_version == version, version
+        return fd, keep_cache
 
-    def let_go(self, node: Node, fd: int) -> None:
-        """Close a descriptor that `hold_directory` returned."""
-        node.let_go(fd)
+    def close_directory(self, node: Node, fd: int) -> None:
+        """Close a descriptor that `open_directory` returned."""
+        node.remove_fd(fd)
         os.close(fd)
         if node.lookups <= 0:
             self._state.forget(node.number, 0)
@@ -554,36 +558,36 @@ class BackedFiles:
 
     async def fsync_directory(self, node: Node) -> None:
         """Flush the names of a directory to the disk."""
-        fd = os.open(rooted_fs.magic_path(self._state.directories.of(node), "."), os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(rooted_fs.magic_path(self._state.directories.fd_for(node), "."), os.O_RDONLY | os.O_DIRECTORY)
         try:
             await self._state.loop.in_thread(os.fsync, fd)
         finally:
             os.close(fd)
 
-    def is_fleeting(self, node: Node) -> bool:
+    def is_volatile(self, node: Node) -> bool:
         """Return True for a directory whose names may change without a new modification time.
 
         Either it has changed within the current tick of the host's clock, or the principal may not see its times.
         """
         if not self._state.free and not self._state.rights(node).lists_below:
             return True
-        return time.time_ns() - os.fstat(self._state.directories.of(node)).st_mtime_ns < _TICK_NS
+        return time.time_ns() - os.fstat(self._state.directories.fd_for(node)).st_mtime_ns < _TICK_NS
 
     def names(self, node: Node) -> list[bytes]:
         """Return the names in a directory that exist for the principal."""
-        found = os.listdir(os.fsencode(rooted_fs.magic_path(self._state.directories.of(node), ".")))
+        names = os.listdir(os.fsencode(rooted_fs.magic_path(self._state.directories.fd_for(node), ".")))
         area = node.area
         if area is not None and area.hidden:
-            found = [name for name in found if not area.hides(node, name)]
+            names = [name for name in names if not area.hides(node, name)]
         if not self._state.free:
-            found = self._state.existing(node, found)
-        return found
+            names = self._state.visible_names(node, names)
+        return names
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an extended attribute that the host stores."""
-        self._need(node, Verb.READ)
-        place, follow = self._xattr_place(node)
-        return os.getxattr(place, name, follow_symlinks=follow)
+        self._check_permission(node, Verb.READ)
+        path, follow = self._xattr_path(node)
+        return os.getxattr(path, name, follow_symlinks=follow)
 
     def get_host_xattr(self, node: Node, name: bytes) -> bytes:
         """Return the value of an ACL, a capability or another attribute that only the host interprets.
@@ -591,21 +595,21 @@ class BackedFiles:
         An ACL is masked by the mode bits that are shown to the principal.
         """
         if name not in ACLS:
-            self._need(node, Verb.READ)
+            self._check_permission(node, Verb.READ)
         elif not self._state.rights(node).exists:
             raise path_error(errno.ENOENT, node.path)
-        place, follow = self._xattr_place(node)
+        path, follow = self._xattr_path(node)
         try:
-            value = os.getxattr(place, name, follow_symlinks=follow)
+            value = os.getxattr(path, name, follow_symlinks=follow)
         except OSError as error:
-            raise self._absent_xattr(node, name, error) from None
+            raise self._absent_xattr_error(node, name, error) from None
         if name in ACLS:
-            self._state.kept.answer_acls()
+            self._state.open_file_cache.answer_acls()
             if not self._state.free:
-                return mask_acl(value, self._state.true_mode(node, 0o777))
+                return mask_acl(value, self._state.permitted_mode(node, 0o777))
         return value
 
-    def _absent_xattr(self, node: Node, name: bytes, error: OSError) -> OSError:
+    def _absent_xattr_error(self, node: Node, name: bytes, error: OSError) -> OSError:
         """Return the error for an attribute that a file does not have.
 
         Where the kernel caches no ACLs, `ls -l` would request one for each file. Therefore ACLs are reported as not
@@ -614,9 +618,9 @@ class BackedFiles:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             return error
         if name == CAPABILITY:
-            self._state.kept.bare(node)
-        is_known = name not in ACLS or self._state.kept.answers_acls
-        code = errno.ENODATA if is_known else errno.EOPNOTSUPP
+            self._state.open_file_cache.mark_without_capability(node)
+        is_supported = name not in ACLS or self._state.open_file_cache.answers_acls
+        code = errno.ENODATA if is_supported else errno.EOPNOTSUPP
         return OSError(code, os.strerror(code))
 
     def set_xattr(self, node: Node, name: bytes, value: bytes, flags: int, *, drops_setgid: bool = False) -> None:
@@ -624,16 +628,16 @@ class BackedFiles:
 
         The kernel has checked that the caller may set it: `trusted.*` and capabilities require privileges.
         """
-        self._writable(node)
-        self._need(node, Verb.META)
+        self._check_writable(node)
+        self._check_permission(node, Verb.META)
         self._check_xattr(node, name, value)
-        place, follow = self._xattr_place(node)
-        os.setxattr(place, name, value, flags, follow_symlinks=follow)
+        path, follow = self._xattr_path(node)
+        os.setxattr(path, name, value, flags, follow_symlinks=follow)
         if name in ACLS:
-            self._state.kept.answer_acls()
+            self._state.open_file_cache.answer_acls()
         if drops_setgid:
-            os.chmod(place, st.S_IMODE(os.stat(place).st_mode & ~st.S_ISGID))
-        self._after_xattr(node, name)
+            os.chmod(path, st.S_IMODE(os.stat(path).st_mode & ~st.S_ISGID))
+        self._record_xattr(node, name)
 
     def _check_xattr(self, node: Node, name: bytes, value: bytes | None) -> None:
         if name.startswith(NAMESPACE):
@@ -643,43 +647,43 @@ class BackedFiles:
         elif name not in ACLS and not self._state.principal.is_person:
             raise path_error(errno.EPERM, node.path, "an agent gives no file a privilege")
 
-    def _after_xattr(self, node: Node, name: bytes) -> None:
+    def _record_xattr(self, node: Node, name: bytes) -> None:
         if not name.startswith(NAMESPACE):
-            self._state.kept.end(node)  # because its attributes are cached there
-        self._state.record(_op_of(name), node, "meta")
+            self._state.open_file_cache.evict(node)  # because its attributes are cached there
+        self._state.record(_journal_operation(name), node, "meta")
 
     def list_xattrs(self, node: Node, *, is_root: bool) -> list[bytes]:
         """Return the names of extended attributes; those of `trusted.*` only for root, as natively."""
-        self._need(node, Verb.READ)
-        place, follow = self._xattr_place(node)
-        found = map(os.fsencode, os.listxattr(place, follow_symlinks=follow))
+        self._check_permission(node, Verb.READ)
+        path, follow = self._xattr_path(node)
+        names = map(os.fsencode, os.listxattr(path, follow_symlinks=follow))
         return [
             name
-            for name in found
+            for name in names
             if name.startswith(NAMESPACE) or (is_handed_on(name) and (is_root or not name.startswith(b"trusted.")))
         ]
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute; raise OSError ENODATA if the file does not have it."""
-        self._writable(node)
-        self._need(node, Verb.META)
+        self._check_writable(node)
+        self._check_permission(node, Verb.META)
         self._check_xattr(node, name, None)
-        place, follow = self._xattr_place(node)
-        os.removexattr(place, name, follow_symlinks=follow)
-        self._after_xattr(node, name)
+        path, follow = self._xattr_path(node)
+        os.removexattr(path, name, follow_symlinks=follow)
+        self._record_xattr(node, name)
 
     # internal
 
-    def _hidden(self, parent: Node, name: bytes) -> Attributes:
+    def _deny_lookup(self, parent: Node, name: bytes) -> Attributes:
         """Record a denied lookup in the audit and return a negative entry."""
-        self._state.note("list", parent.text_below(name), outcome="ENOENT")
-        return attributes.absent(0)
+        self._state.audit("list", parent.text_below(name), outcome="ENOENT")
+        return attributes.negative_entry(0)
 
-    def _writable(self, node: Node) -> None:
+    def _check_writable(self, node: Node) -> None:
         if node.area is None or not node.area.writable:
             raise path_error(errno.EROFS, node.path)
 
-    def _need(self, node: Node, verb: Verb) -> None:
+    def _check_permission(self, node: Node, verb: Verb) -> None:
         """Check a permission of the principal.
 
         Raise OSError EACCES without it, or ENOENT if the node does not exist for the principal.
@@ -692,12 +696,12 @@ class BackedFiles:
         if self._state.free:
             return
         access = flags & os.O_ACCMODE
-        if not access and not flags & os.O_TRUNC and self._state.may(node, _READ):
+        if not access and not flags & os.O_TRUNC and self._state.is_permitted(node, _READ):
             return
         verb = Verb.READ if access == os.O_RDONLY else Verb.WRITE if access == os.O_WRONLY else Verb.READ | Verb.WRITE
-        self._need(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
+        self._check_permission(node, verb | Verb.WRITE if flags & os.O_TRUNC else verb)
 
-    def _is_kept_from(self, fd: int, flags: int, path: str) -> bool:
+    def _is_quarantined(self, fd: int, flags: int, path: str) -> bool:
         """Return True if an agent would read a quarantined file.
 
         A file is quarantined by its attribute, its path or its content.
@@ -705,7 +709,7 @@ class BackedFiles:
         if self._state.free or self._state.principal.is_person or flags & os.O_ACCMODE == os.O_WRONLY:
             return False
         quarantine = self._state.policy.quarantine
-        if path in quarantine.paths or self._is_same(fd, quarantine.contents):
+        if path in quarantine.paths or self._has_quarantined_content(fd, quarantine.contents):
             return True
         try:
             return os.getxattr(fd, QUARANTINED) == b"true"
@@ -713,7 +717,7 @@ class BackedFiles:
             return False  # no such attribute, or no attributes on this file system
 
     @staticmethod
-    def _is_same(fd: int, contents: Mapping[int, Collection[str]]) -> bool:
+    def _has_quarantined_content(fd: int, contents: Mapping[int, Collection[str]]) -> bool:
         """Return True for a copy of a quarantined file.
 
         The content is read only if its size equals that of a quarantined file.
@@ -721,15 +725,15 @@ class BackedFiles:
         if not contents:
             return False
         size = os.fstat(fd).st_size
-        known = contents.get(size)
-        if known is None:
+        hashes = contents.get(size)
+        if hashes is None:
             return False
         try:
-            again = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+            reopened_fd = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return True
-        with open(again, "rb") as file:
-            return blob_id(file.read(size + 1)) in known
+        with open(reopened_fd, "rb") as file:
+            return blob_id(file.read(size + 1)) in hashes
 
     def _check_move(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         if self._state.free:
@@ -739,32 +743,32 @@ class BackedFiles:
         to = Path((*new_parent.path.parts, os.fsdecode(new_name)))
         if not source.exists:
             raise path_error(errno.ENOENT, path)
-        found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
+        stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
         try:
-            os.stat(new_name, dir_fd=self._state.directories.of(new_parent), follow_symlinks=False)
+            os.stat(new_name, dir_fd=self._state.directories.fd_for(new_parent), follow_symlinks=False)
             replaces = True
         except OSError:
             replaces = False
-        check_move(source, target, is_dir=st.S_ISDIR(found.st_mode), replaces=replaces, path=path, to=to)
+        check_move(source, target, is_dir=st.S_ISDIR(stat.st_mode), replaces=replaces, path=path, to=to)
 
-    def _carry_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+    def _copy_marks(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         """Copy the marks of a file to the file that an agent renames over it."""
         if self._state.free or self._state.principal.is_person:
             return
         directories = self._state.directories
         try:
-            marks = marks_in(rooted_fs.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.of(new_parent), new_name)))
+            marks = marks_in(rooted_fs.read_xattrs(b"/proc/self/fd/%d/%b" % (directories.fd_for(new_parent), new_name)))
         except OSError:
             return  # nothing is replaced
-        source = b"/proc/self/fd/%d/%b" % (directories.of(parent), name) if marks else b""
+        source = b"/proc/self/fd/%d/%b" % (directories.fd_for(parent), name) if marks else b""
         for mark, value in marks.items():
             with contextlib.suppress(OSError):  # directories of other owners, and links, have no marks
                 os.setxattr(source, mark, value, follow_symlinks=False)
 
-    def _may_make(self, parent: Node, name: bytes, verb: Verb) -> None:
+    def _check_name_permission(self, parent: Node, name: bytes, verb: Verb) -> None:
         """Raise OSError EACCES unless the principal has the permission `verb` on a name in a directory."""
-        self._writable(parent)
-        self._check_shown(parent, name)
+        self._check_writable(parent)
+        self._check_visible(parent, name)
         rights = self._state.rights_below(parent, name)
         if not rights.allows(verb):
             hidden = verb is Verb.DELETE and not rights.exists
@@ -772,66 +776,66 @@ class BackedFiles:
             raise path_error(errno.ENOENT if hidden else errno.EACCES, path)
 
     @staticmethod
-    def _check_shown(parent: Node, name: bytes) -> None:
+    def _check_visible(parent: Node, name: bytes) -> None:
         if parent.area is not None and parent.area.hides(parent, name):
             raise path_error(errno.EPERM, parent.path, "the store and its mount points are not part of the tree")
 
-    def _place(self, node: Node) -> tuple[int, bytes]:
+    def _locate(self, node: Node) -> tuple[int, bytes]:
         """Return (directory descriptor, name) of a node, for calls relative to a directory.
 
         The descriptor is valid until the next call.
         """
-        if node.top or node.parent is None:
-            return self._state.directories.of(node), b"."
-        return self._state.directories.of(node.parent), node.name
+        if node.is_top or node.parent is None:
+            return self._state.directories.fd_for(node), b"."
+        return self._state.directories.fd_for(node.parent), node.name
 
-    def _xattr_place(self, node: Node) -> tuple[bytes, bool]:
+    def _xattr_path(self, node: Node) -> tuple[bytes, bool]:
         """Return (path, whether to follow links) for the xattr calls.
 
         An open file is addressed by its descriptor, because it may have no name.
         """
-        if (held := self._held(node)) is not None:
-            return b"/proc/self/fd/%d" % held, True
-        parent, name = self._place(node)
+        if (fd := self._find_open_fd(node)) is not None:
+            return b"/proc/self/fd/%d" % fd, True
+        parent, name = self._locate(node)
         return b"/proc/self/fd/%d/%b" % (parent, name), False
 
-    def _open_again(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
+    def _open_node(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
         """Open a node and return (descriptor, its stat result).
 
         Raise OSError ESTALE if its name leads to another file: the kernel then repeats the lookup.
         """
-        if (held := self._held(node)) is not None:  # independent of its name
+        if (open_fd := self._find_open_fd(node)) is not None:  # independent of its name
             if flags & os.O_ACCMODE:
-                self._check_named(node)
-            fd = self._open(b"/proc/self/fd/%d" % held, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._check_name(node)
+            fd = self._open(b"/proc/self/fd/%d" % open_fd, flags | os.O_NONBLOCK | os.O_CLOEXEC)
         else:
-            parent, name = self._place(node)
+            parent, name = self._locate(node)
             try:
-                fd = self._open(name, flags | _SAFE, parent)
+                fd = self._open(name, flags | _SAFE_FLAGS, parent)
             except FileNotFoundError as error:  # so that an open with O_CREAT can create it again
                 raise path_error(errno.ESTALE, node.path) from error
-        found = os.fstat(fd)
-        if not self._is_it(node, found):
+        stat = os.fstat(fd)
+        if not self._is_node(node, stat):
             os.close(fd)
             raise path_error(errno.ESTALE, node.path)
-        return fd, found
+        return fd, stat
 
-    def _check_named(self, node: Node) -> None:
+    def _check_name(self, node: Node) -> None:
         """Raise OSError ESTALE, once, for a file that was replaced or removed on the host.
 
         The writer then repeats the lookup, and does not write to a file without a name.
         """
         parent = node.parent
-        if node.top or parent is None or self._state.nodes.named(parent, node.name) is not node:
+        if node.is_top or parent is None or self._state.nodes.named(parent, node.name) is not node:
             return  # this mount itself has removed the name
         try:
-            place, name = self._place(node)
-            if self._is_it(node, os.stat(name, dir_fd=place, follow_symlinks=False)):
+            directory, name = self._locate(node)
+            if self._is_node(node, os.stat(name, dir_fd=directory, follow_symlinks=False)):
                 return
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
-        self._state.unlinked(parent, node.name)
+        self._state.remove_name(parent, node.name)
         self._state.directories.keep_removed(node)
         raise path_error(errno.ESTALE, node.path)
 
@@ -842,21 +846,21 @@ class BackedFiles:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-        self._state.kept.end_all()
+        self._state.open_file_cache.evict_all()
         return os.open(name, flags, mode, dir_fd=parent)
 
-    def _held(self, node: Node) -> int | None:
+    def _find_open_fd(self, node: Node) -> int | None:
         """Return a descriptor of a node that is, or may be, open; otherwise None."""
         if node.descriptors:
-            self._state.kept.end(node)  # which may close the descriptor
-        return next(iter(node.descriptors), None) or self._state.directories.removed(node)
+            self._state.open_file_cache.evict(node)  # which may close the descriptor
+        return next(iter(node.descriptors), None) or self._state.directories.removed_fd(node)
 
     @staticmethod
-    def _is_it(node: Node, found: os.stat_result) -> bool:
+    def _is_node(node: Node, stat: os.stat_result) -> bool:
         """Return False if a stat result belongs to another file than the node: it was replaced on the host."""
-        return node.top or node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
+        return node.is_top or node.key[1:3] == (stat.st_dev, stat.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
-    def _hold_name(self, node: Node | None, parent: Node, name: bytes) -> int | None:
+    def _open_before_removal(self, node: Node | None, parent: Node, name: bytes) -> int | None:
         """Return an O_PATH descriptor of a node that is about to lose this name, or None.
 
         The kernel soon forgets most such nodes.
@@ -864,38 +868,38 @@ class BackedFiles:
         if node is None:
             return None
         try:
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.fd_for(parent))
         except OSError:  # the call that removes the name fails likewise
             return None
-        if self._is_it(node, os.fstat(fd)):
+        if self._is_node(node, os.fstat(fd)):
             return fd
         os.close(fd)
         return None
 
-    def _keep_held(self, node: Node | None, held: int | None) -> None:
+    def _keep_or_close(self, node: Node | None, fd: int | None) -> None:
         """Store the descriptor for a node without a name; otherwise close it."""
-        if held is None:
+        if fd is None:
             return
         if node is None or self._state.nodes.has_name(node):
-            os.close(held)
+            os.close(fd)
             return
-        self._state.directories.forget(node)
-        self._state.directories.hold_removed(node, held)
+        self._state.directories.evict(node)
+        self._state.directories.add_removed(node, fd)
 
-    def _reopen(self, node: Node) -> int:
-        parent, name = self._place(node)
+    def _open_path(self, node: Node) -> int:
+        parent, name = self._locate(node)
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        if not self._is_it(node, os.fstat(fd)):
+        if not self._is_node(node, os.fstat(fd)):
             os.close(fd)
             raise path_error(errno.ESTALE, node.path)
         return fd
 
     def _truncate(self, node: Node, fh: int | None, size: int) -> None:
-        self._state.stale(node)
+        self._state.mark_stale(node)
         if fh is not None and fh in self._state.files:
             os.ftruncate(fh, size)
             return
-        fd, _ = self._open_again(node, os.O_WRONLY)
+        fd, _ = self._open_node(node, os.O_WRONLY)
         try:
             os.ftruncate(fd, size)
         finally:
@@ -903,48 +907,48 @@ class BackedFiles:
 
     def _change_owner(self, node: Node, handle: int, uid: int, gid: int) -> None:
         is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
-        if is_link and self._state.directories.removed(node) is None:
-            parent, name = self._place(node)
+        if is_link and self._state.directories.removed_fd(node) is None:
+            parent, name = self._locate(node)
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         else:
             os.chown(f"/proc/self/fd/{handle}", uid, gid)
 
-    def _change_times(self, node: Node, place: str, wanted: SetattrRequest) -> None:
+    def _change_times(self, node: Node, path: str, request: SetattrRequest) -> None:
         is_link = node.key[3] == st.S_IFLNK  # type: ignore[index]  # keys of disk nodes are tuples
-        if is_link and self._state.directories.removed(node) is None:
-            parent, name = self._place(node)
+        if is_link and self._state.directories.removed_fd(node) is None:
+            parent, name = self._locate(node)
             utime = functools.partial(os.utime, name, dir_fd=parent, follow_symlinks=False)
         else:
-            utime = functools.partial(os.utime, place)
-        if wanted.now:
+            utime = functools.partial(os.utime, path)
+        if request.now:
             utime()
         else:
-            before = self.stat(node)
+            stat = self.stat(node)
             utime(
                 ns=(
-                    before.st_atime_ns if wanted.atime_ns is None else wanted.atime_ns,
-                    before.st_mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
+                    stat.st_atime_ns if request.atime_ns is None else request.atime_ns,
+                    stat.st_mtime_ns if request.mtime_ns is None else request.mtime_ns,
                 )
             )
 
-    def _made(self, parent: Node, name: bytes, caller: RequestContext, set_ids: int = 0) -> Attributes:
+    def _finish_creation(self, parent: Node, name: bytes, caller: RequestContext, set_ids: int = 0) -> Attributes:
         """Set the owner of a new name and return its attributes."""
         if set_ids or (caller.uid, caller.gid) != (self._uid, self._gid):
-            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.of(parent))
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._state.directories.fd_for(parent))
             try:
-                self._give(parent, fd, caller, set_ids)
+                self._set_owner(parent, fd, caller, set_ids)
             finally:
                 os.close(fd)
         return self.lookup(parent, name)
 
-    def _give(self, parent: Node, fd: int, caller: RequestContext, set_ids: int) -> None:
+    def _set_owner(self, parent: Node, fd: int, caller: RequestContext, set_ids: int) -> None:
         """Give a new file to the caller's user and group.
 
         In a directory with the setgid bit the host has already set the directory's group. The bits `set_ids` are set
         last, because a change of the owner clears them.
         """
         if (caller.uid, caller.gid) != (self._uid, self._gid):
-            inherits = os.fstat(self._state.directories.of(parent)).st_mode & st.S_ISGID
+            inherits = os.fstat(self._state.directories.fd_for(parent)).st_mode & st.S_ISGID
             group = -1 if inherits else caller.gid
             if self._uid == 0:
                 rooted_fs.change_owner(fd, caller.uid, group)
@@ -952,50 +956,54 @@ class BackedFiles:
                 with contextlib.suppress(PermissionError):  # a group that the mount process is not in
                     rooted_fs.change_owner(fd, -1, group)
         if set_ids:
-            place = f"/proc/self/fd/{fd}"
-            os.chmod(place, st.S_IMODE(os.stat(place).st_mode) | set_ids)
+            path = f"/proc/self/fd/{fd}"
+            os.chmod(path, st.S_IMODE(os.stat(path).st_mode) | set_ids)
 
-    def _drop_set_ids(self, node: Node, place: int | str) -> None:
+    def _drop_set_ids(self, node: Node, path: int | str) -> None:
         """Clear the set-user bit, and the set-group bit of an executable, before its content changes."""
-        mode = os.stat(place).st_mode
-        kept = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
-        if kept != mode:
-            os.chmod(place, st.S_IMODE(kept))
+        mode = os.stat(path).st_mode
+        new_mode = mode & ~(st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0))
+        if new_mode != mode:
+            os.chmod(path, st.S_IMODE(new_mode))
             if self._state.caches is not None:
                 with contextlib.suppress(OSError):  # the kernel has forgotten the node
                     self._state.caches.invalidate_attributes(node.number)
 
-    def _opened(self, fd: int, node: Node, found: os.stat_result, flags: int, *, keep: bool = False) -> OpenReply:
+    def _add_handle(
+        self, fd: int, node: Node, stat: os.stat_result, flags: int, *, keep_cache: bool = False
+    ) -> OpenReply:
         """Add the handle to the node and return the reply to the open."""
         state, access, area = self._state, flags & os.O_ACCMODE, node.area
         assert area is not None
-        state.kept.end(node)
+        state.open_file_cache.evict(node)
         state.files[fd] = node
-        node.hold(fd)
+        node.add_fd(fd)
         maps_writable = access == os.O_RDWR
         # FLUSH at each close costs a request. Programs lock files that they open for reading and writing; locks through
         # other handles are released when the last descriptor is closed.
-        flushes = maps_writable or node.locked
+        flushes = maps_writable or node.is_locked
         backing, is_shared = 0, state.is_shared(area)
         if (
             not is_shared
             or state.claims is None
-            or state.handed_over.has_file(node)
+            or state.passthrough.has_file(node)
             or not state.claims.is_claimed(node)
         ):
-            backing = state.handed_over.open(fd, node, found, writes=access != os.O_RDONLY, everything=is_shared)
+            backing = state.passthrough.open(fd, node, stat, writes=access != os.O_RDONLY, any_size=is_shared)
         if backing:
             return OpenReply(fd, backing=backing, flushes=flushes)
-        if state.may_be_apart(area, maps_writable=maps_writable):
-            state.uncached.add(fd)
-            node.cached = None
+        if state.needs_direct_io(area, maps_writable=maps_writable):
+            state.direct_io_fds.add(fd)
+            node.cached_version = None
             return OpenReply(fd, direct_io=True, flushes=flushes)
         if maps_writable and area.writable and state.claims is not None:
             state.claims.add(node, fd)
-        return OpenReply(fd, keep_cache=keep, keeps=None if node.locked else node.cached, flushes=flushes)
+        return OpenReply(
+            fd, keep_cache=keep_cache, keeps=None if node.is_locked else node.cached_version, flushes=flushes
+        )
 
 
-def _op_of(attribute: bytes) -> str:
+def _journal_operation(attribute: bytes) -> str:
     """Return the journal's operation for a change of an attribute.
 
     Only a person's own change of a mark lifts it.
@@ -1004,13 +1012,13 @@ def _op_of(attribute: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _umask(caller: RequestContext) -> Iterator[None]:
+def _caller_umask(caller: RequestContext) -> Iterator[None]:
     """Apply the caller's umask in the host, which uses the default ACL of the directory instead if there is one."""
     if not caller.umask:
         yield
         return
-    before = os.umask(caller.umask)
+    previous = os.umask(caller.umask)
     try:
         yield
     finally:
-        os.umask(before)
+        os.umask(previous)

@@ -30,46 +30,49 @@ class DirectoryStream:
     """A directory that is being read: its names as of the last rewind."""
 
     node: Node
-    opens: bool = False  # OPENDIR was received, so RELEASEDIR follows
-    held: int | None = None  # the descriptor of an opened directory on disk
+    has_handle: bool = False  # OPENDIR was received, so RELEASEDIR follows
+    fd: int | None = None  # the descriptor of an opened directory on disk
     names: list[bytes] | None = None
     # Names may change without a new modification time: the kernel must not cache them.
-    fleeting: bool = False
+    is_volatile: bool = False
     # The entries of a synthetic directory.
-    made: Mapping[bytes, Entry] = field(default_factory=dict)
+    entries: Mapping[bytes, Entry] = field(default_factory=dict)
 
-    def take(self, names: Iterable[bytes]) -> list[bytes]:
+    def set_names(self, names: Iterable[bytes]) -> list[bytes]:
         """Store the names of a directory on disk and return them, sorted by cookie."""
         self.names = sorted(names, key=hash)
         return self.names
 
-    def after(self, place: int) -> int:
+    def index_after(self, cookie: int) -> int:
         """Return the index in `names` of the first name after a cookie; cookie 0 precedes all names."""
-        return bisect.bisect_right(self.names or (), place, key=place_of) if place else 0
+        return bisect.bisect_right(self.names or (), cookie, key=place_of) if cookie else 0
 
     # Synthetic entries keep the tree's order: in a task the request is last, because its removal removes the others.
 
-    def take_made(self, made: Mapping[bytes, Entry]) -> list[bytes]:
+    def set_entries(self, entries: Mapping[bytes, Entry]) -> list[bytes]:
         """Store the entries of a synthetic directory and return their names, in the order of the tree."""
-        self.made, self.names = made, list(made)
+        self.entries, self.names = entries, list(entries)
         return self.names
 
-    def place_made(self, index: int) -> int:
+    def entry_cookie(self, index: int) -> int:
         """Return the readdir cookie of a synthetic name: its index and a hash of the name."""
         assert self.names is not None
-        return (index + 1) << _HASH_BITS | _short_hash(self.names[index])
+        return (index + 1) << _HASH_BITS | _name_hash(self.names[index])
 
-    def after_made(self, place: int) -> int:
+    def entry_index_after(self, cookie: int) -> int:
         """Return the index at which a synthetic directory continues after a cookie.
 
         It follows the same name, wherever that is now. If the name is gone, the index is the former one.
         """
-        names, index = self.names or [], place >> _HASH_BITS
-        short = place & (1 << _HASH_BITS) - 1
-        if not index or (index <= len(names) and _short_hash(names[index - 1]) == short):
+        names, index = self.names or [], cookie >> _HASH_BITS
+        name_hash = cookie & (1 << _HASH_BITS) - 1
+        if not index or (index <= len(names) and _name_hash(names[index - 1]) == name_hash):
             return index
-        return next((at + 1 for at, name in enumerate(names) if _short_hash(name) == short), min(index, len(names)))
+        return next(
+            (position + 1 for position, name in enumerate(names) if _name_hash(name) == name_hash),
+            min(index, len(names)),
+        )
 
 
-def _short_hash(name: bytes) -> int:
+def _name_hash(name: bytes) -> int:
     return hash(name) & (1 << _HASH_BITS) - 1

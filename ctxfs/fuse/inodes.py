@@ -18,10 +18,10 @@ from ctxfs.model.tables import Table
 from ctxfs.policy.evaluate import Rights
 
 ROOT_NUMBER = 1
-_MOST_NAMES = 100  # per file: the kernel's next lookup adds further names again
+_MAX_NAMES = 100  # per file: the kernel's next lookup adds further names again
 _INODE_BITS = 48
-_KIND = st.S_IFMT(0xFFFF)
-_MUCH = 50_000
+_TYPE_MASK = st.S_IFMT(0xFFFF)
+_MIN_SHRINK_NODES = 50_000
 _NO_DESCRIPTORS: frozenset[int] = frozenset()
 
 
@@ -40,7 +40,7 @@ class Area:
     versioned: bool = False
 
     @property
-    def numbers(self) -> int:
+    def number_base(self) -> int:
         """Return the prefix of the area's inode numbers.
 
         Combined with a host inode by `|` it is the number of a file, unless another node has that number.
@@ -53,7 +53,7 @@ class Area:
             return False
         names = [name]
         node: Node | None = parent
-        while node is not None and not node.top:
+        while node is not None and not node.is_top:
             names.append(node.name)
             node = node.parent
         return tuple(reversed(names)) in self.hidden
@@ -65,25 +65,25 @@ Version = tuple[int, int, int, int]  # mtime_ns, ctime_ns, size, mode
 class Node:
     """A file that the kernel references.
 
-    `told` is the version that was last reported to the kernel; `cached` is the version that the kernel may cache pages
-    of.
+    `reported` is the version that was last reported to the kernel. `cached_version` is the version of the pages that the
+    kernel may have cached.
     """
 
     __slots__ = (
         "area",
-        "cached",
+        "cached_version",
+        "decision",
         "descriptors",
+        "is_locked",
+        "is_top",
         "key",
-        "listed",
-        "locked",
         "lookups",
         "name",
         "number",
-        "others",
+        "other_names",
         "parent",
-        "rights",
-        "told",
-        "top",
+        "reported",
+        "visible_names",
     )
 
     def __init__(self, number: int, key: Hashable, parent: "Node | None", name: bytes, area: Area | None) -> None:
@@ -92,26 +92,26 @@ class Node:
         self.parent = parent
         self.name = name
         self.area = area
-        self.top = False
-        self.others: tuple[tuple[Node, bytes], ...] = ()  # further names of a file with hard links
+        self.is_top = False
+        self.other_names: tuple[tuple[Node, bytes], ...] = ()  # further names of a file with hard links
         self.lookups = 0
         self.descriptors: AbstractSet[int] = _NO_DESCRIPTORS  # a shared empty set, because most files are never opened
-        self.locked = False  # a caller has locked it: from then on the kernel sends FLUSH at each close
-        self.told: Version | None = None
-        self.cached: Version | None = None
+        self.is_locked = False  # a caller has locked it: from then on the kernel sends FLUSH at each close
+        self.reported: Version | None = None
+        self.cached_version: Version | None = None
         # (epoch, names in the directory, those names that exist for the principal)
-        self.listed: tuple[int, list[bytes], list[bytes]] | None = None
+        self.visible_names: tuple[int, list[bytes], list[bytes]] | None = None
         # (epoch, rights of the principal, their verbs as a number, mask of mode bits that the principal may see)
-        self.rights: tuple[int, Rights, int, int] | None = None
+        self.decision: tuple[int, Rights, int, int] | None = None
 
-    def hold(self, descriptor: int) -> None:
+    def add_fd(self, descriptor: int) -> None:
         """Add an open descriptor."""
         if self.descriptors is _NO_DESCRIPTORS:
             self.descriptors = {descriptor}
         else:
             cast(set[int], self.descriptors).add(descriptor)
 
-    def let_go(self, descriptor: int) -> None:
+    def remove_fd(self, descriptor: int) -> None:
         """Remove a closed descriptor."""
         cast(set[int], self.descriptors).discard(descriptor)
         if not self.descriptors:
@@ -128,7 +128,7 @@ class Node:
         return Path(tuple(reversed(names)))
 
     @property
-    def text(self) -> str:
+    def path_text(self) -> str:
         """Return the path as text, without a `Path`, for the audit of every request."""
         names: list[bytes] = []
         node = self
@@ -140,8 +140,8 @@ class Node:
 
     def text_below(self, name: bytes) -> str:
         """Return the path of a name in this directory, as text."""
-        here = self.text
-        return f"{here}/{os.fsdecode(name)}" if here else os.fsdecode(name)
+        path_text = self.path_text
+        return f"{path_text}/{os.fsdecode(name)}" if path_text else os.fsdecode(name)
 
 
 class NodeTable:
@@ -151,10 +151,10 @@ class NodeTable:
         self._by_number: Table[Node] = Table(errno.ESTALE)
         self._by_key: dict[Hashable, Node] = {}
         self._by_name: dict[int, dict[bytes, Node]] = {}  # directory → its names
-        self._dropped = 0
+        self._removed_count = 0
         self.renames = 0  # the count of renames of nodes: a change makes cached paths invalid
         # Far above any (area, inode) number.
-        self._spare = itertools.count(1 << 62)
+        self._spare_numbers = itertools.count(1 << 62)
         self.root = Node(ROOT_NUMBER, "root", None, b"", None)
         self._by_number[ROOT_NUMBER] = self.root
 
@@ -167,7 +167,7 @@ class NodeTable:
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self._by_number.values()))
 
-    def on_disk(self, parent: Node, name: bytes, area: Area, device: int, inode: int, kind: int) -> Node:
+    def backed_node(self, parent: Node, name: bytes, area: Area, device: int, inode: int, kind: int) -> Node:
         """Return the node of the host file `name` in `parent`, or add one.
 
         Its number is derived from the host's inode if no other node has that number.
@@ -175,52 +175,56 @@ class NodeTable:
         key = (area.index, device, inode, kind)
         node = self._by_key.get(key)
         if node is None:
-            number = area.numbers | inode
+            number = area.number_base | inode
             if inode >> _INODE_BITS or number in self._by_number:
-                number = next(self._spare)
+                number = next(self._spare_numbers)
             node = self._add(Node(number, key, parent, name, area))
         if node.parent is not parent or node.name != name:
-            self._keep_name(node)
-            node.parent, node.name, node.rights, node.listed = parent, name, None, None
+            self._add_other_name(node)
+            node.parent, node.name, node.decision, node.visible_names = parent, name, None, None
             self.renames += 1
-        self._call(node, parent, name)
+        self._bind_name(node, parent, name)
         return node
 
-    def listed(
-        self, parent: Node, area: Area, names: list[bytes], seen: Iterable[tuple[int, int, int, int, Version]]
+    def add_listed(
+        self, parent: Node, area: Area, names: list[bytes], files: Iterable[tuple[int, int, int, int, Version]]
     ) -> list[tuple[int, int, Node]]:
         """Add the nodes of many listed files; increment their lookup counts and set their reported versions.
 
-        `seen` has the layout of `interfaces.Seen`. Return (offset in the reply, number by inode, node) of the files
+        `files` has the layout of `interfaces.Seen`. Return (offset in the reply, number by inode, node) of the files
         that have another number, are open or are locked.
         """
-        numbers, by_key, by_number = area.numbers, self._by_key, self._by_number
-        inside = self._by_name.setdefault(parent.number, {})
-        others: list[tuple[int, int, Node]] = []
-        for position, at, device, inode, version in seen:
+        numbers, by_key, by_number = area.number_base, self._by_key, self._by_number
+        children = self._by_name.setdefault(parent.number, {})
+        corrections: list[tuple[int, int, Node]] = []
+        for position, offset, device, inode, version in files:
             name, number = names[position], numbers | inode
-            key = (area.index, device, inode, version[3] & _KIND)
+            key = (area.index, device, inode, version[3] & _TYPE_MASK)
             node = by_key.get(key)
             if node is None and number not in by_number and not inode >> _INODE_BITS:
                 node = by_key[key] = by_number[number] = Node(number, key, parent, name, area)
             elif node is None or node.parent is not parent or node.name != name:
-                node = self.on_disk(parent, name, area, device, inode, version[3] & _KIND)
-            inside[name] = node
-            node.told = version
+                node = self.backed_node(parent, name, area, device, inode, version[3] & _TYPE_MASK)
+            children[name] = node
+            node.reported = version
             node.lookups += 1
-            if node.number != number or node.descriptors or node.locked:
-                others.append((at, number, node))
-        if not inside:
+            if node.number != number or node.descriptors or node.is_locked:
+                corrections.append((offset, number, node))
+        if not children:
             del self._by_name[parent.number]
-        return others
+        return corrections
 
-    def _keep_name(self, node: Node) -> None:
+    def _add_other_name(self, node: Node) -> None:
         """Keep the current name of a node as a further name, if it may still exist."""
-        here = (node.parent, node.name)
-        known = [(at, name) for at, name in (*node.others, here) if at is not None and self._is_called(node, at, name)]
-        node.others = tuple(dict.fromkeys(known))[-_MOST_NAMES:]
+        current = (node.parent, node.name)
+        names = [
+            (parent, name)
+            for parent, name in (*node.other_names, current)
+            if parent is not None and self._has_name(node, parent, name)
+        ]
+        node.other_names = tuple(dict.fromkeys(names))[-_MAX_NAMES:]
 
-    def _is_called(self, node: Node, parent: Node, name: bytes) -> bool:
+    def _has_name(self, node: Node, parent: Node, name: bytes) -> bool:
         return self.named(parent, name) is node
 
     def synthetic(self, parent: Node, name: bytes) -> Node:
@@ -228,35 +232,35 @@ class NodeTable:
         key = ("path", parent.number, name)
         node = self._by_key.get(key)
         if node is None:
-            node = self._add(Node(next(self._spare), key, parent, name, None))
-            self._call(node, parent, name)
+            node = self._add(Node(next(self._spare_numbers), key, parent, name, None))
+            self._bind_name(node, parent, name)
         return node
 
     def named(self, parent: Node, name: bytes) -> Node | None:
         """Return the node last looked up as `name` in `parent`, if the kernel still references it; otherwise None."""
-        inside = self._by_name.get(parent.number)
-        return inside.get(name) if inside is not None else None
+        children = self._by_name.get(parent.number)
+        return children.get(name) if children is not None else None
 
     def has_name(self, node: Node) -> bool:
         """Return False for a file without any name."""
         return self._by_key.get(node.key) is node
 
-    def inside(self, parent: Node) -> list[tuple[bytes, Node]]:
+    def names_in(self, parent: Node) -> list[tuple[bytes, Node]]:
         """Return the (name, node) pairs of a directory that the kernel may reference."""
         return list(self._by_name.get(parent.number, {}).items())
 
-    def _call(self, node: Node, parent: Node, name: bytes) -> None:
-        inside = self._by_name.get(parent.number)
-        if inside is None:
-            inside = self._by_name[parent.number] = {}
-        inside[name] = node
+    def _bind_name(self, node: Node, parent: Node, name: bytes) -> None:
+        children = self._by_name.get(parent.number)
+        if children is None:
+            children = self._by_name[parent.number] = {}
+        children[name] = node
 
-    def _uncall(self, parent: Node, name: bytes) -> Node | None:
-        inside = self._by_name.get(parent.number)
-        if inside is None:
+    def _unbind_name(self, parent: Node, name: bytes) -> Node | None:
+        children = self._by_name.get(parent.number)
+        if children is None:
             return None
-        node = inside.pop(name, None)
-        if not inside:
+        node = children.pop(name, None)
+        if not children:
             del self._by_name[parent.number]
         return node
 
@@ -265,41 +269,41 @@ class NodeTable:
 
         A node without other names is no longer found by identity.
         """
-        node = self._uncall(parent, name)
+        node = self._unbind_name(parent, name)
         if node is not None and node.parent is parent and node.name == name:
-            left = [other for other in node.others if self._is_called(node, *other)]
-            if left:
-                (node.parent, node.name), node.others = left[-1], tuple(left[:-1])
+            remaining = [other for other in node.other_names if self._has_name(node, *other)]
+            if remaining:
+                (node.parent, node.name), node.other_names = remaining[-1], tuple(remaining[:-1])
                 self.renames += 1
             else:
                 self._by_key.pop(node.key, None)
         return node
 
-    def renamed(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
+    def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes) -> None:
         """Move a node to a new name, replacing the node of that name. Nodes below a directory move with it."""
         if (parent.number, name) == (new_parent.number, new_name):
             return
         self.unlinked(new_parent, new_name)
-        node = self._uncall(parent, name)
+        node = self._unbind_name(parent, name)
         if node is not None:
-            self._keep_name(node)  # its last lookup may have been by a name that stays
+            self._add_other_name(node)  # its last lookup may have been by a name that stays
             node.parent, node.name = new_parent, new_name
             self.renames += 1
-            self._call(node, new_parent, new_name)
+            self._bind_name(node, new_parent, new_name)
 
-    def exchanged(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
+    def exchange(self, parent: Node, name: bytes, other_parent: Node, other_name: bytes) -> None:
         """Swap the nodes of two names."""
-        one, two = self.named(parent, name), self.named(other_parent, other_name)
-        changes = ((one, other_parent, other_name), (two, parent, name))
-        for node, at, called in changes:
+        node_a, node_b = self.named(parent, name), self.named(other_parent, other_name)
+        changes = ((node_a, other_parent, other_name), (node_b, parent, name))
+        for node, new_parent, new_name in changes:
             if node is None:
-                self._uncall(at, called)
+                self._unbind_name(new_parent, new_name)
             else:
-                self._call(node, at, called)
-        for node, at, called in changes:
+                self._bind_name(node, new_parent, new_name)
+        for node, new_parent, new_name in changes:
             if node is not None:
-                self._keep_name(node)
-                node.parent, node.name = at, called
+                self._add_other_name(node)
+                node.parent, node.name = new_parent, new_name
                 self.renames += 1
 
     def forget(self, number: int, lookups: int) -> Node | None:
@@ -314,7 +318,7 @@ class NodeTable:
         if node.lookups > 0:
             return None
         if not node.descriptors:
-            self._drop(node)
+            self._remove(node)
         return node
 
     def _add(self, node: Node) -> Node:
@@ -322,15 +326,15 @@ class NodeTable:
         self._by_key[node.key] = node
         return node
 
-    def _drop(self, node: Node) -> None:
+    def _remove(self, node: Node) -> None:
         del self._by_number[node.number]
         if self._by_key.get(node.key) is node:
             del self._by_key[node.key]
-        for parent, name in ((node.parent, node.name), *node.others):
-            if parent is not None and self._is_called(node, parent, name):
-                self._uncall(parent, name)
-        self._dropped += 1
-        if self._dropped > _MUCH and self._dropped > 4 * len(self):
+        for parent, name in ((node.parent, node.name), *node.other_names):
+            if parent is not None and self._has_name(node, parent, name):
+                self._unbind_name(parent, name)
+        self._removed_count += 1
+        if self._removed_count > _MIN_SHRINK_NODES and self._removed_count > 4 * len(self):
             self._shrink()
 
     def _shrink(self) -> None:
@@ -338,5 +342,5 @@ class NodeTable:
         by_number: Table[Node] = Table(errno.ESTALE)
         by_number.update(self._by_number)
         self._by_number, self._by_key = by_number, dict(self._by_key)
-        self._by_name = {number: dict(inside) for number, inside in self._by_name.items()}
-        self._dropped = 0
+        self._by_name = {number: dict(children) for number, children in self._by_name.items()}
+        self._removed_count = 0

@@ -140,10 +140,10 @@ class OpenCacheBackend(Protocol):
 class BackingFiles(Protocol):
     """What a transport does for it."""
 
-    def hand_over(self, fd: int) -> int:
+    def open_backing(self, fd: int) -> int:
         """The kernel's number for an open host file, or 0 if it does not take it."""
         ...
 
-    def take_back(self, backing: int) -> None:
+    def close_backing(self, backing: int) -> None:
         """Nobody opens it by this number any more."""
         ...

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # directory, names in it that may have changed, removed names: see `daemon.watch.by_directory`
 Inside: TypeAlias = tuple[Sequence[str], Sequence[str], Sequence[str]]
 
-_AT_A_TIME = 200
+_BATCH_NODES = 200
 _STOP_SECONDS = 1.0
 
 
@@ -40,11 +40,11 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="invalidate", daemon=True)
         self._thread.start()
 
-    def inode(self, number: int, *, urgent: bool = False) -> None:
+    def invalidate_inode(self, number: int, *, urgent: bool = False) -> None:
         """Invalidate the attributes and pages of a file."""
         self._put(lambda: self._caches.invalidate_inode(number), urgent)
 
-    def entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
+    def invalidate_entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
         """Invalidate a name in a directory that now leads elsewhere; it may be a negative dentry."""
         self._put(lambda: self._caches.invalidate_entry(parent, name), urgent)
 
@@ -53,7 +53,7 @@ class Notifier:
         """Return `Caches.can_expire`."""
         return self._caches.can_expire
 
-    def expire(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
+    def expire_entry(self, parent: int, name: bytes, *, urgent: bool = False) -> None:
         """Expire a name in a directory that may now lead elsewhere: see `Caches.expire_entry`."""
         self._put(lambda: self._caches.expire_entry(parent, name), urgent)
 
@@ -99,27 +99,27 @@ class Invalidator:
         self._state = state
         self._notifier = notifier
 
-    def changed(self, root: str, inside: Sequence[Inside]) -> None:
+    def changed(self, root: str, changes: Sequence[Inside]) -> None:
         """Invalidate the changed paths below the host folder `root`.
 
-        `inside` has the format of `daemon.watch.by_directory`. If it names no file, all nodes below the folder are
-        invalidated.
+        `changes` has the format of `daemon.watch.by_directory`. If an entry contains no name, all nodes below the folder
+        are invalidated.
         """
-        if not all(names or gone for _, names, gone in inside):
+        if not all(names or removed for _, names, removed in changes):
             nodes = [node for node in self._state.nodes if node.area is not None and node.area.root == root]
             for node in nodes:
-                self._state.directories.forget(node)  # the path may lead to another folder now
-            self._forget(nodes)
+                self._state.directories.evict(node)  # the path may lead to another folder now
+            self._invalidate(nodes)
             return
-        for area in self._state.shape.areas.values():
+        for area in self._state.mount_table.areas.values():
             if area.root == root:
-                for directory, names, gone in inside:
-                    self._look_into(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, gone)])
+                for directory, names, removed in changes:
+                    self._compare_directory(area, directory, [*map(os.fsencode, names)], [*map(os.fsencode, removed)])
 
     def everything(self) -> None:
         """Invalidate all nodes, because change notices may have been missed."""
-        self._forget(self._state.nodes)
-        self._places()
+        self._invalidate(self._state.nodes)
+        self._invalidate_changed_paths()
 
     def ruled(self) -> None:
         """Invalidate all nodes after a change of the rules, in batches between which requests are answered.
@@ -129,24 +129,24 @@ class Invalidator:
         """
         nodes, root = list(self._state.nodes), self._state.nodes.root
         for node in self._state.files.values():
-            self._notifier.inode(node.number, urgent=True)
+            self._notifier.invalidate_inode(node.number, urgent=True)
         for node in nodes:
             if node.parent is root or (node.parent is not None and node.parent.parent is root):
                 self._recheck(node, urgent=True)
-        self._forget_on(nodes, 0)
+        self._invalidate_from(nodes, 0)
 
-    def _forget_on(self, nodes: Sequence[Node], start: int) -> None:
-        self._forget(nodes[start : start + _AT_A_TIME])
-        if start + _AT_A_TIME < len(nodes):
-            self._state.loop.run_soon(self._forget_on, nodes, start + _AT_A_TIME)
+    def _invalidate_from(self, nodes: Sequence[Node], start: int) -> None:
+        self._invalidate(nodes[start : start + _BATCH_NODES])
+        if start + _BATCH_NODES < len(nodes):
+            self._state.loop.run_soon(self._invalidate_from, nodes, start + _BATCH_NODES)
 
-    def _forget(self, nodes: Iterable[Node]) -> None:
+    def _invalidate(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            self._state.stale(node)
-            node.told = None
+            self._state.mark_stale(node)
+            node.reported = None
             if node.parent is not None and node.lookups <= 0 and not node.descriptors:
                 continue  # the kernel has forgotten it meanwhile
-            self._notifier.inode(node.number)
+            self._notifier.invalidate_inode(node.number)
             self._recheck(node)
 
     def _recheck(self, node: Node, *, urgent: bool = False) -> None:
@@ -157,21 +157,21 @@ class Invalidator:
         """
         if node.parent is None:
             return
-        if not self._state.rights(node).exists or self._has_gone(node):
-            self._notifier.entry(node.parent.number, node.name, urgent=urgent)
+        if not self._state.rights(node).exists or self._is_unmounted(node):
+            self._notifier.invalidate_entry(node.parent.number, node.name, urgent=urgent)
         elif self._notifier.can_expire:
-            self._notifier.expire(node.parent.number, node.name, urgent=urgent)
-        elif not self._is_in_place(node):
-            self._notifier.entry(node.parent.number, node.name, urgent=urgent)
+            self._notifier.expire_entry(node.parent.number, node.name, urgent=urgent)
+        elif not self._is_current(node):
+            self._notifier.invalidate_entry(node.parent.number, node.name, urgent=urgent)
 
-    def _has_gone(self, node: Node) -> bool:
+    def _is_unmounted(self, node: Node) -> bool:
         """Return True for a node of a mount that no longer exists."""
         if node.area is not None:
-            return self._state.shape.areas.get(node.area.path) is not node.area
+            return self._state.mount_table.areas.get(node.area.path) is not node.area
         removed = self._state.removed_structure
         return bool(removed) and node.path in removed
 
-    def _is_in_place(self, node: Node) -> bool:
+    def _is_current(self, node: Node) -> bool:
         """Return True for a directory that its name still leads to, and for any synthetic node.
 
         The kernel does not cache names of synthetic files: see `synthetic`.
@@ -179,66 +179,68 @@ class Invalidator:
         if node.area is None:
             return True
         try:
-            if node.top:
-                found = os.stat(node.area.root)
+            if node.is_top:
+                stat = os.stat(node.area.root)
             else:
                 assert node.parent is not None
-                found = os.stat(node.name, dir_fd=self._state.directories.of(node.parent), follow_symlinks=False)
+                stat = os.stat(node.name, dir_fd=self._state.directories.fd_for(node.parent), follow_symlinks=False)
         except OSError:
             return False
-        return st.S_ISDIR(found.st_mode) and node.key[1:3] == (found.st_dev, found.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
+        return st.S_ISDIR(stat.st_mode) and node.key[1:3] == (stat.st_dev, stat.st_ino)  # type: ignore[index]  # keys of disk nodes are tuples
 
     def structure(self) -> None:
         """Invalidate the nodes of mount points after mounts were added or removed."""
         for node in self._state.nodes:
-            if node.area is None or node.top:
+            if node.area is None or node.is_top:
                 self._recheck(node)
-                self._notifier.inode(node.number)
-        self._places()
+                self._notifier.invalidate_inode(node.number)
+        self._invalidate_changed_paths()
 
-    def _places(self) -> None:
+    def _invalidate_changed_paths(self) -> None:
         """Invalidate the names that have become hidden or visible."""
-        places, self._state.changed_places = self._state.changed_places, []
-        for area, names in places:
-            if (parent := self._find(area, names[:-1])) is not None:
-                self._notifier.entry(parent.number, names[-1])
-                self._notifier.inode(parent.number)
+        paths, self._state.changed_paths = self._state.changed_paths, []
+        for area, names in paths:
+            if (parent := self._find_directory(area, names[:-1])) is not None:
+                self._notifier.invalidate_entry(parent.number, names[-1])
+                self._notifier.invalidate_inode(parent.number)
 
-    def _look_into(self, area: Area, directory: Sequence[str], names: Sequence[bytes], gone: Sequence[bytes]) -> None:
-        top, node = self._top(area), self._find(area, [*map(os.fsencode, directory)])
+    def _compare_directory(
+        self, area: Area, directory: Sequence[str], names: Sequence[bytes], removed: Sequence[bytes]
+    ) -> None:
+        top, node = self._top_node(area), self._find_directory(area, [*map(os.fsencode, directory)])
         if top is not None:
             self._compare(top)
         if node is None:
             return
         names = list(self._all_names(node) if b"" in names else names)
         # A removed name without a node was, most of the time, deleted by the mount itself.
-        names += [name for name in gone if self._state.nodes.named(node, name) is not None]
+        names += [name for name in removed if self._state.nodes.named(node, name) is not None]
         changed = [self._compare_name(node, name) for name in names]
         if any(changed):
             # Also with an equal modification time: older kernels have a granularity of milliseconds.
-            self._state.stale(node)
-            node.told = None
-            self._notifier.inode(node.number)
+            self._state.mark_stale(node)
+            node.reported = None
+            self._notifier.invalidate_inode(node.number)
         else:
             self._compare(node)
 
     def _all_names(self, node: Node) -> Iterable[bytes]:
         """Return the names of a directory that the kernel may reference, and those on the host."""
-        known = {name for name, _ in self._state.nodes.inside(node)}
+        names = {name for name, _ in self._state.nodes.names_in(node)}
         with contextlib.suppress(OSError):
-            known.update(os.listdir(os.fsencode(magic_path(self._state.directories.of(node), "."))))
-        return known
+            names.update(os.listdir(os.fsencode(magic_path(self._state.directories.fd_for(node), "."))))
+        return names
 
-    def _find(self, area: Area, names: Sequence[bytes]) -> Node | None:
+    def _find_directory(self, area: Area, names: Sequence[bytes]) -> Node | None:
         """Return the directory below the top of an area, if the kernel may reference it; otherwise None."""
-        node = self._top(area)
+        node = self._top_node(area)
         for name in names:
             if node is None:
                 return None
             node = self._state.nodes.named(node, name)
         return node
 
-    def _top(self, area: Area) -> Node | None:
+    def _top_node(self, area: Area) -> Node | None:
         node: Node | None = self._state.nodes.root
         for part in area.path.parts:
             if node is None:
@@ -248,32 +250,32 @@ class Invalidator:
 
     def _compare_name(self, parent: Node, name: bytes) -> bool:
         """Invalidate a name that leads elsewhere than last reported; return True if it does."""
-        node, found = self._state.nodes.named(parent, name), None
+        node, stat = self._state.nodes.named(parent, name), None
         try:
-            found = os.stat(name, dir_fd=self._state.directories.of(parent), follow_symlinks=False)
-            its = found.st_dev, found.st_ino, st.S_IFMT(found.st_mode)
-            is_other = node is None or node.key[1:] != its  # type: ignore[index]  # keys of disk nodes are tuples
+            stat = os.stat(name, dir_fd=self._state.directories.fd_for(parent), follow_symlinks=False)
+            identity = stat.st_dev, stat.st_ino, st.S_IFMT(stat.st_mode)
+            is_other = node is None or node.key[1:] != identity  # type: ignore[index]  # keys of disk nodes are tuples
         except OSError:
             is_other = node is not None
         if node is not None:
             if is_other:
-                self._state.unlinked(parent, name)
+                self._state.remove_name(parent, name)
                 self._state.directories.keep_removed(node)
             else:
-                self._compare(node, found)
+                self._compare(node, stat)
         if is_other:
-            self._notifier.entry(parent.number, name)  # it may be a negative dentry
+            self._notifier.invalidate_entry(parent.number, name)  # it may be a negative dentry
         return is_other
 
-    def _compare(self, node: Node, found: os.stat_result | None = None) -> None:
-        if node.told is None:
+    def _compare(self, node: Node, stat: os.stat_result | None = None) -> None:
+        if node.reported is None:
             return
-        if found is None:
+        if stat is None:
             try:
-                found = os.stat(b".", dir_fd=self._state.directories.of(node))
+                stat = os.stat(b".", dir_fd=self._state.directories.fd_for(node))
             except OSError:
                 return
-        if attributes.version_of(found) != node.told:
-            self._state.stale(node)
-            node.told = None
-            self._notifier.inode(node.number)
+        if attributes.version_of(stat) != node.reported:
+            self._state.mark_stale(node)
+            node.reported = None
+            self._notifier.invalidate_inode(node.number)

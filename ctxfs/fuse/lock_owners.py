@@ -62,32 +62,32 @@ class _Owner:
     `fd` is their open file description. `handles` are the handles through which they were taken.
     """
 
-    __slots__ = ("fd", "handles", "identity", "is_flock", "node", "pid", "waits", "writes")
+    __slots__ = ("fd", "handles", "identity", "is_flock", "is_writable", "node", "pid", "waiter_count")
 
-    def __init__(self, node: Node, identity: int, fd: int, *, is_flock: bool, writes: bool) -> None:
+    def __init__(self, node: Node, identity: int, fd: int, *, is_flock: bool, is_writable: bool) -> None:
         self.node = node
         self.identity = identity
         self.fd = fd
         self.is_flock = is_flock
-        self.writes = writes
+        self.is_writable = is_writable
         self.handles: set[int] = set()
         self.pid = 0
-        self.waits = 0  # the count of requests that wait for a lock: `fd` stays open until it is 0
+        self.waiter_count = 0  # the count of requests that wait for a lock: `fd` stays open until it is 0
 
-    def attempt(self, wanted: Range) -> bool:
+    def try_set(self, lock: Range) -> bool:
         """Set or clear a lock without waiting; return False if another owner's lock conflicts."""
         try:
             if self.is_flock:
-                fcntl.flock(self.fd, _OPERATIONS[wanted.kind] | fcntl.LOCK_NB)
+                fcntl.flock(self.fd, _OPERATIONS[lock.kind] | fcntl.LOCK_NB)
             else:
-                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, wanted.packed)
+                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock.packed)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
         return True
 
-    def held(self) -> Iterator[Range]:
+    def ranges(self) -> Iterator[Range]:
         """Yield the ranges of this owner's locks, as the host's kernel lists them."""
         with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as file:
             for line in itertools.islice(file, MAX_RANGES):
@@ -100,11 +100,11 @@ class _Owner:
 class _Waiter:
     """A request that waits for a lock."""
 
-    __slots__ = ("owner", "released", "token", "wanted")
+    __slots__ = ("lock", "owner", "released", "token")
 
-    def __init__(self, owner: _Owner, wanted: Range) -> None:
+    def __init__(self, owner: _Owner, lock: Range) -> None:
         self.owner = owner
-        self.wanted = wanted
+        self.lock = lock
         self.released = trio.Event()
         self.token: trio.lowlevel.TrioToken | None = None
 
@@ -122,12 +122,12 @@ class _Waiter:
         self.token = trio.lowlevel.current_trio_token()
         while True:
             self.released = trio.Event()  # before the attempt, so that any later release sets this event
-            if self.owner.attempt(self.wanted):
+            if self.owner.try_set(self.lock):
                 return
             with trio.move_on_after(delay):
                 await self.released.wait()
-            longest = max(first_delay, MAX_RETRY_SECONDS, count() * SECONDS_PER_WAITER)
-            delay = min(delay * _RETRY_GROWTH, longest)
+            max_delay = max(first_delay, MAX_RETRY_SECONDS, count() * SECONDS_PER_WAITER)
+            delay = min(delay * _RETRY_GROWTH, max_delay)
 
 
 class LockOwners:
@@ -137,120 +137,120 @@ class LockOwners:
         """Create an empty table; `call` runs an async function under trio, from a handler."""
         self._call = call
         self._owners: dict[Node, dict[tuple[int, bool], _Owner]] = {}
-        self._made: dict[Node, int] = {}  # node of a synthetic file → the memfd that its locks are on
+        self._memfds: dict[Node, int] = {}  # node of a synthetic file → the memfd that its locks are on
         self._waiters: dict[Node, list[_Waiter]] = {}
-        self._waiting = 0
+        self._waiter_count = 0
 
     def __bool__(self) -> bool:
         """Return True while any lock may be set."""
         return bool(self._owners)
 
-    def find_conflict(self, node: Node, identity: int, fd: int | None, wanted: Range) -> Range:
-        """Return a lock that conflicts with `wanted`, or one of type F_UNLCK.
+    def find_conflict(self, node: Node, identity: int, fd: int | None, lock: Range) -> Range:
+        """Return a lock that conflicts with `lock`, or one of type F_UNLCK.
 
         `pid` is 0 if the owner is unknown.
         """
         owner = self._owners.get(node, {}).get((identity, False))
-        place = owner.fd if owner is not None else self._base(node, fd)
-        kind, _, start, length, pid = _FLOCK.unpack(fcntl.fcntl(place, fcntl.F_OFD_GETLK, wanted.packed))
+        base_fd = owner.fd if owner is not None else self._base_fd(node, fd)
+        kind, _, start, length, pid = _FLOCK.unpack(fcntl.fcntl(base_fd, fcntl.F_OFD_GETLK, lock.packed))
         if kind == fcntl.F_UNLCK:
-            return Range(kind, wanted.start, wanted.end, 0)
-        found = Range(kind, start, OFFSET_MAX if not length else start + length - 1, pid)
+            return Range(kind, lock.start, lock.end, 0)
+        conflict = Range(kind, start, OFFSET_MAX if not length else start + length - 1, pid)
         if pid <= 0:
-            holders = self._holders(node, identity, wanted)
-            return found._replace(pid=holders[0].pid if holders else 0)
-        return found
+            holders = self._conflicting_owners(node, identity, lock)
+            return conflict._replace(pid=holders[0].pid if holders else 0)
+        return conflict
 
     def set_nowait(
-        self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
+        self, node: Node, identity: int, handle: int, fd: int | None, lock: Range, *, is_flock: bool
     ) -> bool:
         """Set a lock without waiting; return False if another owner's lock conflicts.
 
         `fd` is the descriptor of the handle, or None for a synthetic file. Raise OSError ENOLCK if the descriptors are
         exhausted.
         """
-        return self._owner(node, identity, handle, fd, wanted, is_flock=is_flock).attempt(wanted)
+        return self._get_owner(node, identity, handle, fd, lock, is_flock=is_flock).try_set(lock)
 
     async def set_wait(
-        self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
+        self, node: Node, identity: int, handle: int, fd: int | None, lock: Range, *, is_flock: bool
     ) -> None:
         """Set a lock after waiting for conflicting locks.
 
         Raise OSError EDEADLK for a deadlock, or EINTR if the caller receives a signal.
         """
-        owner = self._owner(node, identity, handle, fd, wanted, is_flock=is_flock)
-        if owner.attempt(wanted):
+        owner = self._get_owner(node, identity, handle, fd, lock, is_flock=is_flock)
+        if owner.try_set(lock):
             return
-        self._check_deadlock(owner, wanted)
-        waiter = _Waiter(owner, wanted)
+        self._check_deadlock(owner, lock)
+        waiter = _Waiter(owner, lock)
         self._waiters.setdefault(node, []).append(waiter)
-        owner.waits += 1
-        self._waiting += 1
-        is_inside = not is_flock and bool(self._holders(node, identity, wanted))
+        owner.waiter_count += 1
+        self._waiter_count += 1
+        is_inside = not is_flock and bool(self._conflicting_owners(node, identity, lock))
         try:
             first_delay = INSIDE_RETRY_SECONDS if is_inside else FIRST_RETRY_SECONDS
-            await self._call(waiter.wait, first_delay, lambda: self._waiting)
+            await self._call(waiter.wait, first_delay, lambda: self._waiter_count)
         finally:
-            owner.waits -= 1
-            self._waiting -= 1
+            owner.waiter_count -= 1
+            self._waiter_count -= 1
             self._waiters[node].remove(waiter)
             if not self._waiters[node]:
                 del self._waiters[node]
 
-    def unlock(self, node: Node, identity: int, wanted: Range, *, is_flock: bool) -> None:
+    def unlock(self, node: Node, identity: int, lock: Range, *, is_flock: bool) -> None:
         """Release a range, or the flock, of an owner."""
         owner = self._owners.get(node, {}).get((identity, is_flock))
         if owner is not None:
-            owner.attempt(wanted)
+            owner.try_set(lock)
             self._wake(node)
 
     def flush(self, node: Node, identity: int) -> None:
         """Release an owner's POSIX locks on a file, because a process has closed a descriptor of it."""
         owner = self._owners.get(node, {}).get((identity, False))
         if owner is not None:
-            self._drop(owner)
+            self._release_owner(owner)
 
     def release(self, node: Node, handle: int) -> None:
         """Release the locks that were taken through a handle, because its open file description is closed."""
         for owner in list(self._owners.get(node, {}).values()):
             if handle in owner.handles:
                 owner.handles.discard(handle)
-                self._drop(owner)
+                self._release_owner(owner)
 
     # internal
 
-    def _owner(
-        self, node: Node, identity: int, handle: int, fd: int | None, wanted: Range, *, is_flock: bool
+    def _get_owner(
+        self, node: Node, identity: int, handle: int, fd: int | None, lock: Range, *, is_flock: bool
     ) -> _Owner:
         owners = self._owners.get(node, {})
         owner = owners.get((identity, is_flock))
         if owner is None:
             owner = self._open(node, identity, fd, is_flock=is_flock)
             self._owners.setdefault(node, {})[identity, is_flock] = owner
-        elif wanted.kind == fcntl.F_WRLCK and not owner.writes and not is_flock and not owner.waits:
+        elif lock.kind == fcntl.F_WRLCK and not owner.is_writable and not is_flock and not owner.waiter_count:
             self._make_writable(owner, fd)
         owner.handles.add(handle)
-        owner.pid = wanted.pid or owner.pid
+        owner.pid = lock.pid or owner.pid
         return owner
 
     def _open(self, node: Node, identity: int, fd: int | None, *, is_flock: bool) -> _Owner:
-        base = self._base(node, fd)
-        mode = os.O_RDONLY if is_flock else fcntl.fcntl(base, fcntl.F_GETFL) & os.O_ACCMODE
-        place, flags = f"/proc/self/fd/{base}", os.O_CLOEXEC | os.O_NONBLOCK
-        tries = [mode] if mode == os.O_RDONLY else [os.O_RDWR, mode]
+        base_fd = self._base_fd(node, fd)
+        mode = os.O_RDONLY if is_flock else fcntl.fcntl(base_fd, fcntl.F_GETFL) & os.O_ACCMODE
+        path, flags = f"/proc/self/fd/{base_fd}", os.O_CLOEXEC | os.O_NONBLOCK
+        access_modes = [mode] if mode == os.O_RDONLY else [os.O_RDWR, mode]
         if is_flock:
-            tries.append(fcntl.fcntl(base, fcntl.F_GETFL) & os.O_ACCMODE)
-        for position, access in enumerate(tries):
+            access_modes.append(fcntl.fcntl(base_fd, fcntl.F_GETFL) & os.O_ACCMODE)
+        for position, access in enumerate(access_modes):
             try:
-                opened = os.open(place, access | flags)
+                new_fd = os.open(path, access | flags)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from error
-                if position == len(tries) - 1:
+                if position == len(access_modes) - 1:
                     raise
             else:
-                return _Owner(node, identity, opened, is_flock=is_flock, writes=access != os.O_RDONLY)
-        raise AssertionError("the last try opens or raises")
+                return _Owner(node, identity, new_fd, is_flock=is_flock, is_writable=access != os.O_RDONLY)
+        raise AssertionError("the last attempt opens or raises")
 
     def _make_writable(self, owner: _Owner, fd: int | None) -> None:
         """Replace an owner's read-only open file description by a writable one, for a write lock.
@@ -258,60 +258,60 @@ class LockOwners:
         The new description has the read locks before the old one is closed.
         """
         new = self._open(owner.node, owner.identity, fd, is_flock=False)
-        for held in owner.held():
-            new.attempt(held)
+        for lock in owner.ranges():
+            new.try_set(lock)
         os.close(owner.fd)
-        owner.fd, owner.writes = new.fd, new.writes
+        owner.fd, owner.is_writable = new.fd, new.is_writable
 
-    def _base(self, node: Node, fd: int | None) -> int:
+    def _base_fd(self, node: Node, fd: int | None) -> int:
         if fd is not None:
             return fd
-        if node not in self._made:
-            self._made[node] = os.memfd_create("locks", os.MFD_CLOEXEC)
-        return self._made[node]
+        if node not in self._memfds:
+            self._memfds[node] = os.memfd_create("locks", os.MFD_CLOEXEC)
+        return self._memfds[node]
 
-    def _holders(self, node: Node, identity: int, wanted: Range) -> list[_Owner]:
+    def _conflicting_owners(self, node: Node, identity: int, lock: Range) -> list[_Owner]:
         """Return other owners of this mount with conflicting locks."""
         owners = self._owners.get(node, {}).values()
         others = (owner for owner in owners if not owner.is_flock and owner.identity != identity)
         return [
             owner
             for owner in itertools.islice(others, MAX_HOLDERS)
-            if any(held.conflicts(wanted) for held in owner.held())
+            if any(existing.conflicts(lock) for existing in owner.ranges())
         ]
 
-    def _check_deadlock(self, asks: _Owner, wanted: Range) -> None:
+    def _check_deadlock(self, requester: _Owner, lock: Range) -> None:
         """Raise OSError EDEADLK if a process would wait for itself through other waiting owners.
 
         The check applies only to POSIX locks, as natively: all those of a process have one owner. Two owners with the
         same process are open file descriptions, which another thread may unlock.
         """
-        if asks.is_flock:
+        if requester.is_flock:
             return
-        ahead, seen = self._holders(asks.node, asks.identity, wanted), set[int]()
-        while ahead and len(seen) < MAX_DEADLOCK_STEPS:
-            holder = ahead.pop()
-            if holder.identity == asks.identity:
+        pending, seen = self._conflicting_owners(requester.node, requester.identity, lock), set[int]()
+        while pending and len(seen) < MAX_DEADLOCK_STEPS:
+            holder = pending.pop()
+            if holder.identity == requester.identity:
                 raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
-            if holder.identity in seen or holder.pid == asks.pid:
+            if holder.identity in seen or holder.pid == requester.pid:
                 continue
             seen.add(holder.identity)
             for waiter in (waiter for waiters in self._waiters.values() for waiter in waiters):
                 if waiter.owner.identity == holder.identity and not waiter.owner.is_flock:
-                    ahead += self._holders(waiter.owner.node, holder.identity, waiter.wanted)
+                    pending += self._conflicting_owners(waiter.owner.node, holder.identity, waiter.lock)
 
-    def _drop(self, owner: _Owner) -> None:
+    def _release_owner(self, owner: _Owner) -> None:
         node = owner.node
-        if owner.waits:  # a thread of the same process still waits for the lock
-            owner.attempt(Range(fcntl.F_UNLCK, 0, OFFSET_MAX, 0))
+        if owner.waiter_count:  # a thread of the same process still waits for the lock
+            owner.try_set(Range(fcntl.F_UNLCK, 0, OFFSET_MAX, 0))
         else:
             owners = self._owners[node]
             if owners.pop((owner.identity, owner.is_flock), None) is not None:
                 os.close(owner.fd)
             if not owners:
                 del self._owners[node]
-                if (made := self._made.pop(node, None)) is not None:
-                    os.close(made)
+                if (memfd := self._memfds.pop(node, None)) is not None:
+                    os.close(memfd)
         self._wake(node)
 
     def _wake(self, node: Node) -> None:
@@ -348,8 +348,8 @@ class CacheClaims:
 
     def is_claimed(self, node: Node) -> bool:
         """Return True if another mount process has claimed the file."""
-        answer = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, self._range(node, fcntl.F_WRLCK).packed)
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        reply = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, self._range(node, fcntl.F_WRLCK).packed)
+        return bool(_FLOCK.unpack(reply)[0] != fcntl.F_UNLCK)
 
     def _set(self, node: Node, kind: int) -> None:
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._range(node, kind).packed)
@@ -357,5 +357,5 @@ class CacheClaims:
     @staticmethod
     def _range(node: Node, kind: int) -> Range:
         device, inode = node.key[1:3]  # type: ignore[index]  # keys of disk nodes are (area, device, inode, kind)
-        at = (device * 0x9E3779B97F4A7C15 + inode) & (OFFSET_MAX >> 1)
-        return Range(kind, at, at, 0)
+        offset = (device * 0x9E3779B97F4A7C15 + inode) & (OFFSET_MAX >> 1)
+        return Range(kind, offset, offset, 0)

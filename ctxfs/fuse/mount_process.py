@@ -118,10 +118,10 @@ class MountProcess:
         self._hand_in()
         if self._arguments.get("owner"):
             # What the kernel does by itself no rule stops: only for whom the files are anyway.
-            self._state.handed_over.hands = self._transport.hands
-        self._state.kept.keeper = self._transport.keeper
+            self._state.passthrough.hands = self._transport.hands
+        self._state.open_file_cache.keeper = self._transport.keeper
         if self._transport.judges_acls:
-            self._state.kept.answer_acls()
+            self._state.open_file_cache.answer_acls()
         self._state.judges_acls = self._transport.judges_acls or not self._state.compares_modes
         self._state.caches = self._transport
         self._notifier = Notifier(self._transport)
@@ -142,7 +142,7 @@ class MountProcess:
     async def _flush_audit(self) -> None:
         while True:
             await trio.sleep(_AUDIT_SECONDS)
-            if self._state.spool.has_news or self._state.kept.noted:
+            if self._state.spool.has_news or self._state.open_file_cache.noted:
                 self._transport.run_soon(self._state.flush_audit)
 
     async def _stay_connected(self, started: Callable[[], None]) -> None:
@@ -297,7 +297,7 @@ class MountProcess:
             backings, [Path.parse(path) for path in shape["mountpoints"]], shape["views"], shape["sealed"]
         )
         self._state.take_policy(shape["policy"])
-        self._state.shape.grows = frozenset(Path.parse(path) for path in shape["grows"])
+        self._state.mount_table.grows = frozenset(Path.parse(path) for path in shape["grows"])
 
 
 def _raise_descriptors() -> None:

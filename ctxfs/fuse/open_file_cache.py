@@ -15,7 +15,7 @@ class OpenFileCache:
 
     def __init__(self) -> None:
         self.keeper: OpenCacheBackend | None = None
-        self.close: Callable[[int], None] = _nobody
+        self.close_handle: Callable[[int], None] = _not_attached
         # The reply for an absent ACL is ENODATA, as natively. If the kernel caches no ACLs, only once an ACL is met.
         self.answers_acls = False
 
@@ -30,17 +30,17 @@ class OpenFileCache:
         if self.keeper is not None:
             self.keeper.unexpect(number)
 
-    def closed(self, directory: int) -> None:
+    def remove_directory(self, directory: int) -> None:
         """Forward to `OpenCacheBackend.closed`."""
         if self.keeper is not None:
             self.keeper.closed(directory)
 
-    def ends(self, node: Node, place: int) -> None:
+    def set_listing_end(self, node: Node, cookie: int) -> None:
         """Forward to `OpenCacheBackend.ends`."""
         if self.keeper is not None:
-            self.keeper.ends(node.number, place)
+            self.keeper.ends(node.number, cookie)
 
-    def bare(self, node: Node) -> None:
+    def mark_without_capability(self, node: Node) -> None:
         """Forward to `OpenCacheBackend.bare`."""
         if self.keeper is not None:
             self.keeper.bare(node.number)
@@ -56,26 +56,26 @@ class OpenFileCache:
         if self.keeper is not None:
             self.keeper.watch_closes(watches)
 
-    def end(self, node: Node) -> None:
+    def evict(self, node: Node) -> None:
         """Evict a file: its handle is closed now, or with its last reader."""
-        if self.keeper is not None and (closes := self.keeper.end(node.number)) is not None:
-            self.close(closes)
+        if self.keeper is not None and (handle := self.keeper.end(node.number)) is not None:
+            self.close_handle(handle)
 
-    def end_all(self) -> None:
+    def evict_all(self) -> None:
         """Evict all files, because permissions or paths have changed."""
         if self.keeper is not None:
-            for closes in self.keeper.end_all():
-                self.close(closes)
+            for handle in self.keeper.end_all():
+                self.close_handle(handle)
 
     @property
     def noted(self) -> bool:
-        """Return True if opens were recorded that `opened` has not returned yet."""
+        """Return True if opens were recorded that `take_opens` has not returned yet."""
         return self.keeper is not None and self.keeper.noted
 
-    def opened(self) -> list[tuple[int, int]]:
+    def take_opens(self) -> list[tuple[int, int]]:
         """Return (number, time in nanoseconds) of the opens since the last call."""
         return self.keeper.take_notes() if self.keeper is not None else []
 
 
-def _nobody(handle: int) -> None:
-    raise AssertionError("nothing is kept before somebody closes it")
+def _not_attached(handle: int) -> None:
+    raise AssertionError("no handle is cached before `close_handle` is set")

@@ -15,8 +15,8 @@ from ctxfs.fuse.interfaces import BackingFiles
 
 # A smaller file is read in a few requests and stays in the page cache. Passthrough costs an open and a close each time.
 # With 256 KB, and 200 larger ones of 10,000 files, warm `rg` takes 5 to 9 % longer, and cold `rg` equally long.
-_LARGE = 1024 * 1024
-_NO_FILE = 1 << 63
+_MIN_BYTES = 1024 * 1024
+_NO_FILE_BYTES = 1 << 63  # above any file size
 
 
 class Passthrough:
@@ -30,81 +30,81 @@ class Passthrough:
         self._writers: dict[int, Version] = {}
         self._handles: set[int] = set()
 
-    def open(self, fd: int, node: Node, found: os.stat_result, *, writes: bool, everything: bool = False) -> int:
+    def open(self, fd: int, node: Node, stat: os.stat_result, *, writes: bool, any_size: bool = False) -> int:
         """Return the kernel's identifier of the backing file for a handle that was just added to its node, or 0.
 
-        With `everything` small files use passthrough, too.
+        With `any_size` small files use passthrough, too.
         """
         if self.hands is None:
             return 0
-        known = self._files.get(node)
-        if known is not None:
-            backing, handles = known
+        entry = self._files.get(node)
+        if entry is not None:
+            backing, handles = entry
         elif (
             len(node.descriptors) > 1
-            or not self._is_worth_it(found.st_mode, found.st_size, writes=writes or everything)
+            or not self._is_eligible(stat.st_mode, stat.st_size, writes=writes or any_size)
             or not self._is_allowed()
         ):
             return 0
         else:
-            backing, handles = self.hands.hand_over(fd), set()
+            backing, handles = self.hands.open_backing(fd), set()
             if not backing:
                 return 0
             self._files[node] = backing, handles
         handles.add(fd)
         self._handles.add(fd)
-        node.cached = None
+        node.cached_version = None
         if writes:
-            self._writers[fd] = attributes.version_of(found)
+            self._writers[fd] = attributes.version_of(stat)
         return backing
 
     def has_file(self, node: Node) -> bool:
         """Return True while a handle of the file uses passthrough, so that all its handles must."""
         return node in self._files
 
-    def has(self, fd: int) -> bool:
+    def has_handle(self, fd: int) -> bool:
         """Return True for a handle that uses passthrough."""
         return fd in self._handles
 
     @property
-    def least(self) -> int:
+    def min_bytes(self) -> int:
         """Return the size in bytes from which on files that are read use passthrough."""
-        return _LARGE if self.hands is not None else _NO_FILE
+        return _MIN_BYTES if self.hands is not None else _NO_FILE_BYTES
 
-    def would_take(self, mode: int, size: int) -> bool:
+    def applies_to(self, mode: int, size: int) -> bool:
         """Return True for a file that uses passthrough when it is opened for reading."""
-        return size >= self.least and self._is_worth_it(mode, size, writes=False) and self._is_allowed()
+        return size >= self.min_bytes and self._is_eligible(mode, size, writes=False) and self._is_allowed()
 
     def release(self, fd: int, node: Node) -> bool:
-        """Remove a closed handle; return True if its file has changed since the open, or since `written`."""
-        known = self._files.get(node)
+        """Remove a closed handle; return True if its file has changed since the open, or since `take_written`."""
+        entry = self._files.get(node)
         self._handles.discard(fd)
-        if known is not None and fd in known[1]:
-            known[1].discard(fd)
-            if not known[1] and self.hands is not None:
+        if entry is not None and fd in entry[1]:
+            entry[1].discard(fd)
+            if not entry[1] and self.hands is not None:
                 del self._files[node]
-                self.hands.take_back(known[0])
-        before = self._writers.pop(fd, None)
-        if before is None:
+                self.hands.close_backing(entry[0])
+        version = self._writers.pop(fd, None)
+        if version is None:
             return False
         # The kernel drops the attributes after its own writes and requests them again, so no invalidation is needed.
-        node.told = attributes.version_of(os.fstat(fd))
-        return node.told != before
+        node.reported = attributes.version_of(os.fstat(fd))
+        return node.reported != version
 
-    def written(self) -> list[int]:
+    def take_written(self) -> list[int]:
         """Return the handles for writing whose files have changed since the last call."""
         changed = []
-        for fd, before in self._writers.items():
-            now = attributes.version_of(os.fstat(fd))
-            if now != before:
-                self._writers[fd] = now
+        for fd, version in self._writers.items():
+            current = attributes.version_of(os.fstat(fd))
+            if current != version:
+                self._writers[fd] = current
                 changed.append(fd)
         return changed
 
     @staticmethod
-    def _is_worth_it(mode: int, size: int, *, writes: bool) -> bool:
+    def _is_eligible(mode: int, size: int, *, writes: bool) -> bool:
         # The kernel writes with this process's credentials, which may keep set-user and set-group bits. Writes of other
         # users must clear them.
         if not st.S_ISREG(mode) or mode & (st.S_ISUID | st.S_ISGID):
             return False
-        return writes or size >= _LARGE
+        return writes or size >= _MIN_BYTES

@@ -101,7 +101,7 @@ class PretendKernel:
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
         self.direct.begin(its.fileno(), Operations(self.state))
-        self.state.kept.keeper = self.direct.keeper
+        self.state.open_file_cache.keeper = self.direct.keeper
         self.state.caches = self.direct
         agreed = mine.recv(_PLACE)
         assert struct.unpack_from("=II", agreed, 16) == (7, 40)

@@ -134,7 +134,7 @@ def test_a_directory_has_other_names_even_when_its_time_is_the_same(
     monkeypatch.setattr("ctxfs.fuse.attributes.version_of", lambda found: (0, 0, 0, 0))
     place.kernel.names(place.pad, 4096)
     for node in place.kernel.state.nodes:
-        node.told = (0, 0, 0, 0)
+        node.reported = (0, 0, 0, 0)
     (place.top / "new").write_text("x")
     place.changed(["new"])
     assert place.pad in place.caches.inodes

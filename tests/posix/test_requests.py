@@ -546,7 +546,7 @@ def test_random_requests_do_what_they_do_in_memory(
     assert len(pretend.state.nodes) <= len(run.known) + len(run.held) + 1, "what was forgotten is gone"
     for fh, number, _, _ in run.held:
         pretend.release(number, fh)
-    pretend.state.kept.end_all()
+    pretend.state.open_file_cache.evict_all()
     assert not pretend.state.files and not pretend.state.written
     if isinstance(pretend.direct.keeper, devfuse.fastpath.Loop if devfuse.fastpath else ()):
         assert pretend.direct.keeper.answered > STEPS / 100, (
@@ -630,7 +630,7 @@ def test_numbers_that_do_not_fit_are_refused_as_what_they_are(
 def test_of_removed_files_no_more_than_a_bound_stays_open(pretend: PretendKernel) -> None:
     """Whoever holds descriptors of them without end would take those of everybody; the kernel holds the others by number alone."""
     pad, descriptors = pad_of(pretend), len(os.listdir("/proc/self/fd"))
-    pretend.state.directories.most_removed = 10
+    pretend.state.directories.max_removed = 10
     seen = [pretend.symlink(pad, b"%d" % number, b"text %d" % number) for number in range(30)]
     for number in range(30):
         pretend.unlink(pad, b"%d" % number)
@@ -691,7 +691,7 @@ def test_what_was_found_is_opened_without_asking(pretend: PretendKernel, by_list
     pretend.release(seen.number, again)
     if pretend.direct.keeper is not None:
         assert answered(pretend) - before == 5
-        assert pretend.state.files[fh].text == "pad/f", "it is known all the same"
+        assert pretend.state.files[fh].path_text == "pad/f", "it is known all the same"
 
 
 def another_file(at: Path) -> None:

@@ -175,7 +175,7 @@ class DevFuseTransport(CoroutineLoop):
         """See Caches."""
         os.write(self._fd, fuse.inval_entry(parent, name, expire=True))
 
-    def hand_over(self, fd: int) -> int:
+    def open_backing(self, fd: int) -> int:
         """See Hands."""
         if self.hands is None:  # refused before: it takes a right that this process lacks
             return 0
@@ -187,7 +187,7 @@ class DevFuseTransport(CoroutineLoop):
             return 0
         return number
 
-    def take_back(self, backing: int) -> None:
+    def close_backing(self, backing: int) -> None:
         """See Hands."""
         fcntl.ioctl(self._fd, fuse.BACKING_CLOSE, bytearray(fuse.U32.pack(backing)))
 
