@@ -1,7 +1,7 @@
-"""Search over the tree: derived from its files, rebuilt from them at any time, asked by question."""
+"""Full-text and vector search over the tree. The index is derived from the files and can be rebuilt at any time."""
 
 import os
 
-# Before numpy: words are searched beside meaning, and each has a processor. Two threads for a product of a matrix and a vector would
-# take the other's and wait for it.
+# Set before numpy is imported. Full-text and vector search run side by side, each on a processor of its own. With two
+# threads, a matrix-vector product would take the other search's processor and wait for it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""What the indexer says while it works."""
+"""Progress events of the indexer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,11 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something the owner of the indexer may want to pass on: `words`, `meaning`, `graph`, `purged`, `repaired`, `error`, `failed`.
+    """An event that the indexer sends to its owner.
 
-    `anew` says how many of how many chunks another model has embedded, and nothing once it answers; `waits` why meaning has to
-    wait, and nothing once it goes on. `words-idle` and `idle` say that words, or everything, has caught up with the first `detail`
-    orders.
+    | kind | event | `detail` |
+    |---|---|---|
+    | `words` | The full-text index has a new commit. | `done/total` files, or empty |
+    | `meaning` | A batch of chunks has vectors. | |
+    | `graph` | The vector graph is replaced. | |
+    | `purged` | No trace of deleted files is left. | |
+    | `repaired` | A damaged index is discarded. | the reason |
+    | `error` | A command or a graph build failed. | the error message |
+    | `failed` | An indexer thread ended. | the traceback |
+    | `anew` | Another model embeds the chunks. | `done/total` chunks; empty once that model is in service |
+    | `waits` | Embedding is suspended. | the reason; empty once it resumes |
+    | `words-idle` | The full-text index has caught up. | the number of orders carried out |
+    | `idle` | All engines have caught up. | the number of orders carried out |
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What the indexer is told: which folders to follow, with which limits. Plain values, cheap to import."""
+"""Options of the indexer: the folders to index, the embedder and the limits. Plain values, cheap to import."""
 
 from dataclasses import dataclass
 from pathlib import Path as HostPath
@@ -16,7 +16,10 @@ class IndexedRoot:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """Who makes vectors: a model in a `folder`, or `model` of the server at `url`, with the key that the variable `key_env` holds."""
+    """The source of vectors: a model in `folder`, or `model` of the server at `url`.
+
+    `key_env` is the environment variable with the server's API key.
+    """
 
     folder: str = ""
     url: str = ""
@@ -26,7 +29,7 @@ class EmbedderSpec:
 
 @dataclass(frozen=True, slots=True)
 class IndexerOptions:
-    """What the indexer needs to know of the settings; `embedder` is None when meaning is switched off."""
+    """The settings that the indexer uses. `embedder` is None when semantic search is switched off."""
 
     folder: HostPath
     embedder: EmbedderSpec | None

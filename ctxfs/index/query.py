@@ -1,8 +1,8 @@
-"""A question as people type it, parsed once into what the engines ask for.
+"""Query language: parse a query string once into the form that the engines take.
 
-Words of the language: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
+Syntax: `"a phrase"`, `+must`, `-not`, `kind:`, `path:`, `author:`, `since:`, `until:`,
 `mode:words|meaning|hybrid|exact`, and the attributes `tag:`, `confidence:>0.8`, `trust:`, `pinned:`, `frozen:`,
-`quarantined:`. Anything that does not parse as one of these is plain words. A question of filters alone asks for every file
+`quarantined:`. Anything that does not parse as one of these is plain words. A query of filters alone matches every file
 that passes them.
 """
 
@@ -28,7 +28,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed question; `since` and `until` are nanoseconds since the epoch."""
+    """A parsed query. `since` and `until` are nanoseconds since the epoch; `confidence` is an inclusive range."""
 
     text: str
     words: tuple[str, ...] = ()
@@ -46,50 +46,53 @@ class Query:
 
     @property
     def has_words(self) -> bool:
-        """True when there is something to look for in texts."""
+        """Return True if the query contains words, phrases or required words."""
         return bool(self.words or self.phrases or self.must)
 
     @property
     def filters(self) -> Hashable:
-        """What decides who may answer, apart from the words."""
+        """Return a hashable key of all filters, without the words; equal keys select the same files."""
         return self.kinds, self.paths, self.attributes, self.authors, self.confidence, self.since, self.until
 
     def without_filters(self) -> "Query":
-        """The same words, asked of everybody."""
+        """Return the query with the same words and without filters."""
         return replace(self, kinds=(), paths=(), attributes=(), authors=(), confidence=None, since=None, until=None)
 
     @property
     def has_filters(self) -> bool:
-        """True when not every file may answer."""
+        """Return True if a filter restricts the files."""
         chosen = self.kinds or self.paths or self.attributes or self.authors
         return bool(chosen or self.confidence or self.since is not None or self.until is not None)
 
     @property
     def is_empty(self) -> bool:
-        """True when there is nothing to look for."""
+        """Return True if the query has neither words nor filters."""
         return not (self.has_words or self.has_filters)
 
     @property
     def keywords(self) -> "Keywords":
-        """What `mode:exact` asks of a whole file."""
+        """Return the words that `mode:exact` requires of a whole file."""
         return Keywords((*self.must, *self.phrases), self.words, self.must_not)
 
     @property
     def plain(self) -> str:
-        """The question without its operators, for the embedder."""
+        """Return the query without its operators, for the embedder."""
         return " ".join((*self.words, *self.phrases, *self.must))
 
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """Words that a file must hold, whole and as they are written but for capitals: each of `every`, or else one of `some`."""
+    """Whole words and phrases, matched literally except for case.
+
+    A file satisfies them if it contains all of `every` (if that is empty: at least one of `some`), and none of `none`.
+    """
 
     every: tuple[str, ...]
     some: tuple[str, ...]
     none: tuple[str, ...]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """How often the wanted words are in each text of a file; all 0 if the file does not satisfy."""
+        """Return the number of matches in each text of one file; all 0 if the file does not satisfy the keywords."""
         wanted = self.every or self.some
         found = {word: [_times(word, text) for text in texts] for word in (*wanted, *self.none)}
         holds = {word: any(counts) for word, counts in found.items()}
@@ -100,7 +103,7 @@ class Keywords:
 
 
 def bare_word(word: str) -> str:
-    """A word without the punctuation around it and the ending of a possessive."""
+    """Return the word without surrounding punctuation and without a possessive ending."""
     bare = word.strip(_EDGES)
     for ending in _POSSESSIVE:
         bare = bare.removesuffix(ending)
@@ -113,14 +116,17 @@ def _times(word: str, text: str) -> int:
 
 @lru_cache(maxsize=256)
 def _whole_word(word: str) -> re.Pattern[str]:
-    """The word where it is not part of a longer one; space in it stands for any."""
+    """Return a case-insensitive pattern that matches only whole words; a space matches any white space."""
     body = r"\s+".join(map(re.escape, word.split()))
     before, after = r"(?<!\w)" if word[:1].isalnum() else "", r"(?!\w)" if word[-1:].isalnum() else ""
     return re.compile(before + body + after, re.IGNORECASE)
 
 
 def parse_query(text: str, now: datetime | None = None) -> Query:
-    """Parse a question; never raises. Unknown filters and broken operators are read as words."""
+    """Parse a query string. Unknown filters and broken operators become plain words; no input raises an error.
+
+    `now` is the reference time for ages such as `since:7d` [default: the current time].
+    """
     words: list[str] = []
     lists: dict[str, list[str]] = {name: [] for name in ("phrase", "must", "not", "kind", "path", "author")}
     times: dict[str, int] = {}
@@ -169,7 +175,7 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
 
 
 def _parse_share(text: str) -> tuple[float, float] | None:
-    """(least, most) that `>0.8`, `<=0.5`, `0.8` (at least) or `=0.8` mean; None for anything else."""
+    """Parse `>0.8`, `<=0.5`, `0.8` (at least) or `=0.8` into an inclusive (min, max); None for anything else."""
     found = _SHARE.fullmatch(text)
     if found is None:
         return None
@@ -193,7 +199,10 @@ def _place_word(word: str, words: list[str], lists: dict[str, list[str]]) -> Non
 
 
 def parse_time(text: str, now: datetime) -> int | None:
-    """`7d` ago, or an ISO date or time (UTC unless it says otherwise), in nanoseconds; None if it is neither."""
+    """Parse an age such as `7d` before `now`, or an ISO 8601 date or time, into nanoseconds since the epoch.
+
+    Units of an age: `s`, `m`, `h`, `d`, `w`. A time without an offset is UTC. Return None if the text is neither.
+    """
     if found := _AGE.fullmatch(text):
         try:
             moment = now - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])

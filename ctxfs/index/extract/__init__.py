@@ -1,1 +1,1 @@
-"""Extraction: host files to chunks of text with line numbers."""
+"""Extraction of host files to chunks of text with line numbers."""

@@ -1,7 +1,7 @@
-"""Words of many texts at once, by arrays of bytes: most of them need not become objects. Pure.
+"""Vectorised tokenizer: split many texts into words on byte arrays, because most words need not become objects. Pure.
 
-`getFile_name` is `get file name`. Not quite what the word index holds (whole identifiers are left out, runs of CJK stay as they
-are), but the same for every index.
+`getFile_name` splits into `get file name`. The words differ slightly from the terms of the full-text index: whole
+identifiers are left out, and runs of CJK stay as they are. They are the same for every index.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ _KINDS = bytes(map(_kind, range(256)))
 
 @dataclass(frozen=True, slots=True)
 class SplitTexts:
-    """`count` texts in small letters, one behind the other, and of each word where it begins, ends and in which text it is [word]."""
+    """The words of `count` texts.
+
+    `small` is the concatenation of the texts in lower case. `begins`, `ends` and `texts` have the shape [word]: the
+    byte offsets of each word in `small`, and the number of its text.
+    """
 
     count: int
     small: bytes
@@ -44,16 +48,19 @@ class SplitTexts:
 
     @property
     def lengths(self) -> npt.NDArray[np.float64]:
-        """Words of each text [count]."""
+        """Return the number of words of each text, shape [count]."""
         return np.bincount(self.texts, minlength=self.count).astype(np.float64)
 
     def beginning_with(self, starts: Collection[str]) -> list[tuple[int, str]]:
-        """(number of the text, word) of the words that begin with one of `starts`, and of some others."""
+        """Return (text number, word) of all words with a prefix in `starts`.
+
+        Only the first two bytes are compared, so the result contains other words, too.
+        """
         if not starts or not len(self.begins):
             return []
         codes = np.frombuffer(self.small, dtype=np.uint8)
         first = codes[self.begins].astype(np.uint16)
-        # Behind the last word there is a blank.
+        # In bounds: a space follows the last word.
         second = np.where(self.ends - self.begins > 1, codes[self.begins + 1], ord(" "))
         wanted = np.zeros(1 << 16, dtype=np.bool_)
         for start in starts:
@@ -65,13 +72,13 @@ class SplitTexts:
 
 
 def split_texts(texts: Sequence[str]) -> SplitTexts:
-    """Find the words of texts."""
+    """Split texts into words: runs of letters and digits, cut also before a capital after a small letter."""
     plain = (text if text.isascii() else _NO_WORD.sub(" ", _FOREIGN.sub(_lower, text)) for text in texts)
     whole = _BREAK.join(text.encode("utf-8", "surrogatepass").translate(_NO_BREAK) for text in plain) + b" "
     kinds = np.frombuffer(whole.translate(_KINDS), dtype=np.uint8)
     before = np.concatenate([np.zeros(1, dtype=np.uint8), kinds[:-1]])
     is_first = (before == _OTHER) | ((kinds == _CAPITAL) & (before == _SMALL))
-    # A word ends where another byte follows that is none of it, or is the first of the next.
+    # A word ends before a separator byte, or before the first byte of the next word.
     begins = np.flatnonzero(is_first & (kinds != _OTHER))
     ends = np.flatnonzero((before != _OTHER) & ((kinds == _OTHER) | is_first))
     breaks = np.flatnonzero(np.frombuffer(whole, dtype=np.uint8) == ord(_BREAK))

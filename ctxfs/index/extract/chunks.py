@@ -1,7 +1,7 @@
-"""Cut a text into the units that are searched and packed: sections, functions, turns, records, paragraphs.
+"""Chunker: split a text into the units that are ranked and packed: sections, functions, turns, records, paragraphs.
 
-Pure: text in, chunks out. Each chunk is whole lines, about TARGET characters and never over LIMIT by more than one
-line's cut; together the chunks of a file cover every line that is not blank, once.
+Pure. A chunk consists of whole lines and has about TARGET characters. It exceeds LIMIT by at most one line.
+The chunks of a file cover every line that is not blank exactly once.
 """
 
 import itertools
@@ -23,16 +23,17 @@ _STUB = 120
 MAX_LINE = 4000
 _MANY = 5000
 _HEAD = 4000
-NEIGHBOURS = 2  # units before and after a small one that are read with it when it is ranked
+NEIGHBOURS = 2  # chunks before and after a small one that are ranked together with it
 
 TextKind = Literal["markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf"]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail that leads to them.
+    """Lines `first` to `last` (from 1, both included) of a file; `heading` is the trail of headings above them.
 
-    `author` is who says it and `day` when, as a proleptic day number, where the text or the file's name tells.
+    `author` and `day` come from the text or the file's name. An unrecognised author is empty, and an unrecognised day
+    is None. `day` is a proleptic Gregorian ordinal.
     """
 
     text: str
@@ -45,10 +46,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A run of lines that belong together before sizes are evened out; lines are counted from 0, `end` excluded.
+    """Lines `start` to `end` (from 0, `end` excluded) that belong together, before blocks are joined or split by size.
 
-    `members_of` is the class or module whose members may share a chunk; None when they may not. A `whole` block is a unit
-    of its own, however small: a turn, a record.
+    `members_of` is the class or module whose members may share a chunk; None if they may not. A `whole` block is never
+    joined, even if it is small: a turn, a record.
     """
 
     start: int
@@ -75,7 +76,7 @@ _WHEN = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "a
 _TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
 _SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
 _ATX = re.compile(r"(#{1,6})\s+(\S.*)")
-_MAX_TITLE = 200  # characters: each unit below it carries it
+_MAX_TITLE = 200  # characters; each chunk below a title repeats it
 _UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _DEFINITION = re.compile(
@@ -91,7 +92,11 @@ def _suffix(name: str) -> str:
 
 
 def text_kind(name: str, text: str) -> TextKind:
-    """What a file is, by its name and, for plain text, by whether most of its lines are somebody's turn."""
+    """Return the kind of a file by its name, and of plain text also by its beginning.
+
+    Plain text is a dialogue if at least four lines, and 60 % of the lines, in its first 8000 characters begin a turn.
+    The turns must also have few speakers.
+    """
     suffix = _suffix(name)
     if suffix in _DOCUMENTS:
         return _DOCUMENTS[suffix]
@@ -109,19 +114,19 @@ def text_kind(name: str, text: str) -> TextKind:
 
 
 def cut(name: str, text: str) -> list[Chunk]:
-    """The chunks of a file called `name`, in order of their lines."""
+    """Return the chunks of a file called `name`, in order of their lines."""
     kind = text_kind(name, text)
     lines = text.split("\n")
     blocks = _source_blocks(name, text, lines) if kind == "code" else _BLOCKS.get(kind, _paragraphs)(lines)
     if len(blocks) > _MANY:
-        # A log of a hundred thousand records is searched by the screenful: a vector a line would take hours.
+        # Records of a long log share chunks: one vector for each of a hundred thousand lines would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
     author, day = _of_file(name, text, kind)
     return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines, author, day)) is not None]
 
 
 def _of_file(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
-    """(author, day) of everything in a file: what its front matter says, else a date in its name."""
+    """Return (author, day) for all chunks of a file: those of its front matter; else the day in its name."""
     author, day = "", None
     if kind == "markdown" and text.startswith("---\n"):
         front = text[4 : max(text.find("\n---", 4), 4)][:_HEAD]
@@ -141,7 +146,7 @@ def _chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chun
         end -= 1
     if start == end:
         return None
-    # A line of megabytes (minified, base64) is searched by its head; the file itself stays whole.
+    # Of a line of megabytes (minified, base64) only the beginning is indexed. The file itself is unchanged.
     text = "\n".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines[start:end])
     return Chunk(
         text, start + 1, end, block.heading, block.author or author, block.day if block.day is not None else day
@@ -149,9 +154,9 @@ def _chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chun
 
 
 def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
-    """Join small neighbours up to TARGET and split what is over LIMIT.
+    """Join small neighbouring blocks up to TARGET and split blocks over LIMIT.
 
-    Neighbours of one heading are joined; so are small members of one class or module, under the name they share.
+    Neighbours with the same heading are joined. Small members of one class or module are joined under its name.
     """
     held: Block | None = None
     for block in blocks:
@@ -170,7 +175,7 @@ def _may_join(held: Block, block: Block, lines: list[str]) -> bool:
         return False
     if held.heading != block.heading and (held.members_of is None or held.members_of != block.members_of):
         return False
-    # A heading or an import alone says nothing: it goes with what follows, whatever its size.
+    # A heading or an import alone has no content to rank: it is joined to the next block of any size.
     return _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB
 
 
@@ -185,7 +190,7 @@ def _size(lines: list[str], start: int, end: int) -> int:
 
 
 def _split(block: Block, lines: list[str]) -> Iterator[Block]:
-    """Cut at the best line once TARGET is reached: a blank line if one comes before LIMIT."""
+    """Split a block once it reaches TARGET: at a blank line if there is one before LIMIT, else at LIMIT."""
     start, size, blank = block.start, 0, -1
     for number in range(block.start, block.end):
         length = len(lines[number]) + 1
@@ -224,7 +229,7 @@ def _records(lines: list[str]) -> list[Block]:
 
 
 def _of_record(line: str) -> tuple[str, int | None]:
-    """(author, day) that the fields of a JSON record tell."""
+    """Return (author, day) of a JSON record by its fields; ("", None) if the line is no JSON object."""
     try:
         record = json.loads(line) if len(line) <= MAX_LINE else None
     except (ValueError, RecursionError):
@@ -237,7 +242,10 @@ def _of_record(line: str) -> tuple[str, int | None]:
 
 
 def _turns(lines: list[str]) -> list[Block]:
-    """A dialogue by turn; a date that stands between turns, or in brackets before one, holds for what follows."""
+    """Return a block for each turn of a dialogue.
+
+    A date between turns, or in brackets before a turn, applies to the turns below it.
+    """
     found = [(number, turn) for number, line in enumerate(lines) if (turn := _TURN.match(line))]
     edges = [(0, ""), *[(number, turn[1]) for number, turn in found]]
     if found and found[0][0] == 0:
@@ -249,14 +257,14 @@ def _turns(lines: list[str]) -> list[Block]:
         day = stamped if stamped is not None else day
         blocks.append(Block(start, end, "", None, True, author, day))
         for line in lines[start + 1 : end] if author else ():
-            # A line of its own below a turn that is nothing but a date belongs to the turns after it.
+            # A short line below a turn that contains only a date applies to the turns after it.
             if len(line) <= 60 and (standing := first_day(line)) is not None and not _SENTENCE.search(line):
                 day = standing
     return blocks
 
 
 def _sections(lines: list[str]) -> list[Block]:
-    """Markdown and reStructuredText: a section from its heading to the next, with the trail of headings above."""
+    """Return the paragraphs of Markdown or reStructuredText, each with the trail of headings above it."""
     trail: list[tuple[int, str]] = []
     marks: list[str] = []  # underline characters in order of appearance: their rank in reStructuredText
     blocks: list[Block] = []
@@ -301,7 +309,7 @@ def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, s
 
 
 def _without_closing(title: str) -> str:
-    """A title without the `#`s that may stand behind it."""
+    """Return a title without its closing `#` characters."""
     return title.rstrip().rstrip("#").rstrip()
 
 
@@ -315,7 +323,7 @@ def _inner_paragraphs(block: Block, lines: list[str]) -> list[Block]:
 
 
 def _source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
-    """Code by its language's own parser, or by what definitions look like where there is none, or where it gives up."""
+    """Return blocks of code by the parser of its language, or by a regular expression without one or if it fails."""
     from ctxfs.index.extract.syntax import definitions
 
     found = definitions(_suffix(name), text)
@@ -323,18 +331,18 @@ def _source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
         return _code_blocks(lines)
     blocks: list[Block] = []
     _nested(found, 0, len(lines), (), blocks)
-    # Blank lines between definitions belong to none: they would take a small one's name away when they are joined to it.
+    # Blank lines between definitions are dropped: joined to a small definition, they would replace its name.
     return [block for block in blocks if any(line.strip() for line in lines[block.start : block.end])]
 
 
 def _nested(inside: Sequence["Definition"], start: int, end: int, trail: tuple[str, ...], out: list[Block]) -> None:
-    """Blocks of lines `start` to `end` with these definitions: each function whole, each class by its members."""
+    """Append the blocks of lines `start` to `end` to `out`: one for each function, and for each member of a class."""
     at = start
     shared = ".".join(trail)
     for item in inside:
         first = max(item.start, at)
         if item.end <= first:
-            continue  # several on a line, as in what was minified
+            continue  # several definitions on a line, as in minified code
         if first > at:
             out.append(Block(at, first, shared, shared))
         inner = (*trail, item.name) if item.name else trail
@@ -348,7 +356,7 @@ def _nested(inside: Sequence["Definition"], start: int, end: int, trail: tuple[s
 
 
 def _code_blocks(lines: list[str]) -> list[Block]:
-    """Code without a parser of its own: a block starts at each definition that is not indented."""
+    """Return blocks of code without a parser: a block starts at each unindented definition."""
     blocks: list[Block] = []
     start, name = 0, ""
     for number, line in enumerate(lines):

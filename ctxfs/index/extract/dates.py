@@ -1,4 +1,7 @@
-"""Dates as people write them. Pure; years outside 1900 to 2199 are taken for other numbers."""
+"""Parser of dates in prose. Pure.
+
+Years outside 1900 to 2199 are not recognised, because such numbers are seldom years.
+"""
 
 import re
 from dataclasses import dataclass
@@ -17,26 +20,26 @@ _MONTH_FIRST = re.compile(
     rf"\b({_MONTH})\.?\s+(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:\s*,?\s*({_YEAR})\b)?", re.IGNORECASE
 )
 _MONTH_ALONE = re.compile(rf"\b({'|'.join(name.title() for name in _MONTHS if name != 'may')})\b")
-_LATEST_MS = 10**11  # a count of seconds above this is one of milliseconds
+_LATEST_MS = 10**11  # a number above this is in milliseconds, one below in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Mentioned:
-    """A date, as far as it was said: `None` is what was left open."""
+    """A date mentioned in a text; a missing year or day is None."""
 
     year: int | None
     month: int
     day: int | None
 
     def fits(self, when: date) -> int:
-        """2: the very day; 1: the month; 0: another time."""
+        """Return 2 if the day matches, 1 if only the month matches, 0 otherwise. A missing year matches any year."""
         if self.month != when.month or self.year not in (None, when.year):
             return 0
         return 2 if self.day == when.day else 1
 
     @property
     def ordinal(self) -> int | None:
-        """The day's proleptic number, if all of it was said and there is such a day."""
+        """Return the proleptic Gregorian ordinal of the day; None if the date is incomplete or does not exist."""
         if self.year is None or self.day is None:
             return None
         try:
@@ -46,7 +49,10 @@ class Mentioned:
 
 
 def find_dates(text: str) -> list[Mentioned]:
-    """Every date in a text: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`."""
+    """Return every date in a text in order.
+
+    Forms: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`.
+    """
     found: dict[tuple[int, int], Mentioned] = {}
     taken = bytearray(len(text))  # characters that belong to a date
 
@@ -72,12 +78,15 @@ def find_dates(text: str) -> list[Mentioned]:
 
 
 def first_day(text: str) -> int | None:
-    """The first complete date in a text, as a proleptic day number."""
+    """Return the first complete date in a text as a proleptic Gregorian ordinal; None without one."""
     return next((day for mentioned in find_dates(text) if (day := mentioned.ordinal) is not None), None)
 
 
 def day_of_value(value: object) -> int | None:
-    """The day that a field of a record means: seconds or milliseconds since the epoch, or text with a date."""
+    """Return the day in a record's field as a proleptic Gregorian ordinal; None if it contains none.
+
+    The field is a number of seconds or milliseconds since the epoch, or text with a date in its first 80 characters.
+    """
     if isinstance(value, str):
         return first_day(value[:80])
     if isinstance(value, int | float) and not isinstance(value, bool) and 10**8 < value < 10**13:

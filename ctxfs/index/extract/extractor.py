@@ -1,7 +1,7 @@
-"""Extract the chunks of files in a process of its own: a file that is made to break a parser costs that file and no more.
+"""Extractor: chunk files in a worker process, so that a file made to break a parser costs only that file.
 
-The worker lives as long as there is work. It is bounded in memory, and a file in processor time, by the kernel; a file that is
-over a limit ends the worker, and the next file gets another one.
+The worker lives as long as there is work. The kernel limits its memory, and the processor time of each file. A file
+that exceeds a limit ends the worker, and the next file starts another one.
 """
 
 import contextlib
@@ -29,21 +29,24 @@ _GOING_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file may take: processor seconds, more by the megabyte, and seconds of the clock for each of these."""
+    """Time limits of one file.
+
+    Processor seconds grow with the size in megabytes. The wall-clock limit is a multiple of them, with a minimum.
+    """
 
     cpu_seconds: float = 2.0
     cpu_seconds_per_megabyte: float = 6.0
-    slow_cpu_seconds: float = 30.0  # of a format that has a long way to its text
+    slow_cpu_seconds: float = 30.0  # of a format with costly text extraction (`is_slow`)
     clock_factor: float = 5.0
     least_clock_seconds: float = 30.0
 
     def cpu_of(self, name: str, size: int) -> float:
-        """Processor seconds for a file."""
+        """Return the limit in processor seconds for a file of `size` bytes."""
         least = self.slow_cpu_seconds if is_slow(name) else self.cpu_seconds
         return max(least, self.cpu_seconds + self.cpu_seconds_per_megabyte * size / _MEGABYTE)
 
 
-# For what others wait for: a small file. One that takes longer waits for the indexer.
+# For requests that block a caller: enough for a small file. A file that takes longer is left to the indexer.
 INTERACTIVE = Limits(1.0, 6.0, least_clock_seconds=20.0)
 IN_BULK = Limits()
 _PATIENCE_SECONDS = 2.0
@@ -54,15 +57,19 @@ Extract = Callable[[str, bytes], list[Chunk]]  # Extractor.chunks_of
 
 
 class TooSlow(UnreadableFile):
-    """The file took more time than it may."""
+    """The extraction of a file exceeded its time limit."""
 
 
 class ExtractorDown(OSError):
-    """No worker can be had; this says nothing about the file."""
+    """The worker process cannot be started; the file is not the cause."""
 
 
 class Patience:
-    """How long slow files may hold up those who ask, in processor time: two seconds at once, and then a twentieth of the clock's."""
+    """A budget of processor time for slow files that block callers: a token bucket.
+
+    It holds at most two seconds (`_PATIENCE_SECONDS`) and refills by a twentieth (`_PATIENCE_SHARE`) of the wall-clock
+    time.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -70,19 +77,19 @@ class Patience:
 
     @property
     def is_used_up(self) -> bool:
-        """True while slow files have taken what there was."""
+        """Return True while slow files have exhausted the budget."""
         now = self._clock()
         self._left = min(_PATIENCE_SECONDS, self._left + _PATIENCE_SHARE * (now - self._seen))
         self._seen = now
         return self._left <= 0
 
     def charge(self, seconds: float) -> None:
-        """A file took so long; most take next to nothing, and that is free."""
+        """Subtract the processor seconds of a file. Quick files, which are the most, are free."""
         self._left -= seconds if seconds > _QUICK_SECONDS else 0
 
 
 class _Ended(Exception):
-    """The worker has gone; `code` is its exit status, negative for a signal."""
+    """The end of the worker process. `code` is its exit status, negative for a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -90,12 +97,12 @@ class _Ended(Exception):
 
 
 class Extractor:
-    """A worker and the requests to it. Methods block; they may be called from several threads, one after another."""
+    """A worker process and the requests to it. Methods block; a lock serialises calls from several threads."""
 
     def __init__(self, limits: Limits = IN_BULK) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        # Alone in a list that outlives this object: a worker whose extractor is dropped is ended, and collected.
+        # The list outlives this object: the finalizer ends and reaps the worker when the extractor is dropped.
         self._slot: list[TiedProcess] = []
         weakref.finalize(self, _end, self._slot)
         self._frames = FrameReader()
@@ -104,7 +111,10 @@ class Extractor:
         self._patience = Patience()
 
     def chunks_soon(self, name: str, data: bytes) -> list[Chunk]:
-        """`chunks_of` for what others wait for; TooSlow at once when slow files have used up their patience."""
+        """Return the chunks of a file for a caller that waits.
+
+        Raise the errors of `chunks_of`, and `TooSlow` at once if slow files have exhausted their budget.
+        """
         if self._patience.is_used_up:
             raise TooSlow(f"{format_of(name)}: waits for the indexer")
         try:
@@ -116,7 +126,11 @@ class Extractor:
         return chunks
 
     def chunks_of(self, name: str, data: bytes) -> list[Chunk]:
-        """The chunks of a file called `name`. Unreadable if it has none to give, ExtractorDown if nothing could be asked."""
+        """Return the chunks of a file called `name`.
+
+        Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and `ExtractorDown`
+        if no worker can be started.
+        """
         cpu = self._limits.cpu_of(name, len(data))
         with self._lock:
             for attempt in range(3):
@@ -126,7 +140,7 @@ class Extractor:
                 except _Ended as ended:
                     if ended.code == -signal.SIGPROF:
                         raise TooSlow(f"{format_of(name)}: takes too long to read") from None
-                    # An idle worker may end just now, and one that has read others may have died of those.
+                    # An idle worker may have ended at this moment, and a used one may have died of an earlier file.
                     if attempt == 2 or not (was_used or ended.code == 0):
                         raise UnreadableFile(f"{format_of(name)}: cannot be read (its reader died)") from None
                     continue
@@ -136,16 +150,16 @@ class Extractor:
         raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
-        """End the worker; the next file starts another one."""
+        """End the worker. The next file starts another one."""
         with self._lock:
             _end(self._slot)
 
     def _ready(self) -> bool:
-        """Have a worker; True if it has read files before."""
+        """Start a worker if none is running. Return True if the worker has served files before."""
         if self._slot and self._slot[0].poll() is not None:
             _end(self._slot)
         if not self._slot:
-            # -P: the folder that ctxfs was started in may hold anybody's modules. -B: it writes nothing at all.
+            # -P: the working directory of ctxfs may contain untrusted modules. -B: the worker writes no files.
             command = [sys.executable, "-B", "-P", "-m", "ctxfs.index.extract.extractor_process"]
             try:
                 worker = TiedProcess(
@@ -161,7 +175,10 @@ class Extractor:
         return self._served > 1
 
     def _ask(self, name: str, data: bytes, cpu: float) -> Any:
-        """Send a request and return the answer; _Ended if the worker ends, TooSlow if it does neither in time."""
+        """Send a request and return the response.
+
+        Raise `_Ended` if the worker ends, `TooSlow` after the wall-clock limit, `UnreadableFile` for a malformed frame.
+        """
         worker = self._slot[0]
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -197,15 +214,15 @@ class Extractor:
 
 
 def _end(slot: list[TiedProcess]) -> int:
-    """End the worker, if there is one, at once; its exit status."""
+    """End the worker, if there is one, and return its exit status, or 0 without a worker."""
     if not slot:
         return 0
     worker = slot.pop()
     if worker.stdin is not None:
-        worker.stdin.close()  # an idle one ends by itself
+        worker.stdin.close()  # an idle worker exits at end of file
     code = worker.poll()
     if code is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe ended first: it is about to go
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the pipe closes shortly before the process exits
             code = worker.wait(_GOING_SECONDS)
     if code is None:
         worker.kill()
@@ -217,5 +234,5 @@ def _end(slot: list[TiedProcess]) -> int:
 
 
 def rows_of(chunks: Sequence[Chunk]) -> list[list[Any]]:
-    """Chunks as plain values."""
+    """Return a list [text, first, last, heading, author, day] for each chunk, for the wire."""
     return [[chunk.text, chunk.first, chunk.last, chunk.heading, chunk.author, chunk.day] for chunk in chunks]

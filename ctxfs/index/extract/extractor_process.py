@@ -1,6 +1,7 @@
-"""Reads files for an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.wire`.
+"""Worker process of an `Extractor`: requests on stdin, chunks on stdout, as frames of `rpc.wire`.
 
-The process has no business with any file but those that libraries are loaded from.
+A request is [name, content, processor seconds]. A response is ["chunks", rows, processor seconds used] or
+["unreadable", reason, processor seconds used]. The process opens no files except those that libraries are loaded from.
 """
 
 import os
@@ -18,13 +19,13 @@ from ctxfs.rpc.wire import FrameReader, pack_frame
 
 MAX_MEMORY_BYTES = 1 << 30
 MAX_SLOW_MEMORY_BYTES = 2 << 30
-_MAX_RESIDENT_KILOBYTES = 400 * 1024  # above, the worker makes room for a fresh one
+_MAX_RESIDENT_KILOBYTES = 400 * 1024  # above it the worker exits, and a fresh one replaces it
 _IDLE_SECONDS = 60.0
 _PIECE = 1 << 20
 
 
 def main() -> None:
-    """Serve requests until stdin ends, or nothing comes for a minute."""
+    """Serve requests until stdin ends, or until no request arrives for a minute."""
     with suppress(OSError):
         os.nice(5)
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
@@ -39,11 +40,11 @@ def main() -> None:
             _send(answers, pack_frame([*_answer(name, content, cpu), time.process_time() - start]))
             if _peak_resident_kilobytes() > _MAX_RESIDENT_KILOBYTES:
                 os._exit(0)
-    os._exit(0)  # destructors of libraries are of no use to anybody
+    os._exit(0)  # skips the destructors of libraries, which have no effect that matters here
 
 
 def _answer(name: str, data: bytes, cpu: float) -> list[Any]:
-    """Extract one file, within its processor time: the kernel ends the process after that."""
+    """Extract one file within `cpu` processor seconds; after that the kernel ends the process by SIGPROF."""
     _bound_memory(MAX_SLOW_MEMORY_BYTES if is_slow(name) else MAX_MEMORY_BYTES)
     signal.setitimer(signal.ITIMER_PROF, cpu)
     try:
@@ -61,13 +62,13 @@ def _answer(name: str, data: bytes, cpu: float) -> list[Any]:
 
 
 def _peak_resident_kilobytes() -> int:
-    """The most that this program has had in memory. `ru_maxrss` begins with what the process that forked this one had."""
+    """Return the peak resident memory of this program. `ru_maxrss` would include the peak of the forking process."""
     with open("/proc/self/status", "rb") as file:
         return next((int(line.split()[1]) for line in file if line.startswith(b"VmHWM:")), 0)
 
 
 def _bound_memory(size: int) -> None:
-    with suppress(ValueError, OSError):  # the process that started this one may have a lower limit
+    with suppress(ValueError, OSError):  # a lower hard limit may be inherited from the parent process
         resource.setrlimit(resource.RLIMIT_AS, (size, MAX_SLOW_MEMORY_BYTES))
 
 

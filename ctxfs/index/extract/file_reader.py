@@ -1,4 +1,4 @@
-"""What the index takes from a file besides its text: how it looks from outside, its attributes, its kind."""
+"""Metadata of a file for the index: its stat, its attributes and its kind; and the neighbours of a small chunk."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -18,26 +18,27 @@ _STRUCTURED = frozenset(("code", "markdown", "html", "pdf"))
 
 
 def stat_of(found: os.stat_result) -> FileStat:
-    """What tells whether a file has changed."""
+    """Return the numbers by which a change of the file is detected: size, mtime, inode, ctime."""
     numbers = file_numbers(found)
     return numbers.size, numbers.mtime_ns, numbers.inode, numbers.ctime_ns
 
 
 def read_attributes(root: str, parts: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(name, value) of the sound `user.ctx.*` attributes of a file, without the prefix, in order; `tags` once for each.
+    """Return (name, value) of the sound `user.ctx.*` attributes of a file, without the prefix, in order of their names.
 
-    Nobody checked what was set behind our back.
+    `tags` occurs once for each tag. Unsound attributes are possible, because processes may set them on the host file
+    directly.
     """
     try:
         with rooted_fs.directory_of(root, parts) as (folder, name):
             found = rooted_fs.read_xattrs(rooted_fs.magic_path(folder, name))
     except OSError:
-        return []  # no attributes on this file system, or the file has just gone
+        return []  # a file system without attributes, or a file that has just been deleted
     return sound_attributes(found)
 
 
 def sound_attributes(found: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    """The same of attributes that have been read, by their full names."""
+    """Return (name, value) of the sound `user.ctx.*` attributes in a mapping of full names to values."""
     ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
     sound = [(name, value) for name, value in sorted(ours.items()) if name in SETTABLE and is_sound(name, value)]
     return [(name, text) for name, value in sound for text in _texts(name, value)]
@@ -48,24 +49,24 @@ def _texts(name: str, value: bytes) -> list[str]:
 
 
 def kind_of(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
-    """What an attribute says, else the place in memory, else the name and the text."""
+    """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text."""
     name = printable(path.rpartition("/")[2])
     return dict(attributes).get("kind") or _kind_of_place(path) or text_kind(name, decode(data[:_HEAD]))
 
 
 def _kind_of_place(path: str) -> str | None:
-    """memory/<agent>/<kind>/…"""
+    """Return the kind in a path `memory/<agent>/<kind>/…`; None for other paths."""
     parts = path.split("/")
     return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
 
 
 def ranks_with_neighbours(kind: str, authors: Iterable[str]) -> bool:
-    """True for a file in which somebody speaks, or that may be a talk although nobody could be made out."""
+    """Return True if chunks of the file have authors, or if it may be a dialogue whose authors are not recognised."""
     return kind not in _STRUCTURED or any(authors)
 
 
 def around(texts: list[str], at: int) -> str:
-    """The broken-up text of a small unit with its neighbours; empty for a large one, which says enough by itself."""
+    """Return the broken-up text of a small chunk and its neighbours; empty for a large chunk, which needs no context."""
     if len(texts) == 1 or len(texts[at]) > SMALL_UNIT:
         return ""
     near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]

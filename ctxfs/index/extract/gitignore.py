@@ -1,7 +1,7 @@
 """Patterns of `.gitignore` as git reads them, matched in time linear in the pattern and in the path. Pure.
 
-Anybody who may write a file may write a `.gitignore`, so its size counts up to the limits here. A line that git never
-matches (`.godot\\`, a bracket that is not closed) is left out; the others stand.
+Every principal that may write a file may write a `.gitignore`, so it is read only up to the limits here. A line that
+git never matches (`.godot\\`, an unclosed bracket) is skipped; the others apply.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 MAX_FILE_BYTES = 256 * 1024
 MAX_LINES = 5_000
 MAX_PATTERN_CHARACTERS = 1_000
-# Of the patterns that no table can look up: each of them is tried with each path.
+# Total of the patterns that need a regular expression: each of them is tried with each path.
 MAX_TRIED_CHARACTERS = 16_000
 _BOM = "\ufeff"
 _SPECIAL = frozenset("*?[\\")
@@ -30,17 +30,17 @@ _POSIX_CLASSES = {
     "xdigit": ("09", "AF", "af"),
 }
 _STAR, _ONE = "[^/]*", "[^/]"
-# Two stars or more as a whole name: any number of folders. git asks for one at least if the slash is behind a backslash.
+# Two stars or more as a whole name match any number of folders; at least one if the next slash follows a backslash.
 _FOLDERS, _FOLDERS_AND_ONE = ["**"], ["**\\"]
 
 
 class _NeverMatches(ValueError):
-    """git matches nothing with this pattern."""
+    """A pattern that matches no path in git."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What a line says: a pattern, whether it is about directories only, and whether it ignores or takes in again."""
+    """A parsed line: a pattern, whether it matches only directories, and whether it ignores or re-includes (`!`)."""
 
     pattern: str
     directories: bool
@@ -49,7 +49,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A pattern that is tried with each path (`whole`), or with its last name."""
+    """A pattern that is matched against each path (`whole`), or against its last name."""
 
     number: int
     line: _Line
@@ -58,7 +58,7 @@ class _Tried:
 
 
 class PatternFile:
-    """The patterns of one file. The last one that matches a path decides."""
+    """The patterns of one file. The last pattern that matches a path decides."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._names: dict[tuple[str, bool], tuple[int, bool]] = {}  # (name, directories only) → (line, ignores)
@@ -81,7 +81,7 @@ class PatternFile:
         self._tried = tuple(reversed(tried))
 
     def decide(self, parts: Sequence[str], *, directory: bool) -> bool | None:
-        """True if the path is ignored, False if it is taken in again, None if no pattern is about it."""
+        """Return True if the path is ignored, False if it is re-included, None if no pattern matches it."""
         name = parts[-1]
         best, ignores = -1, None
         for table, key in ((self._names, name), *((self._endings, name[-length:]) for length in self._lengths)):
@@ -102,19 +102,19 @@ class PatternFile:
 
 
 def parse_pattern_file(data: bytes) -> PatternFile:
-    """The patterns of a file with this content, as far as the limits go."""
+    """Return the patterns of a file with this content, up to `MAX_FILE_BYTES` and `MAX_LINES`."""
     text = data[:MAX_FILE_BYTES].decode("utf-8", "surrogateescape").removeprefix(_BOM)
     return PatternFile(text.split("\n", MAX_LINES)[:MAX_LINES])
 
 
 def _parse_line(text: str) -> _Line:
-    """The line; its pattern is empty for a comment."""
+    """Parse a line. The pattern is empty for a comment."""
     text = text.removesuffix("\r")
     if text.startswith("#"):
         return _Line("", directories=False, ignores=True)
     end = len(text.rstrip(" "))
     if end < len(text) and (end - len(text[:end].rstrip("\\"))) % 2:
-        end += 1  # a space behind a backslash stays
+        end += 1  # a space after a backslash is part of the pattern
     text = text[:end]
     ignores = not text.startswith("!")
     text = text.removeprefix("!")
@@ -122,17 +122,20 @@ def _parse_line(text: str) -> _Line:
 
 
 def _compile(pattern: str) -> re.Pattern[str] | None:
-    """Return the expression of a pattern, which backtracks over one star at most; None if nothing matches the pattern."""
+    """Return the regular expression of a pattern; None if the pattern matches no path.
+
+    The expression backtracks over at most one star, so matching takes linear time.
+    """
     whole = "/" in pattern
     pattern = pattern.removeprefix("/")
-    # git compares the text before the first special character separately: `**` behind it counts as at the beginning.
+    # git compares the text before the first special character separately: `**` after it counts as at the beginning.
     literal = next((at for at, char in enumerate(pattern) if char in _SPECIAL), len(pattern)) if whole else 0
     try:
         segments = _segments(pattern[literal:], whole=whole)
     except _NeverMatches:
         return None
     blocks: list[list[str]] = [[]]
-    depths = [0]  # the least number of folders before each block
+    depths = [0]  # the minimum number of folders before each block
     for segment in segments:
         if segment in (_FOLDERS, _FOLDERS_AND_ONE):
             if len(blocks) == 1 or blocks[-1]:
@@ -143,7 +146,7 @@ def _compile(pattern: str) -> re.Pattern[str] | None:
             blocks[-1].append(_without_backtracking(segment))
     first, *others = ["/".join(block) for block in blocks]
     if others:
-        # The first match of a block leaves most of the path to the next blocks, so no other match needs a try.
+        # The first match of a block leaves the longest rest of the path to the next blocks, so no other match is tried.
         skips = [f"(?:[^/]*/){{{depth},}}" for depth in depths[1:]]
         middle = "".join(f"(?>{skip}?{block}/)" for skip, block in zip(skips[:-1], others[:-1], strict=True))
         first += f"{'/' if blocks[0] else ''}{middle}{skips[-1]}{others[-1] if blocks[-1] else '.*'}"
@@ -151,7 +154,7 @@ def _compile(pattern: str) -> re.Pattern[str] | None:
 
 
 def _without_backtracking(segment: Sequence[str]) -> str:
-    """Return the expression of one name: between stars, the first match of the text up to the next star suffices."""
+    """Return the expression of one name: between stars, the first match of the text before the next star suffices."""
     blocks = [""]
     for piece in segment:
         if piece == _STAR:
@@ -165,7 +168,10 @@ def _without_backtracking(segment: Sequence[str]) -> str:
 
 
 def _segments(pattern: str, *, whole: bool) -> list[list[str]]:
-    """Return the expressions of the characters of each name. `whole`: the pattern is about paths, so `**` is special."""
+    """Return the expressions of the characters of each name. With `whole` the pattern matches paths: `**` is special.
+
+    Raise `_NeverMatches` for an invalid pattern.
+    """
     segments: list[list[str]] = [[]]
     at = 0
     while at < len(pattern):
@@ -201,11 +207,11 @@ def _segments(pattern: str, *, whole: bool) -> list[list[str]]:
 
 
 def _bracket(pattern: str, at: int) -> tuple[str, int]:
-    """The expression of the class that begins behind the bracket at `at`, and where the pattern goes on."""
+    """Return the expression of the character class whose content begins at `at`, and the offset after the class."""
     negated = pattern[at : at + 1] in ("!", "^")
     at += negated
     start = at
-    ranges: list[str] = []  # first and last character of each
+    ranges: list[str] = []  # the first and last character of each range
     while True:
         char = pattern[at : at + 1]
         if not char:
@@ -224,7 +230,7 @@ def _bracket(pattern: str, at: int) -> tuple[str, int]:
                 at = end + 1
                 continue
         low, at = _class_character(pattern, at)
-        ranges.append(low + low)  # also of a range that ends before it begins
+        ranges.append(low + low)  # even a range whose end precedes its start matches its start
         if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]"):
             high, at = _class_character(pattern, at + 1)
             if low < high:
@@ -236,7 +242,7 @@ def _bracket(pattern: str, at: int) -> tuple[str, int]:
 
 
 def _class_character(pattern: str, at: int) -> tuple[str, int]:
-    """A character in a class, which a backslash may stand before, and what comes after it."""
+    """Return a character of a class, which a backslash may precede, and the offset after it."""
     if pattern[at] == "\\":
         at += 1
     if at >= len(pattern):

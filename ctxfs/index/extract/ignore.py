@@ -1,4 +1,4 @@
-"""Which files of a source are worth indexing: .gitignore files, the source's own patterns, version control's folders."""
+"""Ignore rules of a source: its .gitignore files, its exclude patterns, and the folders of version control."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from ctxfs.policy.evaluate import is_repository
 from ctxfs.store import rooted_fs
 
 _ALWAYS = ("__pycache__", "node_modules", ".ctxfs")
-MAX_DEPTH = 256  # names; what lies deeper is listed and not indexed
+MAX_DEPTH = 256  # names of a path; deeper files are listed and not indexed
 
 
 class IgnoreRules:
-    """The rules of one source, read lazily folder by folder; a .gitignore deeper down is applied after those above."""
+    """The ignore rules of one source, read lazily folder by folder. A deeper .gitignore overrides those above it."""
 
     def __init__(self, root: str, exclude: tuple[str, ...], *, gitignore: bool) -> None:
         self._root = root
@@ -21,11 +21,11 @@ class IgnoreRules:
         self._above: dict[tuple[str, ...], tuple[tuple[int, PatternFile], ...]] = {}
 
     def forget(self) -> None:
-        """Read the .gitignore files again: one of them changed."""
+        """Drop the cached .gitignore files, because one of them changed; they are read again on demand."""
         self._above.clear()
 
     def ignores(self, parts: tuple[str, ...], *, directory: bool) -> bool:
-        """True when the entry itself is ignored; its ancestors are the walker's business."""
+        """Return True if a rule ignores the entry itself. The caller must check its ancestors."""
         if is_repository(parts[-1]) or (parts[-1] in _ALWAYS and self._gitignore):
             return True
         if self._exclude is not None and self._exclude.decide(parts, directory=directory):
@@ -40,13 +40,13 @@ class IgnoreRules:
         return verdict
 
     def ignores_path(self, parts: tuple[str, ...]) -> bool:
-        """True when a file or any folder above it is ignored."""
+        """Return True if the file or any folder above it is ignored, or if it lies deeper than `MAX_DEPTH`."""
         return len(parts) > MAX_DEPTH or any(
             self.ignores(parts[: depth + 1], directory=depth + 1 < len(parts)) for depth in range(len(parts))
         )
 
     def _patterns_above(self, folder: tuple[str, ...]) -> tuple[tuple[int, PatternFile], ...]:
-        """(depth, patterns) of each folder from the root to this one that has a `.gitignore`."""
+        """Return (depth, patterns) of each folder from the root down to `folder` that has a `.gitignore`."""
         known = self._above.get(folder)
         if known is None:
             above = self._patterns_above(folder[:-1]) if folder else ()
@@ -55,7 +55,7 @@ class IgnoreRules:
         return known
 
     def _read(self, folder: tuple[str, ...]) -> PatternFile | None:
-        """The patterns of a folder; None unless its `.gitignore` is a regular file, as git has it."""
+        """Return the patterns of a folder; None unless its `.gitignore` is a regular file, as in git."""
         try:
             return parse_pattern_file(rooted_fs.read_head(self._root, (*folder, ".gitignore"), MAX_FILE_BYTES))
         except OSError:
@@ -65,10 +65,11 @@ class IgnoreRules:
 def walk(
     root: str, below: tuple[str, ...], rules: IgnoreRules, enough: int | None = None
 ) -> list[tuple[tuple[str, ...], os.stat_result]]:
-    """Regular files under `root`/`below` that are not ignored, with their stat; links are not followed.
+    """Return (parts, stat) of the regular files under `root`/`below` that are not ignored.
 
-    Unreadable folders are passed over: what cannot be read cannot be found. Folders first come first. With `enough` it ends soon
-    after it has found more files than that.
+    Symbolic links are not followed. The files of a folder precede those of its subfolders. Unreadable folders are
+    skipped, because unreadable files cannot be searched. With `enough`, the walk ends soon after it has more files
+    than that.
     """
     found: list[tuple[tuple[str, ...], os.stat_result]] = []
     pending = [below]
@@ -79,7 +80,7 @@ def walk(
                 if enough is not None and len(found) > enough:
                     break
                 parts = (*folder, entry.name)
-                with contextlib.suppress(OSError):  # vanished in between
+                with contextlib.suppress(OSError):  # deleted after the listing
                     if entry.is_dir(follow_symlinks=False):
                         if len(parts) < MAX_DEPTH and not rules.ignores(parts, directory=True):
                             pending.append(parts)

@@ -1,6 +1,6 @@
-"""Functions and classes of source code by their languages' own grammars. The only file that knows tree-sitter.
+"""Definitions in source code: functions and classes by the tree-sitter grammar of their language, Python by `ast`.
 
-Python is read by its own parser.
+The only module that imports tree-sitter.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any
 
 import tree_sitter
 
-# suffix → (module of the grammar, the function in it that gives the language)
+# suffix → (module of the grammar, its function that returns the language)
 _GRAMMARS = {
     **dict.fromkeys(("js", "jsx", "mjs", "cjs"), ("tree_sitter_javascript", "language")),
     **dict.fromkeys(("ts", "mts", "cts"), ("tree_sitter_typescript", "language_typescript")),
@@ -27,7 +27,7 @@ _GRAMMARS = {
     "php": ("tree_sitter_php", "language_php"),
     **dict.fromkeys(("sh", "bash"), ("tree_sitter_bash", "language")),
 }
-# Node types of all these grammars; none means something else in another one.
+# Node types of all these grammars. A type has the same meaning in each grammar that contains it.
 _FUNCTIONS = frozenset(
     "function_declaration function_definition generator_function_declaration function_item function_signature "
     "function_signature_item method_definition method_declaration method_signature abstract_method_signature "
@@ -40,7 +40,7 @@ _CONTAINERS = frozenset(
     "mod_item module namespace_definition namespace_declaration file_scoped_namespace_declaration internal_module "
     "record_declaration annotation_type_declaration".split()
 )
-# They stand around a definition and have no name of their own.
+# Nodes that enclose a definition and have no name of their own.
 _WRAPPERS = frozenset(
     "export_statement expression_statement template_declaration linkage_specification declaration_list ambient_declaration "
     "preproc_ifdef preproc_if preproc_else".split()
@@ -59,7 +59,7 @@ _DEEPEST = 40
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Lines `start` to `end` (from 0, `end` excluded) that define `name`; `members` are inside."""
+    """Lines `start` to `end` (from 0, `end` excluded) that define `name`. `members` lie within them."""
 
     name: str
     start: int
@@ -69,9 +69,9 @@ class Definition:
 
 
 def definitions(suffix: str, text: str) -> tuple[Definition, ...] | None:
-    """The definitions of a file in order, with the comments above them.
+    """Return the definitions of a file in order. Their lines include the comments above them.
 
-    None for a language without a grammar here, and for Python that does not parse.
+    Return None for a language without a grammar here, and for Python that does not parse.
     """
     if suffix in ("py", "pyi"):
         try:
@@ -106,15 +106,15 @@ def _parser(suffix: str) -> Any:
 
 
 def _before(node: Any, body: Any) -> list[Any]:
-    """Comments that some grammars put in front of a body, although they stand in it."""
+    """Return the comments that some grammars place before the body node, although they lie within the body."""
     inside = node.start_point[0]
     comments = [child for child in node.named_children if child.type in _BEFORE]
     return [child for child in comments if child.start_point[0] > inside and child.end_byte <= body.start_byte]
 
 
 def _inside(parent: Any, depth: int, before: Sequence[Any] = ()) -> Iterator[Definition]:
-    """The definitions among the children of a node; `before` stands in front of them."""
-    above: int | None = None  # where the comments that belong to what follows begin
+    """Yield the definitions among `before` and the children of a node."""
+    above: int | None = None  # first line of the comments that belong to the next node
     end = -1
     for node in (*before, *parent.named_children):
         if node.type in _BEFORE:
@@ -154,7 +154,7 @@ def _body(node: Any) -> Any:
 
 
 def _assigned(node: Any) -> str:
-    """The name of a function or class that is assigned where it is declared: `const f = () => …`."""
+    """Return the name of a variable that is declared with a function or class as its value: `const f = () => …`."""
     for child in node.named_children:
         value = child.child_by_field_name("value") if child.type == "variable_declarator" else None
         if value is not None and value.type in _VALUES:
@@ -163,7 +163,11 @@ def _assigned(node: Any) -> str:
 
 
 def _name(node: Any) -> str:
-    """What a definition is called; in C behind its declarators, in Rust what an `impl` is of, in Go with its receiver."""
+    """Return the name of a definition, at most 120 characters; empty if it has none.
+
+    In C the name is the innermost declarator. In Rust an `impl` has the name of its type. In Go a type declaration has
+    the name of its first specification.
+    """
     found = node.child_by_field_name("name")
     if found is None and node.type == "impl_item":
         found = node.child_by_field_name("type")

@@ -1,4 +1,4 @@
-"""What a unit of text is like, besides its words: who says it, when, and how. Pure."""
+"""Features of a chunk's text besides its words, and the text that is embedded for it. Pure functions."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _LEAD = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
 
 
 class TextFeature(IntFlag):
-    """How something is said."""
+    """Features of an author's text: it mentions a time, ends in a question mark, or uses the first person."""
 
     SAYS_WHEN = 1
     ASKS = 2
@@ -23,7 +23,7 @@ class TextFeature(IntFlag):
 
 
 def traits(text: str, author: str) -> TextFeature:
-    """Of what somebody says; a text of nobody's has none."""
+    """Return the features of a text; none if it has no author."""
     found = TextFeature(0)
     if not author:
         return found
@@ -37,13 +37,16 @@ def traits(text: str, author: str) -> TextFeature:
 
 
 def word_count(text: str) -> int:
-    """Words in a text."""
+    """Return the number of words in a text."""
     return len(text.split())
 
 
 def essence(text: str, heading: str, author: str) -> str:
-    """What is embedded: the heading and the text; of a turn without the name before it, which questions name and which says
-    nothing; of a JSON record its values."""
+    """Return the text to embed: the heading and the text.
+
+    A dialogue turn loses the name before it, which queries mention and which carries no meaning. A JSON record is
+    reduced to its longest string value.
+    """
     said = text
     if author:
         said = _values(text) if text.startswith("{") else _LEAD.sub("", text, count=1)

@@ -1,1 +1,1 @@
-"""Ingestion: keep the engines equal to the files of the sources."""
+"""Ingestion: keep the engines consistent with the files of the sources."""

@@ -1,8 +1,10 @@
-"""Which file an indexer was at when it ended: one that has ended two of them is left out.
+"""Crash records: find the files that crash the indexer. A file that has ended two indexer processes is skipped.
 
-`<index>/at-work` holds the path of the file that is being worked on, or a number of files, or nothing. A process that dies leaves
-it there. The next one counts that against the file, in `<index>/suspects.json`, or takes fewer files at once, until one is left.
-What an indexer survives acquits the file.
+`<index>/at-work` is a memory-mapped file: a little-endian 32-bit length, then UTF-8 text. The text is the path of the
+current file, or `\\0files ` and the number of files of the current batch, or empty. A process that dies leaves the text
+there. If it is a path, the next process adds one to the count of the file, and indexes one file at a time. If it is a
+number, the next batches have a twentieth of it, at least one file. A file that is processed without a crash is removed
+from the counts. `<index>/suspects.json` is a JSON object of the counts by path.
 """
 
 import json
@@ -16,14 +18,14 @@ from ctxfs.store import rooted_fs
 
 MAX_ENDS = 2
 _LENGTH = struct.Struct("<I")
-_ROOM_BYTES = 8192  # the longest path that the kernel takes, twice
+_ROOM_BYTES = 8192  # twice PATH_MAX
 _MAX_SUSPECTS = 1_000
 _SHRINK = 20
-_FILES = "\0files "  # begins no path
+_FILES = "\0files "  # no path begins with it
 
 
 class CrashRecords:
-    """The record of one index. One thread uses it."""
+    """The crash records of one index. Only one thread may use it, except for `disarm`."""
 
     def __init__(self, folder: HostPath, max_batch_files: int) -> None:
         self._list = folder / "suspects.json"
@@ -42,37 +44,37 @@ class CrashRecords:
         self.clear()
 
     def has_ended_indexers(self, path: str) -> bool:
-        """True for a file that has ended as many indexers as it may."""
+        """Return True if the file has ended `MAX_ENDS` indexer processes."""
         return self._ends.get(path, 0) >= MAX_ENDS
 
     def accuse(self, path: str) -> None:
-        """From now on the end of the process is the doing of this file."""
+        """Record the file as the cause if the process ends from now on."""
         self._put(path)
 
     def accuse_batch(self, files: int) -> None:
-        """From now on the end of the process is the doing of one of so many files."""
+        """Record a batch of so many files as the cause if the process ends from now on."""
         self._put(f"{_FILES}{files}")
 
     def clear(self) -> None:
-        """From now on the end of the process is nobody's doing."""
+        """Record no cause: the end of the process from now on is not counted."""
         self._put("")
 
     def acquit(self, path: str) -> None:
-        """The file was taken in, or is another one now."""
+        """Reset the count of a file that was indexed, or that has been replaced."""
         if self._ends.pop(path, None) is not None:
             self._write()
 
     def acquit_batches(self) -> None:
-        """Everything was taken in: many files may be taken at once again."""
+        """Restore the full batch size, after all files have been indexed."""
         self.batch_files = self._max_batch_files
 
     def disarm(self) -> None:
-        """From now on nothing is accused: the process is asked to end. Any thread may call it."""
+        """Clear the record and ignore later ones, because the process is about to end on request. Thread-safe."""
         self._is_armed = False
         self.clear()
 
     def close(self) -> None:
-        """Let go of the mark."""
+        """Clear the record and close the memory map."""
         self.clear()
         self._mark.close()
 
@@ -95,17 +97,17 @@ class CrashRecords:
 
     def _write(self) -> None:
         kept = dict(list(self._ends.items())[-_MAX_SUSPECTS:])
-        with suppress(OSError):  # a full disk: counted again at the next end
+        with suppress(OSError):  # the disk is full: the next crash is counted instead
             temporary = self._list.with_suffix(".new")
             temporary.write_text(json.dumps(kept), encoding="ascii")
             os.replace(temporary, self._list)
 
 
 def _open_mark(file: HostPath) -> mmap.mmap:
-    """The mark in memory that outlives the process, though not the machine."""
+    """Map the `at-work` file into memory. Its content survives a crash of the process, but not one of the machine."""
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # Not only made longer: on a full disk writing to a hole of the map would be the end.
+        # Not ftruncate: on a full disk, a write to a hole of the map would raise SIGBUS.
         os.posix_fallocate(fd, 0, _ROOM_BYTES)
         return mmap.mmap(fd, _ROOM_BYTES)
     finally:

@@ -1,4 +1,4 @@
-"""Embed what waits for it, with the model that serves and with the one that is to come; keep the graph of vectors current."""
+"""Embedding: compute vectors of new chunks, re-embed all chunks for a new model, and keep the vector graph current."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ Assign = Callable[[Iterable[tuple[int, int]]], None]
 
 
 class EmbeddingQueue:
-    """The chunks without a vector, in the order of `Embeddings.queue`; what is indexed meanwhile goes to the front.
+    """The queue of chunks without a vector, in the order of `Embeddings.queue`. Newer chunks enter at the front.
 
     Sorting half a million chunks takes a second, so it is done once and not for every batch.
     """
@@ -52,7 +52,10 @@ class EmbeddingQueue:
 
 
 class EmbedWorker:
-    """Embeds chunks. One thread uses it."""
+    """The worker that embeds chunks. Only one thread may use it; `stop` may be set from any thread.
+
+    The *serving* model answers searches. A *coming* model embeds all chunks in the background and then replaces it.
+    """
 
     def __init__(self, options: IndexerOptions, notify: Notify) -> None:
         self._options = options
@@ -65,14 +68,14 @@ class EmbedWorker:
         self.stop = threading.Event()
 
     def close(self) -> None:
-        """Let go of the catalog and the models."""
+        """Close the catalog and release the models."""
         self._catalog.close()
         self._opened.clear()
 
     def run_pending(self, yield_to: Callable[[], bool] = lambda: False) -> None:
-        """Embed every chunk that waits; returns early when `stop` is set, or while `yield_to()` is true.
+        """Embed every chunk without a vector. Return early when `stop` is set or `yield_to()` returns True.
 
-        CommandError if a model cannot be had, or a server does not answer: what has been embedded stays.
+        Raise `CommandError` if a model cannot be opened or a server does not respond. Earlier vectors are stored.
         """
         wanted = self._options.embedder
         if wanted is None:
@@ -81,7 +84,7 @@ class EmbedWorker:
             name = name_of(wanted)
             serving = self._stored.serving
             if serving is not None and serving.name != name and not self._stored.count(serving.id)[0]:
-                self._change_over(self._registered(name, wanted))  # nothing is lost
+                self._change_over(self._registered(name, wanted))  # safe: the serving model has no vectors
                 serving = self._stored.serving
             if serving is None or serving.name == name:
                 if self._stored.count_coming():
@@ -100,7 +103,7 @@ class EmbedWorker:
         return self._stored.register(name, self._open(spec).dimensions, spec)
 
     def _keep_up(self, model: EmbeddingModel | None, yield_to: Callable[[], bool]) -> None:
-        """Give every chunk a vector of the model that answers."""
+        """Embed the chunks without a vector with the serving model."""
         while model is not None and not self.stop.is_set() and not yield_to():
             waiting = self._queue.take(EMBED_BATCH)
             if not waiting:
@@ -110,12 +113,12 @@ class EmbedWorker:
             except CommandError:
                 if model.spec == self._options.embedder:
                     raise
-                return  # the model of before is gone: these are found by meaning once its successor is ready
+                return  # the serving model is no longer available: these chunks get vectors from its successor
             self._embed(model, embedder, waiting, self._stored.assign)
             self._notify(Event("meaning"))
 
     def _embed_anew(self, name: str, spec: EmbedderSpec, yield_to: Callable[[], bool]) -> None:
-        """Embed everything with the model that is to come, while the one of before answers; then change over."""
+        """Embed all chunks with the coming model while the serving one answers searches, then replace that one."""
         model, last = self._registered(name, spec), 0
         while not self.stop.is_set() and not yield_to():
             waiting = self._stored.waiting_for(last, EMBED_BATCH)
@@ -123,7 +126,7 @@ class EmbedWorker:
                 if last == 0:
                     self._change_over(model)
                     return
-                last = 0  # what came meanwhile
+                last = 0  # another pass for chunks that were indexed during this one
                 continue
             self._embed(model, self._open(spec), waiting, self._stored.assign_coming)
             last = waiting[-1][0]
@@ -148,13 +151,16 @@ class EmbedWorker:
             assign((known[digest], chunk) for digest, (chunk, *_) in zip(digests, waiting, strict=True))
 
     def refresh_graph(self) -> None:
-        """Bring the graph up to the vectors, in a process of its own, when enough have been added or are no longer used."""
+        """Rebuild the vector graph in a separate process if enough vectors are missing from it or are no longer used.
+
+        Rebuild if at least 2000 vectors, and 5 % of the graph's, are missing. Drop unused vectors if they exceed 30 %.
+        """
         model = self._stored.serving
         if model is None:
             return
         total, used = self._stored.count(model.id)
         if not self._checked:
-            # Whoever reads falls back to comparing with every vector if the files are not what was written.
+            # If the graph's files fail their check, searches compare with every vector instead.
             if not is_graph_sound(self._options.folder):
                 drop_graph(self._options.folder)
             self._checked = True
@@ -166,7 +172,7 @@ class EmbedWorker:
             total, covered = used, 0
         if total < self._options.exact_below or total - covered < max(_GRAPH_LEAST, int(_GRAPH_GROWTH * covered)):
             return
-        # Apart, because what a build allocates would otherwise stay with this process.
+        # In a separate process, because this one would not return the memory of a build to the system.
         command = [sys.executable, "-m", "ctxfs.index.ingest.graph_process", str(self._options.folder)]
         numbers = map(str, (model.id, model.dimensions, total, self._options.threads, os.getpid()))
         done = subprocess.run([*command, *numbers], capture_output=True, text=True)
@@ -181,7 +187,7 @@ class EmbedWorker:
         return self._opened[spec]
 
     def _release_models(self) -> None:
-        """Idle is idle: a model is loaded again in a fifth of a second when it is needed."""
+        """Release the models and their memory while idle. Loading a model again takes a fifth of a second."""
         if self._opened:
             self._opened.clear()
             heap.give_back()

@@ -1,4 +1,4 @@
-"""Builds the vector graph in a process of its own.
+"""Separate process that builds the vector graph.
 
 `python -m ctxfs.index.ingest.graph_process FOLDER MODEL DIMENSIONS TOTAL THREADS PARENT`
 """
@@ -14,7 +14,7 @@ from ctxfs.lifeline import end_with_waiting_parent
 
 
 def main() -> None:
-    """Build from the catalog in FOLDER."""
+    """Build the graph from the catalog in FOLDER."""
     folder = HostPath(sys.argv[1])
     model, dimensions, total, threads, parent = map(int, sys.argv[2:])
     end_with_waiting_parent(parent)

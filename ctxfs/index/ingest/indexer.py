@@ -1,4 +1,7 @@
-"""The indexer: words first, then meaning, then a graph over the vectors. Runs in a process of its own, or in a command."""
+"""Indexer: update the full-text index first, then the vectors, then the vector graph.
+
+It runs in a separate process or within a command.
+"""
 
 import contextlib
 import os
@@ -19,12 +22,12 @@ from ctxfs.model.errors import CommandError
 
 Order = tuple[str, object]
 
-_FIRST_PAUSE = 5.0  # seconds until an embedder that failed is tried again; then twice as long
+_FIRST_PAUSE = 5.0  # seconds until a failed embedder is tried again; the pause doubles after each failure
 _LONGEST_PAUSE = 300.0
 
 
 class Indexer:
-    """Takes orders from any thread and carries them out in two: one for words, one for meaning."""
+    """An indexer with two threads: one updates the full-text index, one embeds. Any thread may enqueue orders."""
 
     def __init__(self, options: IndexerOptions, notify: Notify) -> None:
         self._options = options
@@ -41,7 +44,7 @@ class Indexer:
         ]
 
     def start(self) -> None:
-        """Start both threads; what was marked as damaged is made again first."""
+        """Start both threads, after a repair of engines that are marked as damaged."""
         if reason := repair(self._options.folder):
             self._notify(Event("repaired", reason))
         self._busy_with_words.set()
@@ -49,19 +52,19 @@ class Indexer:
             thread.start()
 
     def set_roots(self, roots: list[IndexedRoot]) -> None:
-        """These are the sources; scan them."""
+        """Replace the list of sources and scan them."""
         self._orders.put(("roots", roots))
 
     def changed(self, places: list[tuple[str, tuple[str, ...]]]) -> None:
-        """(prefix, parts)… may have changed."""
+        """Update the index for paths, each (prefix, parts), that may have changed."""
         self._orders.put(("changed", places))
 
     def rebuild(self, roots: list[IndexedRoot]) -> None:
-        """These are the sources; read everything in them again."""
+        """Replace the list of sources and read all of their files again."""
         self._orders.put(("rebuild", roots))
 
     def purge(self) -> None:
-        """Keep no trace of files that are gone."""
+        """Remove every trace of deleted files from the index."""
         self._orders.put(("purge", None))
 
     def stop(self) -> None:
@@ -133,16 +136,16 @@ class Indexer:
                 self._wake.wait(pause)
                 self._wake.clear()
                 try:
-                    # Words first: two kinds of work at once would only make both late.
+                    # The full-text index comes first: both kinds of work at once would delay both.
                     meaning.run_pending(yield_to=self._busy_with_words.is_set)
                 except CommandError as error:
-                    # A server that does not answer now may do so later; a model may be installed.
+                    # Retry: the server may respond later, or the model may be installed.
                     self._notify(Event("waits", f"{error.message}. {error.remedy}"))
                     pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
                 except Exception as error:
                     if damage(error):
                         raise
-                    # A text that a model cannot take, a disk that is full: words go on.
+                    # A text that the model rejects, or a full disk, must not stop the full-text index.
                     traceback.print_exc()
                     self._notify(Event("waits", f"meaning cannot go on: {type(error).__name__}: {str(error)[:200]}"))
                     pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
@@ -158,10 +161,10 @@ class Indexer:
 
 
 def merge_changes(orders: Iterable[Order]) -> list[Order]:
-    """The same orders with neighbouring `changed` ones as one, each place in it once.
+    """Return the orders with consecutive `changed` orders merged into one, without duplicate paths.
 
-    A place is looked at as it is when its turn comes, so a file that is written a hundred times while another is being
-    read is read once.
+    The indexer reads a path in its current state when it processes the order. So a file that is written a hundred times
+    while another file is read is itself read only once.
     """
     merged: list[Order] = []
     for order, value in orders:
@@ -175,6 +178,6 @@ def merge_changes(orders: Iterable[Order]) -> list[Order]:
 
 
 def lower_priority() -> None:
-    """Let everything else go first."""
+    """Raise the niceness of the process by 10, so that other processes run first."""
     with contextlib.suppress(OSError):
         os.nice(10)

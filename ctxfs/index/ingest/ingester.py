@@ -1,4 +1,4 @@
-"""Keep the catalog and the word index equal to the files: scan sources, take in changes, finish what a crash left."""
+"""Ingester: keep the catalog and the full-text index consistent with the files, also after a crash."""
 
 import errno
 import hashlib
@@ -37,7 +37,7 @@ class _Candidate:
 
 
 class Ingester:
-    """Brings the catalog up to the files. One thread uses it; `stop` may be set from another."""
+    """The writer of the catalog and the full-text index. Only one thread may use it; any thread may set `stop`."""
 
     def __init__(self, catalog: Catalog, words: FullText, max_file_bytes: int, progress: Callable[[str], None]) -> None:
         self._catalog = catalog
@@ -52,7 +52,7 @@ class Ingester:
         self.stop = threading.Event()
 
     def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
-        """The sources as they are now; files of a source that is gone are dropped."""
+        """Replace the list of sources, and drop the files of removed sources from the index."""
         self._roots = {
             root.prefix: (root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore)) for root in roots
         }
@@ -61,22 +61,22 @@ class Ingester:
         self.flush()
 
     def prepare_to_end(self) -> None:
-        """The process is asked to end, and may be killed: no file is to blame. Any thread may call it."""
+        """Stop at the next batch, and clear the crash record, because the process may be killed. Thread-safe."""
         self._suspects.disarm()
         self.stop.set()
 
     def close(self) -> None:
-        """Let another indexer in."""
+        """Close the extractor and the engines, which releases the index for another indexer."""
         self._extractor.close()
         self._suspects.close()
         self._writer.close()
         self._catalog.close()
 
     def recover(self) -> None:
-        """Finish what the last run began: commit pending files again, or everything if the word index is empty."""
+        """Complete the last run: index its pending files, or all files if the full-text index is empty or foreign."""
         mark, born = self._words.folder / _CATALOG, self._catalog.born()
         if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != born:
-            # The words are those of another catalog, where the same numbers are of other chunks.
+            # The full-text index belongs to another catalog, in which the same numbers denote other chunks.
             self._catalog.reset_words()
             self._writer.clear()
             self._writer.commit()
@@ -87,7 +87,7 @@ class Ingester:
         self.flush()
 
     def rebuild(self) -> None:
-        """Empty the word index and read every file again."""
+        """Empty the full-text index and read every file again."""
         self._writer.clear()
         for prefix in list(self._roots):
             self._catalog.mark_source_gone(prefix)
@@ -95,7 +95,7 @@ class Ingester:
         self.scan_all()
 
     def purge(self) -> None:
-        """After an erasure: keep no trace of what is gone, in the catalog, its vectors or the word index."""
+        """Remove every trace of deleted files from the catalog, its vectors and the full-text index."""
         self.scan_all()
         self._catalog.embeddings.drop_unused()
         self._catalog.reset_words()
@@ -105,7 +105,7 @@ class Ingester:
         self._catalog.compact()
 
     def scan_all(self) -> None:
-        """Compare every source with the catalog."""
+        """Compare every source with the catalog and index the differences."""
         self._done = self._total = 0
         for prefix, (_, rules) in list(self._roots.items()):
             rules.forget()
@@ -114,7 +114,10 @@ class Ingester:
             self._suspects.acquit_batches()
 
     def scan(self, prefix: str, below: tuple[str, ...]) -> None:
-        """Compare one source, or a folder in it, with the catalog; unchanged files are only stat-ed."""
+        """Compare one source, or a folder in it, with the catalog, and index the differences.
+
+        Unchanged files are not read, but only their stat.
+        """
         root, rules = self._roots[prefix]
         known = self._catalog.files_of(prefix)
         if below:
@@ -131,9 +134,10 @@ class Ingester:
         self._take_in(prefix, changed)
 
     def changed(self, places: Iterable[tuple[str, tuple[str, ...]]]) -> None:
-        """Something happened at these places of sources, (prefix, parts): a file, a folder, or one that is no more.
+        """Index the changes at paths of sources, each (prefix, parts): a file, a folder, or a deleted one.
 
-        They are taken in together: a commit of the word index costs as much as many files. Sources that were removed are passed over.
+        The paths form one batch, because a commit of the full-text index costs as much as many files. Paths of removed
+        sources are ignored.
         """
         candidates: dict[str, list[_Candidate]] = {}
         gone: list[str] = []
@@ -146,7 +150,10 @@ class Ingester:
             self._take_in(prefix, changed)
 
     def _look_at(self, prefix: str, parts: tuple[str, ...], gone: list[str]) -> _Candidate | None:
-        """The file there, if it is to be read; adds to `gone` what is not there any more. What is in a folder is taken in at once."""
+        """Return the file at a path if it must be read, else None.
+
+        Append the paths of deleted files to `gone`. Scan a folder at once.
+        """
         root, rules = self._roots[prefix]
         path = _join(prefix, parts)
         if parts and parts[-1] == ".gitignore" and root.gitignore:
@@ -161,11 +168,11 @@ class Ingester:
             return None
         if _is_directory(found):
             if self._catalog.file(path) is not None:
-                gone.append(path)  # the file whose place it has taken
+                gone.append(path)  # the file that the folder has replaced
             if not parts or not rules.ignores_path((*parts, "x")):
                 self.scan(prefix, parts)
             return None
-        gone += self._catalog.paths_below(path)  # in the folder whose place it has taken
+        gone += self._catalog.paths_below(path)  # files of the folder that the file has replaced
         if not _is_regular(found) or rules.ignores_path(parts):
             gone.append(path)
             return None
@@ -192,11 +199,11 @@ class Ingester:
         self.flush()
 
     def _take_in_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
-        """Put one file into the catalog. Whatever is wrong with the file costs that file."""
+        """Put one file into the catalog. An error that the file causes skips only that file."""
         path = candidate.path
         if self._suspects.has_ended_indexers(path):
             self._skip(root, candidate, None, _ENDED_INDEXERS)
-            self._suspects.acquit(path)  # once it is another file it is tried again
+            self._suspects.acquit(path)  # so that it is tried again after it changes
             return
         self._suspects.accuse(path)
         try:
@@ -208,7 +215,7 @@ class Ingester:
             log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
             try:
                 self._skip(root, candidate, None, f"cannot be indexed ({type(error).__name__})")
-            except OverflowError:  # its very stat cannot be kept
+            except OverflowError:  # even its stat does not fit into the catalog
                 self._catalog.mark_gone(path)
         self._suspects.clear()
 
@@ -244,13 +251,13 @@ class Ingester:
         self._catalog.replace_chunks(file, chunks)
 
     def _skip(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
-        """List a file that is not searched; what it said before is no longer found."""
+        """Record a file without chunks and the reason for it; searches no longer return its earlier content."""
         kind = "binary" if note == "binary" else "other"
         file = self._catalog.put_file(candidate.path, root.prefix, candidate.stat, digest, kind, "skipped", note)
         self._catalog.replace_chunks(file, ())
 
     def _store_attributes(self, root: IndexedRoot, candidate: _Candidate, file: int, data: bytes, state: str) -> None:
-        """Keep `user.ctx.*`, and the kind that follows from it, the place or the text."""
+        """Store the attributes `user.ctx.*`, and the kind that follows from them, the path or the text."""
         attributes = read_attributes(root.root, candidate.parts)
         if state == "words" and attributes == self._catalog.attributes(file):
             return
@@ -258,7 +265,7 @@ class Ingester:
         self._catalog.set_kind(file, kind_of(candidate.path, attributes, data))
 
     def flush(self) -> None:
-        """Bring the word index up to the catalog and commit; may be repeated after a crash at any point."""
+        """Apply the catalog's pending changes to the full-text index and commit. Idempotent, after any crash."""
         while True:
             pending = self._catalog.in_state("pending", self._suspects.batch_files)
             gone = self._catalog.in_state("gone", 5 * _BATCH_FILES)
@@ -285,7 +292,7 @@ class Ingester:
             self._progress(f"{self._done}/{self._total}" if self._total else "")
 
     def _add_words(self, file: int, path: str, kind: str, mtime_ns: int) -> bool:
-        """Give a file's units to the word index. False for one that is left out, since it cannot be."""
+        """Add a file's chunks to the full-text index. Return False if the file is skipped."""
         self._writer.remove_file(file)
         if self._suspects.has_ended_indexers(path):
             self._catalog.skip(file, _ENDED_INDEXERS)
@@ -321,7 +328,7 @@ class Ingester:
 
 
 def _is_about_the_machine(error: BaseException) -> bool:
-    """True for what says nothing about the file: a full disk, too few descriptors, a catalog that cannot be written."""
+    """Return True for an error that no file causes: a full disk, too few descriptors, an unwritable catalog."""
     if isinstance(error, CorruptIndex):
         return not damage(error)
     return isinstance(error, OSError | MemoryError) or is_database_failure(error)

@@ -1,7 +1,8 @@
-"""Files whose text is not what is in them byte by byte: HTML, mail, PDF; and how bytes become text.
+"""File formats whose text must be extracted (HTML, mail, PDF), and the decoding of bytes to text.
 
-A reader gives passages in order; here they are joined and split into chunks. Lines are those of the file (pages, for a PDF), so that
-a hit can be looked up there. What is here runs in the worker of an `Extractor`: no file that others wrote is parsed elsewhere.
+The reader of a format yields passages in order; this module joins and splits them into chunks. Lines are those of the
+file (pages for a PDF), so that a reader of a hit can find it in the file. This code runs in the worker of an
+`Extractor`: no other process parses untrusted files.
 """
 
 import codecs
@@ -23,7 +24,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class UnreadableFile(Exception):
-    """The file is listed and not searched; the message says why, for `ctxfs status`."""
+    """A file that is listed but cannot be searched. The message is the reason that `ctxfs status` shows."""
 
 
 def _suffix(name: str) -> str:
@@ -31,28 +32,28 @@ def _suffix(name: str) -> str:
 
 
 def is_extracted(name: str) -> bool:
-    """True if chunks of the file do not hold its lines as they are."""
+    """Return True if the text of the file's chunks differs from its lines."""
     return _suffix(name) in _HTML | _MAIL | {_PDF}
 
 
 def is_slow(name: str) -> bool:
-    """True for a file that takes long to read however small it is."""
+    """Return True for a format that takes long to extract even from a small file."""
     return _suffix(name) == _PDF
 
 
 def format_of(name: str) -> str:
-    """What a file is called in a reason why it cannot be read."""
+    """Return the name of the file's format for an error message."""
     suffix = _suffix(name)
     return "PDF" if suffix == _PDF else "mail" if suffix in _MAIL else "HTML" if suffix in _HTML else "text"
 
 
 def size_limit(name: str, max_file_bytes: int) -> int:
-    """Bytes up to which a file is read; of a PDF only a part is text."""
+    """Return the maximum size in bytes that is read: ten times as much of a PDF, because little of it is text."""
     return max_file_bytes * _PDF_FACTOR if _suffix(name) == _PDF else max_file_bytes
 
 
 def decode(data: bytes) -> str:
-    """Bytes as text: UTF-8, or what a byte order mark says; a line that is no UTF-8 is taken for Latin-1."""
+    """Decode bytes by their byte order mark, else as UTF-8; lines that are not valid UTF-8 as Windows-1252."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
@@ -70,14 +71,15 @@ def _decoded_line(line: bytes) -> str:
 
 
 def is_binary(data: bytes) -> bool:
-    """As git decides, by a NUL byte near the beginning; but for text that a byte order mark announces."""
+    """Return True for a NUL byte in the first 8192 bytes, as in git, unless a UTF-16 byte order mark precedes it."""
     return b"\0" in data[:8192] and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def chunks_of(name: str, data: bytes) -> list[Chunk]:
-    """The chunks of a file, sound Unicode all of them; Unreadable if it holds no text that could be searched.
+    """Return the chunks of a file, all of valid Unicode.
 
-    Bounded in what it returns, not in the time and memory that it takes: see `extractor.py`.
+    Raise `UnreadableFile` if the file has no searchable text, or more than `MAX_CHUNKS` chunks or `MAX_CHARACTERS`
+    characters. This function does not limit its time and memory: `Extractor` does.
     """
     chunks: list[Chunk] = []
     left = MAX_CHARACTERS
@@ -110,7 +112,7 @@ def _read(name: str, data: bytes) -> Iterable[Chunk]:
 
 
 def _sound(chunk: Chunk) -> Chunk:
-    """The chunk without halves of surrogate pairs, which JSON and some charsets may hold and nothing can store or send."""
+    """Replace lone surrogates by U+FFFD: JSON and some charsets may contain them, but UTF-8 cannot encode them."""
     if chunk.text.isascii() and chunk.heading.isascii() and chunk.author.isascii():
         return chunk
     texts = (_LONE_SURROGATE.sub("\ufffd", text) for text in (chunk.text, chunk.heading, chunk.author))
@@ -119,7 +121,7 @@ def _sound(chunk: Chunk) -> Chunk:
 
 
 def gather(passages: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Chunks as chunks: neighbours of one heading, author and day joined up to TARGET, longer ones split at LIMIT."""
+    """Yield passages as chunks: join neighbours of equal heading, author and day up to TARGET, and split at LIMIT."""
     held: Chunk | None = None
     for whole in passages:
         for passage in _split(whole):
@@ -138,7 +140,7 @@ def _alike(one: Chunk, other: Chunk) -> bool:
 
 
 def _split(passage: Chunk) -> Iterator[Chunk]:
-    """Parts of a passage at spaces, each below LIMIT."""
+    """Yield parts of a passage of at most LIMIT characters, cut at line ends or spaces where there are any."""
     rest = passage.text.strip()
     while len(rest) > LIMIT:
         at = max(rest.rfind("\n", TARGET, LIMIT), rest.rfind(" ", TARGET, LIMIT))

@@ -1,4 +1,4 @@
-"""The text of an HTML page under its headings. The only file that knows lxml."""
+"""Reader of HTML: the paragraphs of a page with their headings. The only module that imports lxml."""
 
 import re
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ _INLINE = frozenset(
     "time tt u var wbr".split()
 )
 _SPACES = re.compile(r"\s+")
-# In linear time: what is not closed goes to the end, and no tag holds another.
+# Matches in linear time: an unclosed element extends to the end of the text, and no tag contains another.
 _TAG = re.compile(
     r"<(?:script|style)\b(?>.*?</(?:script|style)\s*+>|.*)|<!--(?>.*?-->|.*)|<[^<>]*+>", re.IGNORECASE | re.DOTALL
 )
 
 
 def read_html(text: str) -> Iterator[Chunk]:
-    """The paragraphs that a reader of the page sees, in order."""
+    """Yield the visible paragraphs of a page in order."""
     parser = etree.HTMLParser(recover=True, remove_comments=True, remove_pis=True, huge_tree=True, encoding="utf-8")
     try:
         root = etree.fromstring(text.encode("utf-8", "surrogatepass"), parser)
     except (etree.XMLSyntaxError, ValueError):
         root = None
-    # Some pages are nested deeper than the parser goes (thousands of levels): they are read without their structure.
+    # Pages nested deeper than the parser's limit (thousands of levels) are read without their structure.
     too_deep = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
     if root is None or too_deep:
         yield from _without_tags(text)
@@ -42,7 +42,7 @@ def _without_tags(text: str) -> Iterator[Chunk]:
 
 
 class _Reader:
-    """Walks the tree without recursion and puts text together until a block begins or ends."""
+    """An iterative walk of the element tree that collects text until a block element begins or ends."""
 
     def __init__(self, root: etree._Element) -> None:
         self._root = root
@@ -53,7 +53,7 @@ class _Reader:
         self._first = self._last = 1
 
     def passages(self) -> Iterator[Chunk]:
-        """Paragraphs with the trail of headings above them."""
+        """Yield the paragraphs, each with the trail of headings above it."""
         heading = 0
         walk = etree.iterwalk(self._root, events=("start", "end"))
         for event, element in walk:

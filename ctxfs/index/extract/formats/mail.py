@@ -1,4 +1,4 @@
-"""Messages: what each says, by whom, when and about what. One in a file (.eml), or many after one another (.mbox)."""
+"""Reader of mail: the text, author, day and subject of each message in a message file (.eml) or mailbox (.mbox)."""
 
 import codecs
 import contextlib
@@ -20,12 +20,12 @@ _PARTS = 200
 _MAX_BOUNDARIES = 200
 _MAX_HEADER_CHARACTERS = 2_000
 _MAX_HEADERS = 1_000
-# Python calls these text encodings too; mail has none of them, and some take quadratic time.
+# Python lists these as text encodings. Mail uses none of them, and some take quadratic time.
 _NO_CHARSETS = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "rot_13"))
 
 
 class _BoundedHeaders(Compat32):
-    """Headers as they stand, each up to a limit: the library's parsers take quadratic time and more for long ones."""
+    """A policy that truncates raw headers, because the library's parsers take quadratic time and more for long ones."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
@@ -36,7 +36,10 @@ _POLICY = _BoundedHeaders()
 
 
 def read_mail(data: bytes, *, many: bool) -> Iterator[Chunk]:
-    """The paragraphs of every message; lines are those of the message, or exact where its text is there as it was typed."""
+    """Yield the paragraphs of every message; `many` splits the data as an mbox file.
+
+    The lines are exact for a message of one unencoded plain-text part, and otherwise those of the whole message.
+    """
     starts = [found.start() for found in _MESSAGE.finditer(data)] if many else []
     for start, end in zip(starts or [0], [*starts[1:], len(data)], strict=True):
         whole = data[start:end]
@@ -47,12 +50,12 @@ def read_mail(data: bytes, *, many: bool) -> Iterator[Chunk]:
 
 
 def _read(data: bytes, first: int, last: int) -> Iterator[Chunk]:
-    """The paragraphs of one message; of one that is none, or is made to break the library, its lines."""
+    """Yield the paragraphs of one message; its whole source as one chunk if the message is malformed or hostile."""
     try:
         if data.count(b"boundary=") > _MAX_BOUNDARIES or len(_head(data).splitlines()) > _MAX_HEADERS:
             raise ValueError("no person or program sends this")
         passages = list(_passages(data, first, last))
-    except Exception:  # the library's own errors are of every kind
+    except Exception:  # the library raises errors of many types
         passages = [Chunk(decode(data).strip(), first, last)]
     yield from passages
 
@@ -75,13 +78,13 @@ def _passages(data: bytes, first: int, last: int) -> Iterator[Chunk]:
 
 
 def _body_line(data: bytes, message: Message) -> int:
-    """Count the lines before the body, which need not begin behind an empty line if a header is broken."""
+    """Return the number of lines before the body, which need not follow an empty line if a header is malformed."""
     body = message.get_payload(decode=True)
     return max(0, data.count(b"\n") - body.count(b"\n")) if isinstance(body, bytes) else 0
 
 
 def _texts(message: Message) -> Iterator[tuple[str, bool]]:
-    """(text, whether it stands in the file as it is): the plain parts, or the HTML ones if there are no others."""
+    """Yield (text, is verbatim in the file) of the plain-text parts, or of the HTML parts if there are no others."""
     parts = [part for _, part in zip(range(_PARTS), message.walk(), strict=False) if not part.is_multipart()]
     plain = [part for part in parts if part.get_content_type() == "text/plain" and not part.get_filename()]
     html = [part for part in parts if part.get_content_type() == "text/html" and not part.get_filename()]
@@ -96,11 +99,11 @@ def _texts(message: Message) -> Iterator[tuple[str, bool]]:
 
 
 def _decoded(body: bytes, charset: str | None) -> str:
-    """The body in its charset; in a good guess where the charset is unknown, no charset, or not that of the body."""
+    """Decode a body by its charset; by `decode` if the charset is absent, unknown, unsafe or does not fit the body."""
     try:
         if charset and codecs.lookup(charset).name.replace("-", "_") not in _NO_CHARSETS:
             return body.decode(charset)
-    except (LookupError, ValueError):  # an error of decoding is a ValueError, a name with a NUL another one
+    except (LookupError, ValueError):  # ValueError: a decoding error, or a charset name that contains NUL
         pass
     return decode(body)
 
@@ -110,7 +113,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain(value: str) -> str:
-    """A header's text without its encoded words."""
+    """Return a header's text, at most 200 characters, with its encoded words (RFC 2047) decoded."""
     with contextlib.suppress(LookupError, ValueError, HeaderParseError):
         value = str(make_header(decode_header(value)))
     return " ".join(value.split())[:200]
@@ -124,5 +127,5 @@ def _author(message: Message) -> str:
 def _day(message: Message) -> int | None:
     try:
         return parsedate_to_datetime(str(message["date"])[:100]).date().toordinal()
-    except (ValueError, TypeError, IndexError, OverflowError):  # absent, or no date
+    except (ValueError, TypeError, IndexError, OverflowError):  # the header is absent or contains no date
         return None

@@ -1,4 +1,4 @@
-"""The text of a PDF, page by page. The only file that knows pdfium."""
+"""Reader of PDF: the text page by page. The only module that imports pdfium."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _MAX_CHARACTERS = 5_000_000
 
 
 def read_pdf(data: bytes) -> Iterator[Chunk]:
-    """The paragraphs of every page; "lines" are pages. Unreadable if there is no text to be had."""
+    """Yield the paragraphs of every page, with page numbers as lines. Raise `UnreadableFile` if no page has text."""
     has_text = False
     for number, page in enumerate(_pages(data), 1):
         for paragraph in page.replace("\r\n", "\n").split("\n\n"):
@@ -24,7 +24,10 @@ def read_pdf(data: bytes) -> Iterator[Chunk]:
 
 
 def _pages(data: bytes) -> Iterator[str]:
-    """The text of each page, as far as the limits go, and up to the first page that is broken."""
+    """Yield the text of each page, within the limits, up to the first malformed page.
+
+    Raise `UnreadableFile` if the first page or the document cannot be read.
+    """
     left, number = _MAX_CHARACTERS, 0
     try:
         document = pypdfium2.PdfDocument(data)
