@@ -15,15 +15,15 @@ from typing import Literal
 
 Mode = Literal["hybrid", "words", "meaning", "exact"]
 _MODES: tuple[Mode, ...] = ("hybrid", "words", "meaning", "exact")
-_NAMES = "kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined"
-_PIECE = re.compile(rf'([+-]?)"([^"]*)"|((?:{_NAMES}):"[^"]+"|\S+)')
-_FILTER = re.compile(rf'({_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
-_SHARE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
-_LEAST = 1e-9
-_EDGES = "?!.,;:\"'()[]"
+_FILTER_NAMES = "kind|path|author|since|until|mode|tag|confidence|trust|pinned|frozen|quarantined"
+_TERM = re.compile(rf'([+-]?)"([^"]*)"|((?:{_FILTER_NAMES}):"[^"]+"|\S+)')
+_FILTER = re.compile(rf'({_FILTER_NAMES}):(?:"([^"]+)"|(\S+))', re.DOTALL)
+_CONFIDENCE = re.compile(r"(<=|>=|<|>|=)?(\d+(?:\.\d+)?|\.\d+)")
+_EPSILON = 1e-9
+_PUNCTUATION = "?!.,;:\"'()[]"
 _POSSESSIVE = ("'s", "\u2019s", "'", "\u2019")
 _AGE = re.compile(r"(\d{1,5})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +93,33 @@ class Keywords:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of matches in each text of one file; all 0 if the file does not satisfy the keywords."""
-        wanted = self.every or self.some
-        found = {word: [_times(word, text) for text in texts] for word in (*wanted, *self.none)}
-        holds = {word: any(counts) for word, counts in found.items()}
-        satisfied = all(holds[w] for w in self.every) if self.every else any(holds[w] for w in self.some)
-        if not satisfied or any(holds[word] for word in self.none):
+        terms = self.every or self.some
+        counts_by_word = {word: [_count_matches(word, text) for text in texts] for word in (*terms, *self.none)}
+        is_present = {word: any(counts) for word, counts in counts_by_word.items()}
+        is_satisfied = all(is_present[w] for w in self.every) if self.every else any(is_present[w] for w in self.some)
+        if not is_satisfied or any(is_present[word] for word in self.none):
             return [0] * len(texts)
-        return [sum(found[word][at] for word in wanted) for at in range(len(texts))]
+        return [sum(counts_by_word[word][index] for word in terms) for index in range(len(texts))]
 
 
 def bare_word(word: str) -> str:
     """Return the word without surrounding punctuation and without a possessive ending."""
-    bare = word.strip(_EDGES)
+    bare = word.strip(_PUNCTUATION)
     for ending in _POSSESSIVE:
         bare = bare.removesuffix(ending)
-    return bare.strip(_EDGES)
+    return bare.strip(_PUNCTUATION)
 
 
-def _times(word: str, text: str) -> int:
-    return len(_whole_word(word).findall(text))
+def _count_matches(word: str, text: str) -> int:
+    return len(_compile_whole_word(word).findall(text))
 
 
 @lru_cache(maxsize=256)
-def _whole_word(word: str) -> re.Pattern[str]:
+def _compile_whole_word(word: str) -> re.Pattern[str]:
     """Return a case-insensitive pattern that matches only whole words; a space matches any white space."""
     body = r"\s+".join(map(re.escape, word.split()))
-    before, after = r"(?<!\w)" if word[:1].isalnum() else "", r"(?!\w)" if word[-1:].isalnum() else ""
-    return re.compile(before + body + after, re.IGNORECASE)
+    lookbehind, lookahead = r"(?<!\w)" if word[:1].isalnum() else "", r"(?!\w)" if word[-1:].isalnum() else ""
+    return re.compile(lookbehind + body + lookahead, re.IGNORECASE)
 
 
 def parse_query(text: str, now: datetime | None = None) -> Query:
@@ -133,26 +133,26 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     attributes: list[tuple[str, str]] = []
     confidence: tuple[float, float] | None = None
     mode: Mode = "hybrid"
-    for sign, phrase, word in _PIECE.findall(text):
+    for sign, phrase, word in _TERM.findall(text):
         if not word:
             if phrase.strip():
                 lists[{"+": "must", "-": "not"}.get(sign, "phrase")].append(phrase)
             continue
-        found = _FILTER.fullmatch(word)
-        value = (found[2] or found[3]).strip('"') if found is not None else ""
-        if found is None or not value:
-            _place_word(word, words, lists)
+        match = _FILTER.fullmatch(word)
+        value = (match[2] or match[3]).strip('"') if match is not None else ""
+        if match is None or not value:
+            _add_word(word, words, lists)
             continue
-        name = found[1]
-        when = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
-        if when is not None:
-            times[name] = when
+        name = match[1]
+        moment = parse_time(value, now or datetime.now(UTC)) if name in ("since", "until") else None
+        if moment is not None:
+            times[name] = moment
         elif name == "mode" and value in _MODES:
-            mode = next(known for known in _MODES if known == value)
+            mode = next(candidate for candidate in _MODES if candidate == value)
         elif name in ("kind", "path", "author"):
             lists[name].append(value.strip("/"))
-        elif name == "confidence" and (share := _parse_share(value)) is not None:
-            confidence = share
+        elif name == "confidence" and (limits := _parse_confidence(value)) is not None:
+            confidence = limits
         elif name in ("tag", "trust", "pinned", "frozen", "quarantined"):
             attributes.append(("tags" if name == "tag" else name, value))
         else:
@@ -174,21 +174,21 @@ def parse_query(text: str, now: datetime | None = None) -> Query:
     )
 
 
-def _parse_share(text: str) -> tuple[float, float] | None:
+def _parse_confidence(text: str) -> tuple[float, float] | None:
     """Parse `>0.8`, `<=0.5`, `0.8` (at least) or `=0.8` into an inclusive (min, max); None for anything else."""
-    found = _SHARE.fullmatch(text)
-    if found is None:
+    match = _CONFIDENCE.fullmatch(text)
+    if match is None:
         return None
-    value = float(found[2])
+    value = float(match[2])
     return {
-        ">": (value + _LEAST, 1.0),
-        "<": (0.0, value - _LEAST),
+        ">": (value + _EPSILON, 1.0),
+        "<": (0.0, value - _EPSILON),
         "<=": (0.0, value),
         "=": (value, value),
-    }.get(found[1], (value, 1.0))
+    }.get(match[1], (value, 1.0))
 
 
-def _place_word(word: str, words: list[str], lists: dict[str, list[str]]) -> None:
+def _add_word(word: str, words: list[str], lists: dict[str, list[str]]) -> None:
     bare = word[1:]
     if word[0] == "+" and bare[:1].isalnum():
         lists["must"].append(bare)
@@ -203,9 +203,9 @@ def parse_time(text: str, now: datetime) -> int | None:
 
     Units of an age: `s`, `m`, `h`, `d`, `w`. A time without an offset is UTC. Return None if the text is neither.
     """
-    if found := _AGE.fullmatch(text):
+    if match := _AGE.fullmatch(text):
         try:
-            moment = now - timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+            moment = now - timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
         except OverflowError:
             return None
     else:

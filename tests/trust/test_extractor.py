@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, Patience, TooSlow
+from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, SlowFileBudget, TooSlow
 from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, chunks_of
 from ctxfs.index.search.overlay import LARGEST
 from tests.unit.test_formats import MAIL, a_pdf
@@ -121,15 +121,15 @@ def test_worker_of_a_large_process_reads_more_than_one_file(extractor: Extractor
 
 def test_slow_files_use_up_the_patience_of_those_who_ask() -> None:
     now = 0.0
-    patience = Patience(lambda: now)
+    patience = SlowFileBudget(lambda: now)
     for _ in range(500):
         patience.charge(0.01)
-    assert not patience.is_used_up, "what is quick is free"
+    assert not patience.is_exhausted, "what is quick is free"
     for _ in range(3):
         patience.charge(1.0)
-    assert patience.is_used_up
+    assert patience.is_exhausted
     now = 60.0
-    assert not patience.is_used_up
+    assert not patience.is_exhausted
 
 
 def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
@@ -147,7 +147,7 @@ def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
 
 
 def test_small_file_may_not_hold_up_a_search_for_long() -> None:
-    assert INTERACTIVE.cpu_of("x.eml", LARGEST) < 2
+    assert INTERACTIVE.cpu_seconds_for("x.eml", LARGEST) < 2
 
 
 def test_no_reader_of_formats_is_called_outside_of_the_worker() -> None:

@@ -66,8 +66,8 @@ def test_nothing_of_a_repository_is_indexed(tmp_path: Path) -> None:
     for gitignore in (True, False):
         rules = IgnoreRules(str(tmp_path), (), gitignore=gitignore)
         for name in (".git", "mirror.git", ".hg", ".bzr"):
-            assert rules.ignores(("deep", name), directory=True)
-        assert not rules.ignores(("deep", "note.md"), directory=False)
+            assert rules.ignores(("deep", name), is_directory=True)
+        assert not rules.ignores(("deep", "note.md"), is_directory=False)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_many_stars_are_matched_in_linear_time(pattern: str) -> None:
     patterns = parse_pattern_file("\n".join([pattern] * 50).encode())
     start = time.process_time()
     for path in (["a" * 255], ["a"] * 250, ["ab" * 127] * 16):
-        patterns.decide(path, directory=False)
+        patterns.decide(path, is_directory=False)
     assert time.process_time() - start < 1
 
 
@@ -83,9 +83,9 @@ def test_file_beyond_the_limits_counts_up_to_them() -> None:
     data = b"*.log\n" + b"x[ab]*y\n" * (MAX_LINES + 10) + b"*.md\n"
     start = time.process_time()
     patterns = parse_pattern_file(data)
-    assert patterns.decide(["a.log"], directory=False)
-    assert patterns.decide(["a.md"], directory=False) is None
-    assert parse_pattern_file(b"*.log\n" + b"a" * 2 * MAX_FILE_BYTES).decide(["a.log"], directory=False)
+    assert patterns.decide(["a.log"], is_directory=False)
+    assert patterns.decide(["a.md"], is_directory=False) is None
+    assert parse_pattern_file(b"*.log\n" + b"a" * 2 * MAX_FILE_BYTES).decide(["a.log"], is_directory=False)
     assert time.process_time() - start < 2
 
 

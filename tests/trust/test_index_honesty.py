@@ -150,7 +150,7 @@ def _end_at(folder: Path, path: str) -> None:
     """Have an indexer process die while it works on a file."""
     child = os.fork()
     if not child:
-        CrashRecords(folder, 400).accuse(path)
+        CrashRecords(folder, 400).record_file(path)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -180,7 +180,7 @@ def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None
     def batch_after_end_in(files: int) -> int:
         child = os.fork()
         if not child:
-            CrashRecords(tmp_path, 400).accuse_batch(files)
+            CrashRecords(tmp_path, 400).record_batch(files)
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
         suspects = CrashRecords(tmp_path, 400)
@@ -194,10 +194,10 @@ def test_an_end_among_many_files_is_narrowed_down_to_one(tmp_path: Path) -> None
 
 def test_an_indexer_that_is_asked_to_end_accuses_nobody(tmp_path: Path) -> None:
     suspects = CrashRecords(tmp_path, 400)
-    suspects.accuse("a")
+    suspects.record_file("a")
     suspects.disarm()
-    suspects.accuse("b")
-    assert not CrashRecords(tmp_path, 400)._ends
+    suspects.record_file("b")
+    assert not CrashRecords(tmp_path, 400)._crash_counts
 
 
 @pytest.mark.parametrize(

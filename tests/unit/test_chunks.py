@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctxfs
-from ctxfs.index.extract.chunks import LIMIT, MAX_LINE, cut, text_kind
+from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, MAX_LINE_CHARACTERS, split_into_chunks, text_kind
 from ctxfs.index.extract.dates import find_dates
 
 REAL = sorted(Path(ctxfs.__file__).parent.rglob("*.py")) + sorted(Path(ctxfs.__file__).parent.parent.glob("*.md"))
@@ -16,12 +16,12 @@ def covered(name: str, text: str) -> None:
     """Every line with something on it is in exactly one chunk, as it is in the file."""
     lines = text.split("\n")
     seen: set[int] = set()
-    for chunk in cut(name, text):
+    for chunk in split_into_chunks(name, text):
         numbers = range(chunk.first, chunk.last + 1)
         assert not seen & set(numbers)
         seen |= set(numbers)
-        assert chunk.text == "\n".join(line[:MAX_LINE] for line in lines[chunk.first - 1 : chunk.last])
-        assert len(chunk.text) <= LIMIT + MAX_LINE
+        assert chunk.text == "\n".join(line[:MAX_LINE_CHARACTERS] for line in lines[chunk.first - 1 : chunk.last])
+        assert len(chunk.text) <= MAX_CHUNK_CHARACTERS + MAX_LINE_CHARACTERS
     assert {n for n, line in enumerate(lines, 1) if line.strip()} <= seen
 
 
@@ -37,36 +37,39 @@ def test_every_line_of_any_text_is_in_one_chunk(name: str, text: str) -> None:
 
 def test_a_section_carries_the_trail_of_headings_above_it() -> None:
     text = "# Guide\n\nIntro.\n\n## Keys\n\n" + "Rotate them. " * 60 + "\n\n### When\n\n" + "Monthly. " * 90
-    headings = [chunk.heading for chunk in cut("guide.md", text)]
+    headings = [chunk.heading for chunk in split_into_chunks("guide.md", text)]
     assert headings[-1] == "Guide > Keys > When"
     assert "Guide > Keys" in headings
 
 
 def test_a_heading_in_a_code_fence_is_not_a_heading() -> None:
     text = "# Real\n\n```\n# not a heading\n```\n" + "word " * 300
-    assert {chunk.heading for chunk in cut("a.md", text)} == {"Real"}
+    assert {chunk.heading for chunk in split_into_chunks("a.md", text)} == {"Real"}
 
 
 def test_a_function_is_a_chunk_with_its_qualified_name() -> None:
     body = "\n".join(f"        x{n} = {n}  # some filler to make it long enough" for n in range(16))
     text = f"class A:\n    def first(self):\n{body}\n\n    def second(self):\n{body}\n"
-    chunks = cut("a.py", text)
+    chunks = split_into_chunks("a.py", text)
     assert [chunk.heading for chunk in chunks if "def second" in chunk.text] == ["A.second"]
 
 
 def test_broken_python_is_still_cut() -> None:
-    assert cut("a.py", "def broken(:\n    pass\n")
+    assert split_into_chunks("a.py", "def broken(:\n    pass\n")
 
 
 def test_a_dialogue_is_recognised_and_cut_between_turns() -> None:
     text = "\n".join(f"{who}: {'words ' * 30}" for who in ("Ada", "Bob") * 8)
     assert text_kind("chat.txt", text) == "dialogue"
-    assert all(chunk.text.startswith(("Ada:", "Bob:")) for chunk in cut("chat.txt", text))
+    assert all(chunk.text.startswith(("Ada:", "Bob:")) for chunk in split_into_chunks("chat.txt", text))
 
 
 def test_each_turn_is_a_unit_with_its_author_and_the_date_above_it() -> None:
     text = "1:56 pm on 8 May, 2023\n\nAda: hi\nBob Lee: where?\nin the shed\nAda: ok\n9 May 2023\nBob Lee: done\nAda: thanks\n"
-    found = [(chunk.author, chunk.first, date.fromordinal(chunk.day or 1).isoformat()) for chunk in cut("a.txt", text)]
+    found = [
+        (chunk.author, chunk.first, date.fromordinal(chunk.day or 1).isoformat())
+        for chunk in split_into_chunks("a.txt", text)
+    ]
     assert found == [
         ("", 1, "2023-05-08"), ("Ada", 3, "2023-05-08"), ("Bob Lee", 4, "2023-05-08"), ("Ada", 6, "2023-05-08"),
         ("Bob Lee", 8, "2023-05-09"), ("Ada", 9, "2023-05-09"),
@@ -79,21 +82,21 @@ def test_a_record_says_who_and_when_in_its_fields() -> None:
         '{"from": "Bob", "date": "2024-01-02", "n": [1]}',
         "[1, 2]",
     ]
-    found = [(chunk.author, chunk.day) for chunk in cut("a.jsonl", "\n".join(lines))]
+    found = [(chunk.author, chunk.day) for chunk in split_into_chunks("a.jsonl", "\n".join(lines))]
     assert found == [("Ada", date(2023, 5, 8).toordinal()), ("Bob", date(2024, 1, 2).toordinal()), ("", None)]
 
 
 def test_front_matter_and_the_name_of_a_file_say_who_and_when() -> None:
-    noted = cut("2024-02-03 notes.md", "# A\n\nB.\n")[0]
+    noted = split_into_chunks("2024-02-03 notes.md", "# A\n\nB.\n")[0]
     assert noted.day == date(2024, 2, 3).toordinal()
-    signed = cut("a.md", '---\nauthor: "Ada"\ndate: 2023-05-08\n---\n\n# A\n\nB.\n')[-1]
+    signed = split_into_chunks("a.md", '---\nauthor: "Ada"\ndate: 2023-05-08\n---\n\n# A\n\nB.\n')[-1]
     assert (signed.author, signed.day) == ("Ada", date(2023, 5, 8).toordinal())
 
 
 def test_a_log_of_very_many_records_is_searched_by_the_screenful() -> None:
     few, many = '{"a": "some words in a record"}\n' * 100, '{"a": "some words in a record"}\n' * 20_000
-    assert len(cut("a.jsonl", few)) == 100
-    assert len(cut("a.jsonl", many)) < 2_000
+    assert len(split_into_chunks("a.jsonl", few)) == 100
+    assert len(split_into_chunks("a.jsonl", many)) < 2_000
 
 
 @pytest.mark.parametrize(
@@ -113,4 +116,4 @@ def test_dates_are_read_as_people_write_them(text: str, wanted: list[tuple[int |
 
 
 def test_one_line_of_megabytes_is_bounded() -> None:
-    assert sum(len(chunk.text) for chunk in cut("a.json", "x" * 5_000_000)) <= MAX_LINE
+    assert sum(len(chunk.text) for chunk in split_into_chunks("a.json", "x" * 5_000_000)) <= MAX_LINE_CHARACTERS

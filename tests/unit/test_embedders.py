@@ -239,7 +239,7 @@ def test_another_model_embeds_everything_while_the_old_one_answers(store: Store,
 
     def in_between() -> bool:
         # It is asked between batches, as it would be by the work on words.
-        answers.append((store.ask(new, "keys"), half._stored.serving))
+        answers.append((store.ask(new, "keys"), half._embeddings.serving))
         return len(answers) > 2
 
     half.run_pending(yield_to=in_between)
@@ -290,8 +290,8 @@ def test_back_to_the_model_of_before_costs_nothing(store: Store, tmp_path: Path)
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", seed=2)
     store.embed(old)
     half = store.meaning(new)
-    half._embed_anew(name_of(new), new, iter([False, True]).__next__)
-    assert half._stored.count_coming() == 4
+    half._reembed(name_of(new), new, iter([False, True]).__next__)
+    assert half._embeddings.count_coming() == 4
     half.close()
     store.embed(old)
     catalog = Catalog(store.folder, read_only=True)
@@ -302,7 +302,7 @@ def test_back_to_the_model_of_before_costs_nothing(store: Store, tmp_path: Path)
 
 
 def test_the_graph_is_of_the_model_that_answers(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctxfs.index.ingest.embed_worker._GRAPH_LEAST", 3)
+    monkeypatch.setattr("ctxfs.index.ingest.embed_worker._MIN_GRAPH_VECTORS", 3)
     old, new = make_model(tmp_path / "old"), make_model(tmp_path / "new", dimensions=12, seed=2)
     store.embed(old)
     about = read_side_car(store.folder)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.index.extract.chunks import LIMIT, Chunk, cut
+from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, Chunk, split_into_chunks
 from ctxfs.index.extract.formats import UnreadableFile, chunks_of, decode, is_binary
-from ctxfs.index.extract.syntax import Definition, definitions
+from ctxfs.index.extract.syntax import Definition, find_definitions
 
 SOURCES = {
     "js": (
@@ -62,13 +62,15 @@ def named(found: Sequence[Definition], trail: str = "") -> list[tuple[str, int, 
 @pytest.mark.parametrize("suffix", SOURCES)
 def test_definitions_are_found_with_what_stands_above_them(suffix: str) -> None:
     text, expected = SOURCES[suffix]
-    assert named(definitions(suffix, text) or ()) == expected
+    assert named(find_definitions(suffix, text) or ()) == expected
 
 
 @pytest.mark.parametrize("suffix", SOURCES)
 def test_chunks_of_source_cover_each_line_once(suffix: str) -> None:
     text = SOURCES[suffix][0] * 30
-    covered = [number for chunk in cut(f"x.{suffix}", text) for number in range(chunk.first, chunk.last + 1)]
+    covered = [
+        number for chunk in split_into_chunks(f"x.{suffix}", text) for number in range(chunk.first, chunk.last + 1)
+    ]
     wanted = {number for number, line in enumerate(text.split("\n"), 1) if line.strip()}
     assert wanted <= set(covered)
     assert len(covered) == len(set(covered))
@@ -77,7 +79,7 @@ def test_chunks_of_source_cover_each_line_once(suffix: str) -> None:
 def test_a_comment_goes_with_the_function_below_it() -> None:
     body = "".join(f"\tx += {number} // a step of many\n" for number in range(40))
     text = f"package p\n\n// One says the first thing.\nfunc One() {{\n{body}}}\n\n// Two says the second.\nfunc Two() {{\n{body}}}\n"
-    chunks = cut("p.go", text)
+    chunks = split_into_chunks("p.go", text)
     (two,) = [chunk for chunk in chunks if "Two says" in chunk.text]
     assert two.heading == "Two"
     assert "func Two" in two.text
@@ -86,15 +88,15 @@ def test_a_comment_goes_with_the_function_below_it() -> None:
 @pytest.mark.parametrize("name", ["broken.py", "broken.js", "broken.rs", "broken.java"])
 def test_source_that_does_not_parse_is_still_found(name: str) -> None:
     text = "class {{{ def ((( fn total(\n" * 50
-    assert "total" in cut(name, text)[0].text
+    assert "total" in split_into_chunks(name, text)[0].text
 
 
 def test_minified_and_deeply_nested_source_is_bounded() -> None:
     start = time.monotonic()
-    cut("min.js", "function f(){return 1};" * 50_000)
-    cut("deep.js", "class A { m() { " * 5000 + "}}" * 5000)
-    cut("deep.cpp", "namespace a {" * 5000 + "}" * 5000)
-    cut("deep.py", "(" * 50_000)
+    split_into_chunks("min.js", "function f(){return 1};" * 50_000)
+    split_into_chunks("deep.js", "class A { m() { " * 5000 + "}}" * 5000)
+    split_into_chunks("deep.cpp", "namespace a {" * 5000 + "}" * 5000)
+    split_into_chunks("deep.py", "(" * 50_000)
     assert time.monotonic() - start < 20
 
 
@@ -280,7 +282,7 @@ def test_long_paragraphs_of_documents_are_split() -> None:
     page = "<p>" + "many words in a row " * 1000 + "</p>"
     chunks = chunks_of("x.html", page.encode())
     assert len(chunks) > 10
-    assert all(len(chunk.text) <= LIMIT for chunk in chunks)
+    assert all(len(chunk.text) <= MAX_CHUNK_CHARACTERS for chunk in chunks)
 
 
 def test_the_index_finds_documents_and_says_why_not(tmp_path: Path) -> None:

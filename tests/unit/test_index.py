@@ -324,7 +324,7 @@ def test_until_files_are_embedded_the_order_of_names_says_nothing(embedded: Inde
     )
     meaning = EmbedWorker(IndexerOptions(embedded.folder, embedded.spec, 2, 10**6, 20_000), lambda _: None)
     chunks = [number for (number,) in known]
-    with patch.object(meaning._queue, "take", side_effect=[meaning._stored.waiting(chunks), []]):
+    with patch.object(meaning._queue, "take", side_effect=[meaning._embeddings.waiting(chunks), []]):
         meaning.run_pending()
     meaning.close()
     assert embedded.catalog.embeddings.queue()

@@ -10,7 +10,7 @@ def words(texts: list[str]) -> list[list[str]]:
     split = split_texts(texts)
     found: list[list[str]] = [[] for _ in texts]
     for text, begin, end in zip(split.texts.tolist(), split.begins.tolist(), split.ends.tolist(), strict=True):
-        found[text].append(split.small[begin:end].decode())
+        found[text].append(split.lowered[begin:end].decode())
     return found
 
 

@@ -13,38 +13,38 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Places = npt.NDArray[np.intp]
+Offsets = npt.NDArray[np.intp]
 
 _KEY_BYTES = 2
 _BREAK = b"\x01"
-_NO_WORD = re.compile(r"[^\w]+")
-_FOREIGN = re.compile(r"[^\x00-\x7f]+")
-_OTHER, _SMALL, _CAPITAL, _BEYOND_ASCII = range(4)
+_NON_WORD = re.compile(r"[^\w]+")
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
+_SEPARATOR, _LOWER, _UPPER, _NON_ASCII_BYTE = range(4)
 
 
-def _kind(code: int) -> int:
+def _classify_byte(code: int) -> int:
     if code > 127:
-        return _BEYOND_ASCII
-    return _OTHER if not chr(code).isalnum() else _CAPITAL if chr(code).isupper() else _SMALL
+        return _NON_ASCII_BYTE
+    return _SEPARATOR if not chr(code).isalnum() else _UPPER if chr(code).isupper() else _LOWER
 
 
-_NO_BREAK = bytes(ord(" ") if code == ord(_BREAK) else code for code in range(256))
-_KINDS = bytes(map(_kind, range(256)))
+_BREAK_TO_SPACE = bytes(ord(" ") if code == ord(_BREAK) else code for code in range(256))
+_BYTE_CLASSES = bytes(map(_classify_byte, range(256)))
 
 
 @dataclass(frozen=True, slots=True)
 class SplitTexts:
     """The words of `count` texts.
 
-    `small` is the concatenation of the texts in lower case. `begins`, `ends` and `texts` have the shape [word]: the
-    byte offsets of each word in `small`, and the number of its text.
+    `lowered` is the concatenation of the texts in lower case. `begins`, `ends` and `texts` have the shape [word]: the
+    byte offsets of each word in `lowered`, and the number of its text.
     """
 
     count: int
-    small: bytes
-    begins: Places
-    ends: Places
-    texts: Places
+    lowered: bytes
+    begins: Offsets
+    ends: Offsets
+    texts: Offsets
 
     @property
     def lengths(self) -> npt.NDArray[np.float64]:
@@ -58,32 +58,36 @@ class SplitTexts:
         """
         if not starts or not len(self.begins):
             return []
-        codes = np.frombuffer(self.small, dtype=np.uint8)
+        codes = np.frombuffer(self.lowered, dtype=np.uint8)
         first = codes[self.begins].astype(np.uint16)
         # In bounds: a space follows the last word.
         second = np.where(self.ends - self.begins > 1, codes[self.begins + 1], ord(" "))
-        wanted = np.zeros(1 << 16, dtype=np.bool_)
+        is_wanted = np.zeros(1 << 16, dtype=np.bool_)
         for start in starts:
             key = start.encode("utf-8", "surrogatepass")[:_KEY_BYTES].ljust(_KEY_BYTES)
-            wanted[key[0] << 8 | key[1]] = True
-        chosen = np.flatnonzero(wanted[first << 8 | second])
-        places = zip(self.texts[chosen].tolist(), self.begins[chosen].tolist(), self.ends[chosen].tolist(), strict=True)
-        return [(text, self.small[begin:end].decode("utf-8", "replace")) for text, begin, end in places]
+            is_wanted[key[0] << 8 | key[1]] = True
+        matches = np.flatnonzero(is_wanted[first << 8 | second])
+        spans = zip(
+            self.texts[matches].tolist(), self.begins[matches].tolist(), self.ends[matches].tolist(), strict=True
+        )
+        return [(text, self.lowered[begin:end].decode("utf-8", "replace")) for text, begin, end in spans]
 
 
 def split_texts(texts: Sequence[str]) -> SplitTexts:
     """Split texts into words: runs of letters and digits, cut also before a capital after a small letter."""
-    plain = (text if text.isascii() else _NO_WORD.sub(" ", _FOREIGN.sub(_lower, text)) for text in texts)
-    whole = _BREAK.join(text.encode("utf-8", "surrogatepass").translate(_NO_BREAK) for text in plain) + b" "
-    kinds = np.frombuffer(whole.translate(_KINDS), dtype=np.uint8)
-    before = np.concatenate([np.zeros(1, dtype=np.uint8), kinds[:-1]])
-    is_first = (before == _OTHER) | ((kinds == _CAPITAL) & (before == _SMALL))
+    plain_texts = (text if text.isascii() else _NON_WORD.sub(" ", _NON_ASCII.sub(_lower_match, text)) for text in texts)
+    joined = (
+        _BREAK.join(text.encode("utf-8", "surrogatepass").translate(_BREAK_TO_SPACE) for text in plain_texts) + b" "
+    )
+    classes = np.frombuffer(joined.translate(_BYTE_CLASSES), dtype=np.uint8)
+    previous = np.concatenate([np.zeros(1, dtype=np.uint8), classes[:-1]])
+    is_first = (previous == _SEPARATOR) | ((classes == _UPPER) & (previous == _LOWER))
     # A word ends before a separator byte, or before the first byte of the next word.
-    begins = np.flatnonzero(is_first & (kinds != _OTHER))
-    ends = np.flatnonzero((before != _OTHER) & ((kinds == _OTHER) | is_first))
-    breaks = np.flatnonzero(np.frombuffer(whole, dtype=np.uint8) == ord(_BREAK))
-    return SplitTexts(len(texts), whole.lower(), begins, ends, np.searchsorted(breaks, begins))
+    begins = np.flatnonzero(is_first & (classes != _SEPARATOR))
+    ends = np.flatnonzero((previous != _SEPARATOR) & ((classes == _SEPARATOR) | is_first))
+    breaks = np.flatnonzero(np.frombuffer(joined, dtype=np.uint8) == ord(_BREAK))
+    return SplitTexts(len(texts), joined.lower(), begins, ends, np.searchsorted(breaks, begins))
 
 
-def _lower(found: re.Match[str]) -> str:
-    return found[0].lower()
+def _lower_match(match: re.Match[str]) -> str:
+    return match[0].lower()

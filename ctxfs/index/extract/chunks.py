@@ -1,7 +1,7 @@
 """Chunker: split a text into the units that are ranked and packed: sections, functions, turns, records, paragraphs.
 
-Pure. A chunk consists of whole lines and has about TARGET characters. It exceeds LIMIT by at most one line.
-The chunks of a file cover every line that is not blank exactly once.
+Pure. A chunk consists of whole lines and has about TARGET_CHARACTERS. It exceeds MAX_CHUNK_CHARACTERS by at
+most one line. The chunks of a file cover every line that is not blank exactly once.
 """
 
 import itertools
@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ctxfs.index.extract.dates import day_of_value, first_day
+from ctxfs.index.extract.dates import find_first_day, parse_day
 
 if TYPE_CHECKING:
     from ctxfs.index.extract.syntax import Definition
 
-TARGET = 700
-LIMIT = 1200
-_STUB = 120
-MAX_LINE = 4000
-_MANY = 5000
-_HEAD = 4000
+TARGET_CHARACTERS = 700
+MAX_CHUNK_CHARACTERS = 1200
+_MAX_STUB_CHARACTERS = 120
+MAX_LINE_CHARACTERS = 4000
+_MAX_WHOLE_BLOCKS = 5000
+_HEAD_CHARACTERS = 4000
 NEIGHBOURS = 2  # chunks before and after a small one that are ranked together with it
 
 TextKind = Literal["markdown", "code", "dialogue", "records", "text", "html", "mail", "pdf"]
@@ -48,35 +48,35 @@ class Chunk:
 class Block:
     """Lines `start` to `end` (from 0, `end` excluded) that belong together, before blocks are joined or split by size.
 
-    `members_of` is the class or module whose members may share a chunk; None if they may not. A `whole` block is never
-    joined, even if it is small: a turn, a record.
+    `members_of` is the class or module whose members may share a chunk; None if they may not. An `is_whole` block is
+    never joined, even if it is small: a turn, a record.
     """
 
     start: int
     end: int
     heading: str = ""
     members_of: str | None = None
-    whole: bool = False
+    is_whole: bool = False
     author: str = ""
     day: int | None = None
 
 
-_CODE = frozenset(
+_CODE_SUFFIXES = frozenset(
     "bash c cc cfg clj cpp cs css cts cxx dart ex exs el erl fish fs go gradle groovy h hh hpp hs hxx ini java jl js "
     "jsx kt kts lisp lua m mjs ml mm mts nim nix php pl pm proto ps1 py pyi pyx r rb rs sass scala scm scss sh sol sql "
     "svelte swift tcl tf toml ts tsx v vim vue xml yaml yml zig zsh".split()
 )
-_DOCUMENTS: dict[str, TextKind] = {
+_DOCUMENT_SUFFIXES: dict[str, TextKind] = {
     "html": "html", "htm": "html", "xhtml": "html", "eml": "mail", "mbox": "mail", "pdf": "pdf",
 }  # fmt: skip
-_MARKDOWN = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
+_MARKDOWN_SUFFIXES = frozenset(("md", "markdown", "mdx", "rst", "adoc"))
 _FIELD = re.compile(r"^([A-Za-z_-]{2,20}):[ \t]*(\S.*)$", re.MULTILINE)
-_SAYER = ("speaker", "author", "from", "user", "sender", "role", "name")
-_WHEN = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
+_AUTHOR_FIELDS = ("speaker", "author", "from", "user", "sender", "role", "name")
+_DATE_FIELDS = ("date", "time", "timestamp", "ts", "datetime", "created_at", "when", "at")
 _TURN = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?([A-Z][\w .'-]{0,30}?)\s?(?:\([^)\n]{1,40}\))?:\s+\S")
 _SENTENCE = re.compile(r"\b[a-z]{3,}+\s++[a-z]{2,}+\s++[a-z]{2,}")
 _ATX = re.compile(r"(#{1,6})\s+(\S.*)")
-_MAX_TITLE = 200  # characters; each chunk below a title repeats it
+_MAX_TITLE_CHARACTERS = 200  # each chunk below a title repeats it
 _UNDERLINE = re.compile(r"^([=\-~^\"'*+#])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _DEFINITION = re.compile(
@@ -87,7 +87,7 @@ _DEFINITION = re.compile(
 )
 
 
-def _suffix(name: str) -> str:
+def _suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower().lstrip(".")
 
 
@@ -97,48 +97,52 @@ def text_kind(name: str, text: str) -> TextKind:
     Plain text is a dialogue if at least four lines, and 60 % of the lines, in its first 8000 characters begin a turn.
     The turns must also have few speakers.
     """
-    suffix = _suffix(name)
-    if suffix in _DOCUMENTS:
-        return _DOCUMENTS[suffix]
-    if suffix in _MARKDOWN:
+    suffix = _suffix_of(name)
+    if suffix in _DOCUMENT_SUFFIXES:
+        return _DOCUMENT_SUFFIXES[suffix]
+    if suffix in _MARKDOWN_SUFFIXES:
         return "markdown"
     if suffix in ("jsonl", "ndjson"):
         return "records"
-    if suffix in _CODE or name in ("Makefile", "Dockerfile", "CMakeLists.txt"):
+    if suffix in _CODE_SUFFIXES or name in ("Makefile", "Dockerfile", "CMakeLists.txt"):
         return "code"
     head = [line for line in text[:8000].splitlines() if line.strip()]
-    turns = [found[1] for line in head if (found := _TURN.match(line))]
-    if len(turns) >= 4 and len(turns) >= 0.6 * len(head) and len(set(turns)) <= max(2, len(turns) // 2):
+    speakers = [match[1] for line in head if (match := _TURN.match(line))]
+    if len(speakers) >= 4 and len(speakers) >= 0.6 * len(head) and len(set(speakers)) <= max(2, len(speakers) // 2):
         return "dialogue"
     return "text"
 
 
-def cut(name: str, text: str) -> list[Chunk]:
+def split_into_chunks(name: str, text: str) -> list[Chunk]:
     """Return the chunks of a file called `name`, in order of their lines."""
     kind = text_kind(name, text)
     lines = text.split("\n")
-    blocks = _source_blocks(name, text, lines) if kind == "code" else _BLOCKS.get(kind, _paragraphs)(lines)
-    if len(blocks) > _MANY:
+    blocks = (
+        _find_source_blocks(name, text, lines) if kind == "code" else _BLOCK_FINDERS.get(kind, _find_paragraphs)(lines)
+    )
+    if len(blocks) > _MAX_WHOLE_BLOCKS:
         # Records of a long log share chunks: one vector for each of a hundred thousand lines would take hours.
         blocks = [Block(block.start, block.end, block.heading, block.members_of) for block in blocks]
-    author, day = _of_file(name, text, kind)
-    return [chunk for block in _evened(blocks, lines) if (chunk := _chunk(block, lines, author, day)) is not None]
+    author, day = _parse_file_defaults(name, text, kind)
+    return [
+        chunk for block in _even_sizes(blocks, lines) if (chunk := _make_chunk(block, lines, author, day)) is not None
+    ]
 
 
-def _of_file(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
+def _parse_file_defaults(name: str, text: str, kind: TextKind) -> tuple[str, int | None]:
     """Return (author, day) for all chunks of a file: those of its front matter; else the day in its name."""
     author, day = "", None
     if kind == "markdown" and text.startswith("---\n"):
-        front = text[4 : max(text.find("\n---", 4), 4)][:_HEAD]
-        fields = {found[1].lower(): found[2] for found in _FIELD.finditer(front)}
+        front_matter = text[4 : max(text.find("\n---", 4), 4)][:_HEAD_CHARACTERS]
+        fields = {match[1].lower(): match[2] for match in _FIELD.finditer(front_matter)}
         author = next((fields[key].strip("\"' ") for key in ("author", "from") if fields.get(key)), "")
         day = next(
-            (found for key in ("date", "created") if (found := first_day(fields.get(key, ""))) is not None), None
+            (date for key in ("date", "created") if (date := find_first_day(fields.get(key, ""))) is not None), None
         )
-    return author[:80], day if day is not None else first_day(name)
+    return author[:80], day if day is not None else find_first_day(name)
 
 
-def _chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chunk | None:
+def _make_chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chunk | None:
     start, end = block.start, block.end
     while start < end and not lines[start].strip():
         start += 1
@@ -147,68 +151,76 @@ def _chunk(block: Block, lines: list[str], author: str, day: int | None) -> Chun
     if start == end:
         return None
     # Of a line of megabytes (minified, base64) only the beginning is indexed. The file itself is unchanged.
-    text = "\n".join(line if len(line) <= MAX_LINE else line[:MAX_LINE] for line in lines[start:end])
+    text = "\n".join(
+        line if len(line) <= MAX_LINE_CHARACTERS else line[:MAX_LINE_CHARACTERS] for line in lines[start:end]
+    )
     return Chunk(
         text, start + 1, end, block.heading, block.author or author, block.day if block.day is not None else day
     )
 
 
-def _evened(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
-    """Join small neighbouring blocks up to TARGET and split blocks over LIMIT.
+def _even_sizes(blocks: Iterable[Block], lines: list[str]) -> Iterator[Block]:
+    """Join small neighbouring blocks up to TARGET_CHARACTERS and split blocks over MAX_CHUNK_CHARACTERS.
 
     Neighbours with the same heading are joined. Small members of one class or module are joined under its name.
     """
-    held: Block | None = None
+    pending: Block | None = None
     for block in blocks:
-        if held is not None and _may_join(held, block, lines):
-            held = Block(held.start, block.end, _joint_heading(held, block, lines), held.members_of)
+        if pending is not None and _can_join(pending, block, lines):
+            pending = Block(pending.start, block.end, _join_headings(pending, block, lines), pending.members_of)
             continue
-        if held is not None:
-            yield from _split(held, lines)
-        held = block
-    if held is not None:
-        yield from _split(held, lines)
+        if pending is not None:
+            yield from _split_block(pending, lines)
+        pending = block
+    if pending is not None:
+        yield from _split_block(pending, lines)
 
 
-def _may_join(held: Block, block: Block, lines: list[str]) -> bool:
-    if held.whole or block.whole:
+def _can_join(pending: Block, block: Block, lines: list[str]) -> bool:
+    if pending.is_whole or block.is_whole:
         return False
-    if held.heading != block.heading and (held.members_of is None or held.members_of != block.members_of):
+    if pending.heading != block.heading and (pending.members_of is None or pending.members_of != block.members_of):
         return False
     # A heading or an import alone has no content to rank: it is joined to the next block of any size.
-    return _size(lines, held.start, block.end) <= TARGET or _size(lines, held.start, held.end) < _STUB
+    return (
+        _count_characters(lines, pending.start, block.end) <= TARGET_CHARACTERS
+        or _count_characters(lines, pending.start, pending.end) < _MAX_STUB_CHARACTERS
+    )
 
 
-def _joint_heading(held: Block, block: Block, lines: list[str]) -> str:
-    if held.heading == block.heading or _size(lines, held.start, held.end) < _STUB:
+def _join_headings(pending: Block, block: Block, lines: list[str]) -> str:
+    if pending.heading == block.heading or _count_characters(lines, pending.start, pending.end) < _MAX_STUB_CHARACTERS:
         return block.heading
-    return held.members_of or ""
+    return pending.members_of or ""
 
 
-def _size(lines: list[str], start: int, end: int) -> int:
+def _count_characters(lines: list[str], start: int, end: int) -> int:
     return sum(len(line) + 1 for line in lines[start:end])
 
 
-def _split(block: Block, lines: list[str]) -> Iterator[Block]:
-    """Split a block once it reaches TARGET: at a blank line if there is one before LIMIT, else at LIMIT."""
+def _split_block(block: Block, lines: list[str]) -> Iterator[Block]:
+    """Split a block once it reaches TARGET_CHARACTERS.
+
+    Split at a blank line if there is one before MAX_CHUNK_CHARACTERS, else there.
+    """
     start, size, blank = block.start, 0, -1
     for number in range(block.start, block.end):
         length = len(lines[number]) + 1
-        if size + length > LIMIT and number > start:
-            stop = blank if blank > start else number
-            yield replace(block, start=start, end=stop)
-            start, size, blank = stop, _size(lines, stop, number), -1
+        if size + length > MAX_CHUNK_CHARACTERS and number > start:
+            end = blank if blank > start else number
+            yield replace(block, start=start, end=end)
+            start, size, blank = end, _count_characters(lines, end, number), -1
         size += length
-        if size >= TARGET // 2 and not lines[number].strip():
+        if size >= TARGET_CHARACTERS // 2 and not lines[number].strip():
             blank = number
-            if size >= TARGET:
+            if size >= TARGET_CHARACTERS:
                 yield replace(block, start=start, end=number + 1)
                 start, size, blank = number + 1, 0, -1
     if start < block.end:
         yield replace(block, start=start)
 
 
-def _paragraphs(lines: list[str]) -> list[Block]:
+def _find_paragraphs(lines: list[str]) -> list[Block]:
     blocks, start = [], 0
     for number, line in enumerate(lines):
         if not line.strip():
@@ -220,160 +232,164 @@ def _paragraphs(lines: list[str]) -> list[Block]:
     return blocks
 
 
-def _records(lines: list[str]) -> list[Block]:
+def _find_records(lines: list[str]) -> list[Block]:
     return [
-        Block(number, number + 1, "", None, True, *_of_record(line))
+        Block(number, number + 1, "", None, True, *_parse_record(line))
         for number, line in enumerate(lines)
         if line.strip()
     ]
 
 
-def _of_record(line: str) -> tuple[str, int | None]:
+def _parse_record(line: str) -> tuple[str, int | None]:
     """Return (author, day) of a JSON record by its fields; ("", None) if the line is no JSON object."""
     try:
-        record = json.loads(line) if len(line) <= MAX_LINE else None
+        record = json.loads(line) if len(line) <= MAX_LINE_CHARACTERS else None
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         return "", None
-    author = next((said for key in _SAYER if isinstance(said := record.get(key), str) and said), "")
-    day = next((found for key in _WHEN if (found := day_of_value(record.get(key))) is not None), None)
+    author = next((value for key in _AUTHOR_FIELDS if isinstance(value := record.get(key), str) and value), "")
+    day = next((day_number for key in _DATE_FIELDS if (day_number := parse_day(record.get(key))) is not None), None)
     return author[:80], day
 
 
-def _turns(lines: list[str]) -> list[Block]:
+def _find_turns(lines: list[str]) -> list[Block]:
     """Return a block for each turn of a dialogue.
 
     A date between turns, or in brackets before a turn, applies to the turns below it.
     """
-    found = [(number, turn) for number, line in enumerate(lines) if (turn := _TURN.match(line))]
-    edges = [(0, ""), *[(number, turn[1]) for number, turn in found]]
-    if found and found[0][0] == 0:
+    turns = [(number, turn) for number, line in enumerate(lines) if (turn := _TURN.match(line))]
+    edges = [(0, ""), *[(number, turn[1]) for number, turn in turns]]
+    if turns and turns[0][0] == 0:
         edges = edges[1:]
     blocks: list[Block] = []
     day: int | None = None
     for (start, author), (end, _) in itertools.pairwise([*edges, (len(lines), "")]):
-        stamped = first_day(lines[start].split(":", 1)[0] if author else "\n".join(lines[start:end])[:_HEAD])
-        day = stamped if stamped is not None else day
+        own_day = find_first_day(
+            lines[start].split(":", 1)[0] if author else "\n".join(lines[start:end])[:_HEAD_CHARACTERS]
+        )
+        day = own_day if own_day is not None else day
         blocks.append(Block(start, end, "", None, True, author, day))
         for line in lines[start + 1 : end] if author else ():
             # A short line below a turn that contains only a date applies to the turns after it.
-            if len(line) <= 60 and (standing := first_day(line)) is not None and not _SENTENCE.search(line):
-                day = standing
+            if len(line) <= 60 and (line_day := find_first_day(line)) is not None and not _SENTENCE.search(line):
+                day = line_day
     return blocks
 
 
-def _sections(lines: list[str]) -> list[Block]:
+def _find_sections(lines: list[str]) -> list[Block]:
     """Return the paragraphs of Markdown or reStructuredText, each with the trail of headings above it."""
     trail: list[tuple[int, str]] = []
-    marks: list[str] = []  # underline characters in order of appearance: their rank in reStructuredText
+    underlines: list[str] = []  # underline characters in order of appearance: their rank in reStructuredText
     blocks: list[Block] = []
     start, fence = 0, ""
     for number, line in enumerate(lines):
-        if found := _FENCE.match(line):
-            mark = found[1]
-            fence = "" if fence and mark.startswith(fence) else fence or mark
+        if match := _FENCE.match(line):
+            marker = match[1]
+            fence = "" if fence and marker.startswith(fence) else fence or marker
             continue
         if fence:
             continue
-        heading = _heading_at(lines, number, marks)
+        heading = _parse_heading(lines, number, underlines)
         if heading is None:
             continue
         level, title = heading
         if number > start:
-            blocks.append(Block(start, number, _trail(trail)))
+            blocks.append(Block(start, number, _format_trail(trail)))
         start = number
         while trail and trail[-1][0] >= level:
             trail.pop()
         trail.append((level, title))
-    blocks.append(Block(start, len(lines), _trail(trail)))
-    return [part for block in blocks for part in _inner_paragraphs(block, lines)]
+    blocks.append(Block(start, len(lines), _format_trail(trail)))
+    return [part for block in blocks for part in _split_paragraphs(block, lines)]
 
 
-def _heading_at(lines: list[str], number: int, marks: list[str]) -> tuple[int, str] | None:
+def _parse_heading(lines: list[str], number: int, underlines: list[str]) -> tuple[int, str] | None:
     line = lines[number]
-    if (found := _ATX.match(line)) and (title := _without_closing(found[2])):
-        return len(found[1]), title[:_MAX_TITLE]
-    following = lines[number + 1] if number + 1 < len(lines) else ""
-    underline = _UNDERLINE.match(following)
+    if (match := _ATX.match(line)) and (title := _strip_closing(match[2])):
+        return len(match[1]), title[:_MAX_TITLE_CHARACTERS]
+    next_line = lines[number + 1] if number + 1 < len(lines) else ""
+    underline = _UNDERLINE.match(next_line)
     if (
         underline
         and line.strip()
         and not _UNDERLINE.match(line)
-        and len(following.strip()) >= min(len(line.strip()), 4)
+        and len(next_line.strip()) >= min(len(line.strip()), 4)
     ) and not line.lstrip().startswith(("-", "*", "|", ">")):
-        if underline[1] not in marks:
-            marks.append(underline[1])
-        return marks.index(underline[1]) + 1, line.strip()[:_MAX_TITLE]
+        if underline[1] not in underlines:
+            underlines.append(underline[1])
+        return underlines.index(underline[1]) + 1, line.strip()[:_MAX_TITLE_CHARACTERS]
     return None
 
 
-def _without_closing(title: str) -> str:
+def _strip_closing(title: str) -> str:
     """Return a title without its closing `#` characters."""
     return title.rstrip().rstrip("#").rstrip()
 
 
-def _trail(trail: list[tuple[int, str]]) -> str:
+def _format_trail(trail: list[tuple[int, str]]) -> str:
     return " > ".join(title for _, title in trail)
 
 
-def _inner_paragraphs(block: Block, lines: list[str]) -> list[Block]:
-    inner = _paragraphs(lines[block.start : block.end])
-    return [Block(block.start + part.start, block.start + part.end, block.heading) for part in inner]
+def _split_paragraphs(block: Block, lines: list[str]) -> list[Block]:
+    parts = _find_paragraphs(lines[block.start : block.end])
+    return [Block(block.start + part.start, block.start + part.end, block.heading) for part in parts]
 
 
-def _source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
+def _find_source_blocks(name: str, text: str, lines: list[str]) -> list[Block]:
     """Return blocks of code by the parser of its language, or by a regular expression without one or if it fails."""
-    from ctxfs.index.extract.syntax import definitions
+    from ctxfs.index.extract.syntax import find_definitions
 
-    found = definitions(_suffix(name), text)
-    if not found:
-        return _code_blocks(lines)
+    definitions = find_definitions(_suffix_of(name), text)
+    if not definitions:
+        return _find_code_blocks(lines)
     blocks: list[Block] = []
-    _nested(found, 0, len(lines), (), blocks)
+    _append_nested(definitions, 0, len(lines), (), blocks)
     # Blank lines between definitions are dropped: joined to a small definition, they would replace its name.
     return [block for block in blocks if any(line.strip() for line in lines[block.start : block.end])]
 
 
-def _nested(inside: Sequence["Definition"], start: int, end: int, trail: tuple[str, ...], out: list[Block]) -> None:
+def _append_nested(
+    definitions: Sequence["Definition"], start: int, end: int, trail: tuple[str, ...], blocks: list[Block]
+) -> None:
     """Append the blocks of lines `start` to `end` to `out`: one for each function, and for each member of a class."""
-    at = start
-    shared = ".".join(trail)
-    for item in inside:
-        first = max(item.start, at)
-        if item.end <= first:
+    position = start
+    shared_name = ".".join(trail)
+    for definition in definitions:
+        first_line = max(definition.start, position)
+        if definition.end <= first_line:
             continue  # several definitions on a line, as in minified code
-        if first > at:
-            out.append(Block(at, first, shared, shared))
-        inner = (*trail, item.name) if item.name else trail
-        if item.is_container:
-            _nested(item.members, first, min(item.end, end), inner, out)
+        if first_line > position:
+            blocks.append(Block(position, first_line, shared_name, shared_name))
+        names = (*trail, definition.name) if definition.name else trail
+        if definition.is_container:
+            _append_nested(definition.members, first_line, min(definition.end, end), names, blocks)
         else:
-            out.append(Block(first, min(item.end, end), ".".join(inner), shared))
-        at = min(item.end, end)
-    if at < end:
-        out.append(Block(at, end, shared, shared))
+            blocks.append(Block(first_line, min(definition.end, end), ".".join(names), shared_name))
+        position = min(definition.end, end)
+    if position < end:
+        blocks.append(Block(position, end, shared_name, shared_name))
 
 
-def _code_blocks(lines: list[str]) -> list[Block]:
+def _find_code_blocks(lines: list[str]) -> list[Block]:
     """Return blocks of code without a parser: a block starts at each unindented definition."""
     blocks: list[Block] = []
     start, name = 0, ""
     for number, line in enumerate(lines):
         if not line or line[0] in " \t#/*}":
             continue
-        if found := _DEFINITION.match(line):
+        if match := _DEFINITION.match(line):
             if number > start:
                 blocks.append(Block(start, number, name, ""))
-            start, name = number, found[1] or found[2] or ""
+            start, name = number, match[1] or match[2] or ""
     blocks.append(Block(start, len(lines), name, ""))
     return blocks
 
 
-_BLOCKS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
-    "markdown": _sections,
-    "code": _code_blocks,
-    "dialogue": _turns,
-    "records": _records,
-    "text": _paragraphs,
+_BLOCK_FINDERS: dict[TextKind, Callable[[list[str]], list[Block]]] = {
+    "markdown": _find_sections,
+    "code": _find_code_blocks,
+    "dialogue": _find_turns,
+    "records": _find_records,
+    "text": _find_paragraphs,
 }

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 _MONTHS = tuple("january february march april may june july august september october november december".split())
-_NAMES = {form: number for number, name in enumerate(_MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
-_MONTH = "|".join(sorted(_NAMES, key=len, reverse=True))
-_YEAR = r"(?:19|20|21)\d\d"
-_ISO = re.compile(rf"(?<![\d-])({_YEAR})[-/.](0[1-9]|1[0-2])(?:[-/.](0[1-9]|[12]\d|3[01]))?(?!\d)")
-_COMPACT = re.compile(rf"(?<!\d)({_YEAR})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d)")
+_MONTH_NUMBERS = {form: number for number, name in enumerate(_MONTHS, 1) for form in (name, name[:3])} | {"sept": 9}
+_MONTH_PATTERN = "|".join(sorted(_MONTH_NUMBERS, key=len, reverse=True))
+_YEAR_PATTERN = r"(?:19|20|21)\d\d"
+_ISO = re.compile(rf"(?<![\d-])({_YEAR_PATTERN})[-/.](0[1-9]|1[0-2])(?:[-/.](0[1-9]|[12]\d|3[01]))?(?!\d)")
+_COMPACT = re.compile(rf"(?<!\d)({_YEAR_PATTERN})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?!\d)")
 _DAY_FIRST = re.compile(
-    rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?[\s-]+({_MONTH})\.?\b(?:[\s,-]+({_YEAR})\b)?", re.IGNORECASE
+    rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?(?:\s+of)?[\s-]+({_MONTH_PATTERN})\.?\b(?:[\s,-]+({_YEAR_PATTERN})\b)?",
+    re.IGNORECASE,
 )
 _MONTH_FIRST = re.compile(
-    rf"\b({_MONTH})\.?\s+(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:\s*,?\s*({_YEAR})\b)?", re.IGNORECASE
+    rf"\b({_MONTH_PATTERN})\.?\s+(?:(\d{{1,2}})(?:st|nd|rd|th)?\b(?!:))?(?:\s*,?\s*({_YEAR_PATTERN})\b)?", re.IGNORECASE
 )
 _MONTH_ALONE = re.compile(rf"\b({'|'.join(name.title() for name in _MONTHS if name != 'may')})\b")
-_LATEST_MS = 10**11  # a number above this is in milliseconds, one below in seconds
+_MIN_MILLISECONDS = 10**11  # a number above this is in milliseconds, one below in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +54,43 @@ def find_dates(text: str) -> list[Mentioned]:
 
     Forms: `2023-05-08`, `20230508`, `8 May 2023`, `May 8th, 2023`, `in July`, `2023-05`.
     """
-    found: dict[tuple[int, int], Mentioned] = {}
-    taken = bytearray(len(text))  # characters that belong to a date
+    dates: dict[tuple[int, int], Mentioned] = {}
+    used = bytearray(len(text))  # characters that belong to a date
 
-    def take(span: tuple[int, int], year: str | None, month: str, day: str | None) -> None:
-        if not any(taken[slice(*span)]):
-            taken[slice(*span)] = b"\1" * (span[1] - span[0])
-            number = _NAMES.get(month.lower()) or int(month)
-            said = int(day) if day and 1 <= int(day) <= 31 else None
-            found[span] = Mentioned(int(year) if year else None, number, said)
+    def add(span: tuple[int, int], year: str | None, month: str, day: str | None) -> None:
+        if not any(used[slice(*span)]):
+            used[slice(*span)] = b"\1" * (span[1] - span[0])
+            number = _MONTH_NUMBERS.get(month.lower()) or int(month)
+            day_number = int(day) if day and 1 <= int(day) <= 31 else None
+            dates[span] = Mentioned(int(year) if year else None, number, day_number)
 
     for match in _ISO.finditer(text):
-        take(match.span(), match[1], match[2], match[3])
+        add(match.span(), match[1], match[2], match[3])
     for match in _COMPACT.finditer(text):
-        take(match.span(), match[1], match[2], match[3])
+        add(match.span(), match[1], match[2], match[3])
     for match in _DAY_FIRST.finditer(text):
-        take(match.span(), match[3], match[2], match[1])
+        add(match.span(), match[3], match[2], match[1])
     for match in _MONTH_FIRST.finditer(text):
         if match[2] or match[3]:
-            take(match.span(), match[3], match[1], match[2])
+            add(match.span(), match[3], match[1], match[2])
     for match in _MONTH_ALONE.finditer(text):
-        take(match.span(), None, match[1], None)
-    return [found[span] for span in sorted(found)]
+        add(match.span(), None, match[1], None)
+    return [dates[span] for span in sorted(dates)]
 
 
-def first_day(text: str) -> int | None:
+def find_first_day(text: str) -> int | None:
     """Return the first complete date in a text as a proleptic Gregorian ordinal; None without one."""
-    return next((day for mentioned in find_dates(text) if (day := mentioned.ordinal) is not None), None)
+    return next((day for mention in find_dates(text) if (day := mention.ordinal) is not None), None)
 
 
-def day_of_value(value: object) -> int | None:
+def parse_day(value: object) -> int | None:
     """Return the day in a record's field as a proleptic Gregorian ordinal; None if it contains none.
 
     The field is a number of seconds or milliseconds since the epoch, or text with a date in its first 80 characters.
     """
     if isinstance(value, str):
-        return first_day(value[:80])
+        return find_first_day(value[:80])
     if isinstance(value, int | float) and not isinstance(value, bool) and 10**8 < value < 10**13:
-        seconds = value / 1000 if value > _LATEST_MS else value
+        seconds = value / 1000 if value > _MIN_MILLISECONDS else value
         return datetime.fromtimestamp(seconds, UTC).date().toordinal()
     return None

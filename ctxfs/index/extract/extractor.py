@@ -22,9 +22,9 @@ from ctxfs.index.extract.formats import UnreadableFile, format_of, is_slow
 from ctxfs.lifeline import TiedProcess
 from ctxfs.rpc.wire import FrameReader, WireError, pack_frame
 
-_PIECE = 1 << 20
+_PIPE_BYTES = 1 << 20
 _MEGABYTE = 1 << 20
-_GOING_SECONDS = 0.2
+_EXIT_GRACE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,20 @@ class Limits:
     cpu_seconds_per_megabyte: float = 6.0
     slow_cpu_seconds: float = 30.0  # of a format with costly text extraction (`is_slow`)
     clock_factor: float = 5.0
-    least_clock_seconds: float = 30.0
+    min_clock_seconds: float = 30.0
 
-    def cpu_of(self, name: str, size: int) -> float:
+    def cpu_seconds_for(self, name: str, size: int) -> float:
         """Return the limit in processor seconds for a file of `size` bytes."""
-        least = self.slow_cpu_seconds if is_slow(name) else self.cpu_seconds
-        return max(least, self.cpu_seconds + self.cpu_seconds_per_megabyte * size / _MEGABYTE)
+        minimum = self.slow_cpu_seconds if is_slow(name) else self.cpu_seconds
+        return max(minimum, self.cpu_seconds + self.cpu_seconds_per_megabyte * size / _MEGABYTE)
 
 
 # For requests that block a caller: enough for a small file. A file that takes longer is left to the indexer.
-INTERACTIVE = Limits(1.0, 6.0, least_clock_seconds=20.0)
-IN_BULK = Limits()
-_PATIENCE_SECONDS = 2.0
-_PATIENCE_SHARE = 0.05
-_QUICK_SECONDS = 0.1
+INTERACTIVE = Limits(1.0, 6.0, min_clock_seconds=20.0)
+BULK = Limits()
+_MAX_BUDGET_SECONDS = 2.0
+_BUDGET_REFILL_SHARE = 0.05
+_MAX_FREE_SECONDS = 0.1
 
 Extract = Callable[[str, bytes], list[Chunk]]  # Extractor.chunks_of
 
@@ -64,31 +64,33 @@ class ExtractorDown(OSError):
     """The worker process cannot be started; the file is not the cause."""
 
 
-class Patience:
+class SlowFileBudget:
     """A budget of processor time for slow files that block callers: a token bucket.
 
-    It holds at most two seconds (`_PATIENCE_SECONDS`) and refills by a twentieth (`_PATIENCE_SHARE`) of the wall-clock
-    time.
+    It holds at most two seconds (`_MAX_BUDGET_SECONDS`) and refills by a twentieth (`_BUDGET_REFILL_SHARE`) of the
+    wall-clock time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._left, self._seen = _PATIENCE_SECONDS, clock()
+        self._remaining_seconds, self._refilled_at = _MAX_BUDGET_SECONDS, clock()
 
     @property
-    def is_used_up(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Return True while slow files have exhausted the budget."""
         now = self._clock()
-        self._left = min(_PATIENCE_SECONDS, self._left + _PATIENCE_SHARE * (now - self._seen))
-        self._seen = now
-        return self._left <= 0
+        self._remaining_seconds = min(
+            _MAX_BUDGET_SECONDS, self._remaining_seconds + _BUDGET_REFILL_SHARE * (now - self._refilled_at)
+        )
+        self._refilled_at = now
+        return self._remaining_seconds <= 0
 
     def charge(self, seconds: float) -> None:
         """Subtract the processor seconds of a file. Quick files, which are the most, are free."""
-        self._left -= seconds if seconds > _QUICK_SECONDS else 0
+        self._remaining_seconds -= seconds if seconds > _MAX_FREE_SECONDS else 0
 
 
-class _Ended(Exception):
+class _WorkerExited(Exception):
     """The end of the worker process. `code` is its exit status, negative for a signal."""
 
     def __init__(self, code: int) -> None:
@@ -99,30 +101,30 @@ class _Ended(Exception):
 class Extractor:
     """A worker process and the requests to it. Methods block; a lock serialises calls from several threads."""
 
-    def __init__(self, limits: Limits = IN_BULK) -> None:
+    def __init__(self, limits: Limits = BULK) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         # The list outlives this object: the finalizer ends and reaps the worker when the extractor is dropped.
         self._slot: list[TiedProcess] = []
-        weakref.finalize(self, _end, self._slot)
+        weakref.finalize(self, _end_worker, self._slot)
         self._frames = FrameReader()
-        self._served = 0
-        self._spent = 0.0  # processor seconds of the last file
-        self._patience = Patience()
+        self._request_count = 0
+        self._last_cpu_seconds = 0.0  # processor seconds of the last file
+        self._slow_file_budget = SlowFileBudget()
 
     def chunks_soon(self, name: str, data: bytes) -> list[Chunk]:
         """Return the chunks of a file for a caller that waits.
 
         Raise the errors of `chunks_of`, and `TooSlow` at once if slow files have exhausted their budget.
         """
-        if self._patience.is_used_up:
+        if self._slow_file_budget.is_exhausted:
             raise TooSlow(f"{format_of(name)}: waits for the indexer")
         try:
             chunks = self.chunks_of(name, data)
         except TooSlow:
-            self._patience.charge(self._limits.cpu_of(name, len(data)))
+            self._slow_file_budget.charge(self._limits.cpu_seconds_for(name, len(data)))
             raise
-        self._patience.charge(self._spent)
+        self._slow_file_budget.charge(self._last_cpu_seconds)
         return chunks
 
     def chunks_of(self, name: str, data: bytes) -> list[Chunk]:
@@ -131,17 +133,17 @@ class Extractor:
         Raise `UnreadableFile` if the file cannot be parsed, `TooSlow` if it exceeds its time limit, and `ExtractorDown`
         if no worker can be started.
         """
-        cpu = self._limits.cpu_of(name, len(data))
+        cpu = self._limits.cpu_seconds_for(name, len(data))
         with self._lock:
             for attempt in range(3):
-                was_used = self._ready()
+                was_used = self._ensure_worker()
                 try:
-                    kind, value, self._spent = self._ask(name, data, cpu)
-                except _Ended as ended:
-                    if ended.code == -signal.SIGPROF:
+                    kind, value, self._last_cpu_seconds = self._send_request(name, data, cpu)
+                except _WorkerExited as exited:
+                    if exited.code == -signal.SIGPROF:
                         raise TooSlow(f"{format_of(name)}: takes too long to read") from None
                     # An idle worker may have ended at this moment, and a used one may have died of an earlier file.
-                    if attempt == 2 or not (was_used or ended.code == 0):
+                    if attempt == 2 or not (was_used or exited.code == 0):
                         raise UnreadableFile(f"{format_of(name)}: cannot be read (its reader died)") from None
                     continue
                 if kind != "chunks":
@@ -152,12 +154,12 @@ class Extractor:
     def close(self) -> None:
         """End the worker. The next file starts another one."""
         with self._lock:
-            _end(self._slot)
+            _end_worker(self._slot)
 
-    def _ready(self) -> bool:
+    def _ensure_worker(self) -> bool:
         """Start a worker if none is running. Return True if the worker has served files before."""
         if self._slot and self._slot[0].poll() is not None:
-            _end(self._slot)
+            _end_worker(self._slot)
         if not self._slot:
             # -P: the working directory of ctxfs may contain untrusted modules. -B: the worker writes no files.
             command = [sys.executable, "-B", "-P", "-m", "ctxfs.index.extract.extractor_process"]
@@ -170,50 +172,51 @@ class Extractor:
             self._slot.append(worker)
             assert worker.stdin is not None
             os.set_blocking(worker.stdin.fileno(), False)
-            self._frames, self._served = FrameReader(), 0
-        self._served += 1
-        return self._served > 1
+            self._frames, self._request_count = FrameReader(), 0
+        self._request_count += 1
+        return self._request_count > 1
 
-    def _ask(self, name: str, data: bytes, cpu: float) -> Any:
+    def _send_request(self, name: str, data: bytes, cpu: float) -> Any:
         """Send a request and return the response.
 
-        Raise `_Ended` if the worker ends, `TooSlow` after the wall-clock limit, `UnreadableFile` for a malformed frame.
+        Raise `_WorkerExited` if the worker ends, `TooSlow` after the wall-clock limit, and `UnreadableFile` for a
+        malformed frame.
         """
         worker = self._slot[0]
         assert worker.stdin is not None
         assert worker.stdout is not None
-        end = time.monotonic() + max(self._limits.least_clock_seconds, self._limits.clock_factor * cpu)
+        deadline = time.monotonic() + max(self._limits.min_clock_seconds, self._limits.clock_factor * cpu)
         unsent = memoryview(pack_frame([name, data, cpu]))
-        sink, source = worker.stdin.fileno(), worker.stdout.fileno()
+        request_fd, response_fd = worker.stdin.fileno(), worker.stdout.fileno()
         poll = select.poll()
-        poll.register(source, select.POLLIN)
-        poll.register(sink, select.POLLOUT)
-        while (left := end - time.monotonic()) > 0:
-            for fd, _ in poll.poll(left * 1000):
-                if fd == sink and unsent:
+        poll.register(response_fd, select.POLLIN)
+        poll.register(request_fd, select.POLLOUT)
+        while (remaining := deadline - time.monotonic()) > 0:
+            for fd, _ in poll.poll(remaining * 1000):
+                if fd == request_fd and unsent:
                     try:
-                        unsent = unsent[os.write(sink, unsent[:_PIECE]) :]
+                        unsent = unsent[os.write(request_fd, unsent[:_PIPE_BYTES]) :]
                     except BlockingIOError:
                         pass
                     except BrokenPipeError:
                         unsent = unsent[len(unsent) :]
                     if not unsent:
-                        poll.unregister(sink)
-                elif fd == source:
-                    piece = os.read(source, _PIECE)
+                        poll.unregister(request_fd)
+                elif fd == response_fd:
+                    piece = os.read(response_fd, _PIPE_BYTES)
                     if not piece:
-                        raise _Ended(_end(self._slot))
+                        raise _WorkerExited(_end_worker(self._slot))
                     try:
-                        for answer in self._frames.feed(piece):
-                            return answer
+                        for response in self._frames.feed(piece):
+                            return response
                     except WireError as error:
-                        _end(self._slot)
+                        _end_worker(self._slot)
                         raise UnreadableFile(f"{format_of(name)}: cannot be read (its reader failed)") from error
-        _end(self._slot)
+        _end_worker(self._slot)
         raise TooSlow(f"{format_of(name)}: takes too long to read")
 
 
-def _end(slot: list[TiedProcess]) -> int:
+def _end_worker(slot: list[TiedProcess]) -> int:
     """End the worker, if there is one, and return its exit status, or 0 without a worker."""
     if not slot:
         return 0
@@ -223,7 +226,7 @@ def _end(slot: list[TiedProcess]) -> int:
     code = worker.poll()
     if code is None:
         with contextlib.suppress(subprocess.TimeoutExpired):  # the pipe closes shortly before the process exits
-            code = worker.wait(_GOING_SECONDS)
+            code = worker.wait(_EXIT_GRACE_SECONDS)
     if code is None:
         worker.kill()
         code = worker.wait()
@@ -233,6 +236,6 @@ def _end(slot: list[TiedProcess]) -> int:
     return code
 
 
-def rows_of(chunks: Sequence[Chunk]) -> list[list[Any]]:
+def pack_chunks(chunks: Sequence[Chunk]) -> list[list[Any]]:
     """Return a list [text, first, last, heading, author, day] for each chunk, for the wire."""
     return [[chunk.text, chunk.first, chunk.last, chunk.heading, chunk.author, chunk.day] for chunk in chunks]

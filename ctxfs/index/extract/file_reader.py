@@ -13,13 +13,13 @@ from ctxfs.store import rooted_fs
 
 _MEMORY_KINDS = frozenset(("episodic", "fact", "experiential", "procedural", "user"))
 SMALL_UNIT = 400  # characters
-_HEAD = 16_000  # bytes
-_STRUCTURED = frozenset(("code", "markdown", "html", "pdf"))
+_HEAD_BYTES = 16_000
+_STRUCTURED_KINDS = frozenset(("code", "markdown", "html", "pdf"))
 
 
-def stat_of(found: os.stat_result) -> FileStat:
+def stat_of(stat: os.stat_result) -> FileStat:
     """Return the numbers by which a change of the file is detected: size, mtime, inode, ctime."""
-    numbers = file_numbers(found)
+    numbers = file_numbers(stat)
     return numbers.size, numbers.mtime_ns, numbers.inode, numbers.ctime_ns
 
 
@@ -31,30 +31,32 @@ def read_attributes(root: str, parts: tuple[str, ...]) -> list[tuple[str, str]]:
     """
     try:
         with rooted_fs.directory_of(root, parts) as (folder, name):
-            found = rooted_fs.read_xattrs(rooted_fs.magic_path(folder, name))
+            attributes = rooted_fs.read_xattrs(rooted_fs.magic_path(folder, name))
     except OSError:
         return []  # a file system without attributes, or a file that has just been deleted
-    return sound_attributes(found)
+    return sound_attributes(attributes)
 
 
-def sound_attributes(found: Mapping[str, bytes]) -> list[tuple[str, str]]:
+def sound_attributes(attributes: Mapping[str, bytes]) -> list[tuple[str, str]]:
     """Return (name, value) of the sound `user.ctx.*` attributes in a mapping of full names to values."""
-    ours = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
-    sound = [(name, value) for name, value in sorted(ours.items()) if name in SETTABLE and is_sound(name, value)]
-    return [(name, text) for name, value in sound for text in _texts(name, value)]
+    values = {key.removeprefix(PREFIX): value for key, value in attributes.items() if key.startswith(PREFIX)}
+    sound_values = [
+        (name, value) for name, value in sorted(values.items()) if name in SETTABLE and is_sound(name, value)
+    ]
+    return [(name, text) for name, value in sound_values for text in _decode_values(name, value)]
 
 
-def _texts(name: str, value: bytes) -> list[str]:
+def _decode_values(name: str, value: bytes) -> list[str]:
     return tags_of(value) if name == "tags" else [value.decode("utf-8", "replace")]
 
 
 def kind_of(path: str, attributes: Iterable[tuple[str, str]], data: bytes) -> str:
     """Return the kind of a file: its attribute `kind`, else its folder in `memory/`, else the kind by name and text."""
     name = printable(path.rpartition("/")[2])
-    return dict(attributes).get("kind") or _kind_of_place(path) or text_kind(name, decode(data[:_HEAD]))
+    return dict(attributes).get("kind") or _kind_by_folder(path) or text_kind(name, decode(data[:_HEAD_BYTES]))
 
 
-def _kind_of_place(path: str) -> str | None:
+def _kind_by_folder(path: str) -> str | None:
     """Return the kind in a path `memory/<agent>/<kind>/…`; None for other paths."""
     parts = path.split("/")
     return parts[2] if parts[0] == "memory" and len(parts) > 3 and parts[2] in _MEMORY_KINDS else None
@@ -62,12 +64,12 @@ def _kind_of_place(path: str) -> str | None:
 
 def ranks_with_neighbours(kind: str, authors: Iterable[str]) -> bool:
     """Return True if chunks of the file have authors, or if it may be a dialogue whose authors are not recognised."""
-    return kind not in _STRUCTURED or any(authors)
+    return kind not in _STRUCTURED_KINDS or any(authors)
 
 
-def around(texts: list[str], at: int) -> str:
-    """Return the broken-up text of a small chunk and its neighbours; empty for a large chunk, which needs no context."""
-    if len(texts) == 1 or len(texts[at]) > SMALL_UNIT:
+def around(texts: list[str], index: int) -> str:
+    """Return the broken-up text of a small chunk and its neighbours; empty for a large one, which needs no context."""
+    if len(texts) == 1 or len(texts[index]) > SMALL_UNIT:
         return ""
-    near = texts[max(0, at - NEIGHBOURS) : at + NEIGHBOURS + 1]
-    return " ".join(text if len(text) <= SMALL_UNIT else text[:SMALL_UNIT] for text in near)
+    nearby = texts[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
+    return " ".join(text if len(text) <= SMALL_UNIT else text[:SMALL_UNIT] for text in nearby)

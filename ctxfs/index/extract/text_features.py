@@ -11,7 +11,7 @@ _TIME_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"\b(I|my|me|mine|we|our|us)\b")
-_LEAD = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
+_SPEAKER_PREFIX = re.compile(r"^\s{0,3}(?:\[[^\]\n]{1,40}\]\s*)?[^:\n]{1,60}:\s+")
 
 
 class TextFeature(IntFlag):
@@ -24,16 +24,16 @@ class TextFeature(IntFlag):
 
 def traits(text: str, author: str) -> TextFeature:
     """Return the features of a text; none if it has no author."""
-    found = TextFeature(0)
+    features = TextFeature(0)
     if not author:
-        return found
+        return features
     if _TIME_WORDS.search(text):
-        found |= TextFeature.SAYS_WHEN
+        features |= TextFeature.SAYS_WHEN
     if text.rstrip().endswith("?"):
-        found |= TextFeature.ASKS
+        features |= TextFeature.ASKS
     if _FIRST_PERSON.search(text):
-        found |= TextFeature.FIRST_PERSON
-    return found
+        features |= TextFeature.FIRST_PERSON
+    return features
 
 
 def word_count(text: str) -> int:
@@ -41,19 +41,19 @@ def word_count(text: str) -> int:
     return len(text.split())
 
 
-def essence(text: str, heading: str, author: str) -> str:
+def build_embedding_text(text: str, heading: str, author: str) -> str:
     """Return the text to embed: the heading and the text.
 
     A dialogue turn loses the name before it, which queries mention and which carries no meaning. A JSON record is
     reduced to its longest string value.
     """
-    said = text
+    body = text
     if author:
-        said = _values(text) if text.startswith("{") else _LEAD.sub("", text, count=1)
-    return f"{heading}\n{said}" if heading else said
+        body = _longest_value(text) if text.startswith("{") else _SPEAKER_PREFIX.sub("", text, count=1)
+    return f"{heading}\n{body}" if heading else body
 
 
-def _values(text: str) -> str:
+def _longest_value(text: str) -> str:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):

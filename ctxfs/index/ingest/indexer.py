@@ -22,8 +22,8 @@ from ctxfs.model.errors import CommandError
 
 Order = tuple[str, object]
 
-_FIRST_PAUSE = 5.0  # seconds until a failed embedder is tried again; the pause doubles after each failure
-_LONGEST_PAUSE = 300.0
+_MIN_RETRY_SECONDS = 5.0  # until a failed embedder is tried again; doubles after each failure
+_MAX_RETRY_SECONDS = 300.0
 
 
 class Indexer:
@@ -35,19 +35,19 @@ class Indexer:
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._busy_with_words = threading.Event()
-        self._done = 0
-        self._follower: Ingester | None = None
+        self._full_text_busy = threading.Event()
+        self._done_orders = 0
+        self._ingester: Ingester | None = None
         self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("words", self._follow_words), ("meaning", self._follow_meaning))
+            threading.Thread(target=self._run_guarded, args=(work,), name=name, daemon=True)
+            for name, work in (("words", self._update_full_text), ("meaning", self._update_vectors))
         ]
 
     def start(self) -> None:
         """Start both threads, after a repair of engines that are marked as damaged."""
         if reason := repair(self._options.folder):
             self._notify(Event("repaired", reason))
-        self._busy_with_words.set()
+        self._full_text_busy.set()
         for thread in self._threads:
             thread.start()
 
@@ -55,9 +55,9 @@ class Indexer:
         """Replace the list of sources and scan them."""
         self._orders.put(("roots", roots))
 
-    def changed(self, places: list[tuple[str, tuple[str, ...]]]) -> None:
+    def changed(self, paths: list[tuple[str, tuple[str, ...]]]) -> None:
         """Update the index for paths, each (prefix, parts), that may have changed."""
-        self._orders.put(("changed", places))
+        self._orders.put(("changed", paths))
 
     def rebuild(self, roots: list[IndexedRoot]) -> None:
         """Replace the list of sources and read all of their files again."""
@@ -70,14 +70,14 @@ class Indexer:
     def stop(self) -> None:
         """Finish the current batch and end both threads."""
         self._stopping.set()
-        if self._follower is not None:
-            self._follower.prepare_to_end()
+        if self._ingester is not None:
+            self._ingester.prepare_to_stop()
         self._orders.put(("stop", None))
         self._wake.set()
         for thread in self._threads:
             thread.join()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _run_guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except CommandError as error:
@@ -87,77 +87,77 @@ class Indexer:
                 mark_damaged(self._options.folder, reason)
             self._notify(Event("failed", traceback.format_exc()))
 
-    def _follow_words(self) -> None:
-        follower = Ingester(
+    def _update_full_text(self) -> None:
+        ingester = Ingester(
             Catalog(self._options.folder),
             FullText(self._options.folder / "words", make=True),
             self._options.max_file_bytes,
             lambda detail: self._notify(Event("words", detail)),
         )
-        follower.stop = self._stopping
-        self._follower = follower
+        ingester.stop = self._stopping
+        self._ingester = ingester
         try:
-            follower.recover()
+            ingester.recover()
             while not self._stopping.is_set():
-                self._next_orders(follower)
+                self._process_orders(ingester)
         finally:
-            follower.close()
+            ingester.close()
 
-    def _next_orders(self, follower: Ingester) -> None:
+    def _process_orders(self, ingester: Ingester) -> None:
         orders = [self._orders.get()]
         while not self._orders.empty():
             orders.append(self._orders.get())
-        self._busy_with_words.set()
+        self._full_text_busy.set()
         for order, value in merge_changes(orders):
-            self._carry_out(follower, order, value)
-        self._done += len(orders)
+            self._process_order(ingester, order, value)
+        self._done_orders += len(orders)
         if self._orders.empty():
-            self._busy_with_words.clear()
+            self._full_text_busy.clear()
             self._wake.set()
-            self._notify(Event("words-idle", str(self._done)))
+            self._notify(Event("words-idle", str(self._done_orders)))
 
-    def _carry_out(self, follower: Ingester, order: str, value: object) -> None:
+    def _process_order(self, ingester: Ingester, order: str, value: object) -> None:
         if order == "purge":
-            follower.purge()
+            ingester.purge()
             drop_graph(self._options.folder)
             self._notify(Event("purged"))
         elif order in ("roots", "rebuild") and isinstance(value, list):
-            follower.set_roots(value)
-            (follower.rebuild if order == "rebuild" else follower.scan_all)()
+            ingester.set_roots(value)
+            (ingester.rebuild if order == "rebuild" else ingester.scan_all)()
         elif order == "changed" and isinstance(value, list):
-            follower.changed(value)
+            ingester.changed(value)
 
-    def _follow_meaning(self) -> None:
-        meaning = EmbedWorker(self._options, self._notify)
-        meaning.stop = self._stopping
-        pause: float | None = None
+    def _update_vectors(self) -> None:
+        worker = EmbedWorker(self._options, self._notify)
+        worker.stop = self._stopping
+        retry_seconds: float | None = None
         try:
             while not self._stopping.is_set():
-                self._wake.wait(pause)
+                self._wake.wait(retry_seconds)
                 self._wake.clear()
                 try:
                     # The full-text index comes first: both kinds of work at once would delay both.
-                    meaning.run_pending(yield_to=self._busy_with_words.is_set)
+                    worker.run_pending(yield_to=self._full_text_busy.is_set)
                 except CommandError as error:
                     # Retry: the server may respond later, or the model may be installed.
                     self._notify(Event("waits", f"{error.message}. {error.remedy}"))
-                    pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
+                    retry_seconds = min(2 * retry_seconds, _MAX_RETRY_SECONDS) if retry_seconds else _MIN_RETRY_SECONDS
                 except Exception as error:
                     if damage(error):
                         raise
                     # A text that the model rejects, or a full disk, must not stop the full-text index.
                     traceback.print_exc()
                     self._notify(Event("waits", f"meaning cannot go on: {type(error).__name__}: {str(error)[:200]}"))
-                    pause = min(2 * pause, _LONGEST_PAUSE) if pause else _FIRST_PAUSE
+                    retry_seconds = min(2 * retry_seconds, _MAX_RETRY_SECONDS) if retry_seconds else _MIN_RETRY_SECONDS
                 else:
-                    if pause:
+                    if retry_seconds:
                         self._notify(Event("waits"))
-                    pause = None
-                if not self._stopping.is_set() and not self._busy_with_words.is_set():
-                    meaning.refresh_graph()
-                    self._notify(Event("idle", str(self._done)))
+                    retry_seconds = None
+                if not self._stopping.is_set() and not self._full_text_busy.is_set():
+                    worker.refresh_graph()
+                    self._notify(Event("idle", str(self._done_orders)))
         finally:
-            meaning.close()
+            worker.close()
 
 
 def merge_changes(orders: Iterable[Order]) -> list[Order]:
@@ -169,9 +169,9 @@ def merge_changes(orders: Iterable[Order]) -> list[Order]:
     merged: list[Order] = []
     for order, value in orders:
         if order == "changed" and merged and merged[-1][0] == "changed":
-            places = merged[-1][1]
-            assert isinstance(places, list) and isinstance(value, list)
-            merged[-1] = ("changed", list(dict.fromkeys([*places, *value])))
+            paths = merged[-1][1]
+            assert isinstance(paths, list) and isinstance(value, list)
+            merged[-1] = ("changed", list(dict.fromkeys([*paths, *value])))
         else:
             merged.append((order, value))
     return merged

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ctxfs.index.engines.catalog import Catalog, FileStat
 from ctxfs.index.engines.corruption import CorruptIndex, damage
 from ctxfs.index.engines.fulltext import FullText, FullTextDocument, break_up
-from ctxfs.index.extract.chunks import MAX_LINE
+from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.extract.extractor import Extractor
 from ctxfs.index.extract.file_reader import around, kind_of, ranks_with_neighbours, read_attributes, stat_of
 from ctxfs.index.extract.formats import UnreadableFile, is_extracted, size_limit
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _BATCH_FILES = 400
 _ENDED_INDEXERS = "the indexer ended twice while it was at this file"
-_CATALOG = "catalog"
+_CATALOG_MARK = "catalog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Ingester:
         self._max_file_bytes = max_file_bytes
         self._progress = progress
         self._roots: dict[str, tuple[IndexedRoot, IgnoreRules]] = {}
-        self._done = self._total = 0
+        self._done_files = self._total_files = 0
         self._extractor = Extractor()
-        self._suspects = CrashRecords(words.folder.parent, _BATCH_FILES)
+        self._crash_records = CrashRecords(words.folder.parent, _BATCH_FILES)
         self.stop = threading.Event()
 
     def set_roots(self, roots: Iterable[IndexedRoot]) -> None:
@@ -60,28 +60,28 @@ class Ingester:
             self._catalog.mark_source_gone(source)
         self.flush()
 
-    def prepare_to_end(self) -> None:
+    def prepare_to_stop(self) -> None:
         """Stop at the next batch, and clear the crash record, because the process may be killed. Thread-safe."""
-        self._suspects.disarm()
+        self._crash_records.disarm()
         self.stop.set()
 
     def close(self) -> None:
         """Close the extractor and the engines, which releases the index for another indexer."""
         self._extractor.close()
-        self._suspects.close()
+        self._crash_records.close()
         self._writer.close()
         self._catalog.close()
 
     def recover(self) -> None:
         """Complete the last run: index its pending files, or all files if the full-text index is empty or foreign."""
-        mark, born = self._words.folder / _CATALOG, self._catalog.born()
-        if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != born:
+        mark, catalog_id = self._words.folder / _CATALOG_MARK, self._catalog.born()
+        if not mark.exists() or rooted_fs.read_path(mark).decode("utf-8", "replace") != catalog_id:
             # The full-text index belongs to another catalog, in which the same numbers denote other chunks.
             self._catalog.reset_words()
             self._writer.clear()
             self._writer.commit()
             self._words.refresh()
-            mark.write_text(born)
+            mark.write_text(catalog_id)
         elif self._words.count == 0:
             self._catalog.reset_words()
         self.flush()
@@ -106,12 +106,12 @@ class Ingester:
 
     def scan_all(self) -> None:
         """Compare every source with the catalog and index the differences."""
-        self._done = self._total = 0
+        self._done_files = self._total_files = 0
         for prefix, (_, rules) in list(self._roots.items()):
             rules.forget()
             self.scan(prefix, ())
         if not self.stop.is_set():
-            self._suspects.acquit_batches()
+            self._crash_records.reset_batch_size()
 
     def scan(self, prefix: str, below: tuple[str, ...]) -> None:
         """Compare one source, or a folder in it, with the catalog, and index the differences.
@@ -119,64 +119,64 @@ class Ingester:
         Unchanged files are not read, but only their stat.
         """
         root, rules = self._roots[prefix]
-        known = self._catalog.files_of(prefix)
+        rows = self._catalog.files_of(prefix)
         if below:
-            start = _join(prefix, below) + "/"
-            known = {path: row for path, row in known.items() if path.startswith(start)}
+            start = _join_path(prefix, below) + "/"
+            rows = {path: row for path, row in rows.items() if path.startswith(start)}
         changed: list[_Candidate] = []
-        for parts, found in walk(root.root, below, rules):
-            path = _join(prefix, parts)
-            stat = stat_of(found)
-            row = known.pop(path, None)
+        for parts, host_stat in walk(root.root, below, rules):
+            path = _join_path(prefix, parts)
+            stat = stat_of(host_stat)
+            row = rows.pop(path, None)
             if row is None or row.stat != stat:
                 changed.append(_Candidate(path, parts, stat))
-        self._mark_gone(known)
-        self._take_in(prefix, changed)
+        self._mark_gone(rows)
+        self._index_files(prefix, changed)
 
-    def changed(self, places: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+    def changed(self, paths: Iterable[tuple[str, tuple[str, ...]]]) -> None:
         """Index the changes at paths of sources, each (prefix, parts): a file, a folder, or a deleted one.
 
         The paths form one batch, because a commit of the full-text index costs as much as many files. Paths of removed
         sources are ignored.
         """
         candidates: dict[str, list[_Candidate]] = {}
-        gone: list[str] = []
-        for prefix, parts in places:
-            if prefix in self._roots and (found := self._look_at(prefix, parts, gone)) is not None:
-                candidates.setdefault(prefix, []).append(found)
-        self._mark_gone(gone)
+        deleted_paths: list[str] = []
+        for prefix, parts in paths:
+            if prefix in self._roots and (candidate := self._examine_path(prefix, parts, deleted_paths)) is not None:
+                candidates.setdefault(prefix, []).append(candidate)
+        self._mark_gone(deleted_paths)
         self.flush()
         for prefix, changed in candidates.items():
-            self._take_in(prefix, changed)
+            self._index_files(prefix, changed)
 
-    def _look_at(self, prefix: str, parts: tuple[str, ...], gone: list[str]) -> _Candidate | None:
+    def _examine_path(self, prefix: str, parts: tuple[str, ...], deleted_paths: list[str]) -> _Candidate | None:
         """Return the file at a path if it must be read, else None.
 
-        Append the paths of deleted files to `gone`. Scan a folder at once.
+        Append the paths of deleted files to `deleted_paths`. Scan a folder at once.
         """
         root, rules = self._roots[prefix]
-        path = _join(prefix, parts)
+        path = _join_path(prefix, parts)
         if parts and parts[-1] == ".gitignore" and root.gitignore:
             rules.forget()
             self.scan(prefix, parts[:-1])
             return None
         try:
             with rooted_fs.directory_of(root.root, parts) as (folder, name):
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                host_stat = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError:
-            gone += (path, *self._catalog.paths_below(path))
+            deleted_paths += (path, *self._catalog.paths_below(path))
             return None
-        if _is_directory(found):
+        if _is_directory(host_stat):
             if self._catalog.file(path) is not None:
-                gone.append(path)  # the file that the folder has replaced
+                deleted_paths.append(path)  # the file that the folder has replaced
             if not parts or not rules.ignores_path((*parts, "x")):
                 self.scan(prefix, parts)
             return None
-        gone += self._catalog.paths_below(path)  # files of the folder that the file has replaced
-        if not _is_regular(found) or rules.ignores_path(parts):
-            gone.append(path)
+        deleted_paths += self._catalog.paths_below(path)  # files of the folder that the file has replaced
+        if not _is_regular(host_stat) or rules.ignores_path(parts):
+            deleted_paths.append(path)
             return None
-        row, stat = self._catalog.file(path), stat_of(found)
+        row, stat = self._catalog.file(path), stat_of(host_stat)
         return _Candidate(path, parts, stat) if row is None or row.stat != stat else None
 
     def _mark_gone(self, paths: Collection[str]) -> None:
@@ -185,47 +185,47 @@ class Ingester:
                 for path in paths:
                     self._catalog.mark_gone(path)
 
-    def _take_in(self, prefix: str, candidates: list[_Candidate]) -> None:
+    def _index_files(self, prefix: str, candidates: list[_Candidate]) -> None:
         root, _ = self._roots[prefix]
-        self._total += len(candidates)
+        self._total_files += len(candidates)
         for start in range(0, len(candidates), _BATCH_FILES):
             if self.stop.is_set():
                 return
             with self._catalog.transaction():
                 for candidate in candidates[start : start + _BATCH_FILES]:
-                    self._take_in_file(root, candidate)
-            self._done += len(candidates[start : start + _BATCH_FILES])
+                    self._index_file(root, candidate)
+            self._done_files += len(candidates[start : start + _BATCH_FILES])
             self.flush()
         self.flush()
 
-    def _take_in_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
+    def _index_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog. An error that the file causes skips only that file."""
         path = candidate.path
-        if self._suspects.has_ended_indexers(path):
-            self._skip(root, candidate, None, _ENDED_INDEXERS)
-            self._suspects.acquit(path)  # so that it is tried again after it changes
+        if self._crash_records.has_ended_indexers(path):
+            self._store_skipped(root, candidate, None, _ENDED_INDEXERS)
+            self._crash_records.reset_count(path)  # so that it is tried again after it changes
             return
-        self._suspects.accuse(path)
+        self._crash_records.record_file(path)
         try:
-            self._store(root, candidate)
+            self._store_file(root, candidate)
         except Exception as error:
-            if _is_about_the_machine(error):
-                self._suspects.clear()
+            if _is_machine_error(error):
+                self._crash_records.clear()
                 raise
             log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
             try:
-                self._skip(root, candidate, None, f"cannot be indexed ({type(error).__name__})")
+                self._store_skipped(root, candidate, None, f"cannot be indexed ({type(error).__name__})")
             except OverflowError:  # even its stat does not fit into the catalog
                 self._catalog.mark_gone(path)
-        self._suspects.clear()
+        self._crash_records.clear()
 
-    def _store(self, root: IndexedRoot, candidate: _Candidate) -> None:
+    def _store_file(self, root: IndexedRoot, candidate: _Candidate) -> None:
         """Put one file into the catalog as `pending`, or as `skipped` with the reason."""
         path = candidate.path
         name = printable(candidate.parts[-1])
         limit = size_limit(name, self._max_file_bytes)
         if candidate.stat[0] > limit:
-            self._skip(root, candidate, None, "too large")
+            self._store_skipped(root, candidate, None, "too large")
             return
         try:
             data = rooted_fs.read_file(root.root, candidate.parts, limit)
@@ -233,7 +233,7 @@ class Ingester:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._catalog.mark_gone(path)
             else:
-                self._skip(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
+                self._store_skipped(root, candidate, None, f"unreadable: {os.strerror(error.errno or errno.EIO)}")
             return
         digest = hashlib.sha256(data).digest()
         row = self._catalog.file(path)
@@ -244,13 +244,13 @@ class Ingester:
         try:
             chunks = self._extractor.chunks_of(name, data)
         except UnreadableFile as reason:
-            self._skip(root, candidate, digest, str(reason))
+            self._store_skipped(root, candidate, digest, str(reason))
             return
         file = self._catalog.put_file(path, root.prefix, candidate.stat, digest, "other", "pending", "")
         self._store_attributes(root, candidate, file, data, "pending")
         self._catalog.replace_chunks(file, chunks)
 
-    def _skip(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
+    def _store_skipped(self, root: IndexedRoot, candidate: _Candidate, digest: bytes | None, note: str) -> None:
         """Record a file without chunks and the reason for it; searches no longer return its earlier content."""
         kind = "binary" if note == "binary" else "other"
         file = self._catalog.put_file(candidate.path, root.prefix, candidate.stat, digest, kind, "skipped", note)
@@ -267,80 +267,81 @@ class Ingester:
     def flush(self) -> None:
         """Apply the catalog's pending changes to the full-text index and commit. Idempotent, after any crash."""
         while True:
-            pending = self._catalog.in_state("pending", self._suspects.batch_files)
-            gone = self._catalog.in_state("gone", 5 * _BATCH_FILES)
-            if not pending and not gone:
+            pending = self._catalog.in_state("pending", self._crash_records.batch_files)
+            deleted = self._catalog.in_state("gone", 5 * _BATCH_FILES)
+            if not pending and not deleted:
                 break
-            for file, _, _, _ in gone:
+            for file, _, _, _ in deleted:
                 self._writer.remove_file(file)
-            taken = [row for row in pending if self._add_words(*row)]
-            if len(taken) == 1:
-                self._suspects.accuse(taken[0][1])
-            elif taken:
-                self._suspects.accuse_batch(len(taken))
+            indexed = [row for row in pending if self._add_words(*row)]
+            if len(indexed) == 1:
+                self._crash_records.record_file(indexed[0][1])
+            elif indexed:
+                self._crash_records.record_batch(len(indexed))
             try:
                 self._writer.commit()
             except Exception as error:
-                if _is_about_the_machine(error):
-                    self._suspects.clear()
+                if _is_machine_error(error):
+                    self._crash_records.clear()
                 raise
-            self._suspects.clear()
+            self._crash_records.clear()
             with self._catalog.transaction():
-                self._catalog.settle([row[0] for row in taken], [row[0] for row in gone])
-            for _, path, _, _ in taken:
-                self._suspects.acquit(path)
-            self._progress(f"{self._done}/{self._total}" if self._total else "")
+                self._catalog.settle([row[0] for row in indexed], [row[0] for row in deleted])
+            for _, path, _, _ in indexed:
+                self._crash_records.reset_count(path)
+            self._progress(f"{self._done_files}/{self._total_files}" if self._total_files else "")
 
     def _add_words(self, file: int, path: str, kind: str, mtime_ns: int) -> bool:
         """Add a file's chunks to the full-text index. Return False if the file is skipped."""
         self._writer.remove_file(file)
-        if self._suspects.has_ended_indexers(path):
+        if self._crash_records.has_ended_indexers(path):
             self._catalog.skip(file, _ENDED_INDEXERS)
-            self._suspects.acquit(path)
+            self._crash_records.reset_count(path)
             return False
-        self._suspects.accuse(path)
+        self._crash_records.record_file(path)
         try:
-            for document in self._documents_of(file, path, kind, mtime_ns):
+            for document in self._build_documents(file, path, kind, mtime_ns):
                 self._writer.add(document)
         except Exception as error:
-            self._suspects.clear()
-            if _is_about_the_machine(error) or damage(error):
+            self._crash_records.clear()
+            if _is_machine_error(error) or damage(error):
                 raise
             log.warning("%s is not indexed: %s", printable(path), type(error).__name__, exc_info=True)
             self._writer.remove_file(file)
             self._catalog.skip(file, f"cannot be indexed ({type(error).__name__})")
             return False
-        self._suspects.clear()
+        self._crash_records.clear()
         return True
 
-    def _documents_of(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[FullTextDocument]:
+    def _build_documents(self, file: int, path: str, kind: str, mtime_ns: int) -> Iterator[FullTextDocument]:
         attributes = self._catalog.attributes(file)
         confidence = next((float(value) for name, value in attributes if name == "confidence"), None)
         chunks = self._catalog.chunks_of(file)
         texts = [break_up(text) for _, _, text, _ in chunks]
-        near, extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
-        for at, (chunk, heading, text, author) in enumerate(chunks):
-            cut = extracted or any(len(line) >= MAX_LINE for line in text.split("\n"))
-            neighbours = around(texts, at) if near else ""
+        has_neighbours, is_text_extracted = ranks_with_neighbours(kind, [row[3] for row in chunks]), is_extracted(path)
+        for index, (chunk, heading, text, author) in enumerate(chunks):
+            is_cut = is_text_extracted or any(len(line) >= MAX_LINE_CHARACTERS for line in text.split("\n"))
+            neighbours = around(texts, index) if has_neighbours else ""
             yield FullTextDocument(
-                chunk, file, texts[at], heading, path, kind, mtime_ns, attributes, confidence, neighbours, author, text, cut
+                chunk, file, texts[index], heading, path, kind, mtime_ns, attributes, confidence,
+                neighbours, author, text, is_cut,
             )  # fmt: skip
 
 
-def _is_about_the_machine(error: BaseException) -> bool:
+def _is_machine_error(error: BaseException) -> bool:
     """Return True for an error that no file causes: a full disk, too few descriptors, an unwritable catalog."""
     if isinstance(error, CorruptIndex):
         return not damage(error)
     return isinstance(error, OSError | MemoryError) or is_database_failure(error)
 
 
-def _join(prefix: str, parts: tuple[str, ...]) -> str:
+def _join_path(prefix: str, parts: tuple[str, ...]) -> str:
     return "/".join((prefix, *parts))
 
 
-def _is_directory(found: os.stat_result) -> bool:
-    return (found.st_mode & 0o170000) == 0o040000
+def _is_directory(host_stat: os.stat_result) -> bool:
+    return (host_stat.st_mode & 0o170000) == 0o040000
 
 
-def _is_regular(found: os.stat_result) -> bool:
-    return (found.st_mode & 0o170000) == 0o100000
+def _is_regular(host_stat: os.stat_result) -> bool:
+    return (host_stat.st_mode & 0o170000) == 0o100000

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ctxfs.index.extract.chunks import LIMIT, TARGET, Chunk, cut
+from ctxfs.index.extract.chunks import MAX_CHUNK_CHARACTERS, TARGET_CHARACTERS, Chunk, split_into_chunks
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_HTML = frozenset((".html", ".htm", ".xhtml"))
-_MAIL = frozenset((".eml", ".mbox"))
-_PDF = ".pdf"
-_PDF_FACTOR = 10
+_HTML_SUFFIXES = frozenset((".html", ".htm", ".xhtml"))
+_MAIL_SUFFIXES = frozenset((".eml", ".mbox"))
+_PDF_SUFFIX = ".pdf"
+_PDF_SIZE_FACTOR = 10
 MAX_CHUNKS = 20_000
 MAX_CHARACTERS = 16_000_000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -27,29 +27,37 @@ class UnreadableFile(Exception):
     """A file that is listed but cannot be searched. The message is the reason that `ctxfs status` shows."""
 
 
-def _suffix(name: str) -> str:
+def _suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
 def is_extracted(name: str) -> bool:
     """Return True if the text of the file's chunks differs from its lines."""
-    return _suffix(name) in _HTML | _MAIL | {_PDF}
+    return _suffix_of(name) in _HTML_SUFFIXES | _MAIL_SUFFIXES | {_PDF_SUFFIX}
 
 
 def is_slow(name: str) -> bool:
     """Return True for a format that takes long to extract even from a small file."""
-    return _suffix(name) == _PDF
+    return _suffix_of(name) == _PDF_SUFFIX
 
 
 def format_of(name: str) -> str:
     """Return the name of the file's format for an error message."""
-    suffix = _suffix(name)
-    return "PDF" if suffix == _PDF else "mail" if suffix in _MAIL else "HTML" if suffix in _HTML else "text"
+    suffix = _suffix_of(name)
+    return (
+        "PDF"
+        if suffix == _PDF_SUFFIX
+        else "mail"
+        if suffix in _MAIL_SUFFIXES
+        else "HTML"
+        if suffix in _HTML_SUFFIXES
+        else "text"
+    )
 
 
 def size_limit(name: str, max_file_bytes: int) -> int:
     """Return the maximum size in bytes that is read: ten times as much of a PDF, because little of it is text."""
-    return max_file_bytes * _PDF_FACTOR if _suffix(name) == _PDF else max_file_bytes
+    return max_file_bytes * _PDF_SIZE_FACTOR if _suffix_of(name) == _PDF_SUFFIX else max_file_bytes
 
 
 def decode(data: bytes) -> str:
@@ -60,10 +68,10 @@ def decode(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return "\n".join(_decoded_line(line) for line in data.split(b"\n"))
+        return "\n".join(_decode_line(line) for line in data.split(b"\n"))
 
 
-def _decoded_line(line: bytes) -> str:
+def _decode_line(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -82,36 +90,36 @@ def chunks_of(name: str, data: bytes) -> list[Chunk]:
     characters. This function does not limit its time and memory: `Extractor` does.
     """
     chunks: list[Chunk] = []
-    left = MAX_CHARACTERS
-    for chunk in _read(name, data):
-        left -= len(chunk.text) + len(chunk.heading) + len(chunk.author)
-        if len(chunks) == MAX_CHUNKS or left < 0:
+    remaining = MAX_CHARACTERS
+    for chunk in _read_format(name, data):
+        remaining -= len(chunk.text) + len(chunk.heading) + len(chunk.author)
+        if len(chunks) == MAX_CHUNKS or remaining < 0:
             raise UnreadableFile(f"{format_of(name)}: falls into too many pieces")
-        chunks.append(_sound(chunk))
+        chunks.append(_replace_surrogates(chunk))
     return chunks
 
 
-def _read(name: str, data: bytes) -> Iterable[Chunk]:
-    suffix = _suffix(name)
-    if suffix == _PDF:
+def _read_format(name: str, data: bytes) -> Iterable[Chunk]:
+    suffix = _suffix_of(name)
+    if suffix == _PDF_SUFFIX:
         from ctxfs.index.extract.formats.pdf import read_pdf
 
-        return gather(read_pdf(data))
+        return join_passages(read_pdf(data))
     if is_binary(data):
         raise UnreadableFile("binary")
     text = decode(data)
-    if suffix in _HTML:
+    if suffix in _HTML_SUFFIXES:
         from ctxfs.index.extract.formats.html import read_html
 
-        return gather(read_html(text))
-    if suffix in _MAIL:
+        return join_passages(read_html(text))
+    if suffix in _MAIL_SUFFIXES:
         from ctxfs.index.extract.formats.mail import read_mail
 
-        return gather(read_mail(data, many=suffix == ".mbox"))
-    return cut(name, text)
+        return join_passages(read_mail(data, is_mbox=suffix == ".mbox"))
+    return split_into_chunks(name, text)
 
 
-def _sound(chunk: Chunk) -> Chunk:
+def _replace_surrogates(chunk: Chunk) -> Chunk:
     """Replace lone surrogates by U+FFFD: JSON and some charsets may contain them, but UTF-8 cannot encode them."""
     if chunk.text.isascii() and chunk.heading.isascii() and chunk.author.isascii():
         return chunk
@@ -120,32 +128,42 @@ def _sound(chunk: Chunk) -> Chunk:
     return replace(chunk, text=text, heading=heading, author=author)
 
 
-def gather(passages: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Yield passages as chunks: join neighbours of equal heading, author and day up to TARGET, and split at LIMIT."""
-    held: Chunk | None = None
-    for whole in passages:
-        for passage in _split(whole):
-            if held is not None and _alike(held, passage) and len(held.text) + len(passage.text) < TARGET:
-                held = replace(held, text=f"{held.text}\n{passage.text}", last=passage.last)
+def join_passages(passages: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Yield passages as chunks.
+
+    Join neighbours of equal heading, author and day up to TARGET_CHARACTERS. Split passages at MAX_CHUNK_CHARACTERS.
+    """
+    pending: Chunk | None = None
+    for long_passage in passages:
+        for passage in _split_passage(long_passage):
+            if (
+                pending is not None
+                and _can_join(pending, passage)
+                and len(pending.text) + len(passage.text) < TARGET_CHARACTERS
+            ):
+                pending = replace(pending, text=f"{pending.text}\n{passage.text}", last=passage.last)
                 continue
-            if held is not None:
-                yield held
-            held = passage
-    if held is not None:
-        yield held
+            if pending is not None:
+                yield pending
+            pending = passage
+    if pending is not None:
+        yield pending
 
 
-def _alike(one: Chunk, other: Chunk) -> bool:
+def _can_join(one: Chunk, other: Chunk) -> bool:
     return (one.heading, one.author, one.day) == (other.heading, other.author, other.day)
 
 
-def _split(passage: Chunk) -> Iterator[Chunk]:
-    """Yield parts of a passage of at most LIMIT characters, cut at line ends or spaces where there are any."""
-    rest = passage.text.strip()
-    while len(rest) > LIMIT:
-        at = max(rest.rfind("\n", TARGET, LIMIT), rest.rfind(" ", TARGET, LIMIT))
-        at = at if at > 0 else LIMIT
-        yield replace(passage, text=rest[:at].rstrip())
-        rest = rest[at:].lstrip()
-    if rest:
-        yield replace(passage, text=rest)
+def _split_passage(passage: Chunk) -> Iterator[Chunk]:
+    """Yield parts of a passage of at most MAX_CHUNK_CHARACTERS, cut at line ends or spaces where there are any."""
+    remaining = passage.text.strip()
+    while len(remaining) > MAX_CHUNK_CHARACTERS:
+        end = max(
+            remaining.rfind("\n", TARGET_CHARACTERS, MAX_CHUNK_CHARACTERS),
+            remaining.rfind(" ", TARGET_CHARACTERS, MAX_CHUNK_CHARACTERS),
+        )
+        end = end if end > 0 else MAX_CHUNK_CHARACTERS
+        yield replace(passage, text=remaining[:end].rstrip())
+        remaining = remaining[end:].lstrip()
+    if remaining:
+        yield replace(passage, text=remaining)

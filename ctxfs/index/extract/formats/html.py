@@ -7,9 +7,9 @@ from lxml import etree
 
 from ctxfs.index.extract.chunks import Chunk
 
-_SILENT = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "object"))
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_INLINE = frozenset(
+_HIDDEN_TAGS = frozenset(("script", "style", "noscript", "template", "svg", "head", "iframe", "object"))
+_HEADING_LEVELS = {f"h{level}": level for level in range(1, 7)}
+_INLINE_TAGS = frozenset(
     "a abbr b bdi bdo big cite code data dfn del em font i img input ins kbd label mark q s samp small span strong sub sup "
     "time tt u var wbr".split()
 )
@@ -28,14 +28,14 @@ def read_html(text: str) -> Iterator[Chunk]:
     except (etree.XMLSyntaxError, ValueError):
         root = None
     # Pages nested deeper than the parser's limit (thousands of levels) are read without their structure.
-    too_deep = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
-    if root is None or too_deep:
-        yield from _without_tags(text)
+    is_too_deep = any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log)
+    if root is None or is_too_deep:
+        yield from _strip_tags(text)
     else:
         yield from _Reader(root).passages()
 
 
-def _without_tags(text: str) -> Iterator[Chunk]:
+def _strip_tags(text: str) -> Iterator[Chunk]:
     plain = _SPACES.sub(" ", _TAG.sub(" ", text)).strip()
     if plain:
         yield Chunk(plain, 1, text.count("\n") + 1)
@@ -59,36 +59,36 @@ class _Reader:
         for event, element in walk:
             name = element.tag if isinstance(element.tag, str) else ""
             if event == "start":
-                if name in _SILENT:
+                if name in _HIDDEN_TAGS:
                     walk.skip_subtree()
                     continue
-                if name not in _INLINE:
-                    yield from self._paragraph(heading)
-                    heading = _HEADINGS.get(name, heading)
-                self._say(element.text, element.sourceline)
+                if name not in _INLINE_TAGS:
+                    yield from self._flush_paragraph(heading)
+                    heading = _HEADING_LEVELS.get(name, heading)
+                self._add_text(element.text, element.sourceline)
             else:
-                if name not in _INLINE and name not in _SILENT:
-                    yield from self._paragraph(heading)
-                    heading = 0 if name in _HEADINGS else heading
-                self._say(element.tail, None)
+                if name not in _INLINE_TAGS and name not in _HIDDEN_TAGS:
+                    yield from self._flush_paragraph(heading)
+                    heading = 0 if name in _HEADING_LEVELS else heading
+                self._add_text(element.tail, None)
 
-    def _say(self, text: str | None, line: int | None) -> None:
+    def _add_text(self, text: str | None, line: int | None) -> None:
         if text and not text.isspace():
             if not self._parts:
                 self._first = max(line or self._last, self._last)
             self._parts.append(text)
         self._last = max(self._last, line or 0) + (text.count("\n") if text else 0)
 
-    def _paragraph(self, heading: int) -> Iterator[Chunk]:
-        said = _SPACES.sub(" ", "".join(self._parts)).strip()
+    def _flush_paragraph(self, heading: int) -> Iterator[Chunk]:
+        text = _SPACES.sub(" ", "".join(self._parts)).strip()
         first = self._first
         self._parts = []
-        if not said:
+        if not text:
             return
         if heading:
             while self._trail and self._trail[-1][0] >= heading:
                 self._trail.pop()
-            self._trail.append((heading, said[:200]))
+            self._trail.append((heading, text[:200]))
         names = [name for _, name in self._trail]
-        trail = names if names[:1] == [self._title] or not self._title else [self._title, *names]
-        yield Chunk(said, first, max(first, self._last), " > ".join(trail))
+        headings = names if names[:1] == [self._title] or not self._title else [self._title, *names]
+        yield Chunk(text, first, max(first, self._last), " > ".join(headings))

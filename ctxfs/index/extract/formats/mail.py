@@ -15,13 +15,13 @@ from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.extract.formats import decode
 from ctxfs.index.extract.formats.html import read_html
 
-_MESSAGE = re.compile(rb"^From \S+.*$", re.MULTILINE)
-_PARTS = 200
+_FROM_LINE = re.compile(rb"^From \S+.*$", re.MULTILINE)
+_MAX_PARTS = 200
 _MAX_BOUNDARIES = 200
 _MAX_HEADER_CHARACTERS = 2_000
 _MAX_HEADERS = 1_000
 # Python lists these as text encodings. Mail uses none of them, and some take quadratic time.
-_NO_CHARSETS = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "rot_13"))
+_UNSAFE_CHARSETS = frozenset(("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "rot_13"))
 
 
 class _BoundedHeaders(Compat32):
@@ -35,96 +35,102 @@ class _BoundedHeaders(Compat32):
 _POLICY = _BoundedHeaders()
 
 
-def read_mail(data: bytes, *, many: bool) -> Iterator[Chunk]:
-    """Yield the paragraphs of every message; `many` splits the data as an mbox file.
+def read_mail(data: bytes, *, is_mbox: bool) -> Iterator[Chunk]:
+    """Yield the paragraphs of every message; `is_mbox` splits the data at the lines `From …`.
 
     The lines are exact for a message of one unencoded plain-text part, and otherwise those of the whole message.
     """
-    starts = [found.start() for found in _MESSAGE.finditer(data)] if many else []
+    starts = [match.start() for match in _FROM_LINE.finditer(data)] if is_mbox else []
     for start, end in zip(starts or [0], [*starts[1:], len(data)], strict=True):
-        whole = data[start:end]
-        first = data.count(b"\n", 0, start) + 1
-        yield from _read(
-            whole.split(b"\n", 1)[-1] if starts else whole, first + bool(starts), first + whole.count(b"\n")
+        source = data[start:end]
+        first_line = data.count(b"\n", 0, start) + 1
+        yield from _read_message(
+            source.split(b"\n", 1)[-1] if starts else source,
+            first_line + bool(starts),
+            first_line + source.count(b"\n"),
         )
 
 
-def _read(data: bytes, first: int, last: int) -> Iterator[Chunk]:
+def _read_message(data: bytes, first_line: int, last_line: int) -> Iterator[Chunk]:
     """Yield the paragraphs of one message; its whole source as one chunk if the message is malformed or hostile."""
     try:
-        if data.count(b"boundary=") > _MAX_BOUNDARIES or len(_head(data).splitlines()) > _MAX_HEADERS:
-            raise ValueError("no person or program sends this")
-        passages = list(_passages(data, first, last))
+        if data.count(b"boundary=") > _MAX_BOUNDARIES or len(_header_block(data).splitlines()) > _MAX_HEADERS:
+            raise ValueError("too many headers or boundaries")
+        passages = list(_read_passages(data, first_line, last_line))
     except Exception:  # the library raises errors of many types
-        passages = [Chunk(decode(data).strip(), first, last)]
+        passages = [Chunk(decode(data).strip(), first_line, last_line)]
     yield from passages
 
 
-def _head(data: bytes) -> bytes:
-    found = re.search(rb"\r?\n\r?\n", data)
-    return data[: found.start()] if found else data
+def _header_block(data: bytes) -> bytes:
+    match = re.search(rb"\r?\n\r?\n", data)
+    return data[: match.start()] if match else data
 
 
-def _passages(data: bytes, first: int, last: int) -> Iterator[Chunk]:
+def _read_passages(data: bytes, first_line: int, last_line: int) -> Iterator[Chunk]:
     message = message_from_bytes(data, policy=_POLICY)
-    subject, author, day = _header(message, "subject"), _author(message), _day(message)
-    for text, exact in _texts(message):
-        at = first + _body_line(data, message) if exact else 0
+    subject, author, day = _read_header(message, "subject"), _read_author(message), _read_day(message)
+    for text, is_verbatim in _read_texts(message):
+        line = first_line + _count_header_lines(data, message) if is_verbatim else 0
         for paragraph in re.split(r"(\n\s*\n)", text):
             if paragraph.strip():
-                lines = (min(at, last), min(at + paragraph.rstrip().count("\n"), last)) if exact else (first, last)
-                yield Chunk(paragraph.strip(), lines[0], lines[1], subject, author, day)
-            at += paragraph.count("\n")
+                span = (
+                    (min(line, last_line), min(line + paragraph.rstrip().count("\n"), last_line))
+                    if is_verbatim
+                    else (first_line, last_line)
+                )
+                yield Chunk(paragraph.strip(), span[0], span[1], subject, author, day)
+            line += paragraph.count("\n")
 
 
-def _body_line(data: bytes, message: Message) -> int:
+def _count_header_lines(data: bytes, message: Message) -> int:
     """Return the number of lines before the body, which need not follow an empty line if a header is malformed."""
     body = message.get_payload(decode=True)
     return max(0, data.count(b"\n") - body.count(b"\n")) if isinstance(body, bytes) else 0
 
 
-def _texts(message: Message) -> Iterator[tuple[str, bool]]:
+def _read_texts(message: Message) -> Iterator[tuple[str, bool]]:
     """Yield (text, is verbatim in the file) of the plain-text parts, or of the HTML parts if there are no others."""
-    parts = [part for _, part in zip(range(_PARTS), message.walk(), strict=False) if not part.is_multipart()]
-    plain = [part for part in parts if part.get_content_type() == "text/plain" and not part.get_filename()]
-    html = [part for part in parts if part.get_content_type() == "text/html" and not part.get_filename()]
-    for part in plain or html:
+    parts = [part for _, part in zip(range(_MAX_PARTS), message.walk(), strict=False) if not part.is_multipart()]
+    plain_parts = [part for part in parts if part.get_content_type() == "text/plain" and not part.get_filename()]
+    html_parts = [part for part in parts if part.get_content_type() == "text/html" and not part.get_filename()]
+    for part in plain_parts or html_parts:
         body = part.get_payload(decode=True)
-        text = _decoded(body if isinstance(body, bytes) else b"", part.get_content_charset())
+        text = _decode_body(body if isinstance(body, bytes) else b"", part.get_content_charset())
         encoded = str(part.get("content-transfer-encoding", "7bit")).strip().lower()
-        if plain:
+        if plain_parts:
             yield text, part is message and encoded in ("7bit", "8bit", "binary")
         else:
             yield "\n\n".join(passage.text for passage in read_html(text)), False
 
 
-def _decoded(body: bytes, charset: str | None) -> str:
+def _decode_body(body: bytes, charset: str | None) -> str:
     """Decode a body by its charset; by `decode` if the charset is absent, unknown, unsafe or does not fit the body."""
     try:
-        if charset and codecs.lookup(charset).name.replace("-", "_") not in _NO_CHARSETS:
+        if charset and codecs.lookup(charset).name.replace("-", "_") not in _UNSAFE_CHARSETS:
             return body.decode(charset)
     except (LookupError, ValueError):  # ValueError: a decoding error, or a charset name that contains NUL
         pass
     return decode(body)
 
 
-def _header(message: Message, name: str) -> str:
-    return _plain(str(message.get(name, "")))
+def _read_header(message: Message, name: str) -> str:
+    return _decode_header_text(str(message.get(name, "")))
 
 
-def _plain(value: str) -> str:
+def _decode_header_text(value: str) -> str:
     """Return a header's text, at most 200 characters, with its encoded words (RFC 2047) decoded."""
     with contextlib.suppress(LookupError, ValueError, HeaderParseError):
         value = str(make_header(decode_header(value)))
     return " ".join(value.split())[:200]
 
 
-def _author(message: Message) -> str:
+def _read_author(message: Message) -> str:
     name, address = parseaddr(str(message.get("from", "")))
-    return (_plain(name) or address)[:80]
+    return (_decode_header_text(name) or address)[:80]
 
 
-def _day(message: Message) -> int | None:
+def _read_day(message: Message) -> int | None:
     try:
         return parsedate_to_datetime(str(message["date"])[:100]).date().toordinal()
     except (ValueError, TypeError, IndexError, OverflowError):  # the header is absent or contains no date

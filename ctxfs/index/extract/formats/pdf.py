@@ -14,7 +14,7 @@ _MAX_CHARACTERS = 5_000_000
 def read_pdf(data: bytes) -> Iterator[Chunk]:
     """Yield the paragraphs of every page, with page numbers as lines. Raise `UnreadableFile` if no page has text."""
     has_text = False
-    for number, page in enumerate(_pages(data), 1):
+    for number, page in enumerate(_read_pages(data), 1):
         for paragraph in page.replace("\r\n", "\n").split("\n\n"):
             if paragraph.strip():
                 has_text = True
@@ -23,24 +23,24 @@ def read_pdf(data: bytes) -> Iterator[Chunk]:
         raise UnreadableFile("PDF: no text in it (scanned pages?)")
 
 
-def _pages(data: bytes) -> Iterator[str]:
+def _read_pages(data: bytes) -> Iterator[str]:
     """Yield the text of each page, within the limits, up to the first malformed page.
 
     Raise `UnreadableFile` if the first page or the document cannot be read.
     """
-    left, number = _MAX_CHARACTERS, 0
+    remaining, page_count = _MAX_CHARACTERS, 0
     try:
         document = pypdfium2.PdfDocument(data)
         try:
-            while number < min(len(document), _MAX_PAGES) and left > 0:
-                page = document[number]
-                text = page.get_textpage().get_text_bounded()[:left]
+            while page_count < min(len(document), _MAX_PAGES) and remaining > 0:
+                page = document[page_count]
+                text = page.get_textpage().get_text_bounded()[:remaining]
                 page.close()
-                left -= len(text)
-                number += 1
+                remaining -= len(text)
+                page_count += 1
                 yield text
         finally:
             document.close()
     except pypdfium2.PdfiumError as error:
-        if not number:
+        if not page_count:
             raise UnreadableFile(f"PDF: cannot be read ({' '.join(str(error).split())[-120:]})") from error
