@@ -1,1 +1,1 @@
-"""Git objects: reading and writing them, and the formats of what they contain."""
+"""Git objects: access to them, and the formats of their contents."""

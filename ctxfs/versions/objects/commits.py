@@ -1,4 +1,4 @@
-"""Commit objects as values: who, when, why, and what was done, as trailers that plain `git log` shows too."""
+"""Commit objects as values: actor, time, reason and operation, stored as trailers that plain `git log` shows too."""
 
 import json
 import re
@@ -21,7 +21,7 @@ MAX_TIME_NS = (1 << 62) - 1  # in 2116; twice that no longer fits SQLite's integ
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """On whose account a change is recorded."""
+    """The principal, session, tool and reason that a change is recorded under."""
 
     principal: str
     session: str
@@ -30,16 +30,18 @@ class Actor:
 
     @property
     def is_person(self) -> bool:
-        """True for a person, who alone lifts marks."""
+        """Return True for a person. Only persons lift marks."""
         return self.principal.startswith("human:")
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One version of the whole tree. `time_ns` is when it was recorded; `moves` are (from, to) real paths.
+    """One version of the whole tree.
 
-    `op` is what made it: write, recovered, outside, restore, undo, redo, merge, forget. `scope` is the path that an
-    operation was asked for; `undoes` the commit that an undo or redo is about. `anchor` is where event log and audit stood.
+    `time_ns` is the time of recording. `moves` are pairs (source, target) of real paths.
+    `op` is the operation that made it: write, recovered, outside, restore, undo, redo, merge, forget.
+    `scope` is the path that was given to the operation. `undoes` is the id of the commit that an undo or redo is for.
+    `anchor` is the state of the event log and the audit at that time.
     """
 
     oid: str
@@ -56,12 +58,12 @@ class Commit:
 
     @property
     def when(self) -> str:
-        """The time in UTC, to the second."""
+        """Return the time in UTC, to the second."""
         return datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encode_commit(commit: Commit) -> bytes:
-    """The commit object (`oid` is not part of it)."""
+    """Return the content of the commit object; `oid` is not part of it."""
     seconds = commit.time_ns // 1_000_000_000
     who = _line(commit.actor.principal) or "unknown"
     lines = [f"tree {commit.tree}", *(f"parent {parent}" for parent in commit.parents)]
@@ -85,9 +87,9 @@ def encode_commit(commit: Commit) -> bytes:
 
 
 def decode_commit(oid: str, data: bytes) -> Commit:
-    """Return the commit in an object; one that ctxfs did not write has its author as principal and `git` as its op.
+    """Return the commit in an object. Without trailers of ctxfs, the author is its principal and `git` its op.
 
-    Commits come from remotes, too: texts are one line of bounded length, ids are ids, times fit 64 bits.
+    Commits come from remotes, too: texts are cut to one line of bounded length, ids are checked, times fit 64 bits.
     """
     head, _, message = data.decode("utf-8", "replace").partition("\n\n")
     fields = [line.partition(" ") for line in head.split("\n")]
@@ -114,7 +116,7 @@ def decode_commit(oid: str, data: bytes) -> Commit:
 
 
 def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
-    """A subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
+    """Return a subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
     shown = ", ".join(one_line(path_text(path)) for path in paths[:_SHOWN_PATHS])
     if len(paths) == 1:
         return f"{verb} {shown}"
@@ -122,7 +124,7 @@ def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
 
 
 def now_ns(after: int) -> int:
-    """The time now; never before the last commit, so that the order of times is the order of commits."""
+    """Return the current time, but at least `after` + 1: the order of times is the order of commits."""
     return min(max(time.time_ns(), after + 1), MAX_TIME_NS)
 
 
@@ -150,7 +152,7 @@ def _path(text: str) -> bytes | None:
 
 
 def _valid_path(value: object) -> bytes:
-    """Return a path that a trailer names. ValueError for what is none."""
+    """Return a path that a trailer names. Raise ValueError if the value is not a path of the tree."""
     if not isinstance(value, str):
         raise ValueError("not a path")
     path = path_bytes(value)
@@ -160,17 +162,17 @@ def _valid_path(value: object) -> bytes:
 
 
 def _time(text: str | None, unit_ns: int) -> int:
-    """Return a number of units in nanoseconds, at most `MAX_TIME_NS`; 0 for what is no number."""
+    """Return a number of units in nanoseconds, at most `MAX_TIME_NS`; 0 if the text is not a number."""
     if not text or not text.isascii() or not text.isdigit():
         return 0
     return min(int(text) * unit_ns, MAX_TIME_NS) if len(text) < 20 else MAX_TIME_NS
 
 
 def _shown(text: str) -> str:
-    """Return a text of a commit without control characters, cut to what anybody reads."""
+    """Return a text of a commit without control characters, cut to `_MAX_SHOWN_CHARACTERS`."""
     return _CONTROL.sub(" ", text[:_MAX_SHOWN_CHARACTERS]).strip()
 
 
 def _line(text: str) -> str:
-    """One line without anything that could end it or stand for an address."""
+    """Return one line without characters that end a line or delimit an address."""
     return _UNSAFE.sub(" ", printable(text)).strip()

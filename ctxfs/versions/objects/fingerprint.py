@@ -1,36 +1,42 @@
-"""By what a text is known again when it comes under another name: the id of its bytes, and hashes of runs of its words. Pure."""
+"""Fingerprints that recognise copies of a text under other names: the blob id, and hashes of runs of words (shingles).
+
+This module is pure: it reads no files.
+"""
 
 import hashlib
 import re
 import zlib
 
 RUN_WORDS = 8
-MIN_RUN_WORDS = 3  # of a text shorter than a run
+MIN_RUN_WORDS = 3  # for a text shorter than a run
 MIN_SHORT_BYTES = 12
 MAX_TEXT_BYTES = 16_000_000
-_SAMPLING = 4  # of a long text one run in so many is kept
+_SAMPLING = 4  # one run in so many of a long text is kept
 _LONG_RUNS = 64
 _MATCHING_RUNS = 6
 _WORD = re.compile(rb"[0-9a-z\x80-\xff]+")
 
 
 def blob_id(data: bytes) -> str:
-    """The id that git has for a content."""
+    """Return the id that git gives a blob with this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def words_of(data: bytes) -> list[bytes]:
-    """The words of a text in lower case: what wrapping, quoting and markup leave."""
+    """Return the words of a text in lower case; they survive wrapping, quoting and markup."""
     return _WORD.findall(data[:MAX_TEXT_BYTES].lower())
 
 
 def runs_of(words: list[bytes], length: int = RUN_WORDS) -> set[int]:
-    """A hash of every run of `length` words."""
+    """Return a CRC-32 of every run of `length` words."""
     return {zlib.crc32(b" ".join(words[at : at + length])) for at in range(len(words) - length + 1)}
 
 
 def known_by(data: bytes, most: int) -> tuple[int, list[int]]:
-    """(words in a run, hashes of runs) by which copies of a text are recognised; none for a text that says too little."""
+    """Return (words in a run, at most `most` hashes of runs), by which copies of a text are recognised.
+
+    A text that is too short to be recognised has (0, []).
+    """
     words = words_of(data)
     length = min(len(words), RUN_WORDS)
     if length < MIN_RUN_WORDS or (length < RUN_WORDS and sum(map(len, words)) < MIN_SHORT_BYTES):
@@ -42,5 +48,8 @@ def known_by(data: bytes, most: int) -> tuple[int, list[int]]:
 
 
 def is_copy(hits: int, known: int) -> bool:
-    """True if a text has so many of the known runs of another one that it holds a part of it: half, or about thirty words in a row."""
+    """Return True if a text has enough of another text's `known` run hashes to contain a part of it.
+
+    Half of them, or six, suffice. In a long text, whose runs are sampled, six are about thirty words in a row.
+    """
     return hits >= min(_MATCHING_RUNS, max(1, (known + 1) // 2))

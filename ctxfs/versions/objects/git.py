@@ -1,7 +1,8 @@
-"""The only file that knows git: one bare repository, read through a long-lived `cat-file`, written as loose objects.
+"""Access to the objects and refs of one bare git repository.
 
-Neither git's index nor a fork a commit: both cost a hundred times the commit itself in a large tree. An instance is
-used by one thread at a time; a second instance on the same repository is fine.
+Objects are read through a long-lived `cat-file` and written as loose objects. A commit uses neither git's index nor a
+fork: both cost a hundred times the commit itself in a large tree. One thread at a time uses an instance; a second
+instance on the same repository is fine.
 """
 
 import contextlib
@@ -26,13 +27,13 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 BRANCH = "refs/heads/main"
-_FEW = 8  # above, one process that streams is quicker than as many questions
-_TRIES = 10  # to write an object while the repository is packed
+_FEW = 8  # above, one process that streams is quicker than as many requests
+_TRIES = 10  # to write an object during a repack
 _OID = re.compile(r"[0-9a-f]{40}")
 
 
 def create_repository(folder: HostPath) -> None:
-    """Make the bare repository, or complete one that is there."""
+    """Create the bare repository, or complete an incomplete one. Raise OSError ENOENT if git is not installed."""
     if shutil.which("git") is None:
         raise path_error(errno.ENOENT, "git", "git is not installed; it keeps the versions (apt-get install git)")
     if not (folder / "HEAD").exists() or not (folder / "config").exists() or not (folder / "objects").is_dir():
@@ -44,12 +45,12 @@ class Repository:
     """Objects and refs of a bare repository."""
 
     def __init__(self, folder: HostPath) -> None:
-        import git  # a tenth of a second: a daemon mounts first
+        import git  # takes a tenth of a second: the daemon mounts first
         import gitdb
         from git.exc import GitError
 
         class CatFile(git.Git):
-            """GitPython's reader of objects, with helpers that are started like every other git."""
+            """GitPython's reader of objects, whose child processes are started by `start_git`."""
 
             def _get_persistent_cmd(self, attr_name: str, cmd_name: str, *args: Any, **kwargs: Any) -> Any:
                 helper = getattr(self, attr_name)
@@ -68,29 +69,32 @@ class Repository:
         self._refs: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
-        """End the helper processes."""
+        """End the child processes."""
         self._objects.clear_cache()
         self._stop_refs()
 
     # objects
 
     def read(self, oid: str) -> bytes:
-        """The content of an object. OSError EIO if it is missing or cannot be read."""
+        """Return the content of an object. Raise OSError EIO if it is missing or unreadable."""
         return self.read_kind(oid)[1]
 
     def read_kind(self, oid: str) -> tuple[str, bytes]:
-        """(`blob` | `tree` | `commit` | `tag`, content)."""
+        """Return (`blob` | `tree` | `commit` | `tag`, content) of an object. Raise OSError EIO as `read` does."""
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
         _, kind, _, data = self._ask(self._objects.get_object_data, oid)
         return kind, data
 
     def size(self, oid: str) -> int:
-        """Bytes of an object's content."""
+        """Return the bytes of an object's content. Raise OSError EIO if it is missing."""
         return int(self._ask(self._objects.get_object_header, oid)[2])
 
     def _ask(self, question: Callable[[str], _Answer], oid: str) -> _Answer:
-        """Ask a long-lived helper about an object, and if it may have died or lost its place a new one, once."""
+        """Send a request about an object to the long-lived child process.
+
+        Retry once with a new process, since the old one may have died or be out of step. Raise OSError EIO then.
+        """
         try:
             return question(oid)
         except self._errors:
@@ -102,7 +106,7 @@ class Repository:
             raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
-        """Bytes of many objects. OSError EIO if one is missing."""
+        """Return the sizes in bytes of many objects, by id. Raise OSError EIO if one is missing."""
         wanted = list(dict.fromkeys(oids))
         if len(wanted) <= _FEW:
             return {oid: self.size(oid) for oid in wanted}
@@ -116,7 +120,7 @@ class Repository:
         return found
 
     def read_many(self, oids: Iterable[str]) -> dict[str, bytes]:
-        """The contents of many objects, all in memory. OSError EIO if one is missing."""
+        """Return the contents of many objects, by id, all in memory. Raise OSError EIO if one is missing."""
         wanted = list(dict.fromkeys(oids))
         if len(wanted) <= _FEW:
             return {oid: self.read(oid) for oid in wanted}
@@ -132,7 +136,7 @@ class Repository:
         return found
 
     def copy_blob(self, oid: str, target: int) -> None:
-        """Write the content of a blob into the open file `target`. OSError EIO."""
+        """Write the content of a blob into the open file `target`. Raise OSError EIO if it is missing."""
         with start_git(
             ["cat-file", "blob", oid], repo=self.folder, stdout=target, stderr=subprocess.DEVNULL
         ) as process:
@@ -141,7 +145,7 @@ class Repository:
             raise path_error(errno.EIO, oid, "the object is not in the repository")
 
     def has(self, oid: str) -> bool:
-        """True if the object can be found."""
+        """Return True if the repository contains the object."""
         try:
             self.size(oid)
         except OSError:
@@ -149,14 +153,17 @@ class Repository:
         return True
 
     def write(self, kind: str, data: bytes) -> str:
-        """Store an object; its id. OSError if the disk refuses; nothing half-written has a name."""
+        """Store an object and return its id. Raise OSError if the disk refuses it.
+
+        No partly written object gets a name.
+        """
         for tries_left in reversed(range(_TRIES)):
             stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
             try:
                 oid: str = self._loose.store(stream).hexsha.decode()
                 break
             except OSError as error:
-                # Packing removes folders that it has emptied, and loose files that a pack holds: between two steps of ours, too.
+                # A concurrent repack removes emptied folders, and loose files that a pack holds: retry.
                 if error.errno == errno.ENOENT and tries_left:
                     continue
                 why = f"cannot write to the repository: {error.strerror or error}"
@@ -166,7 +173,7 @@ class Repository:
     # refs
 
     def ref(self, name: str) -> str | None:
-        """The commit a ref names; None if there is no such ref, or it is damaged."""
+        """Return the commit id that a ref names; None if there is no such ref, or it is damaged."""
         with contextlib.suppress(OSError):
             text = (self.folder / name).read_text(errors="replace").strip()
             if is_oid(text):
@@ -179,21 +186,27 @@ class Repository:
         return None
 
     def refs(self, below: str, *, peel: bool = True) -> dict[str, str]:
-        """Refs below `below` (such as `refs/tags/`): name without that prefix → commit id (without `peel`: of the tag itself)."""
+        """Return the refs below `below` (such as `refs/tags/`): name without that prefix → commit id.
+
+        Without `peel` the id is that of an annotated tag itself.
+        """
         form = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
         form = form if peel else "--format=%(objectname) %(refname)"
         lines = self.run("for-each-ref", form, below).decode("utf-8", "replace").splitlines()
         return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
 
     def update(self, name: str, new: str, old: str | None) -> None:
-        """Move a ref from `old` (None: it must not exist) to `new`; OSError EBUSY if it is elsewhere now."""
-        # An empty new value would delete the branch: a helper that died must never lead there.
+        """Move a ref from `old` to `new`. With `old` None it must not exist.
+
+        Raise OSError EBUSY if it has another value, EIO if an id is invalid or git fails.
+        """
+        # An empty new value would delete the branch: a dead child process must never cause that.
         if not is_oid(new) or not (old is None or is_oid(old)):
             raise path_error(errno.EIO, name, f"not the id of a commit: {new!r}")
         self._transaction(f"update {name} {new} {old or '0' * 40}", name)
 
     def delete(self, name: str, old: str) -> None:
-        """Remove a ref that is at `old`."""
+        """Remove a ref whose value is `old`. Raise OSError EBUSY if it has another value."""
         if not is_oid(old):
             raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
         self._transaction(f"delete {name} {old}", name)
@@ -211,7 +224,7 @@ class Repository:
             if answers == [b"start: ok\n", b"commit: ok\n"]:
                 return
             said = self._stop_refs()
-            # A helper that was killed says nothing: try another one, once.
+            # A process that was killed leaves no error text: retry once with a new one.
             if said or attempt == 2:
                 raise path_error(errno.EBUSY if "expected" in said else errno.EIO, name, f"git update-ref: {said}")
 
@@ -222,7 +235,7 @@ class Repository:
         return self._refs
 
     def _stop_refs(self) -> str:
-        """End the helper; what it said last."""
+        """End the `update-ref` process and return its error text."""
         helper, self._refs = self._refs, None
         if helper is None:
             return ""
@@ -233,14 +246,14 @@ class Repository:
             _, said = helper.communicate()
         return said.decode(errors="replace").strip()
 
-    # rare work, a process each
+    # rare operations, with a process for each
 
     def run(self, *arguments: str | bytes, data: bytes | None = None) -> bytes:
-        """Run a git command; its output. OSError EIO with what git said if it fails."""
+        """Run a git command and return its output. Raise OSError EIO with git's error text if it fails."""
         return git_process.run_git(arguments, repo=self.folder, data=data)
 
     def run_remote(self, *arguments: str | bytes) -> bytes:
-        """Run a git command that reaches a remote, with what that needs of the user's configuration."""
+        """Run a git command that reaches a remote, with the keys of the user's configuration that it needs."""
         return git_process.run_git(arguments, repo=self.folder, remote=True)
 
     def run_upkeep(self, *arguments: str) -> None:
@@ -248,23 +261,23 @@ class Repository:
         git_process.run_upkeep(arguments, repo=self.folder)
 
     def forget_helpers(self) -> None:
-        """Let go of helpers that may hold packs which are no longer there."""
+        """End the child processes that may have packs open which are deleted."""
         self._objects.clear_cache()
 
     def loose_objects(self) -> Iterator[os.DirEntry[str]]:
-        """The files of loose objects."""
+        """Yield the files of loose objects."""
         for number in range(256):
             with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / "objects" / f"{number:02x}") as found:
                 yield from found
 
 
 def object_id(kind: str, data: bytes) -> str:
-    """The id that an object would have."""
+    """Return the id that an object with this content has."""
     return hashlib.sha1(b"%b %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
 
 
 def is_oid(text: str) -> bool:
-    """True for 40 hexadecimal digits."""
+    """Return True for 40 hexadecimal digits."""
     return bool(_OID.fullmatch(text))
 
 
@@ -273,7 +286,10 @@ _HOST_AND_PATH = re.compile(r"[^/:]+:(?!:).*")
 
 
 def check_url(url: str) -> str:
-    """Return a remote's place as git may be given it: never an option, never a helper program. OSError EINVAL."""
+    """Return the address of a remote if git can safely receive it. Raise OSError EINVAL for others.
+
+    Options of git and helper programs (`ext::…`) are refused.
+    """
     refused = not url.isprintable() or not url or url.startswith("-") or "::" in url.split("/")[0]
     if "://" in url:
         match = _SCHEME.match(url)
@@ -286,10 +302,10 @@ def check_url(url: str) -> str:
 
 
 def is_local(url: str) -> bool:
-    """True for a place whose repository git opens itself, on this machine."""
+    """Return True for an address whose repository git opens itself, on this machine."""
     return url.lower().startswith("file://") or ("://" not in url and not _HOST_AND_PATH.fullmatch(url))
 
 
 def argument_list(items: Sequence[str]) -> bytes:
-    """Lines for a command's standard input."""
+    """Return the items as lines for a command's standard input."""
     return "".join(f"{item}\n" for item in items).encode()

@@ -1,6 +1,7 @@
-"""The configuration file of the store's repository: fixed settings and the addresses of remotes, nothing else.
+"""The configuration file of the store's repository: fixed settings and the addresses of remotes.
 
-Whoever may write that file could have git start programs, so any other key is dropped when the repository is opened.
+A process that can write that file could make git start programs. So all other keys are dropped when the repository is
+opened.
 """
 
 import logging
@@ -14,7 +15,7 @@ from ctxfs.versions.objects.git_process import run_git
 
 log = logging.getLogger(__name__)
 
-_HIDDEN_REF = "refs/heads/main"  # a push from outside would move it behind the work tree's back
+_HIDDEN_REF = "refs/heads/main"  # a push from outside would move it without the work tree
 _SETTINGS = f"""\
 [core]
 \trepositoryformatversion = 0
@@ -45,7 +46,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """The address of a remote; `is_trusted`: its history is believed like our own."""
+    """The address of a remote; with `is_trusted`, its history is trusted like the store's own."""
 
     url: str
     is_trusted: bool = False
@@ -58,7 +59,7 @@ def read_remotes(repo: HostPath) -> dict[str, Remote]:
 
 
 def write_remotes(repo: HostPath, remotes: Mapping[str, Remote]) -> None:
-    """Replace the configuration by ours with these remotes."""
+    """Replace the configuration with the fixed settings and these remotes."""
     blocks = []
     for name, remote in sorted(remotes.items()):
         blocks.append(f'[remote "{name}"]\n\turl = "{_quoted(remote.url)}"\n')
@@ -73,7 +74,7 @@ def restrict_configuration(repo: HostPath) -> None:
 
 
 def _parse(text: str) -> dict[str, Remote] | None:
-    """Return the remotes of a text that `write_remotes` made; None for any other text."""
+    """Return the remotes in a text that `write_remotes` made; None for any other text."""
     if not text.startswith(_SETTINGS):
         return None
     offset, remotes = len(_SETTINGS), dict[str, Remote]()
@@ -87,7 +88,7 @@ def _parse(text: str) -> dict[str, Remote] | None:
 
 
 def _foreign_remotes(repo: HostPath, *, warn: bool = False) -> dict[str, Remote]:
-    """Return the remotes of a configuration that git, or an earlier ctxfs, wrote; none is trusted."""
+    """Return the remotes of a configuration that git or an earlier ctxfs wrote. None of them is trusted."""
     out = run_git(["config", "--file", str(repo / "config"), "--no-includes", "--list", "-z"], repo=repo)
     remotes, dropped = dict[str, Remote](), list[str]()
     for item in out.decode("utf-8", "replace").split("\0"):

@@ -1,8 +1,9 @@
-"""The only place that starts git: with an environment and a configuration of our own.
+"""Start git processes, with an environment and a configuration of ctxfs. No other module starts git.
 
-git inherits no `GIT_*` variable of the caller, and reads neither the user's nor the system's configuration, templates, hooks or
-attributes: they redirect it to other repositories and start programs. Commands that reach a remote inherit the rest of the
-environment (ssh needs it) and the keys of the user's configuration that say how to reach it and prove who the user is.
+git inherits no `GIT_*` variable of the caller. It reads neither the user's nor the system's configuration, templates,
+hooks or attributes, because they redirect it to other repositories and start programs. Commands that reach a remote
+inherit the rest of the environment, since ssh needs it. They also get the keys of the user's configuration with which
+a remote is reached and the user is authenticated.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ _FIXED = {
     "GIT_TERMINAL_PROMPT": "0",
 }
 _PROTOCOLS = "file:git:http:https:ssh"
-# Each stands above the repository's own configuration. `true` prints no refs; an empty command would run its argument.
+# Each overrides the repository's own configuration. `true` prints no refs; an empty command would run its argument.
 _OPTIONS = {
     "commit.gpgSign": "false",
     "core.alternateRefsCommand": "true",
@@ -44,7 +45,7 @@ _OPTIONS = {
     "push.gpgSign": "false",
     "tag.gpgSign": "false",
 }
-# Keys of the user's configuration that commands for remotes are given.
+# Keys of the user's configuration that commands for remotes receive.
 _REMOTE_KEYS = re.compile(
     r"credential\..+|http\..+|core\.(sshcommand|askpass)|ssh\.variant|safe\.directory|url\..+\.(insteadof|pushinsteadof)"
 )
@@ -62,7 +63,7 @@ def start_git(
     environment: Mapping[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a git command on the bare repository `repo`; `prefix` goes before `git`, as `nice`."""
+    """Start a git command on the bare repository `repo`. `prefix` goes before `git`, such as `nice`."""
     options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
     return subprocess.Popen(
         [*prefix, "git", "--no-pager", *options, f"--git-dir={repo}", *arguments],
@@ -76,9 +77,9 @@ def start_git(
 
 
 def run_git(arguments: Sequence[Argument], *, repo: HostPath, data: bytes | None = None, remote: bool = False) -> bytes:
-    """Run a git command and return its output. OSError EIO with git's complaint if it fails.
+    """Run a git command and return its output. Raise OSError EIO with git's error text if it fails.
 
-    `remote`: it reaches another repository, and is given what that needs of the user's environment and configuration.
+    With `remote` the command reaches another repository, and gets the user's environment and configuration for that.
     """
     return _run(arguments, repo, data, environment=remote_environment() if remote else None)
 
@@ -92,7 +93,7 @@ def run_upkeep(arguments: Sequence[Argument], *, repo: HostPath) -> None:
 
 
 def _run(arguments: Sequence[Argument], repo: HostPath, data: bytes | None, **options: Any) -> bytes:
-    # Files, not pipes, for what goes in and for complaints: only one pipe is left, which is simply read to its end.
+    # Input and error output are files, not pipes: the one pipe left is read to its end without a deadlock.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
         given.write(data or b"")
         given.seek(0)
@@ -113,7 +114,7 @@ def local_environment() -> dict[str, str]:
 
 
 def remote_environment() -> dict[str, str]:
-    """Return the environment of commands that reach a remote: the caller's without what redirects git."""
+    """Return the environment of commands that reach a remote: the caller's, without variables that redirect git."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -146,7 +147,7 @@ def _user_configuration(environment: Mapping[str, str]) -> list[tuple[str, str]]
 def helper_command(service: str) -> str:
     """Return the command that serves a repository in a local folder, without its hooks and without a work tree of it.
 
-    The repository may be a stranger's: its own configuration must not start a program on this machine.
+    The repository may belong to an attacker: its own configuration must not start a program on this machine.
     """
     options = {**_OPTIONS, "receive.denyCurrentBranch": "refuse"}
     return " ".join(["git", *(f"-c {name}={value}" for name, value in options.items()), service])

@@ -1,4 +1,4 @@
-"""Content too large for git: files named by their sha256, written once, shared by every version that holds them."""
+"""The store for contents too large for git: files named by their sha256, written once, shared by all versions."""
 
 import contextlib
 import errno
@@ -17,18 +17,24 @@ _MOST_SHOWN = 1 << 30
 
 
 def pointer_text(large: Large) -> bytes:
-    """What git holds in place of the content. Only the side-car decides whether such a text is meant as one."""
+    """Return the text that git stores in place of the content.
+
+    Only the side-car decides if such a text is a pointer; a file may contain the same text.
+    """
     return f"ctxfs large file\nsha256 {large.sha256}\nsize {large.size}\n".encode()
 
 
 class LargeStore:
-    """`<folder>/ab/cd/<sha256>`; a file there is complete, or it is not there."""
+    """The folder of large contents, `<folder>/ab/cd/<sha256>`. A file that exists there is complete."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
 
     def path(self, sha256: str) -> HostPath:
-        """Return where the content lies. OSError EIO for what is no sha256: it would be a path out of the folder."""
+        """Return the path of a content.
+
+        Raise OSError EIO for an invalid sha256, which could be a path out of the folder.
+        """
         if not is_sha256(sha256):
             raise path_error(errno.EIO, sha256, "not the sha256 of a large file")
         return self._folder / sha256[:2] / sha256[2:4] / sha256
@@ -40,7 +46,10 @@ class LargeStore:
     def add(self, source: int, is_wanted: Callable[[], bool]) -> Large | None: ...
 
     def add(self, source: int, is_wanted: Callable[[], bool] = lambda: True) -> Large | None:
-        """Copy what the open file `source` holds now, from its start; None if after that it `is_wanted` no more."""
+        """Copy the current content of the open file `source`, from its start, into the store.
+
+        Return None, and keep nothing, if `is_wanted` returns False after the copy.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
         try:
@@ -60,11 +69,11 @@ class LargeStore:
 
     @staticmethod
     def describe(source: int) -> Large:
-        """What `add` would make of an open file, keeping nothing."""
+        """Return the result that `add` would have for an open file, without storing it."""
         return _copied(source, None)
 
     def add_bytes(self, data: bytes) -> Large:
-        """Keep `data`."""
+        """Store `data`."""
         fd = os.memfd_create("ctxfs-large")
         try:
             with open(fd, "wb", closefd=False) as out:
@@ -74,7 +83,10 @@ class LargeStore:
             os.close(fd)
 
     def read(self, large: Large) -> bytes:
-        """The whole content, in memory. OSError EIO if it is missing or has another length, EFBIG for what is too large to be shown."""
+        """Return the whole content, in memory.
+
+        Raise OSError EIO if it is missing or has another length, EFBIG if it is too large to be shown.
+        """
         if large.size > _MOST_SHOWN:
             raise path_error(errno.EFBIG, large.sha256, "it is too large to be shown: restore it (ctxfs restore)")
         try:
@@ -88,18 +100,18 @@ class LargeStore:
         return data
 
     def names(self) -> Iterator[str]:
-        """Every sha256 that is here."""
+        """Yield every stored sha256."""
         for folder in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]"):
             yield from filter(is_sha256, os.listdir(folder))
 
     def verify(self, sha256: str) -> bool:
-        """True if the content is what its name says."""
+        """Return True if the content has the hash in its name."""
         with contextlib.suppress(OSError), open(self.path(sha256), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
         return False
 
     def remove(self, sha256: Iterable[str]) -> int:
-        """Drop contents; how many there were."""
+        """Remove contents and return the number of those that were stored."""
         count = 0
         for name in sha256:
             with contextlib.suppress(FileNotFoundError):
@@ -108,7 +120,7 @@ class LargeStore:
         return count
 
     def clear_temporaries(self) -> None:
-        """Drop what a kill left half-written."""
+        """Remove the partly written files of killed processes."""
         for path in self._folder.glob("tmp-*"):
             path.unlink(missing_ok=True)
 

@@ -1,20 +1,21 @@
-"""Paths of the work tree as bytes, and how their names are spelled in git trees.
+"""The encoding of real names, as bytes, in git trees.
 
-Beside a file or directory `name` with attributes that git cannot hold lies the blob `.x~name` (see `sidecar`). A real name
-that starts like one of ours, or that git refuses in trees, is stored behind `.n~`. Every name can be stored and comes back.
+The attributes of `name` that git cannot hold are in the blob `.x~name` beside it (see `sidecar`). Real names that
+begin with a prefix of this encoding, or that git refuses in trees, are stored with the prefix `.n~`. Every name can be
+stored, and decodes to itself.
 """
 
 from ctxfs.model.path import NAME_MAX_BYTES, one_line
 
-MAX_DEPTH = 256  # names in a path; what lies deeper has no versions
+MAX_DEPTH = 256  # names in a path; deeper paths have no versions
 SIDE = b".x~"
 _ESCAPE = b".n~"
-# Names that git's own checks refuse or read as configuration, however they are spelled on other systems.
+# Names that git's own checks refuse or read as configuration, in each spelling that other systems consider equal.
 _REFUSED = frozenset((b".git", b"git~1", b".gitmodules", b"gitmod~1"))
 
 
 def stored_name(name: bytes) -> bytes:
-    """The tree entry of the real name `name`."""
+    """Return the tree entry's name for the real name `name`."""
     if name.startswith((SIDE, _ESCAPE)):
         return _ESCAPE + name
     if name.isascii() and b"git" not in name.lower():
@@ -23,48 +24,48 @@ def stored_name(name: bytes) -> bytes:
 
 
 def side_name(name: bytes) -> bytes:
-    """The tree entry that holds the attributes of the real name `name`."""
+    """Return the name of the tree entry with the side-car of the real name `name`."""
     return SIDE + name
 
 
 def real_name(stored: bytes) -> bytes | None:
-    """The real name of a tree entry; None for a side-car."""
+    """Return the real name of a tree entry; None for a side-car."""
     if stored.startswith(SIDE):
         return None
     return stored[len(_ESCAPE) :] if stored.startswith(_ESCAPE) else stored
 
 
 def is_name(name: bytes) -> bool:
-    """True for what can be the name of a file."""
+    """Return True if the bytes are a valid file name."""
     return 0 < len(name) <= NAME_MAX_BYTES and name not in (b".", b"..") and not {0, 0x2F} & {*name}
 
 
 def path_bytes(text: str) -> bytes:
-    """A path as the host has it; texts carry what is not UTF-8 as surrogates."""
+    """Return a path as the host encodes it. Bytes that are not UTF-8 are surrogates in the text."""
     return text.strip("/").encode("utf-8", "surrogateescape")
 
 
 def path_text(path: bytes) -> str:
-    """The text that `path_bytes` takes."""
+    """Return the text of a path, the inverse of `path_bytes`."""
     return path.decode("utf-8", "surrogateescape")
 
 
 def split_path(path: bytes) -> tuple[bytes, ...]:
-    """The names in a path; none for the root."""
+    """Return the names in a path; an empty tuple for the root."""
     return tuple(path.split(b"/")) if path else ()
 
 
 def shown_path(path: bytes) -> str:
-    """For people: without surrogates, `/` for the root."""
+    """Return a path for display: without surrogates, `/` for the root."""
     return one_line(path_text(path)) or "/"
 
 
 def stored_path(path: bytes) -> bytes:
-    """A slash-separated real path as git spells it."""
+    """Return a slash-separated real path in the encoding of git trees."""
     return b"/".join(stored_name(name) for name in path.split(b"/")) if path else b""
 
 
 def _plain(name: bytes) -> bytes:
-    """`name` as a careless file system would compare it: no case, no stream suffix, no trailing dots, ASCII only."""
+    """Return `name` as a lenient file system compares it: no case, no stream suffix, no trailing dots, ASCII only."""
     ascii_only = bytes(byte for byte in name if byte < 0x80)
     return ascii_only.partition(b":")[0].rstrip(b". ").lower()

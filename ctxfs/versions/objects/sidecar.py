@@ -1,10 +1,10 @@
-"""What git cannot hold of a file: extended attributes, unusual modes, and that the content lies in the large store.
+"""The format of side-cars: extended attributes, unusual modes, and references to large contents, which git cannot hold.
 
-Written as a blob beside the entry: one line of JSON with sorted keys,
-`{"large": {"sha256": …, "size": …}, "mode": "0600", "xattrs": {"user.ctx.kind": "fact"}}`, each key only where it says
-something. Values that are not UTF-8 are `{"base64": …}`. The same attributes always give the same bytes.
+A side-car is a blob beside the entry, with one line of JSON with sorted keys:
+`{"large": {"sha256": …, "size": …}, "mode": "0600", "xattrs": {"user.ctx.kind": "fact"}}`. Keys without a value are
+omitted. Values that are not UTF-8 are `{"base64": …}`. Equal attributes have equal bytes.
 
-Side-cars come from remotes, too: `decode_sidecar` takes nothing that a store could not have written.
+Side-cars come from remotes, too: `decode_sidecar` refuses every text that a store could not have written.
 """
 
 import base64
@@ -27,7 +27,7 @@ _MEMBERS = frozenset(("large", "mode", "xattrs"))
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """Content in the content-addressed store: hexadecimal sha256 and size in bytes."""
+    """A content in the content-addressed store: hexadecimal sha256 and size in bytes."""
 
     sha256: str
     size: int
@@ -35,7 +35,7 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class SideCar:
-    """`mode` holds permission bits, None where git's own mode says it all."""
+    """The metadata of a file or directory. `mode` is permission bits; None if git's own mode implies them."""
 
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
     mode: int | None = None
@@ -43,7 +43,7 @@ class SideCar:
 
     @property
     def is_empty(self) -> bool:
-        """True when nothing has to be kept."""
+        """Return True if there is no metadata to store."""
         return not self.xattrs and self.mode is None and self.large is None
 
 
@@ -51,14 +51,14 @@ EMPTY = SideCar()
 
 
 def usual_mode(git_mode: int) -> int:
-    """The permission bits that an entry has when its side-car does not say."""
+    """Return the permission bits of an entry whose side-car has no mode."""
     if git_mode == MODE_LINK:
         return 0o777
     return 0o755 if git_mode in (MODE_DIR, MODE_PROGRAM) else 0o644
 
 
 def encode_sidecar(side: SideCar) -> bytes:
-    """The canonical bytes."""
+    """Return the canonical bytes of a side-car."""
     out: dict[str, Any] = {}
     if side.large is not None:
         out["large"] = {"sha256": side.large.sha256, "size": side.large.size}
@@ -70,7 +70,7 @@ def encode_sidecar(side: SideCar) -> bytes:
 
 
 def decode_sidecar(data: bytes) -> SideCar:
-    """Return what `encode_sidecar` wrote; ValueError for anything else."""
+    """Return the side-car in bytes that `encode_sidecar` made. Raise ValueError for anything else."""
     if len(data) > MAX_SIDECAR_BYTES:
         raise ValueError(f"a side-car of {len(data)} bytes")
     try:
@@ -87,7 +87,7 @@ def decode_sidecar(data: bytes) -> SideCar:
 
 
 def is_sha256(text: str) -> bool:
-    """True for 64 hexadecimal digits."""
+    """Return True for 64 hexadecimal digits."""
     return bool(_SHA256.fullmatch(text))
 
 

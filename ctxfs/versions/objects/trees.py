@@ -1,4 +1,4 @@
-"""Git trees as values: parse, edit only what changed, compare. Knows no files and no processes."""
+"""Git trees as values: parse, edit, compare. This module has no access to files or processes."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ Parts = tuple[bytes, ...]
 
 
 class TreeEntry(NamedTuple):
-    """What a name in a tree leads to: a git mode and the hexadecimal id of a blob or tree."""
+    """The target of a name in a tree: a git mode and the hexadecimal id of a blob or tree."""
 
     mode: int
     oid: str
@@ -24,10 +24,10 @@ Listing = Mapping[bytes, TreeEntry]
 
 
 class Objects(Protocol):
-    """Where objects are kept."""
+    """An object database."""
 
     def read(self, oid: str) -> bytes:
-        """The content of an object; OSError EIO if it is not there."""
+        """Return the content of an object. Raise OSError EIO if it is missing."""
         ...
 
     def write(self, kind: str, data: bytes) -> str:
@@ -36,7 +36,7 @@ class Objects(Protocol):
 
 
 class Change(NamedTuple):
-    """A path whose entry differs: None stands for absence."""
+    """A path whose entry differs between two trees; None stands for absence."""
 
     parts: Parts
     old: TreeEntry | None
@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 
 def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
-    """Return the entries of a tree object. ValueError for what is none."""
+    """Return the entries of a tree object. Raise ValueError if the data is not a tree."""
     found: dict[bytes, TreeEntry] = {}
     at = 0
     while at < len(data):
@@ -58,13 +58,16 @@ def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
 
 
 def encode_tree(listing: Listing) -> bytes:
-    """The tree object of a listing, in git's order: directories sort as if their name ended in a slash."""
+    """Return the tree object of a listing, in git's order: directories sort as if their name ended in a slash."""
     ordered = sorted(listing.items(), key=lambda item: item[0] + b"/" if item[1].mode == MODE_DIR else item[0])
     return b"".join(b"%o %b\0" % (entry.mode, name) + bytes.fromhex(entry.oid) for name, entry in ordered)
 
 
 class Trees:
-    """Trees of one repository, the most recently used kept in memory. Used by one thread at a time."""
+    """The trees of one repository, behind an LRU cache of at most `keep_entries` entries.
+
+    One thread at a time uses an instance.
+    """
 
     def __init__(self, objects: Objects, keep_entries: int = 100_000) -> None:
         self._objects = objects
@@ -73,7 +76,7 @@ class Trees:
         self._held = 0
 
     def listing(self, oid: str) -> Listing:
-        """The entries of the tree `oid`; not to be changed by the caller."""
+        """Return the entries of the tree `oid`. The caller must not change them."""
         found = self._cache.get(oid)
         if found is not None:
             self._cache.move_to_end(oid)
@@ -83,12 +86,12 @@ class Trees:
         return found
 
     def clear(self) -> None:
-        """Forget what is in memory."""
+        """Empty the cache."""
         self._cache.clear()
         self._held = 0
 
     def find(self, root: str, parts: Parts) -> TreeEntry | None:
-        """The entry at `parts` below the tree `root`, or None."""
+        """Return the entry at `parts` below the tree `root`, or None."""
         entry = TreeEntry(MODE_DIR, root)
         for name in parts:
             if entry.mode != MODE_DIR:
@@ -100,10 +103,10 @@ class Trees:
         return entry
 
     def edit(self, root: str, changes: Mapping[Parts, TreeEntry | None]) -> str:
-        """The tree `root` with `changes` made, each path last; only trees on changed paths are written.
+        """Return the id of the tree `root` with `changes` applied, each to the last name of its path.
 
-        Directories that a new entry needs are made; a removal below what is not there is nothing. A path and a
-        path below it may both be given: the upper one is made first.
+        Only trees on changed paths are written. Missing directories of new entries are created. A removal below a
+        missing path has no effect. A path and a path below it may both be given: the upper one is applied first.
         """
         if () in changes:
             top = changes[()]
@@ -134,15 +137,18 @@ class Trees:
         return self.write(listings[()])
 
     def write(self, listing: Listing) -> str:
-        """Store a tree; its id."""
+        """Store a tree and return its id."""
         oid = self._objects.write("tree", encode_tree(listing))
         if oid not in self._cache:
             self._remember(oid, dict(listing))
         return oid
 
     def compare(self, old: str | None, new: str | None, below: Parts = ()) -> Iterator[Change]:
-        """Every path, files and directories, whose entry differs between two trees; parents before what is in them."""
-        # A stack, here and elsewhere: trees are deeper than the interpreter's frames.
+        """Yield every path whose entry differs between two trees, parents before children.
+
+        Directories are compared as well as files. `below` is the path of both trees.
+        """
+        # A stack, here and elsewhere: trees can be deeper than the interpreter's recursion limit.
         levels = [self._differences(old, new, below)]
         while levels:
             change = next(levels[-1], None)
@@ -156,14 +162,14 @@ class Trees:
                 levels.append(self._differences(was, now, change.parts))
 
     def _differences(self, old: str | None, new: str | None, below: Parts) -> Iterator[Change]:
-        """The names of two trees whose entries differ."""
+        """Yield the names in two trees whose entries differ."""
         before = self.listing(old) if old and old != new else {}
         after = self.listing(new) if new and old != new else {}
         for name in sorted({name for name, _ in before.items() ^ after.items()}):
             yield Change((*below, name), before.get(name), after.get(name))
 
     def walk(self, root: str, below: Parts = ()) -> Iterator[tuple[Parts, TreeEntry]]:
-        """Every entry below a tree, parents first."""
+        """Yield every entry below a tree, parents first."""
         levels = [(below, iter(sorted(self.listing(root).items())))]
         while levels:
             at, entries = levels[-1]
@@ -184,7 +190,10 @@ class Trees:
 
 
 class _Directory:
-    """Changes of one directory: its own entries, and the names below which there are others; `makes`: one of those is no removal."""
+    """The changes of one directory: its own `entries`, and the names (`deeper`) below which there are others.
+
+    `makes` is True if one of them adds an entry.
+    """
 
     __slots__ = ("deeper", "entries", "makes")
 
@@ -195,7 +204,7 @@ class _Directory:
 
 
 def _by_directory(changes: Mapping[Parts, TreeEntry | None]) -> dict[Parts, _Directory]:
-    """Changes by the directory that they are in, with every directory above."""
+    """Return changes by the directory that contains them, with every directory above."""
     found: dict[Parts, _Directory] = {(): _Directory()}
     for parts, entry in changes.items():
         at, missing = parts[:-1], list[Parts]()
