@@ -1,4 +1,4 @@
-"""Turn paths of the work tree into git entries, reading only what is not known to be unchanged."""
+"""The capture of work tree paths as git entries. Only files that may have changed are read."""
 
 import contextlib
 import errno
@@ -25,19 +25,19 @@ _RACY_NS = 20_000_000
 _TRIES = 3
 
 
-_UNKNOWN = State(TreeEntry(0, ""))  # like no state of a version
+_UNKNOWN = State(TreeEntry(0, ""))  # equal to no state of a version
 
 
 class _Postponed(Exception):
-    """A large file is read first, without the lock."""
+    """Signal that a large file is first read without the lock."""
 
 
 class _TooLarge(Exception):
-    """A file is larger than versions keep."""
+    """Signal that a file exceeds `versions.max_file_bytes`."""
 
 
 class _Unreadable(Exception):
-    """A file of the work tree cannot be read, as opposed to a repository that cannot be written."""
+    """Signal that a file of the work tree cannot be read, as opposed to a repository that cannot be written."""
 
     def __init__(self, code: int) -> None:
         self.errno = code
@@ -52,13 +52,13 @@ def _reading() -> Iterator[None]:
 
 
 class Capture:
-    """One look at the work tree; `remembered` and `gone` are for the path index once the commit is made.
+    """One capture of work tree paths. `settle` writes `remembered` and `gone` to the path index after the commit.
 
-    With `keep` false nothing is stored: it only says what the entries would be.
+    With `keep` False nothing is stored: the states are only computed.
     """
 
     def __init__(self, ledger: Ledger, *, keep: bool = True, marked: Collection[bytes] = ()) -> None:
-        """`marked`: paths of which a person has set or lifted marks."""
+        """Begin a capture. `marked` are paths whose marks a person has set or lifted."""
         self._ledger = ledger
         self._marked = marked
         self._keep = keep
@@ -69,14 +69,16 @@ class Capture:
         self.sizes: dict[str, int] = {}
 
     def expect(self, paths: Sequence[bytes]) -> None:
-        """These will be asked for: what is remembered of them is fetched at once."""
+        """Prefetch the records of these paths from the path index."""
         found = self._ledger.index.seen_many(paths)
         self._expected = {path: found.get(path) for path in paths}
 
     def state(self, parts: Parts, found: os.stat_result | None, head: State, *, moved: bool = True) -> State:
-        """What is at `parts`; a directory's entry is that of `head` if it is one there too, else empty.
+        """Return the state of `parts`, whose attributes are `found` (None: absent).
 
-        `moved` files may be known under another name: then their content need not be read.
+        The entry of a directory is that of `head` if that is a directory too, else the empty tree. With `moved` a file
+        may have been renamed: if its inode is recorded, the content is not read. A file that cannot be captured keeps
+        its last version, and is added to the unversioned files.
         """
         path = b"/".join(parts)
         unversioned = self._ledger.unversioned
@@ -84,7 +86,7 @@ class Capture:
             unversioned.clear(path)
             self.gone.append(path)
             return ABSENT
-        # What cannot be captured keeps its last version; whoever only looks must not take it for that.
+        # A path that cannot be captured keeps its last version. A caller that only compares must see a difference.
         last = head if self._keep else _UNKNOWN
         if len(parts) > MAX_DEPTH:
             unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
@@ -99,13 +101,14 @@ class Capture:
             return last
         except _Unreadable as unreadable:
             if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return self.state(parts, None, head)  # it went away, or became something else: another record says so
+                # Removed or replaced meanwhile: the journal has another record of that.
+                return self.state(parts, None, head)
             unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
             return last
         except OSError:
-            raise  # the repository cannot be written: nothing can have a version
+            raise  # the repository cannot be written: no file can get a version
         except Exception as error:
-            # One bad file must not keep the others from having versions.
+            # One bad file must not prevent versions of the others.
             log.exception("'%s' cannot be captured", shown_path(path))
             unversioned.add(path, f"it cannot be captured: {error!r}")
             return last
@@ -115,7 +118,7 @@ class Capture:
     def _state(self, path: bytes, parts: Parts, found: os.stat_result, head: State, *, moved: bool) -> State:
         kind = git_mode(found)
         if kind == MODE_DIR:
-            # A directory's times change with what is in it, so they do not say whether its attributes did.
+            # A directory's times change with its entries, so they do not show a change of its attributes.
             with _reading():
                 xattrs = self._ledger.work.xattrs(parts)
             return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
@@ -126,7 +129,7 @@ class Capture:
         return self._fresh(path, parts, found, kind, moved=moved and seen is None)
 
     def settle(self) -> None:
-        """The commit is made: remember what everything looked like."""
+        """Write the captured attributes to the path index, after the commit."""
         index = self._ledger.index
         try:
             with index.transaction():
@@ -148,10 +151,10 @@ class Capture:
         return State(entry, side)
 
     def remember(self, path: bytes, found: os.stat_result, entry: TreeEntry, side: str) -> None:
-        """A file or link that looks like `found` is this entry."""
+        """Record that a file or link with the attributes `found` is this entry."""
         self.sizes[entry.oid] = found.st_size
         look = file_numbers(found)
-        # Another write within the clock's grain would look the same: do not trust this next time. Nor what cannot be told apart.
+        # Another write within the clock's granularity leaves equal times: do not trust these, nor clamped times.
         if not MIN_INT64 < look.mtime_ns < MAX_INT64 or max(look.mtime_ns, look.ctime_ns) > time.time_ns() - _RACY_NS:
             look = look._replace(ctime_ns=0)
         self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
@@ -169,7 +172,10 @@ class Capture:
             return self._read(b"/".join(parts), fd, moved)
 
     def opened_state(self, path: bytes, fd: int) -> State:
-        """What a descriptor of a regular file reads, whatever name the file has now. OSError if it cannot be read or stored."""
+        """Return the state of an open regular file, under any current name.
+
+        Raise OSError if it cannot be read or stored.
+        """
         large_capture = self._ledger.large_capture
         may_wait, large_capture.may_wait = large_capture.may_wait, False
         try:
@@ -192,7 +198,7 @@ class Capture:
                     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
                 xattrs = rooted_fs.read_xattrs(fd)
             mode, large = git_mode(found), None
-            # Under a new name the same inode with the same times is the file that was moved there.
+            # The same inode with the same times under a new name is a moved file.
             known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
             if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
                 oid = known.oid
@@ -210,7 +216,7 @@ class Capture:
             xattrs = self._with_marks(path, fd, found, oid, xattrs, data)
             after = os.fstat(fd)
             if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
-                break  # written while it was read: whoever writes it will close it, and that is another version
+                break  # written during the read: the writer's close makes another version
         side = self._side(SideCar(xattrs, _unusual(found, mode), large))
         return found, TreeEntry(mode, oid), side
 
@@ -228,7 +234,7 @@ class Capture:
     def _with_marks(
         self, path: bytes, fd: int, found: os.stat_result, oid: str, xattrs: dict[str, bytes], data: bytes | None
     ) -> dict[str, bytes]:
-        """The attributes of a file, with the marks that its path and content are owed, which it then has."""
+        """Return the attributes of a file, with the marks that its path and content require. Set these on the file."""
         marks = self._ledger.marks
         if not self._keep:
             return xattrs

@@ -1,4 +1,4 @@
-"""Make commits of what changed in the work tree: one for each principal and session that touched it."""
+"""Commits of the changes in the work tree: one for each principal and session that made changes."""
 
 import logging
 import os
@@ -24,13 +24,14 @@ class Committer:
         self._ledger = ledger
 
     def commit_records(self, records: Iterable[Record], *, old: bool = False) -> list[Commit]:
-        """A commit for each actor, in the order in which they were last at work. A path belongs to who touched it last.
+        """Commit the recorded paths, once for each actor, in the order of the actors' last records.
 
-        Records that are `old` may have been committed before, and say nothing of what changed after them.
+        A path belongs to the actor that touched it last. Records that are `old` may have been committed before, and do
+        not cover later changes.
         """
         last: dict[bytes, tuple[Actor, bool]] = {}
         order: dict[Actor, None] = {}
-        moves: dict[bytes, bytes] = {}  # where it is now → where it was before this batch
+        moves: dict[bytes, bytes] = {}  # current path → path before this batch
         records = list(records)
         for record in records:
             if record.op in ("sync", "end") or (old and self._changed_after(record)):
@@ -54,7 +55,7 @@ class Committer:
         return made
 
     def _is_recent(self, parts: Parts, before_ns: int) -> bool:
-        """True if a path may have gone after `before_ns`: the directory that held it has changed since."""
+        """Return True if a path may have been removed after `before_ns`: its directory has changed since."""
         for depth in range(len(parts) - 1, -1, -1):
             found = self._ledger.work.look(parts[:depth])
             if found is not None:
@@ -66,7 +67,7 @@ class Committer:
         try:
             found = self._ledger.work.look(split_path(path)) if path else None
         except OSError:
-            return True  # nobody can say; the scan that follows looks at everything
+            return True  # unknown; the scan that follows reads every path
         return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
 
     def commit_paths(
@@ -77,9 +78,9 @@ class Committer:
         moves: Mapping[bytes, bytes] | None = None,
         marked: Collection[bytes] = (),
     ) -> Commit | None:
-        """Commit what these paths are now (True: with everything below); None if nothing differs from the last version.
+        """Commit the current state of paths (value True: with everything below); None if it equals the last version.
 
-        `marked`: those of which a person has set or lifted marks.
+        `marked` are those whose marks a person has set or lifted.
         """
         look = _Look(self._ledger, marked)
         look.capture.expect(list(paths))
@@ -95,9 +96,9 @@ class Committer:
         return self._make(look.capture, actor, op, look.states, moves or {})
 
     def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
-        """Commit the whole work tree as it is; files that look as they did are not read.
+        """Commit the whole work tree. Files with unchanged attributes are not read.
 
-        What changed at or after `before_ns` is left: whoever is at work there will say so.
+        Paths that changed at or after `before_ns` are omitted: their writers record them in the journal.
         """
         ledger, capture = self._ledger, Capture(self._ledger)
         states: dict[Parts, State] = {}
@@ -121,10 +122,10 @@ class Committer:
         return self._make(capture, actor, op, states, _moved_whole(known, states))
 
     def _move_postponed(self, look: "_Look", moves: Mapping[bytes, bytes]) -> None:
-        """Take large files that were moved, and are read later, as they were under their old names.
+        """Keep the old state of large files that were moved and are read later, under their new names.
 
-        Otherwise the old name would go in this version and the new one come in the next, and no version would say that one
-        became the other: erasing a file reaches its earlier names through that.
+        Otherwise this version would remove the old name and the next one add the new name, and no version would record
+        the move. Erasing a file reaches its earlier names through the recorded moves.
         """
         ledger, tree = self._ledger, self._ledger.tree
         for path in look.capture.postponed:
@@ -143,7 +144,7 @@ class Committer:
         self, capture: Capture, actor: Actor, op: str, states: dict[Parts, State], moves: Mapping[bytes, bytes]
     ) -> Commit | None:
         ledger = self._ledger
-        # Parents first: a directory's own entry must not come after what is in it.
+        # Parents first: a directory's own entry must not come after its children.
         ordered = {parts: states[parts] for parts in sorted(states)}
         tree = ledger.edited(ledger.tree, ordered)
         commit = None
@@ -172,7 +173,7 @@ class Committer:
 
 
 class _Look:
-    """Paths of the work tree compared with the last version: `states` are those that differ."""
+    """A comparison of work tree paths with the last version: `states` are those that differ."""
 
     def __init__(self, ledger: Ledger, marked: Collection[bytes]) -> None:
         self._ledger = ledger
@@ -181,9 +182,9 @@ class _Look:
         self._directories: dict[Parts, bool] = {}
 
     def at(self, parts: Parts, whole: bool) -> None:
-        """Look at a path, and at directories above it that the last version lacks or that are gone."""
+        """Compare a path, and directories above it that the last version lacks or that are removed."""
         if len(parts) > MAX_DEPTH:
-            self._take(parts)  # it is named
+            self._take(parts)  # adds it to the unversioned files
             return
         if not self._look_above(parts[:-1]):
             return
@@ -196,7 +197,7 @@ class _Look:
             self._other_names(parts, found)
 
     def _look_above(self, above: Parts) -> bool:
-        """Look at a directory and those above it that were not looked at yet; False if one of them is gone, or is none."""
+        """Compare a directory and those above it, once each. Return False if one of them is gone or not a directory."""
         missing = []
         while above and above not in self._directories:
             missing.append(above)
@@ -239,7 +240,7 @@ class _Look:
                 self._compare(inner, None)
 
     def _other_names(self, parts: Parts, found: os.stat_result) -> None:
-        """A hard link: what was written under one name is to be read under the others."""
+        """Compare the other names of a hard-linked file, whose content changed with this one."""
         for path in self._ledger.index.paths_of_inode(found.st_ino):
             other = split_path(path)
             if other != parts and other not in self.states:
@@ -247,7 +248,7 @@ class _Look:
 
 
 def _moved_whole(gone: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:
-    """Files that are gone here and there elsewhere, alike: nobody said so, but they were moved."""
+    """Return the moves (new path → old path) that equal states of removed and added files show, without a record."""
     by_content: dict[State, list[Parts]] = {}
     for parts, state in gone.items():
         if state.entry is not None and state.entry.mode != MODE_DIR:

@@ -1,6 +1,6 @@
-"""A file of a megabyte that is given up when the disk is full: going back needs a little room to make more.
+"""A reserve file of one megabyte, which is removed when the disk is full: a rollback needs a little space to free more.
 
-Only where there is plenty of room is it made again.
+It is created again only while the disk has plenty of space.
 """
 
 import errno
@@ -16,13 +16,13 @@ _PLENTY_BYTES = 16 << 20
 
 
 class DiskReserve:
-    """The reserve of one store; `file` is where it lies."""
+    """The reserve of one store, at the path `file`."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
 
     def make(self) -> None:
-        """Take the room, if there is plenty."""
+        """Allocate the reserve if the disk has at least `_PLENTY_BYTES` free. Failures are logged."""
         try:
             if self._file.exists():
                 return
@@ -35,7 +35,7 @@ class DiskReserve:
             log.info("no room is kept in reserve: %s", error.strerror)
 
     def give_up(self) -> bool:
-        """Free the room; False if there is none."""
+        """Remove the reserve. Return False if there is none."""
         try:
             self._file.unlink()
         except OSError:

@@ -1,11 +1,17 @@
-"""The journal: who touched which path, written by whoever made the change, read by whoever commits it.
+"""The journal: records of which session changed which path, from each writer to the committer.
 
-One file a session below `<store>/journal/`, append only, one JSON line a record. The first line is
-`{"principal": …, "session": …, "tool": …, "reason": …}`, the others are `[time_ns, op, path]` or `[time_ns, "move", path, to]`,
-paths below the work tree with surrogateescape. Ops: `write` (made or changed, a directory without what is in it),
-`tree` (with what is in it), `remove`, `move`, `sync` (do not wait for the commit window), `end` (nothing follows).
-The writer holds a shared flock for as long as it lives. Nothing depends on the journal but who is named as author:
-what a line does not say is still found in the work tree.
+There is one file a session below `<store>/journal/`: append only, one JSON line a record. The first line is
+`{"principal": …, "session": …, "tool": …, "reason": …}`. The others are `[time_ns, op, path]` or
+`[time_ns, "move", path, to]`, with paths below the work tree in surrogateescape. Ops:
+
+- `write`: created or changed; a directory without its contents
+- `tree`: created or changed, with its contents
+- `remove`, `move`
+- `sync`: do not wait for the commit window
+- `end`: the last record
+
+The writer holds a shared flock while it runs. Only the author's name depends on the
+journal: a change without a record is still captured from the work tree.
 """
 
 import contextlib
@@ -30,7 +36,7 @@ _SEGMENT_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line: paths are bytes below the work tree."""
+    """One line of a journal. Paths are bytes below the work tree."""
 
     time_ns: int
     actor: Actor
@@ -40,12 +46,12 @@ class Record:
 
 
 def new_session(prefix: str) -> str:
-    """A name for a session, unlike any other."""
+    """Return a unique name for a session."""
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
 class JournalWriter:
-    """The lines of one session. The file is made at the first record; a write is one system call."""
+    """The writer of one session's journal. It creates the file at the first record; a record is one system call."""
 
     def __init__(self, folder: HostPath, actor: Actor) -> None:
         self._folder = folder
@@ -54,7 +60,7 @@ class JournalWriter:
         self._size = 0
 
     def record(self, op: str, path: str = "", to: str | None = None) -> None:
-        """Append a line. A journal that cannot be written costs the author's name, not the change: it is logged."""
+        """Append a record. A failure is only logged: it costs the author's name, not the change."""
         target = f", {quoted(to)}" if to is not None else ""
         data = f"[{time.time_ns()}, {quoted(op)}, {quoted(path)}{target}]\n".encode()
         try:
@@ -66,7 +72,7 @@ class JournalWriter:
         self._size += len(data)
 
     def close(self) -> None:
-        """End the session."""
+        """Append `end` and close the file."""
         if self._fd >= 0:
             self.record("end")
             os.close(self._fd)
@@ -92,7 +98,7 @@ class _File:
 
 
 class JournalReader:
-    """Reads what was appended since the last time; `settle` drops files whose records are all committed."""
+    """The reader of all sessions' new records. `settle` deletes files whose records are all committed."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
@@ -100,16 +106,16 @@ class JournalReader:
         self._again: list[Record] = []
 
     def give_back(self, records: list[Record]) -> None:
-        """These could not be committed: they come again with the next `take`."""
+        """Return records that could not be committed; the next `take` contains them."""
         self._again = records
 
     def is_urgent(self) -> bool:
-        """Look at what is new without taking it: True if a record says not to wait."""
+        """Return True if a new record requests a commit without delay. The next `take` still contains all of them."""
         self._again = self.take()
         return any(record.op in ("sync", "end") for record in self._again)
 
     def take(self) -> list[Record]:
-        """New records of all sessions, oldest first."""
+        """Return the new records of all sessions, oldest first."""
         try:
             names = sorted(name for name in os.listdir(self._folder) if name.endswith(".jsonl"))
         except FileNotFoundError:
@@ -120,13 +126,13 @@ class JournalReader:
         return sorted(found, key=lambda record: record.time_ns)
 
     def settle(self) -> None:
-        """Everything taken so far is committed: delete the files that nobody appends to any more."""
+        """Delete the files that have no writer any more, once everything taken is committed."""
         for name, state in list(self._files.items()):
             path = self._folder / name
             with contextlib.suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    # Whoever writes it holds a shared lock; the kernel lets go of it with the process.
+                    # A writer holds a shared lock, which the kernel releases with the process.
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if os.fstat(fd).st_size == state.offset + len(state.pending):
                         os.unlink(path)
@@ -153,5 +159,5 @@ class JournalReader:
                     at, op, path, *to = value
                     yield Record(int(at), state.actor, str(op), path_bytes(path), path_bytes(to[0]) if to else b"")
             except (ValueError, KeyError, TypeError):
-                # A power cut may leave anything here; the work tree still has the change.
+                # A power cut may leave any bytes here; the work tree still has the change.
                 log.warning("a line of the journal '%s' cannot be read", name)

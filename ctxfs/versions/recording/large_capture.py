@@ -1,7 +1,7 @@
-"""Large files on their way into a version: read and hashed in the background, so that nothing else waits for it.
+"""The background capture of large files, which are read and hashed without blocking commits.
 
-A commit that meets one leaves it as it was and wants it here; the content is copied without the archive's lock, and the next commit
-takes it if the file still looks the same.
+A commit that meets a large file leaves its old state and requests its content here. The content is copied without the
+archive's lock. The next commit takes it if the file's attributes are still the same.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from ctxfs.versions.objects.sidecar import Large
 from ctxfs.versions.recording.worktree import WorkTree
 
 MAX_PREPARED = 1000
-_PAUSE_FACTOR = 5  # of the time that a copy took which a writer made useless
+_PAUSE_FACTOR = 5  # of the duration of a copy that a writer invalidated
 
 
 class LargeCapture:
-    """`want` and `take` are called under the archive's lock, `prepare` without it."""
+    """The requested and copied large files. Call `want` and `take` under the archive's lock, `prepare` without it."""
 
     def __init__(self, root: str, large: LargeStore, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.may_wait = False  # a commit may leave a large file to the next one
-        self._work = WorkTree(root)  # of its own: the other one is the lock holder's
+        self.may_wait = False  # if True, a commit may leave a large file to the next commit
+        self._work = WorkTree(root)  # a separate instance: the ledger's belongs to the holder of the lock
         self._large = large
         self._turn = threading.Lock()
         self._wanted: dict[bytes, Actor] = {}
@@ -37,21 +37,21 @@ class LargeCapture:
 
     @property
     def delay(self) -> float:
-        """Return in how many seconds a file is to be read; infinite if none is."""
+        """Return the seconds until a file is due to be read; infinite if there is none."""
         due = [self._not_before.get(path, 0.0) for path in list(self._wanted) if path not in self._read]
         return max(0.0, min(due) - time.monotonic()) if due else math.inf
 
     def want(self, path: bytes, actor: Actor) -> None:
-        """Read this file, whose content is the actor's."""
+        """Request a copy of this file, whose content was written by the actor."""
         self._wanted[path] = actor
         self._read.discard(path)
 
     def take(self, numbers: FileNumbers) -> Large | None:
-        """Return the content of a file that looks like this, if it has been read."""
+        """Return the copied content of a file with these attributes; None if there is none."""
         return self._prepared.get(numbers)
 
     def ready(self, *, everything: bool) -> dict[Actor, list[bytes]]:
-        """Return the files that were read (`everything`: all that are wanted), by actor; they are not wanted any more."""
+        """Remove the requests whose files were read (`everything`: all of them), and return them by actor."""
         found = dict[Actor, list[bytes]]()
         for path, actor in list(self._wanted.items()):
             if everything or path in self._read:
@@ -61,27 +61,27 @@ class LargeCapture:
         return found
 
     def prepare(self) -> None:
-        """Copy what is wanted into the store of large contents."""
+        """Copy the requested files that are due into the store of large contents."""
         with self._turn:
             now = time.monotonic()
             for path in list(self._wanted):
                 if path in self._read or self._not_before.get(path, 0.0) > now:
                     continue
                 is_read = True
-                with contextlib.suppress(OSError):  # the commit that follows meets it too, and names it
+                with contextlib.suppress(OSError):  # the commit that follows fails on it, too, and reports it
                     is_read = self._prepare(path)
                 if is_read:
                     self._read.add(path)
 
     def _prepare(self, path: bytes) -> bool:
-        """Copy a file; False if it was written meanwhile."""
+        """Copy a file. Return False if it was written meanwhile."""
         started = time.monotonic()
         with self._work.opened(split_path(path)) as fd:
             numbers = file_numbers(os.fstat(fd))
             if numbers in self._prepared or numbers.size > self.max_bytes:
                 return True
             large = self._large.add(fd, is_wanted=lambda: file_numbers(os.fstat(fd)) == numbers)
-        if large is None:  # somebody writes it: its end is another version
+        if large is None:  # it has a writer, whose close makes another version
             self._not_before[path] = time.monotonic() + max(1.0, _PAUSE_FACTOR * (time.monotonic() - started))
             return False
         self._not_before.pop(path, None)

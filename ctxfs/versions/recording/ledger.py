@@ -1,4 +1,4 @@
-"""The newest version and how the next one follows: write the commit, move the branch, keep the path index beside it."""
+"""The ledger: the newest version and how the next one is made. It writes commit, branch and path index."""
 
 import errno
 import logging
@@ -40,12 +40,12 @@ ABSENT = State(None)
 
 
 def state_of(change: PathChange) -> State:
-    """A path as a change left it there."""
+    """Return the state that a change has left."""
     return State(TreeEntry(change.mode, change.oid), change.side)
 
 
 class Ledger:
-    """Everything that the operations on one store's versions share. Used under the archive's lock."""
+    """The shared state of all operations on one store's versions. Used under the archive's lock."""
 
     def __init__(
         self,
@@ -79,17 +79,20 @@ class Ledger:
 
     @property
     def tree(self) -> str:
-        """The tree of the newest version."""
+        """Return the tree of the newest version."""
         return self.head.tree if self.head else EMPTY_TREE
 
     def forget_memory(self) -> None:
-        """Keep nothing of objects that may be gone."""
+        """Clear the caches of objects, which may have been deleted."""
         self._sides.clear()
         self._directories.clear()
         self.trees.clear()
 
     def commit(self, oid: str) -> Commit:
-        """Return a commit; what came from an untrusted remote names it, and only moves that its trees show."""
+        """Return a commit.
+
+        One from an untrusted remote is qualified with the remote, and keeps only moves that its trees show.
+        """
         commit = self.origins.qualify(decode_commit(oid, self.repo.read(oid)))
         if not commit.moves or not self.origins.is_foreign(oid):
             return commit
@@ -99,7 +102,7 @@ class Ledger:
         return replace(commit, moves=tuple(move for move in commit.moves if self.is_move(before, commit.tree, *move)))
 
     def is_move(self, before: str, after: str, source: bytes, target: bytes) -> bool:
-        """True if the path went from one place to a new one; replacing a file goes on with that file's own past."""
+        """Return True if the path moved to a new one. A replaced file continues its own history instead."""
         old, new = split_path(source), split_path(target)
         return (
             self.state(before, old).entry is not None
@@ -108,10 +111,10 @@ class Ledger:
             and self.state(after, new).entry is not None
         )
 
-    # reading one version
+    # reads of one version
 
     def state(self, root: str, parts: Parts) -> State:
-        """A real path in the tree `root`."""
+        """Return the state of a real path in the tree `root`."""
         if not parts:
             return State(TreeEntry(MODE_DIR, root))
         listing = self._directory(root, parts[:-1])
@@ -121,7 +124,10 @@ class Ledger:
         return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
 
     def _directory(self, root: str, parts: Parts) -> Listing | None:
-        """The tree of a real directory in the tree `root`. Neighbours are asked for one after the other: remembered."""
+        """Return the tree of a real directory in the tree `root`; None if it is not a directory.
+
+        The result is cached, because callers request neighbours in sequence.
+        """
         key = (root, parts)
         if key in self._directories:
             return self._directories[key]
@@ -133,7 +139,7 @@ class Ledger:
         return listing
 
     def children(self, tree: str) -> dict[bytes, State]:
-        """The real names in a tree object."""
+        """Return the states in a tree object by real name."""
         listing = self.trees.listing(tree)
         found = {}
         for stored, entry in listing.items():
@@ -144,7 +150,7 @@ class Ledger:
         return found
 
     def walk(self, root: str, parts: Parts) -> Iterable[tuple[Parts, State]]:
-        """A path of a version and everything below it, parents first; nothing if it is not there."""
+        """Yield a path of a version and everything below it, parents first; nothing if it is absent."""
         state = self.state(root, parts)
         if state.entry is None:
             return
@@ -160,7 +166,10 @@ class Ledger:
                         pending.append(((*at, name), inner.entry.oid))
 
     def marked_files(self) -> Iterator[tuple[bytes, str, SideCar, bytes | None]]:
-        """(path, git id, attributes, content unless it is large) of every file of the newest version that has attributes."""
+        """Yield (path, git id, side-car, content) of every file of the newest version that has a side-car.
+
+        The content is None if it is large, or if the file has no attributes.
+        """
         for parts, state in self.walk(self.tree, ()):
             if state.side and state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK):
                 side = self.side(state.side)
@@ -168,7 +177,7 @@ class Ledger:
                 yield b"/".join(parts), state.entry.oid, side, data
 
     def side(self, oid: str) -> SideCar:
-        """A side-car by the id of its blob. OSError EIO if it is damaged."""
+        """Return a side-car by the id of its blob. Raise OSError EIO if it is damaged."""
         if not oid:
             return EMPTY
         found = self._sides.get(oid)
@@ -178,7 +187,7 @@ class Ledger:
         return found
 
     def fetch_sides(self, oids: Iterable[str]) -> None:
-        """Read many side-cars at once; `side` finds them in memory."""
+        """Read many side-cars at once into the cache. Raise OSError EIO if one is damaged."""
         missing = {oid for oid in oids if oid} - self._sides.keys()
         if len(self._sides) + len(missing) > _KEEP_SIDES:
             self._sides.clear()
@@ -189,25 +198,25 @@ class Ledger:
                 raise path_error(errno.EIO, oid, str(error)) from error
 
     def content(self, state: State) -> bytes:
-        """The bytes of a file, or the text of a link."""
+        """Return the bytes of a file, or the target of a link."""
         assert state.entry is not None
         large = self.side(state.side).large if state.side else None
         return self.large.read(large) if large else self.repo.read(state.entry.oid)
 
     def size(self, state: State) -> int:
-        """Bytes of the content."""
+        """Return the bytes of the content."""
         assert state.entry is not None
         large = self.side(state.side).large if state.side else None
         return large.size if large else self.repo.size(state.entry.oid)
 
-    # writing the next one
+    # writes of the next version
 
     def write_side(self, side: SideCar) -> str:
-        """Store a side-car; its id, or the empty text if there is nothing to keep."""
+        """Store a side-car and return its id; the empty text if it is empty."""
         return "" if side.is_empty else self.repo.write("blob", encode_sidecar(side))
 
     def edited(self, root: str, states: dict[Parts, State]) -> str:
-        """The tree `root` with real paths as given."""
+        """Return the id of the tree `root` with these states of real paths."""
         changes: dict[Parts, TreeEntry | None] = {}
         for parts, state in states.items():
             stored = tuple(stored_name(name) for name in parts)
@@ -218,7 +227,7 @@ class Ledger:
         return self.trees.edit(root, changes)
 
     def changes(self, old: str, new: str, sizes: dict[str, int] | None = None) -> list[PathChange]:
-        """What differs between two trees, by real path; `sizes` are known sizes by blob id."""
+        """Return the differences of two trees by real path. `sizes` are sizes that the caller has, by blob id."""
         touched: dict[Parts, set[str]] = {}
         for change in self.trees.compare(old, new):
             above = tuple(_real(name) for name in change.parts[:-1])
@@ -231,7 +240,7 @@ class Ledger:
         self.fetch_sides(after.side for _, _, after in found)
         known = dict(sizes or {})
         unknown = {after.entry.oid for _, _, after in found if _is_blob(after) and after.entry} - known.keys()
-        if len(unknown) > _MANY:  # most were there before, and the index is quicker to ask than git
+        if len(unknown) > _MANY:  # most are older, and a query of the index is quicker than git
             known |= self.index.sizes_of([b"/".join(parts) for parts, _, _ in found])
         known |= self.repo.sizes(unknown - known.keys())
         rows = (self._change(parts, before, after, touched[parts], known) for parts, before, after in found)
@@ -266,9 +275,9 @@ class Ledger:
         sizes: dict[str, int] | None = None,
         changes: Sequence[PathChange] | None = None,
     ) -> Commit:
-        """Make `tree` the newest version. When it returns the branch is there; OSError leaves everything as it was.
+        """Make `tree` the newest version. On return the branch is moved; after an OSError nothing has changed.
 
-        `changes` are what differs, if the caller knows already.
+        `changes` are the differences from the last version, if the caller has them already.
         """
         if parents is None:
             parents = (self.head.oid,) if self.head else ()
@@ -284,20 +293,20 @@ class Ledger:
         return commit
 
     def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
-        """Make `tree` the newest version, with `theirs` as its second parent; the index has their commits already."""
+        """Make `tree` the newest version, with `theirs` as second parent. The index must have their commits already."""
         assert self.head is not None
         differing = {row.path for row in self.changes(theirs.tree, tree)}
         rows = [row for row in self.changes(self.tree, tree) if row.path in differing]
         return self.advance(tree, actor, "merge", subject, parents=(self.head.oid, theirs.oid), changes=rows)
 
     def adopt(self, theirs: Commit) -> None:
-        """Another history goes on from ours: it is ours now."""
+        """Fast-forward the branch to `theirs`, which descends from the head."""
         self.repo.update(BRANCH, theirs.oid, self.head.oid if self.head else None)
         self.head = theirs
         self.catch_up()
 
     def index_more(self, oids: Iterable[str]) -> None:
-        """Take commits of another line into the path index, oldest first."""
+        """Add commits of another line to the path index, oldest first."""
         with self.index.transaction():
             for oid in oids:
                 if self.index.by_oid(oid) is None:
@@ -309,7 +318,7 @@ class Ledger:
             with self.index.transaction():
                 self.seq = self.index.add(commit, rows)
         except Exception:
-            # Derived: what is missing is made up for at the next start, or by `catch_up`.
+            # Derived data: the next start, or `catch_up`, adds the missing commits.
             log.exception("the path index could not take in %s", commit.oid)
 
     def open_head(self) -> None:
@@ -320,11 +329,14 @@ class Ledger:
         self.catch_up()
 
     def read_tags(self) -> None:
-        """Snapshots by name: the commits that they name."""
+        """Read the snapshots: commit ids by name."""
         self.tags = self.repo.refs("refs/tags/")
 
     def catch_up(self) -> int:
-        """Index the commits that the path index lacks; all of them if it knows of another history. How many were added."""
+        """Index the commits that the path index lacks, and return their number.
+
+        If it contains another history, clear it and index all commits.
+        """
         last = self.index.last()
         if self.head is None:
             if last is not None:
@@ -347,7 +359,7 @@ class Ledger:
         return len(listed)
 
     def changes_of(self, commit: Commit) -> list[PathChange]:
-        """What a commit changed; of a merge, what is like none of its parents."""
+        """Return the changes of a commit. Those of a merge are paths that differ from every parent."""
         trees = [decode_commit(parent, self.repo.read(parent)).tree for parent in commit.parents] or [EMPTY_TREE]
         rows = self.changes(trees[0], commit.tree)
         for other in trees[1:]:
@@ -356,7 +368,7 @@ class Ledger:
         return rows
 
     def _missing(self, known: str) -> list[str] | None:
-        """Commits from `known` (excluded) to the head, oldest first; None if the head does not descend from it."""
+        """Return the commits after `known` up to the head, oldest first; None if the head does not descend from it."""
         assert self.head is not None
         if known:
             try:

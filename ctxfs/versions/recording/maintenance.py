@@ -1,7 +1,7 @@
-"""Keep the repository small and quick while it is worked on: pack loose objects, write the commit graph, drop what nobody names.
+"""Maintenance of the repository during use: pack loose objects, write the commit graph, delete unreachable objects.
 
-Runs in processes of their own at low priority; nothing waits for them. Safe beside a writer: a loose object is only
-deleted once a pack holds it.
+It runs in separate processes at low priority; no operation waits for them. It is safe beside a writer: a loose object
+is deleted only when a pack contains it.
 """
 
 import logging
@@ -19,7 +19,7 @@ _FULL_SECONDS = 7 * 86400.0
 
 
 def loose_count(repo: Repository) -> int:
-    """About how many loose objects there are, from a sample of their folders: ids are evenly spread."""
+    """Return an estimate of the number of loose objects, from a sample of their folders: ids are evenly distributed."""
     found = 0
     for number in range(_SAMPLED):
         try:
@@ -30,18 +30,18 @@ def loose_count(repo: Repository) -> int:
 
 
 def is_needed(repo: Repository) -> bool:
-    """True when packing is worth its while."""
+    """Return True if there are enough loose objects to pack."""
     return loose_count(repo) > LOOSE_LIMIT
 
 
 def pack(repo: Repository) -> None:
-    """Roll loose objects and small packs into larger ones; each object is moved a logarithmic number of times."""
+    """Merge loose objects and small packs into larger ones. Each object is moved a logarithmic number of times."""
     repo.run_upkeep("repack", "--geometric=2", "-d", "-l", "-q", "--no-write-bitmap-index")
     repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths", "--split")
 
 
 def pack_fully(repo: Repository) -> None:
-    """One pack, with deltas found anew, and nothing that no version needs; objects younger than two weeks are kept."""
+    """Write one pack with new deltas, and delete unreachable objects older than two weeks."""
     repo.run_upkeep("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
     repo.run_upkeep("prune", "--expire=2.weeks.ago")
     repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths")
@@ -49,7 +49,7 @@ def pack_fully(repo: Repository) -> None:
 
 
 def is_full_due(folder: HostPath) -> bool:
-    """True a week after the last full packing."""
+    """Return True a week after the last full packing. Without a stamp, write one and return False."""
     try:
         last = float((folder / _STAMP).read_text())
     except (OSError, ValueError):

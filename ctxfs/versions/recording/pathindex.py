@@ -1,6 +1,6 @@
-"""Which commit changed which path, in one SQLite file. Derived: rebuilt from git whenever it is missing or behind.
+"""The path index: which commit changed which path, in one SQLite file. Derived: rebuilt from git if missing or behind.
 
-Also remembers what every file of the work tree looked like when its content was last read, so that an unchanged file is
+It also records the attributes of every work tree file when its content was last read, so that an unchanged file is
 recognised without reading it. Paths are real ones, as bytes, slash-separated.
 """
 
@@ -37,10 +37,10 @@ _COMMIT = "seq, oid, tree, parents, time_ns, principal, session, tool, reason, o
 
 
 class PathChange(NamedTuple):
-    """What a commit did to one path: `add`, `edit`, `meta` (only attributes) or `remove`.
+    """The change of one path in a commit: `add`, `edit`, `meta` (only attributes) or `remove`.
 
-    `mode` and `oid` are the git entry afterwards (0 and empty when removed), `side` the id of the side-car blob or empty,
-    `size` the bytes of the content.
+    `mode` and `oid` are the git entry afterwards (0 and empty when removed). `side` is the id of the side-car blob or
+    empty. `size` is the bytes of the content.
     """
 
     path: bytes
@@ -52,14 +52,14 @@ class PathChange(NamedTuple):
 
 
 class Version(NamedTuple):
-    """A change of a path in the order of its history."""
+    """A change of a path, with the number of its commit."""
 
     seq: int
     change: PathChange
 
 
 class Seen(NamedTuple):
-    """What a file looked like when it was captured, and the entry that it became."""
+    """The attributes of a file when it was captured, and the entry that it became."""
 
     inode: int
     size: int
@@ -73,7 +73,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which commits are asked for; empty texts match everything. Times are nanoseconds since the epoch."""
+    """A selection of commits; empty texts match everything. Times are nanoseconds since the epoch."""
 
     principal: str = ""
     session: str = ""
@@ -85,24 +85,27 @@ EVERYTHING = Filter()
 
 
 class PathIndex(DerivedDatabase):
-    """One connection; used by one thread at a time. Writers call `begin` and `end`."""
+    """The path index on one SQLite connection, for one thread at a time. Writers use `transaction`."""
 
     def __init__(self, folder: HostPath) -> None:
         self._db = open_derived(folder / "history.db", _SCHEMA, _VERSION, secure_delete="ON")
 
     def clear(self) -> None:
-        """Forget the history (not what files looked like)."""
+        """Delete the history, but not the recorded attributes of files."""
         for table in ("commits", "changes", "moves"):
             self._db.execute(f"DELETE FROM {table}")
 
     def compact(self) -> None:
-        """Give back the space of what was deleted, and overwrite it."""
+        """Return the space of deleted rows to the file system, and overwrite it."""
         self._db.execute("VACUUM")
 
     # commits
 
     def add(self, commit: Commit, changes: Iterable[PathChange], *, mainline: bool = True) -> int:
-        """Append a commit; its number. One that is not `mainline` came with a merge: the work tree never was like it."""
+        """Append a commit and return its number.
+
+        A commit that is not `mainline` came with a merge: the work tree never had its state.
+        """
         row = self._db.execute(
             f"INSERT INTO commits({_COMMIT[5:]}, mainline) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
@@ -129,37 +132,37 @@ class PathIndex(DerivedDatabase):
         return seq
 
     def last(self) -> tuple[int, Commit] | None:
-        """The newest commit."""
+        """Return the newest commit with its number; None if the index is empty."""
         return self._one(f"SELECT {_COMMIT} FROM commits ORDER BY seq DESC LIMIT 1")
 
     def by_oid(self, oid: str) -> tuple[int, Commit] | None:
-        """A commit by its full id."""
+        """Return a commit, with its number, by its full id."""
         return self._one(f"SELECT {_COMMIT} FROM commits WHERE oid=?", oid)
 
     def by_prefix(self, prefix: str) -> list[tuple[int, Commit]]:
-        """Commits whose id begins with `prefix`, two at most."""
+        """Return at most two commits whose id begins with `prefix`."""
         rows = self._db.execute(f"SELECT {_COMMIT} FROM commits WHERE oid>=? AND oid<? LIMIT 2", (prefix, prefix + "g"))
         return [_commit(row) for row in rows]
 
     def at(self, time_ns: int) -> tuple[int, Commit] | None:
-        """What was the newest version at a time."""
+        """Return the newest version at a time, with its number."""
         return self._one(
             f"SELECT {_COMMIT} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
             time_ns,
         )
 
     def commit(self, seq: int) -> Commit:
-        """The commit with this number."""
+        """Return the commit with this number."""
         found = self._one(f"SELECT {_COMMIT} FROM commits WHERE seq=?", seq)
         assert found is not None
         return found[1]
 
     def count(self) -> int:
-        """How many commits there are."""
+        """Return the number of commits."""
         return int(self._db.execute("SELECT count(*) FROM commits").fetchone()[0])
 
     def all(self, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
-        """Commits with a lower number than `before`, newest first."""
+        """Return commits with a lower number than `before`, newest first."""
         rows = self._db.execute(
             f"SELECT {_COMMIT} FROM commits WHERE seq<? AND {_WANTED} ORDER BY seq DESC LIMIT ?",
             (before, *_values(wanted), limit),
@@ -167,7 +170,7 @@ class PathIndex(DerivedDatabase):
         return [_commit(row) for row in rows]
 
     def below(self, path: bytes, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
-        """Commits that changed `path` or anything below it, newest first."""
+        """Return commits that changed `path` or a path below it, newest first."""
         if not path:
             return self.all(wanted, before, limit)
         rows = self._db.execute(
@@ -178,7 +181,7 @@ class PathIndex(DerivedDatabase):
         return [_commit(row) for row in rows]
 
     def mainline(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
-        """Like `below`, without what came with merges, and with every merge."""
+        """Return commits as `below` does, without those that came with merges, but with every merge."""
         where = f"(seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) OR op='merge')" if path else "?=?"
         rows = self._db.execute(
             f"SELECT {_COMMIT} FROM commits WHERE {where} AND mainline AND seq<? ORDER BY seq DESC LIMIT ?",
@@ -187,7 +190,7 @@ class PathIndex(DerivedDatabase):
         return [_commit(row) for row in rows]
 
     def sizes_of(self, paths: Sequence[bytes]) -> dict[str, int]:
-        """Sizes of everything that these paths ever held, by blob id."""
+        """Return the sizes of every content that these paths have had, by blob id."""
         found: dict[str, int] = {}
         for start in range(0, len(paths), 500):
             part = paths[start : start + 500]
@@ -196,7 +199,7 @@ class PathIndex(DerivedDatabase):
         return found
 
     def changes_of(self, seq: int, below: bytes = b"") -> list[PathChange]:
-        """What a commit changed."""
+        """Return the changes of a commit, at `below` and below it."""
         rows = self._db.execute(
             "SELECT path, what, mode, oid, side, size FROM changes WHERE seq=? ORDER BY path", (seq,)
         )
@@ -204,11 +207,11 @@ class PathIndex(DerivedDatabase):
         return [c for c in found if not below or c.path == below or c.path.startswith(below + b"/")]
 
     def moves_of(self, seq: int) -> list[tuple[bytes, bytes]]:
-        """(from, to) of what a commit moved."""
+        """Return the (source, target) pairs of a commit's moves."""
         return list(self._db.execute("SELECT source, target FROM moves WHERE seq=?", (seq,)))
 
     def versions(self, path: bytes, before: int = 1 << 62) -> list[Version]:
-        """The changes of exactly this path, oldest first, through renames."""
+        """Return the changes of exactly this path, oldest first, through renames."""
         found: list[Version] = []
         while True:
             move = self.arrival(path, before)
@@ -223,7 +226,7 @@ class PathIndex(DerivedDatabase):
             before, path = move
 
     def last_change(self, path: bytes, before: int = 1 << 62) -> Version | None:
-        """The newest change of exactly this path, without following renames."""
+        """Return the newest change of exactly this path, without following renames."""
         row = self._db.execute(
             "SELECT path, what, mode, oid, side, size, seq FROM changes WHERE path=? AND seq<? ORDER BY seq DESC LIMIT 1",
             (path, before),
@@ -231,12 +234,12 @@ class PathIndex(DerivedDatabase):
         return Version(row[6], PathChange(*row[:6])) if row else None
 
     def rows_below(self, path: bytes) -> list[PathChange]:
-        """Every change of a path and below it."""
+        """Return every change of a path and of the paths below it."""
         rows = self._db.execute(f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW}", _range(path))
         return [PathChange(*row) for row in rows]
 
     def commits_of(self, places: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
-        """Ids of the commits that changed one of `paths`, or something at or below one of `places`."""
+        """Return the ids of commits that changed one of `paths`, or a path at or below one of `places`."""
         found: set[str] = set()
         for place in places:
             rows = self._db.execute(
@@ -251,7 +254,7 @@ class PathIndex(DerivedDatabase):
         return found
 
     def rows_by(self, principal: str) -> list[PathChange]:
-        """Every change that a principal made."""
+        """Return every change that a principal made."""
         rows = self._db.execute(
             "SELECT path, what, mode, oid, side, size FROM changes WHERE seq IN (SELECT seq FROM commits WHERE principal=?)",
             (principal,),
@@ -259,29 +262,29 @@ class PathIndex(DerivedDatabase):
         return [PathChange(*row) for row in rows]
 
     def places_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
-        """(path, blob, commit) wherever one of these contents ever was. Reads every change."""
+        """Return (path, blob, commit number) for every occurrence of these contents. This reads every change."""
         wanted = set(oids)
         rows = self._db.execute("SELECT path, oid, seq FROM changes WHERE oid!=''")
         return [(path, oid, seq) for path, oid, seq in rows if oid in wanted]
 
     def sides_of(self, least: int) -> list[str]:
-        """Ids of the side-cars of every file that ever had `least` bytes or more."""
+        """Return the side-car ids of every version of a file with `least` bytes or more."""
         return [
             row[0] for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (least,))
         ]
 
     def changed_since(self, path: bytes, seq: int) -> list[int]:
-        """Numbers of the commits after `seq` that changed exactly this path, oldest first."""
+        """Return the numbers of commits after `seq` that changed exactly this path, oldest first."""
         rows = self._db.execute("SELECT seq FROM changes WHERE path=? AND seq>? ORDER BY seq", (path, seq))
         return [row[0] for row in rows]
 
     def names_below(self, path: bytes) -> list[tuple[bytes, bool]]:
-        """(name, True if it was last seen as a directory) of everything that ever was in the directory `path`."""
+        """Return (name, True for a directory) of every entry that the directory `path` has had, sorted."""
         start, end = _range(path)[1:] if path else (b"", b"\xff\xff")
         names: dict[bytes, bool] = {}
         at = start
         while True:
-            # Skip from name to name: a directory's rows are not read one by one.
+            # Skip from name to name instead of reading all rows of a directory.
             row = self._db.execute(
                 "SELECT path, mode FROM changes WHERE path>=? AND path<? ORDER BY path LIMIT 1", (at, end)
             ).fetchone()
@@ -294,7 +297,7 @@ class PathIndex(DerivedDatabase):
                 names[name] = self.was_directory(start + name)
 
     def was_directory(self, path: bytes) -> bool:
-        """True if a path was a directory when it was last there, or had something in it."""
+        """Return True if the last state of a path was a directory, or if paths below it have existed."""
         if not path:
             return True
         inner = self._db.execute("SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", _range(path)[1:]).fetchone()
@@ -306,7 +309,7 @@ class PathIndex(DerivedDatabase):
         return bool(found and found[0] == 0o040000)
 
     def arrival(self, path: bytes, before: int) -> tuple[int, bytes] | None:
-        """The newest move that brought `path`, itself or with a directory above it: (number, where it was before)."""
+        """Return (commit number, previous path) of the newest move of `path` or of a directory above it."""
         places = [path]
         while b"/" in places[-1]:
             places.append(places[-1].rpartition(b"/")[0])
@@ -318,18 +321,18 @@ class PathIndex(DerivedDatabase):
         return (row[0], row[1] + path[len(row[2]) :]) if row else None
 
     def paths_of_inode(self, inode: int) -> list[bytes]:
-        """Every path that was last seen as this inode."""
+        """Return every path with this inode in its recorded attributes."""
         return [row[0] for row in self._db.execute("SELECT path FROM seen WHERE inode=?", (inode,))]
 
-    # what files looked like
+    # recorded attributes of files
 
     def seen(self, path: bytes) -> Seen | None:
-        """What was remembered of a path."""
+        """Return the recorded attributes of a path."""
         row = self._db.execute(f"SELECT {_SEEN} FROM seen WHERE path=?", (path,)).fetchone()
         return Seen(*row) if row else None
 
     def seen_many(self, paths: Sequence[bytes]) -> dict[bytes, Seen]:
-        """What was remembered of many paths."""
+        """Return the recorded attributes of many paths; paths without a record are omitted."""
         found = {}
         for start in range(0, len(paths), 500):
             part = paths[start : start + 500]
@@ -339,27 +342,27 @@ class PathIndex(DerivedDatabase):
         return found
 
     def seen_inode(self, inode: int, size: int, mtime_ns: int) -> Seen | None:
-        """The same file under whatever name: its content is what it was."""
+        """Return the record of a file under any name, whose content is unchanged."""
         row = self._db.execute(
             f"SELECT {_SEEN} FROM seen WHERE inode=? AND size=? AND mtime_ns=? LIMIT 1", (inode, size, mtime_ns)
         ).fetchone()
         return Seen(*row) if row else None
 
     def remember(self, rows: Iterable[tuple[bytes, Seen]]) -> None:
-        """What these paths look like now."""
+        """Record the attributes of these paths."""
         self._db.executemany(
             "INSERT OR REPLACE INTO seen VALUES(?,?,?,?,?,?,?,?,?)", ((path, *row) for path, row in rows)
         )
 
     def forget_seen(self, paths: Iterable[bytes]) -> None:
-        """These paths, and what was below them, are not there any more."""
+        """Delete the records of these removed paths and of the paths below them."""
         self._db.executemany(f"DELETE FROM seen WHERE {_BELOW}", (_range(path) for path in paths))
 
     def clear_seen(self) -> None:
-        """Trust nothing: every file is read again."""
+        """Delete all recorded attributes, so that every file is read again."""
         self._db.execute("DELETE FROM seen")
 
-    # inside
+    # internals
 
     def _one(self, sql: str, *values: object) -> tuple[int, Commit] | None:
         row = self._db.execute(sql, values).fetchone()

@@ -1,7 +1,7 @@
-"""After a kill or a power cut: clear what was left behind, find the newest version that is whole, go on from there.
+"""Recovery after a kill or a power cut: clear leftovers, select the newest intact version, continue from it.
 
-A checkpoint names a commit that was on the disk, with all it needs, when the checkpoint was written: everything newer is
-verified before it is believed.
+A checkpoint names a commit that was durable, with all its objects, when the checkpoint was written. Everything newer is
+verified first.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ _CANDIDATES = 200
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`commit` was the newest, and what is durable now, at `time` (seconds since the epoch)."""
+    """A durable commit, which was the newest one at `time` (seconds since the epoch)."""
 
     commit: str
     time: float
 
 
 def read_checkpoint(file: HostPath) -> Checkpoint | None:
-    """The last checkpoint; None if there is none or it is damaged."""
+    """Return the last checkpoint; None if there is none or it is damaged."""
     try:
         found = json.loads(file.read_text())
         return Checkpoint(found["commit"], float(found["time"])) if is_oid(found["commit"]) else None
@@ -44,13 +44,13 @@ def read_checkpoint(file: HostPath) -> Checkpoint | None:
 
 
 def write_checkpoint(file: HostPath, checkpoint: Checkpoint) -> None:
-    """Make everything on the store's file system durable, then say so."""
+    """Make everything on the store's file system durable, then write the checkpoint."""
     sync_file_system(file.parent)
     replace_text(file, json.dumps(asdict(checkpoint)))
 
 
 def sync_file_system(folder: HostPath) -> None:
-    """syncfs(2): everything on the file system that holds `folder`. OSError if the disk fails."""
+    """Call syncfs(2) on the file system of `folder`. Raise OSError if the disk fails."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if _LIBC.syncfs(fd):
@@ -61,14 +61,14 @@ def sync_file_system(folder: HostPath) -> None:
 
 
 def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
-    """Make the repository one that can be worked on; True if it had to go back to an older version."""
+    """Repair the repository for use. Return True if the branch had to be reset to an older version."""
     repo = ledger.repo
     clear_leftovers(repo.folder)
     head = repo.ref(BRANCH)
     since = checkpoint.time - _SLACK_SECONDS if checkpoint else 0.0
     dropped = drop_damaged(repo, since)
     if head is None and checkpoint is None and ledger.index.last() is None and not (repo.folder / BRANCH).exists():
-        return False  # nothing was ever committed
+        return False  # there are no commits yet
     if head is not None and _is_whole(repo, head, checkpoint.commit if checkpoint else None):
         return False
     for candidate in _candidates(ledger, checkpoint):
@@ -87,7 +87,7 @@ def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
 
 
 def clear_leftovers(folder: HostPath) -> None:
-    """Locks and temporary files of processes that are no more: whoever calls this owns the store."""
+    """Delete locks and temporary files of ended processes. The caller must own the store."""
     for path in (*folder.glob("*.lock"), *(folder / "refs").rglob("*.lock"), *(folder / "objects").rglob("*.lock")):
         path.unlink(missing_ok=True)
     (folder / "packed-refs.new").unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def clear_leftovers(folder: HostPath) -> None:
 
 
 def drop_damaged(repo: Repository, since: float) -> int:
-    """Delete loose objects written after `since` (seconds) that are not what their name says; how many."""
+    """Delete loose objects written after `since` (seconds) whose content has another id. Return their number."""
     count = 0
     for entry in list(repo.loose_objects()):
         path = HostPath(entry.path)
@@ -122,7 +122,7 @@ def drop_damaged(repo: Repository, since: float) -> int:
 
 
 def is_sound(path: HostPath) -> bool:
-    """True if a loose object's content has the id that its path says."""
+    """Return True if a loose object's content has the id in its path."""
     try:
         data = zlib.decompress(path.read_bytes())
     except zlib.error:
@@ -131,7 +131,10 @@ def is_sound(path: HostPath) -> bool:
 
 
 def _is_whole(repo: Repository, commit: str, known: str | None) -> bool:
-    """True if a commit and everything it needs can be read; what `known` needs is taken for granted."""
+    """Return True if a commit and all its objects can be read.
+
+    Objects that `known` needs are assumed to be intact.
+    """
     try:
         if known is None:
             repo.run("cat-file", "-e", f"{commit}^{{commit}}")
@@ -150,7 +153,7 @@ def _candidates(ledger: Ledger, checkpoint: Checkpoint | None) -> list[str]:
 
 
 def _force(repo: Repository, commit: str) -> None:
-    """Point the branch at a commit, whatever it says now; its file may be damaged."""
+    """Point the branch at a commit, without reading its file, which may be damaged."""
     file = repo.folder / BRANCH
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_text(file, f"{commit}\n")

@@ -1,6 +1,6 @@
-"""The work tree as versions see it: look at a path, walk, and make a path be what a version says.
+"""The work tree as versions see it: stat a path, walk, and put the content of a version at a path.
 
-Paths are tuples of bytes below the root; no link is followed. What is neither file, directory nor link is not seen.
+Paths are tuples of bytes below the root; no link is followed. Only files, directories and links are seen.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 _MANY_MISSED = 20
 _HOLD_SECONDS = 0.5
 
-# True for attributes, or None where nothing is, of what may be replaced.
+# Returns True if a path with these attributes (None: absent) may be replaced.
 Expected: TypeAlias = Callable[[os.stat_result | None], bool]
 
 
 def git_mode(found: os.stat_result) -> int:
-    """The git mode of a host file; 0 for what is not versioned."""
+    """Return the git mode of a host file; 0 for file types that have no versions."""
     if st.S_ISDIR(found.st_mode):
         return MODE_DIR
     if st.S_ISLNK(found.st_mode):
@@ -54,13 +54,13 @@ class WorkTree:
         self._keeping = False
         self._kept: tuple[Parts, int] | None = None
         self._only_looks = False
-        self.patience = Patience(0.0)  # of the operation in hand, with writers
+        self.patience = Patience(0.0)  # of the current operation, with writers
         self._holds: dict[Parts, WriterHold] = {}
-        self._missed = 0  # names that were not in the directory that is kept open
-        self._names: frozenset[bytes] | None = None  # what is in it, once many were missed
+        self._missed = 0  # lookups of absent names in the open directory
+        self._names: frozenset[bytes] | None = None  # its names, after many such lookups
 
     def look(self, parts: Parts) -> os.stat_result | None:
-        """The attributes of a path; None if nothing versioned is there."""
+        """Return the attributes of a path; None if it is absent or of a type without versions."""
         try:
             with self._at(parts) as (parent, name):
                 if self._names is not None and name not in self._names:
@@ -75,13 +75,19 @@ class WorkTree:
         return found if git_mode(found) else None
 
     def _miss(self) -> None:
-        """Whoever looks for a name that is not there holds up whoever changes the directory: after many it is read instead."""
+        """Count a lookup of an absent name.
+
+        Such lookups block writers of the directory; after `_MANY_MISSED` its names are read instead.
+        """
         self._missed += 1
         if self._missed == _MANY_MISSED and self._kept is not None and self._only_looks:
             self._names = frozenset(os.listdir(os.fsencode(rooted_fs.magic_path(self._kept[1], "."))))
 
     def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
-        """Every path below a directory, parents first. What vanishes meanwhile, or cannot be read, is left out."""
+        """Yield every path below a directory, parents first.
+
+        Paths that vanish meanwhile, or are unreadable, are omitted.
+        """
         pending = [below]
         while pending:
             directory = pending.pop()
@@ -100,7 +106,7 @@ class WorkTree:
                     pending.append((*directory, name))
 
     def _entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
-        """The names in a directory, sorted, without temporary files."""
+        """Return the names in a directory with their attributes, sorted, without temporary files."""
         found = []
         fd = rooted_fs.open_directory(self.root, _text(directory))
         try:
@@ -114,7 +120,7 @@ class WorkTree:
         return found
 
     def is_gone(self, parts: Parts) -> bool:
-        """True if nothing is at a path that a walk did not come across; what cannot be looked at is not gone."""
+        """Return True if a path that a walk did not yield is absent. A path that cannot be accessed is not gone."""
         try:
             return self.look(parts) is None
         except OSError:
@@ -122,7 +128,7 @@ class WorkTree:
 
     @contextlib.contextmanager
     def opened(self, parts: Parts) -> Iterator[int]:
-        """A descriptor for reading a regular file."""
+        """Open a regular file for reading; yield the descriptor."""
         with self._at(parts) as (parent, name):
             fd = rooted_fs.open_quietly(name, dir_fd=parent)
         try:
@@ -131,37 +137,37 @@ class WorkTree:
             os.close(fd)
 
     def target(self, parts: Parts) -> bytes:
-        """The text of a link."""
+        """Return the target of a link."""
         with self._at(parts) as (parent, name):
             return os.readlink(name, dir_fd=parent)
 
     def xattrs(self, parts: Parts) -> dict[str, bytes]:
-        """The `user.*` attributes of a file or directory."""
+        """Return the `user.*` attributes of a file or directory."""
         with self._at(parts) as (parent, name):
             return rooted_fs.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
 
-    # making: `is_expected` is asked about what is there, with no writer at work, before anything is replaced
+    # writes: before a path is replaced, and while it has no writer, `is_expected` must accept its current attributes
 
     def put_file(
         self, parts: Parts, data: bytes | int, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected
     ) -> tuple[SwapResult, os.stat_result]:
-        """Make `parts` a file: written beside it and put in its place, so that open readers keep what they have.
+        """Replace `parts` with a new file, written beside it and swapped in, so that open readers keep the old one.
 
-        `data` is the content, or a descriptor to copy it from. Returns the new file's attributes, too.
+        `data` is the content, or a descriptor to copy it from. Return the new file's attributes, too.
         """
         with self._at(parts) as (parent, name):
             temporary, found = _write_beside(parent, data, mode, xattrs)
             return self._swap_in(parts, parent, name, temporary, is_expected), found
 
     def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> SwapResult:
-        """Make `parts` a link."""
+        """Replace `parts` with a link."""
         with self._at(parts) as (parent, name):
             temporary = rooted_fs.orphan_name()
             os.symlink(target, temporary, dir_fd=parent)
             return self._swap_in(parts, parent, name, temporary, is_expected)
 
     def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> SwapResult:
-        """Make `parts` a directory; one that is there keeps what is in it."""
+        """Make `parts` a directory; an existing one keeps its contents."""
         swap = SwapResult()
         with self._at(parts) as (parent, name):
             try:
@@ -180,7 +186,7 @@ class WorkTree:
         return swap
 
     def set_attributes(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
-        """Only the attributes of what is there; links have none."""
+        """Set only mode and `user.*` attributes of an existing path; links have none."""
         with self._at(parts) as (parent, name):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if st.S_ISLNK(found.st_mode):
@@ -191,7 +197,7 @@ class WorkTree:
                 os.chmod(place, mode)
 
     def remove(self, parts: Parts, is_expected: Expected) -> SwapResult:
-        """Remove a file, a link or an empty directory; one that something is in stays."""
+        """Remove a file, a link or an empty directory. A directory that is not empty stays."""
         try:
             with self._at(parts) as (parent, name):
                 found = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -206,7 +212,7 @@ class WorkTree:
         return SwapResult()
 
     def append(self, parts: Parts, data: bytes) -> bool:
-        """Add to the end of a file, as a writer does; False if there is none."""
+        """Append to a file as a writer does. Return False if it is absent."""
         with self._at(parts) as (parent, name):
             try:
                 append(parent, name, data)
@@ -215,7 +221,7 @@ class WorkTree:
         return True
 
     def remove_tree(self, parts: Parts) -> None:
-        """Remove a directory with all that is in it, also what has no version."""
+        """Remove a directory with all its contents, including files without versions."""
         pending, directories = [parts], list[Parts]()
         while pending:
             at = pending.pop()
@@ -234,13 +240,13 @@ class WorkTree:
                 os.rmdir(name, dir_fd=parent)
 
     def put_beside(self, parts: Parts, data: bytes) -> None:
-        """Make a new file beside a path: `name.written`."""
+        """Create a new file beside a path, named `name.written`."""
         with self._at(parts) as (parent, name):
             temporary, _ = _write_beside(parent, data, 0o644, {})
             rooted_fs.rename_new(parent, temporary, free_name(parent, name, b".written"))
 
     def bury(self, parts: Parts, target: bytes) -> None:
-        """Make `parts` a link, whatever is there, or below it, by now."""
+        """Replace `parts`, and everything that is below it by now, with a link."""
         found = self.look(parts)
         if found is not None and git_mode(found) == MODE_DIR:
             self.remove_tree(parts)
@@ -250,19 +256,22 @@ class WorkTree:
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
     def put_back(self, parts: Parts, orphan: Orphan) -> None:
-        """Put what was swapped out in its place again."""
+        """Rename a file that was swapped out to its former path."""
         with self._at(parts) as (parent, name):
             os.rename(orphan.name, name, src_dir_fd=parent, dst_dir_fd=parent)
         orphan.name = b""
 
     def release(self, parts: Parts, orphan: Orphan) -> None:
-        """Drop the name of what was swapped out; its content is recorded."""
+        """Unlink a file that was swapped out and whose content is recorded."""
         with self._at(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
             os.unlink(orphan.name, dir_fd=parent)
         orphan.name = b""
 
     def show(self, parts: Parts, orphan: Orphan) -> Parts:
-        """Give what was swapped out a name of the tree beside the path: it is written to for good. Where it is."""
+        """Give a file that was swapped out a name in the tree, beside the path, because its writer keeps it open.
+
+        Return its new path.
+        """
         with self._at(parts) as (parent, name):
             shown = free_name(parent, name, b".written")
             rooted_fs.rename_new(parent, orphan.name, shown)
@@ -271,9 +280,9 @@ class WorkTree:
 
     @contextlib.contextmanager
     def holding(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
-        """Hold the writers of some files, each until it is swapped, at the longest until this ends; those that are held.
+        """Block the writers of some files, each until it is swapped, or until this ends. Yield the blocked paths.
 
-        The only one is waited for. Of several those that are open for writing are not held.
+        For a single file this waits for its writers. Of several files, those that are open for writing are not blocked.
         """
         wanted = list(paths)
         patience = Patience(_HOLD_SECONDS if len(wanted) == 1 else 0.0)
@@ -309,9 +318,9 @@ class WorkTree:
         return swap_file(parent, name, new, is_expected, self.patience, self._holds.pop(parts, None))
 
     def clear_temporaries(self, older_than: float, is_known: Callable[[Parts, os.stat_result], bool]) -> None:
-        """Drop what a kill left beside its target, if it is older than `older_than` (seconds since the epoch).
+        """Remove temporary files of a killed process that are older than `older_than` (seconds since the epoch).
 
-        A whole file that a swap left, and whose content is not known, gets a name of the tree.
+        A complete file that a swap left, and whose content is not recorded, gets a name in the tree.
         """
         for folder, _, names in rooted_fs.walk(os.fsencode(self.root)):
             for name in filter(rooted_fs.is_temporary, names):
@@ -331,9 +340,10 @@ class WorkTree:
 
     @contextlib.contextmanager
     def keeping(self, *, only_looks: bool = False) -> Iterator[None]:
-        """While many neighbours are worked on, keep the last directory open; if it is moved, the work goes with it.
+        """Keep the last directory open during work on many neighbours.
 
-        `only_looks`: what is looked at has happened before, and what comes meanwhile need not be seen.
+        If the directory is moved, the work continues in it. With `only_looks`, only changes made before this call must
+        be seen.
         """
         self._keeping, self._only_looks = True, only_looks
         try:
@@ -368,7 +378,7 @@ class WorkTree:
 def _write_beside(
     parent: int, data: bytes | int, mode: int, xattrs: Mapping[str, bytes]
 ) -> tuple[bytes, os.stat_result]:
-    """A new file with a name of an orphan: its mode is 0 until it is whole."""
+    """Create a new file with an orphan's name. Its mode is 0 until it is complete."""
     temporary = rooted_fs.orphan_name()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0, dir_fd=parent)
