@@ -1,7 +1,7 @@
-"""What is taken of the attributes of files that come from a remote which is not trusted. Pure.
+"""The filter for attributes of files from an untrusted remote. Pure.
 
-Marks only ever grow here: a pull can add distrust, and neither lifts a mark of ours nor raises trust. What would give a file
-weight in other principals' contexts, or bind them, stays away.
+Marks only grow here: a pull can add distrust, but it neither lifts a local mark nor raises trust. Attributes that give
+a file weight in other principals' contexts, or that bind those principals, are dropped.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,10 @@ _RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
 
 
 def admit_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: bool, is_file: bool) -> SideCar:
-    """Return the attributes of a file or directory that a pull leaves; `is_new`: its content is not the one we have."""
+    """Return the side-car that a file or directory has after a pull, of `theirs` and `ours`.
+
+    `is_new` is True if its content differs from the local one. New files become untrusted, with the remote as source.
+    """
     taken = {f"{PREFIX}{name}" for name in _TAKEN}
     xattrs = {name: value for name, value in theirs.xattrs.items() if name in taken and _is_valid(name, value)}
     for name in (*(f"{PREFIX}{name}" for name in _OURS), _TRUST, _QUARANTINED):
@@ -33,14 +36,17 @@ def admit_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: boo
 
 
 def is_frozen(side: SideCar) -> bool:
-    """True for a file whose content only people change."""
+    """Return True for a file whose content only persons may change."""
     return side.xattrs.get(_FROZEN) == b"true"
 
 
 def merged_value(
     name: str, was: Mapping[str, bytes], ours: Mapping[str, bytes], theirs: Mapping[str, bytes]
 ) -> bytes | None:
-    """Return an attribute that one side changed as it has it, one that both changed as ours; of marks the more distrusting one."""
+    """Return the merged value of an attribute: the changed one, or ours if both sides changed it.
+
+    For the marks trust and quarantined, return the value with less trust. None stands for an absent attribute.
+    """
     mine, other = ours.get(name), theirs.get(name)
     if mine == was.get(name):
         return other

@@ -1,8 +1,8 @@
-"""Check a history that was fetched from a remote, before anything of it is taken.
+"""Validation of a history that was fetched from a remote, before any of it is merged.
 
-A remote is not trusted: its commits, trees, side-cars and large contents are parsed strictly, and one that no store could have
-written is refused with the path that is wrong. Nothing has changed then. What is well-formed, and still not to be believed, is
-`admission`'s part.
+A remote is not trusted: its commits, trees, side-cars and large contents are parsed strictly. A history that no store
+could have written is refused, with the path at fault, and changes nothing. `attribute_filter` handles content that is
+well-formed, but not to be trusted.
 """
 
 import time
@@ -32,8 +32,9 @@ MAX_COMMIT_BYTES = 16_000_000
 MAX_TREE_BYTES = 64_000_000
 MAX_BLOB_BYTES = 256_000_000
 MAX_LINK_BYTES = 4095  # symlink(2)
-MAX_PATHS = 2_000_000  # in one version: a tree that holds itself over and over is small, and unpacks without end
-MAX_CHANGES = 20_000_000  # in all of a history
+# In one version: a tree that contains the same tree repeatedly is small, but expands exponentially.
+MAX_PATHS = 2_000_000
+MAX_CHANGES = 20_000_000  # in a whole history
 MAX_CLOCK_AHEAD_SECONDS = 86_400
 _SPECIAL_BITS = 0o7000
 _MODES = frozenset((MODE_DIR, MODE_FILE, MODE_PROGRAM, MODE_LINK))
@@ -49,24 +50,27 @@ class _Object:
 
 @dataclass(slots=True)
 class _Found:
-    """What trees of the history name: side-cars and links by blob id with one of their paths."""
+    """The blobs that trees of the history name: side-cars and links by id, with one of their paths."""
 
     sides: dict[str, bytes] = field(default_factory=dict)
     links: dict[str, bytes] = field(default_factory=dict)
 
 
 class FetchedHistory:
-    """The commits of a remote that are not ours yet. Used under the archive's lock."""
+    """The commits of a remote that the store does not have yet. Used under the archive's lock."""
 
     def __init__(self, repo: Repository, trees: Trees, name: str, *, is_trusted: bool) -> None:
         self._repo = repo
         self._trees = trees
         self._name = name
         self._is_trusted = is_trusted
-        self.large: dict[Large, bytes] = {}  # contents that side-cars name, with one of their paths
+        self.large: dict[Large, bytes] = {}  # contents named in side-cars, with one of their paths
 
     def check(self, theirs: str, ours: str) -> list[str]:
-        """Return the ids of the commits of `theirs` that `ours` lacks, oldest first. CommandError for what cannot be taken."""
+        """Return the ids of the commits of `theirs` that `ours` lacks, oldest first.
+
+        Raise CommandError for a history that must be refused.
+        """
         news = self._repo.run("rev-list", "--topo-order", "--reverse", theirs, "--not", ours).decode().split()
         objects = self._objects(theirs, ours)
         for oid in news:
@@ -80,7 +84,7 @@ class FetchedHistory:
         return news
 
     def _objects(self, theirs: str, ours: str) -> dict[str, _Object]:
-        """Return the kind and size of every object that only their history has."""
+        """Return the kind and size of every object that only `theirs` has. Raise CommandError if one is missing."""
         listed = self._repo.run("rev-list", "--objects", "--no-object-names", theirs, "--not", ours)
         out = self._repo.run(
             "cat-file", "--buffer", "--batch-check=%(objectname) %(objecttype) %(objectsize)", data=listed
@@ -95,7 +99,10 @@ class FetchedHistory:
         return objects
 
     def _check_commits(self, news: Sequence[str]) -> list[str]:
-        """Return the trees of commits, newest first: there most are, and a fault is found where people see it."""
+        """Check the commits and return their trees, newest first.
+
+        The newest tree has the most paths, so a fault is reported with a path that a person still sees.
+        """
         latest = time.time_ns() + MAX_CLOCK_AHEAD_SECONDS * 1_000_000_000
         trees = dict[str, None]()
         for start in range(0, len(news), _BATCH):
@@ -112,7 +119,7 @@ class FetchedHistory:
         return list(reversed(trees))
 
     def _check_trees(self, roots: Iterable[str], objects: dict[str, _Object], found: _Found) -> None:
-        """Check each tree once, at the greatest depth at which it stands. A tree that is ours already is not read."""
+        """Check each tree once, at the greatest depth at which it occurs. Trees of the store are not read."""
         depths: dict[str, int] = {}
         pending: list[tuple[str, Parts]] = [(root, ()) for root in roots]
         while pending:
@@ -134,7 +141,7 @@ class FetchedHistory:
                     pending.append((entry.oid, (*at, stored)))
 
     def _check_paths(self, roots: Sequence[str]) -> None:
-        """Bound what the trees unpack to; `roots` have been checked."""
+        """Check that the expanded trees are within the limits. `roots` have been checked."""
         counts: dict[str, int] = {}
         total = 0
         for root in roots:
@@ -143,7 +150,7 @@ class FetchedHistory:
                 raise self.refusal(b"", f"a version has {count} paths; {MAX_PATHS} are taken at most")
             total += count
         changes = 0
-        # Every version is compared only where the bound is not kept by all of them together.
+        # Versions are compared only if the sum of their paths exceeds the limit of changes.
         for old, new in pairwise(roots) if total > MAX_CHANGES else ():
             left = MAX_CHANGES - changes
             changes += sum(1 for _ in islice(self._trees.compare(new, old), left + 1))
@@ -151,7 +158,7 @@ class FetchedHistory:
                 raise self.refusal(b"", f"its versions have more than {MAX_CHANGES} changes")
 
     def _count_paths(self, root: str, counts: dict[str, int]) -> int:
-        """Return how many paths are below a tree. Shared trees are counted once, so that a bomb takes no time."""
+        """Return the number of paths below a tree. Shared trees are counted once, so a tree bomb costs no time."""
         pending = [root]
         while pending:
             tree = pending[-1]
@@ -189,7 +196,7 @@ class FetchedHistory:
             raise self.refusal(path, f"it holds {known.size} bytes in git; {MAX_BLOB_BYTES} are taken at most")
 
     def _check_name(self, at: Parts, stored: bytes, path: bytes, listing: Listing) -> None:
-        """Each real name has one spelling: two entries for one file would be two contents."""
+        """Check that a name is the only encoding of its real name: two entries of one file would be two contents."""
         name = stored[len(SIDE) :] if stored.startswith(SIDE) else real_name(stored)
         if name is None or not is_name(name) or (not stored.startswith(SIDE) and stored_name(name) != stored):
             raise self.refusal(path, f"{stored!r} is no name of a file")
@@ -226,7 +233,7 @@ class FetchedHistory:
             self.large.setdefault(side.large, path)
 
     def _read(self, wanted: Iterable[str], objects: dict[str, _Object]) -> Iterable[tuple[str, bytes]]:
-        """Yield the contents of those blobs that are not ours already, some in memory at a time."""
+        """Yield (id, content) of those blobs that the store lacks, in batches."""
         missing = [oid for oid in wanted if oid in objects]
         for start in range(0, len(missing), _BATCH):
             yield from self._repo.read_many(missing[start : start + _BATCH]).items()
@@ -236,7 +243,7 @@ class FetchedHistory:
             raise self.refusal(path, f"the {known.kind} {oid[:12]} has {known.size} bytes; {limit} are taken at most")
 
     def refusal(self, path: bytes, cause: str) -> CommandError:
-        """Return the error for something that is not taken; an empty path: no file is to blame."""
+        """Return the error for a refused history. With an empty path no file is at fault."""
         where = f"'{shown_path(path)}': " if path else ""
         return CommandError(
             f"'{self._name}' holds what no store has written; nothing was pulled: {where}{cause}",
@@ -248,7 +255,7 @@ _AREA_NAMES = frozenset(area.encode() for area in AREAS)
 
 
 def _shown_name(stored: bytes) -> bytes:
-    """Return the real name that a tree's entry stands for, as far as it is one."""
+    """Return the real name of a tree entry, or the entry's name if it encodes none."""
     if stored.startswith(SIDE):
         return stored[len(SIDE) :]
     return real_name(stored) or stored

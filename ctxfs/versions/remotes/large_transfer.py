@@ -1,4 +1,4 @@
-"""Large contents on their way to a remote and from one: blobs of a commit under a ref of their own, named by their sha256."""
+"""The transfer of large contents to and from remotes: blobs named by sha256, in a commit under a ref of their own."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ LARGE_REF = "refs/ctxfs/large"
 
 
 def pack_large(ledger: Ledger) -> str:
-    """Make a commit that holds every large content as a blob; empty if there is none."""
+    """Create a commit with every large content as a blob, and return its id; empty if there are none."""
     names = sorted(ledger.large.names())
     if not names:
         return ""
@@ -32,7 +32,10 @@ def pack_large(ledger: Ledger) -> str:
 
 
 def unpack_large(ledger: Ledger, commit: str, wanted: Mapping[str, int]) -> None:
-    """Keep those contents of a fetched commit that side-cars name: sha256 → bytes. OSError EIO for one that is not what it says."""
+    """Store those contents of a fetched commit that side-cars name. `wanted` is sha256 → size in bytes.
+
+    Raise OSError EIO for a content whose size or hash differs.
+    """
     present = set(ledger.large.names())
     tree = decode_commit(commit, ledger.repo.read(commit)).tree
     for name, entry in ledger.trees.listing(tree).items():
@@ -45,7 +48,7 @@ def unpack_large(ledger: Ledger, commit: str, wanted: Mapping[str, int]) -> None
 
 
 def _unpack(ledger: Ledger, repo: Repository, oid: str, sha256: str) -> None:
-    # Through a file: it may be larger than the memory.
+    # Through a file, because it may be larger than the memory.
     with tempfile.TemporaryFile(dir=repo.folder) as file:
         repo.copy_blob(oid, file.fileno())
         os.lseek(file.fileno(), 0, os.SEEK_SET)

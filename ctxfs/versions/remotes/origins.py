@@ -1,6 +1,6 @@
-"""Which commits came from remotes that are not trusted: their trailers are claims of that remote, not of principals here.
+"""The origins of commits that came from untrusted remotes: their trailers are claims of that remote.
 
-One line a commit in the repository's folder, `<id> <remote>`. Written before the commits are taken in.
+The file in the repository's folder has one line a commit, `<id> <remote>`. It is written before the commits are merged.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _OPS = frozenset(("write", "begin", "recovered", "outside", "restore", "undo", "
 
 
 def read_store_id(repo: HostPath) -> str:
-    """Return the name of this store among others whose versions it may hold; one is made where there is none."""
+    """Return the id of this store, 32 hexadecimal digits. Create it if there is none."""
     file = repo / "ctxfs-store"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         text = file.read_text(encoding="ascii").strip()
@@ -29,7 +29,7 @@ def read_store_id(repo: HostPath) -> str:
 
 
 class Origins:
-    """The commits and their remotes. Used under the archive's lock."""
+    """The foreign commits and their remotes. Used under the archive's lock."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
@@ -39,16 +39,16 @@ class Origins:
             self._remotes = {oid: name for oid, _, name in lines}
 
     def add(self, oids: Iterable[str], remote: str) -> None:
-        """Remember that commits came from a remote."""
+        """Record that commits came from a remote. An earlier record of a commit stays."""
         self._write({**dict.fromkeys(oids, remote), **self._remotes})
 
     def replace(self, new: Mapping[str, str]) -> None:
-        """Follow commits that were written again: old id → new id."""
+        """Apply a rewrite of history: old commit id → new commit id."""
         if self._remotes:
             self._write({**self._remotes, **{new.get(oid, oid): remote for oid, remote in self._remotes.items()}})
 
     def qualify(self, commit: Commit) -> Commit:
-        """Return a commit with the remote in the name of its principal, if it came from one."""
+        """Return a foreign commit with its remote appended to the principal; other commits unchanged."""
         remote = self._remotes.get(commit.oid)
         if remote is None:
             return commit
@@ -56,11 +56,11 @@ class Origins:
         return replace(commit, actor=actor, op=commit.op if commit.op in _OPS else "git")
 
     def remote_of(self, oid: str) -> str:
-        """Return the remote that a commit came from; empty for our own."""
+        """Return the remote that a commit came from; empty for a commit of this store."""
         return self._remotes.get(oid, "")
 
     def is_foreign(self, oid: str) -> bool:
-        """True for a commit that came from a remote which was not trusted."""
+        """Return True for a commit that came from an untrusted remote."""
         return oid in self._remotes
 
     def _write(self, remotes: dict[str, str]) -> None:

@@ -1,8 +1,8 @@
-"""Remotes: a copy of the history elsewhere, for backup and for sharing one memory between machines.
+"""Remotes: copies of the history elsewhere, for backup and for sharing one memory between machines.
 
-Any place that git can push to will do. Large contents travel as blobs under a ref of their own. Histories that went apart
-are merged file by file: one-sided changes are taken, texts changed on both sides are merged by lines where that is clean,
-else both are kept. A merge never waits for a person.
+Any repository that git can push to is suitable. Large contents travel as blobs under a ref of their own. Diverged
+histories are merged file by file. One-sided changes are taken. Texts changed on both sides are merged by lines if that
+is clean; otherwise both are kept. A merge never waits for a person.
 """
 
 import os
@@ -31,13 +31,16 @@ from ctxfs.versions.rollback import ApplyResult, Rollback
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXT_BYTES = 4_000_000
-_ROUNDS = 20  # of merging again what was written meanwhile
-_OPEN_ROUNDS = 2  # of waiting for files that are open for writing
+_ROUNDS = 20  # of merging again, with changes that were written meanwhile
+_OPEN_ROUNDS = 2  # of waiting for writers of open files
 
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """What came of a pull: `state` is `current`, `forward` or `merged`; `conflicts` are paths where theirs was kept beside."""
+    """The result of a pull: `state` is `current`, `forward` or `merged`.
+
+    `conflicts` are paths beside which the remote's content was stored.
+    """
 
     state: str
     commits: int
@@ -46,7 +49,10 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True)
 class _Merge:
-    """The tree that two histories lead to, and the paths of which both contents are kept; `is_forward`: ours is a part of theirs."""
+    """The tree of two merged histories, and the paths of which both contents are kept.
+
+    With `is_forward` the local history is a part of the remote's.
+    """
 
     tree: str
     conflicts: tuple[bytes, ...]
@@ -55,7 +61,7 @@ class _Merge:
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """A push: where to, the newest revision, git's orders, and the commit made for large contents (empty: none)."""
+    """A prepared push: remote, newest commit, refspecs, and the commit with the large contents (empty: none)."""
 
     name: str
     head: str
@@ -64,7 +70,7 @@ class PushPlan:
 
 
 class Remotes:
-    """The remotes of one repository. Used under the archive's lock, but for `push` and `fetch`."""
+    """The remotes of one repository. Used under the archive's lock, except for `push` and `fetch`."""
 
     def __init__(self, ledger: Ledger, rollback: Rollback) -> None:
         self._ledger = ledger
@@ -75,15 +81,15 @@ class Remotes:
         return self._ledger.repo
 
     def places(self) -> dict[str, str]:
-        """Names of remotes and where they are."""
+        """Return the addresses of remotes by name."""
         return {name: remote.url for name, remote in read_remotes(self._repo.folder).items()}
 
     def trusted(self) -> list[str]:
-        """Names of the remotes whose history is believed like our own."""
+        """Return the names of the remotes whose history is trusted like the store's own."""
         return sorted(name for name, remote in read_remotes(self._repo.folder).items() if remote.is_trusted)
 
     def add(self, name: str, url: str, *, is_trusted: bool = False) -> None:
-        """Remember a place. CommandError if the name is taken or is none."""
+        """Add a remote. Raise CommandError if the name is taken or invalid, OSError EINVAL for an invalid address."""
         if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
             raise CommandError(f"'{name}' cannot name a remote", "use letters, digits, '.', '_' and '-'", 2)
         remotes = read_remotes(self._repo.folder)
@@ -92,20 +98,20 @@ class Remotes:
         write_remotes(self._repo.folder, {**remotes, name: Remote(check_url(url), is_trusted)})
 
     def trust(self, name: str, *, is_trusted: bool) -> None:
-        """Believe a remote's history like our own, or not any more. What was pulled before stays as it is."""
+        """Set or clear the trust in a remote's history. Commits that were pulled before stay as they are."""
         self._known(name)
         remotes = read_remotes(self._repo.folder)
         write_remotes(self._repo.folder, {**remotes, name: Remote(remotes[name].url, is_trusted)})
 
     def remove(self, name: str) -> None:
-        """Forget a place; what is there stays there."""
+        """Remove a remote and its refs. The remote repository is not changed."""
         self._known(name)
         remotes = read_remotes(self._repo.folder)
         write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
         self._drop_refs(name)
 
     def ready_to_push(self, name: str, *, replace: bool = False) -> PushPlan:
-        """What there is to send; to be ended with `pushed`. `replace` drops what is only there."""
+        """Prepare a push, to be ended with `pushed`. With `replace`, versions that only the remote has are dropped."""
         self._known(name)
         head = self._ledger.head
         assert head is not None
@@ -117,7 +123,7 @@ class Remotes:
         return PushPlan(name, head.oid, tuple(orders), large)
 
     def push(self, pushing: PushPlan) -> None:
-        """Send it. Needs no lock: it reads objects that stay. CommandError says what is in the way."""
+        """Push without the lock, since it reads objects that stay. Raise CommandError with the cause of a failure."""
         try:
             options = self._options(pushing.name, "--receive-pack", "receive-pack")
             self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", pushing.name, *pushing.orders)
@@ -135,12 +141,12 @@ class Remotes:
             raise CommandError(f"cannot push to '{pushing.name}': {said}", "check its place: ctxfs remote") from error
 
     def pushed(self, pushing: PushPlan) -> None:
-        """Let go of what was only there to be sent."""
+        """Delete the ref that was created only for the push."""
         if pushing.large:
             self._repo.delete(LARGE_REF, pushing.large)
 
     def fetch(self, name: str) -> None:
-        """Bring what is there into the repository, beside our own. Needs no lock."""
+        """Fetch the remote's refs and objects, beside the store's own. This needs no lock."""
         self._known(name)
         beside = _fetched(name)
         orders = [
@@ -158,21 +164,21 @@ class Remotes:
             ) from error
 
     def drop_fetched_refs(self, name: str) -> None:
-        """Let go of what was fetched only to be looked at."""
+        """Delete the refs of a fetch that is not merged."""
         self._drop_refs(name)
 
     def forgotten_here(self) -> set[str]:
-        """Blobs that were erased and are not here now."""
+        """Return the ids of erased blobs that the repository does not contain."""
         file = self._repo.folder / FORGOTTEN
         return {oid for oid in file.read_text().split() if not self._repo.has(oid)} if file.exists() else set()
 
     def take_in(
         self, name: str, actor: Actor, forgotten: set[str], commit: Callable[[Iterable[bytes]], object]
     ) -> PullResult:
-        """Follow, or merge with, what was fetched. The work tree goes along; both sides' changes are kept.
+        """Fast-forward to the fetched history, or merge with it. The work tree follows; changes of both sides are kept.
 
-        `forgotten` are blobs that must not have come along: then nothing is taken in. `commit` makes versions of what is new, and of
-        the paths that it is given.
+        `forgotten` are blobs that the fetch must not contain; otherwise CommandError is raised and nothing is merged.
+        `commit` makes versions of uncommitted changes, and of the paths that it receives.
         """
         self._repo.forget_helpers()
         if any(self._repo.has(oid) for oid in forgotten):
@@ -217,10 +223,10 @@ class Remotes:
         name: str,
         commit: Callable[[Iterable[bytes]], object],
     ) -> PullResult:
-        """Make their history a part of ours once the work tree has gone along whole.
+        """Merge the remote's history once the whole work tree has followed.
 
-        A path that was left is committed on top of our own newest version, and merged again: a head that the work tree is not would
-        make the next commit undo what they did.
+        A path that could not be replaced is committed on top of the local head, and merged again. A head that differs
+        from the work tree would make the next commit revert the remote's changes.
         """
         ledger, rollback, placed = self._ledger, self._rollback, dict[bytes, State]()
         merge, applied, waits = make_merge(), ApplyResult(), 0
@@ -251,7 +257,7 @@ class Remotes:
         )
 
     def _with_directories(self, merge: "_Merge", applied: ApplyResult) -> "_Merge":
-        """The same with directories that stay, since something that has no versions is in them."""
+        """Return the merge with those directories added that stay, because unversioned files are in them."""
         ledger = self._ledger
         stay = {
             parts: State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(ledger.tree, parts).side)
@@ -268,7 +274,7 @@ class Remotes:
         return PullResult("merged", len(news), merge.conflicts)
 
     def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
-        """Return the ids of the commits that came, oldest first, with the large contents that they need in the store."""
+        """Validate the fetched commits and return their ids, oldest first. Store the large contents that they need."""
         ledger = self._ledger
         assert ledger.head is not None
         history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
@@ -285,17 +291,20 @@ class Remotes:
         return news
 
     def _take_tags(self, name: str, commits: set[str]) -> None:
-        """Keep their snapshots of versions that are here, under names that are none of ours and mean nothing else."""
+        """Keep the remote's snapshots of versions that the store has now.
+
+        Only valid snapshot names that the store does not use yet are taken.
+        """
         for tag, oid in self._repo.refs(f"{_fetched(name)}tags/").items():
             here = oid in commits or self._ledger.index.by_oid(oid) is not None
             if here and tag not in self._ledger.tags and is_snapshot_name(tag):
                 self._repo.update(f"refs/tags/{tag}", oid, None)
         self._ledger.read_tags()
 
-    # inside
+    # internals
 
     def _drop_fetched(self, name: str) -> None:
-        """Delete what was fetched, objects included."""
+        """Delete the refs and objects of a fetch."""
         self._drop_refs(name)
         self._repo.run_upkeep("repack", "-a", "-d", "-l", "-q")
         self._repo.run_upkeep("prune", "--expire=now")
@@ -307,7 +316,7 @@ class Remotes:
                 self._repo.delete(f"{below}{ref}", oid)
 
     def _options(self, name: str, option: str, service: str) -> tuple[str, ...]:
-        """Return git's option that shuts in a repository which it opens on this machine."""
+        """Return git's option that sandboxes a repository which git opens on this machine."""
         place = check_url(self.places()[name])
         return (f"{option}={helper_command(service)}",) if is_local(place) else ()
 
@@ -316,14 +325,14 @@ class Remotes:
             raise CommandError(f"no remote is called '{name}'", "ctxfs remote add NAME PLACE")
 
     def _base(self, ours: str, theirs: str) -> str:
-        """The newest common commit; empty for histories without one."""
+        """Return the newest common commit; empty if the histories have none."""
         try:
             return self._repo.run("merge-base", ours, theirs).decode().split()[0]
         except (OSError, IndexError):
             return ""
 
     def _merge(self, theirs: Commit, name: str, *, is_trusted: bool) -> "_Merge":
-        """What our newest version and theirs become together."""
+        """Return the merge of the local head with their commit."""
         ledger = self._ledger
         assert ledger.head is not None
         base = self._base(ledger.head.oid, theirs.oid)
@@ -335,7 +344,7 @@ class Remotes:
         for change in ledger.changes(base_tree, theirs.tree):
             parts = split_path(change.path)
             if any(parts[:depth] in conflicts for depth in range(1, len(parts))):
-                continue  # it lies in a directory that is kept beside, whole
+                continue  # it is in a directory that is stored beside, as a whole
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
             merged: State | None = None
             if not is_trusted and other != old:
@@ -355,7 +364,7 @@ class Remotes:
         return _Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
     def _admitted(self, mine: State, other: State, name: str) -> State:
-        """A path of an untrusted remote with the attributes that are taken of it."""
+        """Return the state of a path of an untrusted remote with filtered attributes."""
         if other.entry is None or other.entry.mode == MODE_LINK:
             return State(other.entry)
         ours, theirs = self._ledger.side(mine.side), self._ledger.side(other.side)
@@ -367,14 +376,14 @@ class Remotes:
         return bool(mine.side) and is_frozen(self._ledger.side(mine.side))
 
     def _merge_state(self, old: State, mine: State, other: State) -> State | None:
-        """What a path becomes; None if both sides' contents have to be kept."""
+        """Return the merged state of a path; None if the contents of both sides must be kept."""
         if _same(mine, other) or _same(old, other):
             return mine
         if _is_tree(mine) and _is_tree(other):
             assert mine.entry is not None
             return State(mine.entry, self._merge_sides(old, mine, other))
         if _same(old, mine):
-            # An emptied directory may hold what only this side has: it goes when nothing is left in it.
+            # A directory that they removed may contain files that only this side has: remove it only if it is empty.
             if other.entry is None and _is_tree(mine) and mine.entry is not None and old.entry is not None:
                 return ABSENT if mine.entry.oid == old.entry.oid else mine
             return other if not _is_tree(other) or mine.entry is None else mine
@@ -395,7 +404,7 @@ class Remotes:
         return State(merged, side) if merged is not None else None
 
     def _merge_sides(self, old: State, mine: State, other: State) -> str:
-        """Attribute by attribute; where both changed one, ours stays and history has theirs."""
+        """Merge attribute by attribute. If both sides changed one, the local value stays; theirs is in the history."""
         was, ours, theirs = (self._ledger.side(state.side) for state in (old, mine, other))
         names = was.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
         merged = {}
@@ -408,7 +417,7 @@ class Remotes:
         return self._ledger.write_side(SideCar(merged, mode, large))
 
     def _merge_lines(self, old: State, mine: State, other: State) -> TreeEntry | None:
-        """Both sides' lines in one text, if git finds that they do not touch."""
+        """Merge the lines of both texts with `git merge-file`; None if they conflict or are not mergeable text."""
         entries = [state.entry for state in (mine, old, other)]
         if any(entry is None or entry.mode not in (MODE_FILE, MODE_PROGRAM) for entry in entries):
             return None
@@ -429,7 +438,10 @@ class Remotes:
         return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
     def _beside(self, parts: Parts, theirs: Commit, other: State) -> Parts:
-        """Where the other side's content is kept: `name.conflict-<principal>-<revision>`, numbered where that is another file."""
+        """Return the path for the other side's content: `name.conflict-<principal>-<revision>`.
+
+        A number is appended if that is another file.
+        """
         who = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
         number = 1
         while True:
@@ -442,7 +454,7 @@ class Remotes:
 
 
 def _fetched(name: str) -> str:
-    """Where the tags and large contents of a remote are until they are taken."""
+    """Return the ref prefix of a remote's tags and large contents until they are merged."""
     return f"refs/ctxfs/fetched/{name}/"
 
 
@@ -451,7 +463,7 @@ def _is_tree(state: State) -> bool:
 
 
 def _same(one: State, two: State) -> bool:
-    """The same, where directories are judged by their attributes alone."""
+    """Return True for equal states. Directories are compared by their attributes only."""
     if _is_tree(one) and _is_tree(two):
         return one.side == two.side
     return one == two
