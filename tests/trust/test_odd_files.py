@@ -159,14 +159,14 @@ def test_deeply_nested_directories_end_no_commit(deep: Past) -> None:
 
 
 def test_file_that_cannot_be_captured_costs_that_file_and_is_named(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = Capture._fresh
+    fresh = Capture._capture_content
 
     def failing(self: Capture, path: bytes, *arguments: object, **options: object) -> object:
         if path == b"pad/bad.md":
             raise OverflowError("a number of the host")
         return fresh(self, path, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Capture, "_fresh", failing)
+    monkeypatch.setattr(Capture, "_capture_content", failing)
     past.write("pad/bad.md", "bad")
     past.write("memory/a/good.md", "good", BOB)
     past.archive.commit()

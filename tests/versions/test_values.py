@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ctxfs.versions.history import parse_moment
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit
 from ctxfs.versions.objects.git import Repository, create_repository
-from ctxfs.versions.objects.name_encoding import is_name, real_name, side_name, stored_name
+from ctxfs.versions.objects.name_encoding import is_valid_name, real_name, side_name, stored_name
 from ctxfs.versions.objects.sidecar import Large, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, TreeEntry, Trees, encode_tree, parse_tree
 
-NAMES = st.binary(min_size=1, max_size=60).filter(is_name)
+NAMES = st.binary(min_size=1, max_size=60).filter(is_valid_name)
 XATTRS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).map(
     "user.{}".format
 )

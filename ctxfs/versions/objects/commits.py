@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ctxfs.model.path import one_line, printable
-from ctxfs.versions.objects.name_encoding import is_name, path_bytes, path_text
+from ctxfs.versions.objects.name_encoding import is_valid_name, path_bytes, path_text
 from ctxfs.versions.objects.trees import EMPTY_TREE
 
-_SHOWN_PATHS = 3
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f<>]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MAX_SHOWN_PATHS = 3
+_UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f<>]+")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _OID = re.compile(r"[0-9a-f]{40}")
 _MAX_SHOWN_CHARACTERS = 4000
 MAX_TIME_NS = (1 << 62) - 1  # in 2116; twice that no longer fits SQLite's integers
@@ -65,9 +65,9 @@ class Commit:
 def encode_commit(commit: Commit) -> bytes:
     """Return the content of the commit object; `oid` is not part of it."""
     seconds = commit.time_ns // 1_000_000_000
-    who = _line(commit.actor.principal) or "unknown"
+    author = _single_line(commit.actor.principal) or "unknown"
     lines = [f"tree {commit.tree}", *(f"parent {parent}" for parent in commit.parents)]
-    lines.append(f"author {who} <{re.sub(r'[^a-z0-9._-]', '.', who.lower())}@ctxfs> {seconds} +0000")
+    lines.append(f"author {author} <{re.sub(r'[^a-z0-9._-]', '.', author.lower())}@ctxfs> {seconds} +0000")
     lines.append(f"committer ctxfs <ctxfs@localhost> {seconds} +0000")
     trailers = {
         "Principal": commit.actor.principal,
@@ -76,13 +76,13 @@ def encode_commit(commit: Commit) -> bytes:
         "Reason": commit.actor.reason,
         "Op": commit.op,
         "Time": str(commit.time_ns),
-        "Scope": "" if commit.scope is None else _json(commit.scope),
+        "Scope": "" if commit.scope is None else _encode_path(commit.scope),
         "Undoes": commit.undoes,
         "Anchor": commit.anchor,
     }
-    lines += ["", _line(commit.subject), ""]
-    lines += [f"Ctxfs-{name}: {_line(value)}" for name, value in trailers.items() if value]
-    lines += [f"Ctxfs-Move: {_json(source)} {_json(target)}" for source, target in commit.moves]
+    lines += ["", _single_line(commit.subject), ""]
+    lines += [f"Ctxfs-{name}: {_single_line(value)}" for name, value in trailers.items() if value]
+    lines += [f"Ctxfs-Move: {_encode_path(source)} {_encode_path(target)}" for source, target in commit.moves]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -95,32 +95,32 @@ def decode_commit(oid: str, data: bytes) -> Commit:
     fields = [line.partition(" ") for line in head.split("\n")]
     author = next((value for name, _, value in fields if name == "author"), "unknown <> 0 +0000")
     trailers = dict(re.findall(r"^Ctxfs-(\w+): (.*)$", message, re.MULTILINE))
-    written = re.search(r"> (\d+) ", author)
+    author_time = re.search(r"> (\d+) ", author)
 
-    def text(name: str, default: str = "") -> str:
-        return _shown(trailers.get(name, default))
+    def trailer(name: str, default: str = "") -> str:
+        return _clean_text(trailers.get(name, default))
 
     return Commit(
         oid,
         next((value for name, _, value in fields if name == "tree" and _OID.fullmatch(value)), EMPTY_TREE),
         tuple(value for name, _, value in fields if name == "parent" and _OID.fullmatch(value)),
-        _time(trailers.get("Time"), 1) or _time(written[1] if written else None, 1_000_000_000),
-        Actor(text("Principal", author.partition(" <")[0]), text("Session"), text("Tool"), text("Reason")),
-        text("Op", "git"),
-        _shown(message.partition("\n")[0]),
-        tuple(_moves(message)),
-        _path(trailers["Scope"]) if "Scope" in trailers else None,
+        _parse_time(trailers.get("Time"), 1) or _parse_time(author_time[1] if author_time else None, 1_000_000_000),
+        Actor(trailer("Principal", author.partition(" <")[0]), trailer("Session"), trailer("Tool"), trailer("Reason")),
+        trailer("Op", "git"),
+        _clean_text(message.partition("\n")[0]),
+        tuple(_parse_moves(message)),
+        _parse_path(trailers["Scope"]) if "Scope" in trailers else None,
         trailers["Undoes"] if _OID.fullmatch(trailers.get("Undoes", "")) else "",
-        text("Anchor"),
+        trailer("Anchor"),
     )
 
 
 def describe_paths(verb: str, paths: Sequence[bytes]) -> str:
     """Return a subject line such as `write memory/a/x.md` or `write 12 paths: a, b, c …`."""
-    shown = ", ".join(one_line(path_text(path)) for path in paths[:_SHOWN_PATHS])
+    shown = ", ".join(one_line(path_text(path)) for path in paths[:_MAX_SHOWN_PATHS])
     if len(paths) == 1:
         return f"{verb} {shown}"
-    return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _SHOWN_PATHS else ''}"
+    return f"{verb} {len(paths)} paths: {shown}{' …' if len(paths) > _MAX_SHOWN_PATHS else ''}"
 
 
 def now_ns(after: int) -> int:
@@ -128,51 +128,51 @@ def now_ns(after: int) -> int:
     return min(max(time.time_ns(), after + 1), MAX_TIME_NS)
 
 
-def _moves(message: str) -> list[tuple[bytes, bytes]]:
-    decoder, found = json.JSONDecoder(), []
+def _parse_moves(message: str) -> list[tuple[bytes, bytes]]:
+    decoder, moves = json.JSONDecoder(), []
     for line in re.findall(r"^Ctxfs-Move: (.*)$", message, re.MULTILINE):
         try:
             source, end = decoder.raw_decode(line)
             target, _ = decoder.raw_decode(line[end:].lstrip())
-            found.append((_valid_path(source), _valid_path(target)))
+            moves.append((_validate_path(source), _validate_path(target)))
         except (ValueError, RecursionError):
             continue
-    return found
+    return moves
 
 
-def _json(path: bytes) -> str:
+def _encode_path(path: bytes) -> str:
     return json.dumps(path_text(path), ensure_ascii=True)
 
 
-def _path(text: str) -> bytes | None:
+def _parse_path(text: str) -> bytes | None:
     try:
-        return _valid_path(json.loads(text))
+        return _validate_path(json.loads(text))
     except (ValueError, RecursionError):
         return None
 
 
-def _valid_path(value: object) -> bytes:
+def _validate_path(value: object) -> bytes:
     """Return a path that a trailer names. Raise ValueError if the value is not a path of the tree."""
     if not isinstance(value, str):
         raise ValueError("not a path")
     path = path_bytes(value)
-    if path and not all(map(is_name, path.split(b"/"))):
+    if path and not all(map(is_valid_name, path.split(b"/"))):
         raise ValueError("not a path of the tree")
     return path
 
 
-def _time(text: str | None, unit_ns: int) -> int:
+def _parse_time(text: str | None, unit_ns: int) -> int:
     """Return a number of units in nanoseconds, at most `MAX_TIME_NS`; 0 if the text is not a number."""
     if not text or not text.isascii() or not text.isdigit():
         return 0
     return min(int(text) * unit_ns, MAX_TIME_NS) if len(text) < 20 else MAX_TIME_NS
 
 
-def _shown(text: str) -> str:
+def _clean_text(text: str) -> str:
     """Return a text of a commit without control characters, cut to `_MAX_SHOWN_CHARACTERS`."""
-    return _CONTROL.sub(" ", text[:_MAX_SHOWN_CHARACTERS]).strip()
+    return _CONTROL_CHARACTERS.sub(" ", text[:_MAX_SHOWN_CHARACTERS]).strip()
 
 
-def _line(text: str) -> str:
+def _single_line(text: str) -> str:
     """Return one line without characters that end a line or delimit an address."""
-    return _UNSAFE.sub(" ", printable(text)).strip()
+    return _UNSAFE_CHARACTERS.sub(" ", printable(text)).strip()

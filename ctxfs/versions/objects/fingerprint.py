@@ -11,9 +11,9 @@ RUN_WORDS = 8
 MIN_RUN_WORDS = 3  # for a text shorter than a run
 MIN_SHORT_BYTES = 12
 MAX_TEXT_BYTES = 16_000_000
-_SAMPLING = 4  # one run in so many of a long text is kept
-_LONG_RUNS = 64
-_MATCHING_RUNS = 6
+_SAMPLING_INTERVAL = 4  # one run in so many of a long text is kept
+_MAX_UNSAMPLED_RUNS = 64
+_MIN_MATCHING_RUNS = 6
 _WORD = re.compile(rb"[0-9a-z\x80-\xff]+")
 
 
@@ -29,11 +29,11 @@ def words_of(data: bytes) -> list[bytes]:
 
 def runs_of(words: list[bytes], length: int = RUN_WORDS) -> set[int]:
     """Return a CRC-32 of every run of `length` words."""
-    return {zlib.crc32(b" ".join(words[at : at + length])) for at in range(len(words) - length + 1)}
+    return {zlib.crc32(b" ".join(words[start : start + length])) for start in range(len(words) - length + 1)}
 
 
-def known_by(data: bytes, most: int) -> tuple[int, list[int]]:
-    """Return (words in a run, at most `most` hashes of runs), by which copies of a text are recognised.
+def known_by(data: bytes, max_runs: int) -> tuple[int, list[int]]:
+    """Return (words in a run, at most `max_runs` hashes of runs), by which copies of a text are recognised.
 
     A text that is too short to be recognised has (0, []).
     """
@@ -42,14 +42,14 @@ def known_by(data: bytes, most: int) -> tuple[int, list[int]]:
     if length < MIN_RUN_WORDS or (length < RUN_WORDS and sum(map(len, words)) < MIN_SHORT_BYTES):
         return 0, []
     runs = sorted(runs_of(words, length))
-    if len(runs) > _LONG_RUNS:
-        runs = [run for run in runs if run % _SAMPLING == 0]
-    return length, runs[:most]
+    if len(runs) > _MAX_UNSAMPLED_RUNS:
+        runs = [run for run in runs if run % _SAMPLING_INTERVAL == 0]
+    return length, runs[:max_runs]
 
 
-def is_copy(hits: int, known: int) -> bool:
-    """Return True if a text has enough of another text's `known` run hashes to contain a part of it.
+def is_copy(hits: int, total_runs: int) -> bool:
+    """Return True if a text has enough hits among another text's run hashes to contain a part of it.
 
     Half of them, or six, suffice. In a long text, whose runs are sampled, six are about thirty words in a row.
     """
-    return hits >= min(_MATCHING_RUNS, max(1, (known + 1) // 2))
+    return hits >= min(_MIN_MATCHING_RUNS, max(1, (total_runs + 1) // 2))

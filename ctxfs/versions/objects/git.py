@@ -25,10 +25,10 @@ from ctxfs.versions.objects.git_process import start_git
 
 log = logging.getLogger(__name__)
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 BRANCH = "refs/heads/main"
-_FEW = 8  # above, one process that streams is quicker than as many requests
-_TRIES = 10  # to write an object during a repack
+_MAX_SINGLE_REQUESTS = 8  # above, one process that streams is quicker than as many requests
+_MAX_WRITE_TRIES = 10  # to write an object during a repack
 _OID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -53,20 +53,20 @@ class Repository:
             """GitPython's reader of objects, whose child processes are started by `start_git`."""
 
             def _get_persistent_cmd(self, attr_name: str, cmd_name: str, *args: Any, **kwargs: Any) -> Any:
-                helper = getattr(self, attr_name)
-                if helper is None:
+                child = getattr(self, attr_name)
+                if child is None:
                     arguments = ["cat-file", *(f"--{name.replace('_', '-')}" for name in kwargs)]
                     process = start_git(arguments, repo=folder, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-                    helper = self.AutoInterrupt(process, arguments)
-                    setattr(self, attr_name, helper)
-                return helper
+                    child = self.AutoInterrupt(process, arguments)
+                    setattr(self, attr_name, child)
+                return child
 
         self.folder = folder
-        self._errors = (ValueError, GitError, OSError)
-        self._stream = gitdb.IStream
+        self._read_errors = (ValueError, GitError, OSError)
+        self._stream_type = gitdb.IStream
         self._objects = CatFile(folder)
         self._loose = gitdb.LooseObjectDB(str(folder / "objects"))
-        self._refs: subprocess.Popen[bytes] | None = None
+        self._ref_process: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
         """End the child processes."""
@@ -83,57 +83,59 @@ class Repository:
         """Return (`blob` | `tree` | `commit` | `tag`, content) of an object. Raise OSError EIO as `read` does."""
         if not is_oid(oid):
             raise path_error(errno.EIO, oid, "not the id of an object")
-        _, kind, _, data = self._ask(self._objects.get_object_data, oid)
+        _, kind, _, data = self._request(self._objects.get_object_data, oid)
         return kind, data
 
     def size(self, oid: str) -> int:
         """Return the bytes of an object's content. Raise OSError EIO if it is missing."""
-        return int(self._ask(self._objects.get_object_header, oid)[2])
+        return int(self._request(self._objects.get_object_header, oid)[2])
 
-    def _ask(self, question: Callable[[str], _Answer], oid: str) -> _Answer:
+    def _request(self, request: Callable[[str], _Result], oid: str) -> _Result:
         """Send a request about an object to the long-lived child process.
 
         Retry once with a new process, since the old one may have died or be out of step. Raise OSError EIO then.
         """
         try:
-            return question(oid)
-        except self._errors:
+            return request(oid)
+        except self._read_errors:
             self._objects.clear_cache()
         try:
-            return question(oid)
-        except self._errors as error:
+            return request(oid)
+        except self._read_errors as error:
             self._objects.clear_cache()
             raise path_error(errno.EIO, oid, f"the object is not in the repository: {error}") from error
 
     def sizes(self, oids: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of many objects, by id. Raise OSError EIO if one is missing."""
-        wanted = list(dict.fromkeys(oids))
-        if len(wanted) <= _FEW:
-            return {oid: self.size(oid) for oid in wanted}
-        out = self.run("cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", data=argument_list(wanted))
-        found = {}
+        unique_oids = list(dict.fromkeys(oids))
+        if len(unique_oids) <= _MAX_SINGLE_REQUESTS:
+            return {oid: self.size(oid) for oid in unique_oids}
+        out = self.run(
+            "cat-file", "--buffer", "--batch-check=%(objectname) %(objectsize)", data=argument_list(unique_oids)
+        )
+        sizes = {}
         for line in out.decode().splitlines():
             oid, _, size = line.partition(" ")
             if not size.isdigit():
                 raise path_error(errno.EIO, oid, "the object is not in the repository")
-            found[oid] = int(size)
-        return found
+            sizes[oid] = int(size)
+        return sizes
 
     def read_many(self, oids: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of many objects, by id, all in memory. Raise OSError EIO if one is missing."""
-        wanted = list(dict.fromkeys(oids))
-        if len(wanted) <= _FEW:
-            return {oid: self.read(oid) for oid in wanted}
-        out = self.run("cat-file", "--batch", "--buffer", data=argument_list(wanted))
-        found, at = {}, 0
-        for oid in wanted:
-            end = out.index(b"\n", at)
-            head = out[at:end].split()
+        unique_oids = list(dict.fromkeys(oids))
+        if len(unique_oids) <= _MAX_SINGLE_REQUESTS:
+            return {oid: self.read(oid) for oid in unique_oids}
+        out = self.run("cat-file", "--batch", "--buffer", data=argument_list(unique_oids))
+        contents, offset = {}, 0
+        for oid in unique_oids:
+            end = out.index(b"\n", offset)
+            head = out[offset:end].split()
             if len(head) != 3:
                 raise path_error(errno.EIO, oid, "the object is not in the repository")
-            at = end + 1 + int(head[2]) + 1
-            found[oid] = out[end + 1 : at - 1]
-        return found
+            offset = end + 1 + int(head[2]) + 1
+            contents[oid] = out[end + 1 : offset - 1]
+        return contents
 
     def copy_blob(self, oid: str, target: int) -> None:
         """Write the content of a blob into the open file `target`. Raise OSError EIO if it is missing."""
@@ -157,8 +159,8 @@ class Repository:
 
         No partly written object gets a name.
         """
-        for tries_left in reversed(range(_TRIES)):
-            stream = self._stream(kind.encode(), len(data), io.BytesIO(data))
+        for tries_left in reversed(range(_MAX_WRITE_TRIES)):
+            stream = self._stream_type(kind.encode(), len(data), io.BytesIO(data))
             try:
                 oid: str = self._loose.store(stream).hexsha.decode()
                 break
@@ -166,8 +168,8 @@ class Repository:
                 # A concurrent repack removes emptied folders, and loose files that a pack holds: retry.
                 if error.errno == errno.ENOENT and tries_left:
                     continue
-                why = f"cannot write to the repository: {error.strerror or error}"
-                raise path_error(error.errno or errno.EIO, str(self.folder), why) from error
+                cause = f"cannot write to the repository: {error.strerror or error}"
+                raise path_error(error.errno or errno.EIO, str(self.folder), cause) from error
         return oid
 
     # refs
@@ -180,8 +182,8 @@ class Repository:
                 return text
         with contextlib.suppress(OSError):
             for line in (self.folder / "packed-refs").read_text().splitlines():
-                oid, _, known = line.partition(" ")
-                if known == name and is_oid(oid):
+                oid, _, ref = line.partition(" ")
+                if ref == name and is_oid(oid):
                     return oid
         return None
 
@@ -190,9 +192,9 @@ class Repository:
 
         Without `peel` the id is that of an annotated tag itself.
         """
-        form = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
-        form = form if peel else "--format=%(objectname) %(refname)"
-        lines = self.run("for-each-ref", form, below).decode("utf-8", "replace").splitlines()
+        line_format = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)"
+        line_format = line_format if peel else "--format=%(objectname) %(refname)"
+        lines = self.run("for-each-ref", line_format, below).decode("utf-8", "replace").splitlines()
         return {name.removeprefix(below): oid for oid, _, name in (line.partition(" ") for line in lines)}
 
     def update(self, name: str, new: str, old: str | None) -> None:
@@ -203,48 +205,50 @@ class Repository:
         # An empty new value would delete the branch: a dead child process must never cause that.
         if not is_oid(new) or not (old is None or is_oid(old)):
             raise path_error(errno.EIO, name, f"not the id of a commit: {new!r}")
-        self._transaction(f"update {name} {new} {old or '0' * 40}", name)
+        self._run_transaction(f"update {name} {new} {old or '0' * 40}", name)
 
     def delete(self, name: str, old: str) -> None:
         """Remove a ref whose value is `old`. Raise OSError EBUSY if it has another value."""
         if not is_oid(old):
             raise path_error(errno.EIO, name, f"not the id of a commit: {old!r}")
-        self._transaction(f"delete {name} {old}", name)
+        self._run_transaction(f"delete {name} {old}", name)
 
-    def _transaction(self, order: str, name: str) -> None:
+    def _run_transaction(self, command: str, name: str) -> None:
         for attempt in (1, 2):
-            helper = self._ref_helper()
-            assert helper.stdin is not None and helper.stdout is not None
+            process = self._start_refs()
+            assert process.stdin is not None and process.stdout is not None
             try:
-                helper.stdin.write(f"start\n{order}\ncommit\n".encode())
-                helper.stdin.flush()
-                answers = [helper.stdout.readline(), helper.stdout.readline()]
+                process.stdin.write(f"start\n{command}\ncommit\n".encode())
+                process.stdin.flush()
+                responses = [process.stdout.readline(), process.stdout.readline()]
             except BrokenPipeError:
-                answers = []
-            if answers == [b"start: ok\n", b"commit: ok\n"]:
+                responses = []
+            if responses == [b"start: ok\n", b"commit: ok\n"]:
                 return
-            said = self._stop_refs()
+            message = self._stop_refs()
             # A process that was killed leaves no error text: retry once with a new one.
-            if said or attempt == 2:
-                raise path_error(errno.EBUSY if "expected" in said else errno.EIO, name, f"git update-ref: {said}")
+            if message or attempt == 2:
+                raise path_error(
+                    errno.EBUSY if "expected" in message else errno.EIO, name, f"git update-ref: {message}"
+                )
 
-    def _ref_helper(self) -> "subprocess.Popen[bytes]":
-        if self._refs is None or self._refs.poll() is not None:
+    def _start_refs(self) -> "subprocess.Popen[bytes]":
+        if self._ref_process is None or self._ref_process.poll() is not None:
             self._stop_refs()
-            self._refs = start_git(["update-ref", "--stdin"], repo=self.folder, stdin=subprocess.PIPE)
-        return self._refs
+            self._ref_process = start_git(["update-ref", "--stdin"], repo=self.folder, stdin=subprocess.PIPE)
+        return self._ref_process
 
     def _stop_refs(self) -> str:
         """End the `update-ref` process and return its error text."""
-        helper, self._refs = self._refs, None
-        if helper is None:
+        process, self._ref_process = self._ref_process, None
+        if process is None:
             return ""
         try:
-            _, said = helper.communicate(timeout=10)
+            _, message = process.communicate(timeout=10)
         except (subprocess.TimeoutExpired, ValueError, OSError):
-            helper.kill()
-            _, said = helper.communicate()
-        return said.decode(errors="replace").strip()
+            process.kill()
+            _, message = process.communicate()
+        return message.decode(errors="replace").strip()
 
     # rare operations, with a process for each
 
@@ -267,8 +271,11 @@ class Repository:
     def loose_objects(self) -> Iterator[os.DirEntry[str]]:
         """Yield the files of loose objects."""
         for number in range(256):
-            with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / "objects" / f"{number:02x}") as found:
-                yield from found
+            with (
+                contextlib.suppress(FileNotFoundError),
+                os.scandir(self.folder / "objects" / f"{number:02x}") as entries,
+            ):
+                yield from entries
 
 
 def object_id(kind: str, data: bytes) -> str:
@@ -290,13 +297,13 @@ def check_url(url: str) -> str:
 
     Options of git and helper programs (`ext::…`) are refused.
     """
-    refused = not url.isprintable() or not url or url.startswith("-") or "::" in url.split("/")[0]
+    is_refused = not url.isprintable() or not url or url.startswith("-") or "::" in url.split("/")[0]
     if "://" in url:
         match = _SCHEME.match(url)
-        refused = refused or match is None or "@-" in match[0]
+        is_refused = is_refused or match is None or "@-" in match[0]
     elif _HOST_AND_PATH.fullmatch(url):
-        refused = refused or "@-" in url.partition(":")[0]
-    if refused:
+        is_refused = is_refused or "@-" in url.partition(":")[0]
+    if is_refused:
         raise path_error(errno.EINVAL, url, "not the place of a repository: a path, or an ssh, https or file URL")
     return url
 

@@ -21,9 +21,11 @@ from ctxfs.model.errors import path_error
 
 Argument = str | bytes
 
-_INHERITED = ("PATH", "TMPDIR", "LD_LIBRARY_PATH")
-_INHERITED_FOR_REMOTES = re.compile(r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|(PROXY_)?SSL_(CAINFO|CAPATH|CERT|KEY))")
-_FIXED = {
+_INHERITED_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH")
+_INHERITED_REMOTE_VARIABLES = re.compile(
+    r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|(PROXY_)?SSL_(CAINFO|CAPATH|CERT|KEY))"
+)
+_FIXED_VARIABLES = {
     "LC_ALL": "C",
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -34,9 +36,9 @@ _FIXED = {
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
 }
-_PROTOCOLS = "file:git:http:https:ssh"
+_REMOTE_PROTOCOLS = "file:git:http:https:ssh"
 # Each overrides the repository's own configuration. `true` prints no refs; an empty command would run its argument.
-_OPTIONS = {
+_CONFIGURATION = {
     "commit.gpgSign": "false",
     "core.alternateRefsCommand": "true",
     "core.attributesFile": os.devnull,
@@ -64,7 +66,7 @@ def start_git(
     before: Callable[[], None] | None = None,
 ) -> "subprocess.Popen[bytes]":
     """Start a git command on the bare repository `repo`. `prefix` goes before `git`, such as `nice`."""
-    options = [word for name, value in _OPTIONS.items() for word in ("-c", f"{name}={value}")]
+    options = [word for name, value in _CONFIGURATION.items() for word in ("-c", f"{name}={value}")]
     return subprocess.Popen(
         [*prefix, "git", "--no-pager", *options, f"--git-dir={repo}", *arguments],
         stdin=stdin,
@@ -89,38 +91,38 @@ def run_upkeep(arguments: Sequence[Argument], *, repo: HostPath) -> None:
 
     It does not outlive this process: the next owner of the store must not find objects vanish.
     """
-    _run(arguments, repo, None, prefix=("nice", "-n", "10"), before=_end_with_parent)
+    _run(arguments, repo, None, prefix=("nice", "-n", "10"), before=_set_parent_death_signal)
 
 
 def _run(arguments: Sequence[Argument], repo: HostPath, data: bytes | None, **options: Any) -> bytes:
     # Input and error output are files, not pipes: the one pipe left is read to its end without a deadlock.
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
-        given.write(data or b"")
-        given.seek(0)
-        with start_git(arguments, repo=repo, stdin=given, stderr=complaints, **options) as process:
+    with tempfile.TemporaryFile() as input_file, tempfile.TemporaryFile() as error_file:
+        input_file.write(data or b"")
+        input_file.seek(0)
+        with start_git(arguments, repo=repo, stdin=input_file, stderr=error_file, **options) as process:
             assert process.stdout is not None
             out = process.stdout.read()
         if process.returncode:
-            complaints.seek(0)
-            said = complaints.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-            raise path_error(errno.EIO, str(repo), f"git: {without_passwords(said)}")
+            error_file.seek(0)
+            message = error_file.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
+            raise path_error(errno.EIO, str(repo), f"git: {without_passwords(message)}")
     return out
 
 
 def local_environment() -> dict[str, str]:
     """Return the environment of commands that stay within the repository."""
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**kept, **_FIXED, "GIT_ALLOW_PROTOCOL": ""}
+    inherited = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
+    return {**inherited, **_FIXED_VARIABLES, "GIT_ALLOW_PROTOCOL": ""}
 
 
 def remote_environment() -> dict[str, str]:
     """Return the environment of commands that reach a remote: the caller's, without variables that redirect git."""
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("GIT_") or _INHERITED_FOR_REMOTES.fullmatch(name)
+        if not name.startswith("GIT_") or _INHERITED_REMOTE_VARIABLES.fullmatch(name)
     }
-    environment = {**kept, **_FIXED, "GIT_ALLOW_PROTOCOL": _PROTOCOLS}
+    environment = {**inherited, **_FIXED_VARIABLES, "GIT_ALLOW_PROTOCOL": _REMOTE_PROTOCOLS}
     pairs = _user_configuration(environment)
     environment["GIT_CONFIG_COUNT"] = str(len(pairs))
     for number, (key, value) in enumerate(pairs):
@@ -134,25 +136,25 @@ def _user_configuration(environment: Mapping[str, str]) -> list[tuple[str, str]]
     visible = {name: value for name, value in environment.items() if name not in hidden}
     pairs = []
     for scope in ("--system", "--global"):
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "config", scope, "--includes", "--list", "-z"], env=visible, cwd="/", capture_output=True
         )
-        for item in done.stdout.decode("utf-8", "surrogateescape").split("\0"):
+        for item in result.stdout.decode("utf-8", "surrogateescape").split("\0"):
             key, _, value = item.partition("\n")
             if _REMOTE_KEYS.fullmatch(key):
                 pairs.append((key, value))
     return pairs
 
 
-def helper_command(service: str) -> str:
+def build_service_command(service: str) -> str:
     """Return the command that serves a repository in a local folder, without its hooks and without a work tree of it.
 
     The repository may belong to an attacker: its own configuration must not start a program on this machine.
     """
-    options = {**_OPTIONS, "receive.denyCurrentBranch": "refuse"}
+    options = {**_CONFIGURATION, "receive.denyCurrentBranch": "refuse"}
     return " ".join(["git", *(f"-c {name}={value}" for name, value in options.items()), service])
 
 
-def _end_with_parent() -> None:
+def _set_parent_death_signal() -> None:
     if _PRCTL is not None:
         _PRCTL(1, 9)  # PR_SET_PDEATHSIG, SIGKILL

@@ -13,7 +13,7 @@ from ctxfs.model.errors import path_error
 from ctxfs.store import rooted_fs
 from ctxfs.versions.objects.sidecar import Large, is_sha256
 
-_MOST_SHOWN = 1 << 30
+_MAX_READ_BYTES = 1 << 30
 
 
 def pointer_text(large: Large) -> bytes:
@@ -54,7 +54,7 @@ class LargeStore:
         temporary = self._folder / f"tmp-{secrets.token_hex(8)}"
         try:
             with open(temporary, "xb", buffering=0) as out:
-                large = _copied(source, out.fileno())
+                large = _copy_and_hash(source, out.fileno())
                 os.fchmod(out.fileno(), 0o444)
             if not is_wanted():
                 temporary.unlink()
@@ -70,7 +70,7 @@ class LargeStore:
     @staticmethod
     def describe(source: int) -> Large:
         """Return the result that `add` would have for an open file, without storing it."""
-        return _copied(source, None)
+        return _copy_and_hash(source, None)
 
     def add_bytes(self, data: bytes) -> Large:
         """Store `data`."""
@@ -87,7 +87,7 @@ class LargeStore:
 
         Raise OSError EIO if it is missing or has another length, EFBIG if it is too large to be shown.
         """
-        if large.size > _MOST_SHOWN:
+        if large.size > _MAX_READ_BYTES:
             raise path_error(errno.EFBIG, large.sha256, "it is too large to be shown: restore it (ctxfs restore)")
         try:
             data = self.path(large.sha256).read_bytes()
@@ -125,7 +125,7 @@ class LargeStore:
             path.unlink(missing_ok=True)
 
 
-def _copied(source: int, target: int | None) -> Large:
+def _copy_and_hash(source: int, target: int | None) -> Large:
     digest = hashlib.sha256()
     size = rooted_fs.copy_content(source, target, digest.update)
     return Large(digest.hexdigest(), size)

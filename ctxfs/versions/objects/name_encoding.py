@@ -8,34 +8,34 @@ stored, and decodes to itself.
 from ctxfs.model.path import NAME_MAX_BYTES, one_line
 
 MAX_DEPTH = 256  # names in a path; deeper paths have no versions
-SIDE = b".x~"
-_ESCAPE = b".n~"
+SIDE_PREFIX = b".x~"
+_ESCAPE_PREFIX = b".n~"
 # Names that git's own checks refuse or read as configuration, in each spelling that other systems consider equal.
-_REFUSED = frozenset((b".git", b"git~1", b".gitmodules", b"gitmod~1"))
+_REFUSED_NAMES = frozenset((b".git", b"git~1", b".gitmodules", b"gitmod~1"))
 
 
 def stored_name(name: bytes) -> bytes:
     """Return the tree entry's name for the real name `name`."""
-    if name.startswith((SIDE, _ESCAPE)):
-        return _ESCAPE + name
+    if name.startswith((SIDE_PREFIX, _ESCAPE_PREFIX)):
+        return _ESCAPE_PREFIX + name
     if name.isascii() and b"git" not in name.lower():
         return name
-    return _ESCAPE + name if _plain(name) in _REFUSED else name
+    return _ESCAPE_PREFIX + name if _fold_name(name) in _REFUSED_NAMES else name
 
 
 def side_name(name: bytes) -> bytes:
     """Return the name of the tree entry with the side-car of the real name `name`."""
-    return SIDE + name
+    return SIDE_PREFIX + name
 
 
 def real_name(stored: bytes) -> bytes | None:
     """Return the real name of a tree entry; None for a side-car."""
-    if stored.startswith(SIDE):
+    if stored.startswith(SIDE_PREFIX):
         return None
-    return stored[len(_ESCAPE) :] if stored.startswith(_ESCAPE) else stored
+    return stored[len(_ESCAPE_PREFIX) :] if stored.startswith(_ESCAPE_PREFIX) else stored
 
 
-def is_name(name: bytes) -> bool:
+def is_valid_name(name: bytes) -> bool:
     """Return True if the bytes are a valid file name."""
     return 0 < len(name) <= NAME_MAX_BYTES and name not in (b".", b"..") and not {0, 0x2F} & {*name}
 
@@ -65,7 +65,7 @@ def stored_path(path: bytes) -> bytes:
     return b"/".join(stored_name(name) for name in path.split(b"/")) if path else b""
 
 
-def _plain(name: bytes) -> bytes:
+def _fold_name(name: bytes) -> bytes:
     """Return `name` as a lenient file system compares it: no case, no stream suffix, no trailing dots, ASCII only."""
     ascii_only = bytes(byte for byte in name if byte < 0x80)
     return ascii_only.partition(b":")[0].rstrip(b". ").lower()

@@ -22,7 +22,7 @@ MAX_XATTR_VALUE_BYTES = 65_536
 _NAMESPACE = "user."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODE = re.compile(r"[0-7]{4}")
-_MEMBERS = frozenset(("large", "mode", "xattrs"))
+_MEMBER_NAMES = frozenset(("large", "mode", "xattrs"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SideCar:
         return not self.xattrs and self.mode is None and self.large is None
 
 
-EMPTY = SideCar()
+EMPTY_SIDECAR = SideCar()
 
 
 def usual_mode(git_mode: int) -> int:
@@ -59,30 +59,30 @@ def usual_mode(git_mode: int) -> int:
 
 def encode_sidecar(side: SideCar) -> bytes:
     """Return the canonical bytes of a side-car."""
-    out: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     if side.large is not None:
-        out["large"] = {"sha256": side.large.sha256, "size": side.large.size}
+        members["large"] = {"sha256": side.large.sha256, "size": side.large.size}
     if side.mode is not None:
-        out["mode"] = f"{side.mode:04o}"
+        members["mode"] = f"{side.mode:04o}"
     if side.xattrs:
-        out["xattrs"] = {name: _text(value) for name, value in side.xattrs.items()}
-    return json.dumps(out, sort_keys=True, ensure_ascii=True, separators=(", ", ": ")).encode() + b"\n"
+        members["xattrs"] = {name: _encode_value(value) for name, value in side.xattrs.items()}
+    return json.dumps(members, sort_keys=True, ensure_ascii=True, separators=(", ", ": ")).encode() + b"\n"
 
 
 def decode_sidecar(data: bytes) -> SideCar:
     """Return the side-car in bytes that `encode_sidecar` made. Raise ValueError for anything else."""
     if len(data) > MAX_SIDECAR_BYTES:
-        raise ValueError(f"a side-car of {len(data)} bytes")
+        raise ValueError(f"not a side-car: {len(data)} bytes are too many")
     try:
         members = json.loads(data)
     except RecursionError as error:
         raise ValueError("not a side-car: nested too deeply") from error
-    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
+    if not isinstance(members, dict) or not members.keys() <= _MEMBER_NAMES:
         raise ValueError("not a side-car: it has other members than large, mode and xattrs")
     return SideCar(
-        _xattrs(members.get("xattrs", {})),
-        _mode(members["mode"]) if "mode" in members else None,
-        _large(members["large"]) if "large" in members else None,
+        _parse_xattrs(members.get("xattrs", {})),
+        _parse_mode(members["mode"]) if "mode" in members else None,
+        _parse_large(members["large"]) if "large" in members else None,
     )
 
 
@@ -91,45 +91,45 @@ def is_sha256(text: str) -> bool:
     return bool(_SHA256.fullmatch(text))
 
 
-def _xattrs(members: Any) -> dict[str, bytes]:
+def _parse_xattrs(members: Any) -> dict[str, bytes]:
     if not isinstance(members, dict):
-        raise ValueError("not a side-car: xattrs is no object")
-    found = {}
+        raise ValueError("not a side-car: xattrs is not an object")
+    xattrs = {}
     for name, value in members.items():
         size = len(name.encode("utf-8", "surrogateescape"))
         if not name.startswith(_NAMESPACE) or "\0" in name or not len(_NAMESPACE) < size <= MAX_XATTR_NAME_BYTES:
-            raise ValueError(f"not a side-car: {name[:MAX_XATTR_NAME_BYTES]!r} is no attribute that files here have")
-        found[name] = _bytes(value)
-        if len(found[name]) > MAX_XATTR_VALUE_BYTES:
-            raise ValueError(f"not a side-car: {name} holds {len(found[name])} bytes")
-    return found
+            raise ValueError(f"not a side-car: {name[:MAX_XATTR_NAME_BYTES]!r} is not a valid attribute name")
+        xattrs[name] = _decode_value(value)
+        if len(xattrs[name]) > MAX_XATTR_VALUE_BYTES:
+            raise ValueError(f"not a side-car: {name} holds {len(xattrs[name])} bytes")
+    return xattrs
 
 
-def _mode(text: Any) -> int:
+def _parse_mode(text: Any) -> int:
     if not isinstance(text, str) or not _MODE.fullmatch(text):
-        raise ValueError("not a side-car: mode is no four octal digits")
+        raise ValueError("not a side-car: mode is not four octal digits")
     return int(text, 8)
 
 
-def _large(members: Any) -> Large:
+def _parse_large(members: Any) -> Large:
     if not isinstance(members, dict) or members.keys() != {"sha256", "size"}:
         raise ValueError("not a side-car: large has other members than sha256 and size")
     sha256, size = members["sha256"], members["size"]
     if not isinstance(sha256, str) or not is_sha256(sha256):
-        raise ValueError("not a side-car: large.sha256 is no 64 hexadecimal digits")
+        raise ValueError("not a side-car: large.sha256 is not 64 hexadecimal digits")
     if type(size) is not int or not 0 <= size < 1 << 63:
-        raise ValueError("not a side-car: large.size is no size")
+        raise ValueError("not a side-car: large.size is not a valid size")
     return Large(sha256, size)
 
 
-def _text(value: bytes) -> object:
+def _encode_value(value: bytes) -> object:
     try:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode()}
 
 
-def _bytes(value: Any) -> bytes:
+def _decode_value(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if not isinstance(value, dict) or value.keys() != {"base64"} or not isinstance(value["base64"], str):

@@ -45,16 +45,16 @@ class Change(NamedTuple):
 
 def parse_tree(data: bytes) -> dict[bytes, TreeEntry]:
     """Return the entries of a tree object. Raise ValueError if the data is not a tree."""
-    found: dict[bytes, TreeEntry] = {}
-    at = 0
-    while at < len(data):
-        space = data.index(b" ", at)
+    entries: dict[bytes, TreeEntry] = {}
+    offset = 0
+    while offset < len(data):
+        space = data.index(b" ", offset)
         end = data.index(b"\0", space)
-        found[data[space + 1 : end]] = TreeEntry(int(data[at:space], 8), data[end + 1 : end + 21].hex())
-        at = end + 21
-    if at != len(data):
-        raise ValueError("the last entry of a tree is cut")
-    return found
+        entries[data[space + 1 : end]] = TreeEntry(int(data[offset:space], 8), data[end + 1 : end + 21].hex())
+        offset = end + 21
+    if offset != len(data):
+        raise ValueError("the last entry of a tree is truncated")
+    return entries
 
 
 def encode_tree(listing: Listing) -> bytes:
@@ -64,31 +64,31 @@ def encode_tree(listing: Listing) -> bytes:
 
 
 class Trees:
-    """The trees of one repository, behind an LRU cache of at most `keep_entries` entries.
+    """The trees of one repository, behind an LRU cache of at most `max_entries` entries.
 
     One thread at a time uses an instance.
     """
 
-    def __init__(self, objects: Objects, keep_entries: int = 100_000) -> None:
+    def __init__(self, objects: Objects, max_entries: int = 100_000) -> None:
         self._objects = objects
         self._cache: OrderedDict[str, dict[bytes, TreeEntry]] = OrderedDict()
-        self._keep = keep_entries
-        self._held = 0
+        self._max_entries = max_entries
+        self._cached_entries = 0
 
     def listing(self, oid: str) -> Listing:
         """Return the entries of the tree `oid`. The caller must not change them."""
-        found = self._cache.get(oid)
-        if found is not None:
+        listing = self._cache.get(oid)
+        if listing is not None:
             self._cache.move_to_end(oid)
-            return found
-        found = {} if oid == EMPTY_TREE else parse_tree(self._objects.read(oid))
-        self._remember(oid, found)
-        return found
+            return listing
+        listing = {} if oid == EMPTY_TREE else parse_tree(self._objects.read(oid))
+        self._cache_listing(oid, listing)
+        return listing
 
     def clear(self) -> None:
         """Empty the cache."""
         self._cache.clear()
-        self._held = 0
+        self._cached_entries = 0
 
     def find(self, root: str, parts: Parts) -> TreeEntry | None:
         """Return the entry at `parts` below the tree `root`, or None."""
@@ -96,10 +96,10 @@ class Trees:
         for name in parts:
             if entry.mode != MODE_DIR:
                 return None
-            deeper = self.listing(entry.oid).get(name)
-            if deeper is None:
+            child = self.listing(entry.oid).get(name)
+            if child is None:
                 return None
-            entry = deeper
+            entry = child
         return entry
 
     def edit(self, root: str, changes: Mapping[Parts, TreeEntry | None]) -> str:
@@ -114,33 +114,33 @@ class Trees:
             changes = {parts: entry for parts, entry in changes.items() if parts}
             if not changes:
                 return root
-        inside = _by_directory(changes)
+        directories = _group_by_directory(changes)
         listings: dict[Parts, dict[bytes, TreeEntry]] = {}
         pending: list[tuple[Parts, str]] = [((), root)]
         while pending:
-            at, oid = pending.pop()
-            listing = listings[at] = dict(self.listing(oid))
-            for name, entry in inside[at].entries.items():
+            directory, oid = pending.pop()
+            listing = listings[directory] = dict(self.listing(oid))
+            for name, entry in directories[directory].entries.items():
                 if entry is None:
                     listing.pop(name, None)
                 else:
                     listing[name] = entry
-            for name in inside[at].deeper:
-                old, below = listing.get(name), (*at, name)
+            for name in directories[directory].changed_names:
+                old, child = listing.get(name), (*directory, name)
                 if old is not None and old.mode == MODE_DIR:
-                    pending.append((below, old.oid))
-                elif inside[below].makes:
-                    pending.append((below, EMPTY_TREE))
-        for at in reversed(listings):
-            if at:
-                listings[at[:-1]][at[-1]] = TreeEntry(MODE_DIR, self.write(listings[at]))
+                    pending.append((child, old.oid))
+                elif directories[child].has_additions:
+                    pending.append((child, EMPTY_TREE))
+        for directory in reversed(listings):
+            if directory:
+                listings[directory[:-1]][directory[-1]] = TreeEntry(MODE_DIR, self.write(listings[directory]))
         return self.write(listings[()])
 
     def write(self, listing: Listing) -> str:
         """Store a tree and return its id."""
         oid = self._objects.write("tree", encode_tree(listing))
         if oid not in self._cache:
-            self._remember(oid, dict(listing))
+            self._cache_listing(oid, dict(listing))
         return oid
 
     def compare(self, old: str | None, new: str | None, below: Parts = ()) -> Iterator[Change]:
@@ -156,10 +156,10 @@ class Trees:
                 levels.pop()
                 continue
             yield change
-            was = change.old.oid if change.old and change.old.mode == MODE_DIR else None
-            now = change.new.oid if change.new and change.new.mode == MODE_DIR else None
-            if was != now:
-                levels.append(self._differences(was, now, change.parts))
+            old_tree = change.old.oid if change.old and change.old.mode == MODE_DIR else None
+            new_tree = change.new.oid if change.new and change.new.mode == MODE_DIR else None
+            if old_tree != new_tree:
+                levels.append(self._differences(old_tree, new_tree, change.parts))
 
     def _differences(self, old: str | None, new: str | None, below: Parts) -> Iterator[Change]:
         """Yield the names in two trees whose entries differ."""
@@ -172,51 +172,51 @@ class Trees:
         """Yield every entry below a tree, parents first."""
         levels = [(below, iter(sorted(self.listing(root).items())))]
         while levels:
-            at, entries = levels[-1]
+            directory, entries = levels[-1]
             name, entry = next(entries, (b"", None))
             if entry is None:
                 levels.pop()
                 continue
-            yield (*at, name), entry
+            yield (*directory, name), entry
             if entry.mode == MODE_DIR:
-                levels.append(((*at, name), iter(sorted(self.listing(entry.oid).items()))))
+                levels.append(((*directory, name), iter(sorted(self.listing(entry.oid).items()))))
 
-    def _remember(self, oid: str, listing: dict[bytes, TreeEntry]) -> None:
+    def _cache_listing(self, oid: str, listing: dict[bytes, TreeEntry]) -> None:
         self._cache[oid] = listing
-        self._held += len(listing) + 1
-        while self._held > self._keep and len(self._cache) > 1:
+        self._cached_entries += len(listing) + 1
+        while self._cached_entries > self._max_entries and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
-            self._held -= len(dropped) + 1
+            self._cached_entries -= len(dropped) + 1
 
 
-class _Directory:
-    """The changes of one directory: its own `entries`, and the names (`deeper`) below which there are others.
+class _DirectoryChanges:
+    """The changes of one directory: its own `entries`, and the names (`changed_names`) below which there are others.
 
-    `makes` is True if one of them adds an entry.
+    `has_additions` is True if one of them adds an entry.
     """
 
-    __slots__ = ("deeper", "entries", "makes")
+    __slots__ = ("changed_names", "entries", "has_additions")
 
     def __init__(self) -> None:
         self.entries: dict[bytes, TreeEntry | None] = {}
-        self.deeper: dict[bytes, None] = {}
-        self.makes = False
+        self.changed_names: dict[bytes, None] = {}
+        self.has_additions = False
 
 
-def _by_directory(changes: Mapping[Parts, TreeEntry | None]) -> dict[Parts, _Directory]:
+def _group_by_directory(changes: Mapping[Parts, TreeEntry | None]) -> dict[Parts, _DirectoryChanges]:
     """Return changes by the directory that contains them, with every directory above."""
-    found: dict[Parts, _Directory] = {(): _Directory()}
+    directories: dict[Parts, _DirectoryChanges] = {(): _DirectoryChanges()}
     for parts, entry in changes.items():
-        at, missing = parts[:-1], list[Parts]()
-        while at not in found:
-            found[at] = _Directory()
-            missing.append(at)
-            at = at[:-1]
-        for each in missing:
-            found[each[:-1]].deeper[each[-1]] = None
-        found[parts[:-1]].entries[parts[-1]] = entry
-        at = parts[:-1]
-        while entry is not None and not found[at].makes:
-            found[at].makes = True
-            at = at[:-1]
-    return found
+        directory, missing = parts[:-1], list[Parts]()
+        while directory not in directories:
+            directories[directory] = _DirectoryChanges()
+            missing.append(directory)
+            directory = directory[:-1]
+        for added in missing:
+            directories[added[:-1]].changed_names[added[-1]] = None
+        directories[parts[:-1]].entries[parts[-1]] = entry
+        directory = parts[:-1]
+        while entry is not None and not directories[directory].has_additions:
+            directories[directory].has_additions = True
+            directory = directory[:-1]
+    return directories

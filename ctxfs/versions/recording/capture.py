@@ -16,16 +16,16 @@ from ctxfs.versions.objects.name_encoding import MAX_DEPTH, shown_path
 from ctxfs.versions.objects.sidecar import Large, SideCar, encode_sidecar, usual_mode
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_LINK, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
-from ctxfs.versions.recording.pathindex import Seen
+from ctxfs.versions.recording.pathindex import FileRecord
 from ctxfs.versions.recording.worktree import git_mode
 
 log = logging.getLogger(__name__)
 
 _RACY_NS = 20_000_000
-_TRIES = 3
+_MAX_READ_TRIES = 3
 
 
-_UNKNOWN = State(TreeEntry(0, ""))  # equal to no state of a version
+_UNKNOWN_STATE = State(TreeEntry(0, ""))  # equal to no state of a version
 
 
 class _Postponed(Exception):
@@ -44,7 +44,7 @@ class _Unreadable(Exception):
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
+def _distinguish_read_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -61,20 +61,20 @@ class Capture:
         """Begin a capture. `marked` are paths whose marks a person has set or lifted."""
         self._ledger = ledger
         self._marked = marked
-        self._keep = keep
-        self._expected: dict[bytes, Seen | None] = {}
-        self.remembered: list[tuple[bytes, Seen]] = []
+        self._is_storing = keep
+        self._prefetched: dict[bytes, FileRecord | None] = {}
+        self.remembered: list[tuple[bytes, FileRecord]] = []
         self.gone: list[bytes] = []
         self.postponed: list[bytes] = []
         self.sizes: dict[str, int] = {}
 
     def expect(self, paths: Sequence[bytes]) -> None:
         """Prefetch the records of these paths from the path index."""
-        found = self._ledger.index.seen_many(paths)
-        self._expected = {path: found.get(path) for path in paths}
+        records = self._ledger.index.file_records(paths)
+        self._prefetched = {path: records.get(path) for path in paths}
 
-    def state(self, parts: Parts, found: os.stat_result | None, head: State, *, moved: bool = True) -> State:
-        """Return the state of `parts`, whose attributes are `found` (None: absent).
+    def state(self, parts: Parts, stat: os.stat_result | None, head: State, *, moved: bool = True) -> State:
+        """Return the state of `parts`, whose attributes are `stat` (None: absent).
 
         The entry of a directory is that of `head` if that is a directory too, else the empty tree. With `moved` a file
         may have been renamed: if its inode is recorded, the content is not read. A file that cannot be captured keeps
@@ -82,51 +82,51 @@ class Capture:
         """
         path = b"/".join(parts)
         unversioned = self._ledger.unversioned
-        if found is None:
+        if stat is None:
             unversioned.clear(path)
             self.gone.append(path)
             return ABSENT
         # A path that cannot be captured keeps its last version. A caller that only compares must see a difference.
-        last = head if self._keep else _UNKNOWN
+        fallback = head if self._is_storing else _UNKNOWN_STATE
         if len(parts) > MAX_DEPTH:
             unversioned.add(path, f"it lies in more than {MAX_DEPTH} directories")
-            return last
+            return fallback
         try:
-            state = self._state(path, parts, found, head, moved=moved)
+            state = self._capture(path, parts, stat, head, moved=moved)
         except _Postponed:
             self.postponed.append(path)
-            return last
+            return fallback
         except _TooLarge:
             unversioned.add(path, f"it is larger than versions.max_file_bytes ({self._ledger.large_capture.max_bytes})")
-            return last
+            return fallback
         except _Unreadable as unreadable:
             if unreadable.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 # Removed or replaced meanwhile: the journal has another record of that.
                 return self.state(parts, None, head)
             unversioned.add(path, f"it cannot be read: {os.strerror(unreadable.errno)}")
-            return last
+            return fallback
         except OSError:
             raise  # the repository cannot be written: no file can get a version
         except Exception as error:
             # One bad file must not prevent versions of the others.
             log.exception("'%s' cannot be captured", shown_path(path))
             unversioned.add(path, f"it cannot be captured: {error!r}")
-            return last
+            return fallback
         unversioned.clear(path)
         return state
 
-    def _state(self, path: bytes, parts: Parts, found: os.stat_result, head: State, *, moved: bool) -> State:
-        kind = git_mode(found)
+    def _capture(self, path: bytes, parts: Parts, stat: os.stat_result, head: State, *, moved: bool) -> State:
+        kind = git_mode(stat)
         if kind == MODE_DIR:
             # A directory's times change with its entries, so they do not show a change of its attributes.
-            with _reading():
+            with _distinguish_read_errors():
                 xattrs = self._ledger.work.xattrs(parts)
-            return State(_directory(head), self._side(SideCar(xattrs, _unusual(found, MODE_DIR))))
-        seen = self._expected[path] if path in self._expected else self._ledger.index.seen(path)
-        if seen is not None and seen[:5] == file_numbers(found):
-            self.sizes[seen.oid] = seen.size
-            return State(TreeEntry(seen.git_mode, seen.oid), seen.side)
-        return self._fresh(path, parts, found, kind, moved=moved and seen is None)
+            return State(_directory_entry(head), self._store_side(SideCar(xattrs, _unusual_mode(stat, MODE_DIR))))
+        record = self._prefetched[path] if path in self._prefetched else self._ledger.index.file_record(path)
+        if record is not None and record[:5] == file_numbers(stat):
+            self.sizes[record.oid] = record.size
+            return State(TreeEntry(record.git_mode, record.oid), record.side)
+        return self._capture_content(path, parts, stat, kind, moved=moved and record is None)
 
     def settle(self) -> None:
         """Write the captured attributes to the path index, after the commit."""
@@ -135,41 +135,44 @@ class Capture:
             with index.transaction():
                 if self.gone:
                     index.forget_seen(self.gone)
-                index.remember(self.remembered)
+                index.record_files(self.remembered)
         except Exception:
-            log.exception("the path index could not be written; files will be read again")
+            log.exception("cannot write the path index; files will be read again")
 
-    def _fresh(self, path: bytes, parts: Parts, found: os.stat_result, kind: int, *, moved: bool) -> State:
+    def _capture_content(self, path: bytes, parts: Parts, stat: os.stat_result, kind: int, *, moved: bool) -> State:
         ledger = self._ledger
         if kind == MODE_LINK:
-            with _reading():
+            with _distinguish_read_errors():
                 target = ledger.work.target(parts)
-            entry, side = TreeEntry(MODE_LINK, self._blob(target)), ""
+            entry, side = TreeEntry(MODE_LINK, self._store_blob(target)), ""
         else:
-            found, entry, side = self._file(parts, moved)
-        self.remember(path, found, entry, side)
+            stat, entry, side = self._capture_file(parts, moved)
+        self.remember(path, stat, entry, side)
         return State(entry, side)
 
-    def remember(self, path: bytes, found: os.stat_result, entry: TreeEntry, side: str) -> None:
-        """Record that a file or link with the attributes `found` is this entry."""
-        self.sizes[entry.oid] = found.st_size
-        look = file_numbers(found)
+    def remember(self, path: bytes, stat: os.stat_result, entry: TreeEntry, side: str) -> None:
+        """Record that a file or link with the attributes `stat` is this entry."""
+        self.sizes[entry.oid] = stat.st_size
+        numbers = file_numbers(stat)
         # Another write within the clock's granularity leaves equal times: do not trust these, nor clamped times.
-        if not MIN_INT64 < look.mtime_ns < MAX_INT64 or max(look.mtime_ns, look.ctime_ns) > time.time_ns() - _RACY_NS:
-            look = look._replace(ctime_ns=0)
-        self.remembered.append((path, Seen(*look, entry.mode, entry.oid, side)))
+        if (
+            not MIN_INT64 < numbers.mtime_ns < MAX_INT64
+            or max(numbers.mtime_ns, numbers.ctime_ns) > time.time_ns() - _RACY_NS
+        ):
+            numbers = numbers._replace(ctime_ns=0)
+        self.remembered.append((path, FileRecord(*numbers, entry.mode, entry.oid, side)))
 
-    def _blob(self, data: bytes) -> str:
-        return self._ledger.repo.write("blob", data) if self._keep else object_id("blob", data)
+    def _store_blob(self, data: bytes) -> str:
+        return self._ledger.repo.write("blob", data) if self._is_storing else object_id("blob", data)
 
-    def _side(self, side: SideCar) -> str:
-        return "" if side.is_empty else self._blob(encode_sidecar(side))
+    def _store_side(self, side: SideCar) -> str:
+        return "" if side.is_empty else self._store_blob(encode_sidecar(side))
 
-    def _file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+    def _capture_file(self, parts: Parts, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         with contextlib.ExitStack() as stack:
-            with _reading():
+            with _distinguish_read_errors():
                 fd = stack.enter_context(self._ledger.work.opened(parts))
-            return self._read(b"/".join(parts), fd, moved)
+            return self._capture_fd(b"/".join(parts), fd, moved)
 
     def opened_state(self, path: bytes, fd: int) -> State:
         """Return the state of an open regular file, under any current name.
@@ -179,7 +182,7 @@ class Capture:
         large_capture = self._ledger.large_capture
         may_wait, large_capture.may_wait = large_capture.may_wait, False
         try:
-            _, entry, side = self._read(path, fd, moved=False)
+            _, entry, side = self._capture_fd(path, fd, moved=False)
         except _Unreadable as unreadable:
             raise OSError(unreadable.errno, os.strerror(unreadable.errno)) from unreadable
         except _TooLarge as too_large:
@@ -188,73 +191,73 @@ class Capture:
             large_capture.may_wait = may_wait
         return State(entry, side)
 
-    def _read(self, path: bytes, fd: int, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
+    def _capture_fd(self, path: bytes, fd: int, moved: bool) -> tuple[os.stat_result, TreeEntry, str]:
         ledger = self._ledger
-        for attempt in range(_TRIES):
+        for attempt in range(_MAX_READ_TRIES):
             data = None
-            with _reading():
-                found = os.fstat(fd)
-                if not st.S_ISREG(found.st_mode):
+            with _distinguish_read_errors():
+                stat = os.fstat(fd)
+                if not st.S_ISREG(stat.st_mode):
                     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
                 xattrs = rooted_fs.read_xattrs(fd)
-            mode, large = git_mode(found), None
+            mode, large = git_mode(stat), None
             # The same inode with the same times under a new name is a moved file.
-            known = ledger.index.seen_inode(*file_numbers(found)[:3]) if moved else None
-            if known is not None and known.ctime_ns and known.git_mode != MODE_LINK:
-                oid = known.oid
-                large = ledger.side(known.side).large if known.side else None
-            elif found.st_size > ledger.large_capture.max_bytes:
+            record = ledger.index.record_of_inode(*file_numbers(stat)[:3]) if moved else None
+            if record is not None and record.ctime_ns and record.git_mode != MODE_LINK:
+                oid = record.oid
+                large = ledger.side(record.side).large if record.side else None
+            elif stat.st_size > ledger.large_capture.max_bytes:
                 raise _TooLarge
-            elif found.st_size >= ledger.large_from:
-                large = self._large(fd, found)
-                oid = self._blob(pointer_text(large))
+            elif stat.st_size >= ledger.large_from:
+                large = self._capture_large(fd, stat)
+                oid = self._store_blob(pointer_text(large))
             else:
-                with _reading(), open(fd, "rb", closefd=False) as file:
+                with _distinguish_read_errors(), open(fd, "rb", closefd=False) as file:
                     file.seek(0)
                     data = file.read()
-                oid = self._blob(data)
-            xattrs = self._with_marks(path, fd, found, oid, xattrs, data)
+                oid = self._store_blob(data)
+            xattrs = self._apply_marks(path, fd, stat, oid, xattrs, data)
             after = os.fstat(fd)
-            if file_numbers(after) == file_numbers(found) or attempt + 1 == _TRIES:
+            if file_numbers(after) == file_numbers(stat) or attempt + 1 == _MAX_READ_TRIES:
                 break  # written during the read: the writer's close makes another version
-        side = self._side(SideCar(xattrs, _unusual(found, mode), large))
-        return found, TreeEntry(mode, oid), side
+        side = self._store_side(SideCar(xattrs, _unusual_mode(stat, mode), large))
+        return stat, TreeEntry(mode, oid), side
 
-    def _large(self, fd: int, found: os.stat_result) -> Large:
+    def _capture_large(self, fd: int, stat: os.stat_result) -> Large:
         ledger = self._ledger
-        large = ledger.large_capture.take(file_numbers(found))
+        large = ledger.large_capture.take(file_numbers(stat))
         if large is not None and ledger.large.path(large.sha256).exists():
             return large
-        if not self._keep:
+        if not self._is_storing:
             return ledger.large.describe(fd)
         if ledger.large_capture.may_wait:
             raise _Postponed
         return ledger.large.add(fd)
 
-    def _with_marks(
-        self, path: bytes, fd: int, found: os.stat_result, oid: str, xattrs: dict[str, bytes], data: bytes | None
+    def _apply_marks(
+        self, path: bytes, fd: int, stat: os.stat_result, oid: str, xattrs: dict[str, bytes], data: bytes | None
     ) -> dict[str, bytes]:
         """Return the attributes of a file, with the marks that its path and content require. Set these on the file."""
         marks = self._ledger.marks
-        if not self._keep:
+        if not self._is_storing:
             return xattrs
         if path in self._marked:
-            marks.set_by_person(path, oid, found.st_size, xattrs, data)
+            marks.set_by_person(path, oid, stat.st_size, xattrs, data)
             return xattrs
-        wanted = marks.settle(path, oid, found.st_size, xattrs, data)
-        for name, value in wanted.items():
+        marked = marks.settle(path, oid, stat.st_size, xattrs, data)
+        for name, value in marked.items():
             if xattrs.get(name) != value:
-                with _reading():
+                with _distinguish_read_errors():
                     os.setxattr(fd, name, value)
-        return wanted
+        return marked
 
 
-def _directory(head: State) -> TreeEntry:
+def _directory_entry(head: State) -> TreeEntry:
     if head.entry is not None and head.entry.mode == MODE_DIR:
         return head.entry
     return TreeEntry(MODE_DIR, EMPTY_TREE)
 
 
-def _unusual(found: os.stat_result, mode: int) -> int | None:
-    bits = st.S_IMODE(found.st_mode)
+def _unusual_mode(stat: os.stat_result, mode: int) -> int | None:
+    bits = st.S_IMODE(stat.st_mode)
     return None if bits == usual_mode(mode) else bits

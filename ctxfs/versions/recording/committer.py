@@ -2,7 +2,7 @@
 
 import logging
 import os
-import stat
+import stat as st
 from collections.abc import Collection, Iterable, Mapping
 
 from ctxfs.versions.marks import MARK_OP
@@ -34,7 +34,7 @@ class Committer:
         moves: dict[bytes, bytes] = {}  # current path → path before this batch
         records = list(records)
         for record in records:
-            if record.op in ("sync", "end") or (old and self._changed_after(record)):
+            if record.op in ("sync", "end") or (old and self._has_changed_since(record)):
                 continue
             order.pop(record.actor, None)
             order[record.actor] = None
@@ -42,33 +42,33 @@ class Committer:
                 last[record.path], last[record.to] = (record.actor, False), (record.actor, True)
                 moves[record.to] = moves.pop(record.path, record.path)
             else:
-                whole = record.op == "tree" or (record.path in last and last[record.path][1])
-                last[record.path] = (record.actor, whole)
+                is_whole = record.op == "tree" or (record.path in last and last[record.path][1])
+                last[record.path] = (record.actor, is_whole)
         marked = {record.path for record in records if record.op == MARK_OP and record.actor.is_person}
-        made = []
+        commits = []
         for actor in order:
-            paths = {path: whole for path, (who, whole) in last.items() if who == actor}
-            mine = {target: source for target, source in moves.items() if target in paths}
-            commit = self.commit_paths(actor, "write", paths, mine, marked & paths.keys())
+            paths = {path: is_whole for path, (writer, is_whole) in last.items() if writer == actor}
+            own_moves = {target: source for target, source in moves.items() if target in paths}
+            commit = self.commit_paths(actor, "write", paths, own_moves, marked & paths.keys())
             if commit is not None:
-                made.append(commit)
-        return made
+                commits.append(commit)
+        return commits
 
-    def _is_recent(self, parts: Parts, before_ns: int) -> bool:
+    def _may_be_recent(self, parts: Parts, before_ns: int) -> bool:
         """Return True if a path may have been removed after `before_ns`: its directory has changed since."""
         for depth in range(len(parts) - 1, -1, -1):
-            found = self._ledger.work.look(parts[:depth])
-            if found is not None:
-                return found.st_ctime_ns >= before_ns
+            stat = self._ledger.work.look(parts[:depth])
+            if stat is not None:
+                return stat.st_ctime_ns >= before_ns
         return False
 
-    def _changed_after(self, record: Record) -> bool:
+    def _has_changed_since(self, record: Record) -> bool:
         path = record.to or record.path
         try:
-            found = self._ledger.work.look(split_path(path)) if path else None
+            stat = self._ledger.work.look(split_path(path)) if path else None
         except OSError:
             return True  # unknown; the scan that follows reads every path
-        return found is not None and not stat.S_ISDIR(found.st_mode) and found.st_ctime_ns > record.time_ns
+        return stat is not None and not st.S_ISDIR(stat.st_mode) and stat.st_ctime_ns > record.time_ns
 
     def commit_paths(
         self,
@@ -82,18 +82,18 @@ class Committer:
 
         `marked` are those whose marks a person has set or lifted.
         """
-        look = _Look(self._ledger, marked)
-        look.capture.expect(list(paths))
+        comparison = _Comparison(self._ledger, marked)
+        comparison.capture.expect(list(paths))
         with self._ledger.work.keeping(only_looks=True):
-            for path, whole in sorted(paths.items()):
-                look.at(split_path(path), whole)
+            for path, is_whole in sorted(paths.items()):
+                comparison.compare(split_path(path), is_whole)
         if actor.is_person and op == "write":
-            for parts, state in look.states.items():
+            for parts, state in comparison.states.items():
                 if state.entry is None:
                     self._ledger.marks.removed_by_person(b"/".join(parts))
-        self._move_postponed(look, moves or {})
-        self._postpone(look.capture, actor)
-        return self._make(look.capture, actor, op, look.states, moves or {})
+        self._carry_postponed_moves(comparison, moves or {})
+        self._request_postponed(comparison.capture, actor)
+        return self._commit_states(comparison.capture, actor, op, comparison.states, moves or {})
 
     def commit_everything(self, actor: Actor, op: str, before_ns: int = 1 << 62) -> Commit | None:
         """Commit the whole work tree. Files with unchanged attributes are not read.
@@ -102,45 +102,45 @@ class Committer:
         """
         ledger, capture = self._ledger, Capture(self._ledger)
         states: dict[Parts, State] = {}
-        known = dict(ledger.walk(ledger.tree, ()))
-        for parts, found in ledger.work.walk():
-            head = known.pop(parts, State(None))
-            if found.st_ctime_ns >= before_ns and not stat.S_ISDIR(found.st_mode):
+        missing = dict(ledger.walk(ledger.tree, ()))
+        for parts, stat in ledger.work.walk():
+            head = missing.pop(parts, State(None))
+            if stat.st_ctime_ns >= before_ns and not st.S_ISDIR(stat.st_mode):
                 continue
-            state = capture.state(parts, found, head)
+            state = capture.state(parts, stat, head)
             if state != head:
                 states[parts] = state
-        gone: set[Parts] = set()
-        for parts in known:  # parents first
-            if parts[:-1] in gone:
-                gone.add(parts)
+        removed: set[Parts] = set()
+        for parts in missing:  # parents first
+            if parts[:-1] in removed:
+                removed.add(parts)
                 continue
-            if ledger.work.is_gone(parts) and not self._is_recent(parts, before_ns):
-                states[parts] = capture.state(parts, None, known[parts])
-                gone.add(parts)
-        self._postpone(capture, actor)
-        return self._make(capture, actor, op, states, _moved_whole(known, states))
+            if ledger.work.is_gone(parts) and not self._may_be_recent(parts, before_ns):
+                states[parts] = capture.state(parts, None, missing[parts])
+                removed.add(parts)
+        self._request_postponed(capture, actor)
+        return self._commit_states(capture, actor, op, states, _detect_moves(missing, states))
 
-    def _move_postponed(self, look: "_Look", moves: Mapping[bytes, bytes]) -> None:
+    def _carry_postponed_moves(self, comparison: "_Comparison", moves: Mapping[bytes, bytes]) -> None:
         """Keep the old state of large files that were moved and are read later, under their new names.
 
         Otherwise this version would remove the old name and the next one add the new name, and no version would record
         the move. Erasing a file reaches its earlier names through the recorded moves.
         """
         ledger, tree = self._ledger, self._ledger.tree
-        for path in look.capture.postponed:
+        for path in comparison.capture.postponed:
             for target, source in moves.items():
                 if path == target or path.startswith(target + b"/"):
                     old = ledger.state(tree, split_path(source + path[len(target) :]))
                     is_file = old.entry is not None and old.entry.mode not in (MODE_DIR, MODE_LINK)
                     if is_file and ledger.state(tree, split_path(path)).entry is None:
-                        look.states[split_path(path)] = old
+                        comparison.states[split_path(path)] = old
 
-    def _postpone(self, capture: Capture, actor: Actor) -> None:
+    def _request_postponed(self, capture: Capture, actor: Actor) -> None:
         for path in capture.postponed:
             self._ledger.large_capture.want(path, actor)
 
-    def _make(
+    def _commit_states(
         self, capture: Capture, actor: Actor, op: str, states: dict[Parts, State], moves: Mapping[bytes, bytes]
     ) -> Commit | None:
         ledger = self._ledger
@@ -150,18 +150,18 @@ class Committer:
         commit = None
         if tree != ledger.tree:
             before = ledger.tree
-            kept = [
+            valid_moves = [
                 move
                 for move in ((source, target) for target, source in moves.items())
                 if ledger.is_move(before, tree, *move)
             ]
-            subject = self._subject(op, ordered, kept)
-            commit = ledger.advance(tree, actor, op, subject, moves=kept, sizes=capture.sizes)
+            subject = self._describe(op, ordered, valid_moves)
+            commit = ledger.advance(tree, actor, op, subject, moves=valid_moves, sizes=capture.sizes)
         capture.settle()
         return commit
 
     @staticmethod
-    def _subject(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:
+    def _describe(op: str, states: Mapping[Parts, State], moves: list[tuple[bytes, bytes]]) -> str:
         if len(moves) == 1 and all(b"/".join(parts).startswith(moves[0]) for parts in states):
             source, target = moves[0]
             return describe_paths("move", [source]) + describe_paths(" to", [target])
@@ -172,7 +172,7 @@ class Committer:
         return describe_paths(op, files or [b"/".join(parts) for parts in states])
 
 
-class _Look:
+class _Comparison:
     """A comparison of work tree paths with the last version: `states` are those that differ."""
 
     def __init__(self, ledger: Ledger, marked: Collection[bytes]) -> None:
@@ -181,22 +181,22 @@ class _Look:
         self.states: dict[Parts, State] = {}
         self._directories: dict[Parts, bool] = {}
 
-    def at(self, parts: Parts, whole: bool) -> None:
+    def compare(self, parts: Parts, is_whole: bool) -> None:
         """Compare a path, and directories above it that the last version lacks or that are removed."""
         if len(parts) > MAX_DEPTH:
-            self._take(parts)  # adds it to the unversioned files
+            self._stat_and_compare(parts)  # adds it to the unversioned files
             return
-        if not self._look_above(parts[:-1]):
+        if not self._compare_directories(parts[:-1]):
             return
-        found = self._take(parts, moved=whole) if parts else self._ledger.work.look(())
-        if found is None:
+        stat = self._stat_and_compare(parts, may_be_moved=is_whole) if parts else self._ledger.work.look(())
+        if stat is None:
             return
-        if whole and git_mode(found) == MODE_DIR:
-            self._below(parts)
-        elif found.st_nlink > 1 and git_mode(found) != MODE_DIR:
-            self._other_names(parts, found)
+        if is_whole and git_mode(stat) == MODE_DIR:
+            self._compare_below(parts)
+        elif stat.st_nlink > 1 and git_mode(stat) != MODE_DIR:
+            self._compare_hard_links(parts, stat)
 
-    def _look_above(self, above: Parts) -> bool:
+    def _compare_directories(self, above: Parts) -> bool:
         """Compare a directory and those above it, once each. Return False if one of them is gone or not a directory."""
         missing = []
         while above and above not in self._directories:
@@ -205,52 +205,54 @@ class _Look:
         is_directory = not above or self._directories[above]
         for parts in reversed(missing):
             if is_directory:
-                found = self._ledger.work.look(parts)
-                is_directory = found is not None and git_mode(found) == MODE_DIR
-                if not is_directory or self._head(parts).entry is None:
-                    self._take(parts)
+                stat = self._ledger.work.look(parts)
+                is_directory = stat is not None and git_mode(stat) == MODE_DIR
+                if not is_directory or self._head_state(parts).entry is None:
+                    self._stat_and_compare(parts)
             self._directories[parts] = is_directory
         return is_directory
 
-    def _head(self, parts: Parts) -> State:
+    def _head_state(self, parts: Parts) -> State:
         return self._ledger.state(self._ledger.tree, parts)
 
-    def _take(self, parts: Parts, *, moved: bool = False) -> os.stat_result | None:
+    def _stat_and_compare(self, parts: Parts, *, may_be_moved: bool = False) -> os.stat_result | None:
         try:
-            found = self._ledger.work.look(parts)
+            stat = self._ledger.work.look(parts)
         except OSError as error:
-            log.error("'%s' cannot be looked at; it stays as it was: %s", shown_path(b"/".join(parts)), error.strerror)
+            log.error(
+                "'%s' cannot be accessed; it keeps its last version: %s", shown_path(b"/".join(parts)), error.strerror
+            )
             return None
-        self._compare(parts, found, moved=moved)
-        return found
+        self._compare_state(parts, stat, may_be_moved=may_be_moved)
+        return stat
 
-    def _compare(self, parts: Parts, found: os.stat_result | None, *, moved: bool = True) -> None:
-        head = self._head(parts)
-        state = self.capture.state(parts, found, head, moved=moved)
+    def _compare_state(self, parts: Parts, stat: os.stat_result | None, *, may_be_moved: bool = True) -> None:
+        head = self._head_state(parts)
+        state = self.capture.state(parts, stat, head, moved=may_be_moved)
         if state != head:
             self.states[parts] = state
 
-    def _below(self, parts: Parts) -> None:
+    def _compare_below(self, parts: Parts) -> None:
         missing = {inner for inner, _ in self._ledger.walk(self._ledger.tree, parts) if inner != parts}
-        for inner, found in self._ledger.work.walk(parts):
+        for inner, stat in self._ledger.work.walk(parts):
             missing.discard(inner)
-            self._compare(inner, found)
+            self._compare_state(inner, stat)
         for inner in missing:
             if self._ledger.work.is_gone(inner):
-                self._compare(inner, None)
+                self._compare_state(inner, None)
 
-    def _other_names(self, parts: Parts, found: os.stat_result) -> None:
+    def _compare_hard_links(self, parts: Parts, stat: os.stat_result) -> None:
         """Compare the other names of a hard-linked file, whose content changed with this one."""
-        for path in self._ledger.index.paths_of_inode(found.st_ino):
+        for path in self._ledger.index.paths_of_inode(stat.st_ino):
             other = split_path(path)
             if other != parts and other not in self.states:
-                self._take(other)
+                self._stat_and_compare(other)
 
 
-def _moved_whole(gone: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:
+def _detect_moves(removed: Mapping[Parts, State], states: Mapping[Parts, State]) -> dict[bytes, bytes]:
     """Return the moves (new path → old path) that equal states of removed and added files show, without a record."""
     by_content: dict[State, list[Parts]] = {}
-    for parts, state in gone.items():
+    for parts, state in removed.items():
         if state.entry is not None and state.entry.mode != MODE_DIR:
             by_content.setdefault(state, []).append(parts)
     moves = {}

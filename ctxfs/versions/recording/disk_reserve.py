@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _RESERVE_BYTES = 1 << 20
-_PLENTY_BYTES = 16 << 20
+_MIN_FREE_BYTES = 16 << 20
 
 
 class DiskReserve:
@@ -22,17 +22,17 @@ class DiskReserve:
         self._file = file
 
     def make(self) -> None:
-        """Allocate the reserve if the disk has at least `_PLENTY_BYTES` free. Failures are logged."""
+        """Allocate the reserve if the disk has at least `_MIN_FREE_BYTES` free. Failures are logged."""
         try:
             if self._file.exists():
                 return
-            room = os.statvfs(self._file.parent)
-            if room.f_bavail * room.f_frsize < _PLENTY_BYTES:
+            space = os.statvfs(self._file.parent)
+            if space.f_bavail * space.f_frsize < _MIN_FREE_BYTES:
                 return
             with open(self._file, "xb") as file:
                 os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         except OSError as error:
-            log.info("no room is kept in reserve: %s", error.strerror)
+            log.info("cannot allocate the disk reserve: %s", error.strerror)
 
     def give_up(self) -> bool:
         """Remove the reserve. Return False if there is none."""

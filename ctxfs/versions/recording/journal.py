@@ -31,7 +31,7 @@ from ctxfs.versions.objects.name_encoding import path_bytes
 
 log = logging.getLogger(__name__)
 
-_SEGMENT_BYTES = 1_000_000
+_MAX_SEGMENT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class JournalWriter:
         target = f", {quoted(to)}" if to is not None else ""
         data = f"[{time.time_ns()}, {quoted(op)}, {quoted(path)}{target}]\n".encode()
         try:
-            if self._fd < 0 or self._size > _SEGMENT_BYTES:
+            if self._fd < 0 or self._size > _MAX_SEGMENT_BYTES:
                 self._open()
             os.write(self._fd, data)
         except OSError as error:
@@ -90,7 +90,7 @@ class JournalWriter:
 
 
 @dataclass(slots=True)
-class _File:
+class _FileState:
     offset: int = 0
     actor: Actor | None = None
     ended: bool = False
@@ -102,17 +102,17 @@ class JournalReader:
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
-        self._files: dict[str, _File] = {}
-        self._again: list[Record] = []
+        self._states: dict[str, _FileState] = {}
+        self._returned: list[Record] = []
 
     def give_back(self, records: list[Record]) -> None:
         """Return records that could not be committed; the next `take` contains them."""
-        self._again = records
+        self._returned = records
 
     def is_urgent(self) -> bool:
         """Return True if a new record requests a commit without delay. The next `take` still contains all of them."""
-        self._again = self.take()
-        return any(record.op in ("sync", "end") for record in self._again)
+        self._returned = self.take()
+        return any(record.op in ("sync", "end") for record in self._returned)
 
     def take(self) -> list[Record]:
         """Return the new records of all sessions, oldest first."""
@@ -120,14 +120,14 @@ class JournalReader:
             names = sorted(name for name in os.listdir(self._folder) if name.endswith(".jsonl"))
         except FileNotFoundError:
             return []
-        found, self._again = self._again, []
+        records, self._returned = self._returned, []
         for name in names:
-            found.extend(self._read(name, self._files.setdefault(name, _File())))
-        return sorted(found, key=lambda record: record.time_ns)
+            records.extend(self._read(name, self._states.setdefault(name, _FileState())))
+        return sorted(records, key=lambda record: record.time_ns)
 
     def settle(self) -> None:
         """Delete the files that have no writer any more, once everything taken is committed."""
-        for name, state in list(self._files.items()):
+        for name, state in list(self._states.items()):
             path = self._folder / name
             with contextlib.suppress(OSError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -136,11 +136,11 @@ class JournalReader:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if os.fstat(fd).st_size == state.offset + len(state.pending):
                         os.unlink(path)
-                        del self._files[name]
+                        del self._states[name]
                 finally:
                     os.close(fd)
 
-    def _read(self, name: str, state: _File) -> Iterator[Record]:
+    def _read(self, name: str, state: _FileState) -> Iterator[Record]:
         try:
             with open(self._folder / name, "rb") as file:
                 file.seek(state.offset + len(state.pending))
@@ -156,8 +156,8 @@ class JournalReader:
                 if isinstance(value, dict):
                     state.actor = Actor(**value)
                 elif state.actor is not None:
-                    at, op, path, *to = value
-                    yield Record(int(at), state.actor, str(op), path_bytes(path), path_bytes(to[0]) if to else b"")
+                    time_ns, op, path, *to = value
+                    yield Record(int(time_ns), state.actor, str(op), path_bytes(path), path_bytes(to[0]) if to else b"")
             except (ValueError, KeyError, TypeError):
                 # A power cut may leave any bytes here; the work tree still has the change.
                 log.warning("a line of the journal '%s' cannot be read", name)

@@ -13,8 +13,8 @@ from ctxfs.versions.marks import Marks
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit, encode_commit, now_ns
 from ctxfs.versions.objects.git import BRANCH, Repository
 from ctxfs.versions.objects.large_objects import LargeStore
-from ctxfs.versions.objects.name_encoding import SIDE, real_name, side_name, split_path, stored_name
-from ctxfs.versions.objects.sidecar import EMPTY, SideCar, decode_sidecar, encode_sidecar
+from ctxfs.versions.objects.name_encoding import SIDE_PREFIX, real_name, side_name, split_path, stored_name
+from ctxfs.versions.objects.sidecar import EMPTY_SIDECAR, SideCar, decode_sidecar, encode_sidecar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, Listing, Parts, TreeEntry, Trees
 from ctxfs.versions.recording.large_capture import LargeCapture
 from ctxfs.versions.recording.pathindex import PathChange, PathIndex
@@ -24,9 +24,9 @@ from ctxfs.versions.remotes.origins import Origins, read_store_id
 
 log = logging.getLogger(__name__)
 
-_KEEP_SIDES = 20_000
-_KEEP_DIRECTORIES = 500
-_MANY = 20
+_MAX_CACHED_SIDES = 20_000
+_MAX_CACHED_DIRECTORIES = 500
+_MAX_SIZE_REQUESTS = 20
 
 
 class State(NamedTuple):
@@ -117,13 +117,13 @@ class Ledger:
         """Return the state of a real path in the tree `root`."""
         if not parts:
             return State(TreeEntry(MODE_DIR, root))
-        listing = self._directory(root, parts[:-1])
+        listing = self._directory_listing(root, parts[:-1])
         if listing is None:
             return ABSENT
         side = listing.get(side_name(parts[-1]))
         return State(listing.get(stored_name(parts[-1])), side.oid if side else "")
 
-    def _directory(self, root: str, parts: Parts) -> Listing | None:
+    def _directory_listing(self, root: str, parts: Parts) -> Listing | None:
         """Return the tree of a real directory in the tree `root`; None if it is not a directory.
 
         The result is cached, because callers request neighbours in sequence.
@@ -131,9 +131,9 @@ class Ledger:
         key = (root, parts)
         if key in self._directories:
             return self._directories[key]
-        found = self.trees.find(root, tuple(stored_name(name) for name in parts))
-        listing = self.trees.listing(found.oid) if found is not None and found.mode == MODE_DIR else None
-        if len(self._directories) > _KEEP_DIRECTORIES:
+        entry = self.trees.find(root, tuple(stored_name(name) for name in parts))
+        listing = self.trees.listing(entry.oid) if entry is not None and entry.mode == MODE_DIR else None
+        if len(self._directories) > _MAX_CACHED_DIRECTORIES:
             self._directories.clear()
         self._directories[key] = listing
         return listing
@@ -141,13 +141,13 @@ class Ledger:
     def children(self, tree: str) -> dict[bytes, State]:
         """Return the states in a tree object by real name."""
         listing = self.trees.listing(tree)
-        found = {}
+        states = {}
         for stored, entry in listing.items():
             name = real_name(stored)
             if name is not None:
                 side = listing.get(side_name(name))
-                found[name] = State(entry, side.oid if side else "")
-        return found
+                states[name] = State(entry, side.oid if side else "")
+        return states
 
     def walk(self, root: str, parts: Parts) -> Iterable[tuple[Parts, State]]:
         """Yield a path of a version and everything below it, parents first; nothing if it is absent."""
@@ -159,11 +159,11 @@ class Ledger:
         if state.entry.mode == MODE_DIR:
             pending = [(parts, state.entry.oid)]
             while pending:
-                at, tree = pending.pop()
-                for name, inner in sorted(self.children(tree).items()):
-                    yield (*at, name), inner
-                    if inner.entry is not None and inner.entry.mode == MODE_DIR:
-                        pending.append(((*at, name), inner.entry.oid))
+                directory, tree = pending.pop()
+                for name, child in sorted(self.children(tree).items()):
+                    yield (*directory, name), child
+                    if child.entry is not None and child.entry.mode == MODE_DIR:
+                        pending.append(((*directory, name), child.entry.oid))
 
     def marked_files(self) -> Iterator[tuple[bytes, str, SideCar, bytes | None]]:
         """Yield (path, git id, side-car, content) of every file of the newest version that has a side-car.
@@ -179,17 +179,17 @@ class Ledger:
     def side(self, oid: str) -> SideCar:
         """Return a side-car by the id of its blob. Raise OSError EIO if it is damaged."""
         if not oid:
-            return EMPTY
-        found = self._sides.get(oid)
-        if found is None:
+            return EMPTY_SIDECAR
+        side = self._sides.get(oid)
+        if side is None:
             self.fetch_sides([oid])
-            found = self._sides[oid]
-        return found
+            side = self._sides[oid]
+        return side
 
     def fetch_sides(self, oids: Iterable[str]) -> None:
         """Read many side-cars at once into the cache. Raise OSError EIO if one is damaged."""
         missing = {oid for oid in oids if oid} - self._sides.keys()
-        if len(self._sides) + len(missing) > _KEEP_SIDES:
+        if len(self._sides) + len(missing) > _MAX_CACHED_SIDES:
             self._sides.clear()
         for oid, data in self.repo.read_many(missing).items():
             try:
@@ -230,24 +230,28 @@ class Ledger:
         """Return the differences of two trees by real path. `sizes` are sizes that the caller has, by blob id."""
         touched: dict[Parts, set[str]] = {}
         for change in self.trees.compare(old, new):
-            above = tuple(_real(name) for name in change.parts[:-1])
+            directory = tuple(_real_or_stored_name(name) for name in change.parts[:-1])
             stored = change.parts[-1]
-            if stored.startswith(SIDE):
-                touched.setdefault((*above, stored[len(SIDE) :]), set()).add("side")
+            if stored.startswith(SIDE_PREFIX):
+                touched.setdefault((*directory, stored[len(SIDE_PREFIX) :]), set()).add("side")
             elif not (change.old and change.new and change.old.mode == change.new.mode == MODE_DIR):
-                touched.setdefault((*above, _real(stored)), set()).add("entry")
-        found = [(parts, self.state(old, parts), self.state(new, parts)) for parts in sorted(touched)]
-        self.fetch_sides(after.side for _, _, after in found)
-        known = dict(sizes or {})
-        unknown = {after.entry.oid for _, _, after in found if _is_blob(after) and after.entry} - known.keys()
-        if len(unknown) > _MANY:  # most are older, and a query of the index is quicker than git
-            known |= self.index.sizes_of([b"/".join(parts) for parts, _, _ in found])
-        known |= self.repo.sizes(unknown - known.keys())
-        rows = (self._change(parts, before, after, touched[parts], known) for parts, before, after in found)
+                touched.setdefault((*directory, _real_or_stored_name(stored)), set()).add("entry")
+        differences = [(parts, self.state(old, parts), self.state(new, parts)) for parts in sorted(touched)]
+        self.fetch_sides(after.side for _, _, after in differences)
+        known_sizes = dict(sizes or {})
+        unknown = {
+            after.entry.oid for _, _, after in differences if _is_blob(after) and after.entry
+        } - known_sizes.keys()
+        if len(unknown) > _MAX_SIZE_REQUESTS:  # most are older, and a query of the index is quicker than git
+            known_sizes |= self.index.sizes_of([b"/".join(parts) for parts, _, _ in differences])
+        known_sizes |= self.repo.sizes(unknown - known_sizes.keys())
+        rows = (
+            self._make_change(parts, before, after, touched[parts], known_sizes) for parts, before, after in differences
+        )
         return [row for row in rows if row is not None]
 
-    def _change(
-        self, parts: Parts, before: State, after: State, what: set[str], sizes: dict[str, int]
+    def _make_change(
+        self, parts: Parts, before: State, after: State, aspects: set[str], sizes: dict[str, int]
     ) -> PathChange | None:
         path = b"/".join(parts)
         if after.entry is None:
@@ -258,8 +262,8 @@ class Ledger:
         else:
             large = self.side(after.side).large
             size = large.size if large else sizes[oid]
-        edited = "edit" if "entry" in what and before.entry != after.entry else "meta"
-        return PathChange(path, "add" if before.entry is None else edited, mode, oid, after.side, size)
+        op = "edit" if "entry" in aspects and before.entry != after.entry else "meta"
+        return PathChange(path, "add" if before.entry is None else op, mode, oid, after.side, size)
 
     def advance(
         self,
@@ -289,7 +293,7 @@ class Ledger:
         self.repo.update(BRANCH, oid, self.head.oid if self.head else None)
         commit = replace(draft, oid=oid)
         self.head = commit
-        self._index(commit, rows)
+        self._index_commit(commit, rows)
         return commit
 
     def merge(self, tree: str, theirs: Commit, actor: Actor, subject: str) -> Commit:
@@ -305,7 +309,7 @@ class Ledger:
         self.head = theirs
         self.catch_up()
 
-    def index_more(self, oids: Iterable[str]) -> None:
+    def index_commits(self, oids: Iterable[str]) -> None:
         """Add commits of another line to the path index, oldest first."""
         with self.index.transaction():
             for oid in oids:
@@ -313,13 +317,13 @@ class Ledger:
                     commit = self.commit(oid)
                     self.index.add(commit, self.changes_of(commit), mainline=False)
 
-    def _index(self, commit: Commit, rows: Sequence[PathChange]) -> None:
+    def _index_commit(self, commit: Commit, rows: Sequence[PathChange]) -> None:
         try:
             with self.index.transaction():
                 self.seq = self.index.add(commit, rows)
         except Exception:
             # Derived data: the next start, or `catch_up`, adds the missing commits.
-            log.exception("the path index could not take in %s", commit.oid)
+            log.exception("cannot add the commit %s to the path index", commit.oid)
 
     def open_head(self) -> None:
         """Read the branch and bring the path index up to it."""
@@ -345,18 +349,18 @@ class Ledger:
         if last is not None and last[1].oid == self.head.oid:
             self.seq = last[0]
             return 0
-        known = last[1].oid if last is not None else ""
-        listed = self._missing(known)
-        if listed is None:
+        indexed = last[1].oid if last is not None else ""
+        oids = self._list_commits_after(indexed)
+        if oids is None:
             self._reset_index()
-            listed = self._missing("") or []
+            oids = self._list_commits_after("") or []
         mainline = set(self.repo.run("rev-list", "--first-parent", self.head.oid).decode().split())
         with self.index.transaction():
-            for oid in listed:
+            for oid in oids:
                 commit = self.commit(oid)
                 if self.index.by_oid(oid) is None:
                     self.seq = self.index.add(commit, self.changes_of(commit), mainline=oid in mainline)
-        return len(listed)
+        return len(oids)
 
     def changes_of(self, commit: Commit) -> list[PathChange]:
         """Return the changes of a commit. Those of a merge are paths that differ from every parent."""
@@ -367,16 +371,19 @@ class Ledger:
             rows = [row for row in rows if row.path in differing]
         return rows
 
-    def _missing(self, known: str) -> list[str] | None:
-        """Return the commits after `known` up to the head, oldest first; None if the head does not descend from it."""
+    def _list_commits_after(self, ancestor: str) -> list[str] | None:
+        """Return the commits after `ancestor` up to the head, oldest first.
+
+        Return None if the head does not descend from it. An empty `ancestor` selects all commits.
+        """
         assert self.head is not None
-        if known:
+        if ancestor:
             try:
-                self.repo.run("merge-base", "--is-ancestor", known, self.head.oid)
+                self.repo.run("merge-base", "--is-ancestor", ancestor, self.head.oid)
             except OSError:
                 return None
-        span = f"{known}..{self.head.oid}" if known else self.head.oid
-        return self.repo.run("rev-list", "--topo-order", "--reverse", span).decode().split()
+        revisions = f"{ancestor}..{self.head.oid}" if ancestor else self.head.oid
+        return self.repo.run("rev-list", "--topo-order", "--reverse", revisions).decode().split()
 
     def _reset_index(self) -> None:
         with self.index.transaction():
@@ -387,6 +394,6 @@ def _is_blob(state: State) -> bool:
     return state.entry is not None and state.entry.mode != MODE_DIR
 
 
-def _real(stored: bytes) -> bytes:
+def _real_or_stored_name(stored: bytes) -> bytes:
     name = real_name(stored)
     return stored if name is None else name

@@ -13,25 +13,25 @@ from ctxfs.versions.objects.git import Repository
 
 log = logging.getLogger(__name__)
 
-LOOSE_LIMIT = 5_000
-_SAMPLED = 8
-_FULL_SECONDS = 7 * 86400.0
+MAX_LOOSE_OBJECTS = 5_000
+_SAMPLED_FOLDERS = 8
+_FULL_PACK_INTERVAL_SECONDS = 7 * 86400.0
 
 
 def loose_count(repo: Repository) -> int:
     """Return an estimate of the number of loose objects, from a sample of their folders: ids are evenly distributed."""
-    found = 0
-    for number in range(_SAMPLED):
+    count = 0
+    for number in range(_SAMPLED_FOLDERS):
         try:
-            found += len(os.listdir(repo.folder / "objects" / f"{number * 31:02x}"))
+            count += len(os.listdir(repo.folder / "objects" / f"{number * 31:02x}"))
         except FileNotFoundError:
             continue
-    return found * 256 // _SAMPLED
+    return count * 256 // _SAMPLED_FOLDERS
 
 
 def is_needed(repo: Repository) -> bool:
     """Return True if there are enough loose objects to pack."""
-    return loose_count(repo) > LOOSE_LIMIT
+    return loose_count(repo) > MAX_LOOSE_OBJECTS
 
 
 def pack(repo: Repository) -> None:
@@ -45,17 +45,17 @@ def pack_fully(repo: Repository) -> None:
     repo.run_upkeep("repack", "-a", "-d", "-l", "-q", "-f", "--depth=50", "--window=100")
     repo.run_upkeep("prune", "--expire=2.weeks.ago")
     repo.run_upkeep("commit-graph", "write", "--reachable", "--changed-paths")
-    (repo.folder / _STAMP).write_text(f"{time.time()}\n")
+    (repo.folder / _STAMP_FILE).write_text(f"{time.time()}\n")
 
 
 def is_full_due(folder: HostPath) -> bool:
     """Return True a week after the last full packing. Without a stamp, write one and return False."""
     try:
-        last = float((folder / _STAMP).read_text())
+        last = float((folder / _STAMP_FILE).read_text())
     except (OSError, ValueError):
-        (folder / _STAMP).write_text(f"{time.time()}\n")
+        (folder / _STAMP_FILE).write_text(f"{time.time()}\n")
         return False
-    return time.time() - last > _FULL_SECONDS
+    return time.time() - last > _FULL_PACK_INTERVAL_SECONDS
 
 
-_STAMP = "ctxfs-packed"
+_STAMP_FILE = "ctxfs-packed"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ctxfs.store.derived_db import DerivedDatabase, open_derived
 from ctxfs.versions.objects.commits import Actor, Commit
 
-_VERSION = 1
+_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE commits(
   seq INTEGER PRIMARY KEY, oid TEXT UNIQUE NOT NULL, tree TEXT NOT NULL, parents TEXT NOT NULL, time_ns INTEGER NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE seen(
   WITHOUT ROWID;
 CREATE INDEX seen_inode ON seen(inode);
 """
-_COMMIT = "seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes"
+_COMMIT_COLUMNS = "seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes"
 
 
 class PathChange(NamedTuple):
@@ -58,7 +58,7 @@ class Version(NamedTuple):
     change: PathChange
 
 
-class Seen(NamedTuple):
+class FileRecord(NamedTuple):
     """The attributes of a file when it was captured, and the entry that it became."""
 
     inode: int
@@ -88,7 +88,7 @@ class PathIndex(DerivedDatabase):
     """The path index on one SQLite connection, for one thread at a time. Writers use `transaction`."""
 
     def __init__(self, folder: HostPath) -> None:
-        self._db = open_derived(folder / "history.db", _SCHEMA, _VERSION, secure_delete="ON")
+        self._db = open_derived(folder / "history.db", _SCHEMA, _SCHEMA_VERSION, secure_delete="ON")
 
     def clear(self) -> None:
         """Delete the history, but not the recorded attributes of files."""
@@ -107,7 +107,7 @@ class PathIndex(DerivedDatabase):
         A commit that is not `mainline` came with a merge: the work tree never had its state.
         """
         row = self._db.execute(
-            f"INSERT INTO commits({_COMMIT[5:]}, mainline) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO commits({_COMMIT_COLUMNS[5:]}, mainline) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 commit.oid,
                 commit.tree,
@@ -126,85 +126,94 @@ class PathIndex(DerivedDatabase):
         )
         seq = int(row.lastrowid or 0)
         self._db.executemany(
-            "INSERT OR REPLACE INTO changes VALUES(?,?,?,?,?,?,?)", ((c.path, seq, *c[1:]) for c in changes)
+            "INSERT OR REPLACE INTO changes VALUES(?,?,?,?,?,?,?)",
+            ((change.path, seq, *change[1:]) for change in changes),
         )
         self._db.executemany("INSERT INTO moves VALUES(?,?,?)", ((seq, *move) for move in commit.moves))
         return seq
 
     def last(self) -> tuple[int, Commit] | None:
         """Return the newest commit with its number; None if the index is empty."""
-        return self._one(f"SELECT {_COMMIT} FROM commits ORDER BY seq DESC LIMIT 1")
+        return self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits ORDER BY seq DESC LIMIT 1")
 
     def by_oid(self, oid: str) -> tuple[int, Commit] | None:
         """Return a commit, with its number, by its full id."""
-        return self._one(f"SELECT {_COMMIT} FROM commits WHERE oid=?", oid)
+        return self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE oid=?", oid)
 
     def by_prefix(self, prefix: str) -> list[tuple[int, Commit]]:
         """Return at most two commits whose id begins with `prefix`."""
-        rows = self._db.execute(f"SELECT {_COMMIT} FROM commits WHERE oid>=? AND oid<? LIMIT 2", (prefix, prefix + "g"))
-        return [_commit(row) for row in rows]
+        rows = self._db.execute(
+            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE oid>=? AND oid<? LIMIT 2", (prefix, prefix + "g")
+        )
+        return [_parse_commit(row) for row in rows]
 
     def at(self, time_ns: int) -> tuple[int, Commit] | None:
         """Return the newest version at a time, with its number."""
-        return self._one(
-            f"SELECT {_COMMIT} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
+        return self._fetch_commit(
+            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE mainline AND time_ns<=? ORDER BY time_ns DESC, seq DESC LIMIT 1",
             time_ns,
         )
 
     def commit(self, seq: int) -> Commit:
         """Return the commit with this number."""
-        found = self._one(f"SELECT {_COMMIT} FROM commits WHERE seq=?", seq)
-        assert found is not None
-        return found[1]
+        row = self._fetch_commit(f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq=?", seq)
+        assert row is not None
+        return row[1]
 
     def count(self) -> int:
         """Return the number of commits."""
         return int(self._db.execute("SELECT count(*) FROM commits").fetchone()[0])
 
-    def all(self, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+    def all(self, selection: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
         """Return commits with a lower number than `before`, newest first."""
         rows = self._db.execute(
-            f"SELECT {_COMMIT} FROM commits WHERE seq<? AND {_WANTED} ORDER BY seq DESC LIMIT ?",
-            (before, *_values(wanted), limit),
+            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq<? AND {_FILTER_CONDITION} ORDER BY seq DESC LIMIT ?",
+            (before, *_filter_values(selection), limit),
         )
-        return [_commit(row) for row in rows]
+        return [_parse_commit(row) for row in rows]
 
-    def below(self, path: bytes, wanted: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
+    def below(self, path: bytes, selection: Filter, before: int, limit: int) -> list[tuple[int, Commit]]:
         """Return commits that changed `path` or a path below it, newest first."""
         if not path:
-            return self.all(wanted, before, limit)
+            return self.all(selection, before, limit)
         rows = self._db.execute(
-            f"SELECT {_COMMIT} FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) AND {_WANTED} "
-            f"ORDER BY seq DESC LIMIT ?",
-            (*_range(path), before, *_values(wanted), limit),
+            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION} AND seq<?) "
+            f"AND {_FILTER_CONDITION} ORDER BY seq DESC LIMIT ?",
+            (*_path_range(path), before, *_filter_values(selection), limit),
         )
-        return [_commit(row) for row in rows]
+        return [_parse_commit(row) for row in rows]
 
     def mainline(self, path: bytes, before: int, limit: int) -> list[tuple[int, Commit]]:
         """Return commits as `below` does, without those that came with merges, but with every merge."""
-        where = f"(seq IN (SELECT seq FROM changes WHERE {_BELOW} AND seq<?) OR op='merge')" if path else "?=?"
-        rows = self._db.execute(
-            f"SELECT {_COMMIT} FROM commits WHERE {where} AND mainline AND seq<? ORDER BY seq DESC LIMIT ?",
-            (*((*_range(path), before) if path else (0, 0)), before, limit),
+        where = (
+            f"(seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION} AND seq<?) OR op='merge')" if path else "?=?"
         )
-        return [_commit(row) for row in rows]
+        rows = self._db.execute(
+            f"SELECT {_COMMIT_COLUMNS} FROM commits WHERE {where} AND mainline AND seq<? ORDER BY seq DESC LIMIT ?",
+            (*((*_path_range(path), before) if path else (0, 0)), before, limit),
+        )
+        return [_parse_commit(row) for row in rows]
 
     def sizes_of(self, paths: Sequence[bytes]) -> dict[str, int]:
         """Return the sizes of every content that these paths have had, by blob id."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         for start in range(0, len(paths), 500):
-            part = paths[start : start + 500]
-            marks = ",".join("?" * len(part))
-            found.update(self._db.execute(f"SELECT oid, size FROM changes WHERE oid!='' AND path IN ({marks})", part))
-        return found
+            batch = paths[start : start + 500]
+            placeholders = ",".join("?" * len(batch))
+            sizes.update(
+                self._db.execute(f"SELECT oid, size FROM changes WHERE oid!='' AND path IN ({placeholders})", batch)
+            )
+        return sizes
 
     def changes_of(self, seq: int, below: bytes = b"") -> list[PathChange]:
         """Return the changes of a commit, at `below` and below it."""
         rows = self._db.execute(
             "SELECT path, what, mode, oid, side, size FROM changes WHERE seq=? ORDER BY path", (seq,)
         )
-        found = (PathChange(*row) for row in rows)
-        return [c for c in found if not below or c.path == below or c.path.startswith(below + b"/")]
+        changes = (PathChange(*row) for row in rows)
+        return [
+            change for change in changes if not below or change.path == below or change.path.startswith(below + b"/")
+        ]
 
     def moves_of(self, seq: int) -> list[tuple[bytes, bytes]]:
         """Return the (source, target) pairs of a commit's moves."""
@@ -212,7 +221,7 @@ class PathIndex(DerivedDatabase):
 
     def versions(self, path: bytes, before: int = 1 << 62) -> list[Version]:
         """Return the changes of exactly this path, oldest first, through renames."""
-        found: list[Version] = []
+        versions: list[Version] = []
         while True:
             move = self.arrival(path, before)
             since = move[0] if move else 0
@@ -220,9 +229,9 @@ class PathIndex(DerivedDatabase):
                 "SELECT path, what, mode, oid, side, size, seq FROM changes WHERE path=? AND seq>=? AND seq<? ORDER BY seq DESC",
                 (path, since, before),
             )
-            found.extend(Version(row[6], PathChange(*row[:6])) for row in rows)
+            versions.extend(Version(row[6], PathChange(*row[:6])) for row in rows)
             if move is None:
-                return found[::-1]
+                return versions[::-1]
             before, path = move
 
     def last_change(self, path: bytes, before: int = 1 << 62) -> Version | None:
@@ -235,23 +244,26 @@ class PathIndex(DerivedDatabase):
 
     def rows_below(self, path: bytes) -> list[PathChange]:
         """Return every change of a path and of the paths below it."""
-        rows = self._db.execute(f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW}", _range(path))
+        rows = self._db.execute(
+            f"SELECT path, what, mode, oid, side, size FROM changes WHERE {_BELOW_CONDITION}", _path_range(path)
+        )
         return [PathChange(*row) for row in rows]
 
-    def commits_of(self, places: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
-        """Return the ids of commits that changed one of `paths`, or a path at or below one of `places`."""
-        found: set[str] = set()
-        for place in places:
+    def commits_of(self, roots: Iterable[bytes], paths: Iterable[bytes]) -> set[str]:
+        """Return the ids of commits that changed one of `paths`, or a path at or below one of `roots`."""
+        oids: set[str] = set()
+        for root in roots:
             rows = self._db.execute(
-                f"SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW})", _range(place)
+                f"SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE {_BELOW_CONDITION})",
+                _path_range(root),
             )
-            found |= {row[0] for row in rows}
+            oids |= {row[0] for row in rows}
         for path in paths:
             rows = self._db.execute(
                 "SELECT oid FROM commits WHERE seq IN (SELECT seq FROM changes WHERE path=?)", (path,)
             )
-            found |= {row[0] for row in rows}
-        return found
+            oids |= {row[0] for row in rows}
+        return oids
 
     def rows_by(self, principal: str) -> list[PathChange]:
         """Return every change that a principal made."""
@@ -263,14 +275,15 @@ class PathIndex(DerivedDatabase):
 
     def places_of(self, oids: Iterable[str]) -> list[tuple[bytes, str, int]]:
         """Return (path, blob, commit number) for every occurrence of these contents. This reads every change."""
-        wanted = set(oids)
+        selected = set(oids)
         rows = self._db.execute("SELECT path, oid, seq FROM changes WHERE oid!=''")
-        return [(path, oid, seq) for path, oid, seq in rows if oid in wanted]
+        return [(path, oid, seq) for path, oid, seq in rows if oid in selected]
 
-    def sides_of(self, least: int) -> list[str]:
-        """Return the side-car ids of every version of a file with `least` bytes or more."""
+    def sides_of(self, min_bytes: int) -> list[str]:
+        """Return the side-car ids of every version of a file with `min_bytes` bytes or more."""
         return [
-            row[0] for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (least,))
+            row[0]
+            for row in self._db.execute("SELECT DISTINCT side FROM changes WHERE side!='' AND size>=?", (min_bytes,))
         ]
 
     def changed_since(self, path: bytes, seq: int) -> list[int]:
@@ -280,19 +293,19 @@ class PathIndex(DerivedDatabase):
 
     def names_below(self, path: bytes) -> list[tuple[bytes, bool]]:
         """Return (name, True for a directory) of every entry that the directory `path` has had, sorted."""
-        start, end = _range(path)[1:] if path else (b"", b"\xff\xff")
+        start, end = _path_range(path)[1:] if path else (b"", b"\xff\xff")
         names: dict[bytes, bool] = {}
-        at = start
+        position = start
         while True:
             # Skip from name to name instead of reading all rows of a directory.
             row = self._db.execute(
-                "SELECT path, mode FROM changes WHERE path>=? AND path<? ORDER BY path LIMIT 1", (at, end)
+                "SELECT path, mode FROM changes WHERE path>=? AND path<? ORDER BY path LIMIT 1", (position, end)
             ).fetchone()
             if row is None:
                 return sorted(names.items())
             name, slash, _ = row[0][len(start) :].partition(b"/")
             names[name] = names.get(name, False) or bool(slash)
-            at = start + name + (b"0" if slash else b"\0")
+            position = start + name + (b"0" if slash else b"\0")
             if not slash:
                 names[name] = self.was_directory(start + name)
 
@@ -300,23 +313,27 @@ class PathIndex(DerivedDatabase):
         """Return True if the last state of a path was a directory, or if paths below it have existed."""
         if not path:
             return True
-        inner = self._db.execute("SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", _range(path)[1:]).fetchone()
-        return inner is not None or self._was_directory(path)
+        inner = self._db.execute(
+            "SELECT 1 FROM changes WHERE path>=? AND path<? LIMIT 1", _path_range(path)[1:]
+        ).fetchone()
+        return inner is not None or self._has_directory_row(path)
 
-    def _was_directory(self, path: bytes) -> bool:
-        row = self._db.execute("SELECT mode FROM changes WHERE path=? AND mode!=0 ORDER BY seq DESC LIMIT 1", (path,))
-        found = row.fetchone()
-        return bool(found and found[0] == 0o040000)
+    def _has_directory_row(self, path: bytes) -> bool:
+        cursor = self._db.execute(
+            "SELECT mode FROM changes WHERE path=? AND mode!=0 ORDER BY seq DESC LIMIT 1", (path,)
+        )
+        row = cursor.fetchone()
+        return bool(row and row[0] == 0o040000)
 
     def arrival(self, path: bytes, before: int) -> tuple[int, bytes] | None:
         """Return (commit number, previous path) of the newest move of `path` or of a directory above it."""
-        places = [path]
-        while b"/" in places[-1]:
-            places.append(places[-1].rpartition(b"/")[0])
-        marks = ",".join("?" * len(places))
+        targets = [path]
+        while b"/" in targets[-1]:
+            targets.append(targets[-1].rpartition(b"/")[0])
+        placeholders = ",".join("?" * len(targets))
         row = self._db.execute(
-            f"SELECT seq, source, target FROM moves WHERE target IN ({marks}) AND seq<? ORDER BY seq DESC LIMIT 1",
-            (*places, before),
+            f"SELECT seq, source, target FROM moves WHERE target IN ({placeholders}) AND seq<? ORDER BY seq DESC LIMIT 1",
+            (*targets, before),
         ).fetchone()
         return (row[0], row[1] + path[len(row[2]) :]) if row else None
 
@@ -326,29 +343,31 @@ class PathIndex(DerivedDatabase):
 
     # recorded attributes of files
 
-    def seen(self, path: bytes) -> Seen | None:
+    def file_record(self, path: bytes) -> FileRecord | None:
         """Return the recorded attributes of a path."""
-        row = self._db.execute(f"SELECT {_SEEN} FROM seen WHERE path=?", (path,)).fetchone()
-        return Seen(*row) if row else None
+        row = self._db.execute(f"SELECT {_FILE_COLUMNS} FROM seen WHERE path=?", (path,)).fetchone()
+        return FileRecord(*row) if row else None
 
-    def seen_many(self, paths: Sequence[bytes]) -> dict[bytes, Seen]:
+    def file_records(self, paths: Sequence[bytes]) -> dict[bytes, FileRecord]:
         """Return the recorded attributes of many paths; paths without a record are omitted."""
-        found = {}
+        records = {}
         for start in range(0, len(paths), 500):
-            part = paths[start : start + 500]
-            marks = ",".join("?" * len(part))
-            for row in self._db.execute(f"SELECT path, {_SEEN} FROM seen WHERE path IN ({marks})", part):
-                found[row[0]] = Seen(*row[1:])
-        return found
+            batch = paths[start : start + 500]
+            placeholders = ",".join("?" * len(batch))
+            for row in self._db.execute(
+                f"SELECT path, {_FILE_COLUMNS} FROM seen WHERE path IN ({placeholders})", batch
+            ):
+                records[row[0]] = FileRecord(*row[1:])
+        return records
 
-    def seen_inode(self, inode: int, size: int, mtime_ns: int) -> Seen | None:
+    def record_of_inode(self, inode: int, size: int, mtime_ns: int) -> FileRecord | None:
         """Return the record of a file under any name, whose content is unchanged."""
         row = self._db.execute(
-            f"SELECT {_SEEN} FROM seen WHERE inode=? AND size=? AND mtime_ns=? LIMIT 1", (inode, size, mtime_ns)
+            f"SELECT {_FILE_COLUMNS} FROM seen WHERE inode=? AND size=? AND mtime_ns=? LIMIT 1", (inode, size, mtime_ns)
         ).fetchone()
-        return Seen(*row) if row else None
+        return FileRecord(*row) if row else None
 
-    def remember(self, rows: Iterable[tuple[bytes, Seen]]) -> None:
+    def record_files(self, rows: Iterable[tuple[bytes, FileRecord]]) -> None:
         """Record the attributes of these paths."""
         self._db.executemany(
             "INSERT OR REPLACE INTO seen VALUES(?,?,?,?,?,?,?,?,?)", ((path, *row) for path, row in rows)
@@ -356,7 +375,7 @@ class PathIndex(DerivedDatabase):
 
     def forget_seen(self, paths: Iterable[bytes]) -> None:
         """Delete the records of these removed paths and of the paths below them."""
-        self._db.executemany(f"DELETE FROM seen WHERE {_BELOW}", (_range(path) for path in paths))
+        self._db.executemany(f"DELETE FROM seen WHERE {_BELOW_CONDITION}", (_path_range(path) for path in paths))
 
     def clear_seen(self) -> None:
         """Delete all recorded attributes, so that every file is read again."""
@@ -364,25 +383,32 @@ class PathIndex(DerivedDatabase):
 
     # internals
 
-    def _one(self, sql: str, *values: object) -> tuple[int, Commit] | None:
+    def _fetch_commit(self, sql: str, *values: object) -> tuple[int, Commit] | None:
         row = self._db.execute(sql, values).fetchone()
-        return _commit(row) if row else None
+        return _parse_commit(row) if row else None
 
 
-_SEEN = "inode, size, mtime_ns, ctime_ns, mode, git_mode, oid, side"
-_BELOW = "(path=? OR (path>=? AND path<?))"
-_WANTED = "(?='' OR principal=?) AND (?='' OR session=?) AND time_ns>=? AND time_ns<=?"
+_FILE_COLUMNS = "inode, size, mtime_ns, ctime_ns, mode, git_mode, oid, side"
+_BELOW_CONDITION = "(path=? OR (path>=? AND path<?))"
+_FILTER_CONDITION = "(?='' OR principal=?) AND (?='' OR session=?) AND time_ns>=? AND time_ns<=?"
 
 
-def _range(path: bytes) -> tuple[bytes, bytes, bytes]:
+def _path_range(path: bytes) -> tuple[bytes, bytes, bytes]:
     return path, path + b"/", path + b"0"
 
 
-def _values(wanted: Filter) -> Sequence[object]:
-    return (wanted.principal, wanted.principal, wanted.session, wanted.session, wanted.since_ns, wanted.until_ns)
+def _filter_values(selection: Filter) -> Sequence[object]:
+    return (
+        selection.principal,
+        selection.principal,
+        selection.session,
+        selection.session,
+        selection.since_ns,
+        selection.until_ns,
+    )
 
 
-def _commit(row: tuple[Any, ...]) -> tuple[int, Commit]:
+def _parse_commit(row: tuple[Any, ...]) -> tuple[int, Commit]:
     seq, oid, tree, parents, time_ns, principal, session, tool, reason, op, subject, scope, undoes = row
     actor = Actor(str(principal), str(session), str(tool), str(reason))
     return int(seq), Commit(oid, tree, tuple(str(parents).split()), time_ns, actor, op, subject, (), scope, undoes)

@@ -22,8 +22,8 @@ from ctxfs.versions.recording.pathindex import EVERYTHING
 log = logging.getLogger(__name__)
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SLACK_SECONDS = 60.0
-_CANDIDATES = 200
+_CLOCK_SLACK_SECONDS = 60.0
+_MAX_CANDIDATES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Checkpoint:
 def read_checkpoint(file: HostPath) -> Checkpoint | None:
     """Return the last checkpoint; None if there is none or it is damaged."""
     try:
-        found = json.loads(file.read_text())
-        return Checkpoint(found["commit"], float(found["time"])) if is_oid(found["commit"]) else None
+        members = json.loads(file.read_text())
+        return Checkpoint(members["commit"], float(members["time"])) if is_oid(members["commit"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -65,20 +65,20 @@ def repair(ledger: Ledger, checkpoint: Checkpoint | None) -> bool:
     repo = ledger.repo
     clear_leftovers(repo.folder)
     head = repo.ref(BRANCH)
-    since = checkpoint.time - _SLACK_SECONDS if checkpoint else 0.0
+    since = checkpoint.time - _CLOCK_SLACK_SECONDS if checkpoint else 0.0
     dropped = drop_damaged(repo, since)
     if head is None and checkpoint is None and ledger.index.last() is None and not (repo.folder / BRANCH).exists():
         return False  # there are no commits yet
-    if head is not None and _is_whole(repo, head, checkpoint.commit if checkpoint else None):
+    if head is not None and _is_intact(repo, head, checkpoint.commit if checkpoint else None):
         return False
-    for candidate in _candidates(ledger, checkpoint):
-        if candidate != head and _is_whole(repo, candidate, None):
+    for candidate in _list_candidates(ledger, checkpoint):
+        if candidate != head and _is_intact(repo, candidate, None):
             log.error(
                 "versions after %s were damaged and are dropped (%d objects); the files are kept",
                 candidate[:12],
                 dropped,
             )
-            _force(repo, candidate)
+            _force_branch(repo, candidate)
             return True
     log.error("no version in the repository is whole; history starts anew with the files as they are")
     with contextlib.suppress(FileNotFoundError):
@@ -130,29 +130,29 @@ def is_sound(path: HostPath) -> bool:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest() == path.parent.name + path.name
 
 
-def _is_whole(repo: Repository, commit: str, known: str | None) -> bool:
+def _is_intact(repo: Repository, commit: str, base: str | None) -> bool:
     """Return True if a commit and all its objects can be read.
 
-    Objects that `known` needs are assumed to be intact.
+    Objects that `base` needs are assumed to be intact.
     """
     try:
-        if known is None:
+        if base is None:
             repo.run("cat-file", "-e", f"{commit}^{{commit}}")
             repo.run("fsck", "--connectivity-only", "--no-dangling", "--no-reflogs", "--no-progress", commit)
         else:
-            repo.run("rev-list", "--quiet", "--verify-objects", commit, "--not", known)
+            repo.run("rev-list", "--quiet", "--verify-objects", commit, "--not", base)
     except OSError:
         return False
     return True
 
 
-def _candidates(ledger: Ledger, checkpoint: Checkpoint | None) -> list[str]:
-    found = [checkpoint.commit] if checkpoint else []
-    found += [commit.oid for _, commit in ledger.index.all(EVERYTHING, 1 << 62, _CANDIDATES)]
-    return list(dict.fromkeys(found))
+def _list_candidates(ledger: Ledger, checkpoint: Checkpoint | None) -> list[str]:
+    candidates = [checkpoint.commit] if checkpoint else []
+    candidates += [commit.oid for _, commit in ledger.index.all(EVERYTHING, 1 << 62, _MAX_CANDIDATES)]
+    return list(dict.fromkeys(candidates))
 
 
-def _force(repo: Repository, commit: str) -> None:
+def _force_branch(repo: Repository, commit: str) -> None:
     """Point the branch at a commit, without reading its file, which may be damaged."""
     file = repo.folder / BRANCH
     file.parent.mkdir(parents=True, exist_ok=True)

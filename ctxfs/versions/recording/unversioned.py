@@ -14,7 +14,7 @@ from ctxfs.versions.objects.name_encoding import shown_path
 
 log = logging.getLogger(__name__)
 
-MAX_NAMED = 1000
+MAX_LISTED_PATHS = 1000
 
 
 class Unversioned:
@@ -27,10 +27,10 @@ class Unversioned:
         self._reasons: dict[bytes, str] = {}
 
     def add(self, path: bytes, reason: str) -> None:
-        """Add a file and log it once. Beyond `MAX_NAMED` files only the log contains it."""
+        """Add a file and log it once. Beyond `MAX_LISTED_PATHS` files only the log contains it."""
         if self._reasons.get(path) != reason:
             log.error("'%s' has no version as it is now: %s", shown_path(path), reason)
-        if path in self._reasons or len(self._reasons) < MAX_NAMED:
+        if path in self._reasons or len(self._reasons) < MAX_LISTED_PATHS:
             self._reasons[path] = reason
 
     def clear(self, path: bytes) -> None:
@@ -50,7 +50,7 @@ class Unversioned:
 def saved_reasons(file: HostPath) -> Mapping[str, str]:
     """Return the saved list; empty if there is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return {str(path): str(reason) for path, reason in found.items()}
+        reasons = json.loads(file.read_text(encoding="utf-8"))
+        return {str(path): str(reason) for path, reason in reasons.items()}
     except (OSError, ValueError, AttributeError):
         return {}

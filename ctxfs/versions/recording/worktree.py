@@ -28,21 +28,21 @@ from ctxfs.versions.objects.trees import MODE_DIR, MODE_FILE, MODE_LINK, MODE_PR
 
 log = logging.getLogger(__name__)
 
-_MANY_MISSED = 20
-_HOLD_SECONDS = 0.5
+_MAX_MISSES = 20
+_MAX_HOLD_SECONDS = 0.5
 
 # Returns True if a path with these attributes (None: absent) may be replaced.
 Expected: TypeAlias = Callable[[os.stat_result | None], bool]
 
 
-def git_mode(found: os.stat_result) -> int:
+def git_mode(stat: os.stat_result) -> int:
     """Return the git mode of a host file; 0 for file types that have no versions."""
-    if st.S_ISDIR(found.st_mode):
+    if st.S_ISDIR(stat.st_mode):
         return MODE_DIR
-    if st.S_ISLNK(found.st_mode):
+    if st.S_ISLNK(stat.st_mode):
         return MODE_LINK
-    if st.S_ISREG(found.st_mode):
-        return MODE_PROGRAM if found.st_mode & 0o100 else MODE_FILE
+    if st.S_ISREG(stat.st_mode):
+        return MODE_PROGRAM if stat.st_mode & 0o100 else MODE_FILE
     return 0
 
 
@@ -51,37 +51,39 @@ class WorkTree:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._keeping = False
-        self._kept: tuple[Parts, int] | None = None
-        self._only_looks = False
+        self._is_keeping_open = False
+        self._cached_directory: tuple[Parts, int] | None = None
+        self._is_reading_past = False
         self.patience = Patience(0.0)  # of the current operation, with writers
-        self._holds: dict[Parts, WriterHold] = {}
-        self._missed = 0  # lookups of absent names in the open directory
-        self._names: frozenset[bytes] | None = None  # its names, after many such lookups
+        self._writer_holds: dict[Parts, WriterHold] = {}
+        self._misses = 0  # lookups of absent names in the open directory
+        self._directory_names: frozenset[bytes] | None = None  # its names, after many such lookups
 
     def look(self, parts: Parts) -> os.stat_result | None:
         """Return the attributes of a path; None if it is absent or of a type without versions."""
         try:
-            with self._at(parts) as (parent, name):
-                if self._names is not None and name not in self._names:
+            with self._open_parent(parts) as (parent, name):
+                if self._directory_names is not None and name not in self._directory_names:
                     return None
-                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                self._miss()
+                self._count_miss()
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
             raise
-        return found if git_mode(found) else None
+        return stat if git_mode(stat) else None
 
-    def _miss(self) -> None:
+    def _count_miss(self) -> None:
         """Count a lookup of an absent name.
 
-        Such lookups block writers of the directory; after `_MANY_MISSED` its names are read instead.
+        Such lookups block writers of the directory; after `_MAX_MISSES` its names are read instead.
         """
-        self._missed += 1
-        if self._missed == _MANY_MISSED and self._kept is not None and self._only_looks:
-            self._names = frozenset(os.listdir(os.fsencode(rooted_fs.magic_path(self._kept[1], "."))))
+        self._misses += 1
+        if self._misses == _MAX_MISSES and self._cached_directory is not None and self._is_reading_past:
+            self._directory_names = frozenset(
+                os.listdir(os.fsencode(rooted_fs.magic_path(self._cached_directory[1], ".")))
+            )
 
     def walk(self, below: Parts = ()) -> Iterator[tuple[Parts, os.stat_result]]:
         """Yield every path below a directory, parents first.
@@ -92,32 +94,32 @@ class WorkTree:
         while pending:
             directory = pending.pop()
             try:
-                entries = self._entries(directory)
+                entries = self._read_entries(directory)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    where = shown_path(b"/".join(directory))
-                    log.error("'%s' cannot be read; what is in it stays as it was: %s", where, error.strerror)
+                    path = shown_path(b"/".join(directory))
+                    log.error("'%s' cannot be read; its contents keep their last version: %s", path, error.strerror)
                 continue
-            for name, found in entries:
-                kind = git_mode(found)
+            for name, stat in entries:
+                kind = git_mode(stat)
                 if kind:
-                    yield (*directory, name), found
+                    yield (*directory, name), stat
                 if kind == MODE_DIR and len(directory) < MAX_DEPTH:
                     pending.append((*directory, name))
 
-    def _entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
+    def _read_entries(self, directory: Parts) -> list[tuple[bytes, os.stat_result]]:
         """Return the names in a directory with their attributes, sorted, without temporary files."""
-        found = []
-        fd = rooted_fs.open_directory(self.root, _text(directory))
+        entries = []
+        fd = rooted_fs.open_directory(self.root, _decode_parts(directory))
         try:
             for name in sorted(os.listdir(os.fsencode(f"/proc/self/fd/{fd}/"))):
                 if rooted_fs.is_temporary(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
+                    entries.append((name, os.stat(name, dir_fd=fd, follow_symlinks=False)))
         finally:
             os.close(fd)
-        return found
+        return entries
 
     def is_gone(self, parts: Parts) -> bool:
         """Return True if a path that a walk did not yield is absent. A path that cannot be accessed is not gone."""
@@ -129,7 +131,7 @@ class WorkTree:
     @contextlib.contextmanager
     def opened(self, parts: Parts) -> Iterator[int]:
         """Open a regular file for reading; yield the descriptor."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             fd = rooted_fs.open_quietly(name, dir_fd=parent)
         try:
             yield fd
@@ -138,12 +140,12 @@ class WorkTree:
 
     def target(self, parts: Parts) -> bytes:
         """Return the target of a link."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             return os.readlink(name, dir_fd=parent)
 
     def xattrs(self, parts: Parts) -> dict[str, bytes]:
         """Return the `user.*` attributes of a file or directory."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             return rooted_fs.read_xattrs(os.fsencode(f"/proc/self/fd/{parent}/") + name)
 
     # writes: before a path is replaced, and while it has no writer, `is_expected` must accept its current attributes
@@ -155,13 +157,13 @@ class WorkTree:
 
         `data` is the content, or a descriptor to copy it from. Return the new file's attributes, too.
         """
-        with self._at(parts) as (parent, name):
-            temporary, found = _write_beside(parent, data, mode, xattrs)
-            return self._swap_in(parts, parent, name, temporary, is_expected), found
+        with self._open_parent(parts) as (parent, name):
+            temporary, stat = _write_beside(parent, data, mode, xattrs)
+            return self._swap_in(parts, parent, name, temporary, is_expected), stat
 
     def put_link(self, parts: Parts, target: bytes, is_expected: Expected) -> SwapResult:
         """Replace `parts` with a link."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             temporary = rooted_fs.orphan_name()
             os.symlink(target, temporary, dir_fd=parent)
             return self._swap_in(parts, parent, name, temporary, is_expected)
@@ -169,39 +171,39 @@ class WorkTree:
     def put_directory(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes], is_expected: Expected) -> SwapResult:
         """Make `parts` a directory; an existing one keeps its contents."""
         swap = SwapResult()
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             try:
                 os.mkdir(name, 0o700, dir_fd=parent)
             except FileExistsError:
-                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                if not st.S_ISDIR(found.st_mode):
+                stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISDIR(stat.st_mode):
                     swap = self._swap(parts, parent, name, None, is_expected)
                     if swap.left is not None:
                         return swap
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, 0o700, dir_fd=parent)
-            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
-            _set_xattrs(place, xattrs)
-            os.chmod(place, mode)
+            path = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(path, xattrs)
+            os.chmod(path, mode)
         return swap
 
     def set_attributes(self, parts: Parts, mode: int, xattrs: Mapping[str, bytes]) -> None:
         """Set only mode and `user.*` attributes of an existing path; links have none."""
-        with self._at(parts) as (parent, name):
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if st.S_ISLNK(found.st_mode):
+        with self._open_parent(parts) as (parent, name):
+            stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if st.S_ISLNK(stat.st_mode):
                 return
-            place = os.fsencode(f"/proc/self/fd/{parent}/") + name
-            _set_xattrs(place, xattrs)
-            if st.S_IMODE(found.st_mode) != mode:
-                os.chmod(place, mode)
+            path = os.fsencode(f"/proc/self/fd/{parent}/") + name
+            _set_xattrs(path, xattrs)
+            if st.S_IMODE(stat.st_mode) != mode:
+                os.chmod(path, mode)
 
     def remove(self, parts: Parts, is_expected: Expected) -> SwapResult:
         """Remove a file, a link or an empty directory. A directory that is not empty stays."""
         try:
-            with self._at(parts) as (parent, name):
-                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                if not st.S_ISDIR(found.st_mode):
+            with self._open_parent(parts) as (parent, name):
+                stat = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                if not st.S_ISDIR(stat.st_mode):
                     return self._swap(parts, parent, name, None, is_expected)
                 os.rmdir(name, dir_fd=parent)
         except OSError as error:
@@ -213,7 +215,7 @@ class WorkTree:
 
     def append(self, parts: Parts, data: bytes) -> bool:
         """Append to a file as a writer does. Return False if it is absent."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             try:
                 append(parent, name, data)
             except FileNotFoundError:
@@ -224,46 +226,46 @@ class WorkTree:
         """Remove a directory with all its contents, including files without versions."""
         pending, directories = [parts], list[Parts]()
         while pending:
-            at = pending.pop()
-            directories.append(at)
-            fd = rooted_fs.open_directory(self.root, _text(at))
+            directory = pending.pop()
+            directories.append(directory)
+            fd = rooted_fs.open_directory(self.root, _decode_parts(directory))
             try:
                 for name in os.listdir(os.fsencode(f"/proc/self/fd/{fd}/")):
                     if st.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                        pending.append((*at, name))
+                        pending.append((*directory, name))
                     else:
                         os.unlink(name, dir_fd=fd)
             finally:
                 os.close(fd)
-        for at in reversed(directories):
-            with self._at(at) as (parent, name):
+        for directory in reversed(directories):
+            with self._open_parent(directory) as (parent, name):
                 os.rmdir(name, dir_fd=parent)
 
     def put_beside(self, parts: Parts, data: bytes) -> None:
         """Create a new file beside a path, named `name.written`."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             temporary, _ = _write_beside(parent, data, 0o644, {})
             rooted_fs.rename_new(parent, temporary, free_name(parent, name, b".written"))
 
     def bury(self, parts: Parts, target: bytes) -> None:
         """Replace `parts`, and everything that is below it by now, with a link."""
-        found = self.look(parts)
-        if found is not None and git_mode(found) == MODE_DIR:
+        stat = self.look(parts)
+        if stat is not None and git_mode(stat) == MODE_DIR:
             self.remove_tree(parts)
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             temporary = rooted_fs.temporary_name()
             os.symlink(target, temporary, dir_fd=parent)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
     def put_back(self, parts: Parts, orphan: Orphan) -> None:
         """Rename a file that was swapped out to its former path."""
-        with self._at(parts) as (parent, name):
+        with self._open_parent(parts) as (parent, name):
             os.rename(orphan.name, name, src_dir_fd=parent, dst_dir_fd=parent)
         orphan.name = b""
 
     def release(self, parts: Parts, orphan: Orphan) -> None:
         """Unlink a file that was swapped out and whose content is recorded."""
-        with self._at(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
+        with self._open_parent(parts) as (parent, _), contextlib.suppress(FileNotFoundError):
             os.unlink(orphan.name, dir_fd=parent)
         orphan.name = b""
 
@@ -272,11 +274,11 @@ class WorkTree:
 
         Return its new path.
         """
-        with self._at(parts) as (parent, name):
-            shown = free_name(parent, name, b".written")
-            rooted_fs.rename_new(parent, orphan.name, shown)
+        with self._open_parent(parts) as (parent, name):
+            new_name = free_name(parent, name, b".written")
+            rooted_fs.rename_new(parent, orphan.name, new_name)
         orphan.name = b""
-        return (*parts[:-1], shown)
+        return (*parts[:-1], new_name)
 
     @contextlib.contextmanager
     def holding(self, paths: Iterable[Parts]) -> Iterator[list[Parts]]:
@@ -284,29 +286,29 @@ class WorkTree:
 
         For a single file this waits for its writers. Of several files, those that are open for writing are not blocked.
         """
-        wanted = list(paths)
-        patience = Patience(_HOLD_SECONDS if len(wanted) == 1 else 0.0)
+        candidates = list(paths)
+        patience = Patience(_MAX_HOLD_SECONDS if len(candidates) == 1 else 0.0)
         try:
-            for parts in wanted:
-                with contextlib.suppress(OSError), self._at(parts) as (parent, name):
+            for parts in candidates:
+                with contextlib.suppress(OSError), self._open_parent(parts) as (parent, name):
                     hold = hold_file(parent, name, patience)
                     if hold is not None:
-                        self._holds[parts] = hold
-            yield list(self._holds)
+                        self._writer_holds[parts] = hold
+            yield list(self._writer_holds)
         finally:
-            for hold in self._holds.values():
+            for hold in self._writer_holds.values():
                 os.close(hold.fd)
-            self._holds.clear()
+            self._writer_holds.clear()
 
     def _swap_in(self, parts: Parts, parent: int, name: bytes, temporary: bytes, is_expected: Expected) -> SwapResult:
         swap = SwapResult(KeptReason.WRITTEN)
         try:
-            found = _look_at(parent, name)
-            if found is not None and st.S_ISDIR(found.st_mode):
+            stat = _stat_entry(parent, name)
+            if stat is not None and st.S_ISDIR(stat.st_mode):
                 swap = self.remove(parts, is_expected)
                 if swap.left is not None:
                     return swap
-                is_expected = _is_free
+                is_expected = _is_absent
             swap = self._swap(parts, parent, name, temporary, is_expected)
             return swap
         finally:
@@ -315,7 +317,7 @@ class WorkTree:
                     os.unlink(temporary, dir_fd=parent)
 
     def _swap(self, parts: Parts, parent: int, name: bytes, new: bytes | None, is_expected: Expected) -> SwapResult:
-        return swap_file(parent, name, new, is_expected, self.patience, self._holds.pop(parts, None))
+        return swap_file(parent, name, new, is_expected, self.patience, self._writer_holds.pop(parts, None))
 
     def clear_temporaries(self, older_than: float, is_known: Callable[[Parts, os.stat_result], bool]) -> None:
         """Remove temporary files of a killed process that are older than `older_than` (seconds since the epoch).
@@ -326,15 +328,15 @@ class WorkTree:
             for name in filter(rooted_fs.is_temporary, names):
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
-                    found = os.lstat(path)
-                    if found.st_ctime >= older_than:
+                    stat = os.lstat(path)
+                    if stat.st_ctime >= older_than:
                         continue
                     parts = tuple(os.path.relpath(path, os.fsencode(self.root)).split(b"/"))
-                    is_whole = rooted_fs.is_orphan(name) and st.S_IMODE(found.st_mode) != 0
-                    if is_whole and not is_known(parts, found):
-                        shown = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
+                    is_whole = rooted_fs.is_orphan(name) and st.S_IMODE(stat.st_mode) != 0
+                    if is_whole and not is_known(parts, stat):
+                        new_name = b"recovered-" + name.removeprefix(b".ctxfs-")[:8]
                         log.warning("'%s' was being replaced when ctxfs was killed", shown_path(b"/".join(parts)))
-                        os.rename(path, os.path.join(folder, shown))
+                        os.rename(path, os.path.join(folder, new_name))
                     else:
                         os.unlink(path)
 
@@ -345,30 +347,30 @@ class WorkTree:
         If the directory is moved, the work continues in it. With `only_looks`, only changes made before this call must
         be seen.
         """
-        self._keeping, self._only_looks = True, only_looks
+        self._is_keeping_open, self._is_reading_past = True, only_looks
         try:
             yield
         finally:
-            self._keeping = self._only_looks = False
-            self._let_go()
+            self._is_keeping_open = self._is_reading_past = False
+            self._close_directory()
 
-    def _let_go(self) -> None:
-        self._missed, self._names = 0, None
-        if self._kept is not None:
-            os.close(self._kept[1])
-            self._kept = None
+    def _close_directory(self) -> None:
+        self._misses, self._directory_names = 0, None
+        if self._cached_directory is not None:
+            os.close(self._cached_directory[1])
+            self._cached_directory = None
 
     @contextlib.contextmanager
-    def _at(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
+    def _open_parent(self, parts: Parts) -> Iterator[tuple[int, bytes]]:
         above, name = parts[:-1], parts[-1] if parts else b"."
-        if self._keeping:
-            if self._kept is None or self._kept[0] != above:
-                fd = rooted_fs.open_directory(self.root, _text(above))
-                self._let_go()
-                self._kept = (above, fd)
-            yield self._kept[1], name
+        if self._is_keeping_open:
+            if self._cached_directory is None or self._cached_directory[0] != above:
+                fd = rooted_fs.open_directory(self.root, _decode_parts(above))
+                self._close_directory()
+                self._cached_directory = (above, fd)
+            yield self._cached_directory[1], name
             return
-        fd = rooted_fs.open_directory(self.root, _text(above))
+        fd = rooted_fs.open_directory(self.root, _decode_parts(above))
         try:
             yield fd, name
         finally:
@@ -392,33 +394,33 @@ def _write_beside(
             for key, value in xattrs.items():
                 os.setxattr(fd, key, value)
             os.fchmod(fd, mode)
-            found = os.fstat(fd)
-        return temporary, found
+            stat = os.fstat(fd)
+        return temporary, stat
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=parent)
         raise
 
 
-def _is_free(found: os.stat_result | None) -> bool:
-    return found is None
+def _is_absent(stat: os.stat_result | None) -> bool:
+    return stat is None
 
 
-def _look_at(parent: int, name: bytes) -> os.stat_result | None:
+def _stat_entry(parent: int, name: bytes) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return None
 
 
-def _set_xattrs(place: bytes, wanted: Mapping[str, bytes]) -> None:
-    now = rooted_fs.read_xattrs(place)
-    for name in now.keys() - wanted.keys():
-        os.removexattr(place, name, follow_symlinks=False)
-    for name, value in wanted.items():
-        if now.get(name) != value:
-            os.setxattr(place, name, value, follow_symlinks=False)
+def _set_xattrs(path: bytes, xattrs: Mapping[str, bytes]) -> None:
+    current = rooted_fs.read_xattrs(path)
+    for name in current.keys() - xattrs.keys():
+        os.removexattr(path, name, follow_symlinks=False)
+    for name, value in xattrs.items():
+        if current.get(name) != value:
+            os.setxattr(path, name, value, follow_symlinks=False)
 
 
-def _text(parts: Parts) -> list[str]:
+def _decode_parts(parts: Parts) -> list[str]:
     return [os.fsdecode(name) for name in parts]

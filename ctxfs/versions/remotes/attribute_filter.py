@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from ctxfs.model.metadata import PREFIX, SETTABLE, is_sound
 from ctxfs.versions.objects.sidecar import SideCar
 
-_TAKEN = ("kind", "source", "confidence", "description", "tags", "expires_at")
-_OURS = ("pinned", "supersedes", "frozen")
+_ADMITTED_NAMES = ("kind", "source", "confidence", "description", "tags", "expires_at")
+_LOCAL_NAMES = ("pinned", "supersedes", "frozen")
 _TRUST, _QUARANTINED, _SOURCE, _FROZEN = (f"{PREFIX}{name}" for name in ("trust", "quarantined", "source", "frozen"))
-_RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
+_TRUST_RANKS = {b"untrusted": 0, b"normal": 1, b"trusted": 2}
 
 
-def admit_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: bool, is_file: bool) -> SideCar:
+def filter_attributes(theirs: SideCar, ours: SideCar, remote: str, *, is_new: bool, is_file: bool) -> SideCar:
     """Return the side-car that a file or directory has after a pull, of `theirs` and `ours`.
 
     `is_new` is True if its content differs from the local one. New files become untrusted, with the remote as source.
     """
-    taken = {f"{PREFIX}{name}" for name in _TAKEN}
-    xattrs = {name: value for name, value in theirs.xattrs.items() if name in taken and _is_valid(name, value)}
-    for name in (*(f"{PREFIX}{name}" for name in _OURS), _TRUST, _QUARANTINED):
+    admitted = {f"{PREFIX}{name}" for name in _ADMITTED_NAMES}
+    xattrs = {name: value for name, value in theirs.xattrs.items() if name in admitted and _is_valid(name, value)}
+    for name in (*(f"{PREFIX}{name}" for name in _LOCAL_NAMES), _TRUST, _QUARANTINED):
         if name in ours.xattrs:
             xattrs[name] = ours.xattrs[name]
     if b"true" in (theirs.xattrs.get(_QUARANTINED), ours.xattrs.get(_QUARANTINED)):
@@ -40,23 +40,23 @@ def is_frozen(side: SideCar) -> bool:
     return side.xattrs.get(_FROZEN) == b"true"
 
 
-def merged_value(
-    name: str, was: Mapping[str, bytes], ours: Mapping[str, bytes], theirs: Mapping[str, bytes]
+def merge_value(
+    name: str, base: Mapping[str, bytes], ours: Mapping[str, bytes], theirs: Mapping[str, bytes]
 ) -> bytes | None:
     """Return the merged value of an attribute: the changed one, or ours if both sides changed it.
 
     For the marks trust and quarantined, return the value with less trust. None stands for an absent attribute.
     """
-    mine, other = ours.get(name), theirs.get(name)
-    if mine == was.get(name):
-        return other
-    if other == was.get(name):
-        return mine
+    our_value, their_value = ours.get(name), theirs.get(name)
+    if our_value == base.get(name):
+        return their_value
+    if their_value == base.get(name):
+        return our_value
     if name == _TRUST:
-        return min(mine, other, key=lambda value: _RANKS.get(value or b"normal", 0))
-    if name == _QUARANTINED and b"true" in (mine, other):
+        return min(our_value, their_value, key=lambda value: _TRUST_RANKS.get(value or b"normal", 0))
+    if name == _QUARANTINED and b"true" in (our_value, their_value):
         return b"true"
-    return mine
+    return our_value
 
 
 def _is_valid(name: str, value: bytes) -> bool:

@@ -14,7 +14,14 @@ from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import AREAS
 from ctxfs.versions.objects.commits import decode_commit
 from ctxfs.versions.objects.git import Repository, is_oid
-from ctxfs.versions.objects.name_encoding import MAX_DEPTH, SIDE, is_name, real_name, shown_path, stored_name
+from ctxfs.versions.objects.name_encoding import (
+    MAX_DEPTH,
+    SIDE_PREFIX,
+    is_valid_name,
+    real_name,
+    shown_path,
+    stored_name,
+)
 from ctxfs.versions.objects.sidecar import MAX_SIDECAR_BYTES, Large, SideCar, decode_sidecar
 from ctxfs.versions.objects.trees import (
     MODE_DIR,
@@ -37,9 +44,9 @@ MAX_PATHS = 2_000_000
 MAX_CHANGES = 20_000_000  # in a whole history
 MAX_CLOCK_AHEAD_SECONDS = 86_400
 _SPECIAL_BITS = 0o7000
-_MODES = frozenset((MODE_DIR, MODE_FILE, MODE_PROGRAM, MODE_LINK))
-_CLONE_NAMES = frozenset((b".git", b".ctxfs"))
-_BATCH = 500
+_ENTRY_MODES = frozenset((MODE_DIR, MODE_FILE, MODE_PROGRAM, MODE_LINK))
+_REPOSITORY_NAMES = frozenset((b".git", b".ctxfs"))
+_BATCH_OBJECTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class _Object:
 
 
 @dataclass(slots=True)
-class _Found:
+class _BlobPaths:
     """The blobs that trees of the history name: side-cars and links by id, with one of their paths."""
 
     sides: dict[str, bytes] = field(default_factory=dict)
@@ -71,19 +78,19 @@ class FetchedHistory:
 
         Raise CommandError for a history that must be refused.
         """
-        news = self._repo.run("rev-list", "--topo-order", "--reverse", theirs, "--not", ours).decode().split()
-        objects = self._objects(theirs, ours)
-        for oid in news:
+        new_commits = self._repo.run("rev-list", "--topo-order", "--reverse", theirs, "--not", ours).decode().split()
+        objects = self._list_objects(theirs, ours)
+        for oid in new_commits:
             self._check_size(oid, objects[oid], MAX_COMMIT_BYTES, b"")
-        found = _Found()
-        trees = self._check_commits(news)
-        self._check_trees(trees, objects, found)
+        blobs = _BlobPaths()
+        trees = self._check_commits(new_commits)
+        self._check_trees(trees, objects, blobs)
         self._check_paths(trees)
-        self._check_links(found.links, objects)
-        self._check_sides(found.sides, objects)
-        return news
+        self._check_links(blobs.links, objects)
+        self._check_sides(blobs.sides, objects)
+        return new_commits
 
-    def _objects(self, theirs: str, ours: str) -> dict[str, _Object]:
+    def _list_objects(self, theirs: str, ours: str) -> dict[str, _Object]:
         """Return the kind and size of every object that only `theirs` has. Raise CommandError if one is missing."""
         listed = self._repo.run("rev-list", "--objects", "--no-object-names", theirs, "--not", ours)
         out = self._repo.run(
@@ -98,15 +105,15 @@ class FetchedHistory:
             objects[oid] = _Object(kind, int(size))
         return objects
 
-    def _check_commits(self, news: Sequence[str]) -> list[str]:
+    def _check_commits(self, new_commits: Sequence[str]) -> list[str]:
         """Check the commits and return their trees, newest first.
 
         The newest tree has the most paths, so a fault is reported with a path that a person still sees.
         """
         latest = time.time_ns() + MAX_CLOCK_AHEAD_SECONDS * 1_000_000_000
         trees = dict[str, None]()
-        for start in range(0, len(news), _BATCH):
-            for oid, data in self._repo.read_many(news[start : start + _BATCH]).items():
+        for start in range(0, len(new_commits), _BATCH_OBJECTS):
+            for oid, data in self._repo.read_many(new_commits[start : start + _BATCH_OBJECTS]).items():
                 commit = decode_commit(oid, data)
                 head = data.partition(b"\n\n")[0].split(b"\n")
                 if head[0] != f"tree {commit.tree}".encode() or not is_oid(commit.tree):
@@ -118,17 +125,17 @@ class FetchedHistory:
                 trees[commit.tree] = None
         return list(reversed(trees))
 
-    def _check_trees(self, roots: Iterable[str], objects: dict[str, _Object], found: _Found) -> None:
+    def _check_trees(self, roots: Iterable[str], objects: dict[str, _Object], blobs: _BlobPaths) -> None:
         """Check each tree once, at the greatest depth at which it occurs. Trees of the store are not read."""
         depths: dict[str, int] = {}
         pending: list[tuple[str, Parts]] = [(root, ()) for root in roots]
         while pending:
-            tree, at = pending.pop()
-            if tree not in objects or depths.get(tree, -1) >= len(at):
+            tree, directory = pending.pop()
+            if tree not in objects or depths.get(tree, -1) >= len(directory):
                 continue
-            depths[tree] = len(at)
-            path = b"/".join(map(_shown_name, at))
-            if len(at) > MAX_DEPTH:
+            depths[tree] = len(directory)
+            path = b"/".join(map(_display_name, directory))
+            if len(directory) > MAX_DEPTH:
                 raise self.refusal(path, f"it lies in more than {MAX_DEPTH} directories")
             self._check_size(tree, objects[tree], MAX_TREE_BYTES, path)
             try:
@@ -136,9 +143,9 @@ class FetchedHistory:
             except ValueError as error:
                 raise self.refusal(path, "the directory cannot be read") from error
             for stored, entry in listing.items():
-                self._check_entry(at, stored, entry, listing, objects, found)
+                self._check_entry(directory, stored, entry, listing, objects, blobs)
                 if entry.mode == MODE_DIR:
-                    pending.append((entry.oid, (*at, stored)))
+                    pending.append((entry.oid, (*directory, stored)))
 
     def _check_paths(self, roots: Sequence[str]) -> None:
         """Check that the expanded trees are within the limits. `roots` have been checked."""
@@ -152,8 +159,8 @@ class FetchedHistory:
         changes = 0
         # Versions are compared only if the sum of their paths exceeds the limit of changes.
         for old, new in pairwise(roots) if total > MAX_CHANGES else ():
-            left = MAX_CHANGES - changes
-            changes += sum(1 for _ in islice(self._trees.compare(new, old), left + 1))
+            remaining = MAX_CHANGES - changes
+            changes += sum(1 for _ in islice(self._trees.compare(new, old), remaining + 1))
             if changes > MAX_CHANGES:
                 raise self.refusal(b"", f"its versions have more than {MAX_CHANGES} changes")
 
@@ -173,45 +180,55 @@ class FetchedHistory:
         return counts[root]
 
     def _check_entry(
-        self, at: Parts, stored: bytes, entry: TreeEntry, listing: Listing, objects: dict[str, _Object], found: _Found
+        self,
+        directory: Parts,
+        stored: bytes,
+        entry: TreeEntry,
+        listing: Listing,
+        objects: dict[str, _Object],
+        blobs: _BlobPaths,
     ) -> None:
-        path = b"/".join(map(_shown_name, (*at, stored)))
-        self._check_name(at, stored, path, listing)
-        if entry.mode not in _MODES:
+        path = b"/".join(map(_display_name, (*directory, stored)))
+        self._check_name(directory, stored, path, listing)
+        if entry.mode not in _ENTRY_MODES:
             raise self.refusal(path, f"its mode is {entry.mode:o}")
-        known = objects.get(entry.oid)
-        if known is not None and known.kind != ("tree" if entry.mode == MODE_DIR else "blob"):
-            raise self.refusal(path, f"its content is a {known.kind}")
-        if stored.startswith(SIDE):
+        target = objects.get(entry.oid)
+        if target is not None and target.kind != ("tree" if entry.mode == MODE_DIR else "blob"):
+            raise self.refusal(path, f"its content is a {target.kind}")
+        if stored.startswith(SIDE_PREFIX):
             if entry.mode != MODE_FILE:
                 raise self.refusal(path, "its attributes are no file")
-            found.sides.setdefault(entry.oid, path)
-        elif not at and entry.mode != MODE_DIR:
+            blobs.sides.setdefault(entry.oid, path)
+        elif not directory and entry.mode != MODE_DIR:
             raise CommandError(
                 "what is there is not the history of a ctxfs store", "pull from a place that a store was pushed to"
             )
         elif entry.mode == MODE_LINK:
-            found.links.setdefault(entry.oid, path)
-        elif known is not None and entry.mode != MODE_DIR and known.size > MAX_BLOB_BYTES:
-            raise self.refusal(path, f"it holds {known.size} bytes in git; {MAX_BLOB_BYTES} are taken at most")
+            blobs.links.setdefault(entry.oid, path)
+        elif target is not None and entry.mode != MODE_DIR and target.size > MAX_BLOB_BYTES:
+            raise self.refusal(path, f"it holds {target.size} bytes in git; {MAX_BLOB_BYTES} are taken at most")
 
-    def _check_name(self, at: Parts, stored: bytes, path: bytes, listing: Listing) -> None:
+    def _check_name(self, directory: Parts, stored: bytes, path: bytes, listing: Listing) -> None:
         """Check that a name is the only encoding of its real name: two entries of one file would be two contents."""
-        name = stored[len(SIDE) :] if stored.startswith(SIDE) else real_name(stored)
-        if name is None or not is_name(name) or (not stored.startswith(SIDE) and stored_name(name) != stored):
+        name = stored[len(SIDE_PREFIX) :] if stored.startswith(SIDE_PREFIX) else real_name(stored)
+        if (
+            name is None
+            or not is_valid_name(name)
+            or (not stored.startswith(SIDE_PREFIX) and stored_name(name) != stored)
+        ):
             raise self.refusal(path, f"{stored!r} is no name of a file")
-        if not at and name not in _AREA_NAMES:
+        if not directory and name not in _AREA_NAMES:
             raise CommandError(
                 "what is there is not the history of a ctxfs store", "pull from a place that a store was pushed to"
             )
-        if not self._is_trusted and name.lower().rstrip(b". ") in _CLONE_NAMES:
+        if not self._is_trusted and name.lower().rstrip(b". ") in _REPOSITORY_NAMES:
             raise self.refusal(path, "a repository or a store in it could start programs here")
 
     def _check_links(self, links: dict[str, bytes], objects: dict[str, _Object]) -> None:
         for oid, path in links.items():
             if oid in objects and not 0 < objects[oid].size <= MAX_LINK_BYTES:
                 raise self.refusal(path, f"its target has {objects[oid].size} bytes")
-        for oid, target in self._read(links, objects):
+        for oid, target in self._read_blobs(links, objects):
             if b"\0" in target:
                 raise self.refusal(links[oid], "its target holds NUL")
 
@@ -219,7 +236,7 @@ class FetchedHistory:
         for oid, path in sides.items():
             if oid in objects:
                 self._check_size(oid, objects[oid], MAX_SIDECAR_BYTES, path)
-        for oid, data in self._read(sides, objects):
+        for oid, data in self._read_blobs(sides, objects):
             try:
                 side = decode_sidecar(data)
             except ValueError as error:
@@ -232,21 +249,21 @@ class FetchedHistory:
         if side.large is not None:
             self.large.setdefault(side.large, path)
 
-    def _read(self, wanted: Iterable[str], objects: dict[str, _Object]) -> Iterable[tuple[str, bytes]]:
+    def _read_blobs(self, oids: Iterable[str], objects: dict[str, _Object]) -> Iterable[tuple[str, bytes]]:
         """Yield (id, content) of those blobs that the store lacks, in batches."""
-        missing = [oid for oid in wanted if oid in objects]
-        for start in range(0, len(missing), _BATCH):
-            yield from self._repo.read_many(missing[start : start + _BATCH]).items()
+        new_oids = [oid for oid in oids if oid in objects]
+        for start in range(0, len(new_oids), _BATCH_OBJECTS):
+            yield from self._repo.read_many(new_oids[start : start + _BATCH_OBJECTS]).items()
 
-    def _check_size(self, oid: str, known: _Object, limit: int, path: bytes) -> None:
-        if known.size > limit:
-            raise self.refusal(path, f"the {known.kind} {oid[:12]} has {known.size} bytes; {limit} are taken at most")
+    def _check_size(self, oid: str, target: _Object, limit: int, path: bytes) -> None:
+        if target.size > limit:
+            raise self.refusal(path, f"the {target.kind} {oid[:12]} has {target.size} bytes; {limit} are taken at most")
 
     def refusal(self, path: bytes, cause: str) -> CommandError:
         """Return the error for a refused history. With an empty path no file is at fault."""
-        where = f"'{shown_path(path)}': " if path else ""
+        location = f"'{shown_path(path)}': " if path else ""
         return CommandError(
-            f"'{self._name}' holds what no store has written; nothing was pulled: {where}{cause}",
+            f"'{self._name}' holds what no store has written; nothing was pulled: {location}{cause}",
             "mend it there, or push there again from a store that you trust: ctxfs remote push --replace NAME",
         )
 
@@ -254,8 +271,8 @@ class FetchedHistory:
 _AREA_NAMES = frozenset(area.encode() for area in AREAS)
 
 
-def _shown_name(stored: bytes) -> bytes:
+def _display_name(stored: bytes) -> bytes:
     """Return the real name of a tree entry, or the entry's name if it encodes none."""
-    if stored.startswith(SIDE):
-        return stored[len(SIDE) :]
+    if stored.startswith(SIDE_PREFIX):
+        return stored[len(SIDE_PREFIX) :]
     return real_name(stored) or stored

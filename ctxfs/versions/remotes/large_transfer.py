@@ -31,8 +31,8 @@ def pack_large(ledger: Ledger) -> str:
     return commit
 
 
-def unpack_large(ledger: Ledger, commit: str, wanted: Mapping[str, int]) -> None:
-    """Store those contents of a fetched commit that side-cars name. `wanted` is sha256 → size in bytes.
+def unpack_large(ledger: Ledger, commit: str, sizes: Mapping[str, int]) -> None:
+    """Store those contents of a fetched commit that side-cars name. `sizes` is sha256 → size in bytes.
 
     Raise OSError EIO for a content whose size or hash differs.
     """
@@ -40,19 +40,19 @@ def unpack_large(ledger: Ledger, commit: str, wanted: Mapping[str, int]) -> None
     tree = decode_commit(commit, ledger.repo.read(commit)).tree
     for name, entry in ledger.trees.listing(tree).items():
         sha256 = name.decode("ascii", "replace")
-        if not is_sha256(sha256) or sha256 in present or sha256 not in wanted or entry.mode != MODE_FILE:
+        if not is_sha256(sha256) or sha256 in present or sha256 not in sizes or entry.mode != MODE_FILE:
             continue
-        if ledger.repo.size(entry.oid) != wanted[sha256]:
+        if ledger.repo.size(entry.oid) != sizes[sha256]:
             raise path_error(errno.EIO, sha256, "a large content has another length than its file")
-        _unpack(ledger, ledger.repo, entry.oid, sha256)
+        _store_blob(ledger, ledger.repo, entry.oid, sha256)
 
 
-def _unpack(ledger: Ledger, repo: Repository, oid: str, sha256: str) -> None:
+def _store_blob(ledger: Ledger, repo: Repository, oid: str, sha256: str) -> None:
     # Through a file, because it may be larger than the memory.
     with tempfile.TemporaryFile(dir=repo.folder) as file:
         repo.copy_blob(oid, file.fileno())
         os.lseek(file.fileno(), 0, os.SEEK_SET)
-        found = ledger.large.add(file.fileno())
-    if found.sha256 != sha256:
-        ledger.large.remove([found.sha256])
+        large = ledger.large.add(file.fileno())
+    if large.sha256 != sha256:
+        ledger.large.remove([large.sha256])
         raise path_error(errno.EIO, sha256, "a large content arrived damaged")

@@ -19,20 +19,20 @@ from ctxfs.versions.history import is_snapshot_name
 from ctxfs.versions.objects.commits import Actor, Commit, decode_commit
 from ctxfs.versions.objects.git import BRANCH, Repository, check_url, is_local
 from ctxfs.versions.objects.git_config import Remote, read_remotes, write_remotes
-from ctxfs.versions.objects.git_process import helper_command
+from ctxfs.versions.objects.git_process import build_service_command
 from ctxfs.versions.objects.name_encoding import shown_path, split_path
 from ctxfs.versions.objects.sidecar import SideCar
 from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, MODE_FILE, MODE_LINK, MODE_PROGRAM, Parts, TreeEntry
 from ctxfs.versions.recording.ledger import ABSENT, Ledger, State
-from ctxfs.versions.remotes.attribute_filter import admit_attributes, is_frozen, merged_value
+from ctxfs.versions.remotes.attribute_filter import filter_attributes, is_frozen, merge_value
 from ctxfs.versions.remotes.fetch_validation import FetchedHistory
 from ctxfs.versions.remotes.large_transfer import LARGE_REF, pack_large, unpack_large
 from ctxfs.versions.rollback import ApplyResult, Rollback
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TEXT_BYTES = 4_000_000
-_ROUNDS = 20  # of merging again, with changes that were written meanwhile
-_OPEN_ROUNDS = 2  # of waiting for writers of open files
+_REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_TEXT_BYTES = 4_000_000
+_MAX_ROUNDS = 20  # of merging again, with changes that were written meanwhile
+_MAX_OPEN_ROUNDS = 2  # of waiting for writers of open files
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class PullResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Merge:
+class Merge:
     """The tree of two merged histories, and the paths of which both contents are kept.
 
     With `is_forward` the local history is a part of the remote's.
@@ -65,7 +65,7 @@ class PushPlan:
 
     name: str
     head: str
-    orders: tuple[str, ...]
+    refspecs: tuple[str, ...]
     large: str
 
 
@@ -90,7 +90,7 @@ class Remotes:
 
     def add(self, name: str, url: str, *, is_trusted: bool = False) -> None:
         """Add a remote. Raise CommandError if the name is taken or invalid, OSError EINVAL for an invalid address."""
-        if not _NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
+        if not _REMOTE_NAME.fullmatch(name) or ".." in name or name.endswith((".", ".lock")):
             raise CommandError(f"'{name}' cannot name a remote", "use letters, digits, '.', '_' and '-'", 2)
         remotes = read_remotes(self._repo.folder)
         if name in remotes:
@@ -99,65 +99,65 @@ class Remotes:
 
     def trust(self, name: str, *, is_trusted: bool) -> None:
         """Set or clear the trust in a remote's history. Commits that were pulled before stay as they are."""
-        self._known(name)
+        self._require_remote(name)
         remotes = read_remotes(self._repo.folder)
         write_remotes(self._repo.folder, {**remotes, name: Remote(remotes[name].url, is_trusted)})
 
     def remove(self, name: str) -> None:
         """Remove a remote and its refs. The remote repository is not changed."""
-        self._known(name)
+        self._require_remote(name)
         remotes = read_remotes(self._repo.folder)
         write_remotes(self._repo.folder, {key: remote for key, remote in remotes.items() if key != name})
         self._drop_refs(name)
 
     def ready_to_push(self, name: str, *, replace: bool = False) -> PushPlan:
         """Prepare a push, to be ended with `pushed`. With `replace`, versions that only the remote has are dropped."""
-        self._known(name)
+        self._require_remote(name)
         head = self._ledger.head
         assert head is not None
         force = "+" if replace else ""
-        orders = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
+        refspecs = [f"{force}{BRANCH}:{BRANCH}", f"{force}refs/tags/*:refs/tags/*"]
         large = pack_large(self._ledger)
         if large:
-            orders.append(f"+{LARGE_REF}:{LARGE_REF}")
-        return PushPlan(name, head.oid, tuple(orders), large)
+            refspecs.append(f"+{LARGE_REF}:{LARGE_REF}")
+        return PushPlan(name, head.oid, tuple(refspecs), large)
 
-    def push(self, pushing: PushPlan) -> None:
+    def push(self, plan: PushPlan) -> None:
         """Push without the lock, since it reads objects that stay. Raise CommandError with the cause of a failure."""
         try:
-            options = self._options(pushing.name, "--receive-pack", "receive-pack")
-            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", pushing.name, *pushing.orders)
+            options = self._sandbox_options(plan.name, "--receive-pack", "receive-pack")
+            self._repo.run_remote("push", "--quiet", "--no-follow-tags", *options, "--", plan.name, *plan.refspecs)
         except OSError as error:
-            said = error.strerror or ""
-            if "non-fast-forward" in said or "fetch first" in said:
+            message = error.strerror or ""
+            if "non-fast-forward" in message or "fetch first" in message:
                 raise CommandError(
-                    f"'{pushing.name}' has versions that are not here", f"ctxfs remote pull {pushing.name}, then push"
+                    f"'{plan.name}' has versions that are not here", f"ctxfs remote pull {plan.name}, then push"
                 ) from error
-            if "hidden ref" in said:
+            if "hidden ref" in message:
                 raise CommandError(
-                    f"'{pushing.name}' is a ctxfs store: nobody may change its history behind its files",
+                    f"'{plan.name}' is a ctxfs store: nobody may change its history behind its files",
                     "push to a bare repository between the two, or pull from the other side",
                 ) from error
-            raise CommandError(f"cannot push to '{pushing.name}': {said}", "check its place: ctxfs remote") from error
+            raise CommandError(f"cannot push to '{plan.name}': {message}", "check its place: ctxfs remote") from error
 
-    def pushed(self, pushing: PushPlan) -> None:
+    def pushed(self, plan: PushPlan) -> None:
         """Delete the ref that was created only for the push."""
-        if pushing.large:
-            self._repo.delete(LARGE_REF, pushing.large)
+        if plan.large:
+            self._repo.delete(LARGE_REF, plan.large)
 
     def fetch(self, name: str) -> None:
         """Fetch the remote's refs and objects, beside the store's own. This needs no lock."""
-        self._known(name)
-        beside = _fetched(name)
-        orders = [
+        self._require_remote(name)
+        prefix = _fetched_prefix(name)
+        refspecs = [
             f"+{BRANCH}:refs/remotes/{name}/main",
-            f"+refs/tags/*:{beside}tags/*",
-            f"+{LARGE_REF}*:{beside}large*",
+            f"+refs/tags/*:{prefix}tags/*",
+            f"+{LARGE_REF}*:{prefix}large*",
         ]
         try:
-            options = self._options(name, "--upload-pack", "upload-pack")
-            quiet = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
-            self._repo.run_remote("fetch", *quiet, *options, "--", name, *orders)
+            sandbox = self._sandbox_options(name, "--upload-pack", "upload-pack")
+            options = ("--quiet", "--no-tags", "--no-auto-gc", "--no-recurse-submodules", "--no-write-fetch-head")
+            self._repo.run_remote("fetch", *options, *sandbox, "--", name, *refspecs)
         except OSError as error:
             raise CommandError(
                 f"cannot pull from '{name}': {error.strerror}", "check its place: ctxfs remote"
@@ -192,33 +192,38 @@ class Remotes:
             raise CommandError(f"'{name}' holds no versions", "push to it first")
         head = self._ledger.head
         assert head is not None
-        base = self._base(head.oid, oid)
+        base = self._find_merge_base(head.oid, oid)
         if base == oid:
             self._drop_refs(name, keep_head=True)
             return PullResult("current", 0)
         is_trusted = name in self.trusted()
         try:
-            news = self._check(name, oid, is_trusted=is_trusted)
+            new_commits = self._validate_fetched(name, oid, is_trusted=is_trusted)
         except (CommandError, OSError):
             self._drop_refs(name)
             raise
         if not is_trusted:
-            self._ledger.origins.add(news, name)
+            self._ledger.origins.add(new_commits, name)
         theirs = self._ledger.commit(oid)
         try:
-            pulled = self._advance(
-                lambda: self._merge(theirs, name, is_trusted=is_trusted), theirs, news, actor, name, commit
+            result = self._apply_merge(
+                lambda: self._merge_histories(theirs, name, is_trusted=is_trusted),
+                theirs,
+                new_commits,
+                actor,
+                name,
+                commit,
             )
-            self._take_tags(name, {oid, *news})
-            return pulled
+            self._adopt_tags(name, {oid, *new_commits})
+            return result
         finally:
             self._drop_refs(name, keep_head=True)
 
-    def _advance(
+    def _apply_merge(
         self,
-        make_merge: Callable[[], "_Merge"],
+        make_merge: Callable[[], "Merge"],
         theirs: Commit,
-        news: list[str],
+        new_commits: list[str],
         actor: Actor,
         name: str,
         commit: Callable[[Iterable[bytes]], object],
@@ -228,76 +233,78 @@ class Remotes:
         A path that could not be replaced is committed on top of the local head, and merged again. A head that differs
         from the work tree would make the next commit revert the remote's changes.
         """
-        ledger, rollback, placed = self._ledger, self._rollback, dict[bytes, State]()
-        merge, applied, waits = make_merge(), ApplyResult(), 0
-        for _ in range(_ROUNDS):
-            if waits == _OPEN_ROUNDS:
+        ledger, rollback, placed_states = self._ledger, self._rollback, dict[bytes, State]()
+        merge, applied, open_rounds = make_merge(), ApplyResult(), 0
+        for _ in range(_MAX_ROUNDS):
+            if open_rounds == _MAX_OPEN_ROUNDS:
                 break
             head = ledger.head
-            with rollback.holding(merge.tree) as held:
-                commit(held)
+            with rollback.holding(merge.tree) as paths:
+                commit(paths)
                 if ledger.head != head:
                     merge = make_merge()
-                applied = rollback.follow(merge.tree, placed)
+                applied = rollback.follow(merge.tree, placed_states)
             if not (applied.left or applied.rescued):
-                return self._finish(merge, theirs, news, actor, name)
+                return self._record_merge(merge, theirs, new_commits, actor, name)
             head = ledger.head
             rollback.commit_rescued(applied)
             commit(list(applied.left))
             if ledger.head == head and set(applied.left.values()) == {KeptReason.OCCUPIED}:
-                return self._finish(self._with_directories(merge, applied), theirs, news, actor, name)
-            waits += set(applied.left.values()) == {KeptReason.OPEN}
+                return self._record_merge(self._retain_directories(merge, applied), theirs, new_commits, actor, name)
+            open_rounds += set(applied.left.values()) == {KeptReason.OPEN}
             merge = make_merge()
         rollback.go_back(merge.tree)
         path, reason = next(iter(applied.left.items()), (b"", KeptReason.WRITTEN))
-        what = "is open for writing" if reason is KeptReason.OPEN else "is written to all the time"
+        cause = "is open for writing" if reason is KeptReason.OPEN else "is written to all the time"
         raise CommandError(
-            f"'{shown_path(path)}' {what}: nothing was pulled",
+            f"'{shown_path(path)}' {cause}: nothing was pulled",
             f"close it, or wait for its writer, then: ctxfs remote pull {name}",
         )
 
-    def _with_directories(self, merge: "_Merge", applied: ApplyResult) -> "_Merge":
+    def _retain_directories(self, merge: "Merge", applied: ApplyResult) -> "Merge":
         """Return the merge with those directories added that stay, because unversioned files are in them."""
         ledger = self._ledger
-        stay = {
+        states = {
             parts: State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(ledger.tree, parts).side)
             for parts in map(split_path, sorted(applied.left))
         }
-        return _Merge(ledger.edited(merge.tree, stay), merge.conflicts, is_forward=False)
+        return Merge(ledger.edited(merge.tree, states), merge.conflicts, is_forward=False)
 
-    def _finish(self, merge: "_Merge", theirs: Commit, news: list[str], actor: Actor, name: str) -> PullResult:
+    def _record_merge(
+        self, merge: "Merge", theirs: Commit, new_commits: list[str], actor: Actor, name: str
+    ) -> PullResult:
         if merge.is_forward:
             self._ledger.adopt(theirs)
-            return PullResult("forward", len(news))
-        self._ledger.index_more(news)
-        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(news)} versions from {name}")
-        return PullResult("merged", len(news), merge.conflicts)
+            return PullResult("forward", len(new_commits))
+        self._ledger.index_commits(new_commits)
+        self._ledger.merge(merge.tree, theirs, actor, f"merge {len(new_commits)} versions from {name}")
+        return PullResult("merged", len(new_commits), merge.conflicts)
 
-    def _check(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
+    def _validate_fetched(self, name: str, oid: str, *, is_trusted: bool) -> list[str]:
         """Validate the fetched commits and return their ids, oldest first. Store the large contents that they need."""
         ledger = self._ledger
         assert ledger.head is not None
         history = FetchedHistory(self._repo, ledger.trees, name, is_trusted=is_trusted)
-        news = history.check(oid, ledger.head.oid)
-        large = self._repo.ref(f"{_fetched(name)}large")
+        new_commits = history.check(oid, ledger.head.oid)
+        large = self._repo.ref(f"{_fetched_prefix(name)}large")
         if large is not None:
-            unpack_large(ledger, large, {each.sha256: each.size for each in history.large})
+            unpack_large(ledger, large, {item.sha256: item.size for item in history.large})
         present = set(ledger.large.names())
         tree = decode_commit(oid, self._repo.read(oid)).tree
         for change in ledger.changes(ledger.tree, tree):
-            content = ledger.side(change.side).large
-            if content is not None and content.sha256 not in present:
+            large_content = ledger.side(change.side).large
+            if large_content is not None and large_content.sha256 not in present:
                 raise history.refusal(change.path, "its content is too large for git, and did not come along")
-        return news
+        return new_commits
 
-    def _take_tags(self, name: str, commits: set[str]) -> None:
+    def _adopt_tags(self, name: str, commits: set[str]) -> None:
         """Keep the remote's snapshots of versions that the store has now.
 
         Only valid snapshot names that the store does not use yet are taken.
         """
-        for tag, oid in self._repo.refs(f"{_fetched(name)}tags/").items():
-            here = oid in commits or self._ledger.index.by_oid(oid) is not None
-            if here and tag not in self._ledger.tags and is_snapshot_name(tag):
+        for tag, oid in self._repo.refs(f"{_fetched_prefix(name)}tags/").items():
+            is_stored = oid in commits or self._ledger.index.by_oid(oid) is not None
+            if is_stored and tag not in self._ledger.tags and is_snapshot_name(tag):
                 self._repo.update(f"refs/tags/{tag}", oid, None)
         self._ledger.read_tags()
 
@@ -311,33 +318,33 @@ class Remotes:
         self._repo.forget_helpers()
 
     def _drop_refs(self, name: str, *, keep_head: bool = False) -> None:
-        for below in (_fetched(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
+        for below in (_fetched_prefix(name), *(() if keep_head else (f"refs/remotes/{name}/",))):
             for ref, oid in self._repo.refs(below, peel=False).items():
                 self._repo.delete(f"{below}{ref}", oid)
 
-    def _options(self, name: str, option: str, service: str) -> tuple[str, ...]:
+    def _sandbox_options(self, name: str, option: str, service: str) -> tuple[str, ...]:
         """Return git's option that sandboxes a repository which git opens on this machine."""
-        place = check_url(self.places()[name])
-        return (f"{option}={helper_command(service)}",) if is_local(place) else ()
+        url = check_url(self.places()[name])
+        return (f"{option}={build_service_command(service)}",) if is_local(url) else ()
 
-    def _known(self, name: str) -> None:
+    def _require_remote(self, name: str) -> None:
         if name not in self.places():
             raise CommandError(f"no remote is called '{name}'", "ctxfs remote add NAME PLACE")
 
-    def _base(self, ours: str, theirs: str) -> str:
+    def _find_merge_base(self, ours: str, theirs: str) -> str:
         """Return the newest common commit; empty if the histories have none."""
         try:
             return self._repo.run("merge-base", ours, theirs).decode().split()[0]
         except (OSError, IndexError):
             return ""
 
-    def _merge(self, theirs: Commit, name: str, *, is_trusted: bool) -> "_Merge":
+    def _merge_histories(self, theirs: Commit, name: str, *, is_trusted: bool) -> "Merge":
         """Return the merge of the local head with their commit."""
         ledger = self._ledger
         assert ledger.head is not None
-        base = self._base(ledger.head.oid, theirs.oid)
+        base = self._find_merge_base(ledger.head.oid, theirs.oid)
         if base == ledger.head.oid and is_trusted:
-            return _Merge(theirs.tree, (), is_forward=True)
+            return Merge(theirs.tree, (), is_forward=True)
         base_tree = decode_commit(base, self._repo.read(base)).tree if base else EMPTY_TREE
         states: dict[Parts, State] = {}
         conflicts: dict[Parts, None] = {}
@@ -348,28 +355,28 @@ class Remotes:
             old, mine, other = (ledger.state(tree, parts) for tree in (base_tree, ledger.tree, theirs.tree))
             merged: State | None = None
             if not is_trusted and other != old:
-                other, binds = self._admitted(mine, other, name), self._is_frozen(mine)
+                other, is_bound = self._filter_state(mine, other, name), self._is_frozen(mine)
             else:
-                binds = False
-            if not binds:
+                is_bound = False
+            if not is_bound:
                 merged = self._merge_state(old, mine, other)
             elif other.entry is None or other.entry == mine.entry:
                 merged = mine
             if merged is None:
                 conflicts[parts] = None
-                states[self._beside(parts, theirs, other)] = other
+                states[self._conflict_path(parts, theirs, other)] = other
             elif merged != mine:
                 states[parts] = merged
         tree = ledger.edited(ledger.tree, dict(sorted(states.items())))
-        return _Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
+        return Merge(tree, tuple(b"/".join(parts) for parts in conflicts), is_forward=False)
 
-    def _admitted(self, mine: State, other: State, name: str) -> State:
+    def _filter_state(self, mine: State, other: State, name: str) -> State:
         """Return the state of a path of an untrusted remote with filtered attributes."""
         if other.entry is None or other.entry.mode == MODE_LINK:
             return State(other.entry)
         ours, theirs = self._ledger.side(mine.side), self._ledger.side(other.side)
         is_file = other.entry.mode != MODE_DIR
-        side = admit_attributes(theirs, ours, name, is_new=mine.entry != other.entry, is_file=is_file)
+        side = filter_attributes(theirs, ours, name, is_new=mine.entry != other.entry, is_file=is_file)
         return State(other.entry, self._ledger.write_side(side))
 
     def _is_frozen(self, mine: State) -> bool:
@@ -377,12 +384,12 @@ class Remotes:
 
     def _merge_state(self, old: State, mine: State, other: State) -> State | None:
         """Return the merged state of a path; None if the contents of both sides must be kept."""
-        if _same(mine, other) or _same(old, other):
+        if _is_equal(mine, other) or _is_equal(old, other):
             return mine
         if _is_tree(mine) and _is_tree(other):
             assert mine.entry is not None
-            return State(mine.entry, self._merge_sides(old, mine, other))
-        if _same(old, mine):
+            return State(mine.entry, self._merge_sidecars(old, mine, other))
+        if _is_equal(old, mine):
             # A directory that they removed may contain files that only this side has: remove it only if it is empty.
             if other.entry is None and _is_tree(mine) and mine.entry is not None and old.entry is not None:
                 return ABSENT if mine.entry.oid == old.entry.oid else mine
@@ -393,7 +400,7 @@ class Remotes:
             return other
         if _is_tree(mine) or _is_tree(other):
             return None
-        side = self._merge_sides(old, mine, other)
+        side = self._merge_sidecars(old, mine, other)
         if mine.entry == other.entry:
             return State(mine.entry, side)
         if old.entry == mine.entry:
@@ -403,16 +410,16 @@ class Remotes:
         merged = self._merge_lines(old, mine, other)
         return State(merged, side) if merged is not None else None
 
-    def _merge_sides(self, old: State, mine: State, other: State) -> str:
+    def _merge_sidecars(self, old: State, mine: State, other: State) -> str:
         """Merge attribute by attribute. If both sides changed one, the local value stays; theirs is in the history."""
-        was, ours, theirs = (self._ledger.side(state.side) for state in (old, mine, other))
-        names = was.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
+        base, ours, theirs = (self._ledger.side(state.side) for state in (old, mine, other))
+        names = base.xattrs.keys() | ours.xattrs.keys() | theirs.xattrs.keys()
         merged = {}
         for name in names:
-            value = merged_value(name, was.xattrs, ours.xattrs, theirs.xattrs)
+            value = merge_value(name, base.xattrs, ours.xattrs, theirs.xattrs)
             if value is not None:
                 merged[name] = value
-        mode = theirs.mode if ours.mode == was.mode else ours.mode
+        mode = theirs.mode if ours.mode == base.mode else ours.mode
         large = ours.large if mine.entry != old.entry else theirs.large
         return self._ledger.write_side(SideCar(merged, mode, large))
 
@@ -424,7 +431,7 @@ class Remotes:
         if any(self._ledger.side(state.side).large for state in (mine, old, other)):
             return None
         texts = [self._ledger.content(state) for state in (mine, old, other)]
-        if any(b"\0" in text or len(text) > _TEXT_BYTES for text in texts):
+        if any(b"\0" in text or len(text) > _MAX_TEXT_BYTES for text in texts):
             return None
         with tempfile.TemporaryDirectory(prefix="ctxfs-merge-") as folder:
             files = [os.path.join(folder, name) for name in ("mine", "base", "theirs")]
@@ -437,23 +444,23 @@ class Remotes:
         assert mine.entry is not None
         return TreeEntry(mine.entry.mode, self._repo.write("blob", lines))
 
-    def _beside(self, parts: Parts, theirs: Commit, other: State) -> Parts:
+    def _conflict_path(self, parts: Parts, theirs: Commit, other: State) -> Parts:
         """Return the path for the other side's content: `name.conflict-<principal>-<revision>`.
 
         A number is appended if that is another file.
         """
-        who = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
+        principal = re.sub(r"[^A-Za-z0-9._-]", "-", theirs.actor.principal)
         number = 1
         while True:
-            more = f"-{number}" if number > 1 else ""
-            suffix = f".conflict-{who}-{theirs.oid[:8]}{more}".encode()
-            beside = (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
-            if self._ledger.state(self._ledger.tree, beside) in (ABSENT, other):
-                return beside
+            numbering = f"-{number}" if number > 1 else ""
+            suffix = f".conflict-{principal}-{theirs.oid[:8]}{numbering}".encode()
+            path = (*parts[:-1], parts[-1][: 255 - len(suffix)] + suffix)
+            if self._ledger.state(self._ledger.tree, path) in (ABSENT, other):
+                return path
             number += 1
 
 
-def _fetched(name: str) -> str:
+def _fetched_prefix(name: str) -> str:
     """Return the ref prefix of a remote's tags and large contents until they are merged."""
     return f"refs/ctxfs/fetched/{name}/"
 
@@ -462,7 +469,7 @@ def _is_tree(state: State) -> bool:
     return state.entry is not None and state.entry.mode == MODE_DIR
 
 
-def _same(one: State, two: State) -> bool:
+def _is_equal(one: State, two: State) -> bool:
     """Return True for equal states. Directories are compared by their attributes only."""
     if _is_tree(one) and _is_tree(two):
         return one.side == two.side
