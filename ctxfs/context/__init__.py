@@ -1,1 +1,1 @@
-"""A context: what was asked, what was chosen within a budget, how it reads, and why each line is in it."""
+"""Contexts: requests, construction within a token budget, rendering, manifests, delivery, grounding of responses."""

@@ -1,6 +1,7 @@
-"""Commands that people configure to think for ctxfs: a summariser, a judge. JSON in on stdin, text or JSON out on stdout.
+"""External commands that users configure as models: a summariser and a judge. JSON on stdin, text or JSON on stdout.
 
-The only place of contexts that starts a process. A tool of an MCP server is such a command too: `ctxfs mcp-call TOOL -- SERVER…`.
+Within `ctxfs.context`, only this module starts processes. A tool of an MCP server is such a command, too:
+`ctxfs mcp-call TOOL -- SERVER…`.
 """
 
 import json
@@ -23,7 +24,10 @@ _MOST_ERROR_BYTES = 100_000
 
 
 async def ask_command(command: str, question: object) -> str:
-    """What a command answers; CommandError if it cannot be started, fails, says too much or takes two minutes."""
+    """Run a command with a JSON request on stdin and return its stdout as text.
+
+    Raise CommandError if it cannot be started, exits with an error, writes 4 MB or more, or runs for two minutes.
+    """
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -45,7 +49,7 @@ async def ask_command(command: str, question: object) -> str:
 
 
 async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
-    """Return the exit code of a command and what it wrote to stdout, until that is too much, and to stderr."""
+    """Return a command's exit code, its stdout and its stderr, each up to its size limit."""
     out, err = bytearray(), bytearray()
     with Lifeline() as lifeline:
         process = await start_group(words, lifeline)
@@ -66,13 +70,13 @@ async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
 
 
 class CommandSummariser:
-    """A command that is given {"task", "query", "tokens", "pieces"} and writes the summary."""
+    """A command that receives {"task", "query", "tokens", "pieces"} and writes a summary."""
 
     def __init__(self, command: str) -> None:
         self._command = command
 
     async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
-        """The summary; CommandError."""
+        """Return the summary of some pieces; raise CommandError."""
         given = [
             {"path": printable(piece.path), "lines": f"{piece.first}-{piece.last}", "text": piece.text}
             for piece in pieces
@@ -83,14 +87,16 @@ class CommandSummariser:
 
 
 class CommandJudge:
-    """A command that is given {"task", "claims": [{"claim", "evidence": [{"at", "text"}]}]} and writes a JSON list of
-    {"verdict": "supported" | "contradicted" | "unsupported", "why"}, one for each claim."""
+    """A command that receives {"task", "claims": [{"claim", "evidence": [{"at", "text"}]}]} and writes a JSON list.
+
+    The list has one {"verdict": "supported" | "contradicted" | "unsupported", "why"} for each claim.
+    """
 
     def __init__(self, command: str) -> None:
         self._command = command
 
     async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
-        """A judgement for each claim; CommandError if it is not that."""
+        """Return one judgement for each claim; raise CommandError if the output has another form."""
         text = await ask_command(self._command, {"task": "judge", "claims": list(claims)})
         try:
             said = json.loads(text)

@@ -1,9 +1,9 @@
-"""How good answers are, against questions whose answers are known. Pure: gold and answers in, numbers out.
+"""Retrieval metrics against questions with known answers. Pure: gold and answers in, numbers out.
 
-Gold is JSON lines: {"question": "…", "relevant": ["path", "path:12", "path:3-9"]}, with "category" and "below" if wanted.
-`recall@k`: the share of a question's relevant places that the first k hits touch. `ndcg@10` (Järvelin and Kekäläinen 2002): a
-hit gains 1 if it touches a relevant place that no earlier hit touched. `whole@B`: 1 if every line of every relevant place is in
-the context of B tokens.
+Gold is JSON lines: {"question": "…", "relevant": ["path", "path:12", "path:3-9"]}, optionally with "category" and
+"below". `recall@k`: the share of a question's relevant ranges that the first k hits touch. `ndcg@10` (Järvelin and
+Kekäläinen 2002): a hit gains 1 if it touches a relevant range that no earlier hit touched. `whole@B`: 1 if every line
+of every relevant range is in the context of B tokens.
 """
 
 import json
@@ -23,20 +23,20 @@ _END = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Lines of a file; the whole of it when nothing else was said."""
+    """A range of lines in a file, by default the whole file."""
 
     path: str
     first: int = 1
     last: int = _END
 
     def touches(self, other: "Place") -> bool:
-        """True if the two share a line."""
+        """Return True if the two ranges share a line."""
         return self.path == other.path and self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A question and where its answer is."""
+    """A question and the ranges that contain its answer."""
 
     question: str
     relevant: tuple[Place, ...]
@@ -46,7 +46,7 @@ class Gold:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one question got; `whole` by budget in tokens, `seconds` for finding alone."""
+    """The measurements of one question; `whole` is by budget in tokens, `seconds` covers the search alone."""
 
     gold: Gold
     recall: dict[int, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def parse_gold(text: str) -> list[Gold]:
-    """Read JSON lines; EINVAL names the first line that is wrong."""
+    """Parse JSON lines of gold; EINVAL names the first invalid line."""
     out = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -82,7 +82,7 @@ def _gold(record: Any) -> Gold:
 
 
 def parse_place(text: str) -> Place:
-    """`path`, `path:12` or `path:3-9`."""
+    """Parse `path`, `path:12` or `path:3-9`."""
     found = _LINES.fullmatch(text)
     if found is None:
         return Place(text)
@@ -90,7 +90,7 @@ def parse_place(text: str) -> Place:
 
 
 def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
-    """Fill in recall and nDCG; `hits` best first."""
+    """Set recall and nDCG; `hits` are ordered best first."""
     relevant = outcome.gold.relevant
     left = set(range(len(relevant)))
     gains = []
@@ -107,7 +107,7 @@ def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
 
 
 def score_context(outcome: Outcome, budget: int, pieces: Iterable[Place]) -> None:
-    """Fill in whether all evidence is inside a context."""
+    """Set the share of evidence within a context of `budget` tokens: 1 if it is complete, else 0."""
     lines: dict[str, list[tuple[int, int]]] = {}
     for piece in pieces:
         lines.setdefault(piece.path, []).append((piece.first, piece.last))
@@ -120,12 +120,12 @@ def _covered(place: Place, ranges: Iterable[tuple[int, int]]) -> bool:
         if first > at:
             break
         at = max(at, last + 1)
-    # A whole file is there when any of it is: which of its lines matter was not said.
+    # A relevant whole file counts as covered as soon as one of its lines is, because the gold names no lines.
     return at > place.last or (place.last == _END and at > place.first)
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Means over questions, and the median and 95th percentile of seconds in milliseconds."""
+    """Return means over questions, and the median and 95th percentile of search times in milliseconds."""
     times = sorted(outcome.seconds * 1000 for outcome in outcomes)
     summary: dict[str, float] = {"questions": len(outcomes)}
     for cut in CUTS:
@@ -139,13 +139,13 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def by_category(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """The same for each category that was named."""
+    """Return a summary for each named category."""
     categories = sorted({outcome.gold.category for outcome in outcomes} - {""})
     return {name: summarise([item for item in outcomes if item.gold.category == name]) for name in categories}
 
 
 def regressions(summary: Mapping[str, float], baseline: Mapping[str, Any], tolerance: float) -> list[str]:
-    """What is worse than the baseline by more than `tolerance`; times are not compared."""
+    """Return the metrics that fell below the baseline by more than `tolerance`; times are not compared."""
     out = []
     for name, before in baseline.items():
         if name.endswith("_ms") or name == "questions" or not isinstance(before, int | float):

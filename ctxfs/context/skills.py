@@ -1,4 +1,4 @@
-"""Skills: folders `skills/<name>/` with a SKILL.md that says, in YAML between `---` lines, what it is for. Pure."""
+"""Skills: folders `skills/<name>/` with a SKILL.md whose YAML front matter gives a name and a description. Pure."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _LONGEST_DESCRIPTION = 1024
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """A folder of the tree; `fault` says why it is no skill, if it is none."""
+    """A skill folder of the tree; `fault` is the reason why it is invalid, or empty."""
 
     path: Path
     name: str
@@ -30,7 +30,7 @@ class Skill:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases, which can make much of little, and without dates, which JSON does not know."""
+    """A YAML loader without aliases, which can expand exponentially, and without dates, which JSON lacks."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -45,7 +45,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse_skill(path: Path, data: bytes) -> Skill:
-    """The skill in the folder `path` by its SKILL.md."""
+    """Parse the SKILL.md of the folder `path` into a skill."""
     try:
         frontmatter = _frontmatter(data)
     except ValueError as error:
@@ -65,7 +65,7 @@ def parse_skill(path: Path, data: bytes) -> Skill:
 
 
 def _frontmatter(data: bytes) -> dict[str, Any]:
-    """ValueError says what is wrong."""
+    """Return the YAML front matter of a SKILL.md; raise ValueError with the fault."""
     try:
         found = _BLOCK.match(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -83,7 +83,7 @@ def _frontmatter(data: bytes) -> dict[str, Any]:
 
 
 def places_of(paths: Iterable[str]) -> list[Path]:
-    """The folders of the SKILL.md files among these paths; what lies in a skill is no other one."""
+    """Return the folders of the SKILL.md files among these paths, without folders inside another skill."""
     found: list[Path] = []
     for place in sorted(Path.parse(path).parent for path in paths):
         if not any(place.is_below(other) for other in found):

@@ -1,4 +1,4 @@
-"""What of the candidates may go in at all: not what is withdrawn, too old, too poor an answer, or there already. Pure."""
+"""Candidate filter: excludes expired, superseded, quarantined, stale, low-scoring and duplicate pieces. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from ctxfs.index.search.file_status import FileStatus
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a request refuses, at a moment: `now_ns` decides what has expired, `since_ns` (0: nothing) what is stale."""
+    """The exclusion criteria of a request; `now_ns` decides on expiry, `since_ns` (0: no limit) on staleness."""
 
     now_ns: int
     since_ns: int = 0
@@ -20,7 +20,7 @@ class Rules:
 
 
 def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> tuple[list[Piece], list[Exclusion]]:
-    """(what may go in, what may not and why), in the order given. Pins are in whatever they say."""
+    """Return the accepted candidates and the exclusions with reasons, in the order given. Pins are always accepted."""
     kept: list[Piece] = []
     out: list[Exclusion] = []
     bodies = {pin.body: pin.path for pin in pins}
@@ -32,12 +32,12 @@ def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> 
     places = set[tuple[str, int, int]]()
     for piece in everything[len(pins) :]:
         if piece.pinned or (place := (piece.path, piece.first, piece.last)) in places:
-            continue  # another question found it too
+            continue  # another query matched it, too
         places.add(place)
         standing = rules.standing.get(piece.path)
         reason, other = _refused(piece, standing, rules)
         if reason is None and (original := echoes.original_of(piece)) is not None:
-            # What is said of the original is said of its echo; otherwise the original stands for both.
+            # A refusal of the original applies to its copy, too; otherwise the original represents both.
             reason, other = _refused(original, rules.standing.get(original.path), rules)
             reason, other = reason or "recalled", other or original.path
         if reason is None:

@@ -1,4 +1,4 @@
-"""Shorten long texts to the sentences that answer. Extractive: every word is the source's. Pure."""
+"""Extractive compression of long texts to their relevant sentences. Every word is the source's. Pure."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ from itertools import pairwise
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import Sentence, sentences
 
-Analyse = Callable[[str], Sequence[str]]  # text → its words as search counts them
+Analyse = Callable[[str], Sequence[str]]  # text → its terms as search indexes them
 
 _LEAST_SENTENCES = 3
 _SHARE_OF_BEST = 0.5
@@ -17,10 +17,11 @@ _GAP = " … "
 
 
 def compress(pieces: Sequence[Piece], queries: Sequence[str], analyse: Analyse) -> list[Piece]:
-    """Each piece of prose, of its sentences only those that score at least half of what its best one does.
+    """Return the pieces; of prose only the sentences that score at least half as much as its best one.
 
-    A sentence scores what the words of the question in it are worth: the rarer among the candidates, the more (BM25's idf). Code and
-    short pieces stay as they are, and so does what shares no word with the question: meaning found it, words cannot cut it.
+    A sentence scores the sum of the weights of its query terms. The weight is BM25's IDF among the candidates. Code and
+    short pieces are unchanged. A piece without a query term is unchanged, too: it was matched by embedding, and words
+    cannot rank its sentences.
     """
     wanted = {term for query in queries for term in analyse(query)}
     split = [list(sentences(piece.text)) if _is_prose(piece) else [] for piece in pieces]

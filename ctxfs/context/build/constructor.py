@@ -1,4 +1,4 @@
-"""Build a context: candidates from search, pins and recency, selected, packed to the budget, rendered, accounted for."""
+"""Context construction: candidates from search, pins and recency, filtered, packed to the budget and rendered."""
 
 import errno
 import hashlib
@@ -24,56 +24,56 @@ from ctxfs.model.path import ROOT, Path, printable
 from ctxfs.threads import blocking
 
 CANDIDATES = 400
-_SUMMARY_SHARE = 0.15  # of the budget, kept for what did not fit
+_SUMMARY_SHARE = 0.15  # share of the budget reserved for the summary
 
 
 class TreeView(Protocol):
-    """What a context is made from: the tree as it is now, or as it was then."""
+    """The tree that a context is built from, at present or as of a version."""
 
     revision: str
 
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
-        """The best `limit` units below a directory."""
+        """Return the best `limit` chunks below a directory."""
         ...
 
     async def read(self, path: Path) -> bytes:
-        """A file. OSError."""
+        """Return the content of a file; raise OSError."""
         ...
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
-        """What sets some of these files apart."""
+        """Return the search-relevant status of those of these files that have one."""
         ...
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
-        """The version of each file that has a past."""
+        """Return the version of each versioned file."""
         ...
 
     def analyse(self, text: str) -> Sequence[str]:
-        """The words of a text as search counts them."""
+        """Return the terms of a text as search indexes them."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What of the tree is not in this world, and why."""
+        """Return notes on omitted parts of the tree, with the reasons."""
         ...
 
     @property
     def index(self) -> Mapping[str, object]:
-        """What the index is made of, for the manifest."""
+        """Return the index parameters for the manifest."""
         ...
 
 
 class Summarise(Protocol):
-    """Says in short what pieces say, within so many tokens. Configured by people: a model may be behind it."""
+    """Summarise pieces within a token limit. Users configure it, and a model may implement it."""
 
     async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
-        """The summary. OSError or CommandError if there is none."""
+        """Return the summary; raise OSError or CommandError if there is none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A context and its account; `tokens` counts the whole of `text` and is never over the budget."""
+    """A context with the data of its manifest; `tokens` counts the whole of `text` and never exceeds the budget."""
 
     request: Request
     text: str
@@ -84,23 +84,23 @@ class Context:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole text by the request's tokenizer."""
+        """Return the tokens of the whole text by the request's tokenizer."""
         return self.plan.tokens
 
     @property
     def sha256(self) -> str:
-        """Of the text as UTF-8."""
+        """Return the SHA-256 of the text as UTF-8, in hexadecimal."""
         return text_sha256(self.text)
 
     @property
     def manifest(self) -> bytes:
-        """manifest.json."""
+        """Return the content of manifest.json."""
         return render_manifest(self.request, self.plan, self.notes, self.sha256, self.account)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """All that may go into a context."""
+    """All candidates of a context."""
 
     pins: Sequence[Piece]
     pieces: Sequence[Piece]
@@ -110,20 +110,23 @@ class Candidates:
 
 
 class Constructor:
-    """Builds contexts. Deterministic: equal requests over an equal tree give equal bytes."""
+    """A builder of contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
     def __init__(self, world: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
-        """`world`: of now for an empty text, else as of a version or time."""
+        """Take `world`: it returns the current tree for an empty text, else the tree as of a version or time."""
         self._world = world
         self._summarise = summarise
 
     async def build(self, request: Request, principal: str = "") -> Context:
-        """Raises OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a pin or version that is gone."""
+        """Build a context.
+
+        Raise OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a missing pin or version.
+        """
         tokenizer = await blocking(open_tokenizer, request.tokenizer)
         world = await blocking(self._world, request.as_of)
         found = await self._gather(request, world)
         if request.compress:
-            # Before anything is left out: half a key is no longer known as one.
+            # Withhold secrets before pieces are shortened, because half a key no longer matches a key's pattern.
             whole = found.pieces if request.secrets else list(map(without_secrets, found.pieces))
             pieces = await blocking(compress, whole, request.queries, world.analyse)
             found = replace(found, pieces=pieces)
@@ -159,7 +162,7 @@ class Constructor:
         return Candidates(pins, kept, excluded, (*notes, *_claims(kept, standing)), len(best))
 
     async def _newest(self, request: Request, world: TreeView) -> list[Piece]:
-        """The newest files, as if they answered as well as the median of what was found."""
+        """Return chunks of the newest files, with score 0, the mean of the search scores."""
         if not request.recent:
             return []
         pieces: list[Piece] = []
@@ -172,7 +175,7 @@ class Constructor:
         return [replace(piece, score=0.0, signals={}, shares={}) for piece in pieces[: request.recent]]
 
     async def _with_summary(self, request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
-        """What fits, and somebody's summary of what did not."""
+        """Assemble a context, with a summary of the pieces that do not fit."""
         if self._summarise is None:
             raise invalid("summarise", "there is no summariser: set context.summariser in ctxfs.toml")
         room = int(request.budget * _SUMMARY_SHARE)
@@ -189,7 +192,7 @@ class Constructor:
 
 
 def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
-    """Pack and render what was found. Pure but for the tokenizer; blocks for some milliseconds."""
+    """Pack and render the candidates. Pure except for the tokenizer; blocks for some milliseconds."""
 
     def rendered(pieces: Sequence[Piece]) -> str:
         return render(request.title, found.notes, pieces, request.format, request.order)
@@ -218,21 +221,21 @@ def _as_it_is(piece: Piece) -> Piece:
 
 
 def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
-    """A budget too small even for the heading gets as much of it as fits: a ceiling has no exceptions.
+    """Return as much of the heading as a very small budget allows: the budget has no exceptions.
 
-    Half a heading is of use, half a JSON value is not: other formats are empty then.
+    A truncated heading is useful, a truncated JSON value is not: other formats are empty then.
     """
     if request.format != "markdown":
         return ""
     low = most_that_fit(len(text), lambda most: tokenizer.count(text[:most]) <= request.budget)
-    # Half a word may be more tokens than the whole, and counts need not grow with the text.
+    # Half a word may have more tokens than the whole one, and counts need not grow with the text.
     while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
         low -= 1
     return text[:low]
 
 
 def _append(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
-    """The context with a derived piece, of which as many lines or words as there is room for."""
+    """Append as many words of a derived piece to a context as the budget allows."""
     words = derived.text.split(" ")
 
     def whole(most: int) -> tuple[list[Piece], str]:
@@ -260,7 +263,7 @@ def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
 
 
 def _claims(pieces: Sequence[Piece], standing: Mapping[str, FileStatus]) -> list[str]:
-    """What files say that they supersede, and do not: whoever said so may not change the other file."""
+    """Return notes on files that claim to supersede a file whose content their author may not change."""
     said = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
     return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(said.items()) if old]
 
@@ -305,7 +308,7 @@ async def _read_pin(world: TreeView, pin: Pin) -> Piece:
 
 
 def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
-    """What a pin of these lines says."""
+    """Return the text of a pin of these lines."""
     return "\n".join(lines[first - 1 : last]).strip("\n")
 
 
@@ -331,7 +334,7 @@ def _piece(hit: Hit, why: Why) -> Piece:
 def from_answer(
     request: Request, answer: SearchResults, tokenizer: Tokenizer, standing: Mapping[str, FileStatus]
 ) -> Context:
-    """The context of an answer that is at hand, without asking again."""
+    """Build the context of existing search results, without another search."""
     hits = [_piece(hit, "search") for hit in answer.hits]
     kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
     notes = (*answer.notes, *_claims(kept, standing))

@@ -1,4 +1,4 @@
-"""What somebody writes that the tree says already: where it says it, and what is to be passed on of where that came from."""
+"""Search for written text that the tree already contains, and the trust marks that it inherits from there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ _SOURCE = f"{PREFIX}source"
 
 
 class Index(Protocol):
-    """Search and what is known of files, for whoever acts."""
+    """Search and file status, for the calling principal."""
 
     def search(self, query: Query, below: Path, limit: int) -> SearchResults:
-        """The best `limit` units below a directory."""
+        """Return the best `limit` chunks below a directory."""
         ...
 
     def standing(self, paths: set[str]) -> Mapping[str, FileStatus]:
-        """What sets some of these files apart."""
+        """Return the search-relevant status of those of these files that have one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CopiedText:
-    """Something that is written again: the file that says it already, from which line, and whether that is not to be trusted."""
+    """A repeated text: the file and line that already contain it, and the trust of that file."""
 
     path: str
     first: int
@@ -43,7 +43,10 @@ class CopiedText:
 
 
 def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
-    """The places that say what a text for `path` says, of its longest units; only those that whoever acts may see. Blocks."""
+    """Return the files that already contain the longest units of a text for `path`. Blocks.
+
+    Only files that the caller may read are returned.
+    """
     longest = sorted(units(text), key=lambda unit: (-len(unit), unit))
     hits: dict[str, int] = {}
     for unit in islice(longest, _MOST_UNITS):
@@ -59,7 +62,10 @@ def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
 
 
 def passed_on(doubtful: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
-    """Attributes for what recalls files that are not to be trusted, from theirs: neither is it, and of one source it keeps the name."""
+    """Return the trust attributes that a copy inherits from untrusted originals.
+
+    The copy is untrusted, too. If all originals have the same source, it inherits the source's name.
+    """
     if not doubtful:
         return {}
     sources = {attributes.get(_SOURCE, b"") for attributes in doubtful}

@@ -1,7 +1,7 @@
-"""What was recalled and written back says nothing new. Pure.
+"""Detection of recalled text: written text that only repeats other files is no new evidence. Pure.
 
-A unit is a sentence, a list item or a row, told by its words alone: not by case, marks, line breaks or the citations of a context.
-A text is an echo of others if most of what it says is in units that they have too.
+A unit is a sentence, a list item or a row. Units are compared by their words alone, without case, punctuation, line
+breaks and the citations of a context. A text is a copy if most of its bytes are in units that other texts have, too.
 """
 
 import re
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ctxfs.context.build.piece import Piece
 
-_LEAST = 24  # bytes of a unit: shorter ones are said by everybody
+_LEAST = 24  # bytes of a unit: shorter ones are common phrases
 _SHARE = 0.8
 _WRITABLE = ("memory/", "pad/")
-# A unit ends at a stop, a row's bar, an empty line, a new item. All that is no letter or digit is space; what cuts a number or
-# a shortened word cuts it in every text.
+# A unit ends at a stop, a row's bar, an empty line or a new item. Every ASCII character except letters and digits is a
+# space. A number or an abbreviation that is cut is cut in the same way in every text.
 _TABLE = bytes(
     byte if byte >= 128 or bytes((byte,)).isalnum() else 0x00 if byte in b".!?|" else 0x20 for byte in range(256)
 )
@@ -21,11 +21,11 @@ _ENDS = ("\n\n", "\n- ", "\n* ", "\n#", "\n>", "。", "！", "？", "…")
 _CITED = re.compile(r"\[\d{1,4}(?::\d+(?:-\d+)?)?\]")
 _ADDED = re.compile(
     r"^(?:Source: \[|Kept: |Revision: ).*$", re.MULTILINE
-)  # what ctxfs writes below a fact that it keeps
+)  # lines that ctxfs writes below a stored fact
 
 
 def units(text: str) -> dict[bytes, int]:
-    """Every unit of a text, as it is compared → its length in bytes."""
+    """Return the normalised units of a text → length in bytes."""
     if "[" in text:
         text = _CITED.sub(" ", _ADDED.sub("", text))
     for end in _ENDS:
@@ -36,7 +36,7 @@ def units(text: str) -> dict[bytes, int]:
 
 
 class CopyDetector:
-    """Which of some pieces only repeat others. Sources come before what was written here, and older before younger."""
+    """A detector of pieces that only repeat others; sources rank before written files, older pieces before newer."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._first: dict[bytes, Piece] = {}
@@ -50,7 +50,7 @@ class CopyDetector:
                 self._first.setdefault(unit, piece)
 
     def original_of(self, piece: Piece) -> Piece | None:
-        """The piece of another file that says most of what this one repeats; None for one that says something itself."""
+        """Return the piece of another file with most of the repeated units; None for a piece with new text."""
         if not _is_written(piece) or piece.pinned:
             return None
         mine = self._units.get(id(piece), {})

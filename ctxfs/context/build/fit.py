@@ -1,4 +1,4 @@
-"""The best of one text within a budget: what `ctxfs fit` prints. Pure but for the embedder."""
+"""The best parts of one text within a budget, as `ctxfs fit` prints them. Pure except for the embedder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from ctxfs.model.errors import invalid
 
 _GAP = "…"
 _WORDS = 0.5
-_UNIT_SHARE = 8  # a unit is an eighth of the budget at most, if it has several lines
+_UNIT_SHARE = 8  # a unit of several lines has at most an eighth of the budget
 _LEAST_UNIT = 40  # tokens
-_NOTHING = 4  # tokens in which nothing can be said
+_NOTHING = 4  # tokens too few for any content
 _EMBEDDED = 1000  # units
 
 Analyse = Callable[[str], Sequence[str]]
@@ -19,7 +19,7 @@ Analyse = Callable[[str], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """Lines `first` to `last` (from 0, inclusive)."""
+    """A unit of the text: lines `first` to `last` (from 0, inclusive)."""
 
     first: int
     last: int
@@ -27,9 +27,9 @@ class _Unit:
 
 
 def fit(data: bytes, query: str, budget: int, count: Count, analyse: Analyse, embed: Embed | None = None) -> str:
-    """The paragraphs of a text that answer `query` best, in their order, with `…` for what is left out; all of it if it fits.
+    """Return the paragraphs of a text that match `query` best, in their order, with `…` for omitted ones.
 
-    Without a question the beginning. EINVAL if `data` is no text.
+    A text that fits is returned whole. Without a query the first paragraphs are chosen. Raise EINVAL for binary data.
     """
     if b"\0" in data[:8192]:
         raise invalid("fit", "this is binary: a text is needed")
@@ -51,7 +51,7 @@ def fit(data: bytes, query: str, budget: int, count: Count, analyse: Analyse, em
 
 
 def _units(lines: Sequence[str], most: int, count: Count) -> list[_Unit]:
-    """Paragraphs, cut where they are longer than `most` tokens."""
+    """Split lines into paragraphs, and paragraphs into units of at most `most` tokens."""
     units: list[_Unit] = []
     first, held, tokens = 0, list[str](), 0
     for at, line in enumerate([*lines, ""]):
@@ -67,7 +67,7 @@ def _units(lines: Sequence[str], most: int, count: Count) -> list[_Unit]:
 
 
 def _ranked(units: Sequence[_Unit], query: str, analyse: Analyse, embed: Embed | None) -> list[int]:
-    """Best first: the rarer words of the question that a unit has, and how near it is in meaning."""
+    """Rank units, best first, by the IDF of the query terms that they contain and by their embedding."""
     sources = Sources([Evidence(unit.text, "", unit.first, unit.last) for unit in units], analyse)
     wanted = {term: sources.worth(term) for term in set(analyse(query))}
     total = sum(wanted.values()) or 1.0
@@ -75,7 +75,7 @@ def _ranked(units: Sequence[_Unit], query: str, analyse: Analyse, embed: Embed |
     order = sorted(range(len(units)), key=lambda at: (-scores[at], at))
     if embed is None:
         return order
-    # Of a very long text those that share words are compared by meaning; more would take minutes.
+    # Only the best `_EMBEDDED` units by words are compared by embedding, because more would take minutes.
     tried = order[:_EMBEDDED]
     vectors = embed([query, *(units[at].text for at in tried)])
     near = dict(zip(tried, (vectors[1:] @ vectors[0]).tolist(), strict=True))
@@ -84,7 +84,7 @@ def _ranked(units: Sequence[_Unit], query: str, analyse: Analyse, embed: Embed |
 
 
 def _joined(units: Sequence[_Unit], lines: Sequence[str], kept: set[int]) -> str:
-    """The units that are kept; what stood between two neighbours stays between them."""
+    """Join the chosen units; lines between two neighbours stay between them."""
     out: list[str] = []
     before = -1
     for at in sorted(kept):

@@ -1,4 +1,4 @@
-"""What is in a context and what was left out, and why: manifest.json, and reading it back. Pure."""
+"""Manifests: rendering and parsing of manifest.json, the pieces and exclusions of a context with reasons. Pure."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ SCHEMA_FILE = "manifest.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a manifest says besides the plan: who asked, of what, with what."""
+    """The data of a manifest besides the plan: the principal, the version of the tree, and the index."""
 
     principal: str = ""
     revision: str = ""
     index: Mapping[str, object] = field(default_factory=dict)
-    revisions: Mapping[str, str] = field(default_factory=dict)  # path → the version that a source had
-    tokens: Mapping[int, int] = field(default_factory=dict)  # place in `chosen` → tokens of the piece alone
+    revisions: Mapping[str, str] = field(default_factory=dict)  # path → the version of a source
+    tokens: Mapping[int, int] = field(default_factory=dict)  # index in `chosen` → tokens of the piece alone
 
 
 def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, account: Account) -> bytes:
-    """The manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
+    """Return the manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
     body = {
         "format": FORMAT,
         "ctxfs": __version__,
@@ -52,7 +52,8 @@ def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256
             for out in plan.excluded
         ],
     }
-    # A line for each part and each item: people and grep read it, and indented JSON takes the slow way through the library.
+    # One line for each part and each item: it is readable and can be searched with grep, and indented JSON takes the
+    # slow path of the library.
     parts = ",\n".join(f" {_one_line(name)}: {_written(body[name])}" for name in sorted(body))
     return f"{{\n{parts}\n}}\n".encode("utf-8", "replace")
 
@@ -84,7 +85,7 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
     if piece.mtime_ns:
         said["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
-        said |= {"cut": piece.cut, "text": printable(piece.text)}  # not what the lines say by themselves
+        said |= {"cut": piece.cut, "text": printable(piece.text)}  # cannot be restored from the lines alone
     if piece.untrusted:
         said["trust"] = "untrusted"
     if piece.withheld:
@@ -95,12 +96,12 @@ def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
 
 
 def text_sha256(text: str) -> str:
-    """Of a context as UTF-8."""
+    """Return the SHA-256 of a context as UTF-8, in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def digest(text: str) -> str:
-    """By which the text of an item is known again."""
+    """Return the short digest that identifies the text of an item."""
     return text_sha256(text)[:16]
 
 
@@ -117,13 +118,13 @@ def _place(piece: Piece) -> dict[str, object]:
 
 
 def _real_path(item: Mapping[str, Any]) -> str:
-    """The path with the bytes that are not UTF-8."""
+    """Return the path, including bytes that are not UTF-8."""
     return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest that was read back; pieces have no text where the source has it."""
+    """A parsed manifest; pieces have no text if the source has it."""
 
     request: Request
     sha256: str
@@ -136,7 +137,7 @@ class Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read a manifest; EINVAL says what is wrong with it."""
+    """Parse a manifest; EINVAL names the fault."""
     try:
         body = json.loads(data.decode("utf-8"))
         if body["format"] != FORMAT:
@@ -178,7 +179,7 @@ def _read_item(item: Mapping[str, Any]) -> Piece:
 
 
 def schema() -> bytes:
-    """The JSON Schema of manifests."""
+    """Return the JSON Schema of manifests."""
     from importlib.resources import files
 
     return files("ctxfs.context.build").joinpath(SCHEMA_FILE).read_bytes()

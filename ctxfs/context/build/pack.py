@@ -1,7 +1,8 @@
-"""Choose what goes into a context. Pure: candidates and a counter in, a plan out.
+"""Selection of the pieces of a context. Pure: candidates and a counter in, a plan out.
 
-Greedy by value, which is the score less a little for length: whatever does not fit is skipped and smaller things behind it
-still get their chance. The rendered whole is counted, because tokens of parts do not add up to the tokens of the whole.
+Greedy by value, which is the score less a small penalty for length. A piece that does not fit is skipped, and smaller
+ones of lower rank are still tried. The rendered whole is counted, because the tokens of parts do not add up to those of
+the whole.
 """
 
 import math
@@ -15,7 +16,7 @@ from ctxfs.context.build.piece import Exclusion, Piece, Reason
 
 @dataclass(slots=True)
 class Plan:
-    """What goes in, in the order of choice, and what does not."""
+    """The chosen pieces, in the order of choice, and the excluded ones."""
 
     chosen: list[Piece] = field(default_factory=list)
     excluded: list[Exclusion] = field(default_factory=list)
@@ -24,7 +25,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Tokens: of the whole, at most of a kind, and at least of a kind."""
+    """Token limits: of the whole, at most of a kind, and at least of a kind."""
 
     budget: int
     quotas: Mapping[str, int] = field(default_factory=dict)
@@ -35,10 +36,10 @@ _ROUNDS = 6
 _THRIFT = 0.45  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
-_SURELY = 2.0  # times too long by the rate of tokens so far
-_FULL = 0.95  # of the budget: below it the best of what is too long is cut to fit
+_SURELY = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
+_FULL = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
 _CUTS = 40  # pieces tried
-_LEAST_START = 40  # characters: less is of no use to anybody
+_LEAST_START = 40  # characters: shorter starts are useless
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
@@ -46,7 +47,10 @@ Shown = Callable[[Piece], Piece]
 
 
 def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from 0 to `most` that fits, by halves; 0 is taken to fit. Counts need not grow quite with the text."""
+    """Return the largest number from 0 to `most` that fits, by bisection.
+
+    0 is assumed to fit. Counts need not be strictly monotonic in the length of the text.
+    """
     low = 0
     while low < most:
         middle = (low + most + 1) // 2
@@ -57,17 +61,17 @@ def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
 def pack(
     pieces: Sequence[Piece], limits: Limits, render: Render, count: Count, shown: Shown = lambda piece: piece
 ) -> Plan:
-    """The best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
+    """Return the best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
 
-    Costs of pieces are estimated one by one and the whole is counted at the end; what is over is taken out from the
-    lowest rank upwards, and what was left out for its estimate is tried again in the space that remains. `shown`: what goes in of a
-    piece; asked only of those that may.
+    Costs of pieces are estimated one by one, and the whole is counted at the end. Pieces over the budget are removed
+    from the lowest rank upwards. Pieces that were excluded by their estimate are tried again in the remaining space.
+    `shown` returns the part of a piece that goes in; it is called only for pieces that may go in.
     """
     return _Packing(limits, render, count, shown).run(pieces)
 
 
 class _Packing:
-    """One packing: what is in so far, what waits for room, and what each kind has used."""
+    """The state of one packing: chosen pieces, waiting pieces, and the tokens used by each kind."""
 
     def __init__(self, limits: Limits, render: Render, count: Count, shown: Shown) -> None:
         self._show = shown
@@ -84,7 +88,7 @@ class _Packing:
         self._tokens: dict[str, int] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
-        """Pins, then what kinds have reserved, then the rest by value."""
+        """Choose pins, then the reserves of kinds, then the other pieces by value."""
         pins = [piece for piece in pieces if piece.pinned]
         others = _by_value([piece for piece in pieces if not piece.pinned])
         for pin in pins:
@@ -115,7 +119,7 @@ class _Packing:
         if guess > _SURELY * self._left:
             self._waiting.append(
                 (piece, guess)
-            )  # most of the candidates, once the budget is nearly spent: not worth counting
+            )  # most candidates, once the budget is nearly spent: counting them is not worthwhile
             return
         cost = self._cost(piece)
         if cost <= self._left and self._allows(piece, cost):
@@ -124,7 +128,7 @@ class _Packing:
             self._waiting.append((piece, cost))
 
     def _shown(self, piece: Piece) -> Piece:
-        """What goes in of a piece; a number is used again once its object is gone, so that is kept."""
+        """Return the shown part of a piece; the cache holds the piece, because ids of freed objects are reused."""
         known = self._shown_as.get(id(piece))
         if known is None:
             known = self._shown_as[id(piece)] = (piece, self._show(piece))
@@ -157,7 +161,7 @@ class _Packing:
         return self._count(self._render([*self._plan.chosen, *map(self._shown, more)]))
 
     def _shrink(self) -> None:
-        """Take out what is over: what was chosen last, and so what a kind had reserved at the very end."""
+        """Remove the excess, from the last chosen piece backwards, so that reserved pieces are removed last."""
         plan = self._plan
         plan.tokens = self._whole()
         while plan.tokens > self._limits.budget:
@@ -171,7 +175,7 @@ class _Packing:
             plan.tokens = self._whole()
 
     def _grow(self) -> None:
-        """Estimates add up to more than the whole costs: use the difference, best first, with few counts of the whole."""
+        """Use the tokens by which estimates exceed the whole, best pieces first, with few counts of the whole."""
         plan, budget = self._plan, self._limits.budget
         estimated = max(1, sum(self._cost(piece) for piece in plan.chosen))
         for _ in range(_ROUNDS):
@@ -200,7 +204,7 @@ class _Packing:
             self._waiting[:] = [item for item in self._waiting if id(item[0]) not in taken]
 
     def _cut_to_fit(self) -> None:
-        """Where much room is left and only long pieces wait: the first lines of the best of them."""
+        """If much space is left and only long pieces wait, add the first lines of the best of them."""
         plan, budget = self._plan, self._limits.budget
         for item in self._waiting[:_CUTS]:
             if plan.tokens >= _FULL * budget:
@@ -212,7 +216,7 @@ class _Packing:
                 self._waiting.remove(item)
 
     def _longest_start(self, piece: Piece) -> Piece | None:
-        """As many of its first lines as there is room for, or words of its first line; None if not even one goes in."""
+        """Return as many of its first lines as fit, or words of its first line; None if none fits."""
         whole = self._shown(piece)
         return self._start_by("\n", whole) or self._start_by(" ", whole)
 
@@ -232,7 +236,7 @@ def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
 
 
 def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
-    """The best answer, then by score, less for what takes more room. Equal values keep their order."""
+    """Return the best piece, then the others by score less a penalty for length. Equal values keep their order."""
     if not pieces:
         return []
     mean = fmean(piece.score for piece in pieces)

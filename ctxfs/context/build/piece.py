@@ -1,4 +1,4 @@
-"""A run of lines of a source: what contexts are made of."""
+"""Pieces: runs of lines of a source, the units of contexts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,11 +23,12 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A run of lines that may go in.
+    """A run of lines that may go into a context.
 
-    `signals` are what each engine measured, `shares` what each added to the score. `sha256` is of the whole file. `cut` says that
-    `text` is not all of these lines. A derived piece has no lines of a file: somebody's words about `origin`.
-    `untrusted`: its source says so of itself. `withheld` are kinds of secrets that the lines have and `text` has not.
+    `signals` are the measurements of each engine, `shares` the contribution of each to the score. `sha256` is of the
+    whole file. `cut` means that `text` is not all of these lines. A derived piece has no lines of a file: it is a
+    summary of `origin`. `untrusted`: its source is marked as untrusted. `withheld` are the kinds of secrets that were
+    removed from `text`.
     """
 
     path: str
@@ -50,28 +51,28 @@ class Piece:
 
     @property
     def pinned(self) -> bool:
-        """True for what is in whatever it says."""
+        """Return True for a pin, which no filter excludes."""
         return self.why == "pin"
 
     @property
     def body(self) -> str:
-        """The text with every run of space as one: what duplicates are told by."""
+        """Return the text with each run of whitespace as one space, by which duplicates are detected."""
         return " ".join(self.text.split())
 
     def shortened(self, text: str, last: int) -> "Piece":
-        """The same with less of its text, up to the line `last`."""
+        """Return a copy with less of the text, up to the line `last`."""
         return replace(self, text=text, last=last, cut=True)
 
 
 def without_secrets(piece: Piece) -> Piece:
-    """The same without what looks like a key, a token or a password."""
+    """Return a copy without probable keys, tokens and passwords."""
     text, kinds = withhold(piece.text)
     return replace(piece, text=text, cut=True, withheld=kinds) if kinds else piece
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A candidate that was left out; `other` is what stands for it: the path that supersedes it or has the same text."""
+    """An excluded candidate; `other` is the path that supersedes it or has the same text."""
 
     piece: Piece
     reason: Reason

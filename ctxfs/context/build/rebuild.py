@@ -1,4 +1,4 @@
-"""Make a context again from its manifest, and say how two differ. Pure but for the sources that are fetched and read."""
+"""Reconstruction of a context from its manifest, and comparison of two. Pure except for fetched and read sources."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +13,17 @@ from ctxfs.index.extract.extractor import Extract
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.threads import blocking
 
-# (path, sha256 of the content, version) → the content, as it is or was; None if it is nowhere.
+# (path, sha256 of the content, version) → the content, current or from a version; None if it no longer exists.
 Fetch = Callable[[str, str, str], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`text` is the context made again, None where a source is `missing`; `same`: byte for byte what the manifest names."""
+    """The result of a reconstruction.
+
+    `text` is the rebuilt context, None if a source is `missing`. `same` means that it equals the manifest's context
+    byte for byte.
+    """
 
     same: bool
     text: str | None
@@ -27,7 +31,10 @@ class Verified:
 
 
 async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[list[Piece], list[str]]:
-    """(the pieces with their texts, places that no source has any more): a file that has changed is taken from its past."""
+    """Return the pieces with their texts, and the ranges whose text no source has any more.
+
+    The content of a changed file is taken from its versions.
+    """
     contents: dict[str, bytes | None] = {}
     pieces, missing = [], dict[str, None]()
     for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
@@ -42,7 +49,7 @@ async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[l
 
 
 async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verified:
-    """The context from its sources as they were, compared byte for byte."""
+    """Rebuild the context from its original sources and compare it byte for byte."""
     pieces, missing = await restore(manifest, fetch, extract)
     if missing:
         return Verified(False, None, missing)
@@ -52,7 +59,7 @@ async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verifie
 
 
 def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> Piece | None:
-    """The piece with its text; None if the source does not have it."""
+    """Return the piece with its text; None if the source does not have it."""
     if not piece.path:
         return piece
     if data is None:
@@ -73,13 +80,13 @@ def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> P
 
 
 async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[str]]) -> list[str]:
-    """Sources that are no longer what they were, in order. `current`: path → sha256 of the file as it is."""
+    """Return the changed sources, sorted. `current`: path → sha256 of the file at present."""
     named = {piece.path: piece.sha256 for piece in manifest.pieces if piece.path}
     return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
 
 
 def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
-    """The piece where its text is now; None if its source no longer says it."""
+    """Return the piece at the present position of its text; None if its source no longer contains it."""
     if not piece.path:
         return piece
     if data is None:
@@ -101,7 +108,7 @@ def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | N
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What one context has and another has not; places are `path:first-last`."""
+    """The difference of two contexts; ranges are `path:first-last`."""
 
     added: Sequence[str]
     dropped: Sequence[str]
@@ -111,7 +118,7 @@ class Difference:
 
 
 def compare(old: Manifest, new: Manifest) -> Difference:
-    """Items by their lines; `changed` are lines of which the text is another now."""
+    """Compare items by their lines; `changed` are lines with another text."""
     before = {_place(piece): known for piece, known in zip(old.pieces, old.digests, strict=True)}
     after = {_place(piece): known for piece, known in zip(new.pieces, new.digests, strict=True)}
     shared = before.keys() & after.keys()
@@ -134,7 +141,7 @@ def _place(piece: Piece) -> str:
 
 
 def why(manifest: Manifest, path: str) -> list[dict[str, Any]]:
-    """All that a manifest says of a path or of the files below it: items first, then what was left out."""
+    """Return all manifest entries of a path or of the files below it: items first, then exclusions."""
     folder = path.strip("/")
     said: list[dict[str, Any]] = []
     for entry in manifest.body["items"]:

@@ -1,7 +1,8 @@
-"""How a context reads. Pure: pieces in, a text out; one header a source, a short citation at each piece.
+"""Rendering of contexts as Markdown, XML, JSON or messages. Pure: pieces in, text out.
 
-Names and texts are of others. A name is a part of its line (`one_line`), a text of several lines stands between fences (`fenced`).
-Sources are numbered `[n]` in the order in which they stand, and cited as `[n:first-last]`, in every format.
+Each source has one header, each piece a short citation. Names and texts are untrusted input: a name is escaped to a
+part of its line (`one_line`), a text of several lines stands between fences (`fenced`). Sources are numbered `[n]` in
+the order of the text, and cited as `[n:first-last]`, in every format.
 """
 
 import json
@@ -36,12 +37,12 @@ class Source:
 
     @property
     def untrusted(self) -> bool:
-        """True if what it says is not to be relied on, and above all not to be obeyed."""
+        """Return True if a piece is untrusted: readers must not rely on it or follow instructions in it."""
         return any(piece.untrusted for piece in self.pieces)
 
     @property
     def day(self) -> int | None:
-        """The date that all pieces share, as an ordinal."""
+        """Return the date that all pieces share, as an ordinal; None if there is none."""
         days = {piece.day for piece in self.pieces}
         return next(iter(days)) if len(days) == 1 else None
 
@@ -49,18 +50,21 @@ class Source:
 def render(
     query: str, notes: Sequence[str], pieces: Sequence[Piece], form: Format = "markdown", order: Order = "rank"
 ) -> str:
-    """The whole context."""
+    """Return the whole context as text."""
     return render_sources(query, notes, sources_of(pieces, order), form)
 
 
 def render_sources(query: str, notes: Sequence[str], sources: Sequence[Source], form: Format = "markdown") -> str:
-    """The same of sources that have their numbers already."""
+    """Render sources that have their numbers already."""
     return _RENDERERS[form](query, notes, sources)
 
 
 def sources_of(pieces: Sequence[Piece], order: Order = "rank") -> list[Source]:
-    """Sources in the order in which they stand. `rank`: by their best piece (the order given). `edges`: the best first
-    and last, the poorest in the middle, where models look least (Liu et al. 2024). `time`: the oldest first."""
+    """Group pieces into sources, in the order of the text.
+
+    `rank`: by their best piece (the order given). `edges`: the best first and last, the worst in the middle, where
+    models attend least (Liu et al. 2024). `time`: the oldest first.
+    """
     best: dict[str, int] = {}
     for piece in pieces:
         best.setdefault(piece.path, len(best))
@@ -74,19 +78,21 @@ def sources_of(pieces: Sequence[Piece], order: Order = "rank") -> list[Source]:
 
 
 def _moment(piece: Piece) -> tuple[int, int]:
-    """When a piece was said, or else written."""
+    """Return the sort key of a piece's date, else of its modification time."""
     return (piece.day or date.fromtimestamp(piece.mtime_ns / 1e9).toordinal(), piece.mtime_ns)
 
 
 def render_markdown(query: str, notes: Sequence[str], pieces: Sequence[Piece]) -> str:
-    """The whole context as Markdown, the best sources first."""
+    """Return the whole context as Markdown, the best sources first."""
     return _markdown(query, notes, sources_of(pieces))
 
 
 def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
-    """A piece of several lines is preceded by `[n:first-last]`, a single line by its number as in `grep -n`: half of a dialogue's
-    citations would otherwise be brackets. The directory that all sources share is named once, above them, and so is the date
-    that all pieces of a source share.
+    """Render Markdown.
+
+    A piece of several lines is preceded by `[n:first-last]`. A single line has its number in front, as in `grep -n`,
+    because half of a dialogue's tokens for citations would otherwise be brackets. The directory that all sources share
+    is named once, above them. The date that all pieces of a source share is named once, too.
     """
     lines: list[str] = []
     if query.strip():
@@ -109,9 +115,12 @@ def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> st
 
 
 def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose: bool) -> bool:
-    """Append one piece; a single line stands beside its citation. True if the next one needs an empty line before it."""
+    """Append one piece, a single line beside its citation.
+
+    Return True if the next piece needs an empty line before it.
+    """
     if not piece.path:
-        lines.append(f"\nDerived, not quoted:\n{fenced(piece.text)}")  # from what, the manifest says
+        lines.append(f"\nDerived, not quoted:\n{fenced(piece.text)}")  # the manifest lists its origin
         return True
     if piece.first == piece.last and not piece.heading and not _is_code(piece.path):
         lines.append(f"{chr(10) if loose else ''}{piece.first}:{day} {one_line(piece.text)}")
@@ -140,7 +149,7 @@ def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
 
 
 def _attribute(text: str) -> str:
-    from xml.sax.saxutils import quoteattr  # brings half of urllib with it, which few contexts need
+    from xml.sax.saxutils import quoteattr  # imports half of urllib, which few contexts need
 
     return quoteattr(_xml_safe(" ".join(printable(text).split())))
 
@@ -152,7 +161,7 @@ def _escaped(text: str) -> str:
 
 
 def _xml_safe(text: str) -> str:
-    """XML 1.0 has no way to say most control characters."""
+    """Replace the control characters that XML 1.0 cannot represent."""
     return "".join(c if c in "\t\n\r" or (ord(c) >= 32 and c not in "\ufffe\uffff") else "\ufffd" for c in text)
 
 
@@ -187,7 +196,7 @@ def _json_piece(piece: Piece) -> dict[str, object]:
 
 
 def _messages(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
-    """Chat messages as most APIs take them: what is known, then the question."""
+    """Render chat messages in the format of most APIs: the sources as the system message, then the query."""
     said = [{"role": "system", "content": _markdown("", notes, sources)}]
     if query.strip():
         said.append({"role": "user", "content": query})
@@ -211,7 +220,7 @@ def _dated(day: int | None) -> str:
 
 
 def _shared_directory(paths: Sequence[str]) -> str:
-    """`a/b/` when two or more sources all lie in it; empty otherwise."""
+    """Return the directory `a/b/` that contains all of two or more sources; empty otherwise."""
     named = [path for path in paths if path]
     if len(named) < 2:
         return ""
@@ -225,8 +234,9 @@ def _is_code(path: str) -> bool:
 
 
 def fenced(text: str) -> str:
-    """A text of others between two fences that are longer than any run of backticks in it: it can neither end its block nor
-    put a heading of its own beside those of the context.
+    """Return an untrusted text between two fences that are longer than any run of backticks in it.
+
+    The text can neither end its block nor add a heading beside those of the context.
     """
     text = printable(text)
     fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(text)), default=0))

@@ -1,4 +1,4 @@
-"""What a context is asked for: request.toml, checked once."""
+"""Context requests: request.toml, parsed and validated once."""
 
 import re
 import tomllib
@@ -24,7 +24,7 @@ _SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A file, or lines `first` to `last` of it, that is always in and comes first; `last` 0 means to the end."""
+    """A file, or lines `first` to `last` of it, that is always included, and first; `last` 0 means to the end."""
 
     path: Path
     first: int = 1
@@ -39,9 +39,10 @@ class Pin:
 class Request:
     """A checked request.
 
-    `budget`, `quotas` (at most) and `reserves` (at least, if there is so much) by kind, and `piece` (of a stream) are in tokens of
-    `tokenizer`; the budget is a ceiling for the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an age or a time
-    (empty: no limit), `min_score` is on the scale of `ctxfs search --explain`. `recent` adds the units of that many newest files.
+    `budget`, `quotas` (maximum by kind), `reserves` (minimum by kind, if available) and `piece` (of a stream) are in
+    tokens of `tokenizer`; the budget limits the rendered whole. `as_of` is a version, a snapshot or a time, `fresh` an
+    age or a time (empty: no limit), `min_score` is on the scale of `ctxfs search --explain`. `recent` adds the chunks
+    of that many newest files.
     """
 
     queries: tuple[str, ...]
@@ -67,12 +68,12 @@ class Request:
 
     @property
     def title(self) -> str:
-        """All that is asked, on one line."""
+        """Return all queries on one line."""
         shown = ("".join(c if c.isprintable() else " " for c in query) for query in self.queries)
         return " · ".join(" ".join(query.split()) for query in shown if query.strip())
 
     def record(self) -> dict[str, object]:
-        """The request as plain values, from which `make_request` makes it again; what is as by default is left out."""
+        """Return the request as plain values, the inverse of `make_request`; defaults are omitted."""
         said: dict[str, object] = {"query": [printable(query) for query in self.queries]}
         said |= {"budget": self.budget, "tokenizer": self.tokenizer}
         said |= {"paths": [printable(str(path)) for path in self.paths], "kinds": list(self.kinds)}
@@ -83,7 +84,7 @@ class Request:
         return {name: value for name, value in said.items() if value not in ([], {})}
 
 
-# Keys whose value is taken as it is, with what they have to be.
+# Keys whose value is copied unchanged → its type, and a description for error messages.
 _SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "as_of": (str, 'a version, a snapshot or a time, as "2026-11-01" or "2h"'),
     "fresh": (str, 'an age or a time, as "7d" or "2026-11-01"'),
@@ -103,14 +104,14 @@ _KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "res
 
 
 def check_budget(budget: object) -> int:
-    """A budget is a whole number from 1 to ten million; EINVAL otherwise."""
+    """Return a budget, a whole number from 1 to ten million; raise EINVAL otherwise."""
     if not isinstance(budget, int) or isinstance(budget, bool) or not 1 <= budget <= MAX_BUDGET:
         raise invalid("budget", f"budget = {budget!r}: a whole number of tokens from 1 to {MAX_BUDGET} is needed")
     return budget
 
 
 def parse_request(text: str, default_budget: int) -> Request:
-    """Read request.toml; OSError EINVAL says what is wrong and where."""
+    """Parse request.toml; EINVAL names the fault and its position."""
     try:
         data = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
@@ -119,7 +120,7 @@ def parse_request(text: str, default_budget: int) -> Request:
 
 
 def make_request(data: Mapping[str, Any], default_budget: int) -> Request:
-    """A request from plain values, as request.toml or a call gives them."""
+    """Return a validated request from plain values, as request.toml or an RPC gives them."""
     unknown = set(data) - set(_KEYS)
     if unknown:
         raise invalid("request", f"unknown key '{printable(min(unknown))}'; known: {', '.join(_KEYS)}")
@@ -163,7 +164,7 @@ def _simple(name: str, value: object) -> Any:
 
 
 def _shares(data: Mapping[str, Any], key: str, budget: int) -> dict[str, int]:
-    """Kind → tokens, of numbers of tokens and of shares of the budget ("30%")."""
+    """Return kind → tokens, from numbers of tokens and percentages of the budget ("30%")."""
     table = data.get(key, {})
     if not isinstance(table, Mapping):
         raise invalid("request", f"[{key}] is a table of kinds, as: fact = 500")
@@ -183,7 +184,7 @@ def _share(key: str, kind: str, value: object, budget: int, table: Mapping[str, 
             )
         chain.append(value)
         value = table[value]
-    if len(chain) > 1:  # "as much as" another kind
+    if len(chain) > 1:  # the quota of another kind
         return _share(key, chain[-1], value, budget, table)
     raise invalid("request", f'{key}.{kind} = {value!r}: tokens, a share as "30%", or the name of another kind there')
 
@@ -204,7 +205,7 @@ def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _parse_pin(text: str) -> Pin:
-    """`path`, `path:12` or `path:12-40`."""
+    """Parse `path`, `path:12` or `path:12-40`."""
     place, colon, span = text.rpartition(":")
     if colon and span.replace("-", "", 1).isdigit():
         first, dash, last = span.partition("-")
@@ -216,7 +217,7 @@ def _parse_pin(text: str) -> Pin:
 
 
 def default_request(query: str, budget: int) -> str:
-    """The text of a new request.toml."""
+    """Return the text of a new request.toml."""
     return (
         f"query = {tomlkit.item(query).as_string()}\n"
         f"budget = {budget}              # tokens; a ceiling for the whole of the context\n"

@@ -1,7 +1,7 @@
-"""Keys, tokens and passwords in texts: where they are, and the text without them. The only room that knows detect-secrets.
+"""Detection and redaction of keys, tokens and passwords in texts. The only module that imports detect-secrets.
 
-Forms that can be told by themselves are looked for; a password that is just a word is not. A form is looked for only where a text has
-a mark of it, so that most texts cost a few microseconds.
+Only secrets with a recognisable form are detected; a password that is an ordinary word is not. A form is searched only
+in texts that contain one of its marker strings, so that most texts cost a few microseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
-# Detector of the library → what every text has in which it finds something.
+# Detector of the library → marker strings, one of which is in every text that it matches.
 _LIBRARY: dict[str, tuple[str, ...]] = {
     "aws.AWSKeyDetector": ("AKIA", "ASIA", "ABIA", "ACCA", "A3T", "aws", "AWS"),
     "azure_storage_key.AzureStorageKeyDetector": ("AccountKey=",),
@@ -40,12 +40,12 @@ _LIBRARY: dict[str, tuple[str, ...]] = {
     "stripe.StripeDetector": ("k_live_",),
     "twilio.TwilioKeyDetector": ("AC", "SK"),
 }
-# Every repetition has a bound, or takes what nothing else in its expression can take: texts are anybody's, and read in linear time.
+# Every repetition is bounded or possessive by construction: texts are untrusted, and matching has to take linear time.
 _KEY_EDGE = r"[A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----"
 _KEY_END = rf"-----END {_KEY_EDGE}"
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
-# What the library does not know, finds only the beginning of, or looks for in quadratic time. A piece of a file may begin or end
-# within a key.
+# Forms that the library lacks, matches only the beginning of, or searches in quadratic time. A piece of a file may
+# begin or end within a key.
 _KEY_WITHOUT_BEGINNING = "Private Key, its end"
 _OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Private Key", ("PRIVATE KEY",), rf"-----BEGIN {_KEY_EDGE}(?s:.*?)(?:{_KEY_END}|\Z)"),
@@ -58,11 +58,11 @@ _OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Google API Key", ("AIza",), r"AIza[\w-]{35}"),
     ("ctxfs Token", ("ctx_",), r"ctx_[0-9a-f]{8}_[\w-]{43}"),
 )
-# All of them: the library takes an eighth of a second to load, and most texts need none of it.
+# All markers: the library takes an eighth of a second to load, and most texts do not need it.
 _MARKS = tuple(dict.fromkeys(chain(*_LIBRARY.values(), *(marks for _, marks, _ in _OWN))))
 _IN_AN_ADDRESS = "Basic Auth Credentials"
 _LONGEST_KEY_LINE = 20_000
-_LEAST_VALUE = 16  # characters of a group that is the secret, and not one of its forms
+_LEAST_VALUE = 16  # characters from which a group is the secret itself, and not a variant of its form
 _WITHHELD = re.compile(r"⟨[^⟨⟩]* withheld⟩")
 
 
@@ -75,7 +75,7 @@ class _Form:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What looks like a secret: of what kind, on which line (from 1), at which characters of the text."""
+    """A probable secret: its kind, line (from 1), and character offsets in the text."""
 
     kind: str
     line: int
@@ -84,7 +84,7 @@ class Secret:
 
 
 def find_secrets(text: str) -> list[Secret]:
-    """Everything in a text that looks like a secret, in order; what overlaps is one."""
+    """Return all probable secrets of a text in order; overlapping ones are merged."""
     if not any(mark in text for mark in _MARKS):
         return []
     forms = (form for form in _forms() if any(mark in text for mark in form.marks))
@@ -100,7 +100,7 @@ def find_secrets(text: str) -> list[Secret]:
 
 
 def withhold(text: str) -> tuple[str, tuple[str, ...]]:
-    """(the text with a remark in place of each secret, the kinds of those there were)."""
+    """Return the text with a remark in place of each secret, and the kinds of those secrets."""
     secrets = find_secrets(text)
     if not secrets:
         return text, ()
@@ -112,7 +112,7 @@ def withhold(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def without_remarks(text: str) -> list[str]:
-    """The parts of a text between remarks that something is withheld."""
+    """Split a text at its redaction remarks."""
     return _WITHHELD.split(text)
 
 
@@ -130,7 +130,7 @@ def _spans(form: _Form, text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _start_of_key(text: str, end: int) -> int:
-    """Where the lines of a key begin that stand directly before `end`."""
+    """Return the offset of the first of the key lines directly before `end`; `end` if there are none."""
     while True:
         stop = len(text[max(0, end - _LONGEST_KEY_LINE) : end].rstrip()) + max(0, end - _LONGEST_KEY_LINE)
         line = text.rfind("\n", max(0, stop - _LONGEST_KEY_LINE), stop) + 1

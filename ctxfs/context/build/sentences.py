@@ -1,10 +1,10 @@
-"""Sentences of a text, with where they stand. Pure."""
+"""Sentence splitting, with line numbers. Pure."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# A stop ends a sentence where space and then something that may begin one follow, but not behind these.
+# A stop ends a sentence if space and a possible beginning of a sentence follow, except after these abbreviations.
 _STOP = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[*_`]*[A-Z0-9\u00c0-\u024f])|(?<=[。！？])")
 _SHORTENED = re.compile(
     r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|vs|etc|e\.g|i\.e|cf|approx|No|Nos|Fig|Figs|Eq|vol|pp?|ca|Inc|Ltd|Co)\.)$"
@@ -17,7 +17,7 @@ _LONGEST = 600
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence and its lines, which count from 1."""
+    """A sentence and its lines, numbered from 1."""
 
     text: str
     first: int
@@ -25,9 +25,9 @@ class Sentence:
 
 
 def sentences(text: str, *, code: bool = False) -> Iterator[Sentence]:
-    """Sentences of prose and Markdown; a list item, a table row and a heading each end one.
+    """Yield the sentences of prose and Markdown; a list item, a table row and a heading each end one.
 
-    Fenced code is left out, unless `code`: then each of its lines is one.
+    Fenced code is skipped, unless `code` is set: then each of its lines is one sentence.
     """
     held: list[tuple[int, str]] = []
     fenced = False
@@ -51,7 +51,7 @@ def sentences(text: str, *, code: bool = False) -> Iterator[Sentence]:
 
 
 def _split(lines: list[tuple[int, str]]) -> Iterator[Sentence]:
-    """Sentences of a paragraph."""
+    """Yield the sentences of a paragraph."""
     if not lines:
         return
     joined = "\n".join(line for _, line in lines)
@@ -64,7 +64,7 @@ def _split(lines: list[tuple[int, str]]) -> Iterator[Sentence]:
     for end in (*ends, len(joined)):
         part = joined[start:end]
         if len(part) > _LONGEST and "\n" in part.strip():
-            # No sentence is as long as that: a list, a table or a poem, of which each line is one.
+            # No sentence is that long: this is a list, a table or a poem, and each line counts as one.
             first = lines[0][0] + joined.count("\n", 0, start)
             for number, line in enumerate(part.split("\n"), first):
                 if line.strip():

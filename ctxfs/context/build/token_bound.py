@@ -1,10 +1,10 @@
-"""The built-in token bound: an upper bound of what common tokenizers count, from the shape of a text and a list of words. Pure.
+"""The built-in token bound: an upper bound of common tokenizers' counts, from a text's shape and a word list. Pure.
 
-A text is cut into pieces much as byte-pair tokenizers cut it before they merge. Words that are one token in each of cl100k, o200k,
-DeepSeek and the tokenizer published for Claude 2 are listed in vocabulary.txt and cost one; of others the shape says how many they
-may be. The weights are the least ones for which none of 7,200 training texts was counted below the largest of the four, times a
-margin (`python -m benchmarks.bounding`): of 16,800 other texts, in 150 languages, one was below (a calendar, by 5 %); the median
-is a third over.
+A text is cut into pieces much as byte-pair tokenizers cut it before they merge. Words that are one token in each of
+cl100k, o200k, DeepSeek and the tokenizer published for Claude 2 are listed in vocabulary.txt and cost one. The cost of
+other words is estimated from their shape. The weights are the smallest ones for which none of 7,200 training texts was
+counted below the largest of the four, times a margin (`python -m benchmarks.bounding`). Of 16,800 other texts, in 150
+languages, one was below (a calendar, by 5 %); the median is a third over.
 """
 
 import re
@@ -23,7 +23,7 @@ _PIECE = re.compile(
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _UNPRONOUNCEABLE = re.compile(r"[bcdfghjklmnpqrstvwxz]{4}", re.IGNORECASE)
 
-# Kind of piece (or of character in one) → tokens for each. See the module's text.
+# Kind of piece (or of character in one) → tokens for each. The module's docstring describes the fit.
 WEIGHTS: Mapping[str, float] = {
     "capitals": 3.47,
     "capitals letter": 0.0,
@@ -66,11 +66,11 @@ Kinds = Iterator[tuple[str, float]]
 
 
 def upper_bound(text: str) -> int:
-    """At least the tokens of `text` in each of the four. Count whole texts: parts add up to more."""
+    """Return at least the tokens of `text` in each of the four; bounds of parts add up to more than the whole's."""
     return int(sum(map(_line_cost, _LINES.split(text))) * MARGIN) + _CONSTANT if text else 0
 
 
-# A context is counted again with each change of it, and most of its lines are those of before.
+# A context is counted again after each change, and most of its lines are unchanged.
 @lru_cache(maxsize=1 << 14)
 def _line_cost(line: str) -> float:
     return sum(map(_cost, _cut(line)))
@@ -82,13 +82,13 @@ def _cut(line: str) -> list[str]:
     return [*("\0" + run for run in opaque), *_PIECE.findall(_OPAQUE.sub(" ", line))]
 
 
-@lru_cache(maxsize=1 << 14)  # words repeat: most of a text is looked up, not computed
+@lru_cache(maxsize=1 << 14)  # words repeat: most of a text is a cache hit
 def _cost(piece: str) -> float:
     return sum(WEIGHTS[kind] * amount for kind, amount in _kinds(piece))
 
 
 def kinds_of(text: str) -> dict[str, float]:
-    """Kind → amount: what the weights are multiplied with."""
+    """Return kind → amount, the factors of the weights."""
     out: dict[str, float] = {}
     for line in _LINES.split(text):
         for piece in _cut(line):
@@ -162,7 +162,10 @@ def _foreign(text: str) -> Kinds:
 
 @lru_cache(maxsize=1)
 def _vocabulary() -> dict[str, int]:
-    """Word in small letters → the forms that are one token everywhere: bits of ` word`, `word`, ` Word`, `Word`, ` WORD`, `WORD`."""
+    """Return lower-case word → bits of the forms that are one token everywhere.
+
+    The bits are ` word`, `word`, ` Word`, `Word`, ` WORD`, `WORD`, from the lowest.
+    """
     from importlib.resources import files
 
     lines = files("ctxfs.context.build").joinpath(VOCABULARY_FILE).read_text(encoding="ascii").split("\n")

@@ -1,4 +1,4 @@
-"""Count tokens: by the built-in bound, or exactly by a tokenizer that the user has."""
+"""Token counting: by the built-in bound, or exactly by a tokenizer that the user provides."""
 
 import hashlib
 import os
@@ -22,12 +22,12 @@ _SHORT = 4000
 
 
 class Tokenizer(Protocol):
-    """Counts the tokens of a text as one model family would."""
+    """A counter of the tokens of a text for one model family."""
 
     name: str
 
     def count(self, text: str) -> int:
-        """Tokens in `text`; for the built-in bound, at least as many as any of the tokenizers it was checked against."""
+        """Return the tokens in `text`; the built-in bound returns at least each fitted tokenizer's count."""
         ...
 
 
@@ -37,7 +37,7 @@ class BoundTokenizer:
     name = "bound"
 
     def count(self, text: str) -> int:
-        """See `upper_bound`."""
+        """Return `upper_bound` of the text."""
         return upper_bound(text)
 
 
@@ -54,11 +54,11 @@ class FileTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.name = str(file)
-        # Candidates are counted again for every question that finds them.
+        # The same candidates are counted again for every query that matches them.
         self._remembered = lru_cache(maxsize=16384)(self._count)
 
     def count(self, text: str) -> int:
-        """Tokens without the special ones that a model adds around a text."""
+        """Return the tokens, without the special ones that a model adds around a text."""
         return self._remembered(text) if len(text) <= _SHORT else self._count(text)
 
     def _count(self, text: str) -> int:
@@ -66,7 +66,7 @@ class FileTokenizer:
 
 
 class TiktokenTokenizer:
-    """Exact counts by an encoding of tiktoken, whose files have to be in its cache: nothing is fetched."""
+    """Exact counts by an encoding of tiktoken, whose files must be in its cache: nothing is downloaded."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -84,7 +84,7 @@ class TiktokenTokenizer:
         self._remembered = lru_cache(maxsize=16384)(self._count)
 
     def count(self, text: str) -> int:
-        """Tokens of ordinary text: what looks like a special token is counted as it is spelled."""
+        """Return the tokens of ordinary text: the spelling of a special token counts as text."""
         return self._remembered(text) if len(text) <= _SHORT else self._count(text)
 
     def _count(self, text: str) -> int:
@@ -92,7 +92,7 @@ class TiktokenTokenizer:
 
 
 def _is_cached(name: str) -> bool:
-    """True if tiktoken will not ask the network: it keeps each file under the SHA-1 of its address."""
+    """Return True if tiktoken will not access the network: it caches each file under the SHA-1 of its URL."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = folder or os.path.join(tempfile.gettempdir(), "data-gym-cache")
     return all(
@@ -105,7 +105,7 @@ def _is_cached(name: str) -> bool:
 
 @lru_cache(maxsize=8)
 def open_tokenizer(name: str) -> Tokenizer:
-    """`bound`, the path of a tokenizer.json, or an encoding of tiktoken; EINVAL otherwise."""
+    """Open `bound`, a tokenizer.json by its path, or an encoding of tiktoken; raise EINVAL for other names."""
     if name == "bound":
         return BoundTokenizer()
     if name in _TIKTOKEN:

@@ -1,4 +1,4 @@
-"""The tree that a context is made from: as it is, and as it was in a version."""
+"""Tree views that contexts are built from: the current tree and the tree as of a version."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 _MOST_VERSIONS = 200
 
 IsVersioned = Callable[[Path], bool]
-Since = Callable[[Path], int]  # from when on whoever acts may see the past of a path, in nanoseconds
+Since = Callable[[Path], int]  # start of the calling principal's access to a path's versions, in nanoseconds
 
 
 class CurrentTree:
-    """The tree as it is."""
+    """The current tree."""
 
     notes: Sequence[str] = ()
 
@@ -49,23 +49,23 @@ class CurrentTree:
 
     @property
     def index(self) -> Mapping[str, object]:
-        """The model whose vectors are compared."""
+        """Return the name of the embedding model."""
         return {"model": self._searcher.model}
 
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
-        """The best `limit` units below a directory."""
+        """Return the best `limit` chunks below a directory."""
         return await blocking(partial(self._searcher.search, exact=True), query, below, limit)
 
     async def read(self, path: Path) -> bytes:
-        """A file."""
+        """Return the content of a file."""
         return await self._tree.read(path)
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
-        """What sets some of these files apart."""
+        """Return the search-relevant status of those of these files that have one."""
         return await blocking(self._searcher.standing, paths)
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
-        """The newest version of each."""
+        """Return the newest version of each versioned file."""
         mine = sorted(path for path in paths if self._is_versioned(_path(path)))
         return await in_turn(self._newest_of, mine) if mine else {}
 
@@ -78,16 +78,19 @@ class CurrentTree:
         }
 
     def analyse(self, text: str) -> Sequence[str]:
-        """The words of a text as search counts them."""
+        """Return the terms of a text as search indexes them."""
         from ctxfs.index.engines.fulltext import (
-            analyse,  # an engine: loaded at the first need, so that a daemon mounts first
+            analyse,  # an engine: imported on first use, so that a daemon mounts first
         )
 
         return analyse(text)
 
 
 class TreeAt(CurrentTree):
-    """The tree as it was in a version: what has changed since is searched as it was, by words; sources have no past."""
+    """The tree as of a version.
+
+    Files that changed since are searched in their old content, by words. Sources have no versions.
+    """
 
     def __init__(
         self,
@@ -98,7 +101,10 @@ class TreeAt(CurrentTree):
         is_versioned: IsVersioned,
         since: Since = lambda _: 0,
     ) -> None:
-        """OSError: ENOENT for what is no version and for a time before the first, EINVAL for what names none. Blocks."""
+        """Open the tree as of a version, snapshot or time. Blocks.
+
+        Raise OSError: ENOENT for an unknown version and for a time before the first one, EINVAL for an invalid name.
+        """
         from ctxfs.index.search.overlay import LARGEST
 
         super().__init__(tree, searcher, archive, is_versioned, since)
@@ -116,7 +122,7 @@ class TreeAt(CurrentTree):
         )
 
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
-        """The best units of what there was then."""
+        """Return the best chunks of the tree as of the version."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
         found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
         versioned = [hit for hit in found.hits if self._is_versioned(_path(hit.path))]
@@ -127,17 +133,17 @@ class TreeAt(CurrentTree):
         return self._since(_path(path)) <= self._commit.time_ns
 
     async def read(self, path: Path) -> bytes:
-        """A file as it was."""
+        """Return the content of a file as of the version; ENOENT if it has no versions."""
         if not self._is_versioned(path) or not await in_turn(self._was_theirs, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.read_then, self._commit, str(path))
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
-        """What set some of these files apart then."""
+        """Return the status of those of these files that had one as of the version."""
         return await blocking(partial(self._searcher.standing, past=self._past), paths)
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
-        """The version that all are taken from."""
+        """Return the one version of all files."""
         return dict.fromkeys(paths, self._commit.oid)
 
 
@@ -146,10 +152,10 @@ def _path(text: str) -> Path:
 
 
 class SourceResolver(CurrentTree):
-    """The tree as it is, with what evaluators ask besides: contents as they were, and the model of meaning."""
+    """The current tree, with the operations of evaluators: old contents and the embedding model."""
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
-        """The content with this sha256, or with one that begins so: the file as it is, else as it was in a version of it."""
+        """Return the content whose SHA-256 has this prefix: the current one, else a version; None if absent."""
         place = Path.parse(path)
         try:
             data = await self._tree.read(place)
@@ -178,18 +184,18 @@ class SourceResolver(CurrentTree):
         return None
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """The units of a file's content. Blocks; Unreadable."""
+        """Return the chunks of a file's content. Blocks; raise UnreadableFile."""
         return self._searcher.extract(name, data)
 
     async def current(self, path: str) -> str:
-        """Hexadecimal sha256 of a file as it is; empty if it is gone."""
+        """Return the hexadecimal SHA-256 of a file's current content; empty if it is gone."""
         try:
             return hashlib.sha256(await self._tree.read(Path.parse(path))).hexdigest()
         except OSError:
             return ""
 
     async def reread(self, pieces: Sequence[Piece]) -> list[Piece | None]:
-        """Each piece as its source has it now; None where the text is gone."""
+        """Return each piece with its current position in its source; None if its text is gone."""
         contents: dict[str, bytes | None] = {}
         for path in dict.fromkeys(piece.path for piece in pieces if piece.path):
             try:
@@ -199,5 +205,5 @@ class SourceResolver(CurrentTree):
         return await blocking(lambda: [found_again(piece, contents.get(piece.path), self.extract) for piece in pieces])
 
     def embedder(self) -> Embed | None:
-        """The model of meaning that answers; None if there is none."""
+        """Return the embedding function; None if no model is available."""
         return self._searcher.embed if self._searcher.can_embed() else None

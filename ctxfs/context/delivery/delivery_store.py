@@ -1,7 +1,7 @@
-"""What was delivered of each task and what a response answered, kept outside the tree: `<store>/deliveries/<task>/<record>`.
+"""Delivery records of tasks and of their responses, outside the tree: `<store>/deliveries/<task>/<record>`.
 
-Records hold texts of sources. So they are no files of the work tree: they have no versions, no search and no remote. Stores made
-before had them beside the request; those are read where there is no newer one, and shown to nobody.
+Records hold texts of sources. They are therefore no files of the work tree: they have no versions, no search and no
+remote. Older stores have them beside the request. Such a record is read if there is no newer one, and is never listed.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from ctxfs.model.path import Path
 
 
 class DeliveryStore:
-    """The records of tasks, in the folder `kept`; `before` is the folder of requests."""
+    """The records of tasks in the folder `kept`; `before` is the folder of requests, with older stores' records."""
 
     def __init__(self, kept: Mount, before: Mount) -> None:
         self._kept = kept
         self._before = before
 
     async def read(self, task: str, name: str) -> bytes | None:
-        """A record; None if there is none."""
+        """Return a record; None if there is none."""
         for mount in (self._kept, self._before):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return await mount.read(Path((task, name)))
@@ -34,14 +34,14 @@ class DeliveryStore:
         await self._kept.apply(Put(Path((task, name)), data))
 
     async def stat(self, task: str, name: str) -> Entry:
-        """The entry of a record; ENOENT if there is none."""
+        """Return the entry of a record; raise ENOENT if there is none."""
         try:
             return await self._kept.stat(Path((task, name)))
         except FileNotFoundError:
             return await self._before.stat(Path((task, name)))
 
     async def names(self, task: str) -> Sequence[str]:
-        """The names of the records of a task, in order."""
+        """Return the names of a task's records, sorted."""
         names = set[str]()
         for mount in (self._kept, self._before):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -49,20 +49,20 @@ class DeliveryStore:
         return sorted(names)
 
     async def tasks(self) -> Sequence[str]:
-        """The tasks that have records here."""
+        """Return the tasks that have records in this folder."""
         with contextlib.suppress(FileNotFoundError):
             return [entry.name for entry in await self._kept.list(Path()) if entry.is_dir]
         return []
 
     async def drop(self, task: str) -> None:
-        """Forget a task: what comes under its name next is another one."""
+        """Remove the records of a task, so that a later task of the same name starts without them."""
         with contextlib.suppress(FileNotFoundError):
             for entry in await self._kept.list(Path((task,))):
                 await self._kept.apply(Remove(Path((task, entry.name))))
             await self._kept.apply(Remove(Path((task,))))
 
     async def move(self, task: str, to: str) -> None:
-        """A task has another name."""
+        """Rename a task; records under the new name are removed."""
         await self.drop(to)
         with contextlib.suppress(FileNotFoundError):
             await self._kept.apply(Move(Path((task,)), Path((to,))))

@@ -1,7 +1,7 @@
-"""Deliver a context to a window bit by bit: as a stream of pieces, and as what has changed since the last time. Pure.
+"""Incremental delivery of a context to a window: as a stream of texts, and as deltas since the last delivery. Pure.
 
-The paper's Updater (arXiv 2512.05470): a static snapshot is `context.md`; `stream` is incremental; `delta.md` refreshes.
-A window is what an agent has been given so far; nothing here knows whose it is.
+This is the Updater of arXiv 2512.05470: a static snapshot is `context.md`, `stream` is incremental, `delta.md`
+refreshes. A window is the content that an agent has received so far. This module does not identify the agent.
 """
 
 import json
@@ -17,16 +17,16 @@ from ctxfs.model.errors import invalid
 from ctxfs.model.path import one_line
 
 Change = Literal["add", "replace", "drop"]
-DECAY = 0.7  # of the relevance of what nobody asked for any more, each time the window is refreshed
+DECAY = 0.7  # factor on the relevance of a piece that a refresh no longer requests, for each refresh
 _DEFAULT_PIECE = 1000
 
 Render = Callable[[Sequence[Piece]], str]
-# A piece as its source has it now: the same, moved, or None if its text is no longer there.
+# A piece → its present version in its source: the same, moved, or None if its text is gone.
 Present = Callable[[Piece], Piece | None]
 
 
 def piece_budget(wanted: int, budget: int) -> int:
-    """Tokens in a piece of a stream."""
+    """Return the tokens of one text of a stream."""
     return min(wanted or _DEFAULT_PIECE, budget) if budget else wanted or _DEFAULT_PIECE
 
 
@@ -39,9 +39,10 @@ class Part:
 
 
 def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count) -> list[Part]:
-    """The pieces, best first, as texts of at most `budget` tokens each; citations count sources through the whole stream.
+    """Split pieces, best first, into texts of at most `budget` tokens each.
 
-    What is longer than a text goes on in the next one, line by line, or word by word, or letter by letter where a word is too long.
+    Source numbers in citations are the same throughout the stream. A piece that is longer than one text continues in
+    the next ones. It is cut between lines, else between words, else between letters.
     """
     numbers = {source.path: source.number for source in sources_of(pieces)}
 
@@ -75,7 +76,7 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
 
 
 def _cut(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
-    """(the longest start of a piece that fits, the rest), at the end of a line, else of a word, else inside one."""
+    """Return the longest start of a piece that fits, and the rest, cut at a line, else at a word, else inside one."""
     return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or _cut_at("", piece, fits) or (None, None)
 
 
@@ -96,24 +97,24 @@ def _part(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: 
 
 @dataclass(frozen=True, slots=True)
 class DeliveredPiece:
-    """What a window holds: a piece as it was delivered, how relevant it was (0 to 1), how often it was not asked for since."""
+    """A delivered piece with its relevance (0 to 1) and the count of refreshes since it was last requested."""
 
     piece: Piece
     relevance: float
     age: int = 0
 
     def worth(self, count: Count) -> float:
-        """Relevance for each token, less with age: the least of it goes first."""
+        """Return the relevance for each token, reduced by age; the smallest is evicted first."""
         return self.relevance * DECAY**self.age / max(1, count(self.piece.text))
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What has been delivered to one reader.
+    """The content delivered to one reader.
 
-    `of` is the sha256 of the context that is being streamed, `cursor` the next text of it, `given` what it has given so far and `seen`
-    what contexts before it gave (digests): what has changed meanwhile is given, what was given is not given again.
-    `deliveries` counts refreshes; `held` is what they left in the window.
+    `of` is the SHA-256 of the context that is streamed, `cursor` the index of its next text. `given` are the digests
+    delivered from it, `seen` those from earlier contexts. Changed pieces are delivered, unchanged ones are not
+    delivered again. `deliveries` counts refreshes; `held` are the pieces that they left in the window.
     """
 
     of: str = ""
@@ -124,19 +125,19 @@ class Window:
     held: tuple[DeliveredPiece, ...] = ()
 
     def streaming(self, sha256: str) -> "Window":
-        """The window at a context: at the beginning of what is new in it, if it is another one."""
+        """Return the window for streaming a context; a new context starts at its first undelivered piece."""
         if self.of == sha256:
             return self
         return replace(self, of=sha256, cursor=0, seen=(*self.seen, *self.given), given=())
 
     def after(self, part: Part) -> "Window":
-        """One text further."""
+        """Return the window after one more text."""
         return replace(self, cursor=self.cursor + 1, given=(*self.given, *(digest(piece.text) for piece in part.ends)))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a window, and why; `old` is what is replaced or dropped."""
+    """One change of a window with its reason; `old` is the replaced or dropped piece."""
 
     change: Change
     reason: str
@@ -145,7 +146,7 @@ class Step:
 
     @property
     def at(self) -> str:
-        """The place it is about."""
+        """Return the range that the step is about."""
         piece = self.piece or self.old
         assert piece is not None
         return _place(piece)
@@ -153,7 +154,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a window has to add, replace and drop, and the window afterwards."""
+    """The pieces to add, replace and drop in a window, and the resulting window."""
 
     steps: Sequence[Step]
     window: Window
@@ -163,10 +164,10 @@ class Delta:
 def refresh(
     window: Window, chosen: Sequence[Piece], present: Present, budget: int, render: Render, count: Count
 ) -> Delta:
-    """Bring a window up to a context: `chosen` is in, best first; of the rest what is still true stays while there is room.
+    """Bring a window up to a context: `chosen` goes in, best first; other valid pieces stay while there is space.
 
-    `chosen` fits the budget by itself. What is evicted has the lowest relevance a token, less with every refresh at which it
-    was not asked for.
+    `chosen` fits the budget by itself. The pieces with the lowest relevance for each token are evicted. Relevance
+    decays with every refresh that does not request the piece.
     """
     total = max(1, len(chosen))
     fresh = [DeliveredPiece(piece, (total - rank) / total) for rank, piece in enumerate(chosen)]
@@ -211,14 +212,14 @@ def _is_same(old: Piece, new: Piece) -> bool:
 
 
 def _takes_place_of(new: Piece, old: Piece) -> bool:
-    """True for what stands where the other stood: lines in common, or the same heading."""
+    """Return True if a piece replaces another: lines in common, or the same heading."""
     if new.path != old.path or not new.path:
         return False
     return (new.first <= old.last and old.first <= new.last) or (bool(new.heading) and new.heading == old.heading)
 
 
 def render_delta(delta: Delta) -> str:
-    """delta.md: what to forget, what now reads otherwise, what is new."""
+    """Return delta.md: the dropped, the replaced and the added pieces."""
     counts = {name: sum(step.change == name for step in delta.steps) for name in ("drop", "replace", "add")}
     lines = [f"# Refresh {delta.window.deliveries}"]
     if not delta.steps:
@@ -246,7 +247,7 @@ def render_delta(delta: Delta) -> str:
 
 
 def dump_window(window: Window) -> bytes:
-    """window.json: what a restart goes on from."""
+    """Return window.json, from which a restart continues."""
     held = [
         {
             "path": each.piece.path, "first": each.piece.first, "last": each.piece.last, "heading": each.piece.heading,
@@ -261,7 +262,7 @@ def dump_window(window: Window) -> bytes:
 
 
 def load_window(data: bytes) -> Window:
-    """Read window.json; a damaged one is an empty window, of which everything is delivered again."""
+    """Parse window.json; a damaged file is an empty window, so that everything is delivered again."""
     try:
         body = json.loads(data.decode("utf-8"))
         held = tuple(DeliveredPiece(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])

@@ -1,7 +1,7 @@
-"""The tasks of context/: what each request leads to, what has been delivered of it, and what came of a response.
+"""The tasks of context/: contexts of requests, deliveries of them, and evaluation of responses.
 
-Everything here follows from the files of a task (`request.toml`, `response.md`), the tree and the index; what was delivered and
-what was answered is recorded (`deliveries.py`), so that a restart goes on from there.
+All state is derived from the files of a task (`request.toml`, `response.md`), the tree and the index. Deliveries and
+answered contexts are recorded (`delivery_store.py`), so that a restart continues from there.
 """
 
 import json
@@ -49,33 +49,33 @@ log = logging.getLogger(__name__)
 
 REQUEST = "request.toml"
 RESPONSE = "response.md"
-ANSWERED = "response.context.json"  # sorts behind evaluation.json, so that `rm -r` takes that first
+ANSWERED = "response.context.json"  # sorts after evaluation.json, so that `rm -r` removes that first
 EVALUATION = "evaluation.json"
 LOADS = "loads.jsonl"
 _STEADY = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
-_MOST_KEPT = 500  # contexts in memory: of each task one for everybody who may see different things
-_MOST_LOADS = 4_000_000  # bytes of loads.jsonl; older lines are in its versions
+_MOST_KEPT = 500  # contexts in memory: one for each task and each set of read permissions
+_MOST_LOADS = 4_000_000  # bytes of loads.jsonl; its versions contain older lines
 
-# The tasks whose contexts are being built: a pin may name another context, and that one this.
+# The tasks whose contexts are being built, to detect cycles: a pin may name another context, and that one this.
 _building: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
 
 Build = Callable[[Request], Awaitable[Context]]
-# Adds records to the history: (the principal, what each says)
+# Adds records to the history: (the principal, the records)
 Remember = Callable[[str, Sequence[Mapping[str, object]]], Awaitable[None]]
 
 
 class Reread(Protocol):
-    """Looks a piece up in its source again."""
+    """Finds pieces in their sources again."""
 
     async def __call__(self, pieces: Sequence[Piece]) -> list[Piece | None]:
-        """Each as its source has it now; None where the text is gone."""
+        """Return each piece at its present position; None if its text is gone."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltContext:
-    """What a task's request led to."""
+    """The result of a task's request."""
 
     request: bytes
     generation: Generation
@@ -83,7 +83,7 @@ class BuiltContext:
     made_ns: int
     context: Context | None
     error: str
-    steady: bool = True  # nothing is pinned that changes without a change of the index
+    steady: bool = True  # no pin can change without a change of the index
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class _Evaluated:
 
 
 class Tasks:
-    """Tasks are directories of the mount `requests`."""
+    """The tasks, which are directories of the mount `requests`."""
 
     def __init__(
         self,
@@ -111,8 +111,10 @@ class Tasks:
         may_keep: Callable[[Path], bool] = lambda _: True,
         may_share: Callable[[Path], bool] = lambda _: True,
     ) -> None:
-        """`sight`: what tells apart the contexts of those who may see different things; `may_keep`: whether whoever acts may have
-        facts kept in a directory; `may_share`: whether every agent may read a file.
+        """Open the tasks.
+
+        `sight` returns a key that separates contexts for principals with different read permissions. `may_keep` returns
+        True if the calling principal may store facts in a directory, `may_share` if every agent may read a file.
         """
         self._may_share = may_share
         self._may_keep = may_keep
@@ -128,18 +130,18 @@ class Tasks:
         self._remember = remember
         self._built: dict[tuple[str, Hashable], BuiltContext] = {}
         self._evaluated: dict[tuple[str, Hashable], _Evaluated] = {}
-        self._answered = dict[str, float]()  # task → when its response was last written
+        self._answered = dict[str, float]()  # task → time at which its response was last written
         self._written = trio.Event()
         self._turn = trio.Lock()
 
     async def forget(self, task: str, to: str = "") -> None:
-        """A task was removed, or has another name from now on."""
+        """Drop the records and caches of a removed task, or move them to its new name."""
         async with self._turn:
             await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
         self.evict(task)
 
     async def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
-        """Forget what was delivered of those tasks of which a record `is_doomed`, and all that is cached; their names."""
+        """Drop the records of tasks with a record that `is_doomed`, and all caches; return these tasks."""
         dropped = []
         async with self._turn:
             for task in await self._deliveries.tasks():
@@ -154,7 +156,7 @@ class Tasks:
         return dropped
 
     def evict(self, task: str) -> None:
-        """What is cached of a task is out of date."""
+        """Evict the caches of a task."""
         for known in (self._built, self._evaluated):
             for key in [key for key in known if key[0] == task]:
                 del known[key]
@@ -167,7 +169,7 @@ class Tasks:
     # snapshots
 
     async def fresh(self, task: str) -> BuiltContext:
-        """The state of a task now: built again when the request or the index changed."""
+        """Return the current state of a task; build its context if the request or the index changed."""
         request = await self._file(task, REQUEST) or b""
         key = (task, self._sight())
         old = self._built.get(key)
@@ -192,7 +194,7 @@ class Tasks:
         finally:
             _building.reset(token)
         if context is None and old:
-            context = old.context  # the last good context stays
+            context = old.context  # the last successful context stays
         built = BuiltContext(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
         self._built[key] = built
         self._bound(self._built)
@@ -205,7 +207,7 @@ class Tasks:
             raise invalid(REQUEST, f"request.toml is not UTF-8: {error}") from error
 
     async def error(self, task: str) -> str:
-        """What is wrong with a task's request or response; empty if nothing is."""
+        """Return the errors of a task's request and response; empty if there are none."""
         wrong = [(await self.fresh(task)).error]
         response = await self._file(task, RESPONSE)
         if response is not None:
@@ -216,7 +218,10 @@ class Tasks:
         return "\n".join(filter(None, wrong))
 
     async def snapshot(self, task: str, principal: str) -> bytes:
-        """The whole context, under whatever name its format has; ENOENT if there is none. Recorded when it is another one."""
+        """Return the whole context, in the format of its request; ENOENT if there is none.
+
+        A delivery is recorded if the text differs from the last recorded one.
+        """
         context = await self._context(task)
         data = context.text.encode("utf-8", "replace")
         async with self._turn:
@@ -234,7 +239,7 @@ class Tasks:
     # deliveries
 
     async def stream(self, task: str, principal: str, *, at: int | None = None, deliver: bool) -> bytes:
-        """The next text of the stream, empty at its end; the text `at` instead, which delivers nothing."""
+        """Return the next text of the stream, empty at its end; with `at`, return that text without a delivery."""
         _refuse_pin(task)
         async with self._turn:
             context = await self._context(task)
@@ -252,7 +257,7 @@ class Tasks:
             return parts[cursor].text.encode("utf-8", "replace")
 
     async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
-        """What the reader's window has to add, replace and drop."""
+        """Return the pieces that the reader's window has to add, replace and drop."""
         _refuse_pin(task)
         async with self._turn:
             context = await self._context(task)
@@ -276,7 +281,7 @@ class Tasks:
         return await self._deliveries.read(task, LOADS) or b""
 
     async def _record(self, task: str, principal: str, mode: str, what: Sequence[Mapping[str, object]]) -> None:
-        """Every load and replacement: when, to whom, from where, why."""
+        """Record loads and replacements with time, principal, source and reason."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         said = {"at": now, "principal": principal, "mode": mode}
         lines = "".join(json.dumps({**said, **each}, ensure_ascii=False) + "\n" for each in what)
@@ -290,12 +295,12 @@ class Tasks:
     # responses
 
     async def answered(self, task: str) -> None:
-        """A response was written: it answers the context as it is at this moment."""
+        """Record the current context as the one that a newly written response answers."""
         self._answered[task] = time.monotonic()
         self._written.set()
         built = await self.fresh(task)
         if built.context is not None:
-            # With the texts: sources without versions may say something else tomorrow.
+            # Includes the texts, because sources without versions may change.
             body = {
                 "manifest": json.loads(built.context.manifest),
                 "texts": [piece.text for piece in built.context.plan.chosen],
@@ -304,22 +309,22 @@ class Tasks:
             await self._deliveries.write(task, ANSWERED, (json.dumps(body) + "\n").encode())
 
     async def records(self, task: str) -> Sequence[str]:
-        """The names of what is recorded of a task."""
+        """Return the names of a task's records."""
         return [name for name in await self._deliveries.names(task) if is_record(name)]
 
     async def record_entry(self, task: str, name: str) -> Entry:
-        """When a record was written, and its size; ENOENT if there is none."""
+        """Return the modification time and size of a record as an entry; ENOENT if there is none."""
         return await self._deliveries.stat(task, name)
 
     async def record(self, task: str, name: str) -> bytes:
-        """A record; ENOENT if there is none."""
+        """Return the content of a record; ENOENT if there is none."""
         data = await self._deliveries.read(task, name)
         if data is None:
             raise not_found(Path((task, name)))
         return data
 
     async def sources_of_response(self, task: str) -> frozenset[Path] | None:
-        """The files whose texts were in the context that the response of a task answers; None if that is not recorded."""
+        """Return the files with texts in the context that the response answers; None if there is no record."""
         data = await self._deliveries.read(task, ANSWERED)
         try:
             return sources_of_answered(data) if data is not None else None
@@ -327,11 +332,11 @@ class Tasks:
             return None
 
     async def has_response(self, task: str) -> bool:
-        """True if there is a response that can be evaluated."""
+        """Return True if there is a response that can be evaluated."""
         return await self._answer(task) is not None
 
     async def _answer(self, task: str) -> tuple[bytes, bytes] | None:
-        """(the response, the context that it answers); None if there is none that can be evaluated."""
+        """Return the response and the record of its context; None if there is none that can be evaluated."""
         response, answered = await self._file(task, RESPONSE), await self._deliveries.read(task, ANSWERED)
         if response is None or answered is None:
             return None
@@ -341,7 +346,7 @@ class Tasks:
             return None
 
     async def evaluation(self, task: str) -> bytes:
-        """evaluation.json; ENOENT without a response that is text."""
+        """Return evaluation.json; ENOENT without a response that is text."""
         answer = await self._answer(task)
         if answer is None:
             raise not_found(Path((task, EVALUATION)))
@@ -370,7 +375,7 @@ class Tasks:
         return render_evaluation(found, manifest, text), done
 
     async def curate(self, task: str) -> dict[str, object]:
-        """Evaluate the response now, keep what is to be kept and open reviews; what came of it, with the evaluation."""
+        """Evaluate the response now, store facts and open reviews; return the evaluation with the results."""
         answer = await self._answer(task)
         if answer is None:
             wrong = await self.error(task)
@@ -378,14 +383,17 @@ class Tasks:
         self._answered.pop(task, None)
         by = answered_by(answer[1])
         now = acting_principal()
-        # Whoever answered with a token is more than a name: they may do less.
+        # A credential restricts its agent's permissions, so the facts are stored with the same restriction.
         answerer = parse_principal(_bound_to(answer[1]) or by) if by else now
         with acting(answerer, acting_session()):
             record, done = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **done}
 
     async def follow(self) -> None:
-        """For ever: do what `curate` does once a response has not been written to for a moment. Run by whoever serves the store."""
+        """Curate responses forever, each once it has been unchanged for a moment.
+
+        The process that serves the store runs this.
+        """
         while True:
             await self._written.wait()
             self._written = trio.Event()
@@ -397,8 +405,8 @@ class Tasks:
                     try:
                         await self.curate(task)
                     except (OSError, CommandError) as error:
-                        log.info("context/%s could not be evaluated: %s", task, error)  # error.txt says so too
-                    except Exception:  # whatever a response holds, the daemon goes on
+                        log.info("context/%s could not be evaluated: %s", task, error)  # error.txt has it, too
+                    except Exception:  # no response may end the daemon
                         log.exception("context/%s could not be evaluated", task)
 
     async def _file(self, task: str, name: str) -> bytes | None:
@@ -414,17 +422,17 @@ def _refuse_pin(task: str) -> None:
 
 
 def window_name(principal: str) -> str:
-    """The file of a reader's window: windows are apart, so that what one agent was given is not missing for another."""
+    """Return the file name of a reader's window: each agent has its own window, independent of other deliveries."""
     return f"window-{principal.replace(':', '-')}.json"
 
 
 def sources_of_answered(data: bytes) -> frozenset[Path]:
-    """The files whose texts a response answers, by its record. OSError: EINVAL for a damaged one."""
+    """Return the files whose texts a response answers, by its record; raise EINVAL for a damaged record."""
     return _sources(_read_answered(data)[0].pieces)
 
 
 def sources_of_window(data: bytes) -> frozenset[Path]:
-    """The files whose texts a window holds."""
+    """Return the files whose texts a window holds."""
     return _sources([each.piece for each in load_window(data).held])
 
 
@@ -433,12 +441,12 @@ def _sources(pieces: Sequence[Piece]) -> frozenset[Path]:
 
 
 def is_record(name: str) -> bool:
-    """True for the names of records, which only ctxfs writes."""
+    """Return True for the names of records, which only ctxfs writes."""
     return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
 
 
 def answered_by(data: bytes) -> str:
-    """Who wrote the response that a record of an answered context is about; empty if it does not say."""
+    """Return the principal who wrote the response of an answered context's record; empty if it contains none."""
     try:
         return str(json.loads(data)["manifest"]["principal"])
     except (ValueError, KeyError, TypeError):
@@ -446,7 +454,7 @@ def answered_by(data: bytes) -> str:
 
 
 def _bound_to(data: bytes) -> str:
-    """Who wrote the response, with the token that they acted with; empty if it does not say."""
+    """Return the writer of the response together with its credential; empty if the record contains none."""
     try:
         return str(json.loads(data).get("by", ""))
     except (ValueError, AttributeError):
@@ -454,7 +462,7 @@ def _bound_to(data: bytes) -> str:
 
 
 def _facts_of(principal: str) -> Path:
-    """Where facts are kept: what an agent has answered may come from files that only it may read."""
+    """Return the directory for facts: an agent's answer may come from files that only that agent may read."""
     kind, _, name = principal.partition(":")
     return Path(("memory", name, "fact")) if kind == "agent" and name else FACTS
 
@@ -468,7 +476,7 @@ def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:
 
 
 def _stream_of(context: Context, window: Window) -> list[Part]:
-    """All that was found, best first: beyond the budget too, since who streams stops when it is enough."""
+    """Split all matched pieces, best first, also those beyond the budget: a reader can stop at any time."""
     left = [out.piece for out in context.plan.excluded if out.reason in ("budget", "quota")]
     known = set(window.seen)
     pieces = [piece for piece in (*context.plan.chosen, *left) if digest(piece.text) not in known]

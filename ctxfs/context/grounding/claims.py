@@ -1,4 +1,4 @@
-"""The claims of a response: its sentences, what they cite, and which of them can be checked at all. Pure."""
+"""Claims of a response: its sentences, their citations, and the ones that cannot be checked. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _HEDGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """`[n]` or `[n:first-last]`; `first` 0 when no lines were named."""
+    """A citation `[n]` or `[n:first-last]`; `first` is 0 if it names no lines."""
 
     number: int
     first: int = 0
@@ -31,7 +31,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence without its marks and citations; lines are those of the response. `unchecked`: why it is no claim."""
+    """A sentence without its marks and citations.
+
+    Lines are those of the response. `unchecked` is the reason why the sentence is no claim.
+    """
 
     text: str
     first: int
@@ -41,7 +44,7 @@ class Claim:
 
 
 def claims_of(response: str) -> Iterator[Claim]:
-    """Every sentence of a response, in order."""
+    """Yield every sentence of a response, in order."""
     for sentence in sentences(response):
         cited = tuple(
             Citation(int(found[1]), int(found[2] or 0), int(found[3] or found[2] or 0))

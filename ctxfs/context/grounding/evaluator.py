@@ -1,4 +1,4 @@
-"""Evaluate the response to a context: get its sources back, hold the response against them, say what came of it."""
+"""Evaluation of a response: restore its context's sources, compare the response with them, report the result."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from ctxfs.model.path import Path, printable
 from ctxfs.threads import blocking
 
 if TYPE_CHECKING:
-    # Its patterns take a while to compile: a daemon mounts first.
+    # The patterns of this module take a while to compile, and a daemon mounts first.
     from ctxfs.context.grounding.judge import Embed, Evaluation, Evidence, JudgedClaim
 
 FORMAT = 1
 MAX_BYTES = 16_000_000
 _MEMORY = Path(("memory",))
 _ASKED_OF_MEMORY = 100  # claims
-_FACTS = 20  # units of memory looked at for a claim
-_TOUCHED = 12  # words of a claim that memory is asked for
+_FACTS = 20  # chunks of memory compared with a claim
+_TOUCHED = 12  # words of a claim in a search of memory
 
 
 class Judge(Protocol):
-    """Says of each claim, given its evidence, whether it is supported. Configured by people: a model may be behind it."""
+    """Decide for each claim, from its evidence, if it is supported. Users configure it; a model may implement it."""
 
     async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
-        """A {"verdict", "why"} for each. CommandError."""
+        """Return a {"verdict", "why"} for each claim; raise CommandError."""
         ...
 
 
 class Ground(Protocol):
-    """What an evaluator looks at."""
+    """The access of an evaluator to the tree, its versions and the index."""
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
-        """A file as it was, None if nobody has it any more."""
+        """Return the old content of a file; None if it no longer exists."""
         ...
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """The units of a file's content. Blocks; Unreadable."""
+        """Return the chunks of a file's content. Blocks; raise UnreadableFile."""
         ...
 
     async def current(self, path: str) -> str:
-        """Hexadecimal sha256 of a file as it is; empty if it is gone."""
+        """Return the hexadecimal SHA-256 of a file's current content; empty if it is gone."""
         ...
 
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
-        """The best units below a directory."""
+        """Return the best `limit` chunks below a directory."""
         ...
 
     def analyse(self, text: str) -> Sequence[str]:
-        """The words of a text as search counts them."""
+        """Return the terms of a text as search indexes them."""
         ...
 
     def embedder(self) -> Embed | None:
-        """The model of meaning that answers; None if there is none. Blocks."""
+        """Return the embedding function; None if no model is available. Blocks."""
         ...
 
 
 def decode_response(data: bytes) -> str:
-    """The text of a response; EINVAL says why it is none."""
+    """Return the text of a response; EINVAL gives the reason if it is not text."""
     if len(data) > MAX_BYTES:
         raise invalid("response.md", f"response.md has {len(data)} bytes: {MAX_BYTES} at most")
     if b"\0" in data:
@@ -80,14 +80,14 @@ def decode_response(data: bytes) -> str:
 
 
 class Evaluator:
-    """Holds responses against the context that they answer."""
+    """An evaluator of responses against the contexts that they answer."""
 
     def __init__(self, ground: Ground, judge: Judge | None) -> None:
         self._ground = ground
         self._judge = judge
 
     async def evaluate(self, manifest: Manifest, response: str, texts: Sequence[str] | None = None) -> Evaluation:
-        """Every claim of the response. `texts`: what the items of the manifest said, else their sources are asked."""
+        """Judge every claim of the response; without `texts` of the manifest's items, their sources are restored."""
         if texts is not None and len(texts) == len(manifest.pieces):
             pieces = [replace(piece, text=text) for piece, text in zip(manifest.pieces, texts, strict=True)]
             missing: list[str] = []
@@ -120,7 +120,7 @@ class Evaluator:
         return evaluate(response, known, analyse, self._ground.embedder(), lines, facts)
 
     async def _memory(self, response: str) -> list[Evidence]:
-        """Lines of memory that speak of the same things as the claims."""
+        """Return the lines of memory that share terms with the claims."""
         from ctxfs.context.grounding.claims import claims_of
         from ctxfs.context.grounding.judge import Evidence
 
@@ -166,7 +166,7 @@ def _at(source: Evidence) -> str:
 
 
 def render_evaluation(found: Evaluation, manifest: Manifest, response: str) -> bytes:
-    """evaluation.json."""
+    """Return the content of evaluation.json."""
     counts: dict[str, int] = {}
     for each in found.claims:
         counts[each.verdict] = counts.get(each.verdict, 0) + 1
@@ -210,5 +210,5 @@ def _claim_record(each: JudgedClaim) -> dict[str, object]:
 
 
 def claim_id(text: str) -> str:
-    """By which a claim is known: its words."""
+    """Return the identifier of a claim, by its words."""
     return hashlib.sha256(" ".join(text.lower().split()).encode("utf-8", "replace")).hexdigest()[:12]

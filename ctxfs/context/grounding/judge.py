@@ -1,8 +1,9 @@
-"""Hold a response against its sources: what supports each claim, what contradicts it, what cannot be told. Pure but for the embedder.
+"""Rule-based comparison of a response with its sources: supporting and contradicting evidence for each claim.
 
-Each claim is compared with the sentences of the sources that share the most with it, by words weighted with their rarity and by
-meaning. A claim that says what its best sentence says but for a number, a date, a name or a denial is contradicted by it. Rules, not
-understanding: what follows from two sources, arithmetic, and words for the opposite need a model, which may be configured as a judge.
+Pure except for the embedder. Each claim is compared with the sentences of the sources that share most with it, by words
+weighted with IDF and by embedding. A claim is contradicted by its best sentence if both make the same statement except
+for a number, a date, a name or a negation. These are rules without understanding: inference from two sources,
+arithmetic, and antonyms need a model, which may be configured as a judge.
 """
 
 import math
@@ -27,9 +28,9 @@ NEEDS_A_MODEL = (
     "Told by rules: words, numbers, dates, names, and denial by words such as 'not'. What follows from several sources, arithmetic, and"
     " opposites in other words ('on' for 'off') need a model: set context.judge in ctxfs.toml."
 )
-_TRIED = 4  # sentences compared by meaning for a claim
+_TRIED = 4  # sentences compared by embedding for a claim
 _SUPPORTED = 0.62
-_SAME_STATEMENT = 0.55  # share of the claim's other words that a sentence has to have before it can contradict it
+_SAME_STATEMENT = 0.55  # share of the claim's other words that a sentence needs before it can contradict the claim
 _NEARLY_ALL = 0.8
 _LEXICAL = 0.7
 _KEY_VALUE = re.compile(r"\s*+(?:[-*+]\s*+)?\**+([^:\n]{2,60}?)\**\s*(?::|=)\s+(\S.{0,200})")
@@ -37,7 +38,7 @@ _KEY_VALUE = re.compile(r"\s*+(?:[-*+]\s*+)?\**+([^:\n]{2,60}?)\**\s*(?::|=)\s+(
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A sentence of a source; `number` is the source's in the context, 0 for one that is not in it."""
+    """A sentence of a source; `number` is the source's number in the context, 0 if it is not part of it."""
 
     text: str
     path: str
@@ -48,7 +49,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """What the claim says and what the source says in its place."""
+    """A difference between a claim and a source, with the values of both."""
 
     kind: Kind
     claimed: str
@@ -56,7 +57,7 @@ class Conflict:
     at: str
 
     def record(self) -> dict[str, str]:
-        """Plain values."""
+        """Return the conflict as plain values."""
         return {
             "kind": self.kind,
             "claim": printable(self.claimed),
@@ -67,7 +68,7 @@ class Conflict:
 
 @dataclass(slots=True)
 class JudgedClaim:
-    """A claim with what was found about it; shares from 0 to 1, None where it was not measured."""
+    """A claim with its evaluation; shares are from 0 to 1, None if they were not measured."""
 
     claim: Claim
     verdict: Verdict = "unchecked"
@@ -82,7 +83,7 @@ class JudgedClaim:
 
 @dataclass(slots=True)
 class Evaluation:
-    """Every claim, and what could not be looked at."""
+    """The judged claims of a response, and notes on the limits of the evaluation."""
 
     claims: list[JudgedClaim]
     notes: list[str]
@@ -90,13 +91,13 @@ class Evaluation:
 
     @property
     def groundedness(self) -> float | None:
-        """Share of the claims that could be checked which the sources support; None if there was none."""
+        """Return the share of checkable claims that the sources support; None if there are none."""
         checked = [each for each in self.claims if each.verdict != "unchecked"]
         return sum(each.verdict == "supported" for each in checked) / len(checked) if checked else None
 
 
 class Sources:
-    """The sentences of sources, looked up by their words."""
+    """The sentences of sources, with an index of their terms."""
 
     def __init__(self, evidence: Sequence[Evidence], analyse: Analyse) -> None:
         self.evidence = evidence
@@ -109,23 +110,23 @@ class Sources:
                 self._places[term].append(at)
 
     def said(self, at: int) -> SentenceValues:
-        """What a sentence says that can be compared; remembered, since many claims come near the same ones."""
+        """Return the comparable values of a sentence; cached, because many claims are near the same sentences."""
         if at not in self._said:
             self._said[at] = said(self.evidence[at].text)
         return self._said[at]
 
     def near(self, at: int) -> list[int]:
-        """The places of a sentence and of its neighbours in the same source."""
+        """Return the indexes of a sentence and of its neighbours in the same source."""
         path = self.evidence[at].path
         return [n for n in (at - 1, at, at + 1) if 0 <= n < len(self.evidence) and self.evidence[n].path == path]
 
     def worth(self, term: str) -> float:
-        """Rare words say more (BM25's idf); a word that no source has is worth the most."""
+        """Return the weight of a term, BM25's IDF; a term that no source contains has the highest."""
         seen = len(self._places.get(term, ()))
         return math.log(1 + (len(self.evidence) - seen + 0.5) / (seen + 0.5))
 
     def nearest(self, text: str, limit: int) -> list[tuple[float, int]]:
-        """(share of the text's worth that it has, place) of the sentences that have most of it."""
+        """Return (share of the text's weight, index) of the best `limit` sentences."""
         weights = {term: self.worth(term) for term in set(self._analyse(expanded(text)))}
         total = sum(weights.values())
         if not total:
@@ -142,7 +143,7 @@ class Sources:
 
 
 def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evidence]:
-    """The sentences of pieces, with the lines of their files."""
+    """Return the sentences of pieces, with the lines of their files."""
     out = []
     for piece in pieces:
         shown = piece.heading and not piece.text.lstrip().startswith("#")
@@ -170,7 +171,10 @@ def evaluate(
     lines: Mapping[int, Sequence[tuple[int, int]]],
     memory: Sources | None = None,
 ) -> Evaluation:
-    """Judge every claim. `lines`: number of a source → the (first, last) lines of it that are in the context. Blocks."""
+    """Judge every claim. Blocks.
+
+    `lines`: number of a source → the (first, last) lines of it that are in the context.
+    """
     claims: list[Claim] = []
     notes: list[str] = []
     for claim in claims_of(response):
@@ -213,7 +217,7 @@ def _judge(
     cosines: Mapping[int, float] | None,
     analyse: Analyse,
 ) -> None:
-    """The sentence that supports the claim best, and what in it speaks against the claim."""
+    """Set the sentence that supports the claim best, and its conflicts with the claim."""
     each.verdict = "unsupported"
     claimed = said(each.claim.text)
     best = -1.0
@@ -222,7 +226,7 @@ def _judge(
         support = lexical if meaning is None else _LEXICAL * lexical + (1 - _LEXICAL) * meaning
         known = sources.evidence[at]
         conflicts = _conflicts(each.claim.text, claimed, at, sources, analyse)
-        # Of two that say as much the one without a conflict: the other may be about something else.
+        # Of two equally supporting sentences the one without a conflict wins: the other may be about something else.
         if support - (0.15 if conflicts else 0.0) > best:
             best = support - (0.15 if conflicts else 0.0)
             each.support, each.lexical, each.meaning, each.source = support, lexical, meaning, known
@@ -234,13 +238,13 @@ def _judge(
 
 
 def _conflicts(text: str, claimed: SentenceValues, at: int, sources: Sources, analyse: Analyse) -> list[Conflict]:
-    """Where the claim and a sentence differ although they make the same statement."""
+    """Return the differences of a claim and a sentence if both make the same statement."""
     known = sources.evidence[at]
     other = sources.said(at)
     near = sources.near(at)
     place = f"{known.path}:{known.first}" + (f"-{known.last}" if known.last != known.first else "")
     found: list[Conflict] = []
-    # A claim that says more than one sentence does may have the rest from its neighbours.
+    # A claim with more values than one sentence may have the others from its neighbours.
     merged = len(claimed.numbers) > len(other.numbers)
     numbers = claimed.numbers - (
         other.numbers.union(*(sources.said(n).numbers for n in near)) if merged else other.numbers
@@ -268,13 +272,13 @@ def _conflicts(text: str, claimed: SentenceValues, at: int, sources: Sources, an
         )
     if not found:
         return []
-    # The rest of the two has to be one statement: else they merely speak of the same things.
+    # The remaining words of both have to be one statement: otherwise they merely have the same topic.
     apart = _terms_of(numbers | instead, names | others, claimed.dates + other.dates, analyse)
     mine = set(analyse(expanded(text))) - apart - _DENYING
     shared = sum(sources.worth(term) for term in mine if term in sources.terms[at])
     total = sum(sources.worth(term) for term in mine)
     share = shared / total if total else 0.0
-    # With nothing that stands in its place, or a word that merely denies, nearly all of the rest has to be the same.
+    # Without a value in its place, or with a negation alone, nearly all remaining words have to be the same.
     sure = any(
         (each.kind == "number" and instead) or (each.kind == "name" and others) or each.kind == "date" for each in found
     )
@@ -299,7 +303,7 @@ def _date(mentioned: Any) -> str:
 
 
 def _memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[Conflict]:
-    """`key: value` lines of memory of which the claim names the key with another value."""
+    """Return the `key: value` lines of memory whose key the claim names with another value."""
     words = set(analyse(claim.text))
     found = []
     for _, at in memory.nearest(claim.text, _TRIED):
@@ -325,7 +329,7 @@ def _memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[C
 def _resolved(
     citation: Citation, each: JudgedClaim, lines: Mapping[int, Sequence[tuple[int, int]]]
 ) -> dict[str, object]:
-    """Whether a citation names lines that are in the context, and whether they are where the support was found."""
+    """Return a citation's record: if its lines are in the context, and if they contain the supporting sentence."""
     spans = lines.get(citation.number)
     inside = spans is not None and (
         not citation.first or any(first <= citation.first and citation.last <= last for first, last in spans)

@@ -1,9 +1,9 @@
-"""What becomes of judged claims: facts that are kept in memory, and doubts that wait for a person under human/review/.
+"""Results of judged claims: facts stored in memory, and doubts that a person decides on under human/review/.
 
-human/review/<id>/claim.md      what was said, and in which task
-                  evidence.md   what the sources say, and why there is doubt
+human/review/<id>/claim.md      the claim
+                  evidence.md   the task, the nearest source and the reason for doubt
                   verdict       write `accept`, `reject`, or `edit` and the claim as it should read
-                  outcome.json  what came of it
+                  outcome.json  the decision and its result
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ _DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "e
 
 
 class Book(Protocol):
-    """The tree, written to on the evaluator's account."""
+    """Access to the tree with the permissions of the evaluator."""
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Entries of a directory."""
+        """Return the entries of a directory."""
         ...
 
     async def read(self, path: Path) -> bytes:
-        """A file."""
+        """Return the content of a file."""
         ...
 
     async def apply(self, changes: Sequence[Change], reason: str) -> None:
-        """Make changes, one after another; a directory that is there already is left as it is."""
+        """Apply changes one after another; an existing directory is left unchanged."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One doubt: `decision` is empty while it waits. `suggested` is what the evaluator would do."""
+    """A review; `decision` is empty while it waits, `suggested` is the evaluator's decision."""
 
     id: str
     claim: str
@@ -67,7 +67,7 @@ class Review:
 
 
 class Curator:
-    """Keeps facts, opens reviews and carries out verdicts."""
+    """Stores facts, opens reviews and applies verdicts."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
@@ -80,9 +80,10 @@ class Curator:
         facts: Path | None = FACTS,
         may_share: Callable[[Path], bool] = lambda _: True,
     ) -> tuple[list[str], list[str]]:
-        """Keep facts in the directory `facts` (None: nowhere): (paths of those that were kept, ids of the reviews that were opened).
+        """Store facts in the directory `facts` (None: nowhere) and open reviews for doubtful claims.
 
-        What is there already is left alone. In FACTS only what comes from a file that `may_share` is kept.
+        Return the paths of new facts and the ids of new reviews; existing ones are left unchanged. FACTS receives only
+        claims whose source file `may_share` permits.
         """
         kept = []
         if manifest.request.keep and facts is not None:
@@ -103,7 +104,7 @@ class Curator:
     async def _keep(
         self, text: str, source: str, confidence: float, revision: str, task: str, facts: Path = FACTS
     ) -> str:
-        """Write a fact with where it comes from; its path, empty if it is known."""
+        """Write a fact with its source; return its path, empty if it exists already."""
         path = facts / f"{_slug(text)}-{claim_id(text)}.md"
         if await self._exists(path):
             return ""
@@ -121,7 +122,7 @@ class Curator:
         changes += [
             SetMeta(path, f"{PREFIX}{name}", value.encode("utf-8", "replace")) for name, value in attributes.items()
         ]
-        # The paper's names for the same, for those who look for them.
+        # The same values under the paper's names, for readers that search for those.
         said = {"createdAt": now, "sourceId": source, "revisionId": revision}
         changes += [
             SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in said.items() if value
@@ -143,8 +144,10 @@ class Curator:
         return name
 
     async def permission(self, question: str, about: Mapping[str, object]) -> str:
-        """Whether people let something be done once: `accept` the first time after they did, `reject`, or the id of the review that
-        waits. `about` is kept beside the question and tells one from another; it has a `kind`.
+        """Return a person's decision on a one-time permission.
+
+        Return `accept` for the first call after the acceptance, `reject`, or the id of the waiting review. `about` is
+        stored beside the question, identifies it, and has a `kind`.
         """
         said = json.dumps(about, sort_keys=True, ensure_ascii=False)
         for turn in itertools.count():
@@ -167,14 +170,17 @@ class Curator:
         raise AssertionError("counting does not end")
 
     async def answer(self, name: str) -> str | None:
-        """What a person wrote into the verdict of a review, None while it waits."""
+        """Return the text of a review's verdict; None while it waits."""
         folder = REVIEWS / name
         if not await self._exists(folder / _OUTCOME):
             return None
         return (await self._book.read(folder / "verdict")).decode("utf-8", "replace").strip()
 
     async def decide(self, name: str, verdict: bytes, principal: str) -> None:
-        """Carry out what a person wrote into `verdict`. EINVAL if it is none, EPERM for agents and for what is decided."""
+        """Apply a person's verdict.
+
+        Raise EINVAL for an invalid verdict, EPERM for agents and for a decided review.
+        """
         decision, text = parse_verdict(verdict)
         folder = REVIEWS / name
         if not principal.startswith("human:"):
@@ -202,7 +208,7 @@ class Curator:
         )
 
     async def reviews(self) -> list[Review]:
-        """Every review, the waiting ones first."""
+        """Return all reviews, the waiting ones first."""
         out = []
         try:
             entries = await self._book.list(REVIEWS)
@@ -227,11 +233,11 @@ class Curator:
                     )
                 )
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # somebody else's folder
+                continue  # not a folder of a review
         return sorted(out, key=lambda review: (bool(review.decision), review.id))
 
     async def status(self) -> dict[str, object]:
-        """How many wait, how many are decided, and how often people decided otherwise than was suggested."""
+        """Return the counts of waiting and decided reviews, and the share decided against the suggestion."""
         reviews = await self.reviews()
         decided = [review for review in reviews if review.decision]
         overridden = sum((review.decision == "reject") != (review.suggested == "reject") for review in decided)
@@ -249,7 +255,7 @@ class Curator:
 
 
 def parse_verdict(data: bytes) -> tuple[Decision, str]:
-    """(`accept`, `reject` or `edit`, the rest); EINVAL says what is needed."""
+    """Return the decision and the rest of a verdict; EINVAL names the accepted forms."""
     word, _, rest = data.decode("utf-8", "replace").strip().partition(" ")
     decision = _DECISIONS.get(word.rstrip(":").lower())
     rest = " ".join(rest.split())
@@ -259,7 +265,7 @@ def parse_verdict(data: bytes) -> tuple[Decision, str]:
 
 
 def _is_doubtful(each: JudgedClaim) -> bool:
-    """Contradicted, or poorly supported although it says something that can be told."""
+    """Return True for a contradicted claim, and for one with weak support."""
     if each.verdict == "contradicted":
         return True
     return each.verdict == "unsupported" and each.support >= _DOUBTFUL
@@ -288,7 +294,7 @@ def _slug(text: str) -> str:
 
 
 def _new_review(folder: Path, claim: str, about: Mapping[str, object], *more: Change) -> list[Change]:
-    """What makes a review that waits: the verdict comes last, so that whoever sees it sees the rest."""
+    """Return the changes that open a review; its verdict comes last, so that a visible one is complete."""
     return [
         MakeDir(REVIEWS),
         MakeDir(folder),

@@ -1,4 +1,4 @@
-"""What a sentence says that can be compared: numbers, dates, names, denial. Pure; rules for English, numbers in any language."""
+"""Comparable values of a sentence: numbers, dates, names, negation. Pure; English rules, numbers in any language."""
 
 import re
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ _EVERYDAY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SentenceValues:
-    """What of a sentence can be held against another one: values as numbers, dates as said, names in small letters."""
+    """The comparable values of a sentence: numbers as values, dates as written, names in lower case."""
 
     numbers: frozenset[Fraction]
     dates: tuple[Mentioned, ...]
@@ -54,7 +54,7 @@ class SentenceValues:
 
 
 def said(text: str, *, starts_sentence: bool = True) -> SentenceValues:
-    """Read a sentence. Numbers that are part of a date are the date's."""
+    """Extract the values of a sentence; numbers that are part of a date belong to the date."""
     dates = tuple(find_dates(text))
     rest = _without_dates(text) if dates else text
     return SentenceValues(
@@ -67,14 +67,14 @@ _WHOLE = {"ca": "can not", "wo": "will not", "sha": "shall not"}
 
 
 def expanded(text: str) -> str:
-    """`isn't` as `is not`, `can't` as `can not`: one word for one thing."""
+    """Expand contractions: `isn't` to `is not`, `can't` to `can not`, so that one meaning has one spelling."""
     return _SHORT.sub(
         lambda found: _WHOLE.get((found[1] or "").lower(), "can not" if found[0].lower() == "cannot" else " not"), text
     )
 
 
 def differing_dates(claimed: tuple[Mentioned, ...], known: tuple[Mentioned, ...]) -> list[Mentioned]:
-    """The dates that none of the known ones can be: another day, month or year."""
+    """Return the claimed dates that agree with none of the known ones in day, month and year."""
     return [mine for mine in claimed if not any(_agree(mine, other) for other in known)]
 
 
@@ -107,7 +107,7 @@ def _numbers(text: str) -> Iterator[Fraction]:
         yield abs(Fraction(re.sub(r"[,\u202f']", "", digits)))
     for found in _SPELLED.finditer(text):
         words = [word for word in re.split(r"[\s-]+", found[0].lower()) if word != "and"]
-        if words not in (["one"], ["zero"]):  # "one of them" counts nothing
+        if words not in (["one"], ["zero"]):  # "one of them" is no quantity
             yield Fraction(_value(words))
 
 
@@ -124,7 +124,7 @@ def _value(words: list[str]) -> int:
 
 
 def _names(text: str, starts_sentence: bool) -> Iterator[str]:
-    """Words written as names are: a capital inside a sentence, all capitals, or a mixture."""
+    """Yield words spelled like names: a capital inside a sentence, all capitals, or mixed case."""
     first = starts_sentence
     for found in _WORD.finditer(text):
         word = found[0].rstrip(".'’-").removesuffix("'s").removesuffix("’s")
