@@ -1,1 +1,1 @@
-"""The providers of the tree, one file each. They know the rooms of ctxfs that they show, never an adapter."""
+"""The providers of the tree, one file each. They use the packages of ctxfs whose data they show, never an adapter."""

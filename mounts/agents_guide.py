@@ -1,4 +1,4 @@
-"""AGENTS.md and llms.txt at the root: how to use this tree, and what is in it, made from what is mounted, for whoever reads."""
+"""AGENTS.md and llms.txt at the root: a guide to the tree, generated from its mounts for the calling principal."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -14,24 +14,24 @@ _MAX_SOURCES = 5  # the whole stays under 600 tokens
 
 
 class AgentsGuideMount(Mount):
-    """Two generated files."""
+    """A mount of the two generated files."""
 
     def __init__(self, sources: Callable[[], Sequence[tuple[str, bool]]]) -> None:
-        """`sources`: (name, writable) of those that whoever acts may see."""
+        """Take `sources`: it returns (name, writable) of the sources that the caller may see."""
         self._sources = sources
 
     async def stat(self, path: Path) -> Entry:
-        """One of the files, or the directory that holds them."""
+        """Return the entry of a file, or of the directory that contains both."""
         return directory("") if path.is_root else snapshot(path.name, await self.read(path))
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Both."""
+        """Return both entries."""
         if not path.is_root:
             raise not_found(path)
         return [await self.stat(ROOT / name) for name in (_GUIDE, _INDEX)]
 
     async def read(self, path: Path) -> bytes:
-        """What there is to say as of now."""
+        """Return the generated content."""
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         render = {_GUIDE: render_guide, _INDEX: render_index}.get(str(path))
@@ -41,7 +41,7 @@ class AgentsGuideMount(Mount):
 
 
 def render_index(sources: Sequence[tuple[str, bool]]) -> str:
-    """llms.txt: a title, what this is, and links to what is there (the form of llmstxt.org)."""
+    """Return llms.txt: a title, a summary, and links (the form of llmstxt.org)."""
     folders = [
         f"- [{one_line(name)}](knowledge/{quote(encode_name(name))}/): a folder{', writable' if writable else ''}"
         for name, writable in sources
@@ -75,7 +75,7 @@ def render_index(sources: Sequence[tuple[str, bool]]) -> str:
 
 
 def render_guide(sources: Sequence[tuple[str, bool]]) -> str:
-    """The text, under 600 tokens; `sources` are (name, writable)."""
+    """Return AGENTS.md, under 600 tokens; `sources` are (name, writable)."""
     shown = [f"`{one_line(name)}`{' (writable)' if writable else ''}" for name, writable in sources[:_MAX_SOURCES]]
     more = f" and {len(sources) - _MAX_SOURCES} more" if len(sources) > _MAX_SOURCES else ""
     return f"""# How to use this tree

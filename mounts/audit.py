@@ -1,4 +1,4 @@
-"""history/audit/<date>.jsonl: every operation that matters, a record a line. Nobody adds to it but ctxfs."""
+"""The mount history/audit/<date>.jsonl: audit records of operations, one a line. Only ctxfs writes it."""
 
 import errno
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ctxfs.threads import blocking
 
 
 class AuditMount(Mount):
-    """A file a day."""
+    """A mount with one file a day."""
 
     grows = True
 
@@ -22,23 +22,23 @@ class AuditMount(Mount):
         self._audit = audit
 
     async def stat(self, path: Path) -> Entry:
-        """Sizes are those of a read."""
+        """Return an entry whose size is that of a read."""
         return directory("", mode=0o555) if path.is_root else await blocking(self._entry, _day(path))
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The days on which something was done."""
+        """Return the days that have records."""
         if not path.is_root:
             raise path_error(errno.ENOTDIR, path)
         return await blocking(lambda: [self._entry(day) for day in self._audit.log.days()])
 
     async def read(self, path: Path) -> bytes:
-        """The records of a day."""
+        """Return the records of a day."""
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         return await blocking(self._audit.log.read, _day(path), SESSION)
 
     async def apply(self, change: Change) -> None:
-        """EPERM."""
+        """Raise EPERM."""
         raise not_permitted(change.path, "the audit is written by ctxfs alone")
 
     def _entry(self, day: str) -> Entry:

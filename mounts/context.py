@@ -1,12 +1,14 @@
-"""context/<task>/: contexts built to a budget, delivered bit by bit, and what came of the answers.
+"""The mount context/<task>/: contexts built to a budget, incremental delivery, and evaluation of responses.
 
-`mkdir context/<task>` makes `request.toml`; `context.md` and `manifest.json` follow from it and from the index; where a
-build fails `error.txt` says why and the last good context stays. By name only, because reading them delivers: `stream` (the next
-piece), `stream@N` (that piece again), `delta.md` (what the reader's window has to add, replace and drop). `response.md`
-is the answer of a model; `evaluation.json` follows from it. What was delivered (`loads.jsonl`, `window-*.json`) and what a response
-answered is recorded outside the tree, and shown to whom it was delivered.
+`mkdir context/<task>` creates `request.toml`. `context.md` and `manifest.json` are derived from it and from the index.
+If a build fails, `error.txt` contains the reason, and the last successful context stays. Reachable by name only,
+because reading them delivers: `stream` (the next text), `stream@N` (that text again), `delta.md` (the pieces that the
+reader's window has to add, replace and drop). `response.md` is the response of a model; `evaluation.json` is derived
+from it. Deliveries (`loads.jsonl`, `window-*.json`) and answered contexts are recorded outside the tree. Each is
+visible to its recipient.
 
-A task belongs to whoever made it (`policy.owners`). Text made from other files is for whoever may read all of them.
+A task belongs to the principal that created it (`policy.owners`). Text derived from other files is readable for
+principals that may read all of them.
 """
 
 import errno
@@ -49,7 +51,7 @@ _MAX_BYTES = 16_000_000
 
 
 class ContextMount(Mount):
-    """Tasks are directories of `requests`, their files real ones; what is derived is made from them."""
+    """Tasks are directories of `requests` with real files; derived files are generated from these."""
 
     def __init__(
         self,
@@ -61,7 +63,11 @@ class ContextMount(Mount):
         sees_all: Callable[[], bool] = lambda: True,
         may_read: Callable[[Path], bool] = lambda _: True,
     ) -> None:
-        """`sees_all`: whether the acting principal may see everything; `may_read`: whether it may read a file of the tree."""
+        """Open the mount.
+
+        `sees_all` returns True if the calling principal may see everything, `may_read` if it may read a file of the
+        tree.
+        """
         self._owners = owners
         self._turn = trio.Lock()
         self._sees_all = sees_all
@@ -72,7 +78,7 @@ class ContextMount(Mount):
         self._owner = owner
 
     async def stat(self, path: Path) -> Entry:
-        """Sizes are those of a read; a derived file exists when it could be made."""
+        """Return an entry with the size of a read; a derived file exists if it can be generated."""
         if path.is_root:
             return directory("", mode=0o755)
         task = await self._task(path)
@@ -90,9 +96,9 @@ class ContextMount(Mount):
         return snapshot(path.name, data, mtime_ns=(await self._tasks.fresh(path.parts[0])).made_ns)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Tasks at the top; in a task its files and what came of the request."""
+        """Return the tasks at the root; in a task its files, derived files and records."""
         if path.is_root:
-            return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]  # the guard leaves out others'
+            return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]  # less others', by the guard
         await self._task(path)
         own = {entry.name: entry for entry in await self._requests.list(path) if not _is_record(path / entry.name)}
         own = {name: entry for name, entry in own.items() if await self._is_readable(path / name)}
@@ -103,13 +109,13 @@ class ContextMount(Mount):
             recorded = [name for name in await self._tasks.records(path.name) if await self._is_readable(path / name)]
             own |= {name: await self.stat(path / name) for name in (*made, *wrong, *recorded)}
             if RESPONSE in own and await self._tasks.has_response(path.name):
-                # Judging takes longer than listing: who only lists does not pay for the size.
+                # Judging takes longer than listing: a directory listing does not pay for the size.
                 version = f"{own[RESPONSE].version}-{built.made_ns:x}"
                 own[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
         return [own[name] for name in sorted(own)]
 
     async def read(self, path: Path) -> bytes:
-        """The files as they were written, or what was made from them. Reading `stream` and `delta.md` delivers."""
+        """Return the content of a written or derived file. Reading `stream` and `delta.md` delivers."""
         if path.is_root or (await self._task(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
         await self._check_readable(path)
@@ -121,7 +127,7 @@ class ContextMount(Mount):
         return await self._derived(path, deliver=True)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """Of the files that are real ones."""
+        """Return the metadata of a written file; empty for derived ones."""
         await self.stat(path)
         return {} if path.is_root or _is_ours(path) else await self._requests.metadata(path)
 
@@ -145,9 +151,9 @@ class ContextMount(Mount):
         raise not_found(path)
 
     async def apply(self, change: Change) -> None:
-        """Tasks are made, renamed and removed whole; in a task everything but what is derived is the user's.
+        """Create, rename and remove whole tasks, and write files in them; derived files are read-only.
 
-        Removing a derived file does nothing: it is made again at the next look. So `rm -r` works.
+        Removing a derived file has no effect, because it is generated on read. So `rm -r` works.
         """
         match change:
             case MakeDir(path) if len(path.parts) == 1:
@@ -160,7 +166,7 @@ class ContextMount(Mount):
                 await self._requests.apply(change)
                 await self._tasks.forget(path.name)
             case Remove(path) if _is_ours(path):
-                await self._task(path)  # it may be gone with what it was made from, as `rm -r` goes along
+                await self._task(path)  # it may be gone with the file that it was derived from, as `rm -r` proceeds
             case Move(path, to) if len(path.parts) == len(to.parts) == 1:
                 await blocking(self._owners.give, _in_tree(to), self._owners.of(_in_tree(path)))
                 await self._requests.apply(change)
@@ -185,10 +191,10 @@ class ContextMount(Mount):
                 )
 
     async def _make(self, path: Path) -> None:
-        """Make a task, which belongs to the acting principal before anything is in it."""
+        """Create a task, which belongs to the calling principal before it contains files."""
         async with self._turn:
             await self._check_free(path)
-            await self._tasks.forget(path.name)  # of another task that had this name
+            await self._tasks.forget(path.name)  # of an earlier task of this name
             await blocking(self._owners.give, _in_tree(path), (str(acting_principal() or self._owner),))
             await self._requests.apply(MakeDir(path))
 
@@ -204,7 +210,7 @@ class ContextMount(Mount):
             raise not_found(path)
 
     async def _is_readable(self, path: Path) -> bool:
-        """False for text that was made from files of which the acting principal may not read all, and for others' windows."""
+        """Return False for text derived from files that the caller may not all read, and for others' windows."""
         if self._sees_all() or len(path.parts) != 2:
             return True
         reader, (task, name) = acting_principal(), path.parts
@@ -235,7 +241,7 @@ def _lines_of(loads: bytes, principal: str) -> bytes:
 
 
 def _in_tree(path: Path) -> Path:
-    """The task that a path is in, as the whole tree names it."""
+    """Return the path of the task in the whole tree."""
     return Path(("context", path.parts[0]))
 
 
@@ -248,5 +254,5 @@ def _is_derived(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """True for what is derived, and for the records kept beside it."""
+    """Return True for derived files, and for the records beside them."""
     return _is_derived(path) or _is_record(path)

@@ -1,4 +1,4 @@
-""".ctxfs/: what the store says of itself: status, whoami, mounts, errors.jsonl, and policy.toml, which people write.
+"""The mount .ctxfs/: status, whoami, mounts and errors.jsonl of the store, and policy.toml, which people write.
 
 Reachable by name only.
 """
@@ -18,21 +18,21 @@ Take = Callable[[bytes], Awaitable[None]]
 
 
 class ControlMount(Mount):
-    """A flat directory of files that are made when they are looked at."""
+    """A flat directory of files that are generated on read."""
 
     def __init__(self, files: Mapping[str, Produce], taken: Mapping[str, Take] | None = None) -> None:
-        """`taken`: what is done with what somebody writes into a file; the others cannot be written."""
+        """Take the producers of files; `taken` maps writable files to the consumers of their content."""
         self._files = dict(files)
         self._taken = dict(taken or {})
 
     async def stat(self, path: Path) -> Entry:
-        """The size is that of a read at this moment."""
+        """Return an entry whose size is that of a read at this moment."""
         if path.is_root:
             return directory("")
         return snapshot(path.name, await self.read(path), mode=0o644 if str(path) in self._taken else 0o444)
 
     async def apply(self, change: Change) -> None:
-        """Write a file that can be written; EPERM for everything else."""
+        """Write a writable file; raise EPERM for other changes."""
         await self.stat(change.path)
         take = self._taken.get(str(change.path))
         if take is None or not isinstance(change, Put):
@@ -40,13 +40,13 @@ class ControlMount(Mount):
         await take(change.data)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Every file."""
+        """Return all files."""
         if not path.is_root:
             raise path_error(errno.ENOTDIR, path)
         return [await self.stat(path / name) for name in sorted(self._files)]
 
     async def read(self, path: Path) -> bytes:
-        """Make the file now."""
+        """Return the generated content."""
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         produce = self._files.get(str(path))
@@ -56,5 +56,5 @@ class ControlMount(Mount):
 
 
 def as_json(value: object) -> bytes:
-    """Readable JSON."""
+    """Return indented JSON."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""history/<date>/<session>.jsonl: what was said and done, one record a line; files only grow.
+"""The mount history/<date>/<session>.jsonl: messages and actions, one record a line; files are append-only.
 
-`echo … >> history/<today, UTC>/<session>.jsonl` adds a record: a JSON object (kind, text, model …) or plain text. Nothing else can be
-done to these files. `by-agent/<principal>/` and `by-session/<session>/` are the same files by link.
+`echo … >> history/<today, UTC>/<session>.jsonl` adds a record: a JSON object (kind, text, model …) or plain text. These
+files permit no other change. `by-agent/<principal>/` and `by-session/<session>/` contain links to the same files.
 """
 
 import errno
@@ -23,26 +23,26 @@ _ONLY_GROWS = "history is only ever added to (>>)"
 
 
 class HistoryMount(Mount):
-    """The files of a log, and views of them. `owner` is who acts when nobody is named."""
+    """The files of an event log, and views of them. `owner` is the author if no principal acts."""
 
     grows = True
 
     def __init__(self, log: EventLog, owner: str, sees: Callable[[Path], bool] = lambda _: True) -> None:
-        """`sees`: whether whoever acts may see a file; days of which they may see none do not exist for them."""
+        """Open the log; `sees` returns True if the caller may see a file. Days without a visible file are hidden."""
         self._log = log
         self._owner = owner
         self._sees = sees
 
     async def stat(self, path: Path) -> Entry:
-        """Sizes are those of a read."""
+        """Return an entry whose size is that of a read."""
         return await blocking(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Days and views; the sessions of a day; links."""
+        """Return the days and views, the sessions of a day, or links."""
         return await blocking(self._list, path)
 
     async def read(self, path: Path) -> bytes:
-        """The records of a session on a day."""
+        """Return the records of a session on a day."""
         entry = await self.stat(path)
         if entry.is_dir:
             raise path_error(errno.EISDIR, path)
@@ -51,7 +51,7 @@ class HistoryMount(Mount):
         return await blocking(self._log.read, path.parts[0], _session(path))
 
     async def apply(self, change: Change) -> None:
-        """Add lines, or begin a file of today. EPERM for everything else."""
+        """Append lines, or create a file of today; raise EPERM for other changes."""
         path = change.path
         match change:
             case Append(_, data) if _is_file(path):
@@ -71,7 +71,7 @@ class HistoryMount(Mount):
         return True
 
     def _days(self) -> Sequence[str]:
-        """Today is always there, so that something can be added to it."""
+        """Return the visible days; today is always one of them, so that records can be added to it."""
         return sorted({*filter(self._sessions, self._log.days()), datetime.now(UTC).date().isoformat()})
 
     def _sessions(self, day: str) -> Sequence[str]:

@@ -1,5 +1,7 @@
-"""knowledge/<server>/: the documents of an MCP server as files. Those that it lists are kept on disk and stay when it goes; what its
-templates name is fetched when somebody looks for it by name. All of it is marked untrusted, with its address as `source`.
+"""The mount knowledge/<server>/: the documents of an MCP server as files.
+
+Listed documents are cached on disk and stay when the server is gone. Addresses of templates are fetched at a lookup by
+name. All files are marked untrusted, with their address as `source`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,21 +16,21 @@ from ctxfs.model.path import Path
 
 
 class Documents(Protocol):
-    """What a server has, as far as it is known."""
+    """The documents that a server has, as of its last listing."""
 
     @property
     def documents(self) -> Mapping[Parts, str]:
-        """path → address."""
+        """Return path → address."""
         ...
 
     @property
     def folders(self) -> frozenset[Parts]:
-        """Paths that it lists as directories."""
+        """Return the paths that it lists as directories."""
         ...
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        """Of addresses that it does not list."""
+        """Return the templates of addresses that it does not list."""
         ...
 
 
@@ -36,7 +38,11 @@ Fetch = Callable[[str, Parts], Awaitable[bool]]
 
 
 class McpDocumentsMount(Mount):
-    """`kept` is the folder of what was fetched, `known` what the server has now; `fetch` gets an address, False if there is nothing."""
+    """Documents of one server.
+
+    `kept` is the folder of fetched documents, `known` returns the server's current ones. `fetch` fetches an address and
+    returns False if it has no content.
+    """
 
     sealed = True
 
@@ -46,7 +52,7 @@ class McpDocumentsMount(Mount):
         self._fetch = fetch
 
     async def stat(self, path: Path) -> Entry:
-        """As it is kept; what is not yet is fetched, if the server has it."""
+        """Return the cached entry; a document that is not cached yet is fetched if the server has it."""
         try:
             return await self._kept.stat(path)
         except FileNotFoundError:
@@ -62,7 +68,7 @@ class McpDocumentsMount(Mount):
         return await self._kept.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """What is kept there, and folders in which templates have something."""
+        """Return the cached entries, and the folders of templates."""
         try:
             found = {entry.name: entry for entry in await self._kept.list(path)}
         except FileNotFoundError:
@@ -73,12 +79,12 @@ class McpDocumentsMount(Mount):
         return sorted(found.values(), key=lambda entry: entry.name)
 
     async def read(self, path: Path) -> bytes:
-        """As it is kept."""
+        """Return the cached content."""
         await self.stat(path)
         return await self._kept.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """Where it is from, and that it is not to be trusted."""
+        """Return the source, and the mark `untrusted`."""
         if (await self.stat(path)).is_dir:
             return {}
         return {f"{PREFIX}trust": b"untrusted", **await self._kept.metadata(path)}
@@ -91,7 +97,7 @@ class McpDocumentsMount(Mount):
         return {each[depth] for each in self._prefixes() if len(each) > depth and each[:depth] == parts}
 
     def _prefixes(self) -> Sequence[Parts]:
-        """The folders that templates and documents that are not fetched yet are in."""
+        """Return the folders of templates and of documents that are not fetched yet."""
         known = self._known()
         fetched_later = [parts[:-1] for parts in known.documents]
         return [*(template.folder for template in known.templates), *known.folders, *fetched_later]

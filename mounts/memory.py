@@ -1,4 +1,4 @@
-"""memory/: what agents and people keep, as real files in the store's work tree."""
+"""The mount memory/: memories of agents and people, as files of the store's work tree."""
 
 from pathlib import Path as HostPath
 
@@ -7,5 +7,5 @@ from ctxfs.store.folder import Folder
 
 
 def provide(tree: HostPath) -> Mount:
-    """The mount of `<store>/tree/memory`."""
+    """Return the mount of `<store>/tree/memory`."""
     return Folder(str(tree / "memory"), writable=True, versioned=True)

@@ -1,4 +1,4 @@
-"""pad/: the scratchpad, a directory a task, as real files in the store's work tree."""
+"""The mount pad/: the scratchpad, with a directory for each task, as files of the store's work tree."""
 
 from pathlib import Path as HostPath
 
@@ -7,5 +7,5 @@ from ctxfs.store.folder import Folder
 
 
 def provide(tree: HostPath) -> Mount:
-    """The mount of `<store>/tree/pad`."""
+    """Return the mount of `<store>/tree/pad`."""
     return Folder(str(tree / "pad"), writable=True, versioned=True)

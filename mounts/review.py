@@ -1,7 +1,7 @@
-"""human/: what waits for a person, as real files; writing `verdict` decides.
+"""The mount human/: reviews that wait for a person, as files of the work tree; a write to `verdict` decides.
 
-human/review/<id>/ holds `claim.md`, `evidence.md` and an empty `verdict`; whoever writes `accept`, `reject` or `edit …` into it
-has decided: `outcome.json` says what came of it.
+human/review/<id>/ contains `claim.md`, `evidence.md` and an empty `verdict`. A person decides by writing `accept`,
+`reject` or `edit …` into it; `outcome.json` then contains the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,33 +20,33 @@ _RECORDS = ("about.json", "outcome.json")
 
 
 class ReviewMount(Mount):
-    """The folder `human/`, in which verdicts are carried out."""
+    """The folder `human/`, in which written verdicts are applied."""
 
     def __init__(self, folder: Mount, curator: Curator) -> None:
         self._folder = folder
         self._curator = curator
 
     async def stat(self, path: Path) -> Entry:
-        """The folder's."""
+        """Implement `Mount.stat` by the folder."""
         return await self._folder.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The folder's."""
+        """Implement `Mount.list` by the folder."""
         return await self._folder.list(path)
 
     async def read(self, path: Path) -> bytes:
-        """The folder's."""
+        """Implement `Mount.read` by the folder."""
         return await self._folder.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The folder's."""
+        """Implement `Mount.metadata` by the folder."""
         return await self._folder.metadata(path)
 
     async def apply(self, change: Change) -> None:
-        """As in any folder, but for verdicts and their records."""
+        """Apply a change to the folder; a verdict is decided, and records of reviews are read-only."""
         path, principal = change.path, acting_principal()
         in_review = len(path.parts) == 3 and path.parts[0] == _REVIEW
-        if principal is not None and in_review:  # the curator itself acts for nobody
+        if principal is not None and in_review:  # the curator itself acts without a principal
             if path.name in _RECORDS:
                 raise not_permitted(path, "a record of the review; write the verdict")
             if path.name == _VERDICT and isinstance(change, Put) and change.data.strip():

@@ -1,7 +1,7 @@
-"""search/<question>: a path that is a question. Also `.search/<question>` in every directory, asked below it only.
+"""The mount search/<query>, whose paths are queries, and `.search/<query>` in every directory, limited to it.
 
-A question's directory holds `NN name` links to the files that answer, best first; `results.jsonl`; `context.md` within the
-default budget; and, by name only, `context@TOKENS.md` and a link by its bare rank (`01`).
+A query's directory contains `NN name` links to the matching files, best first; `results.jsonl`; `context.md` within the
+default budget. Reachable by name only are `context@TOKENS.md` and a link by its bare rank (`01`).
 """
 
 import errno
@@ -31,31 +31,31 @@ Pack = Callable[[Request, SearchResults], Awaitable[Context]]
 
 _BUDGETED = re.compile(r"context@(\d{1,9})\.md")
 _RANKED = re.compile(r"(\d{2,3})(?: .*)?", re.DOTALL)
-# Names that shells, editors and agents look for in any directory: looking for them asks nothing.
+# Names that shells, editors and agents probe for in any directory: a lookup of them starts no search.
 _PROBED = frozenset(
     ("AGENTS.md", "CLAUDE.md", "GEMINI.md", "SKILL.md", "README", "README.md", "LICENSE", "Makefile", "Cargo.toml")
 ) | frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
 _KEEP_ANSWERS = 24  # of up to half a megabyte
-_MOST_RESULTS = 100  # a question may have four times as many candidates
+_MOST_RESULTS = 100  # a query may have four times as many candidates
 
 
 def is_question(name: str) -> bool:
-    """True unless `name` is something that programs probe for, or has nothing to look for."""
+    """Return True unless programs probe for `name`, or it contains no search terms."""
     if name.startswith((".", "~")) or name.endswith("~") or name in _PROBED:
         return False
     return not parse_query(decode_question(name)).is_empty
 
 
 def decode_question(name: str) -> str:
-    """The question that a directory name asks; `%2F` stands for a slash."""
+    """Return the query in a directory name; `%2F` stands for a slash."""
     return printable(name).replace("%2F", "/").replace("%2f", "/")
 
 
 @dataclass(slots=True)
 class _Page:
-    """An answer, rendered once; contexts by budget are added as they are asked for."""
+    """Search results, rendered once; contexts are added by budget on demand."""
 
     answer: SearchResults
     links: Sequence[tuple[str, Path]]
@@ -67,7 +67,7 @@ class _Page:
 
 
 class SearchView:
-    """Makes the search mount of any directory. Answers are cached while the index stays as it is."""
+    """A factory for the search mount of any directory. Results are cached while the index is unchanged."""
 
     sealed = False
     of_directories = True
@@ -81,7 +81,7 @@ class SearchView:
         budget: int,
         sight: Callable[[], Hashable] = lambda: None,
     ) -> None:
-        """`sight`: what tells apart the answers of those who may see different things."""
+        """Open the view; `sight` returns a cache key that separates principals with different read permissions."""
         self._sight = sight
         self._ask = ask
         self._pack = pack
@@ -91,24 +91,24 @@ class SearchView:
         self._pages: OrderedDict[tuple[Hashable, str, Path], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
-        """The questions asked below `below`."""
+        """Return the mount of queries limited to the directory `below`."""
         return SearchMount(self, below, None)
 
     def root(self, kept: Mount, questions: "KeptQuestions") -> Mount:
-        """`search/` itself, which lists the questions kept as directories of `kept`."""
+        """Return the mount search/, which lists the stored queries, directories of `kept`."""
         return SearchMount(self, ROOT, kept, questions)
 
     def evict(self) -> None:
-        """Keep no answer: they hold texts."""
+        """Evict all results, because they hold texts of files."""
         self._pages.clear()
 
     @property
     def budget(self) -> int:
-        """Tokens in a plain context.md."""
+        """Return the tokens of a plain context.md."""
         return self._budget
 
     async def page(self, question: str, below: Path) -> _Page:
-        """The rendered answer; asked again when there is something new."""
+        """Return the rendered results; search again after a change of the index."""
         key = (self._sight(), question, below)
         page = self._pages.get(key)
         now = time.monotonic()
@@ -126,7 +126,7 @@ class SearchView:
         return page
 
     async def context(self, page: _Page, budget: int) -> bytes:
-        """The packed answer within `budget` tokens."""
+        """Return the packed results within `budget` tokens."""
         if budget not in page.contexts:
             request = Request((page.answer.query.text,), budget=check_budget(budget))
             page.contexts[budget] = (await self._pack(request, page.answer)).text.encode("utf-8", "replace")
@@ -134,25 +134,25 @@ class SearchView:
 
 
 class KeptQuestions:
-    """Which kept questions the acting principal sees: what somebody asks is theirs. Several may keep the same question."""
+    """The stored queries that the calling principal sees: its own. Several principals may store the same query."""
 
     def __init__(self, owners: Owners, owner: str) -> None:
-        """`owner` acts when nobody is named."""
+        """Use these owners; `owner` acts if there is no calling principal."""
         self._owners = owners
         self._owner = owner
 
     def is_shown(self, name: str) -> bool:
-        """True for a question that the acting principal keeps, and for people."""
+        """Return True for a query that the calling principal stored, and for people."""
         principal = acting_principal()
         return principal is None or self._owners.owns(principal, Path(("search", name)))
 
     def keep(self, name: str) -> None:
-        """The acting principal keeps a question, too. Blocks."""
+        """Add the calling principal to the owners of a query. Blocks."""
         place = Path(("search", name))
         self._owners.give(place, self._owners.of(place) | {self._me()})
 
     def drop(self, name: str) -> bool:
-        """The acting principal keeps it no more; True if nobody does. A person drops it for everyone. Blocks."""
+        """Remove the calling principal from the owners; return True if none is left. A person removes all. Blocks."""
         place, principal = Path(("search", name)), acting_principal()
         left = (
             self._owners.of(place) - {self._me()} if principal is not None and not principal.is_person else frozenset()
@@ -166,7 +166,7 @@ class KeptQuestions:
 
 
 class SearchMount(Mount):
-    """The questions of one directory. Looking has no side effects; only `touch search/<question>` is remembered."""
+    """The queries of one directory. Reads have no side effects; only `touch search/<query>` is stored."""
 
     def __init__(
         self, view: SearchView, below: Path, kept: Mount | None, questions: KeptQuestions | None = None
@@ -177,7 +177,7 @@ class SearchMount(Mount):
         self._questions = questions
 
     async def stat(self, path: Path) -> Entry:
-        """Every question exists; its files have the size that a read returns."""
+        """Return an entry; every query exists, and its files have the size of a read."""
         if path.is_root:
             return directory("", mode=0o755 if self._kept else 0o555)
         page = await self._page(path)
@@ -186,7 +186,7 @@ class SearchMount(Mount):
         return await self._entry(page, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Kept questions at the top; links, results and context in a question."""
+        """Return the stored queries at the root, or the links, results and context of a query."""
         if path.is_root:
             if self._kept is None or self._questions is None:
                 return []
@@ -198,11 +198,11 @@ class SearchMount(Mount):
         place = Path(path.parts)
         names = (*(name for name, _ in page.links), "results.jsonl")
         entries = [await self._entry(page, place / name) for name in names]
-        # Packing a context costs more than finding it; who only lists does not pay for its size.
+        # Packing a context costs more than the search; a directory listing does not pay for its size.
         return [*entries, Entry("context.md", "file", version=f"{page.made_ns:x}", size=None, mtime_ns=page.made_ns)]
 
     async def read(self, path: Path) -> bytes:
-        """results.jsonl, context.md or context@TOKENS.md."""
+        """Return results.jsonl, context.md or context@TOKENS.md."""
         if path.is_root:
             raise path_error(errno.EISDIR, path)
         page = await self._page(path)
@@ -211,7 +211,7 @@ class SearchMount(Mount):
         return await self._content(page, path)
 
     async def apply(self, change: Change) -> None:
-        """MakeDir keeps a question listed (`touch` or `mkdir`), `rmdir` forgets it; answers cannot be changed."""
+        """Store a query by MakeDir (`touch` or `mkdir`) or remove it by `rmdir`; results are read-only."""
         questions, name = self._questions, change.path.name
         if (
             self._kept is None
@@ -261,7 +261,7 @@ class SearchMount(Mount):
         raise not_found(path)
 
     def _directory(self, question: Path) -> Path:
-        """Where in the whole tree a question's directory is."""
+        """Return the path of a query's directory in the whole tree."""
         at = Path(("search",)) if self._kept is not None else self._below / ".search"
         return at.join(question)
 
@@ -277,14 +277,14 @@ def _link_target(page: _Page, name: str) -> Path | None:
 
 
 def name_links(hits: Sequence[Hit], limit: int) -> list[tuple[str, Path]]:
-    """`NN name` and target of the best `limit` files, each once, in the order of their best hit."""
+    """Return `NN name` and target of the best `limit` files, each once, in the order of their best hit."""
     paths = list(dict.fromkeys(hit.path for hit in hits))[:limit]
     width = max(2, len(str(len(paths))))
     return [(_link_name(f"{rank:0{width}} ", path), Path(tuple(path.split("/")))) for rank, path in enumerate(paths, 1)]
 
 
 def _link_name(prefix: str, path: str) -> str:
-    """The rank and the file's name, cut in the middle to 255 bytes so that the extension stays."""
+    """Return rank and file name, cut to 255 bytes in front of the extension."""
     name = prefix + path.rsplit("/", 1)[-1]
     if len(encode_name(name)) <= 255:
         return name
@@ -295,7 +295,7 @@ def _link_name(prefix: str, path: str) -> str:
 
 
 def render_results(answer: SearchResults) -> bytes:
-    """JSON lines: first the status (what could not be looked at, if anything), then one line for each of the best hits."""
+    """Return JSON lines: the status with notes on unsearched parts, then one line for each hit."""
     head = {
         "status": "partial" if answer.notes else "ok",
         "notes": list(answer.notes),
@@ -312,7 +312,7 @@ def render_results(answer: SearchResults) -> bytes:
 
 
 def hit_record(hit: Hit) -> dict[str, object]:
-    """A hit as plain values; `shares` add up to the score."""
+    """Return a hit as plain values; `shares` add up to the score."""
     chunk = hit.chunk
     return {
         "path": printable(chunk.path),
@@ -331,6 +331,6 @@ def hit_record(hit: Hit) -> dict[str, object]:
 
 
 def _why(hit: Hit) -> str:
-    """The signals that speak for a hit, the strongest first."""
+    """Return the signals with a positive share, the strongest first."""
     for_it = sorted((name for name, share in hit.shares.items() if share > 0), key=lambda name: -hit.shares[name])
     return ", ".join(for_it or sorted(hit.signals))

@@ -1,7 +1,8 @@
-"""tools/<tool>/: what a tool is for (README.md, tool.json), the two ways to call it (run, call), and what came of it (calls/<id>/).
+"""The mount tools/<tool>/: description (README.md, tool.json), two ways to call (run, call), and results (calls/<id>/).
 
-tools/index.md has a line a tool. A server's tools are in a directory of its own, tools/<server>/{status,instructions.md,index.md,
-<tool>/…}, and its prompts in tools/<server>/prompts/. Looking runs nothing. Whoever may not see everything sees their own calls.
+tools/index.md has a line a tool. A server's tools are in a directory of its own,
+tools/<server>/{status,instructions.md, index.md,<tool>/…}, and its prompts in tools/<server>/prompts/. Reads run no
+tool. A principal that may not see everything sees its own calls only.
 """
 
 import errno
@@ -37,8 +38,10 @@ _HOW = b"""Write the arguments here as JSON, then read the answer on the same ha
 
 
 class ToolsMount(Mount):
-    """A directory a tool, or a server. `restricted`: who acts, if they may not see everything, else an empty text; `sees`: a tool of
-    this name.
+    """A mount with a directory for each tool and each server.
+
+    `restricted` returns the calling principal if it may not see everything, else an empty text. `sees` returns True if
+    the caller may see a tool of this name.
     """
 
     sealed = True
@@ -56,20 +59,20 @@ class ToolsMount(Mount):
         self._groups = groups
 
     async def stat(self, path: Path) -> Entry:
-        """Sizes are those of a read."""
-        # Definitions are at hand, and a few stats of the store's own folders cost less than a thread.
+        """Return an entry whose size is that of a read."""
+        # Definitions are in memory, and a few stats of the store's own folders cost less than a thread.
         return await blocking(self._stat, path) if _CALLS in path.parts else self._stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """index.md, the tools and the servers; what a tool has; its calls; what is kept of one."""
+        """Return index.md, the tools and the servers; or the files of a tool, its calls, or the files of a call."""
         return await blocking(self._list, path)
 
     async def read(self, path: Path) -> bytes:
-        """A file, made now or as it was kept."""
+        """Return a file, generated or stored."""
         return await blocking(self._read, path) if _CALLS in path.parts else self._read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """What a tool or a server has said is not to be trusted, and says where it is from."""
+        """Return the mark `untrusted` and the source of content from a tool or a server."""
         await self.stat(path)
         tool, rest = self._placed(path)
         said = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
@@ -78,10 +81,10 @@ class ToolsMount(Mount):
         source = f"tools/{tool.name if tool else path.parts[0]}"
         return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": source.encode("utf-8", "replace")}
 
-    # what a path is
+    # paths
 
     def _placed(self, path: Path) -> tuple[Tool | None, tuple[str, ...]]:
-        """(the tool that a path is in, the rest of the path); None for what is in none."""
+        """Return the tool that a path is in (None outside of tools), and the rest of the path."""
         tools = self._calls.catalog.tools()[0]
         for depth in range(1, min(len(path.parts), 3) + 1):
             tool = tools.get("/".join(path.parts[:depth]))
@@ -137,14 +140,14 @@ class ToolsMount(Mount):
                 raise path_error(errno.EISDIR, path) from None
             raise
 
-    # outside of tools
+    # index and servers
 
     def _is_group(self, parts: tuple[str, ...]) -> bool:
         known = self._groups()
         return parts[0] in known and (len(parts) == 1 or (parts[1:] == (_PROMPTS,) and bool(self._below(parts))))
 
     def _below(self, parts: Sequence[str]) -> Sequence[str]:
-        """Names of tools directly in a directory."""
+        """Return the names of the tools directly in a directory."""
         start = "".join(f"{part}/" for part in parts)
         tools = self._calls.catalog.tools()[0]
         found = (name[len(start) :] for name, tool in tools.items() if name.startswith(start) and _is_shown(tool))
@@ -196,7 +199,7 @@ class ToolsMount(Mount):
         head = ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", ""]
         return "\n".join([*head, *(lines or ["None."]), ""])
 
-    # of a tool
+    # files of a tool
 
     def _read_tool(self, tool: Tool, rest: tuple[str, ...], path: Path) -> bytes:
         match rest:
@@ -222,12 +225,12 @@ class ToolsMount(Mount):
 
 
 def _is_shown(tool: Tool) -> bool:
-    """False for what nobody has approved: also its name is a server's word."""
+    """Return False for a tool that is not approved, because even its name is the server's text."""
     return not (tool.is_note or tool.is_pending)
 
 
 def _state(status: str) -> str:
-    """The word for how a server is; why is the server's own, and stands in its `status`."""
+    """Return the state of a server; the reason is the server's own text, and only its `status` file contains it."""
     return status.partition(":")[0]
 
 
@@ -237,7 +240,7 @@ def _program(tool: Tool) -> str:
 
 @cache
 def _script() -> bytes:
-    """`run`: the same for every tool; it finds out which by where it lies."""
+    """Return the program `run`, the same for every tool: it derives the tool from its own path."""
     interpreter = sys.executable
     if len(os.fsencode(interpreter)) > 100 or " " in interpreter:
         interpreter = "/usr/bin/env python3"
@@ -253,7 +256,7 @@ def _server_index(name: str, tools: Sequence[Tool]) -> str:
 
 
 def _short(tool: Tool) -> str:
-    """`name: what for`, cut at a word: a server's words may be many."""
+    """Return `name: purpose`, cut at a word, because a server's description may be long."""
     words = " ".join(tool.description.split())
     sentence = words.partition(". ")[0]
     if len(sentence) > _LONGEST_LINE:

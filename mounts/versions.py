@@ -1,8 +1,8 @@
-"""`<dir>/.versions/<file>/`: the versions of a file as files; `.snapshots/<when>/`: the whole tree as it was then.
+"""The views `<dir>/.versions/<file>/`, the versions of a file, and `.snapshots/<time>/`, the tree as of a version.
 
 A file's versions are those in which it changed, numbered from its first, through renames:
-`0007_2026-11-21T09-14-03Z_agent-a_ab12cd34.md`; beside them `latest` and `prev` as links and `log`. A deeper path below
-`.versions` reaches what was in directories that are gone. Everything is read-only; restore with plain `cp`.
+`0007_2026-11-21T09-14-03Z_agent-a_ab12cd34.md`; beside them `latest` and `prev` as links and `log`. Deeper paths below
+`.versions` reach the files of deleted directories. Everything is read-only; restore with plain `cp`.
 """
 
 import errno
@@ -24,14 +24,14 @@ from ctxfs.versions.objects.trees import MODE_LINK
 from ctxfs.vfs.caller_context import acting_principal
 
 _KEEP_PAGES = 256
-_OWNED = tuple((area,) for area in OWNED_AREAS)  # of what is in these the past is its owners'
+_OWNED = tuple((area,) for area in OWNED_AREAS)  # areas in which only the owners see versions
 
 Since = Callable[[Path], int]  # nanoseconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What was ever at one place: the versions of a file under their names, or the names in a directory, or neither."""
+    """The versions of one path: of a file under their names, or the names in a directory, or neither."""
 
     newest: str
     made_ns: int = 0
@@ -42,20 +42,24 @@ class _Page:
 
     @property
     def is_file(self) -> bool:
-        """True if there are versions to show."""
+        """Return True if there are versions to show."""
         return bool(self.shown)
 
 
 class VersionsView:
-    """Makes the `.versions` of any directory. Pages are remembered until something is committed."""
+    """A factory for the `.versions` of any directory. Pages are cached until the next commit."""
 
     sealed = True
-    of_directories = False  # what is gone has a past too
+    of_directories = False  # deleted files have versions, too
 
     def __init__(
         self, archive: Archive, is_versioned: Callable[[Path], bool], since: Since, reader: Callable[[], str]
     ) -> None:
-        """`since`: from when on whoever acts may see the past of a path; `reader`: who that is, empty if they see everything."""
+        """Open the view.
+
+        `since` returns the start of the caller's access to the versions of a path. `reader` returns the calling
+        principal, empty if it may see everything.
+        """
         self._archive = archive
         self._is_versioned = is_versioned
         self._since = since
@@ -63,11 +67,11 @@ class VersionsView:
         self._pages: OrderedDict[tuple[Path, int, str], _Page] = OrderedDict()
 
     def at(self, below: Path) -> Mount:
-        """The past of the directory `below`."""
+        """Return the mount of the versions in the directory `below`."""
         return _Versions(self, self._archive, below)
 
     async def page(self, place: Path) -> _Page:
-        """The page of a place for whoever acts; empty where there is no past. Remembered until something is committed."""
+        """Return the page of a path for the calling principal, empty without versions. Cached until the next commit."""
         since, reader = await self._since_when(place), self._reader()
         page = self._pages.get((place, since, reader))
         if page is None or page.newest != self._archive.newest:
@@ -88,7 +92,7 @@ class VersionsView:
         if not (place.is_root or self._is_versioned(place)):
             return _Page(newest)
         if since >= NEVER and place.parts[:1] in _OWNED and len(place.parts) > 1:
-            return _Page(newest)  # a task or question of another principal, there or gone: its name is hidden, too
+            return _Page(newest)  # a task or query of another principal, present or deleted: its name is hidden, too
         ever = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
         versions = [shown for shown in ever if shown.commit.time_ns >= since]
         if since:
@@ -118,7 +122,7 @@ class VersionsView:
 
 
 class _Versions(Mount):
-    """Directories that hold what was ever in them; files are directories of their versions."""
+    """Directories with all names that ever were in them; files are directories of their versions."""
 
     sealed = True
 
@@ -128,20 +132,20 @@ class _Versions(Mount):
         self._below = below
 
     async def stat(self, path: Path) -> Entry:
-        """Sizes and times are those of the versions."""
+        """Return an entry with the size and time of the version."""
         if path.is_root:
             return directory("")
         page = await self._view.page(self._below.join(path))
         if page.is_file or page.names is not None:
             return directory(path.name, mtime_ns=page.made_ns)
-        # Its own page is not asked for again: a commit in between would make a directory of what was nothing.
+        # Its own page is not requested again: a commit in between would make a directory of a missing name.
         above = await self._view.page(self._below.join(path.parent))
         if path.name not in above.entries:
             raise not_found(path)
         return above.entries[path.name]
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Names that ever were here, or the versions of a file, oldest first."""
+        """Return all names that ever were in a directory, or the versions of a file, oldest first."""
         page = await self._view.page(self._below.join(path))
         if page.is_file:
             return list(page.entries.values())
@@ -153,7 +157,7 @@ class _Versions(Mount):
         raise path_error(errno.ENOTDIR, path)
 
     async def read(self, path: Path) -> bytes:
-        """The content of a version, or the log."""
+        """Return the content of a version, or the log."""
         page = await self._file(path)
         if path.name == "log":
             return page.log
@@ -162,7 +166,7 @@ class _Versions(Mount):
         return await in_turn(self._archive.content_of, page.shown[path.name])
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The attributes that a file had then, and which version it is."""
+        """Return the attributes of a version, with its revision, author and session."""
         if (await self.stat(path)).is_dir:
             return {}
         page = await self._file(path)
@@ -178,7 +182,7 @@ class _Versions(Mount):
         }
 
     async def _file(self, path: Path) -> _Page:
-        """The page that `path` is a name in. ENOENT if it is in none, EISDIR if it is a directory."""
+        """Return the page that contains the name `path`; raise ENOENT if there is none, EISDIR for a directory."""
         page = await self._view.page(self._below.join(path.parent)) if not path.is_root else None
         if page is not None and path.name in page.entries:
             return page
@@ -194,7 +198,7 @@ def _link(name: str, target: str, mtime_ns: int) -> Entry:
 
 
 def _version_name(name: str, shown: Shown) -> str:
-    """`NNNN_time_author_revision.ext`: sorts by number, keeps the extension, has no character that a shell minds."""
+    """Return `NNNN_time_author_revision.ext`: it sorts by number, keeps the extension, and needs no shell quoting."""
     stem, dot, extension = name.rpartition(".")
     suffix = f".{extension}" if stem.strip(".") and dot and len(extension) <= 16 else ""
     when = shown.commit.when.replace(":", "-")
@@ -203,7 +207,10 @@ def _version_name(name: str, shown: Shown) -> str:
 
 
 def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
-    """One line a version, newest first: name, what, subject, reason. To a `reader` no words of others, which may name other places."""
+    """Return one line a version, newest first: name, change, subject, reason.
+
+    A `reader` receives no subjects and reasons by others, because these may name hidden paths.
+    """
     lines = []
     for name, shown in reversed(named):
         if reader not in ("", shown.commit.actor.principal):
@@ -215,29 +222,29 @@ def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
 
 
 class SnapshotsMount(Mount):
-    """`.snapshots/`: lists named snapshots; any revision, prefix or time is reachable by name."""
+    """The directory `.snapshots/`: it lists named snapshots; any revision, prefix or time is reachable by name."""
 
     sealed = True
 
     def __init__(self, archive: Archive, since: Since) -> None:
-        """`since`: from when on whoever acts may see the past of a path."""
+        """Open the view; `since` returns the start of the caller's access to the versions of a path."""
         self._archive = archive
         self._since = since
 
     async def stat(self, path: Path) -> Entry:
-        """The entry as it was, read-only."""
+        """Return the read-only entry as of the version."""
         return await in_turn(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Snapshots by name, or a directory as it was; sizes are left to stat."""
+        """Return the snapshots by name, or a directory as of the version; sizes are left to stat."""
         return await in_turn(self._list, path)
 
     async def read(self, path: Path) -> bytes:
-        """The content as it was."""
+        """Return the content as of the version."""
         return await in_turn(self._read, path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The attributes as they were."""
+        """Return the attributes as of the version."""
         return await in_turn(self._metadata, path)
 
     def _stat(self, path: Path) -> Entry:
@@ -269,7 +276,7 @@ class SnapshotsMount(Mount):
         return self._archive.attributes_then(then, str(Path(path.parts[1:])))
 
     def _then(self, path: Path) -> Commit:
-        """The version that a path begins with; ENOENT if then its rest was not for whoever acts."""
+        """Return the version that a path begins with; ENOENT if the caller had no access to its rest then."""
         then = self._archive.resolve(path.parts[0]).commit
         inside = Path(path.parts[1:])
         if not inside.is_root and self._since(inside) > then.time_ns:
