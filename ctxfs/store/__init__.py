@@ -1,1 +1,1 @@
-"""A store on disk: its layout, its settings, who owns it, and the real folders behind the tree."""
+"""A store on disk: its layout, settings, lock, credentials and registry, and access to the host folders of the tree."""

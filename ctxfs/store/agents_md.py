@@ -1,4 +1,4 @@
-"""A block in a project's AGENTS.md that says where the tree is mounted: put in when asked, taken out at unmount."""
+"""A block in a project's AGENTS.md with the mount point of the tree: added on request, removed at unmount."""
 
 import contextlib
 import json
@@ -16,13 +16,13 @@ _MAX_BYTES = 4_000_000
 
 
 class AgentsMdFiles:
-    """Which files say of which mount point; kept in `<run>/announced.json` so that another command can take them back."""
+    """The files with a block of each mount point, recorded in `<run>/announced.json` for removal by another process."""
 
     def __init__(self, run: HostPath) -> None:
         self._file = run / _KEPT
 
     def put(self, file: HostPath, at: str) -> None:
-        """Say in `file` that the tree is at `at`, once. CommandError if it cannot be written."""
+        """Add or replace the block for the mount point `at`; raise CommandError if the file cannot be written."""
         try:
             before = _read(file) if file.exists() else ""
             block = (
@@ -38,15 +38,13 @@ class AgentsMdFiles:
             raise CommandError(f"'{file}' cannot be written: {error}", "the tree is mounted all the same") from error
 
     def take(self, at: str = "") -> list[str]:
-        """Take out what was put in for a mount point, or for all of them; the files. What people wrote around it stays."""
+        """Remove the blocks of a mount point, or of all, and return the changed files; the text around them stays."""
         known, taken = self._known(), []
         for place, name in list(known.items()):
             if at and place != at:
                 continue
             file = HostPath(name)
-            with contextlib.suppress(
-                OSError, UnicodeDecodeError
-            ):  # it went, or became something else: nothing is left to take
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # deleted or replaced: no block is left
                 before = _read(file)
                 after = _BLOCK.sub("", before)
                 if after != before:
@@ -66,7 +64,7 @@ class AgentsMdFiles:
 
 
 def _read(file: HostPath) -> str:
-    """The file of a project, which may be a link within it, but nothing that has no end."""
+    """Return the text of a project's file, which may be a link, but must be regular and bounded."""
     return rooted_fs.read_path(file.resolve(), _MAX_BYTES).decode("utf-8")
 
 

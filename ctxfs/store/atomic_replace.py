@@ -1,10 +1,11 @@
-"""Replace or remove a file while its writers are held off, and keep hold of what was swapped out.
+"""Atomic replacement and removal of files while their writers are blocked; replaced files stay open until checked.
 
-The hold is a read lease, `fcntl(F_SETLEASE)`. The kernel grants one only while no open file description writes to the file, whoever
-opened it: a mount process, the kernel for it (FUSE pass-through), the daemon, a program on the host folder. While it is in force an
-open for writing waits; with O_NONBLOCK, as mount processes open, it fails with EAGAIN and is tried again. The kernel ends a lease with
-the process that holds it, and after `/proc/sys/fs/lease-break-time` in any case. Where a file system has no leases, or the file is
-another user's, only the second look at what was swapped out is left.
+Writers are blocked by a read lease, `fcntl(F_SETLEASE)`. The kernel grants one only while no open file description
+writes to the file, in any process: a mount process, the kernel for it (FUSE passthrough), the daemon, a program on the
+host folder. While the lease is in force, an open for writing waits. With O_NONBLOCK, as mount processes open, it fails
+with EAGAIN and is tried again. The kernel ends a lease with the process that holds it, and after
+`/proc/sys/fs/lease-break-time` in any case. If the file system has no leases, or the file is another user's, only the
+check of the replaced file remains.
 """
 
 import contextlib
@@ -27,16 +28,16 @@ log = logging.getLogger(__name__)
 _FILE_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0002, 0.002
 _MAX_TRIES = 100
-# EACCES: the file is another user's; EINVAL, ENOLCK, EOPNOTSUPP: the file system has no leases.
+# EACCES: the file is another user's. EINVAL, ENOLCK, EOPNOTSUPP: the file system has no leases.
 _NO_LEASES = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
-# Signals that a lease is to be broken: one that does nothing, since SIGIO would end the process.
+# Signal of a lease break. SIGURG is ignored by default, whereas SIGIO would end the process.
 _SILENT = signal.SIGURG
-# Of two threads of the process that owns the store one swaps after the other: what it expects is what it replaces.
+# Serialises swaps of the threads of the process that owns the store, so that each replaces the file that it checked.
 _TURN = threading.Lock()
 
 
 class KeptReason(Enum):
-    """Why a path was left as it is."""
+    """The reason why a path was left unchanged."""
 
     WRITTEN = "written meanwhile"
     OPEN = "open for writing"
@@ -44,13 +45,13 @@ class KeptReason(Enum):
 
 
 class Patience:
-    """How long one operation may wait for writers: half a second a file, `seconds` for all of them."""
+    """The time that one operation may wait for writers: half a second for each file, `seconds` for all of them."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def tries(self) -> "Callable[[], bool]":
-        """Return a function that pauses; False when the file has been waited for long enough."""
+        """Return a function that pauses, and returns False once the file's time has passed."""
         end, pause = time.monotonic() + min(_FILE_SECONDS, self._seconds), _FIRST_PAUSE_SECONDS
 
         def wait() -> bool:
@@ -66,10 +67,10 @@ class Patience:
 
 
 class WriterHold:
-    """A lease on the file that `fd`, opened for reading only, stands for. Where there are no leases it is not firm."""
+    """A read lease on the file of `fd`, opened for reading only; without lease support it is not firm."""
 
     def __init__(self, fd: int) -> None:
-        """BlockingIOError if the file is open for writing."""
+        """Take the lease; raise BlockingIOError if the file is open for writing."""
         self.fd = fd
         self.is_firm = True
         try:
@@ -82,11 +83,11 @@ class WriterHold:
 
     @property
     def is_wanted(self) -> bool:
-        """True if an open for writing has met the lease, and may be waiting for its end."""
+        """Return True if an open for writing has broken the lease, and may be waiting for its end."""
         return not self.is_firm or fcntl.fcntl(self.fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
 
     def release(self) -> None:
-        """Let the writers go on. The descriptor stays open."""
+        """Release the lease, so that writers continue. The descriptor stays open."""
         if self.is_firm:
             with contextlib.suppress(OSError):  # the kernel has ended it
                 fcntl.fcntl(self.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -95,8 +96,10 @@ class WriterHold:
 
 @dataclass(slots=True)
 class Orphan:
-    """A file that was swapped out. `name` is where it lies, empty once it has none; `is_suspect`: it may have been written to since it
-    was looked at. A link has no descriptor (-1).
+    """A file that was swapped out.
+
+    `name` is its present name, empty once it is unlinked. `is_suspect`: it may have been written to since it was
+    checked. A link has no descriptor (-1).
     """
 
     fd: int
@@ -107,22 +110,23 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class SwapResult:
-    """What came of it: why the path was left (None: it was not), and the file that was there."""
+    """The result of a swap: the reason if the path is unchanged (None: it was changed), and the replaced file."""
 
     left: KeptReason | None = None
     orphan: Orphan | None = None
 
 
 def hold_file(parent: int, name: bytes, patience: Patience) -> WriterHold | None:
-    """A hold on a regular file, its descriptor open; None where none is there or it cannot be read. BlockingIOError if it stays open
-    for writing.
+    """Take a lease on a regular file and open it; return None if the file is absent, not regular or not readable.
+
+    Raise BlockingIOError if it stays open for writing.
     """
     wait = patience.tries()
     while True:
         try:
             fd = rooted_fs.open_quietly(name, dir_fd=parent)
         except OSError:
-            return None  # a link, a fifo without a writer, nothing
+            return None  # a link, a fifo without a writer, or absent
         try:
             if st.S_ISREG(os.fstat(fd).st_mode):
                 return WriterHold(fd)
@@ -146,10 +150,10 @@ def swap_file(
     patience: Patience,
     hold: WriterHold | None = None,
 ) -> SwapResult:
-    """Put the file `new` of the directory `parent` in the place of `name`, or with None take out what is there.
+    """Replace `name` by the file `new` of the directory `parent`, or with None remove it.
 
-    `is_expected` is asked, with no writer at work, about what is there. The name `new` is free afterwards, unless an orphan lies there.
-    A directory is not replaced (EISDIR). `hold` is one that the caller has taken of the file; it ends here.
+    `is_expected` checks the current file while writers are blocked. The name `new` is free afterwards, unless an orphan
+    has it. A directory is not replaced (EISDIR). `hold` is a lease that the caller has taken on the file; it ends here.
     """
     for _ in range(_MAX_TRIES):
         if hold is None:
@@ -161,7 +165,7 @@ def swap_file(
             with _TURN:
                 found = _look(parent, name)
                 if hold is not None and (found is None or found.st_ino != os.fstat(hold.fd).st_ino):
-                    continue  # it was replaced between the two looks
+                    continue  # it was replaced between the lease and the check
                 if not is_expected(found):
                     return SwapResult(KeptReason.WRITTEN)
                 swap = _carry_out(parent, name, new, found, hold)
@@ -172,13 +176,13 @@ def swap_file(
                 return swap
         finally:
             if hold is not None:
-                os.close(hold.fd)  # with the lease
+                os.close(hold.fd)  # closing the descriptor ends the lease
                 hold = None
     return SwapResult(KeptReason.WRITTEN)
 
 
 def wait_quiet(fd: int, patience: Patience) -> bool:
-    """Wait until no writer has the file open; False if one keeps it."""
+    """Wait until no writer has the file open; return False if one keeps it open."""
     wait = patience.tries()
     while fd >= 0:
         try:
@@ -193,11 +197,11 @@ def wait_quiet(fd: int, patience: Patience) -> bool:
 def compare_and_swap(
     parent: int, name: bytes, new: bytes, is_same: Callable[[int, int], bool] | None, patience: Patience
 ) -> KeptReason | None:
-    """Put the file `new` in the place of `name` if `is_same` says so of what is there (a descriptor, and how many bytes of it), or,
-    with None, if nothing is there.
+    """Replace `name` by the file `new` if `is_same` accepts the current file (descriptor, size).
 
-    None when it is done. What a writer appends in the moment of the swap is appended to the new file, too. If it makes any other
-    change, the file is put back, and was WRITTEN.
+    With None in place of `is_same`, replace it only if it does not exist. Return None on success. Data that a writer
+    appends during the swap is appended to the new file, too. If a writer makes any other change, the old file is
+    restored and the result is WRITTEN.
     """
 
     def is_expected(found: os.stat_result | None) -> bool:
@@ -227,7 +231,7 @@ def compare_and_swap(
 
 
 def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
-    """Return a name beside `name` that is free."""
+    """Return a free name beside `name`."""
     number = 1
     while True:
         end = suffix + (b"-%d" % number if number > 1 else b"")
@@ -238,7 +242,7 @@ def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
 
 
 def _drop(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: Patience) -> bool:
-    """Let go of an orphan; False if it has another content by now."""
+    """Close and unlink an orphan; return False if its content has changed."""
     if orphan.is_suspect and orphan.fd >= 0:
         wait_quiet(orphan.fd, patience)
         if not is_same(orphan.fd, os.fstat(orphan.fd).st_size):
@@ -251,7 +255,7 @@ def _drop(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], pati
 
 
 def _repeat(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, int], bool]) -> bool:
-    """Append to the file at `name` what was appended to the orphan, and let go of it; False if something else was done to it."""
+    """Append to `name` the data that was appended to the orphan, and drop it; return False for any other change."""
     size = orphan.found.st_size
     if os.fstat(orphan.fd).st_ino != orphan.found.st_ino or not is_same(orphan.fd, size):
         return False
@@ -266,7 +270,7 @@ def _repeat(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, in
 
 
 def append(parent: int, name: bytes, data: bytes) -> None:
-    """Add to the end of a file, as a writer does."""
+    """Append to a file, as a writer does."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(name, flags, dir_fd=parent), "ab", buffering=0) as file:
         while data:
@@ -290,7 +294,7 @@ def _ask(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
 def _carry_out(
     parent: int, name: bytes, new: bytes | None, found: os.stat_result | None, hold: WriterHold | None
 ) -> SwapResult | None:
-    """Swap; None if the name was taken or freed in this moment, and nothing was done."""
+    """Swap the files; return None without effect if the name was created or deleted in this moment."""
     if found is None:
         return _put_first(parent, name, new)
     if st.S_ISDIR(found.st_mode):
@@ -320,13 +324,13 @@ def _put_first(parent: int, name: bytes, new: bytes | None) -> SwapResult | None
 def _orphan(
     parent: int, out: bytes, found: os.stat_result, hold: WriterHold | None, labels: dict[str, bytes]
 ) -> Orphan | None:
-    """Look again at what was swapped out; without a doubt about it its name goes."""
+    """Check the swapped-out file again, and unlink it if it is unchanged."""
     now = _look(parent, out)
     if now is None:
-        return None  # the file system has no exchange: it was replaced, and is gone
+        return None  # the file system has no exchange: the file was replaced, and is gone
     if now.st_ino == found.st_ino and hold is not None:
         is_other = (now.st_size, now.st_mtime_ns, now.st_mode) != (found.st_size, found.st_mtime_ns, found.st_mode)
-        # Last: an open that found the name before the swap meets the lease by now.
+        # The lease is checked last: any open that found the name before the swap has met the lease by then.
         orphan = Orphan(hold.fd, found, out, is_other or rooted_fs.read_xattrs(hold.fd) != labels or hold.is_wanted)
     elif st.S_ISREG(now.st_mode):
         try:

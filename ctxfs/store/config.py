@@ -20,8 +20,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A host folder shown as knowledge/<name>; `exclude` are .gitignore patterns that are shown but not indexed; `tools`: what is in
-    its folder tools/ is offered, too.
+    """A host folder shown as knowledge/<name>.
+
+    `exclude` are .gitignore patterns of files that are shown but not indexed. `tools`: tools in its folder tools/ are
+    offered, too.
     """
 
     name: str
@@ -33,8 +35,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ServerSource:
-    """An MCP server: a program, or an address. `env`: names of variables that the program is given, `token_env`: of the one that holds
-    the token for the address. `searchable`: its documents are indexed.
+    """An MCP server: a program, or a URL.
+
+    `env` are the names of the variables that the program receives, `token_env` is the name of the variable with the
+    token for the URL. `searchable`: its documents are indexed.
     """
 
     name: str
@@ -47,7 +51,7 @@ class ServerSource:
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What a semantic path answers with."""
+    """Settings of the results of a semantic path."""
 
     results: int = field(default=20, metadata={"doc": "hits that a question lists"})
     budget: int = field(default=4000, metadata={"doc": "tokens in a question's context.md"})
@@ -55,7 +59,7 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True)
 class ContextSettings:
-    """What a context request starts from."""
+    """Defaults of a context request."""
 
     budget: int = field(default=8000, metadata={"doc": "tokens, for a request that names none"})
     summariser: str = field(default="", metadata={"doc": "command that sums up what did not fit: JSON in, text out"})
@@ -64,7 +68,7 @@ class ContextSettings:
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """What is indexed, and how."""
+    """Settings of the index and its embedding model."""
 
     meaning: bool = field(default=True, metadata={"doc": "embed chunks, so that meaning is searched, not only words"})
     model: str = field(default="", metadata={"doc": "folder of the embedding model; empty: the user's data folder"})
@@ -77,7 +81,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """A server that embeds in place of a model on this machine: never by default, since the texts go there."""
+    """A server that computes embeddings instead of a local model; never the default, because it receives the texts."""
 
     url: str = field(default="", metadata={"doc": "an OpenAI-compatible API that embeds, as https://host/v1"})
     model: str = field(default="", metadata={"doc": "the model's name there"})
@@ -86,7 +90,7 @@ class EndpointSettings:
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """How a mount point is served."""
+    """Settings of a mount point."""
 
     allow_other: bool = field(default=False, metadata={"doc": "let root of this machine in, and allow_users"})
     allow_users: tuple[str | int, ...] = field(
@@ -101,7 +105,7 @@ class MountSettings:
 
 @dataclass(frozen=True, slots=True)
 class VersionSettings:
-    """How the past of memory, pads and requests is kept."""
+    """Settings of the versions of memory, pads and requests."""
 
     window_ms: int = field(default=150, metadata={"doc": "changes within this time share a version"})
     large_bytes: int = field(default=1_000_000, metadata={"doc": "larger files are kept beside git, by their sha256"})
@@ -113,7 +117,7 @@ class VersionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ToolSettings:
-    """What tools may do."""
+    """Permissions of tools."""
 
     walls: bool = field(default=True, metadata={"doc": "shut tools in, where bubblewrap is installed"})
     searchable: bool = field(default=False, metadata={"doc": "index what calls have said, for who may see everything"})
@@ -124,7 +128,7 @@ class ToolSettings:
 
 @dataclass(frozen=True, slots=True)
 class HistorySettings:
-    """What is kept of what was done."""
+    """Settings of the event log and the audit."""
 
     audit: bool = field(
         default=True, metadata={"doc": "keep who read, wrote, moved, deleted, asked what: history/audit"}
@@ -141,7 +145,7 @@ class HistorySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that ctxfs.toml can say."""
+    """All settings of ctxfs.toml."""
 
     search: SearchSettings = SearchSettings()
     context: ContextSettings = ContextSettings()
@@ -168,12 +172,12 @@ _SECTIONS: dict[str, type[Any]] = {
 
 
 def default_text() -> str:
-    """The text of a new ctxfs.toml: each setting commented out with its default and meaning."""
+    """Return the text of a new ctxfs.toml: each setting commented out with its default and meaning."""
     lines = ["# Settings of this ctxfs store. Every default is shown; take the '#' away to change one.", ""]
     for section, settings in _SECTIONS.items():
         lines.append(f"[{section}]")
         for item in dataclasses.fields(settings):
-            shown = json.dumps(item.default)  # the same as TOML for numbers, plain texts and truth values
+            shown = json.dumps(item.default)  # equal to TOML for numbers, plain texts and booleans
             lines.append(f"# {item.name} = {shown}".ljust(36) + f"# {item.metadata['doc']}")
         lines.append("")
     lines += [
@@ -208,14 +212,14 @@ def default_text() -> str:
 
 
 def read_settings(config: HostPath) -> Settings:
-    """Parse and check ctxfs.toml; CommandError names the file and what is wrong in it."""
+    """Parse and check ctxfs.toml; CommandError names the file and the fault."""
     try:
         data = parse_toml(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
-    unknown = set(data) - set(_SECTIONS) - {"source", "server", "rule", "groups"}  # the last two are the policy's
+    unknown = set(data) - set(_SECTIONS) - {"source", "server", "rule", "groups"}  # `ctxfs.policy` reads the last two
     if unknown:
         raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
     sections = {name: _read_section(config, name, kind, data.get(name, {})) for name, kind in _SECTIONS.items()}
@@ -300,7 +304,7 @@ def _read_server(config: HostPath, entry: dict[str, Any]) -> ServerSource:
 
 
 def check_server_name(name: str) -> str:
-    """A server's name is one that a tool could have."""
+    """Return a valid server name, which follows the rules of tool names; raise CommandError."""
     if not _SERVER_NAME.fullmatch(name):
         raise CommandError(
             f"'{name}' cannot name a server", "use small letters, digits, '-' and '_', 64 at most", EXIT_USAGE
@@ -309,7 +313,7 @@ def check_server_name(name: str) -> str:
 
 
 def check_source_name(name: str) -> str:
-    """A source's name is one plain path component."""
+    """Return a valid source name, one plain path component; raise CommandError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CommandError(
             f"'{name}' cannot name a source", "use letters, digits, '.', '_', '+' and '-': --name NAME", EXIT_USAGE
@@ -318,7 +322,7 @@ def check_source_name(name: str) -> str:
 
 
 def add_source(config: HostPath, source: Source | ServerSource) -> None:
-    """Append a source or a server to ctxfs.toml, keeping what people wrote there."""
+    """Append a source or a server to ctxfs.toml; the other text is preserved."""
     import tomlkit
 
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
@@ -341,7 +345,7 @@ def _kind_of(kind: type[Source] | type[ServerSource]) -> str:
 
 
 def remove_source(config: HostPath, name: str, what: type[Source] | type[ServerSource] = Source) -> bool:
-    """Take a source or a server out of ctxfs.toml; False if it is not there. A source's folder is not touched."""
+    """Remove a source or a server from ctxfs.toml; return False if it is absent. A source's folder is not touched."""
     import tomlkit
 
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
@@ -358,12 +362,12 @@ def remove_source(config: HostPath, name: str, what: type[Source] | type[ServerS
 
 
 def replace_text(file: HostPath, text: str) -> None:
-    """`replace_file` for text."""
+    """Replace a file by text, as `replace_file` does."""
     replace_file(file, text.encode("utf-8"))
 
 
 def replace_file(file: HostPath, data: bytes, mode: int = 0o644) -> None:
-    """Replace a small file so that a crash leaves the old or the new one, never half."""
+    """Replace a small file atomically and durably: after a crash it has the old or the new content."""
     temporary = file.with_name(f".{file.name}.new")
     with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as out:
         out.write(data)

@@ -1,4 +1,4 @@
-"""The tokens of a store, in `<store>/tokens.json`: what each is, and the sha256 of its secret: itself it is kept nowhere."""
+"""The credentials of a store, in `<store>/tokens.json`: each with the SHA-256 of its secret, never the secret."""
 
 import json
 import time
@@ -16,13 +16,13 @@ _MOST = 1000
 
 
 class CredentialStore:
-    """Methods block for a moment; several processes may use the same file."""
+    """The credentials file. Methods block for a moment; several processes may use the same file."""
 
     def __init__(self, file: HostPath) -> None:
         self.file = file
 
     def load(self) -> list[Credential]:
-        """All that have not been revoked, expired ones too. CommandError for a file that nobody can read."""
+        """Return all unrevoked credentials, including expired ones; raise CommandError for an unreadable file."""
         try:
             data = json.loads(self.file.read_text(encoding="utf-8"))
             return [Credential(**{**each, "allow": tuple(each["allow"])}) for each in data]
@@ -35,7 +35,7 @@ class CredentialStore:
             ) from error
 
     def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Credential, str]:
-        """A new token, and the text that proves it; see `make_token`. Expired ones are dropped."""
+        """Create a credential and return it with its secret text (see `make_token`). Expired ones are removed."""
         now = time.time_ns()
         token, text = make_token(principal, allow, now, seconds)
         with held(self.file.parent):
@@ -46,7 +46,7 @@ class CredentialStore:
         return token, text
 
     def revoke(self, named: str) -> list[Credential]:
-        """Take back the token of this number, or all of a principal's; those that were. They are good for nothing from now on."""
+        """Revoke the credential with this number, or all of a principal, at once; return the revoked ones."""
         with held(self.file.parent):
             tokens = self.load()
             gone = [token for token in tokens if named in (token.id, token.principal)]
@@ -55,7 +55,10 @@ class CredentialStore:
         return gone
 
     def holder(self, text: str) -> Principal:
-        """Who acts with this token. EPERM for one that was never issued, was revoked or has expired; which, is not said."""
+        """Return the principal of a credential.
+
+        Raise EPERM for an unknown, revoked or expired one; the error does not distinguish these cases.
+        """
         number, secret = read_token(text)
         for token in self.load():
             if token.id == number and token.is_proved_by(secret) and not token.is_over(time.time_ns()):

@@ -1,4 +1,4 @@
-"""SQLite files that hold only what can be derived: one that is damaged, or of another version, is made again."""
+"""SQLite files with derived data only: a damaged file, or one of another version, is created again."""
 
 import contextlib
 import sqlite3
@@ -22,7 +22,7 @@ class DerivedDatabase:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that the block writes, or, if it raises, nothing. Within another one it is a part of that."""
+        """Commit all writes of the block, or none if it raises. A nested transaction is part of the outer one."""
         if self._db.in_transaction:
             yield
         else:
@@ -30,7 +30,7 @@ class DerivedDatabase:
 
     @contextlib.contextmanager
     def one_state(self) -> Iterator[None]:
-        """All that the block reads is of one moment; others may write meanwhile."""
+        """Read one consistent snapshot in the block; other connections may write meanwhile."""
         yield from self._block("BEGIN")
 
     def _block(self, begin: str) -> Iterator[None]:
@@ -40,13 +40,13 @@ class DerivedDatabase:
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
-                with contextlib.suppress(sqlite3.Error):  # in a damaged file; what was raised says more
+                with contextlib.suppress(sqlite3.Error):  # a damaged file; the raised error is more precise
                     self._db.execute("ROLLBACK")
             raise
 
 
 def damage_of(error: BaseException) -> str:
-    """What an error of SQLite says about a damaged file; empty for others, as a full disk or one who writes."""
+    """Return SQLite's description of a damaged file; empty for other errors, such as a full disk or a busy file."""
     if not isinstance(error, sqlite3.DatabaseError):
         return ""
     text = str(error)
@@ -56,13 +56,13 @@ def damage_of(error: BaseException) -> str:
 
 
 def is_database_failure(error: BaseException) -> bool:
-    """True for an error about the file, its disk or its lock; False for one about a value that was to be stored."""
+    """Return True for an error of the file, its disk or its lock; False for an error of a value to be stored."""
     about_values = sqlite3.DataError | sqlite3.IntegrityError | sqlite3.InterfaceError | sqlite3.ProgrammingError
     return isinstance(error, sqlite3.Error) and not isinstance(error, about_values)
 
 
 def is_sound(file: HostPath) -> bool:
-    """True if SQLite finds nothing wrong with a file; seconds for a gigabyte."""
+    """Return True if SQLite's quick_check passes; takes seconds for a gigabyte."""
     if not file.exists():
         return False
     try:
@@ -73,13 +73,14 @@ def is_sound(file: HostPath) -> bool:
 
 
 class _OtherVersion(Exception):
-    """The file was written by another version of ctxfs."""
+    """Raised if the file was written by another version of ctxfs."""
 
 
 def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> sqlite3.Connection:
     """Open `file` for writing, with the tables of `schema`.
 
-    A commit need not wait for the disk, but a power cut does not leave a file that lies.
+    Commits do not wait for the disk (synchronous=NORMAL); after a power cut the file is consistent, without the last
+    commits.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + BUSY_MS / 1000
@@ -87,7 +88,7 @@ def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> s
         try:
             return _open(file, schema, version, pragmas)
         except sqlite3.OperationalError as error:
-            # Two that make the same file at once: SQLite does not wait by itself while it changes to a write-ahead log.
+            # Two processes may create the file at once, and SQLite does not wait while it changes to a write-ahead log.
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(_AGAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""errors.jsonl: what failed, one JSON object a line, bounded; written through the standard logging."""
+"""The bounded log errors.jsonl: warnings and errors, one JSON object a line, written through the standard logging."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ class _JsonLine(logging.Formatter):
 
 
 def log_to(file: HostPath, level: int = logging.WARNING) -> None:
-    """Send what ctxfs logs, from warnings up, to `file`; it and one older file hold a megabyte each at most."""
+    """Log to `file` from `level` up; the file and one older file have at most a megabyte each."""
     handler = RotatingFileHandler(file, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(_JsonLine())
     handler.setLevel(level)

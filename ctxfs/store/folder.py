@@ -1,4 +1,4 @@
-"""A host folder as a Mount: what memory, pads and knowledge sources are made of."""
+"""A host folder as a Mount, the base of memory, pads and knowledge sources."""
 
 import contextlib
 import errno
@@ -21,11 +21,11 @@ from ctxfs.store.atomic_replace import KeptReason, Patience, compare_and_swap
 from ctxfs.threads import blocking
 
 _PIECE_BYTES = 1 << 20
-_WAIT_SECONDS = 1.0  # for the writers of a file that is replaced only if it is the one that was read
+_WAIT_SECONDS = 1.0  # for writers of a file that is replaced only if its content is the expected one
 
 
 class Folder(Mount):
-    """The files below a host folder, exactly as they are there. Knows nothing of indexes or of the kernel."""
+    """The files below a host folder, unchanged. This class depends on neither indexes nor the kernel."""
 
     def __init__(
         self,
@@ -41,30 +41,30 @@ class Folder(Mount):
         self._writable = writable
 
     def backing(self, path: Path) -> Backing:
-        """Every path here is a real one."""
+        """Return the host path of a path; every path of this mount has one."""
         return Backing(self._root, path, self._writable, self._hidden, self._versioned)
 
     async def stat(self, path: Path) -> Entry:
-        """The host's stat; links are not followed."""
+        """Return the host's stat; links are not followed."""
         return await blocking(self._stat, path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Every entry of the directory, sorted by name."""
+        """Return every entry of the directory, sorted by name."""
         return await blocking(self._list, path)
 
     async def read(self, path: Path) -> bytes:
-        """The whole file."""
+        """Return the content of the file."""
         return await blocking(self._read, path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The host's `user.*` attributes; links have none."""
+        """Return the host's `user.*` attributes; links have none."""
         return await blocking(self._metadata, path)
 
     async def apply(self, change: Change) -> None:
-        """Change the host folder; a Put is written beside the target and renamed over it."""
+        """Change the host folder; a Put is written to a temporary file and renamed over the target."""
         if not self._writable:
             raise read_only(change.path)
-        with trio.CancelScope(shield=True):  # a change is made or not made, never left in the middle
+        with trio.CancelScope(shield=True):  # a change is complete or absent, never partial
             await blocking(self._apply, change)
 
     def _stat(self, path: Path) -> Entry:
@@ -85,7 +85,7 @@ class Folder(Mount):
                 try:
                     found.append(_entry(name, directory, name))
                 except FileNotFoundError:
-                    continue  # it vanished between the listing and the stat
+                    continue  # it was deleted between the listing and the stat
             return found
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
@@ -174,7 +174,10 @@ class Folder(Mount):
 
 
 def _swap_in(parent: int, name: str, temporary: bytes, change: Put) -> None:
-    """Replace what the change expects, its writers held off. ESTALE, EEXIST: it is another; EBUSY: it stays open for writing."""
+    """Replace the expected content while writers are blocked.
+
+    Raise ESTALE or EEXIST if the content is another one, EBUSY if it stays open for writing.
+    """
 
     def is_same(fd: int, size: int) -> bool:
         digest, at = hashlib.sha256(), 0
@@ -192,7 +195,7 @@ def _swap_in(parent: int, name: str, temporary: bytes, change: Put) -> None:
 
 
 class _Located:
-    """`directory_of` whose OSErrors name the path of the tree, not the host's descriptor."""
+    """A context manager around `directory_of` whose OSErrors name the path of the tree, not the host's descriptor."""
 
     def __init__(self, root: str, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Where everything lies inside a store, and how a store is found and made."""
+"""The layout of a store on disk, and its discovery and creation."""
 
 import contextlib
 import os
@@ -28,107 +28,107 @@ class Layout:
 
     @property
     def config(self) -> HostPath:
-        """Settings, kept by people."""
+        """Return the settings file, which people edit."""
         return self.root / CONFIG_NAME
 
     @property
     def tree(self) -> HostPath:
-        """The work tree: the only truth about memory, pads, context requests and kept questions."""
+        """Return the work tree: the only authoritative copy of memory, pads, context requests and stored queries."""
         return self.root / "tree"
 
     @property
     def repo(self) -> HostPath:
-        """The history of the work tree: a bare git repository."""
+        """Return the bare git repository with the versions of the work tree."""
         return self.root / "repo.git"
 
     @property
     def large(self) -> HostPath:
-        """Contents too large for git, by their sha256."""
+        """Return the folder of contents too large for git, by their SHA-256."""
         return self.root / "large"
 
     @property
     def journal(self) -> HostPath:
-        """Who touched what, until it is committed."""
+        """Return the folder of the journal: uncommitted changes by session."""
         return self.root / "journal"
 
     @property
     def history(self) -> HostPath:
-        """What was said and done: append only."""
+        """Return the folder of the event log, which is append-only."""
         return self.root / "history"
 
     @property
     def audit(self) -> HostPath:
-        """Every operation that matters, in a chain of its own."""
+        """Return the folder of the audit, which has a hash chain of its own."""
         return self.history / "audit"
 
     @property
     def rules(self) -> HostPath:
-        """The rules that people write through the tree."""
+        """Return the rules that people write through the tree."""
         return self.root / "policy.toml"
 
     @property
     def policy_past(self) -> HostPath:
-        """Which rules held when."""
+        """Return the record of earlier rules, with their times."""
         return self.root / "policy.jsonl"
 
     @property
     def owners(self) -> HostPath:
-        """Whose tasks and kept questions are whose."""
+        """Return the owners of tasks and stored queries."""
         return self.root / "owners.jsonl"
 
     @property
     def deliveries(self) -> HostPath:
-        """What was delivered of contexts, and what responses answered: a folder a task."""
+        """Return the records of delivered contexts and answered ones, with a folder for each task."""
         return self.root / "deliveries"
 
     @property
     def marks(self) -> HostPath:
-        """Which paths and contents bear marks of distrust."""
+        """Return the untrusted, quarantined and frozen marks of paths and contents."""
         return self.root / "marks.jsonl"
 
     @property
     def tokens(self) -> HostPath:
-        """What is kept of the tokens that agents act with."""
+        """Return the credentials of agents, without their secrets."""
         return self.root / "tokens.json"
 
     @property
     def tools(self) -> HostPath:
-        """The store's own tools, a folder each."""
+        """Return the folder of the store's own tools."""
         return self.root / "tools"
 
     @property
     def approvals(self) -> HostPath:
-        """Which of them people have approved, as they were."""
+        """Return the approvals of tools, with the approved content."""
         return self.root / APPROVALS_NAME
 
     @property
     def servers(self) -> HostPath:
-        """What MCP servers said last, and their documents: a folder each."""
+        """Return the folder of MCP servers, with a folder for the last listings and documents of each."""
         return self.root / "servers"
 
     @property
     def calls(self) -> HostPath:
-        """Calls of tools that are kept."""
+        """Return the folder of stored tool calls."""
         return self.root / "calls"
 
     @property
     def index(self) -> HostPath:
-        """Everything derived; deleting it costs time only."""
+        """Return the folder of derived data; deleting it costs only time."""
         return self.root / "index"
 
     @property
     def run(self) -> HostPath:
-        """Socket, lock and logs of the running processes."""
+        """Return the folder of sockets, locks and logs of running processes."""
         return self.root / "run"
 
     @property
     def errors(self) -> HostPath:
-        """What failed, one JSON object a line; bounded."""
+        """Return the errors log, one JSON object a line; bounded."""
         return self.run / "errors.jsonl"
 
 
 def create_store(root: HostPath) -> Layout:
-    """Make a store at `root`, or complete one that is there; never overwrites anything."""
+    """Create a store at `root`, or complete an existing one; never overwrites a file."""
     layout = Layout(root.absolute())
     if root.exists() and not root.is_dir():
         raise CommandError(f"'{root}' exists and is not a folder", "choose another place with --store DIR")
@@ -160,7 +160,7 @@ def create_store(root: HostPath) -> Layout:
 
 
 def _probe_xattrs(folder: HostPath) -> None:
-    """Refuse a host file system that cannot keep metadata beside the content."""
+    """Refuse a host file system without user extended attributes, which hold the metadata of files."""
     try:
         os.setxattr(folder, "user.ctx.probe", b"1")
         os.removexattr(folder, "user.ctx.probe")
@@ -172,23 +172,23 @@ def _probe_xattrs(folder: HostPath) -> None:
 
 
 def default_root() -> HostPath:
-    """The store of a user who named none: $XDG_DATA_HOME/ctxfs/store."""
+    """Return the default store of a user: $XDG_DATA_HOME/ctxfs/store."""
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return HostPath(data) / "ctxfs" / "store"
 
 
 def choose_root(named: str | None) -> HostPath:
-    """Return the root that is meant: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default.
+    """Return the store's root: `named`, $CTXFS_STORE, a `.ctxfs` folder here or above, or the user's default.
 
-    A `.ctxfs` in a mounted tree or in a store is content, and passed over. CommandError for a folder that was only found, and that the
-    caller has not confirmed as it is.
+    A `.ctxfs` in a mounted tree or in a store is content, and is skipped. Raise CommandError for a discovered folder
+    that the caller has not confirmed in its present state.
     """
     chosen = named or os.environ.get("CTXFS_STORE")
     if chosen:
         return HostPath(os.path.abspath(os.path.expanduser(chosen)))
     here = _working_directory()
     for folder in (here, *here.parents) if here else ():
-        # A mounted tree has a `.ctxfs` of its own at its root; only a store has the settings file.
+        # A mounted tree has a `.ctxfs` of its own at its root, but only a store has the settings file.
         root = folder / STORE_NAME
         if os.path.lexists(root / CONFIG_NAME) and not is_inside_tree(root):
             check_place(root)
@@ -198,7 +198,7 @@ def choose_root(named: str | None) -> HostPath:
 
 
 def _working_directory() -> HostPath | None:
-    """Return the working directory; None where the kernel has no path for it, as in a mount that has just changed."""
+    """Return the working directory; None if the kernel has no path for it, as in a recently changed mount."""
     try:
         return HostPath.cwd()
     except OSError:
@@ -209,9 +209,9 @@ def _working_directory() -> HostPath | None:
 
 
 def find_store(named: str | None) -> Layout:
-    """The store that is meant; CommandError with the command that makes one if there is none, or if it is another user's.
+    """Return the layout of the chosen store; naming a store confirms it.
 
-    Naming a store confirms it.
+    Raise CommandError if there is none, with the command that creates one, or if it is another user's.
     """
     root = choose_root(named)
     if not (root / CONFIG_NAME).is_file():

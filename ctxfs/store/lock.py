@@ -1,4 +1,4 @@
-"""One daemon a store: an flock that dies with its holder."""
+"""The store lock: an flock that permits one daemon a store, and ends with its process."""
 
 import fcntl
 import os
@@ -13,14 +13,14 @@ _LOOK_SECONDS = 0.01
 
 
 class StoreLock:
-    """Holds `<store>/run/lock` for as long as the process lives; its text is the holder's pid."""
+    """The lock `<store>/run/lock`, held for the life of the process; its text is the holder's pid."""
 
     def __init__(self, run: HostPath) -> None:
         self._file = run / "lock"
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock or raise CommandError naming the process that holds it."""
+        """Take the lock, or raise CommandError with the pid of its holder."""
         fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,21 +33,21 @@ class StoreLock:
                 EXIT_BUSY,
             ) from error
         text = f"{os.getpid()}\n".encode()
-        os.pwrite(fd, text, 0)  # before the cut, so that a reader never finds it empty
+        os.pwrite(fd, text, 0)  # before the truncation, so that a reader never finds it empty
         os.ftruncate(fd, len(text))
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def wait_released(run: HostPath, seconds: float) -> bool:
-    """Wait until nobody holds the lock of a store; False if somebody still does after so long.
+    """Wait until no process holds the lock of a store; return False if the time has passed.
 
-    Not for the end of a process: of one that has ended, whoever should collect it may take his time.
+    This does not wait for the end of a process, because its parent may reap it late.
     """
     end = time.monotonic() + seconds
     fd = os.open(run / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -66,7 +66,7 @@ def wait_released(run: HostPath, seconds: float) -> bool:
 
 @contextmanager
 def held(folder: HostPath) -> Iterator[None]:
-    """While the context lasts no other process that asks for it holds this folder; waits for its turn."""
+    """Hold an exclusive flock on a folder for the context; blocks until it is free."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

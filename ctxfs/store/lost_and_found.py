@@ -1,7 +1,7 @@
-"""`found/`: files that were written to a mount point while nothing was mounted there, a folder each time.
+"""The folder `found/`: stray files, written below a mount point while it was not mounted.
 
-A folder `<UTC time>-<number>` holds `from`, the mount point as text, and `files/`. It lies outside the tree, since rules of the tree
-held for none of these files: a person looks at them and takes them over.
+A folder `<UTC time>-<number>` holds `from`, the mount point as text, and `files/`. It is outside of the tree, because
+the rules of the tree did not apply to these files: a person reviews and imports them.
 """
 
 import os
@@ -16,7 +16,7 @@ _MAX_COUNTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LostAndFound:
-    """One folder: the mount point, where its files are now, and how many (at most 10,000 are counted)."""
+    """A folder of stray files: the mount point, their present folder, and their count (at most 10,000 are counted)."""
 
     at: str
     files: HostPath
@@ -24,24 +24,24 @@ class LostAndFound:
 
     @property
     def text(self) -> str:
-        """What people are told."""
+        """Return the message for people."""
         return (
             f"{self.count} files that were written to '{self.at}' while nothing was mounted there are in '{self.files}'"
         )
 
     @property
     def remedy(self) -> str:
-        """The command that takes them into the tree and replaces nothing."""
+        """Return the command that copies the files into the tree and replaces none."""
         return f"take them over: cp -an '{self.files}/.' '{self.at}/'; then: rm -r '{self.files.parent}'"
 
 
 def found_folder(store: HostPath) -> HostPath:
-    """Where they are in a store."""
+    """Return the folder of stray files in a store."""
     return store / "found"
 
 
 def make_found_folder(store: HostPath, at: str) -> HostPath:
-    """Make a new folder for files from the mount point `at`; returns its `files`."""
+    """Create a new folder for files from the mount point `at`; return its `files`."""
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for number in range(1, 1000):
         folder = found_folder(store) / f"{stem}-{number}"
@@ -56,7 +56,7 @@ def make_found_folder(store: HostPath, at: str) -> HostPath:
 
 
 def list_found(store: HostPath) -> list[LostAndFound]:
-    """What waits there for a person, the oldest first."""
+    """Return the folders of stray files, the oldest first."""
     try:
         folders = sorted(found_folder(store).iterdir())
     except FileNotFoundError:

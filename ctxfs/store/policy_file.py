@@ -1,4 +1,4 @@
-"""`<store>/policy.toml`: the rules that people write through the tree, as `.ctxfs/policy.toml`, beside those of ctxfs.toml."""
+"""`<store>/policy.toml`: rules that people write at `.ctxfs/policy.toml` of the tree, beside those of ctxfs.toml."""
 
 import errno
 from pathlib import Path as HostPath
@@ -24,20 +24,20 @@ _EMPTY = b"""\
 
 
 class PolicyFile:
-    """Reads and replaces the file whole. Methods block."""
+    """The policy file, read and replaced as a whole. Methods block."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
 
     def read(self) -> bytes:
-        """What it says; an example, commented out, where nobody has written anything yet."""
+        """Return the content; if the file does not exist, return a commented example."""
         try:
             return self._file.read_bytes()
         except FileNotFoundError:
             return _EMPTY
 
     def write(self, data: bytes) -> None:
-        """Replace it, durably. EFBIG beyond a megabyte."""
+        """Replace the file durably; raise EFBIG beyond a megabyte."""
         if len(data) > MAX_BYTES:
             raise path_error(errno.EFBIG, "policy.toml", f"{MAX_BYTES} bytes at most")
         replace_file(self._file, data, mode=0o600)

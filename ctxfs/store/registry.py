@@ -1,7 +1,8 @@
-"""Which stores a person has confirmed: `$XDG_STATE_HOME/ctxfs/stores/<digest of the path>.json`, a record a store.
+"""The registry of confirmed stores: `$XDG_STATE_HOME/ctxfs/stores/<digest of the path>.json`, a record a store.
 
-A record is {path, id, programs}: the store's real path, the random text in its file `id`, and a digest over what its settings and
-approvals can start. A store that was copied, moved, replaced or whose programs changed differs from its record.
+A record is {path, id, programs}: the store's real path, the random text in its file `id`, and a digest over the
+programs that its settings and approvals can start. A store that was copied, moved or replaced, or whose programs
+changed, differs from its record.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ MAX_RECORDS_KEPT = 1000
 
 
 def check_place(root: HostPath) -> None:
-    """Refuse a store that another user could have made or changed, or that lies in a tree that agents write. CommandError."""
+    """Raise CommandError for a store that another user may have created or changed, or in a tree that agents write."""
     try:
         folder, config = os.stat(root), os.lstat(root / CONFIG_NAME)
     except OSError as error:
@@ -50,7 +51,7 @@ def check_place(root: HostPath) -> None:
 
 
 def is_inside_tree(root: HostPath) -> bool:
-    """True for a folder in a mounted tree, or below the folder of another store."""
+    """Return True for a folder in a mounted tree, or below the folder of another store."""
     real = HostPath(os.path.realpath(root))
     if any((parent / CONFIG_NAME).is_file() and (parent / "tree").is_dir() for parent in real.parents):
         return True
@@ -67,7 +68,7 @@ def is_inside_tree(root: HostPath) -> bool:
 
 
 def confirm_store(root: HostPath) -> None:
-    """Keep that the person who runs this knows the store as it is now. Does nothing where no state can be kept."""
+    """Record that the calling person confirms the store in its present state; no effect if state cannot be written."""
     with contextlib.suppress(OSError):
         real = os.path.realpath(root)
         if _record(real) == (record := _described(real, make_id=True)):
@@ -79,7 +80,7 @@ def confirm_store(root: HostPath) -> None:
 
 
 def check_confirmed(root: HostPath) -> None:
-    """Refuse a store that nobody has confirmed as it is. CommandError says how to."""
+    """Raise CommandError, with the remedy, for a store that is not confirmed in its present state."""
     real = os.path.realpath(root)
     known, now = _record(real), _described(real)
     if known is None or not now["id"] or known.get("id") != now["id"]:
@@ -95,7 +96,7 @@ def check_confirmed(root: HostPath) -> None:
 
 
 def confirmed_roots() -> list[str]:
-    """Real paths of the stores that were confirmed and are still there."""
+    """Return the real paths of the confirmed stores that still exist."""
     found = []
     for file in _record_files():
         path = (_parsed(file) or {}).get("path")
@@ -105,7 +106,7 @@ def confirmed_roots() -> list[str]:
 
 
 def programs_of(root: HostPath) -> list[str]:
-    """What the settings and approvals of a store start, a line each, for people who decide about it."""
+    """Return the programs that the settings and approvals of a store start, a line each, for a person to review."""
     settings = _settings(str(root))
     lines = [f"{name} = {value!r}" for name, value in _named_programs(settings)]
     for server in settings.get("server", ()):
@@ -117,7 +118,7 @@ def programs_of(root: HostPath) -> list[str]:
 
 
 def state_folder() -> HostPath:
-    """The folder of the records: of the user, not of any store."""
+    """Return the folder of the records, which belongs to the user and to no store."""
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return HostPath(state) / "ctxfs" / "stores"
 
@@ -136,7 +137,7 @@ def _described(real: str, *, make_id: bool = False) -> dict[str, str]:
 
 
 def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The settings that start a program, send texts elsewhere or let others in, where they are set."""
+    """Return the explicit settings that start a program, send texts to a server or admit other users."""
     sections = [(name, settings.get(name)) for name in _PROGRAM_SECTIONS]
     return [
         (f"{name}.{key}", section[key])
@@ -150,12 +151,12 @@ def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _settings(real: str) -> Mapping[str, Any]:
     try:
         return parse_toml(_bytes(HostPath(real) / CONFIG_NAME).decode())
-    except ValueError:  # whoever reads the settings says so
+    except ValueError:  # the parser of the settings reports the error
         return {}
 
 
 def _bytes(file: HostPath) -> bytes:
-    """The content of a small regular file of the store; empty where there is none. Links are not followed."""
+    """Return the content of a small regular file of the store; empty if it is absent. Links are not followed."""
     with contextlib.suppress(OSError):
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as opened:
@@ -186,7 +187,7 @@ def _record_files() -> Iterator[HostPath]:
 
 
 def _drop_gone(folder: HostPath) -> None:
-    """Forget stores that are not there any more, once there are many records."""
+    """Remove the records of deleted stores, once there are many records."""
     files = list(_record_files())
     for file in files if len(files) > MAX_RECORDS_KEPT else ():
         path = str((_parsed(file) or {}).get("path", ""))

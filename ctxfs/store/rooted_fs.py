@@ -1,4 +1,4 @@
-"""The one door to host files that others can write: below a root, through no link, without waiting, regular, bounded.
+"""Safe access to host files that others can write: below a root, through no link, nonblocking, regular, bounded.
 
 `tests/trust/test_opens.py` refuses every other open of such a file.
 """
@@ -14,26 +14,26 @@ from typing import AnyStr
 
 _C = ctypes.CDLL(None, use_errno=True)
 _RENAMEAT2 = getattr(_C, "renameat2", None)
-# `fallocate` itself takes 32 bits on some machines; some libraries have only the one.
+# `fallocate` itself takes 32-bit offsets on some machines; some C libraries have only that one.
 _FALLOCATE = getattr(_C, "fallocate64", getattr(_C, "fallocate", None))
-_NO_ATIME = getattr(os, "O_NOATIME", 0)  # Linux alone has it
+_NO_ATIME = getattr(os, "O_NOATIME", 0)  # only Linux has it
 _PIECE = 1 << 20
 _ZEROS = memoryview(bytes(_PIECE))
-# Above any descriptor that the kernel hands out.
+# Above any descriptor that the kernel returns.
 MAX_DESCRIPTOR = 1 << 30
 _NO_NAMES = frozenset(("", ".", ".."))
-MAX_READ_BYTES = 256 * 2**20  # what a frame of the socket holds
-_MORE_BYTES = 4096  # asked for beyond the size that a file says it has
+MAX_READ_BYTES = 256 * 2**20  # the limit of a frame of the socket
+_MORE_BYTES = 4096  # read beyond the reported size of a file
 _SYS_OPENAT2 = 437  # on every architecture
 _RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_directory(root: str, names: Sequence[str]) -> int:
-    """An O_PATH descriptor of the directory `names` below `root`; the caller closes it.
+    """Open an O_PATH descriptor of the directory `names` below `root`; the caller closes it.
 
-    The root itself may be a link (the user named it); no component below it may. Raises OSError: ENOENT, ENOTDIR
-    (also for a link in the way).
+    The root itself may be a link (the user named it); no component below it may. Raise OSError: ENOENT, ENOTDIR (also
+    for a link as a component).
     """
     _check_names(names)
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -47,14 +47,14 @@ def open_directory(root: str, names: Sequence[str]) -> int:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """EINVAL for what is no name of an entry: `..` leads out."""
+    """Raise EINVAL for an invalid entry name: `..` leads outside."""
     if not _NO_NAMES.isdisjoint(names) or any("/" in name for name in names):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 @contextmanager
 def listed_directory(root: str, names: Sequence[str]) -> Iterator[int]:
-    """A descriptor of the directory `names` below `root` that can be listed; nothing above it leads out."""
+    """Yield a readable descriptor of the directory `names` below `root`; no component of the path may be a link."""
     above = open_directory(root, names)
     try:
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
@@ -68,7 +68,7 @@ def listed_directory(root: str, names: Sequence[str]) -> Iterator[int]:
 
 @contextmanager
 def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """The descriptor of the directory that holds `names[-1]`, and that name; `.` for the root itself."""
+    """Yield the descriptor of the parent directory of `names[-1]`, and that name; `.` for the root itself."""
     _check_names(names)
     fd = open_directory(root, names[:-1])
     try:
@@ -78,9 +78,9 @@ def directory_of(root: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def open_file(root: str, names: Sequence[str]) -> int:
-    """A descriptor to read the regular file `names` below `root`; the caller closes it.
+    """Open the regular file `names` below `root` for reading; the caller closes it.
 
-    Raises OSError: ENOENT, ENOTDIR, ELOOP for a link as the last component, EISDIR, ENXIO for a fifo, socket or device.
+    Raise OSError: ENOENT, ENOTDIR, ELOOP for a link as the last component, EISDIR, ENXIO for a fifo, socket or device.
     """
     if not names:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -92,27 +92,27 @@ def open_file(root: str, names: Sequence[str]) -> int:
 
 
 def read_file(root: str, names: Sequence[str], limit: int = MAX_READ_BYTES) -> bytes:
-    """The content of a regular file, as `open_file` opens it; EFBIG for one that has more than `limit` bytes."""
+    """Return the content of a regular file, as `open_file` opens it; raise EFBIG for more than `limit` bytes."""
     return read_descriptor(open_file(root, names), limit)
 
 
 def read_head(root: str, names: Sequence[str], limit: int) -> bytes:
-    """The first `limit` bytes of a regular file, as `open_file` opens it."""
+    """Return the first `limit` bytes of a regular file, as `open_file` opens it."""
     with open(open_file(root, names), "rb") as file:
         return file.read(limit)
 
 
 def read_path(file: str | os.PathLike[str], limit: int = MAX_READ_BYTES) -> bytes:
-    """The content of a regular file in a directory that only its owner writes; as `read_file` in all else."""
+    """Return the content of a regular file in a directory that only its owner writes; otherwise as `read_file`."""
     return read_descriptor(open_regular(file), limit)
 
 
 def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
-    """All that an open file holds from where it stands; EFBIG for more than `limit` bytes. Closes it."""
+    """Return the content of an open file from its position, and close it; raise EFBIG for more than `limit` bytes."""
     try:
         size = os.fstat(fd).st_size
         pieces, count = list[bytes](), 0
-        # A hole costs nothing to make: nothing is allocated for what is too large.
+        # A hole costs its creator nothing: no memory is allocated for a file over the limit.
         while size <= limit and (piece := os.read(fd, max(size - count, 0) + _MORE_BYTES)):
             pieces.append(piece)
             count += len(piece)
@@ -125,16 +125,19 @@ def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
 
 
 def open_regular(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
-    """`open_quietly` for regular files alone: EISDIR for a directory, ENXIO for a fifo, socket or device."""
+    """Open a regular file as `open_quietly` does; raise EISDIR for a directory, ENXIO for a fifo, socket or device."""
     return _checked(open_quietly(name, dir_fd=dir_fd))
 
 
 def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
-    """A descriptor to read a file on our own account: no link is followed, no fifo waited for, and it stays unread for its owner."""
+    """Open a file for reading, with O_NOFOLLOW, O_NONBLOCK and if possible O_NOATIME.
+
+    No link is followed, no fifo is waited for, and the owner's access time stays.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(name, flags | _NO_ATIME, dir_fd=dir_fd)
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's file
         return os.open(name, flags, dir_fd=dir_fd)
 
 
@@ -148,13 +151,17 @@ def _checked(fd: int) -> int:
 
 
 class _OpenHow(ctypes.Structure):
-    """struct open_how of openat2(2)."""
+    """The struct open_how of openat2(2)."""
 
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def _open_at_once(root: str, names: Sequence[str]) -> int | None:
-    """The file by openat2(2); None where the kernel lacks it, or where the walk name by name says better why not."""
+    """Open the file by openat2(2).
+
+    Return None if the kernel lacks the call, or on any error, for which the walk name by name has the more precise
+    errno.
+    """
     if not _has_openat2:
         return None
     how = _OpenHow(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | _NO_ATIME, 0, _RESOLVE)
@@ -167,7 +174,7 @@ def _open_at_once(root: str, names: Sequence[str]) -> int | None:
 
 
 def _probe_openat2() -> bool:
-    """True if the kernel has openat2(2), and no filter of system calls takes it away."""
+    """Return True if the kernel has openat2(2), and no seccomp filter forbids it."""
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
     with suppress(OSError):
         above = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -180,7 +187,7 @@ def _probe_openat2() -> bool:
 
 
 def walk(root: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
-    """Yield (folder, its folders, its other names) as `os.walk` does, without its recursion: folders may be nested deeply."""
+    """Yield (folder, its folders, its other names) as `os.walk` does, without recursion: folders may nest deeply."""
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -196,32 +203,32 @@ def walk(root: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
 
 
 def magic_path(directory: int, name: str) -> str:
-    """A path for calls that take no directory descriptor; the last component is not followed by l-calls."""
+    """Return a path for calls that take no directory descriptor; l-calls do not follow the last component."""
     return f"/proc/self/fd/{directory}/{name}"
 
 
 def temporary_name() -> bytes:
-    """A name for a file that is being written, to be renamed over another one."""
+    """Return a new name for a file that is being written, to be renamed over another one."""
     return b".ctxfs-" + secrets.token_hex(16).encode() + b".tmp"
 
 
 def orphan_name() -> bytes:
-    """A name for a whole file that is about to change places with another one: after a kill it may hold what has no version."""
+    """Return a new name for a complete file before an exchange: after a kill its content may have no version."""
     return b".ctxfs-" + secrets.token_hex(16).encode() + b".out.tmp"
 
 
 def is_temporary(name: bytes) -> bool:
-    """True for a name that `temporary_name` or `orphan_name` made."""
+    """Return True for a name of `temporary_name` or `orphan_name`."""
     return name.startswith(b".ctxfs-") and name.endswith(b".tmp")
 
 
 def is_orphan(name: bytes) -> bool:
-    """True for a name that `orphan_name` made."""
+    """Return True for a name of `orphan_name`."""
     return is_temporary(name) and name.endswith(b".out.tmp")
 
 
 def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
-    """The `user.*` attributes of a path (not followed) or a descriptor; none for a link."""
+    """Return the `user.*` attributes of a path (not followed) or a descriptor; none for a link."""
     follow = isinstance(place, int)
     try:
         names = [name for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
@@ -237,12 +244,12 @@ def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
 
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
-# EINVAL: the file system has no such rename.
+# EINVAL: the file system does not support the flag.
 _NO_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> None:
-    """renameat2(2), which Python lacks: NOREPLACE fails with EEXIST, EXCHANGE swaps two files."""
+    """Call renameat2(2), which Python lacks: NOREPLACE fails with EEXIST, EXCHANGE swaps two files."""
     if not flags:
         os.rename(name, new, src_dir_fd=source, dst_dir_fd=target)
         return
@@ -253,9 +260,9 @@ def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> 
 
 
 def exchange(parent: int, new: bytes, name: bytes) -> None:
-    """Two names of a directory change places. Where the file system cannot, `new` replaces `name` and is gone.
+    """Exchange two names of a directory; without support of the file system `new` replaces `name`.
 
-    FileNotFoundError if either is not there.
+    Raise FileNotFoundError if either is absent.
     """
     try:
         rename_at(parent, new, parent, name, RENAME_EXCHANGE)
@@ -267,7 +274,7 @@ def exchange(parent: int, new: bytes, name: bytes) -> None:
 
 
 def rename_new(parent: int, name: bytes, new: bytes) -> None:
-    """Rename within a directory to a name that is free; FileExistsError if it is not."""
+    """Rename within a directory to a free name; raise FileExistsError if it exists."""
     try:
         rename_at(parent, name, parent, new, RENAME_NOREPLACE)
     except OSError as error:
@@ -278,7 +285,7 @@ def rename_new(parent: int, name: bytes, new: bytes) -> None:
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """fallocate(2), of which Python has mode 0 only; EOPNOTSUPP for what this machine cannot."""
+    """Call fallocate(2), of which Python has mode 0 only; raise EOPNOTSUPP without support."""
     if _FALLOCATE is None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
     if _FALLOCATE(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
@@ -286,9 +293,9 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
 
 
 def content(fd: int) -> Iterator[tuple[int, bytes | int]]:
-    """What an open file holds, from its start: (offset, a megabyte of data at most), or (offset, the length of a hole).
+    """Yield the content of an open file: (offset, at most a megabyte of data), or (offset, the length of a hole).
 
-    The position of `fd` moves. A file that is cut meanwhile ends where it was cut.
+    The position of `fd` moves. If the file is truncated meanwhile, the content ends there.
     """
     at, end = 0, os.fstat(fd).st_size
     while at < end:
@@ -305,7 +312,7 @@ def content(fd: int) -> Iterator[tuple[int, bytes | int]]:
 
 
 def _sought(fd: int, at: int, whence: int, end: int) -> int:
-    """Where the next data or hole begins; `end` where none does."""
+    """Return the offset of the next data or hole; `end` if there is none."""
     try:
         return min(os.lseek(fd, at, whence), end)
     except OSError as error:
@@ -315,9 +322,9 @@ def _sought(fd: int, at: int, whence: int, end: int) -> int:
 
 
 def copy_content(source: int, target: int | None, see: Callable[[bytes | memoryview], object]) -> int:
-    """All that `source` holds into an empty file, if there is one, holes as holes; its size.
+    """Copy the content of `source` into an empty file, if there is one, holes as holes; return its size.
 
-    `see` is shown everything in order, zeros for holes.
+    `see` receives all content in order, zeros for holes.
     """
     size = 0
     for at, piece in content(source):
@@ -337,7 +344,7 @@ def copy_content(source: int, target: int | None, see: Callable[[bytes | memoryv
 
 
 def change_owner(fd: int, uid: int, gid: int) -> None:
-    """Of what a descriptor stands for, also one that was opened with O_PATH."""
+    """Change the owner of a descriptor's file, also if it was opened with O_PATH."""
     os.chown(f"/proc/self/fd/{fd}", uid, gid)
 
 

@@ -1,15 +1,15 @@
-"""The mark on host files whose content came from a tool or a server: not to be trusted, and where it is from."""
+"""The mark of host files with content from a tool or a server: untrusted, with its source."""
 
 import contextlib
 import os
 from pathlib import Path as HostPath
 
 _TRUST, _SOURCE = "user.ctx.trust", "user.ctx.source"
-_LONGEST = 4000  # bytes of where it is from
+_LONGEST = 4000  # bytes of the source
 
 
 def mark_untrusted(file: HostPath, source: str) -> None:
-    """Set it; on a host without attributes nothing."""
+    """Set the mark; no effect on a host without extended attributes."""
     if hasattr(os, "setxattr"):
         with contextlib.suppress(OSError):
             os.setxattr(file, _TRUST, b"untrusted")
