@@ -18,9 +18,9 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.path import printable
 from ctxfs.process_group import LAST_WORDS_SECONDS, collect, collect_within, end_group, feed, start_group
 
-_SECONDS = 120.0
-_MOST_BYTES = 4_000_000
-_MOST_ERROR_BYTES = 100_000
+_TIMEOUT_SECONDS = 120.0
+_MAX_OUTPUT_BYTES = 4_000_000
+_MAX_ERROR_BYTES = 100_000
 
 
 async def ask_command(command: str, question: object) -> str:
@@ -34,14 +34,14 @@ async def ask_command(command: str, question: object) -> str:
         raise CommandError(f"'{command}' is not a command: {error}", "mend it in ctxfs.toml") from error
     data = json.dumps(question, ensure_ascii=False).encode("utf-8", "replace")
     try:
-        with trio.fail_after(_SECONDS):
+        with trio.fail_after(_TIMEOUT_SECONDS):
             code, out, err = await _run(words, data)
     except trio.TooSlowError as error:
-        raise CommandError(f"'{words[0]}' did not answer within {_SECONDS:.0f} s", "") from error
+        raise CommandError(f"'{words[0]}' did not answer within {_TIMEOUT_SECONDS:.0f} s", "") from error
     except (OSError, subprocess.SubprocessError, IndexError) as error:
         raise CommandError(f"'{command}' cannot be started: {error}", "mend it in ctxfs.toml") from error
-    if len(out) >= _MOST_BYTES:
-        raise CommandError(f"'{words[0]}' said more than {_MOST_BYTES} bytes", "")
+    if len(out) >= _MAX_OUTPUT_BYTES:
+        raise CommandError(f"'{words[0]}' said more than {_MAX_OUTPUT_BYTES} bytes", "")
     if code:
         last = (err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
         raise CommandError(f"'{words[0]}' failed with {code}: {last[:300]}", "")
@@ -57,8 +57,8 @@ async def _run(words: Sequence[str], data: bytes) -> tuple[int, bytes, bytes]:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(feed, process, data)
                 ended = trio.Event()
-                nursery.start_soon(collect, process.stderr, err, _MOST_ERROR_BYTES, ended)
-                if await collect_within(process.stdout, out, _MOST_BYTES):
+                nursery.start_soon(collect, process.stderr, err, _MAX_ERROR_BYTES, ended)
+                if await collect_within(process.stdout, out, _MAX_OUTPUT_BYTES):
                     await process.wait()
                     with trio.move_on_after(LAST_WORDS_SECONDS):
                         await ended.wait()
@@ -77,12 +77,12 @@ class CommandSummariser:
 
     async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
         """Return the summary of some pieces; raise CommandError."""
-        given = [
+        entries = [
             {"path": printable(piece.path), "lines": f"{piece.first}-{piece.last}", "text": piece.text}
             for piece in pieces
         ]
         return await ask_command(
-            self._command, {"task": "summarise", "query": query, "tokens": tokens, "pieces": given}
+            self._command, {"task": "summarise", "query": query, "tokens": tokens, "pieces": entries}
         )
 
 
@@ -99,14 +99,16 @@ class CommandJudge:
         """Return one judgement for each claim; raise CommandError if the output has another form."""
         text = await ask_command(self._command, {"task": "judge", "claims": list(claims)})
         try:
-            said = json.loads(text)
+            judgements = json.loads(text)
         except ValueError as error:
             raise CommandError(f"the judge did not write JSON: {error}", "") from error
         verdicts = ("supported", "contradicted", "unsupported")
         if (
-            not isinstance(said, list)
-            or len(said) != len(claims)
-            or not all(isinstance(each, dict) and each.get("verdict") in verdicts for each in said)
+            not isinstance(judgements, list)
+            or len(judgements) != len(claims)
+            or not all(isinstance(judgement, dict) and judgement.get("verdict") in verdicts for judgement in judgements)
         ):
             raise CommandError(f"the judge has to write a list of {len(claims)} verdicts: {', '.join(verdicts)}", "")
-        return [{"verdict": each["verdict"], "why": str(each.get("why", ""))[:1000]} for each in said]
+        return [
+            {"verdict": judgement["verdict"], "why": str(judgement.get("why", ""))[:1000]} for judgement in judgements
+        ]

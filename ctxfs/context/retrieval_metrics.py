@@ -17,8 +17,8 @@ from typing import Any
 from ctxfs.model.errors import invalid
 
 CUTS = (1, 5, 10)
-_LINES = re.compile(r"(.+):(\d{1,9})(?:-(\d{1,9}))?")
-_END = 10**9
+_LINE_SUFFIX = re.compile(r"(.+):(\d{1,9})(?:-(\d{1,9}))?")
+_LAST_LINE = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Place:
 
     path: str
     first: int = 1
-    last: int = _END
+    last: int = _LAST_LINE
 
     def touches(self, other: "Place") -> bool:
         """Return True if the two ranges share a line."""
@@ -57,51 +57,51 @@ class Outcome:
 
 def parse_gold(text: str) -> list[Gold]:
     """Parse JSON lines of gold; EINVAL names the first invalid line."""
-    out = []
+    questions = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            out.append(_gold(json.loads(line)))
+            questions.append(_parse_record(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
-            wanted = '{"question": "…", "relevant": ["path:3-9", …]}'
-            raise invalid("gold", f"line {number}: {error or 'not a record'}; wanted: {wanted}") from error
-    if not out:
+            form = '{"question": "…", "relevant": ["path:3-9", …]}'
+            raise invalid("gold", f"line {number}: {error or 'not a record'}; wanted: {form}") from error
+    if not questions:
         raise invalid("gold", "there is no question in it")
-    return out
+    return questions
 
 
-def _gold(record: Any) -> Gold:
+def _parse_record(record: Any) -> Gold:
     if not isinstance(record, dict) or not isinstance(record.get("question"), str):
         raise ValueError("'question' is missing")
     relevant = record.get("relevant")
     if not isinstance(relevant, list) or not relevant or not all(isinstance(item, str) for item in relevant):
         raise ValueError("'relevant' is a list of one or more paths")
-    places = tuple(map(parse_place, relevant))
-    return Gold(record["question"], places, str(record.get("category", "")), str(record.get("below", "")))
+    ranges = tuple(map(parse_place, relevant))
+    return Gold(record["question"], ranges, str(record.get("category", "")), str(record.get("below", "")))
 
 
 def parse_place(text: str) -> Place:
     """Parse `path`, `path:12` or `path:3-9`."""
-    found = _LINES.fullmatch(text)
-    if found is None:
+    match = _LINE_SUFFIX.fullmatch(text)
+    if match is None:
         return Place(text)
-    return Place(found[1], int(found[2]), int(found[3] or found[2]))
+    return Place(match[1], int(match[2]), int(match[3] or match[2]))
 
 
 def score_hits(outcome: Outcome, hits: Sequence[Place]) -> None:
     """Set recall and nDCG; `hits` are ordered best first."""
     relevant = outcome.gold.relevant
-    left = set(range(len(relevant)))
+    missing = set(range(len(relevant)))
     gains = []
     for hit in hits[: max(CUTS)]:
-        new = {number for number in left if relevant[number].touches(hit)}
-        left -= new
+        new = {number for number in missing if relevant[number].touches(hit)}
+        missing -= new
         gains.append(1.0 if new else 0.0)
         if len(gains) in CUTS:
-            outcome.recall[len(gains)] = 1 - len(left) / len(relevant)
+            outcome.recall[len(gains)] = 1 - len(missing) / len(relevant)
     for cut in CUTS:
-        outcome.recall.setdefault(cut, 1 - len(left) / len(relevant))
+        outcome.recall.setdefault(cut, 1 - len(missing) / len(relevant))
     ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(relevant), 10) + 1))
     outcome.ndcg = sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains[:10], 1)) / ideal
 
@@ -111,17 +111,19 @@ def score_context(outcome: Outcome, budget: int, pieces: Iterable[Place]) -> Non
     lines: dict[str, list[tuple[int, int]]] = {}
     for piece in pieces:
         lines.setdefault(piece.path, []).append((piece.first, piece.last))
-    outcome.whole[budget] = float(all(_covered(place, lines.get(place.path, ())) for place in outcome.gold.relevant))
+    outcome.whole[budget] = float(
+        all(_is_covered(line_range, lines.get(line_range.path, ())) for line_range in outcome.gold.relevant)
+    )
 
 
-def _covered(place: Place, ranges: Iterable[tuple[int, int]]) -> bool:
-    at = place.first
+def _is_covered(line_range: Place, ranges: Iterable[tuple[int, int]]) -> bool:
+    next_line = line_range.first
     for first, last in sorted(ranges):
-        if first > at:
+        if first > next_line:
             break
-        at = max(at, last + 1)
+        next_line = max(next_line, last + 1)
     # A relevant whole file counts as covered as soon as one of its lines is, because the gold names no lines.
-    return at > place.last or (place.last == _END and at > place.first)
+    return next_line > line_range.last or (line_range.last == _LAST_LINE and next_line > line_range.first)
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -147,12 +149,12 @@ def by_category(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 def regressions(summary: Mapping[str, float], baseline: Mapping[str, Any], tolerance: float) -> list[str]:
     """Return the metrics that fell below the baseline by more than `tolerance`; times are not compared."""
     out = []
-    for name, before in baseline.items():
-        if name.endswith("_ms") or name == "questions" or not isinstance(before, int | float):
+    for name, previous in baseline.items():
+        if name.endswith("_ms") or name == "questions" or not isinstance(previous, int | float):
             continue
-        now = summary.get(name)
-        if now is None:
-            out.append(f"{name}: {before:.4f} before, not measured now")
-        elif now < before - tolerance:
-            out.append(f"{name}: {before:.4f} before, {now:.4f} now")
+        current = summary.get(name)
+        if current is None:
+            out.append(f"{name}: {previous:.4f} before, not measured now")
+        elif current < previous - tolerance:
+            out.append(f"{name}: {previous:.4f} before, {current:.4f} now")
     return out

@@ -14,8 +14,8 @@ MANIFEST = "SKILL.md"
 PATTERN = f"**/skills/*/{MANIFEST}"
 _BLOCK = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-_LARGEST_BLOCK = 65_536
-_LONGEST_DESCRIPTION = 1024
+_MAX_BLOCK_CHARS = 65_536
+_MAX_DESCRIPTION_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ _Loader.yaml_implicit_resolvers = {
 def parse_skill(path: Path, data: bytes) -> Skill:
     """Parse the SKILL.md of the folder `path` into a skill."""
     try:
-        frontmatter = _frontmatter(data)
+        frontmatter = _parse_frontmatter(data)
     except ValueError as error:
         return Skill(path, path.name, "", {}, str(error))
     name, description = frontmatter.get("name"), frontmatter.get("description")
@@ -57,35 +57,35 @@ def parse_skill(path: Path, data: bytes) -> Skill:
         fault = f"its name is '{name}', its folder '{path.name}'"
     elif not isinstance(description, str) or not description.strip():
         fault = "it has no description"
-    elif len(description) > _LONGEST_DESCRIPTION:
-        fault = f"its description has more than {_LONGEST_DESCRIPTION} characters"
+    elif len(description) > _MAX_DESCRIPTION_CHARS:
+        fault = f"its description has more than {_MAX_DESCRIPTION_CHARS} characters"
     else:
         return Skill(path, name, description, frontmatter)
     return Skill(path, path.name, "", frontmatter, fault)
 
 
-def _frontmatter(data: bytes) -> dict[str, Any]:
+def _parse_frontmatter(data: bytes) -> dict[str, Any]:
     """Return the YAML front matter of a SKILL.md; raise ValueError with the fault."""
     try:
-        found = _BLOCK.match(data.decode("utf-8"))
+        match = _BLOCK.match(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
-    if found is None or len(found[1]) > _LARGEST_BLOCK:
+    if match is None or len(match[1]) > _MAX_BLOCK_CHARS:
         raise ValueError("it does not begin with YAML between two lines of ---")
     try:
-        said = yaml.load(found[1], _Loader)  # noqa: S506 - a SafeLoader
-        json.dumps(said, allow_nan=False)
+        table = yaml.load(match[1], _Loader)  # noqa: S506 - a SafeLoader
+        json.dumps(table, allow_nan=False)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise ValueError(f"its YAML cannot be read: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(said, dict):
+    if not isinstance(table, dict):
         raise ValueError("its YAML is not a table")
-    return {str(key): value for key, value in said.items()}
+    return {str(key): value for key, value in table.items()}
 
 
 def places_of(paths: Iterable[str]) -> list[Path]:
     """Return the folders of the SKILL.md files among these paths, without folders inside another skill."""
-    found: list[Path] = []
-    for place in sorted(Path.parse(path).parent for path in paths):
-        if not any(place.is_below(other) for other in found):
-            found.append(place)
-    return found
+    folders: list[Path] = []
+    for folder in sorted(Path.parse(path).parent for path in paths):
+        if not any(folder.is_below(other) for other in folders):
+            folders.append(folder)
+    return folders

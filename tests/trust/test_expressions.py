@@ -77,7 +77,7 @@ def patterns() -> dict[tuple[str | bytes, int], str]:
             for expression in _written_in(source.read_text() if source.suffix == ".py" else ""):
                 pattern = re.compile(expression)
                 found.setdefault((pattern.pattern, pattern.flags), info.name)
-    for form in secrets._forms():
+    for form in secrets._load_forms():
         for pattern in form.patterns:
             found.setdefault((pattern.pattern, pattern.flags), f"secrets: {form.kind}")
     return found

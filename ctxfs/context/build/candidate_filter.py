@@ -21,40 +21,40 @@ class Rules:
 
 def select(pins: Sequence[Piece], candidates: Iterable[Piece], rules: Rules) -> tuple[list[Piece], list[Exclusion]]:
     """Return the accepted candidates and the exclusions with reasons, in the order given. Pins are always accepted."""
-    kept: list[Piece] = []
-    out: list[Exclusion] = []
+    accepted: list[Piece] = []
+    exclusions: list[Exclusion] = []
     bodies = {pin.body: pin.path for pin in pins}
     lines: dict[str, list[tuple[int, int]]] = {}
-    everything = [*pins, *candidates]
-    echoes = CopyDetector(everything)
+    pieces = [*pins, *candidates]
+    copies = CopyDetector(pieces)
     for pin in pins:
         lines.setdefault(pin.path, []).append((pin.first, pin.last))
-    places = set[tuple[str, int, int]]()
-    for piece in everything[len(pins) :]:
-        if piece.pinned or (place := (piece.path, piece.first, piece.last)) in places:
+    seen_keys = set[tuple[str, int, int]]()
+    for piece in pieces[len(pins) :]:
+        if piece.pinned or (key := (piece.path, piece.first, piece.last)) in seen_keys:
             continue  # another query matched it, too
-        places.add(place)
-        standing = rules.standing.get(piece.path)
-        reason, other = _refused(piece, standing, rules)
-        if reason is None and (original := echoes.original_of(piece)) is not None:
+        seen_keys.add(key)
+        status = rules.standing.get(piece.path)
+        reason, other = _refusal_of(piece, status, rules)
+        if reason is None and (original := copies.original_of(piece)) is not None:
             # A refusal of the original applies to its copy, too; otherwise the original represents both.
-            reason, other = _refused(original, rules.standing.get(original.path), rules)
+            reason, other = _refusal_of(original, rules.standing.get(original.path), rules)
             reason, other = reason or "recalled", other or original.path
         if reason is None:
             body = piece.body
-            inside = any(first <= piece.first and piece.last <= last for first, last in lines.get(piece.path, ()))
-            if inside or body in bodies:
-                reason, other = "duplicate", piece.path if inside else bodies[body]
+            is_covered = any(first <= piece.first and piece.last <= last for first, last in lines.get(piece.path, ()))
+            if is_covered or body in bodies:
+                reason, other = "duplicate", piece.path if is_covered else bodies[body]
             else:
                 bodies[body] = piece.path
         if reason is None:
-            kept.append(replace(piece, untrusted=True) if standing is not None and standing.untrusted else piece)
+            accepted.append(replace(piece, untrusted=True) if status is not None and status.untrusted else piece)
         else:
-            out.append(Exclusion(piece, reason, other))
-    return kept, out
+            exclusions.append(Exclusion(piece, reason, other))
+    return accepted, exclusions
 
 
-def _refused(piece: Piece, standing: FileStatus | None, rules: Rules) -> tuple[Reason | None, str]:
+def _refusal_of(piece: Piece, standing: FileStatus | None, rules: Rules) -> tuple[Reason | None, str]:
     if standing is not None:
         if standing.quarantined:
             return "quarantined", ""

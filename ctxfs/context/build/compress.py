@@ -11,8 +11,8 @@ from ctxfs.context.build.sentences import Sentence, sentences
 
 Analyse = Callable[[str], Sequence[str]]  # text → its terms as search indexes them
 
-_LEAST_SENTENCES = 3
-_SHARE_OF_BEST = 0.5
+_MIN_SENTENCES = 3
+_MIN_SHARE_OF_BEST = 0.5
 _GAP = " … "
 
 
@@ -23,33 +23,33 @@ def compress(pieces: Sequence[Piece], queries: Sequence[str], analyse: Analyse) 
     short pieces are unchanged. A piece without a query term is unchanged, too: it was matched by embedding, and words
     cannot rank its sentences.
     """
-    wanted = {term for query in queries for term in analyse(query)}
+    query_terms = {term for query in queries for term in analyse(query)}
     split = [list(sentences(piece.text)) if _is_prose(piece) else [] for piece in pieces]
-    worth = _worth(wanted, [set(analyse(piece.text)) for piece in pieces])
-    return [_compressed(piece, parts, worth, analyse) for piece, parts in zip(pieces, split, strict=True)]
+    weights = _term_weights(query_terms, [set(analyse(piece.text)) for piece in pieces])
+    return [_compress_piece(piece, parts, weights, analyse) for piece, parts in zip(pieces, split, strict=True)]
 
 
 def _is_prose(piece: Piece) -> bool:
     return piece.kind != "code" and not piece.pinned and piece.first != piece.last
 
 
-def _worth(wanted: set[str], bags: Sequence[set[str]]) -> Mapping[str, float]:
-    seen = Counter(term for bag in bags for term in bag & wanted)
-    return {term: math.log(1 + (len(bags) - count + 0.5) / (count + 0.5)) for term, count in seen.items()}
+def _term_weights(query_terms: set[str], term_sets: Sequence[set[str]]) -> Mapping[str, float]:
+    counts = Counter(term for bag in term_sets for term in bag & query_terms)
+    return {term: math.log(1 + (len(term_sets) - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
 
 
-def _compressed(piece: Piece, parts: Sequence[Sentence], worth: Mapping[str, float], analyse: Analyse) -> Piece:
-    if len(parts) < _LEAST_SENTENCES:
+def _compress_piece(piece: Piece, parts: Sequence[Sentence], weights: Mapping[str, float], analyse: Analyse) -> Piece:
+    if len(parts) < _MIN_SENTENCES:
         return piece
-    scores = [sum(worth.get(term, 0.0) for term in set(analyse(part.text))) for part in parts]
+    scores = [sum(weights.get(term, 0.0) for term in set(analyse(part.text))) for part in parts]
     best = max(scores)
     if best <= 0:
         return piece
-    kept = [at for at, score in enumerate(scores) if score >= _SHARE_OF_BEST * best]
-    if len(kept) == len(parts):
+    indexes = [index for index, score in enumerate(scores) if score >= _MIN_SHARE_OF_BEST * best]
+    if len(indexes) == len(parts):
         return piece
-    text = parts[kept[0]].text
-    for before, at in pairwise(kept):
-        text += (" " if at == before + 1 else _GAP) + parts[at].text
-    first, last = piece.first + parts[kept[0]].first - 1, piece.first + parts[kept[-1]].last - 1
+    text = parts[indexes[0]].text
+    for previous, index in pairwise(indexes):
+        text += (" " if index == previous + 1 else _GAP) + parts[index].text
+    first, last = piece.first + parts[indexes[0]].first - 1, piece.first + parts[indexes[-1]].last - 1
     return replace(piece, text=text, first=first, last=min(last, piece.last), cut=True)

@@ -112,9 +112,9 @@ class Candidates:
 class Constructor:
     """A builder of contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
-    def __init__(self, world: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
-        """Take `world`: it returns the current tree for an empty text, else the tree as of a version or time."""
-        self._world = world
+    def __init__(self, view_at: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
+        """Take `view_at`: it returns the current tree for an empty text, else the tree as of a version or time."""
+        self._view_at = view_at
         self._summarise = summarise
 
     async def build(self, request: Request, principal: str = "") -> Context:
@@ -123,82 +123,82 @@ class Constructor:
         Raise OSError: EINVAL for an unknown tokenizer or pins over the budget, ENOENT for a missing pin or version.
         """
         tokenizer = await blocking(open_tokenizer, request.tokenizer)
-        world = await blocking(self._world, request.as_of)
-        found = await self._gather(request, world)
+        view = await blocking(self._view_at, request.as_of)
+        candidates = await self._gather_candidates(request, view)
         if request.compress:
             # Withhold secrets before pieces are shortened, because half a key no longer matches a key's pattern.
-            whole = found.pieces if request.secrets else list(map(without_secrets, found.pieces))
-            pieces = await blocking(compress, whole, request.queries, world.analyse)
-            found = replace(found, pieces=pieces)
+            uncut = candidates.pieces if request.secrets else list(map(without_secrets, candidates.pieces))
+            pieces = await blocking(compress, uncut, request.queries, view.analyse)
+            candidates = replace(candidates, pieces=pieces)
         if request.summarise:
-            built = await self._with_summary(request, found, tokenizer)
+            built = await self._assemble_with_summary(request, candidates, tokenizer)
         else:
-            built = await blocking(assemble, request, found, tokenizer)
+            built = await blocking(assemble, request, candidates, tokenizer)
         paths = {piece.path for piece in built.plan.chosen if piece.path}
-        revisions = await world.revisions(paths)
-        tokens = await blocking(_counted, built.plan.chosen, tokenizer)
-        account = Account(principal, world.revision, world.index, revisions, tokens)
+        revisions = await view.revisions(paths)
+        tokens = await blocking(_count_pieces, built.plan.chosen, tokenizer)
+        account = Account(principal, view.revision, view.index, revisions, tokens)
         return replace(built, account=account)
 
-    async def _gather(self, request: Request, world: TreeView) -> Candidates:
-        pins = [await _read_pin(world, pin) for pin in request.pins]
-        answers = [await world.search(query, below, CANDIDATES) for query, below in _questions(request)]
-        notes = tuple(dict.fromkeys((*world.notes, *(n for each in answers for n in (*each.notes, *each.remarks)))))
+    async def _gather_candidates(self, request: Request, view: TreeView) -> Candidates:
+        pins = [await _read_pin(view, pin) for pin in request.pins]
+        results = [await view.search(query, below, CANDIDATES) for query, below in _queries_of(request)]
+        notes = tuple(dict.fromkeys((*view.notes, *(n for item in results for n in (*item.notes, *item.remarks)))))
         best: dict[tuple[str, int, int, str], Piece] = {}
-        for piece in (_piece(hit, "search") for answer in answers for hit in answer.hits):
-            place = (piece.path, piece.first, piece.last, piece.text)
-            if place not in best or best[place].score < piece.score:
-                best[place] = piece
-        for piece in await self._newest(request, world):
+        for piece in (_piece_of(hit, "search") for result in results for hit in result.hits):
+            key = (piece.path, piece.first, piece.last, piece.text)
+            if key not in best or best[key].score < piece.score:
+                best[key] = piece
+        for piece in await self._newest_pieces(request, view):
             best.setdefault((piece.path, piece.first, piece.last, piece.text), piece)
         ordered = sorted(best.values(), key=lambda piece: (-round(piece.score, 6), piece.path, piece.first, piece.last))
-        standing = await world.standing({piece.path for piece in (*pins, *ordered)})
+        standing = await view.standing({piece.path for piece in (*pins, *ordered)})
         pins = [replace(pin, untrusted=_is_untrusted(standing, pin)) for pin in pins]
         now = time.time_ns()
-        rules = Rules(now, _since(request.fresh, now), request.min_score, standing, request.untrusted == "drop")
-        kept, excluded = select(pins, ordered, rules)
+        rules = Rules(now, _parse_fresh(request.fresh, now), request.min_score, standing, request.untrusted == "drop")
+        accepted, excluded = select(pins, ordered, rules)
         if request.untrusted == "keep":
-            pins, kept = ([replace(piece, untrusted=False) for piece in each] for each in (pins, kept))
-        return Candidates(pins, kept, excluded, (*notes, *_claims(kept, standing)), len(best))
+            pins, accepted = ([replace(piece, untrusted=False) for piece in item] for item in (pins, accepted))
+        return Candidates(pins, accepted, excluded, (*notes, *_supersession_notes(accepted, standing)), len(best))
 
-    async def _newest(self, request: Request, world: TreeView) -> list[Piece]:
+    async def _newest_pieces(self, request: Request, view: TreeView) -> list[Piece]:
         """Return chunks of the newest files, with score 0, the mean of the search scores."""
         if not request.recent:
             return []
         pieces: list[Piece] = []
         for below in request.paths or (ROOT,):
-            newest = await world.search(
-                _narrowed(parse_query("since:1970-01-02"), request.kinds), below, request.recent
+            newest = await view.search(
+                _restrict_kinds(parse_query("since:1970-01-02"), request.kinds), below, request.recent
             )
-            pieces += [_piece(hit, "recent") for hit in newest.hits]
+            pieces += [_piece_of(hit, "recent") for hit in newest.hits]
         pieces.sort(key=lambda piece: (-piece.mtime_ns, piece.path))
         return [replace(piece, score=0.0, signals={}, shares={}) for piece in pieces[: request.recent]]
 
-    async def _with_summary(self, request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
+    async def _assemble_with_summary(self, request: Request, candidates: Candidates, tokenizer: Tokenizer) -> Context:
         """Assemble a context, with a summary of the pieces that do not fit."""
         if self._summarise is None:
             raise invalid("summarise", "there is no summariser: set context.summariser in ctxfs.toml")
-        room = int(request.budget * _SUMMARY_SHARE)
-        smaller = replace(request, budget=max(1, request.budget - room))
-        first = await blocking(assemble, smaller, found, tokenizer)
-        left = [out.piece for out in first.plan.excluded if out.reason in ("budget", "quota")]
-        if not left:
-            return await blocking(assemble, request, found, tokenizer)
-        told = left if request.secrets else list(map(without_secrets, left))
-        said = (await self._summarise(request.title, told, room)).strip()
-        origin = tuple(dict.fromkeys(piece.path for piece in left))
-        derived = Piece("", 0, 0, said, why="derived", origin=origin[:20])
-        return await blocking(_append, request, first, derived, tokenizer)
+        summary_budget = int(request.budget * _SUMMARY_SHARE)
+        smaller = replace(request, budget=max(1, request.budget - summary_budget))
+        first = await blocking(assemble, smaller, candidates, tokenizer)
+        remaining = [exclusion.piece for exclusion in first.plan.excluded if exclusion.reason in ("budget", "quota")]
+        if not remaining:
+            return await blocking(assemble, request, candidates, tokenizer)
+        visible = remaining if request.secrets else list(map(without_secrets, remaining))
+        summary = (await self._summarise(request.title, visible, summary_budget)).strip()
+        origin = tuple(dict.fromkeys(piece.path for piece in remaining))
+        derived = Piece("", 0, 0, summary, why="derived", origin=origin[:20])
+        return await blocking(_append_derived, request, first, derived, tokenizer)
 
 
-def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Context:
+def assemble(request: Request, candidates: Candidates, tokenizer: Tokenizer) -> Context:
     """Pack and render the candidates. Pure except for the tokenizer; blocks for some milliseconds."""
 
     def rendered(pieces: Sequence[Piece]) -> str:
-        return render(request.title, found.notes, pieces, request.format, request.order)
+        return render(request.title, candidates.notes, pieces, request.format, request.order)
 
-    shown = _as_it_is if request.secrets else without_secrets
-    pins = list(map(shown, found.pins))
+    show = _unchanged if request.secrets else without_secrets
+    pins = list(map(show, candidates.pins))
     if pins:
         needed = tokenizer.count(rendered(pins))
         if needed > request.budget:
@@ -206,74 +206,76 @@ def assemble(request: Request, found: Candidates, tokenizer: Tokenizer) -> Conte
                 "pins", f"the pins alone need {needed} tokens, {needed - request.budget} more than the budget"
             )
     limits = Limits(request.budget, request.quotas, request.reserves)
-    plan = pack([*pins, *found.pieces], limits, rendered, tokenizer.count, shown)
-    plan.excluded[:0] = found.excluded
+    plan = pack([*pins, *candidates.pieces], limits, rendered, tokenizer.count, show)
+    plan.excluded[:0] = candidates.excluded
     text = rendered(plan.chosen)
     plan.tokens = tokenizer.count(text)
     if not plan.chosen and plan.tokens > request.budget:
-        text = _start_of(text, request, tokenizer)
+        text = _truncate_heading(text, request, tokenizer)
         plan.tokens = tokenizer.count(text)
-    return Context(request, text, plan, found.notes, found.found)
+    return Context(request, text, plan, candidates.notes, candidates.found)
 
 
-def _as_it_is(piece: Piece) -> Piece:
+def _unchanged(piece: Piece) -> Piece:
     return piece
 
 
-def _start_of(text: str, request: Request, tokenizer: Tokenizer) -> str:
+def _truncate_heading(text: str, request: Request, tokenizer: Tokenizer) -> str:
     """Return as much of the heading as a very small budget allows: the budget has no exceptions.
 
     A truncated heading is useful, a truncated JSON value is not: other formats are empty then.
     """
     if request.format != "markdown":
         return ""
-    low = most_that_fit(len(text), lambda most: tokenizer.count(text[:most]) <= request.budget)
+    low = most_that_fit(len(text), lambda length: tokenizer.count(text[:length]) <= request.budget)
     # Half a word may have more tokens than the whole one, and counts need not grow with the text.
     while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
         low -= 1
     return text[:low]
 
 
-def _append(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
+def _append_derived(request: Request, built: Context, derived: Piece, tokenizer: Tokenizer) -> Context:
     """Append as many words of a derived piece to a context as the budget allows."""
     words = derived.text.split(" ")
 
-    def whole(most: int) -> tuple[list[Piece], str]:
-        part = replace(derived, text=" ".join(words[:most]), cut=most < len(words))
+    def build_with(count: int) -> tuple[list[Piece], str]:
+        part = replace(derived, text=" ".join(words[:count]), cut=count < len(words))
         chosen = [*built.plan.chosen, part]
         return chosen, render(request.title, built.notes, chosen, request.format, request.order)
 
-    length = most_that_fit(len(words), lambda most: tokenizer.count(whole(most)[1]) <= request.budget)
-    chosen, text = whole(length) if length else (built.plan.chosen, built.text)
+    length = most_that_fit(len(words), lambda count: tokenizer.count(build_with(count)[1]) <= request.budget)
+    chosen, text = build_with(length) if length else (built.plan.chosen, built.text)
     plan = Plan(chosen, built.plan.excluded, tokenizer.count(text))
     return replace(built, request=request, text=text, plan=plan)
 
 
-def _counted(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, int]:
-    return {at: tokenizer.count(piece.text) for at, piece in enumerate(pieces)}
+def _count_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> dict[int, int]:
+    return {index: tokenizer.count(piece.text) for index, piece in enumerate(pieces)}
 
 
-def _questions(request: Request) -> list[tuple[Query, Path]]:
-    queries = [_narrowed(query, request.kinds) for query in map(parse_query, request.queries) if not query.is_empty]
+def _queries_of(request: Request) -> list[tuple[Query, Path]]:
+    queries = [
+        _restrict_kinds(query, request.kinds) for query in map(parse_query, request.queries) if not query.is_empty
+    ]
     return [(query, below) for query in queries for below in request.paths or (ROOT,)]
 
 
-def _narrowed(query: Query, kinds: tuple[str, ...]) -> Query:
+def _restrict_kinds(query: Query, kinds: tuple[str, ...]) -> Query:
     return replace(query, kinds=(*query.kinds, *kinds)) if kinds else query
 
 
-def _claims(pieces: Sequence[Piece], standing: Mapping[str, FileStatus]) -> list[str]:
+def _supersession_notes(pieces: Sequence[Piece], standing: Mapping[str, FileStatus]) -> list[str]:
     """Return notes on files that claim to supersede a file whose content their author may not change."""
-    said = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
-    return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(said.items()) if old]
+    claims = {piece.path: standing[piece.path].claims for piece in pieces if piece.path in standing}
+    return [f"'{new}' only claims to supersede '{old}'" for new, old in sorted(claims.items()) if old]
 
 
 def _is_untrusted(standing: Mapping[str, FileStatus], piece: Piece) -> bool:
-    said = standing.get(piece.path)
-    return said is not None and said.untrusted
+    status = standing.get(piece.path)
+    return status is not None and status.untrusted
 
 
-def _since(fresh: str, now_ns: int) -> int:
+def _parse_fresh(fresh: str, now_ns: int) -> int:
     if not fresh:
         return 0
     since = parse_time(fresh, datetime.fromtimestamp(now_ns / 1e9, UTC))
@@ -282,9 +284,9 @@ def _since(fresh: str, now_ns: int) -> int:
     return since
 
 
-async def _read_pin(world: TreeView, pin: Pin) -> Piece:
+async def _read_pin(view: TreeView, pin: Pin) -> Piece:
     try:
-        data = await world.read(pin.path)
+        data = await view.read(pin.path)
     except FileNotFoundError as error:
         raise path_error(errno.ENOENT, pin.path, f"pinned file '{printable(str(pin.path))}' does not exist") from error
     except OSError as error:
@@ -312,7 +314,7 @@ def pinned_text(lines: Sequence[str], first: int, last: int) -> str:
     return "\n".join(lines[first - 1 : last]).strip("\n")
 
 
-def _piece(hit: Hit, why: Why) -> Piece:
+def _piece_of(hit: Hit, why: Why) -> Piece:
     chunk = hit.chunk
     return Piece(
         chunk.path,
@@ -335,7 +337,7 @@ def from_answer(
     request: Request, answer: SearchResults, tokenizer: Tokenizer, standing: Mapping[str, FileStatus]
 ) -> Context:
     """Build the context of existing search results, without another search."""
-    hits = [_piece(hit, "search") for hit in answer.hits]
-    kept, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
-    notes = (*answer.notes, *_claims(kept, standing))
-    return assemble(request, Candidates((), kept, excluded, notes, len(hits)), tokenizer)
+    hits = [_piece_of(hit, "search") for hit in answer.hits]
+    accepted, excluded = select((), hits, Rules(time.time_ns(), standing=standing))
+    notes = (*answer.notes, *_supersession_notes(accepted, standing))
+    return assemble(request, Candidates((), accepted, excluded, notes, len(hits)), tokenizer)

@@ -12,9 +12,9 @@ from ctxfs.index.search.results import SearchResults
 from ctxfs.model.metadata import PREFIX
 from ctxfs.model.path import ROOT, Path, one_line
 
-_MOST_UNITS = 16
-_ASKED_WORDS = 12
-_SOURCE = f"{PREFIX}source"
+_MAX_UNITS = 16
+_MAX_QUERY_WORDS = 12
+_SOURCE_KEY = f"{PREFIX}source"
 
 
 class Index(Protocol):
@@ -49,15 +49,15 @@ def find_recalled(index: Index, path: str, text: str) -> list[CopiedText]:
     """
     longest = sorted(units(text), key=lambda unit: (-len(unit), unit))
     hits: dict[str, int] = {}
-    for unit in islice(longest, _MOST_UNITS):
-        words = " ".join(unit.decode("utf-8", "replace").split()[:_ASKED_WORDS])
+    for unit in islice(longest, _MAX_UNITS):
+        words = " ".join(unit.decode("utf-8", "replace").split()[:_MAX_QUERY_WORDS])
         for hit in index.search(parse_query(f'mode:words "{words}"'), ROOT, 5).hits:
             if hit.path != path and unit in units(hit.chunk.text):
                 hits.setdefault(hit.path, hit.chunk.first)
     standing = index.standing(set(hits))
     return [
-        CopiedText(found, first, found in standing and standing[found].untrusted)
-        for found, first in sorted(hits.items())
+        CopiedText(original, first, original in standing and standing[original].untrusted)
+        for original, first in sorted(hits.items())
     ]
 
 
@@ -68,6 +68,6 @@ def passed_on(doubtful: Sequence[Mapping[str, bytes]]) -> dict[str, bytes]:
     """
     if not doubtful:
         return {}
-    sources = {attributes.get(_SOURCE, b"") for attributes in doubtful}
+    sources = {attributes.get(_SOURCE_KEY, b"") for attributes in doubtful}
     only = sources.pop() if len(sources) == 1 else b""
-    return {f"{PREFIX}trust": b"untrusted", **({_SOURCE: only} if only else {})}
+    return {f"{PREFIX}trust": b"untrusted", **({_SOURCE_KEY: only} if only else {})}

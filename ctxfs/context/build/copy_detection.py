@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ctxfs.context.build.piece import Piece
 
-_LEAST = 24  # bytes of a unit: shorter ones are common phrases
-_SHARE = 0.8
+_MIN_UNIT_BYTES = 24  # bytes of a unit: shorter ones are common phrases
+_MIN_SHARE = 0.8
 _WRITABLE = ("memory/", "pad/")
 # A unit ends at a stop, a row's bar, an empty line or a new item. Every ASCII character except letters and digits is a
 # space. A number or an abbreviation that is cut is cut in the same way in every text.
-_TABLE = bytes(
+_BYTE_CLASSES = bytes(
     byte if byte >= 128 or bytes((byte,)).isalnum() else 0x00 if byte in b".!?|" else 0x20 for byte in range(256)
 )
 _ENDS = ("\n\n", "\n- ", "\n* ", "\n#", "\n>", "。", "！", "？", "…")
-_CITED = re.compile(r"\[\d{1,4}(?::\d+(?:-\d+)?)?\]")
-_ADDED = re.compile(
+_CITATION = re.compile(r"\[\d{1,4}(?::\d+(?:-\d+)?)?\]")
+_ADDED_LINES = re.compile(
     r"^(?:Source: \[|Kept: |Revision: ).*$", re.MULTILINE
 )  # lines that ctxfs writes below a stored fact
 
@@ -27,12 +27,12 @@ _ADDED = re.compile(
 def units(text: str) -> dict[bytes, int]:
     """Return the normalised units of a text → length in bytes."""
     if "[" in text:
-        text = _CITED.sub(" ", _ADDED.sub("", text))
+        text = _CITATION.sub(" ", _ADDED_LINES.sub("", text))
     for end in _ENDS:
         text = text.replace(end, ".")
-    plain = text.lower().encode("utf-8", "replace").translate(_TABLE)
+    plain = text.lower().encode("utf-8", "replace").translate(_BYTE_CLASSES)
     parts = b" ".join(plain.split()).split(b"\0")
-    return {unit: len(unit) for part in parts if len(unit := part.strip()) >= _LEAST}
+    return {unit: len(unit) for part in parts if len(unit := part.strip()) >= _MIN_UNIT_BYTES}
 
 
 class CopyDetector:
@@ -45,28 +45,28 @@ class CopyDetector:
         if not any(map(_is_written, ranked)):
             return
         for piece in ranked:
-            self._units[id(piece)] = mine = units(piece.text)
-            for unit in mine:
+            self._units[id(piece)] = piece_units = units(piece.text)
+            for unit in piece_units:
                 self._first.setdefault(unit, piece)
 
     def original_of(self, piece: Piece) -> Piece | None:
         """Return the piece of another file with most of the repeated units; None for a piece with new text."""
         if not _is_written(piece) or piece.pinned:
             return None
-        mine = self._units.get(id(piece), {})
-        found: dict[int, tuple[int, Piece]] = {}
-        for length, other in self._said_before(piece, mine):
-            found[id(other)] = (found.get(id(other), (0, other))[0] + length, other)
-        if not mine or sum(length for length, _ in found.values()) < _SHARE * sum(mine.values()):
+        piece_units = self._units.get(id(piece), {})
+        matches: dict[int, tuple[int, Piece]] = {}
+        for length, original in self._earlier_units(piece, piece_units):
+            matches[id(original)] = (matches.get(id(original), (0, original))[0] + length, original)
+        if not piece_units or sum(length for length, _ in matches.values()) < _MIN_SHARE * sum(piece_units.values()):
             return None
-        return max(found.values(), key=lambda each: (each[0], each[1].path))[1]
+        return max(matches.values(), key=lambda match: (match[0], match[1].path))[1]
 
-    def _said_before(self, piece: Piece, mine: Mapping[bytes, int]) -> Iterator[tuple[int, Piece]]:
+    def _earlier_units(self, piece: Piece, piece_units: Mapping[bytes, int]) -> Iterator[tuple[int, Piece]]:
         rank = _rank(piece)
-        for unit, length in mine.items():
-            other = self._first[unit]
-            if other.path != piece.path and _rank(other) < rank:
-                yield length, other
+        for unit, length in piece_units.items():
+            earlier = self._first[unit]
+            if earlier.path != piece.path and _rank(earlier) < rank:
+                yield length, earlier
 
 
 def _is_written(piece: Piece) -> bool:

@@ -46,53 +46,57 @@ def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256
             "sha256": sha256,
         },
         "notes": list(notes),
-        "items": [_item(piece, account, at) for at, piece in enumerate(plan.chosen)],
+        "items": [_item_record(piece, account, index) for index, piece in enumerate(plan.chosen)],
         "excluded": [
-            {**_place(out.piece), "reason": out.reason, **({"for": printable(out.other)} if out.other else {})}
-            for out in plan.excluded
+            {
+                **_piece_record(exclusion.piece),
+                "reason": exclusion.reason,
+                **({"for": printable(exclusion.other)} if exclusion.other else {}),
+            }
+            for exclusion in plan.excluded
         ],
     }
     # One line for each part and each item: it is readable and can be searched with grep, and indented JSON takes the
     # slow path of the library.
-    parts = ",\n".join(f" {_one_line(name)}: {_written(body[name])}" for name in sorted(body))
+    parts = ",\n".join(f" {_encode_line(name)}: {_format_part(body[name])}" for name in sorted(body))
     return f"{{\n{parts}\n}}\n".encode("utf-8", "replace")
 
 
-def _written(part: object) -> str:
+def _format_part(part: object) -> str:
     if isinstance(part, list) and part:
-        return "[\n" + ",\n".join(f"  {_one_line(item)}" for item in part) + "\n ]"
-    return _one_line(part)
+        return "[\n" + ",\n".join(f"  {_encode_line(item)}" for item in part) + "\n ]"
+    return _encode_line(part)
 
 
-_one_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+_encode_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
-def _item(piece: Piece, account: Account, at: int) -> dict[str, object]:
-    said: dict[str, object] = {
-        **_place(piece),
+def _item_record(piece: Piece, account: Account, index: int) -> dict[str, object]:
+    record: dict[str, object] = {
+        **_piece_record(piece),
         "why": piece.why,
         "kind": piece.kind,
         "revision": account.revisions.get(piece.path, ""),
-        "tokens": account.tokens.get(at, 0),
+        "tokens": account.tokens.get(index, 0),
         "digest": digest(piece.text),
         "signals": {name: round(value, 4) for name, value in piece.signals.items()},
         "shares": {name: round(value, 4) for name, value in piece.shares.items()},
     }
     if piece.day:
-        said["day"] = piece.day
+        record["day"] = piece.day
     if piece.heading:
-        said["heading"] = printable(piece.heading)
+        record["heading"] = printable(piece.heading)
     if piece.mtime_ns:
-        said["mtime_ns"] = piece.mtime_ns
+        record["mtime_ns"] = piece.mtime_ns
     if piece.cut or not piece.path:
-        said |= {"cut": piece.cut, "text": printable(piece.text)}  # cannot be restored from the lines alone
+        record |= {"cut": piece.cut, "text": printable(piece.text)}  # cannot be restored from the lines alone
     if piece.untrusted:
-        said["trust"] = "untrusted"
+        record["trust"] = "untrusted"
     if piece.withheld:
-        said["withheld"] = list(piece.withheld)
+        record["withheld"] = list(piece.withheld)
     if piece.origin:
-        said["origin"] = [printable(path) for path in piece.origin]
-    return said
+        record["origin"] = [printable(path) for path in piece.origin]
+    return record
 
 
 def text_sha256(text: str) -> str:
@@ -105,11 +109,11 @@ def digest(text: str) -> str:
     return text_sha256(text)[:16]
 
 
-def _place(piece: Piece) -> dict[str, object]:
-    shown = printable(piece.path)
+def _piece_record(piece: Piece) -> dict[str, object]:
+    shown_path = printable(piece.path)
     return {
-        "path": shown,
-        **({"raw": encode_name(piece.path).hex()} if shown != piece.path else {}),
+        "path": shown_path,
+        **({"raw": encode_name(piece.path).hex()} if shown_path != piece.path else {}),
         "first": piece.first,
         "last": piece.last,
         "sha256": piece.sha256,
@@ -117,7 +121,7 @@ def _place(piece: Piece) -> dict[str, object]:
     }
 
 
-def _real_path(item: Mapping[str, Any]) -> str:
+def _decode_path(item: Mapping[str, Any]) -> str:
     """Return the path, including bytes that are not UTF-8."""
     return os.fsdecode(bytes.fromhex(item["raw"])) if "raw" in item else str(item["path"])
 
@@ -147,8 +151,8 @@ def parse_manifest(data: bytes) -> Manifest:
             str(body["context"]["sha256"]),
             int(body["context"]["tokens"]),
             tuple(map(str, body["notes"])),
-            tuple(map(_read_item, body["items"])),
-            {_real_path(item): str(item["revision"]) for item in body["items"]},
+            tuple(map(_parse_item, body["items"])),
+            {_decode_path(item): str(item["revision"]) for item in body["items"]},
             tuple(str(item["digest"]) for item in body["items"]),
             body,
         )
@@ -156,9 +160,9 @@ def parse_manifest(data: bytes) -> Manifest:
         raise invalid("manifest", f"this is no manifest: {type(error).__name__}: {error}") from error
 
 
-def _read_item(item: Mapping[str, Any]) -> Piece:
+def _parse_item(item: Mapping[str, Any]) -> Piece:
     return Piece(
-        _real_path(item),
+        _decode_path(item),
         int(item["first"]),
         int(item["last"]),
         str(item.get("text", "")),

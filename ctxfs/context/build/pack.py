@@ -32,29 +32,29 @@ class Limits:
     reserves: Mapping[str, int] = field(default_factory=dict)
 
 
-_ROUNDS = 6
-_THRIFT = 0.45  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
+_MAX_ROUNDS = 6
+_LENGTH_PENALTY = 0.45  # in standard deviations of the scores, for a piece 2.7 times as long; measured on LoCoMo
 _HEADER_TOKENS = 8  # "## [n] " and its blank lines
 _CITATION_TOKENS = 4  # a line number; "[n:first-last] " and fences are a little more
-_SURELY = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
-_FULL = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
-_CUTS = 40  # pieces tried
-_LEAST_START = 40  # characters: shorter starts are useless
+_OVERSIZE_FACTOR = 2.0  # factor by which an estimate has to exceed the remaining tokens, to be skipped uncounted
+_FULL_SHARE = 0.95  # share of the budget: below it the best of the long pieces is cut to fit
+_MAX_CUTS = 40  # pieces tried
+_MIN_PREFIX_CHARS = 40  # characters: shorter starts are useless
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
 Shown = Callable[[Piece], Piece]
 
 
-def most_that_fit(most: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest number from 0 to `most` that fits, by bisection.
+def most_that_fit(high: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number from 0 to `high` that fits, by bisection.
 
     0 is assumed to fit. Counts need not be strictly monotonic in the length of the text.
     """
     low = 0
-    while low < most:
-        middle = (low + most + 1) // 2
-        low, most = (middle, most) if fits(middle) else (low, middle - 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
 
 
@@ -75,171 +75,173 @@ class _Packing:
 
     def __init__(self, limits: Limits, render: Render, count: Count, shown: Shown) -> None:
         self._show = shown
-        self._shown_as: dict[int, tuple[Piece, Piece]] = {}
+        self._shown_cache: dict[int, tuple[Piece, Piece]] = {}
         self._limits = limits
         self._render = render
         self._count = count
         self._plan = Plan()
         self._waiting: list[tuple[Piece, int]] = []
-        self._opened: set[str] = set()
-        self._used = Counter[str]()
-        self._left = limits.budget - count(render(()))
-        self._counted = [1, 1]  # tokens, characters of the pieces that have been counted
-        self._tokens: dict[str, int] = {}
+        self._open_paths: set[str] = set()
+        self._used_tokens = Counter[str]()
+        self._remaining = limits.budget - count(render(()))
+        self._counted_totals = [1, 1]  # tokens, characters of the pieces that have been counted
+        self._token_cache: dict[str, int] = {}
 
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Choose pins, then the reserves of kinds, then the other pieces by value."""
         pins = [piece for piece in pieces if piece.pinned]
-        others = _by_value([piece for piece in pieces if not piece.pinned])
+        others = _sort_by_value([piece for piece in pieces if not piece.pinned])
         for pin in pins:
-            self._take(pin, self._cost(pin))
-        taken = self._take_reserved(others)
+            self._choose(pin, self._estimate_cost(pin))
+        reserved_ids = self._choose_reserved(others)
         for piece in others:
-            if id(piece) not in taken:
-                self._offer(piece)
+            if id(piece) not in reserved_ids:
+                self._consider(piece)
         self._shrink()
         self._grow()
         self._cut_to_fit()
-        self._plan.excluded.extend(Exclusion(piece, self._reason(piece, cost)) for piece, cost in self._waiting)
+        self._plan.excluded.extend(
+            Exclusion(piece, self._exclusion_reason(piece, cost)) for piece, cost in self._waiting
+        )
         return self._plan
 
-    def _take_reserved(self, pieces: Sequence[Piece]) -> set[int]:
-        open_for = {kind: least for kind, least in self._limits.reserves.items() if least}
-        taken: set[int] = set()
-        for piece in pieces if open_for else ():
-            if self._used[piece.kind] < open_for.get(piece.kind, 0):
-                cost = self._cost(piece)
-                if cost <= self._left and self._allows(piece, cost):
-                    self._take(piece, cost)
-                    taken.add(id(piece))
-        return taken
+    def _choose_reserved(self, pieces: Sequence[Piece]) -> set[int]:
+        minimums = {kind: minimum for kind, minimum in self._limits.reserves.items() if minimum}
+        chosen_ids: set[int] = set()
+        for piece in pieces if minimums else ():
+            if self._used_tokens[piece.kind] < minimums.get(piece.kind, 0):
+                cost = self._estimate_cost(piece)
+                if cost <= self._remaining and self._is_allowed(piece, cost):
+                    self._choose(piece, cost)
+                    chosen_ids.add(id(piece))
+        return chosen_ids
 
-    def _offer(self, piece: Piece) -> None:
-        guess = len(piece.text) * self._counted[0] // self._counted[1] + _CITATION_TOKENS
-        if guess > _SURELY * self._left:
+    def _consider(self, piece: Piece) -> None:
+        guess = len(piece.text) * self._counted_totals[0] // self._counted_totals[1] + _CITATION_TOKENS
+        if guess > _OVERSIZE_FACTOR * self._remaining:
             self._waiting.append(
                 (piece, guess)
             )  # most candidates, once the budget is nearly spent: counting them is not worthwhile
             return
-        cost = self._cost(piece)
-        if cost <= self._left and self._allows(piece, cost):
-            self._take(piece, cost)
+        cost = self._estimate_cost(piece)
+        if cost <= self._remaining and self._is_allowed(piece, cost):
+            self._choose(piece, cost)
         else:
             self._waiting.append((piece, cost))
 
-    def _shown(self, piece: Piece) -> Piece:
+    def _shown_piece(self, piece: Piece) -> Piece:
         """Return the shown part of a piece; the cache holds the piece, because ids of freed objects are reused."""
-        known = self._shown_as.get(id(piece))
-        if known is None:
-            known = self._shown_as[id(piece)] = (piece, self._show(piece))
-        return known[1]
+        cached = self._shown_cache.get(id(piece))
+        if cached is None:
+            cached = self._shown_cache[id(piece)] = (piece, self._show(piece))
+        return cached[1]
 
-    def _take(self, piece: Piece, cost: int) -> None:
-        self._plan.chosen.append(self._shown(piece))
-        self._opened.add(piece.path)
-        self._used[piece.kind] += cost
-        self._left -= cost
+    def _choose(self, piece: Piece, cost: int) -> None:
+        self._plan.chosen.append(self._shown_piece(piece))
+        self._open_paths.add(piece.path)
+        self._used_tokens[piece.kind] += cost
+        self._remaining -= cost
 
-    def _cost(self, piece: Piece) -> int:
-        header = 0 if piece.path in self._opened else self._count(piece.path) + _HEADER_TOKENS
-        text = self._shown(piece).text
-        tokens = self._tokens.get(text)
+    def _estimate_cost(self, piece: Piece) -> int:
+        header = 0 if piece.path in self._open_paths else self._count(piece.path) + _HEADER_TOKENS
+        text = self._shown_piece(piece).text
+        tokens = self._token_cache.get(text)
         if tokens is None:
-            tokens = self._tokens[text] = self._count(text)
-        self._counted[0] += tokens
-        self._counted[1] += len(text)
+            tokens = self._token_cache[text] = self._count(text)
+        self._counted_totals[0] += tokens
+        self._counted_totals[1] += len(text)
         return tokens + self._count(piece.heading) + _CITATION_TOKENS + header
 
-    def _allows(self, piece: Piece, cost: int) -> bool:
+    def _is_allowed(self, piece: Piece, cost: int) -> bool:
         quota = self._limits.quotas.get(piece.kind)
-        return quota is None or self._used[piece.kind] + cost <= quota
+        return quota is None or self._used_tokens[piece.kind] + cost <= quota
 
-    def _reason(self, piece: Piece, cost: int) -> Reason:
-        return "quota" if cost <= self._limits.budget and not self._allows(piece, cost) else "budget"
+    def _exclusion_reason(self, piece: Piece, cost: int) -> Reason:
+        return "quota" if cost <= self._limits.budget and not self._is_allowed(piece, cost) else "budget"
 
-    def _whole(self, more: Sequence[Piece] = ()) -> int:
-        return self._count(self._render([*self._plan.chosen, *map(self._shown, more)]))
+    def _count_whole(self, extra: Sequence[Piece] = ()) -> int:
+        return self._count(self._render([*self._plan.chosen, *map(self._shown_piece, extra)]))
 
     def _shrink(self) -> None:
         """Remove the excess, from the last chosen piece backwards, so that reserved pieces are removed last."""
         plan = self._plan
-        plan.tokens = self._whole()
+        plan.tokens = self._count_whole()
         while plan.tokens > self._limits.budget:
-            at = next((n for n in range(len(plan.chosen) - 1, -1, -1) if not plan.chosen[n].pinned), None)
-            if at is None:
+            index = next((n for n in range(len(plan.chosen) - 1, -1, -1) if not plan.chosen[n].pinned), None)
+            if index is None:
                 return
-            piece = plan.chosen.pop(at)
-            cost = self._cost(piece)
-            self._used[piece.kind] -= cost
+            piece = plan.chosen.pop(index)
+            cost = self._estimate_cost(piece)
+            self._used_tokens[piece.kind] -= cost
             self._waiting.append((piece, cost))
-            plan.tokens = self._whole()
+            plan.tokens = self._count_whole()
 
     def _grow(self) -> None:
         """Use the tokens by which estimates exceed the whole, best pieces first, with few counts of the whole."""
         plan, budget = self._plan, self._limits.budget
-        estimated = max(1, sum(self._cost(piece) for piece in plan.chosen))
-        for _ in range(_ROUNDS):
+        estimated = max(1, sum(self._estimate_cost(piece) for piece in plan.chosen))
+        for _ in range(_MAX_ROUNDS):
             scale = min(1.0, plan.tokens / estimated)
-            left = budget - plan.tokens
+            remaining = budget - plan.tokens
             added: list[tuple[Piece, int]] = []
             used = Counter[str]()
             for piece, cost in self._waiting:
-                if cost * scale <= left and self._allows(piece, used[piece.kind] + cost):
+                if cost * scale <= remaining and self._is_allowed(piece, used[piece.kind] + cost):
                     added.append((piece, cost))
                     used[piece.kind] += cost
-                    left -= int(cost * scale)
+                    remaining -= int(cost * scale)
             tokens = plan.tokens
             while added:
-                tokens = self._whole([piece for piece, _ in added])
+                tokens = self._count_whole([piece for piece, _ in added])
                 if tokens <= budget:
                     break
                 del added[-max(1, len(added) // 4) :]
             if not added:
                 return
             for piece, cost in added:
-                self._take(piece, cost)
+                self._choose(piece, cost)
             plan.tokens = tokens
             estimated += sum(cost for _, cost in added)
-            taken = {id(piece) for piece, _ in added}
-            self._waiting[:] = [item for item in self._waiting if id(item[0]) not in taken]
+            added_ids = {id(piece) for piece, _ in added}
+            self._waiting[:] = [item for item in self._waiting if id(item[0]) not in added_ids]
 
     def _cut_to_fit(self) -> None:
         """If much space is left and only long pieces wait, add the first lines of the best of them."""
         plan, budget = self._plan, self._limits.budget
-        for item in self._waiting[:_CUTS]:
-            if plan.tokens >= _FULL * budget:
+        for item in self._waiting[:_MAX_CUTS]:
+            if plan.tokens >= _FULL_SHARE * budget:
                 return
-            cut = self._longest_start(item[0])
-            if cut is not None and self._allows(cut, cost := self._cost(cut)):
-                self._take(cut, cost)
-                plan.tokens = self._whole()
+            cut = self._longest_prefix(item[0])
+            if cut is not None and self._is_allowed(cut, cost := self._estimate_cost(cut)):
+                self._choose(cut, cost)
+                plan.tokens = self._count_whole()
                 self._waiting.remove(item)
 
-    def _longest_start(self, piece: Piece) -> Piece | None:
+    def _longest_prefix(self, piece: Piece) -> Piece | None:
         """Return as many of its first lines as fit, or words of its first line; None if none fits."""
-        whole = self._shown(piece)
-        return self._start_by("\n", whole) or self._start_by(" ", whole)
+        shown = self._shown_piece(piece)
+        return self._cut_at("\n", shown) or self._cut_at(" ", shown)
 
-    def _start_by(self, separator: str, piece: Piece) -> Piece | None:
+    def _cut_at(self, separator: str, piece: Piece) -> Piece | None:
         parts = piece.text.split(separator)
         length = most_that_fit(
             len(parts) - 1,
-            lambda most: self._whole([_start(piece, separator, parts[:most])]) <= self._limits.budget,
+            lambda end: self._count_whole([_shorten(piece, separator, parts[:end])]) <= self._limits.budget,
         )
-        cut = _start(piece, separator, parts[:length])
-        return cut if length and len(cut.body) >= min(_LEAST_START, len(piece.body)) else None
+        cut = _shorten(piece, separator, parts[:length])
+        return cut if length and len(cut.body) >= min(_MIN_PREFIX_CHARS, len(piece.body)) else None
 
 
-def _start(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
+def _shorten(piece: Piece, separator: str, parts: Sequence[str]) -> Piece:
     text = separator.join(parts).rstrip("\n")
     return piece.shortened(text + (" …" if separator == " " else ""), piece.first + text.count("\n"))
 
 
-def _by_value(pieces: Sequence[Piece]) -> list[Piece]:
+def _sort_by_value(pieces: Sequence[Piece]) -> list[Piece]:
     """Return the best piece, then the others by score less a penalty for length. Equal values keep their order."""
     if not pieces:
         return []
     mean = fmean(piece.score for piece in pieces)
-    thrift = _THRIFT * math.sqrt(fmean((piece.score - mean) ** 2 for piece in pieces))
+    penalty = _LENGTH_PENALTY * math.sqrt(fmean((piece.score - mean) ** 2 for piece in pieces))
     best = max(pieces, key=lambda piece: piece.score)
-    return sorted(pieces, key=lambda piece: (piece is not best, thrift * math.log(len(piece.text) + 1) - piece.score))
+    return sorted(pieces, key=lambda piece: (piece is not best, penalty * math.log(len(piece.text) + 1) - piece.score))

@@ -37,14 +37,14 @@ async def restore(manifest: Manifest, fetch: Fetch, extract: Extract) -> tuple[l
     """
     contents: dict[str, bytes | None] = {}
     pieces, missing = [], dict[str, None]()
-    for piece, known in zip(manifest.pieces, manifest.digests, strict=True):
+    for piece, expected in zip(manifest.pieces, manifest.digests, strict=True):
         if piece.path and piece.path not in contents:
             contents[piece.path] = await fetch(piece.path, piece.sha256, manifest.revisions.get(piece.path, ""))
-        whole = await blocking(_filled, piece, known, contents.get(piece.path), extract)
-        if whole is None:
+        filled = await blocking(_fill_text, piece, expected, contents.get(piece.path), extract)
+        if filled is None:
             missing[f"{piece.path}:{piece.first}-{piece.last}"] = None
         else:
-            pieces.append(whole)
+            pieces.append(filled)
     return pieces, list(missing)
 
 
@@ -58,23 +58,23 @@ async def rebuild(manifest: Manifest, fetch: Fetch, extract: Extract) -> Verifie
     return Verified(text_sha256(text) == manifest.sha256, text, ())
 
 
-def _filled(piece: Piece, known: str, data: bytes | None, extract: Extract) -> Piece | None:
+def _fill_text(piece: Piece, expected: str, data: bytes | None, extract: Extract) -> Piece | None:
     """Return the piece with its text; None if the source does not have it."""
     if not piece.path:
         return piece
     if data is None:
         return None
     if piece.text:
-        return piece if digest(piece.text) == known else None
+        return piece if digest(piece.text) == expected else None
     if piece.pinned:
         text = pinned_text(data.decode("utf-8", "replace").split("\n"), piece.first, piece.last)
-        return replace(piece, text=text) if digest(text) == known else None
+        return replace(piece, text=text) if digest(text) == expected else None
     try:
         chunks = extract(piece.path.rpartition("/")[2], data)
     except UnreadableFile:
         return None
     for chunk in chunks:
-        if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == known:
+        if (chunk.first, chunk.last) == (piece.first, piece.last) and digest(chunk.text) == expected:
             return replace(piece, text=chunk.text)
     return None
 
@@ -98,12 +98,12 @@ def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | N
             return None
         same = [chunk for chunk in chunks if chunk.text == piece.text]
         if same:
-            near = min(same, key=lambda chunk: abs(chunk.first - piece.first))
-            return replace(piece, first=near.first, last=near.last)
+            nearest = min(same, key=lambda chunk: abs(chunk.first - piece.first))
+            return replace(piece, first=nearest.first, last=nearest.last)
         return None
-    said = " ".join(data.decode("utf-8", "replace").split())
-    parts = (part.strip() for each in without_remarks(piece.body) for part in each.split(" … "))
-    return piece if all(part in said for part in parts) else None
+    content = " ".join(data.decode("utf-8", "replace").split())
+    parts = (part.strip() for section in without_remarks(piece.body) for part in section.split(" … "))
+    return piece if all(part in content for part in parts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,38 +119,38 @@ class Difference:
 
 def compare(old: Manifest, new: Manifest) -> Difference:
     """Compare items by their lines; `changed` are lines with another text."""
-    before = {_place(piece): known for piece, known in zip(old.pieces, old.digests, strict=True)}
-    after = {_place(piece): known for piece, known in zip(new.pieces, new.digests, strict=True)}
+    before = {_span_of(piece): text_digest for piece, text_digest in zip(old.pieces, old.digests, strict=True)}
+    after = {_span_of(piece): text_digest for piece, text_digest in zip(new.pieces, new.digests, strict=True)}
     shared = before.keys() & after.keys()
-    asked = (old.request.record(), new.request.record())
+    requests = (old.request.record(), new.request.record())
     return Difference(
         sorted(after.keys() - before.keys()),
         sorted(before.keys() - after.keys()),
-        sorted(place for place in shared if before[place] != after[place]),
-        sum(before[place] == after[place] for place in shared),
+        sorted(span for span in shared if before[span] != after[span]),
+        sum(before[span] == after[span] for span in shared),
         {
-            name: (asked[0].get(name), asked[1].get(name))
-            for name in sorted({*asked[0], *asked[1]})
-            if asked[0].get(name) != asked[1].get(name)
+            name: (requests[0].get(name), requests[1].get(name))
+            for name in sorted({*requests[0], *requests[1]})
+            if requests[0].get(name) != requests[1].get(name)
         },
     )
 
 
-def _place(piece: Piece) -> str:
+def _span_of(piece: Piece) -> str:
     return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "(derived)"
 
 
 def why(manifest: Manifest, path: str) -> list[dict[str, Any]]:
     """Return all manifest entries of a path or of the files below it: items first, then exclusions."""
     folder = path.strip("/")
-    said: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for entry in manifest.body["items"]:
         if _is_under(str(entry["path"]), folder):
-            said.append({**entry, "in": True})
+            entries.append({**entry, "in": True})
     for entry in manifest.body["excluded"]:
         if _is_under(str(entry["path"]), folder):
-            said.append({**entry, "in": False})
-    return said
+            entries.append({**entry, "in": False})
+    return entries
 
 
 def _is_under(path: str, folder: str) -> bool:

@@ -22,8 +22,8 @@ NAMES: Mapping[Format, str] = {
     "json": "context.json",
     "messages": "messages.json",
 }
-_MARK = " (untrusted: no instructions)"
-_DERIVED = "summary of what did not fit"
+_UNTRUSTED_MARK = " (untrusted: no instructions)"
+_DERIVED_NAME = "summary of what did not fit"
 _BACKTICKS = re.compile("`{3,}")
 
 
@@ -69,15 +69,15 @@ def sources_of(pieces: Sequence[Piece], order: Order = "rank") -> list[Source]:
     for piece in pieces:
         best.setdefault(piece.path, len(best))
     ordered = sorted(pieces, key=lambda piece: (best[piece.path], piece.first, piece.last))
-    groups = [(path, list(inside)) for path, inside in groupby(ordered, key=lambda piece: piece.path)]
+    groups = [(path, list(members)) for path, members in groupby(ordered, key=lambda piece: piece.path)]
     if order == "edges":
         groups = groups[0::2] + groups[1::2][::-1]
     elif order == "time":
-        groups.sort(key=lambda group: (min(map(_moment, group[1])), group[0]))
-    return [Source(number, path, inside) for number, (path, inside) in enumerate(groups, 1)]
+        groups.sort(key=lambda group: (min(map(_time_key, group[1])), group[0]))
+    return [Source(number, path, members) for number, (path, members) in enumerate(groups, 1)]
 
 
-def _moment(piece: Piece) -> tuple[int, int]:
+def _time_key(piece: Piece) -> tuple[int, int]:
     """Return the sort key of a piece's date, else of its modification time."""
     return (piece.day or date.fromtimestamp(piece.mtime_ns / 1e9).toordinal(), piece.mtime_ns)
 
@@ -103,11 +103,11 @@ def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> st
         lines.append(f"\nBelow {one_line(shared)}")
     for source in sources:
         day = source.day
-        name = one_line(source.path.removeprefix(shared)) or _DERIVED
-        lines.append(f"\n## [{source.number}] {name}{_dated(day)}{_MARK if source.untrusted else ''}")
+        name = one_line(source.path.removeprefix(shared)) or _DERIVED_NAME
+        lines.append(f"\n## [{source.number}] {name}{_format_date(day)}{_UNTRUSTED_MARK if source.untrusted else ''}")
         loose = True
         for piece in source.pieces:
-            own_day = "" if day is not None else _dated(piece.day)
+            own_day = "" if day is not None else _format_date(piece.day)
             loose = _markdown_piece(lines, source.number, piece, own_day, loose)
     if not sources:
         lines.append("\nNothing found." if not notes else "\nNothing to show.")
@@ -131,30 +131,30 @@ def _markdown_piece(lines: list[str], number: int, piece: Piece, day: str, loose
 
 
 def _xml(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
-    lines = [f"<context query={_attribute(query)}>" if query.strip() else "<context>"]
-    lines.extend(f"<note>{_escaped(note)}</note>" for note in notes)
+    lines = [f"<context query={_quote_attribute(query)}>" if query.strip() else "<context>"]
+    lines.extend(f"<note>{_escape(note)}</note>" for note in notes)
     for source in sources:
         trust = ' trust="untrusted"' if source.untrusted else ""
         lines.append(
-            f'<source n="{source.number}" path={_attribute(source.path or _DERIVED)}{_xml_date(source.day)}{trust}>'
+            f'<source n="{source.number}" path={_quote_attribute(source.path or _DERIVED_NAME)}{_xml_date(source.day)}{trust}>'
         )
         for piece in source.pieces:
-            named = f" heading={_attribute(piece.heading)}" if piece.heading else ""
-            own = "" if source.day is not None else _xml_date(piece.day)
-            place = f'lines="{_span(piece)}"' if piece.path else 'derived="yes"'
-            lines.append(f"<text {place}{own}{named}>{_escaped(piece.text)}</text>")
+            heading = f" heading={_quote_attribute(piece.heading)}" if piece.heading else ""
+            piece_date = "" if source.day is not None else _xml_date(piece.day)
+            location = f'lines="{_format_span(piece)}"' if piece.path else 'derived="yes"'
+            lines.append(f"<text {location}{piece_date}{heading}>{_escape(piece.text)}</text>")
         lines.append("</source>")
     lines.append("</context>")
     return "\n".join(lines) + "\n"
 
 
-def _attribute(text: str) -> str:
+def _quote_attribute(text: str) -> str:
     from xml.sax.saxutils import quoteattr  # imports half of urllib, which few contexts need
 
     return quoteattr(_xml_safe(" ".join(printable(text).split())))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     from xml.sax.saxutils import escape
 
     return escape(_xml_safe(printable(text)))
@@ -166,7 +166,7 @@ def _xml_safe(text: str) -> str:
 
 
 def _xml_date(day: int | None) -> str:
-    dated = _dated(day).strip()
+    dated = _format_date(day).strip()
     return f' date="{dated}"' if dated else ""
 
 
@@ -177,7 +177,7 @@ def _json(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
     body["sources"] = [
         {
             "n": source.number,
-            "path": printable(source.path) or _DERIVED,
+            "path": printable(source.path) or _DERIVED_NAME,
             **({"trust": "untrusted"} if source.untrusted else {}),
             "pieces": list(map(_json_piece, source.pieces)),
         }
@@ -187,20 +187,20 @@ def _json(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
 
 
 def _json_piece(piece: Piece) -> dict[str, object]:
-    said: dict[str, object] = {"lines": _span(piece)} if piece.path else {"derived": True}
-    if dated := _dated(piece.day).strip():
-        said["date"] = dated
+    record: dict[str, object] = {"lines": _format_span(piece)} if piece.path else {"derived": True}
+    if dated := _format_date(piece.day).strip():
+        record["date"] = dated
     if piece.heading:
-        said["heading"] = printable(piece.heading)
-    return {**said, "text": printable(piece.text)}
+        record["heading"] = printable(piece.heading)
+    return {**record, "text": printable(piece.text)}
 
 
 def _messages(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
     """Render chat messages in the format of most APIs: the sources as the system message, then the query."""
-    said = [{"role": "system", "content": _markdown("", notes, sources)}]
+    messages = [{"role": "system", "content": _markdown("", notes, sources)}]
     if query.strip():
-        said.append({"role": "user", "content": query})
-    return json.dumps(said, ensure_ascii=False) + "\n"
+        messages.append({"role": "user", "content": query})
+    return json.dumps(messages, ensure_ascii=False) + "\n"
 
 
 _RENDERERS: Mapping[Format, Callable[[str, Sequence[str], Sequence[Source]], str]] = {
@@ -211,11 +211,11 @@ _RENDERERS: Mapping[Format, Callable[[str, Sequence[str], Sequence[Source]], str
 }
 
 
-def _span(piece: Piece) -> str:
+def _format_span(piece: Piece) -> str:
     return str(piece.first) if piece.first == piece.last else f"{piece.first}-{piece.last}"
 
 
-def _dated(day: int | None) -> str:
+def _format_date(day: int | None) -> str:
     return f" {date.fromordinal(day).isoformat()}" if day and 0 < day <= date.max.toordinal() else ""
 
 
@@ -225,7 +225,7 @@ def _shared_directory(paths: Sequence[str]) -> str:
     if len(named) < 2:
         return ""
     first, last = min(named), max(named)
-    length = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    length = next((index for index, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
     return first[: first.rfind("/", 0, length) + 1]
 
 

@@ -17,9 +17,9 @@ Untrusted = Literal["mark", "drop", "keep"]
 Order = Literal["rank", "edges", "time"]
 
 MAX_BUDGET = 10_000_000
-_MOST_QUERIES = 32
-_MOST_RECENT = 200
-_SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
+_MAX_QUERIES = 32
+_MAX_RECENT = 200
+_PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +69,27 @@ class Request:
     @property
     def title(self) -> str:
         """Return all queries on one line."""
-        shown = ("".join(c if c.isprintable() else " " for c in query) for query in self.queries)
-        return " · ".join(" ".join(query.split()) for query in shown if query.strip())
+        cleaned = ("".join(c if c.isprintable() else " " for c in query) for query in self.queries)
+        return " · ".join(" ".join(query.split()) for query in cleaned if query.strip())
 
     def record(self) -> dict[str, object]:
         """Return the request as plain values, the inverse of `make_request`; defaults are omitted."""
-        said: dict[str, object] = {"query": [printable(query) for query in self.queries]}
-        said |= {"budget": self.budget, "tokenizer": self.tokenizer}
-        said |= {"paths": [printable(str(path)) for path in self.paths], "kinds": list(self.kinds)}
-        said |= {"pins": [str(pin) for pin in self.pins]}
-        said |= {"quota": dict(sorted(self.quotas.items())), "reserve": dict(sorted(self.reserves.items()))}
-        plain = Request((), self.budget)
-        said |= {name: value for name in _SIMPLE if (value := getattr(self, name)) != getattr(plain, name)}
-        return {name: value for name, value in said.items() if value not in ([], {})}
+        values: dict[str, object] = {"query": [printable(query) for query in self.queries]}
+        values |= {"budget": self.budget, "tokenizer": self.tokenizer}
+        values |= {"paths": [printable(str(path)) for path in self.paths], "kinds": list(self.kinds)}
+        values |= {"pins": [str(pin) for pin in self.pins]}
+        values |= {"quota": dict(sorted(self.quotas.items())), "reserve": dict(sorted(self.reserves.items()))}
+        defaults = Request((), self.budget)
+        values |= {name: value for name in _SIMPLE_KEYS if (value := getattr(self, name)) != getattr(defaults, name)}
+        return {name: value for name, value in values.items() if value not in ([], {})}
 
 
 # Keys whose value is copied unchanged → its type, and a description for error messages.
-_SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+_SIMPLE_KEYS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "as_of": (str, 'a version, a snapshot or a time, as "2026-11-01" or "2h"'),
     "fresh": (str, 'an age or a time, as "7d" or "2026-11-01"'),
     "min_score": ((int, float), "a number"),
-    "recent": (int, f"a whole number from 0 to {_MOST_RECENT}"),
+    "recent": (int, f"a whole number from 0 to {_MAX_RECENT}"),
     "format": (str, ", ".join(get_args(Format))),
     "order": (str, ", ".join(get_args(Order))),
     "compress": (bool, "true or false"),
@@ -100,7 +100,7 @@ _SIMPLE: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "untrusted": (str, ", ".join(get_args(Untrusted))),
 }
 _CHOICES: Mapping[str, Any] = {"format": Format, "order": Order, "untrusted": Untrusted}
-_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE)
+_KEYS = ("query", "budget", "tokenizer", "paths", "kinds", "pins", "quota", "reserve", *_SIMPLE_KEYS)
 
 
 def check_budget(budget: object) -> int:
@@ -125,57 +125,57 @@ def make_request(data: Mapping[str, Any], default_budget: int) -> Request:
     if unknown:
         raise invalid("request", f"unknown key '{printable(min(unknown))}'; known: {', '.join(_KEYS)}")
     query = data.get("query", "")
-    queries = (query,) if isinstance(query, str) else _texts(data, "query")
-    if len(queries) > _MOST_QUERIES:
-        raise invalid("request", f"{len(queries)} queries: {_MOST_QUERIES} at most")
+    queries = (query,) if isinstance(query, str) else _check_texts(data, "query")
+    if len(queries) > _MAX_QUERIES:
+        raise invalid("request", f"{len(queries)} queries: {_MAX_QUERIES} at most")
     tokenizer = data.get("tokenizer", "bound")
     if not isinstance(tokenizer, str):
         raise invalid("request", "tokenizer is a text")
     budget = check_budget(data.get("budget", default_budget))
-    quotas, reserves = _shares(data, "quota", budget), _shares(data, "reserve", budget)
+    quotas, reserves = _parse_shares(data, "quota", budget), _parse_shares(data, "reserve", budget)
     _check_shares(quotas, reserves, budget)
     return Request(
         queries=queries,
         budget=budget,
         tokenizer=tokenizer,
-        paths=tuple(Path.parse(text) for text in _texts(data, "paths")),
-        kinds=_texts(data, "kinds"),
-        pins=tuple(_parse_pin(text) for text in _texts(data, "pins")),
+        paths=tuple(Path.parse(text) for text in _check_texts(data, "paths")),
+        kinds=_check_texts(data, "kinds"),
+        pins=tuple(_parse_pin(text) for text in _check_texts(data, "pins")),
         quotas=quotas,
         reserves=reserves,
-        **{name: _simple(name, data[name]) for name in _SIMPLE if name in data},
+        **{name: _check_simple(name, data[name]) for name in _SIMPLE_KEYS if name in data},
     )
 
 
-def _simple(name: str, value: object) -> Any:
-    kind, wanted = _SIMPLE[name]
+def _check_simple(name: str, value: object) -> Any:
+    kind, expected = _SIMPLE_KEYS[name]
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if name in _CHOICES:
         fits = value in get_args(_CHOICES[name])
     elif name == "recent":
-        fits = fits and isinstance(value, int) and 0 <= value <= _MOST_RECENT
+        fits = fits and isinstance(value, int) and 0 <= value <= _MAX_RECENT
     elif name == "piece":
         fits = fits and isinstance(value, int) and 0 <= value <= MAX_BUDGET
     elif name == "min_score":
         fits = fits and value == value
     if not fits:
-        raise invalid("request", f"{name} = {value!r}: {wanted} is needed")
+        raise invalid("request", f"{name} = {value!r}: {expected} is needed")
     return value
 
 
-def _shares(data: Mapping[str, Any], key: str, budget: int) -> dict[str, int]:
+def _parse_shares(data: Mapping[str, Any], key: str, budget: int) -> dict[str, int]:
     """Return kind → tokens, from numbers of tokens and percentages of the budget ("30%")."""
     table = data.get(key, {})
     if not isinstance(table, Mapping):
         raise invalid("request", f"[{key}] is a table of kinds, as: fact = 500")
-    return {str(kind): _share(key, str(kind), value, budget, table) for kind, value in table.items()}
+    return {str(kind): _parse_share(key, str(kind), value, budget, table) for kind, value in table.items()}
 
 
-def _share(key: str, kind: str, value: object, budget: int, table: Mapping[str, object]) -> int:
+def _parse_share(key: str, kind: str, value: object, budget: int, table: Mapping[str, object]) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_BUDGET:
         return value
-    if isinstance(value, str) and (found := _SHARE.fullmatch(value.strip())) and float(found[1]) <= 100:
-        return int(budget * float(found[1]) / 100)
+    if isinstance(value, str) and (match := _PERCENTAGE.fullmatch(value.strip())) and float(match[1]) <= 100:
+        return int(budget * float(match[1]) / 100)
     chain = [kind]
     while isinstance(value, str) and value in table:
         if value in chain:
@@ -185,19 +185,19 @@ def _share(key: str, kind: str, value: object, budget: int, table: Mapping[str, 
         chain.append(value)
         value = table[value]
     if len(chain) > 1:  # the quota of another kind
-        return _share(key, chain[-1], value, budget, table)
+        return _parse_share(key, chain[-1], value, budget, table)
     raise invalid("request", f'{key}.{kind} = {value!r}: tokens, a share as "30%", or the name of another kind there')
 
 
 def _check_shares(quotas: Mapping[str, int], reserves: Mapping[str, int], budget: int) -> None:
-    for kind, least in reserves.items():
-        if kind in quotas and least > quotas[kind]:
-            raise invalid("request", f"{kind} has {least} tokens reserved, but a quota of {quotas[kind]}")
+    for kind, minimum in reserves.items():
+        if kind in quotas and minimum > quotas[kind]:
+            raise invalid("request", f"{kind} has {minimum} tokens reserved, but a quota of {quotas[kind]}")
     if (total := sum(reserves.values())) > budget:
         raise invalid("request", f"{total} tokens are reserved, {total - budget} more than the budget")
 
 
-def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _check_texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key, [])
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise invalid("request", f"{key} is a {'text or a ' if key == 'query' else ''}list of texts")
@@ -206,13 +206,13 @@ def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _parse_pin(text: str) -> Pin:
     """Parse `path`, `path:12` or `path:12-40`."""
-    place, colon, span = text.rpartition(":")
+    path, colon, span = text.rpartition(":")
     if colon and span.replace("-", "", 1).isdigit():
         first, dash, last = span.partition("-")
         start, end = int(first or 1), int(last) if last else (0 if dash else int(first or 1))
         if start < 1 or (end and end < start):
             raise invalid("request", f"pin '{text}': lines count from 1 and do not run backwards")
-        return Pin(Path.parse(place), start, end)
+        return Pin(Path.parse(path), start, end)
     return Pin(Path.parse(text))
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain
 
 # Detector of the library → marker strings, one of which is in every text that it matches.
-_LIBRARY: dict[str, tuple[str, ...]] = {
+_LIBRARY_FORMS: dict[str, tuple[str, ...]] = {
     "aws.AWSKeyDetector": ("AKIA", "ASIA", "ABIA", "ACCA", "A3T", "aws", "AWS"),
     "azure_storage_key.AzureStorageKeyDetector": ("AccountKey=",),
     "basic_auth.BasicAuthDetector": ("://",),
@@ -46,10 +46,10 @@ _KEY_END = rf"-----END {_KEY_EDGE}"
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{16,}")
 # Forms that the library lacks, matches only the beginning of, or searches in quadratic time. A piece of a file may
 # begin or end within a key.
-_KEY_WITHOUT_BEGINNING = "Private Key, its end"
-_OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
+_KEY_TAIL = "Private Key, its end"
+_OWN_FORMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Private Key", ("PRIVATE KEY",), rf"-----BEGIN {_KEY_EDGE}(?s:.*?)(?:{_KEY_END}|\Z)"),
-    (_KEY_WITHOUT_BEGINNING, ("PRIVATE KEY",), _KEY_END),
+    (_KEY_TAIL, ("PRIVATE KEY",), _KEY_END),
     ("JSON Web Token", ("eyJ",), r"(?<![A-Za-z0-9])eyJ[\w-]{8,1000}+\.eyJ[\w-]{8,}+\.[\w-]{8,}"),
     ("OpenAI Token", ("T3BlbkFJ",), r"sk-[\w-]{0,100}?T3BlbkFJ[\w-]{16,}"),
     ("NPM tokens", ("_authToken",), r"/:_authToken=\s{0,9}(?:npm_\S{1,200}|[A-Fa-f0-9-]{36})"),
@@ -59,11 +59,11 @@ _OWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("ctxfs Token", ("ctx_",), r"ctx_[0-9a-f]{8}_[\w-]{43}"),
 )
 # All markers: the library takes an eighth of a second to load, and most texts do not need it.
-_MARKS = tuple(dict.fromkeys(chain(*_LIBRARY.values(), *(marks for _, marks, _ in _OWN))))
-_IN_AN_ADDRESS = "Basic Auth Credentials"
-_LONGEST_KEY_LINE = 20_000
-_LEAST_VALUE = 16  # characters from which a group is the secret itself, and not a variant of its form
-_WITHHELD = re.compile(r"⟨[^⟨⟩]* withheld⟩")
+_MARKERS = tuple(dict.fromkeys(chain(*_LIBRARY_FORMS.values(), *(marks for _, marks, _ in _OWN_FORMS))))
+_BASIC_AUTH = "Basic Auth Credentials"
+_MAX_KEY_LINE_CHARS = 20_000
+_MIN_VALUE_CHARS = 16  # characters from which a group is the secret itself, and not a variant of its form
+_REDACTION = re.compile(r"⟨[^⟨⟩]* withheld⟩")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,18 @@ class Secret:
 
 def find_secrets(text: str) -> list[Secret]:
     """Return all probable secrets of a text in order; overlapping ones are merged."""
-    if not any(mark in text for mark in _MARKS):
+    if not any(mark in text for mark in _MARKERS):
         return []
-    forms = (form for form in _forms() if any(mark in text for mark in form.marks))
-    found = sorted(chain.from_iterable(_spans(form, text) for form in forms))
-    out: list[Secret] = []
-    for start, end, kind in found:
-        if out and start < out[-1].end:
-            last = out[-1]
-            out[-1] = Secret(last.kind, last.line, last.start, max(last.end, end))
+    forms = (form for form in _load_forms() if any(mark in text for mark in form.marks))
+    spans = sorted(chain.from_iterable(_find_spans(form, text) for form in forms))
+    secrets: list[Secret] = []
+    for start, end, kind in spans:
+        if secrets and start < secrets[-1].end:
+            last = secrets[-1]
+            secrets[-1] = Secret(last.kind, last.line, last.start, max(last.end, end))
         else:
-            out.append(Secret(kind, text.count("\n", 0, start) + 1, start, end))
-    return out
+            secrets.append(Secret(kind, text.count("\n", 0, start) + 1, start, end))
+    return secrets
 
 
 def withhold(text: str) -> tuple[str, tuple[str, ...]]:
@@ -104,25 +104,25 @@ def withhold(text: str) -> tuple[str, tuple[str, ...]]:
     secrets = find_secrets(text)
     if not secrets:
         return text, ()
-    parts, at = [], 0
+    parts, offset = [], 0
     for secret in secrets:
-        parts += [text[at : secret.start], f"⟨{secret.kind} withheld⟩"]
-        at = secret.end
-    return "".join((*parts, text[at:])), tuple(dict.fromkeys(secret.kind for secret in secrets))
+        parts += [text[offset : secret.start], f"⟨{secret.kind} withheld⟩"]
+        offset = secret.end
+    return "".join((*parts, text[offset:])), tuple(dict.fromkeys(secret.kind for secret in secrets))
 
 
 def without_remarks(text: str) -> list[str]:
     """Split a text at its redaction remarks."""
-    return _WITHHELD.split(text)
+    return _REDACTION.split(text)
 
 
-def _spans(form: _Form, text: str) -> Iterator[tuple[int, int, str]]:
+def _find_spans(form: _Form, text: str) -> Iterator[tuple[int, int, str]]:
     for pattern in form.patterns:
         for match in pattern.finditer(text):
             group = 0
-            if pattern.groups == 1 and (form.kind == _IN_AN_ADDRESS or len(match[1] or "") >= _LEAST_VALUE):
+            if pattern.groups == 1 and (form.kind == _BASIC_AUTH or len(match[1] or "") >= _MIN_VALUE_CHARS):
                 group = 1
-            if form.kind == _KEY_WITHOUT_BEGINNING:
+            if form.kind == _KEY_TAIL:
                 if (start := _start_of_key(text, match.start())) < match.start():
                     yield start, match.end(), "Private Key"
             elif match.end(group) > match.start(group):
@@ -132,19 +132,19 @@ def _spans(form: _Form, text: str) -> Iterator[tuple[int, int, str]]:
 def _start_of_key(text: str, end: int) -> int:
     """Return the offset of the first of the key lines directly before `end`; `end` if there are none."""
     while True:
-        stop = len(text[max(0, end - _LONGEST_KEY_LINE) : end].rstrip()) + max(0, end - _LONGEST_KEY_LINE)
-        line = text.rfind("\n", max(0, stop - _LONGEST_KEY_LINE), stop) + 1
-        if stop == end or (line == 0 and stop > _LONGEST_KEY_LINE) or not _KEY_LINE.fullmatch(text, line, stop):
+        stop = len(text[max(0, end - _MAX_KEY_LINE_CHARS) : end].rstrip()) + max(0, end - _MAX_KEY_LINE_CHARS)
+        line = text.rfind("\n", max(0, stop - _MAX_KEY_LINE_CHARS), stop) + 1
+        if stop == end or (line == 0 and stop > _MAX_KEY_LINE_CHARS) or not _KEY_LINE.fullmatch(text, line, stop):
             return end
         end = line
 
 
 @lru_cache(maxsize=1)
-def _forms() -> list[_Form]:
+def _load_forms() -> list[_Form]:
     forms = []
-    for name, marks in _LIBRARY.items():
+    for name, marks in _LIBRARY_FORMS.items():
         module, _, detector = name.partition(".")
         kind = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), detector)
         forms.append(_Form(str(kind.secret_type), marks, tuple(kind.denylist)))
-    forms += [_Form(kind, marks, (re.compile(pattern, re.MULTILINE),)) for kind, marks, pattern in _OWN]
+    forms += [_Form(kind, marks, (re.compile(pattern, re.MULTILINE),)) for kind, marks, pattern in _OWN_FORMS]
     return forms

@@ -16,7 +16,7 @@ VOCABULARY_FILE = "vocabulary.txt"
 _LINES = re.compile(r"([\r\n]+)")
 # Keys, digests, base64: no tokenizer has words for them.
 _OPAQUE = re.compile(r"(?=[A-Za-z+/]*[0-9])[A-Za-z0-9+/=]{20,}|[A-Za-z+/=]{32,}")
-_LEAST_OPAQUE = 20
+_MIN_OPAQUE_CHARS = 20
 _PIECE = re.compile(
     r" ?[A-Z]?[a-z]+| ?[A-Z]+| ?[0-9]+|[ \t]+(?= [A-Za-z])| ?[!-/:-@\[-`{-~]+| ?[^\x00-\x7f]+|[ \t]+|[\r\n]+|[\x00-\x1f\x7f]"
 )
@@ -77,7 +77,7 @@ def _line_cost(line: str) -> float:
 
 
 def _cut(line: str) -> list[str]:
-    if len(line) < _LEAST_OPAQUE or not (opaque := _OPAQUE.findall(line)):
+    if len(line) < _MIN_OPAQUE_CHARS or not (opaque := _OPAQUE.findall(line)):
         return _PIECE.findall(line)
     return [*("\0" + run for run in opaque), *_PIECE.findall(_OPAQUE.sub(" ", line))]
 
@@ -127,11 +127,11 @@ def _kinds(piece: str) -> Kinds:
 
 
 def _word(word: str, spaced: bool) -> Kinds:
-    known = _vocabulary().get(word.lower(), 0)
+    forms = _vocabulary().get(word.lower(), 0)
     shape = 2 if word.isupper() and len(word) > 1 else 1 if word[0].isupper() else 0
-    if len(word) == 1 or known >> (2 * shape + (not spaced)) & 1:
+    if len(word) == 1 or forms >> (2 * shape + (not spaced)) & 1:
         yield "known", 1
-    elif known >> (2 * shape + spaced) & 1:
+    elif forms >> (2 * shape + spaced) & 1:
         yield "half known", 1
         yield "half known letter", len(word)
     elif _UNPRONOUNCEABLE.search(word) and shape != 2:

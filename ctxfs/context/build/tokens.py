@@ -18,7 +18,7 @@ _TIKTOKEN = {
     "r50k_base": ("encodings/r50k_base.tiktoken",),
     "gpt2": ("gpt-2/encodings/main/vocab.bpe", "gpt-2/encodings/main/encoder.json"),
 }
-_SHORT = 4000
+_MAX_CACHED_CHARS = 4000
 
 
 class Tokenizer(Protocol):
@@ -55,11 +55,11 @@ class FileTokenizer:
         self._tokenizer.no_padding()
         self.name = str(file)
         # The same candidates are counted again for every query that matches them.
-        self._remembered = lru_cache(maxsize=16384)(self._count)
+        self._cached_count = lru_cache(maxsize=16384)(self._count)
 
     def count(self, text: str) -> int:
         """Return the tokens, without the special ones that a model adds around a text."""
-        return self._remembered(text) if len(text) <= _SHORT else self._count(text)
+        return self._cached_count(text) if len(text) <= _MAX_CACHED_CHARS else self._count(text)
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -81,11 +81,11 @@ class TiktokenTokenizer:
             )
         self._encoding: Any = tiktoken.get_encoding(name)
         self.name = name
-        self._remembered = lru_cache(maxsize=16384)(self._count)
+        self._cached_count = lru_cache(maxsize=16384)(self._count)
 
     def count(self, text: str) -> int:
         """Return the tokens of ordinary text: the spelling of a special token counts as text."""
-        return self._remembered(text) if len(text) <= _SHORT else self._count(text)
+        return self._cached_count(text) if len(text) <= _MAX_CACHED_CHARS else self._count(text)
 
     def _count(self, text: str) -> int:
         return len(self._encoding.encode_ordinary(text))
@@ -113,5 +113,5 @@ def open_tokenizer(name: str) -> Tokenizer:
     file = HostPath(name).expanduser()
     if file.suffix == ".json" and file.is_file():
         return FileTokenizer(file)
-    known = ", ".join(_TIKTOKEN)
-    raise invalid("tokenizer", f"unknown tokenizer '{name}': write \"bound\", the path of a tokenizer.json, or {known}")
+    names = ", ".join(_TIKTOKEN)
+    raise invalid("tokenizer", f"unknown tokenizer '{name}': write \"bound\", the path of a tokenizer.json, or {names}")

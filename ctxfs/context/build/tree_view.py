@@ -26,7 +26,7 @@ from ctxfs.versions.archive import Archive
 if TYPE_CHECKING:
     from ctxfs.context.grounding.judge import Embed
 
-_MOST_VERSIONS = 200
+_MAX_VERSIONS = 200
 
 IsVersioned = Callable[[Path], bool]
 Since = Callable[[Path], int]  # start of the calling principal's access to a path's versions, in nanoseconds
@@ -66,14 +66,14 @@ class CurrentTree:
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the newest version of each versioned file."""
-        mine = sorted(path for path in paths if self._is_versioned(_path(path)))
-        return await in_turn(self._newest_of, mine) if mine else {}
+        versioned = sorted(path for path in paths if self._is_versioned(_path(path)))
+        return await in_turn(self._newest_versions, versioned) if versioned else {}
 
-    def _newest_of(self, paths: Sequence[str]) -> dict[str, str]:
-        found = ((path, self._archive.last_change(path)) for path in paths)
+    def _newest_versions(self, paths: Sequence[str]) -> dict[str, str]:
+        commits = ((path, self._archive.last_change(path)) for path in paths)
         return {
             path: commit.oid
-            for path, commit in found
+            for path, commit in commits
             if commit is not None and commit.time_ns >= self._since(_path(path))
         }
 
@@ -111,11 +111,11 @@ class TreeAt(CurrentTree):
         archive.commit()
         self._commit = archive.resolve(as_of).commit
         self.revision = self._commit.oid
-        was = [
-            file if self._was_theirs(file.path) else file.hidden for file in archive.differences(self._commit, LARGEST)
+        files = [
+            file if self._was_visible(file.path) else file.hidden for file in archive.differences(self._commit, LARGEST)
         ]
-        large = sorted(file.path for file in was if file.too_large)
-        self._past = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in was)
+        large = sorted(file.path for file in files if file.too_large)
+        self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)
         self.notes = (
             f"as of {self._commit.when}: memory, pads and what else has versions; knowledge has none and is left out",
             *(f"too large to search as it was then: {path}" for path in large[:10]),
@@ -124,23 +124,25 @@ class TreeAt(CurrentTree):
     async def search(self, query: Query, below: Path, limit: int) -> SearchResults:
         """Return the best chunks of the tree as of the version."""
         narrowed = query if query.paths else replace(query, paths=("memory", "pad"))
-        found = await blocking(partial(self._searcher.search, past=self._past, exact=True), narrowed, below, limit)
-        versioned = [hit for hit in found.hits if self._is_versioned(_path(hit.path))]
-        hits = await in_turn(lambda: [hit for hit in versioned if self._was_theirs(hit.path)])
-        return replace(found, query=query, hits=hits)
+        results = await blocking(
+            partial(self._searcher.search, past=self._old_files, exact=True), narrowed, below, limit
+        )
+        versioned = [hit for hit in results.hits if self._is_versioned(_path(hit.path))]
+        hits = await in_turn(lambda: [hit for hit in versioned if self._was_visible(hit.path)])
+        return replace(results, query=query, hits=hits)
 
-    def _was_theirs(self, path: str) -> bool:
+    def _was_visible(self, path: str) -> bool:
         return self._since(_path(path)) <= self._commit.time_ns
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a file as of the version; ENOENT if it has no versions."""
-        if not self._is_versioned(path) or not await in_turn(self._was_theirs, str(path)):
+        if not self._is_versioned(path) or not await in_turn(self._was_visible, str(path)):
             raise path_error(errno.ENOENT, path, "it has no past")
         return await in_turn(self._archive.read_then, self._commit, str(path))
 
     async def standing(self, paths: Collection[str]) -> Mapping[str, FileStatus]:
         """Return the status of those of these files that had one as of the version."""
-        return await blocking(partial(self._searcher.standing, past=self._past), paths)
+        return await blocking(partial(self._searcher.standing, past=self._old_files), paths)
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the one version of all files."""
@@ -156,29 +158,29 @@ class SourceResolver(CurrentTree):
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
         """Return the content whose SHA-256 has this prefix: the current one, else a version; None if absent."""
-        place = Path.parse(path)
+        tree_path = Path.parse(path)
         try:
-            data = await self._tree.read(place)
+            data = await self._tree.read(tree_path)
         except OSError:
             data = b""
         if hashlib.sha256(data).hexdigest().startswith(sha256):
             return data
-        return await in_turn(self._from_the_past, path, sha256, revision) if self._is_versioned(place) else None
+        return await in_turn(self._read_version, path, sha256, revision) if self._is_versioned(tree_path) else None
 
-    def _from_the_past(self, path: str, sha256: str, revision: str) -> bytes | None:
+    def _read_version(self, path: str, sha256: str, revision: str) -> bytes | None:
         self._archive.commit()
         since = self._since(_path(path))
         if revision:
             with contextlib.suppress(OSError):
-                known = self._archive.resolve(revision).commit.time_ns >= since
-                data = self._archive.show(path, revision) if known else b""
+                is_visible = self._archive.resolve(revision).commit.time_ns >= since
+                data = self._archive.show(path, revision) if is_visible else b""
                 if hashlib.sha256(data).hexdigest().startswith(sha256):
                     return data
         with contextlib.suppress(OSError):
-            for shown in reversed(self._archive.versions(path)[-_MOST_VERSIONS:]):
-                if shown.commit.time_ns < since or not shown.is_file:
+            for version in reversed(self._archive.versions(path)[-_MAX_VERSIONS:]):
+                if version.commit.time_ns < since or not version.is_file:
                     continue
-                data = self._archive.content_of(shown)
+                data = self._archive.content_of(version)
                 if hashlib.sha256(data).hexdigest().startswith(sha256):
                     return data
         return None

@@ -16,13 +16,13 @@ from ctxfs.model.path import Path
 class DeliveryStore:
     """The records of tasks in the folder `kept`; `before` is the folder of requests, with older stores' records."""
 
-    def __init__(self, kept: Mount, before: Mount) -> None:
-        self._kept = kept
-        self._before = before
+    def __init__(self, folder: Mount, requests: Mount) -> None:
+        self._folder = folder
+        self._requests = requests
 
     async def read(self, task: str, name: str) -> bytes | None:
         """Return a record; None if there is none."""
-        for mount in (self._kept, self._before):
+        for mount in (self._folder, self._requests):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return await mount.read(Path((task, name)))
         return None
@@ -30,20 +30,20 @@ class DeliveryStore:
     async def write(self, task: str, name: str, data: bytes) -> None:
         """Replace a record."""
         with contextlib.suppress(FileExistsError):
-            await self._kept.apply(MakeDir(Path((task,))))
-        await self._kept.apply(Put(Path((task, name)), data))
+            await self._folder.apply(MakeDir(Path((task,))))
+        await self._folder.apply(Put(Path((task, name)), data))
 
     async def stat(self, task: str, name: str) -> Entry:
         """Return the entry of a record; raise ENOENT if there is none."""
         try:
-            return await self._kept.stat(Path((task, name)))
+            return await self._folder.stat(Path((task, name)))
         except FileNotFoundError:
-            return await self._before.stat(Path((task, name)))
+            return await self._requests.stat(Path((task, name)))
 
     async def names(self, task: str) -> Sequence[str]:
         """Return the names of a task's records, sorted."""
         names = set[str]()
-        for mount in (self._kept, self._before):
+        for mount in (self._folder, self._requests):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 names |= {entry.name for entry in await mount.list(Path((task,))) if entry.kind == "file"}
         return sorted(names)
@@ -51,18 +51,18 @@ class DeliveryStore:
     async def tasks(self) -> Sequence[str]:
         """Return the tasks that have records in this folder."""
         with contextlib.suppress(FileNotFoundError):
-            return [entry.name for entry in await self._kept.list(Path()) if entry.is_dir]
+            return [entry.name for entry in await self._folder.list(Path()) if entry.is_dir]
         return []
 
     async def drop(self, task: str) -> None:
         """Remove the records of a task, so that a later task of the same name starts without them."""
         with contextlib.suppress(FileNotFoundError):
-            for entry in await self._kept.list(Path((task,))):
-                await self._kept.apply(Remove(Path((task, entry.name))))
-            await self._kept.apply(Remove(Path((task,))))
+            for entry in await self._folder.list(Path((task,))):
+                await self._folder.apply(Remove(Path((task, entry.name))))
+            await self._folder.apply(Remove(Path((task,))))
 
     async def move(self, task: str, to: str) -> None:
         """Rename a task; records under the new name are removed."""
         await self.drop(to)
         with contextlib.suppress(FileNotFoundError):
-            await self._kept.apply(Move(Path((task,)), Path((to,))))
+            await self._folder.apply(Move(Path((task,)), Path((to,))))

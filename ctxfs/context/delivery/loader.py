@@ -18,16 +18,16 @@ from ctxfs.model.path import one_line
 
 Change = Literal["add", "replace", "drop"]
 DECAY = 0.7  # factor on the relevance of a piece that a refresh no longer requests, for each refresh
-_DEFAULT_PIECE = 1000
+_DEFAULT_PIECE_TOKENS = 1000
 
 Render = Callable[[Sequence[Piece]], str]
 # A piece → its present version in its source: the same, moved, or None if its text is gone.
 Present = Callable[[Piece], Piece | None]
 
 
-def piece_budget(wanted: int, budget: int) -> int:
+def piece_budget(requested: int, budget: int) -> int:
     """Return the tokens of one text of a stream."""
-    return min(wanted or _DEFAULT_PIECE, budget) if budget else wanted or _DEFAULT_PIECE
+    return min(requested or _DEFAULT_PIECE_TOKENS, budget) if budget else requested or _DEFAULT_PIECE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
     numbers = {source.path: source.number for source in sources_of(pieces)}
 
     def rendered(part: Sequence[Piece]) -> str:
-        inside = [Source(numbers[source.path], source.path, source.pieces) for source in sources_of(part)]
-        return render_sources(query, (), inside)
+        sources = [Source(numbers[source.path], source.path, source.pieces) for source in sources_of(part)]
+        return render_sources(query, (), sources)
 
     out: list[Part] = []
     part: list[Piece] = []
@@ -64,7 +64,7 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
                 out.append(Part(rendered(part), ends))
                 part, ends = [], []
                 continue
-            head, rest = _cut(rest, lambda each: count(rendered([each])) <= budget)
+            head, rest = _cut_piece(rest, lambda candidate: count(rendered([candidate])) <= budget)
             if head is None:
                 raise invalid(
                     "piece", f"piece = {budget}: not even one letter of '{piece.path}' fits; allow more tokens"
@@ -75,14 +75,14 @@ def split_stream(pieces: Sequence[Piece], budget: int, query: str, count: Count)
     return out
 
 
-def _cut(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
+def _cut_piece(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | None, Piece | None]:
     """Return the longest start of a piece that fits, and the rest, cut at a line, else at a word, else inside one."""
     return _cut_at("\n", piece, fits) or _cut_at(" ", piece, fits) or _cut_at("", piece, fits) or (None, None)
 
 
 def _cut_at(separator: str, piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece, Piece] | None:
     parts = piece.text.split(separator) if separator else list(piece.text)
-    length = most_that_fit(len(parts) - 1, lambda most: fits(_part(piece, separator, parts, 0, most)))
+    length = most_that_fit(len(parts) - 1, lambda end: fits(_part(piece, separator, parts, 0, end)))
     if length and fits(head := _part(piece, separator, parts, 0, length)):
         return head, _part(piece, separator, parts, length, len(parts))
     return None
@@ -149,7 +149,7 @@ class Step:
         """Return the range that the step is about."""
         piece = self.piece or self.old
         assert piece is not None
-        return _place(piece)
+        return _span_of(piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,47 +171,47 @@ def refresh(
     """
     total = max(1, len(chosen))
     fresh = [DeliveredPiece(piece, (total - rank) / total) for rank, piece in enumerate(chosen)]
-    left = list(window.held)
+    previous = list(window.held)
     steps: list[Step] = []
-    kept = 0
+    unchanged = 0
     unmatched: list[DeliveredPiece] = []
-    for each in fresh:
-        same = next((old for old in left if _is_same(old.piece, each.piece)), None)
+    for entry in fresh:
+        same = next((old for old in previous if _is_same(old.piece, entry.piece)), None)
         if same is not None:
-            left.remove(same)
-            kept += 1
+            previous.remove(same)
+            unchanged += 1
         else:
-            unmatched.append(each)
-    for each in unmatched:
-        before = next((old for old in left if _takes_place_of(each.piece, old.piece)), None)
-        if before is not None:
-            left.remove(before)
-            steps.append(Step("replace", "the source has changed", each.piece, before.piece))
+            unmatched.append(entry)
+    for entry in unmatched:
+        replaced = next((old for old in previous if _replaces(entry.piece, old.piece)), None)
+        if replaced is not None:
+            previous.remove(replaced)
+            steps.append(Step("replace", "the source has changed", entry.piece, replaced.piece))
         else:
             steps.append(
-                Step("add", "answers the question" if each.piece.why == "search" else each.piece.why, each.piece)
+                Step("add", "answers the question" if entry.piece.why == "search" else entry.piece.why, entry.piece)
             )
     aged: list[DeliveredPiece] = []
-    for old in left:
-        now = present(old.piece)
-        if now is None:
+    for old in previous:
+        current = present(old.piece)
+        if current is None:
             steps.append(Step("drop", "stale: the source no longer says this", old=old.piece))
         else:
-            aged.append(DeliveredPiece(now, old.relevance, old.age + 1))
-    aged.sort(key=lambda each: (-each.worth(count), each.piece.path, each.piece.first))
-    while aged and count(render([each.piece for each in (*fresh, *aged)])) > budget:
+            aged.append(DeliveredPiece(current, old.relevance, old.age + 1))
+    aged.sort(key=lambda entry: (-entry.worth(count), entry.piece.path, entry.piece.first))
+    while aged and count(render([entry.piece for entry in (*fresh, *aged)])) > budget:
         steps.append(Step("drop", "evicted: least relevance for its tokens", old=aged.pop().piece))
     order = {"drop": 0, "replace": 1, "add": 2}
     steps.sort(key=lambda step: order[step.change])
-    held = (*fresh, *aged)
-    return Delta(steps, replace(window, deliveries=window.deliveries + 1, held=held), kept + len(aged))
+    remaining = (*fresh, *aged)
+    return Delta(steps, replace(window, deliveries=window.deliveries + 1, held=remaining), unchanged + len(aged))
 
 
 def _is_same(old: Piece, new: Piece) -> bool:
     return old.path == new.path and old.text == new.text
 
 
-def _takes_place_of(new: Piece, old: Piece) -> bool:
+def _replaces(new: Piece, old: Piece) -> bool:
     """Return True if a piece replaces another: lines in common, or the same heading."""
     if new.path != old.path or not new.path:
         return False
@@ -237,7 +237,7 @@ def render_delta(delta: Delta) -> str:
         for step in delta.steps:
             if step.change == "replace" and step.piece is not None and step.old is not None:
                 lines += [
-                    f"- {one_line(_place(step.old))} ({step.reason}) by {one_line(step.at)}:",
+                    f"- {one_line(_span_of(step.old))} ({step.reason}) by {one_line(step.at)}:",
                     fenced(step.piece.text),
                     "",
                 ]
@@ -248,16 +248,16 @@ def render_delta(delta: Delta) -> str:
 
 def dump_window(window: Window) -> bytes:
     """Return window.json, from which a restart continues."""
-    held = [
+    entries = [
         {
-            "path": each.piece.path, "first": each.piece.first, "last": each.piece.last, "heading": each.piece.heading,
-            "kind": each.piece.kind, "why": each.piece.why, "day": each.piece.day, "cut": each.piece.cut, "text": each.piece.text,
-            "origin": list(each.piece.origin), "relevance": round(each.relevance, 4), "age": each.age,
+            "path": entry.piece.path, "first": entry.piece.first, "last": entry.piece.last, "heading": entry.piece.heading,
+            "kind": entry.piece.kind, "why": entry.piece.why, "day": entry.piece.day, "cut": entry.piece.cut, "text": entry.piece.text,
+            "origin": list(entry.piece.origin), "relevance": round(entry.relevance, 4), "age": entry.age,
         }
-        for each in window.held
+        for entry in window.held
     ]  # fmt: skip
     stream = {"of": window.of, "cursor": window.cursor, "given": window.given, "seen": window.seen}
-    body = {"stream": stream, "deliveries": window.deliveries, "held": held}
+    body = {"stream": stream, "deliveries": window.deliveries, "held": entries}
     return (json.dumps(body, indent=1) + "\n").encode()  # in ASCII: names of files need not be UTF-8
 
 
@@ -265,11 +265,13 @@ def load_window(data: bytes) -> Window:
     """Parse window.json; a damaged file is an empty window, so that everything is delivered again."""
     try:
         body = json.loads(data.decode("utf-8"))
-        held = tuple(DeliveredPiece(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"])
+        entries = tuple(
+            DeliveredPiece(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"]
+        )
         stream = body["stream"]
         given, seen = (tuple(map(str, stream[name])) for name in ("given", "seen"))
         return Window(
-            str(stream["of"]), max(0, int(stream["cursor"])), given, seen, max(0, int(body["deliveries"])), held
+            str(stream["of"]), max(0, int(stream["cursor"])), given, seen, max(0, int(body["deliveries"])), entries
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Window()
@@ -280,5 +282,5 @@ def _piece(item: Mapping[str, object]) -> Piece:
     return Piece(**{name: item[name] for name in names}, origin=tuple(item["origin"]))  # type: ignore[arg-type]
 
 
-def _place(piece: Piece) -> str:
+def _span_of(piece: Piece) -> str:
     return f"{piece.path}:{piece.first}-{piece.last}" if piece.path else "summary"

@@ -52,13 +52,13 @@ RESPONSE = "response.md"
 ANSWERED = "response.context.json"  # sorts after evaluation.json, so that `rm -r` removes that first
 EVALUATION = "evaluation.json"
 LOADS = "loads.jsonl"
-_STEADY = (("knowledge",), ("memory",), ("pad",))
+_STABLE_AREAS = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
-_MOST_KEPT = 500  # contexts in memory: one for each task and each set of read permissions
-_MOST_LOADS = 4_000_000  # bytes of loads.jsonl; its versions contain older lines
+_MAX_CACHED_CONTEXTS = 500  # contexts in memory: one for each task and each set of read permissions
+_MAX_LOADS_BYTES = 4_000_000  # bytes of loads.jsonl; its versions contain older lines
 
 # The tasks whose contexts are being built, to detect cycles: a pin may name another context, and that one this.
-_building: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
+_tasks_in_build: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
 
 Build = Callable[[Request], Awaitable[Context]]
 # Adds records to the history: (the principal, the records)
@@ -87,7 +87,7 @@ class BuiltContext:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evaluated:
+class _CachedEvaluation:
     response: bytes
     generation: Generation
     record: bytes
@@ -118,7 +118,7 @@ class Tasks:
         """
         self._may_share = may_share
         self._may_keep = may_keep
-        self._sight = sight
+        self._visibility_key = sight
         self._requests = requests
         self._deliveries = deliveries
         self._build = build
@@ -127,23 +127,23 @@ class Tasks:
         self._reread = reread
         self._generation = generation
         self._default_budget = default_budget
-        self._remember = remember
+        self._add_history = remember
         self._built: dict[tuple[str, Hashable], BuiltContext] = {}
-        self._evaluated: dict[tuple[str, Hashable], _Evaluated] = {}
-        self._answered = dict[str, float]()  # task → time at which its response was last written
-        self._written = trio.Event()
-        self._turn = trio.Lock()
+        self._evaluated: dict[tuple[str, Hashable], _CachedEvaluation] = {}
+        self._pending_responses = dict[str, float]()  # task → time at which its response was last written
+        self._response_written = trio.Event()
+        self._lock = trio.Lock()
 
     async def forget(self, task: str, to: str = "") -> None:
         """Drop the records and caches of a removed task, or move them to its new name."""
-        async with self._turn:
+        async with self._lock:
             await (self._deliveries.move(task, to) if to else self._deliveries.drop(task))
         self.evict(task)
 
     async def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> list[str]:
         """Drop the records of tasks with a record that `is_doomed`, and all caches; return these tasks."""
         dropped = []
-        async with self._turn:
+        async with self._lock:
             for task in await self._deliveries.tasks():
                 for name in await self._deliveries.names(task):
                     data = await self._deliveries.read(task, name)
@@ -157,50 +157,50 @@ class Tasks:
 
     def evict(self, task: str) -> None:
         """Evict the caches of a task."""
-        for known in (self._built, self._evaluated):
-            for key in [key for key in known if key[0] == task]:
-                del known[key]
+        for cache in (self._built, self._evaluated):
+            for key in [key for key in cache if key[0] == task]:
+                del cache[key]
 
     @staticmethod
-    def _bound(known: dict[tuple[str, Hashable], Any]) -> None:
-        while len(known) > _MOST_KEPT:
-            del known[next(iter(known))]
+    def _limit_cache(cache: dict[tuple[str, Hashable], Any]) -> None:
+        while len(cache) > _MAX_CACHED_CONTEXTS:
+            del cache[next(iter(cache))]
 
     # snapshots
 
     async def fresh(self, task: str) -> BuiltContext:
         """Return the current state of a task; build its context if the request or the index changed."""
-        request = await self._file(task, REQUEST) or b""
-        key = (task, self._sight())
+        request = await self._read_file(task, REQUEST) or b""
+        key = (task, self._visibility_key())
         old = self._built.get(key)
         generation = self._generation()
         unchanged = old is not None and old.request == request and old.steady
         if old and unchanged and generation.allows(old.generation, time.monotonic() - old.at):
             return old
         context, error = None, ""
-        above = _building.get()
-        if task in above:
-            raise invalid("pins", f"context/{task} would contain itself: {' → '.join((*above, task))}")
-        token = _building.set((*above, task))
+        ancestors = _tasks_in_build.get()
+        if task in ancestors:
+            raise invalid("pins", f"context/{task} would contain itself: {' → '.join((*ancestors, task))}")
+        token = _tasks_in_build.set((*ancestors, task))
         steady = True
         try:
-            parsed = self._parsed(request)
-            steady = all(pin.path.parts[:1] in _STEADY for pin in parsed.pins)
+            parsed = self._parse_request(request)
+            steady = all(pin.path.parts[:1] in _STABLE_AREAS for pin in parsed.pins)
             context = await self._build(parsed)
         except OSError as failure:
             error = failure.strerror or str(failure)
         except CommandError as failure:
             error = f"{failure.message} {failure.remedy}".strip()
         finally:
-            _building.reset(token)
+            _tasks_in_build.reset(token)
         if context is None and old:
             context = old.context  # the last successful context stays
         built = BuiltContext(request, generation, time.monotonic(), time.time_ns(), context, error, steady)
         self._built[key] = built
-        self._bound(self._built)
+        self._limit_cache(self._built)
         return built
 
-    def _parsed(self, request: bytes) -> Request:
+    def _parse_request(self, request: bytes) -> Request:
         try:
             return parse_request(request.decode("utf-8"), self._default_budget)
         except UnicodeDecodeError as error:
@@ -209,7 +209,7 @@ class Tasks:
     async def error(self, task: str) -> str:
         """Return the errors of a task's request and response; empty if there are none."""
         wrong = [(await self.fresh(task)).error]
-        response = await self._file(task, RESPONSE)
+        response = await self._read_file(task, RESPONSE)
         if response is not None:
             try:
                 decode_response(response)
@@ -224,10 +224,12 @@ class Tasks:
         """
         context = await self._context(task)
         data = context.text.encode("utf-8", "replace")
-        async with self._turn:
-            last = (await self._loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
+        async with self._lock:
+            last = (await self._read_loads(task)).rpartition(b'"snapshot", "sha256": "')[2][:64]
             if last != context.sha256.encode():
-                await self._record(task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}])
+                await self._record_loads(
+                    task, principal, "snapshot", [{"sha256": context.sha256, "tokens": context.tokens}]
+                )
         return data
 
     async def _context(self, task: str) -> Context:
@@ -241,63 +243,67 @@ class Tasks:
     async def stream(self, task: str, principal: str, *, at: int | None = None, deliver: bool) -> bytes:
         """Return the next text of the stream, empty at its end; with `at`, return that text without a delivery."""
         _refuse_pin(task)
-        async with self._turn:
+        async with self._lock:
             context = await self._context(task)
-            window = (await self._window(task, principal)).streaming(context.sha256)
-            parts = await blocking(_stream_of, context, window)
+            window = (await self._read_window(task, principal)).streaming(context.sha256)
+            parts = await blocking(_split_context, context, window)
             cursor = window.cursor if at is None else at
             if cursor >= len(parts):
                 return b""
             if deliver and at is None:
                 part = parts[cursor]
-                await self._save(task, principal, window.after(part))
-                what = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
-                record = {"cursor": cursor, "loaded": what, "reason": "the next of the stream"}
-                await self._record(task, principal, "stream", [record])
+                await self._write_window(task, principal, window.after(part))
+                loaded = [f"{piece.path}:{piece.first}-{piece.last}" for piece in part.ends]
+                record = {"cursor": cursor, "loaded": loaded, "reason": "the next of the stream"}
+                await self._record_loads(task, principal, "stream", [record])
             return parts[cursor].text.encode("utf-8", "replace")
 
     async def delta(self, task: str, principal: str, *, deliver: bool) -> bytes:
         """Return the pieces that the reader's window has to add, replace and drop."""
         _refuse_pin(task)
-        async with self._turn:
+        async with self._lock:
             context = await self._context(task)
-            window = await self._window(task, principal)
-            again = await self._reread([each.piece for each in window.held])
-            found = await blocking(_delta_of, context, window, again)
+            window = await self._read_window(task, principal)
+            reread = await self._reread([entry.piece for entry in window.held])
+            delta = await blocking(_refresh_window, context, window, reread)
             if deliver:
-                await self._save(task, principal, found.window)
-                records = [_step_record(step, found.window.deliveries) for step in found.steps]
-                await self._record(task, principal, "delta", records)
-            return render_delta(found).encode("utf-8", "replace")
+                await self._write_window(task, principal, delta.window)
+                records = [_step_record(step, delta.window.deliveries) for step in delta.steps]
+                await self._record_loads(task, principal, "delta", records)
+            return render_delta(delta).encode("utf-8", "replace")
 
-    async def _window(self, task: str, principal: str) -> Window:
+    async def _read_window(self, task: str, principal: str) -> Window:
         data = await self._deliveries.read(task, window_name(principal))
         return load_window(data) if data else Window()
 
-    async def _save(self, task: str, principal: str, window: Window) -> None:
+    async def _write_window(self, task: str, principal: str, window: Window) -> None:
         await self._deliveries.write(task, window_name(principal), dump_window(window))
 
-    async def _loads(self, task: str) -> bytes:
+    async def _read_loads(self, task: str) -> bytes:
         return await self._deliveries.read(task, LOADS) or b""
 
-    async def _record(self, task: str, principal: str, mode: str, what: Sequence[Mapping[str, object]]) -> None:
+    async def _record_loads(
+        self, task: str, principal: str, mode: str, entries: Sequence[Mapping[str, object]]
+    ) -> None:
         """Record loads and replacements with time, principal, source and reason."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        said = {"at": now, "principal": principal, "mode": mode}
-        lines = "".join(json.dumps({**said, **each}, ensure_ascii=False) + "\n" for each in what)
-        data = await self._loads(task)
-        if len(data) > _MOST_LOADS:
+        common = {"at": now, "principal": principal, "mode": mode}
+        lines = "".join(json.dumps({**common, **entry}, ensure_ascii=False) + "\n" for entry in entries)
+        data = await self._read_loads(task)
+        if len(data) > _MAX_LOADS_BYTES:
             data = data[len(data) // 2 :].partition(b"\n")[2]
         if lines:
             await self._deliveries.write(task, LOADS, data + lines.encode("utf-8", "replace"))
-            await self._remember(principal, [{"kind": "load", "task": task, "mode": mode, **each} for each in what])
+            await self._add_history(
+                principal, [{"kind": "load", "task": task, "mode": mode, **entry} for entry in entries]
+            )
 
     # responses
 
     async def answered(self, task: str) -> None:
         """Record the current context as the one that a newly written response answers."""
-        self._answered[task] = time.monotonic()
-        self._written.set()
+        self._pending_responses[task] = time.monotonic()
+        self._response_written.set()
         built = await self.fresh(task)
         if built.context is not None:
             # Includes the texts, because sources without versions may change.
@@ -333,11 +339,11 @@ class Tasks:
 
     async def has_response(self, task: str) -> bool:
         """Return True if there is a response that can be evaluated."""
-        return await self._answer(task) is not None
+        return await self._answered_response(task) is not None
 
-    async def _answer(self, task: str) -> tuple[bytes, bytes] | None:
+    async def _answered_response(self, task: str) -> tuple[bytes, bytes] | None:
         """Return the response and the record of its context; None if there is none that can be evaluated."""
-        response, answered = await self._file(task, RESPONSE), await self._deliveries.read(task, ANSWERED)
+        response, answered = await self._read_file(task, RESPONSE), await self._deliveries.read(task, ANSWERED)
         if response is None or answered is None:
             return None
         try:
@@ -347,47 +353,47 @@ class Tasks:
 
     async def evaluation(self, task: str) -> bytes:
         """Return evaluation.json; ENOENT without a response that is text."""
-        answer = await self._answer(task)
+        answer = await self._answered_response(task)
         if answer is None:
             raise not_found(Path((task, EVALUATION)))
-        key = (task, self._sight())
-        known = self._evaluated.get(key)
+        key = (task, self._visibility_key())
+        cached = self._evaluated.get(key)
         generation = self._generation()
-        if known is not None and known.response == answer[0] and known.generation == generation:
-            return known.record
+        if cached is not None and cached.response == answer[0] and cached.generation == generation:
+            return cached.record
         record, _ = await self._evaluate(task, *answer)
-        self._evaluated[key] = _Evaluated(answer[0], generation, record)
-        self._bound(self._evaluated)
+        self._evaluated[key] = _CachedEvaluation(answer[0], generation, record)
+        self._limit_cache(self._evaluated)
         return record
 
     async def _evaluate(
         self, task: str, response: bytes, answered: bytes, *, curate: bool = False
     ) -> tuple[bytes, dict[str, object]]:
-        manifest, texts = _read_answered(answered)
+        manifest, texts = _parse_answered(answered)
         text = decode_response(response)
-        found = await self._evaluator.evaluate(manifest, text, texts)
-        done: dict[str, object] = {}
+        evaluation = await self._evaluator.evaluate(manifest, text, texts)
+        outcome: dict[str, object] = {}
         if curate:
-            facts = _facts_of(answered_by(answered))
-            where = facts if self._may_keep(facts) else None
-            kept, opened = await self._curator.take(task, manifest, found, where, self._may_share)
-            done = {"kept": kept, "reviews": opened}
-        return render_evaluation(found, manifest, text), done
+            facts = _fact_directory(answered_by(answered))
+            directory = facts if self._may_keep(facts) else None
+            paths, reviews = await self._curator.take(task, manifest, evaluation, directory, self._may_share)
+            outcome = {"kept": paths, "reviews": reviews}
+        return render_evaluation(evaluation, manifest, text), outcome
 
     async def curate(self, task: str) -> dict[str, object]:
         """Evaluate the response now, store facts and open reviews; return the evaluation with the results."""
-        answer = await self._answer(task)
+        answer = await self._answered_response(task)
         if answer is None:
-            wrong = await self.error(task)
-            raise invalid(f"context/{task}", wrong or "there is no response: write it to response.md")
-        self._answered.pop(task, None)
-        by = answered_by(answer[1])
-        now = acting_principal()
+            error = await self.error(task)
+            raise invalid(f"context/{task}", error or "there is no response: write it to response.md")
+        self._pending_responses.pop(task, None)
+        author = answered_by(answer[1])
+        caller = acting_principal()
         # A credential restricts its agent's permissions, so the facts are stored with the same restriction.
-        answerer = parse_principal(_bound_to(answer[1]) or by) if by else now
+        answerer = parse_principal(_answering_credential(answer[1]) or author) if author else caller
         with acting(answerer, acting_session()):
-            record, done = await self._evaluate(task, *answer, curate=True)
-        return {"evaluation": record, **done}
+            record, outcome = await self._evaluate(task, *answer, curate=True)
+        return {"evaluation": record, **outcome}
 
     async def follow(self) -> None:
         """Curate responses forever, each once it has been unchanged for a moment.
@@ -395,21 +401,23 @@ class Tasks:
         The process that serves the store runs this.
         """
         while True:
-            await self._written.wait()
-            self._written = trio.Event()
-            while self._answered:
+            await self._response_written.wait()
+            self._response_written = trio.Event()
+            while self._pending_responses:
                 await trio.sleep(_QUIET_SECONDS)
                 now = time.monotonic()
-                for task in [task for task, at in self._answered.items() if now - at >= _QUIET_SECONDS]:
-                    self._answered.pop(task, None)
+                for task in [
+                    task for task, written_at in self._pending_responses.items() if now - written_at >= _QUIET_SECONDS
+                ]:
+                    self._pending_responses.pop(task, None)
                     try:
                         await self.curate(task)
                     except (OSError, CommandError) as error:
-                        log.info("context/%s could not be evaluated: %s", task, error)  # error.txt has it, too
+                        log.info("cannot evaluate context/%s: %s", task, error)  # error.txt has it, too
                     except Exception:  # no response may end the daemon
-                        log.exception("context/%s could not be evaluated", task)
+                        log.exception("cannot evaluate context/%s", task)
 
-    async def _file(self, task: str, name: str) -> bytes | None:
+    async def _read_file(self, task: str, name: str) -> bytes | None:
         try:
             return await self._requests.read(Path((task, name)))
         except FileNotFoundError:
@@ -417,7 +425,7 @@ class Tasks:
 
 
 def _refuse_pin(task: str) -> None:
-    if _building.get():
+    if _tasks_in_build.get():
         raise invalid("pins", f"what context/{task} delivers bit by bit cannot be pinned")
 
 
@@ -428,12 +436,12 @@ def window_name(principal: str) -> str:
 
 def sources_of_answered(data: bytes) -> frozenset[Path]:
     """Return the files whose texts a response answers, by its record; raise EINVAL for a damaged record."""
-    return _sources(_read_answered(data)[0].pieces)
+    return _sources(_parse_answered(data)[0].pieces)
 
 
 def sources_of_window(data: bytes) -> frozenset[Path]:
     """Return the files whose texts a window holds."""
-    return _sources([each.piece for each in load_window(data).held])
+    return _sources([entry.piece for entry in load_window(data).held])
 
 
 def _sources(pieces: Sequence[Piece]) -> frozenset[Path]:
@@ -453,7 +461,7 @@ def answered_by(data: bytes) -> str:
         return ""
 
 
-def _bound_to(data: bytes) -> str:
+def _answering_credential(data: bytes) -> str:
     """Return the writer of the response together with its credential; empty if the record contains none."""
     try:
         return str(json.loads(data).get("by", ""))
@@ -461,13 +469,13 @@ def _bound_to(data: bytes) -> str:
         return ""
 
 
-def _facts_of(principal: str) -> Path:
+def _fact_directory(principal: str) -> Path:
     """Return the directory for facts: an agent's answer may come from files that only that agent may read."""
     kind, _, name = principal.partition(":")
     return Path(("memory", name, "fact")) if kind == "agent" and name else FACTS
 
 
-def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:
+def _parse_answered(data: bytes) -> tuple[Manifest, list[str]]:
     try:
         body = json.loads(data)
         return parse_manifest(json.dumps(body["manifest"]).encode()), list(map(str, body["texts"]))
@@ -475,20 +483,20 @@ def _read_answered(data: bytes) -> tuple[Manifest, list[str]]:
         raise invalid(ANSWERED, f"{ANSWERED} is damaged: write the response again") from error
 
 
-def _stream_of(context: Context, window: Window) -> list[Part]:
+def _split_context(context: Context, window: Window) -> list[Part]:
     """Split all matched pieces, best first, also those beyond the budget: a reader can stop at any time."""
-    left = [out.piece for out in context.plan.excluded if out.reason in ("budget", "quota")]
-    known = set(window.seen)
-    pieces = [piece for piece in (*context.plan.chosen, *left) if digest(piece.text) not in known]
+    remaining = [exclusion.piece for exclusion in context.plan.excluded if exclusion.reason in ("budget", "quota")]
+    seen = set(window.seen)
+    pieces = [piece for piece in (*context.plan.chosen, *remaining) if digest(piece.text) not in seen]
     request = context.request
     return split_stream(
         pieces, piece_budget(request.piece, request.budget), request.title, open_tokenizer(request.tokenizer).count
     )
 
 
-def _delta_of(context: Context, window: Window, again: Sequence[Piece | None]) -> Delta:
+def _refresh_window(context: Context, window: Window, reread: Sequence[Piece | None]) -> Delta:
     request = context.request
-    present = {id(each.piece): now for each, now in zip(window.held, again, strict=True)}
+    present = {id(entry.piece): current for entry, current in zip(window.held, reread, strict=True)}
 
     def rendered(pieces: Sequence[Piece]) -> str:
         return render(request.title, context.notes, pieces, request.format, request.order)
@@ -504,7 +512,7 @@ def _delta_of(context: Context, window: Window, again: Sequence[Piece | None]) -
 
 
 def _step_record(step: Step, delivery: int) -> dict[str, object]:
-    said: dict[str, object] = {"delivery": delivery, "change": step.change, "source": step.at, "reason": step.reason}
+    record: dict[str, object] = {"delivery": delivery, "change": step.change, "source": step.at, "reason": step.reason}
     if step.change == "replace" and step.old is not None:
-        said["old"] = f"{step.old.path}:{step.old.first}-{step.old.last}"
-    return said
+        record["old"] = f"{step.old.path}:{step.old.first}-{step.old.last}"
+    return record

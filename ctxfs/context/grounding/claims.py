@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ctxfs.context.build.sentences import sentences
 
-MOST = 2000
-_CITED = re.compile(r"\[(\d{1,4})(?::(\d{1,9})(?:-(\d{1,9}))?)?\]")
+MAX_CLAIMS = 2000
+_CITATION = re.compile(r"\[(\d{1,4})(?::(\d{1,9})(?:-(\d{1,9}))?)?\]")
 _MARKS = re.compile(r"^(?:\s{0,8}(?:[-*+•>|#]+|\d{1,3}[.)])\s+)+|(?<!\w)[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?!\w)|\|")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
 _HEDGE = re.compile(
@@ -47,15 +47,15 @@ def claims_of(response: str) -> Iterator[Claim]:
     """Yield every sentence of a response, in order."""
     for sentence in sentences(response):
         cited = tuple(
-            Citation(int(found[1]), int(found[2] or 0), int(found[3] or found[2] or 0))
-            for found in _CITED.finditer(sentence.text)
+            Citation(int(match[1]), int(match[2] or 0), int(match[3] or match[2] or 0))
+            for match in _CITATION.finditer(sentence.text)
         )
-        text = " ".join(_MARKS.sub("", _CITED.sub("", sentence.text)).split()).replace(" .", ".")
+        text = " ".join(_MARKS.sub("", _CITATION.sub("", sentence.text)).split()).replace(" .", ".")
         if text.strip(".:;-= ") or cited:
-            yield Claim(text, sentence.first, sentence.last, cited, _unchecked(text, sentence.text))
+            yield Claim(text, sentence.first, sentence.last, cited, _unchecked_reason(text, sentence.text))
 
 
-def _unchecked(text: str, raw: str) -> str:
+def _unchecked_reason(text: str, raw: str) -> str:
     if raw.lstrip().startswith("#"):
         return "a heading"
     if text.endswith("?"):

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_BYTES = 16_000_000
 _MEMORY = Path(("memory",))
-_ASKED_OF_MEMORY = 100  # claims
-_FACTS = 20  # chunks of memory compared with a claim
-_TOUCHED = 12  # words of a claim in a search of memory
+_MAX_MEMORY_CLAIMS = 100  # claims
+_MAX_MEMORY_CHUNKS = 20  # chunks of memory compared with a claim
+_MAX_QUERY_WORDS = 12  # words of a claim in a search of memory
 
 
 class Judge(Protocol):
@@ -96,15 +96,15 @@ class Evaluator:
         sources = sources_of(pieces, manifest.request.order)
         numbers = {source.path: source.number for source in sources}
         lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}
-        memory = await self._memory(response)
-        found = await blocking(self._held, response, pieces, numbers, lines, memory)
-        found.notes += [f"no longer to be had, and so no evidence: {place}" for place in missing]
-        found.stale = await changed_since(manifest, self._ground.current)
+        memory = await self._memory_evidence(response)
+        evaluation = await blocking(self._compare, response, pieces, numbers, lines, memory)
+        evaluation.notes += [f"no longer to be had, and so no evidence: {span}" for span in missing]
+        evaluation.stale = await changed_since(manifest, self._ground.current)
         if self._judge is not None:
-            await self._ask_judge(found)
-        return found
+            await self._apply_judge(evaluation)
+        return evaluation
 
-    def _held(
+    def _compare(
         self,
         response: str,
         pieces: Sequence[Piece],
@@ -115,49 +115,51 @@ class Evaluator:
         from ctxfs.context.grounding.judge import Sources, evaluate, evidence_of
 
         analyse = self._ground.analyse
-        known = Sources(evidence_of(pieces, numbers), analyse)
+        sources = Sources(evidence_of(pieces, numbers), analyse)
         facts = Sources(memory, analyse) if memory else None
-        return evaluate(response, known, analyse, self._ground.embedder(), lines, facts)
+        return evaluate(response, sources, analyse, self._ground.embedder(), lines, facts)
 
-    async def _memory(self, response: str) -> list[Evidence]:
+    async def _memory_evidence(self, response: str) -> list[Evidence]:
         """Return the lines of memory that share terms with the claims."""
         from ctxfs.context.grounding.claims import claims_of
         from ctxfs.context.grounding.judge import Evidence
 
-        seen: dict[tuple[str, int, int], Piece] = {}
-        claims = [claim for claim in claims_of(response[:200_000]) if not claim.unchecked][:_ASKED_OF_MEMORY]
+        pieces: dict[tuple[str, int, int], Piece] = {}
+        claims = [claim for claim in claims_of(response[:200_000]) if not claim.unchecked][:_MAX_MEMORY_CLAIMS]
         for claim in claims:
-            words = tuple(dict.fromkeys(claim.text.split()))[:_TOUCHED]
-            answer = await self._ground.search(Query(text=claim.text, words=words, mode="words"), _MEMORY, _FACTS)
+            words = tuple(dict.fromkeys(claim.text.split()))[:_MAX_QUERY_WORDS]
+            answer = await self._ground.search(
+                Query(text=claim.text, words=words, mode="words"), _MEMORY, _MAX_MEMORY_CHUNKS
+            )
             for hit in answer.hits:
                 chunk = hit.chunk
-                seen[(chunk.path, chunk.first, chunk.last)] = Piece(chunk.path, chunk.first, chunk.last, chunk.text)
+                pieces[(chunk.path, chunk.first, chunk.last)] = Piece(chunk.path, chunk.first, chunk.last, chunk.text)
         return [
-            Evidence(line.strip(), piece.path, piece.first + at, piece.first + at)
-            for _, piece in sorted(seen.items())
-            for at, line in enumerate(piece.text.split("\n"))
+            Evidence(line.strip(), piece.path, piece.first + offset, piece.first + offset)
+            for _, piece in sorted(pieces.items())
+            for offset, line in enumerate(piece.text.split("\n"))
             if line.strip()
         ]
 
-    async def _ask_judge(self, found: Evaluation) -> None:
+    async def _apply_judge(self, evaluation: Evaluation) -> None:
         assert self._judge is not None
-        asked = [each for each in found.claims if each.verdict != "unchecked"]
+        claims = [claim for claim in evaluation.claims if claim.verdict != "unchecked"]
         try:
-            said = await self._judge([_for_judge(each) for each in asked]) if asked else []
+            judgements = await self._judge([_judge_request(claim) for claim in claims]) if claims else []
         except CommandError as error:
-            found.notes.append(f"the judge did not answer: {error.message}")
+            evaluation.notes.append(f"the judge did not answer: {error.message}")
             return
-        for each, judgement in zip(asked, said, strict=True):
-            each.judge = judgement
-            each.verdict = judgement["verdict"]
+        for claim, judgement in zip(claims, judgements, strict=True):
+            claim.judge = judgement
+            claim.verdict = judgement["verdict"]
 
 
-def _for_judge(each: JudgedClaim) -> dict[str, object]:
-    evidence = [] if each.source is None else [{"at": _at(each.source), "text": each.source.text}]
-    return {"claim": each.claim.text, "evidence": evidence, "rules": each.verdict}
+def _judge_request(judged: JudgedClaim) -> dict[str, object]:
+    evidence = [] if judged.source is None else [{"at": _format_span(judged.source), "text": judged.source.text}]
+    return {"claim": judged.claim.text, "evidence": evidence, "rules": judged.verdict}
 
 
-def _at(source: Evidence) -> str:
+def _format_span(source: Evidence) -> str:
     return printable(
         f"{source.path}:{source.first}-{source.last}"
         if source.first != source.last
@@ -165,48 +167,52 @@ def _at(source: Evidence) -> str:
     )
 
 
-def render_evaluation(found: Evaluation, manifest: Manifest, response: str) -> bytes:
+def render_evaluation(evaluation: Evaluation, manifest: Manifest, response: str) -> bytes:
     """Return the content of evaluation.json."""
     counts: dict[str, int] = {}
-    for each in found.claims:
-        counts[each.verdict] = counts.get(each.verdict, 0) + 1
-    cited = [citation for each in found.claims for citation in each.citations]
+    for entry in evaluation.claims:
+        counts[entry.verdict] = counts.get(entry.verdict, 0) + 1
+    cited = [citation for entry in evaluation.claims for citation in entry.citations]
     body = {
         "format": FORMAT,
         "response_sha256": text_sha256(response),
         "context_sha256": manifest.sha256,
-        "groundedness": None if found.groundedness is None else round(found.groundedness, 4),
-        "claims": [_claim_record(each) for each in found.claims],
+        "groundedness": None if evaluation.groundedness is None else round(evaluation.groundedness, 4),
+        "claims": [_claim_record(entry) for entry in evaluation.claims],
         "counts": dict(sorted(counts.items())),
         "citations": {
             "all": len(cited),
-            "resolve": sum(bool(each["resolves"]) for each in cited),
-            "support": sum(bool(each["supports"]) for each in cited),
+            "resolve": sum(bool(entry["resolves"]) for entry in cited),
+            "support": sum(bool(entry["supports"]) for entry in cited),
         },
-        "stale": [printable(path) for path in found.stale],
-        "notes": found.notes,
+        "stale": [printable(path) for path in evaluation.stale],
+        "notes": evaluation.notes,
     }
     return (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
-def _claim_record(each: JudgedClaim) -> dict[str, object]:
-    claim = each.claim
-    said: dict[str, object] = {
+def _claim_record(judged: JudgedClaim) -> dict[str, object]:
+    claim = judged.claim
+    record: dict[str, object] = {
         "claim": printable(claim.text),
         "lines": [claim.first, claim.last],
-        "verdict": each.verdict,
+        "verdict": judged.verdict,
     }
     if claim.unchecked:
-        return {**said, "why": claim.unchecked, **({"citations": each.citations} if each.citations else {})}
-    said |= {"support": round(each.support, 3), "lexical": round(each.lexical, 3)}
-    said["meaning"] = None if each.meaning is None else round(each.meaning, 3)
-    if each.source is not None:
-        said["source"] = {"at": _at(each.source), "n": each.source.number, "text": printable(each.source.text)}
-    said["conflicts"] = [conflict.record() for conflict in each.conflicts]
-    said["citations"] = each.citations
-    if each.judge is not None:
-        said["judge"] = dict(each.judge)
-    return said
+        return {**record, "why": claim.unchecked, **({"citations": judged.citations} if judged.citations else {})}
+    record |= {"support": round(judged.support, 3), "lexical": round(judged.lexical, 3)}
+    record["meaning"] = None if judged.meaning is None else round(judged.meaning, 3)
+    if judged.source is not None:
+        record["source"] = {
+            "at": _format_span(judged.source),
+            "n": judged.source.number,
+            "text": printable(judged.source.text),
+        }
+    record["conflicts"] = [conflict.record() for conflict in judged.conflicts]
+    record["citations"] = judged.citations
+    if judged.judge is not None:
+        record["judge"] = dict(judged.judge)
+    return record
 
 
 def claim_id(text: str) -> str:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.sentences import sentences
-from ctxfs.context.grounding.claims import MOST, Citation, Claim, claims_of
-from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expanded, said
+from ctxfs.context.grounding.claims import MAX_CLAIMS, Citation, Claim, claims_of
+from ctxfs.context.grounding.sentence_values import SentenceValues, differing_dates, expand_contractions, said
 from ctxfs.model.path import printable
 
 Verdict = Literal["supported", "contradicted", "unsupported", "unchecked"]
@@ -28,11 +28,11 @@ NEEDS_A_MODEL = (
     "Told by rules: words, numbers, dates, names, and denial by words such as 'not'. What follows from several sources, arithmetic, and"
     " opposites in other words ('on' for 'off') need a model: set context.judge in ctxfs.toml."
 )
-_TRIED = 4  # sentences compared by embedding for a claim
-_SUPPORTED = 0.62
-_SAME_STATEMENT = 0.55  # share of the claim's other words that a sentence needs before it can contradict the claim
-_NEARLY_ALL = 0.8
-_LEXICAL = 0.7
+_MAX_CANDIDATES = 4  # sentences compared by embedding for a claim
+_MIN_SUPPORT = 0.62
+_MIN_SHARE_SURE = 0.55  # share of the claim's other words that a sentence needs before it can contradict the claim
+_MIN_SHARE_UNSURE = 0.8
+_LEXICAL_WEIGHT = 0.7
 _KEY_VALUE = re.compile(r"\s*+(?:[-*+]\s*+)?\**+([^:\n]{2,60}?)\**\s*(?::|=)\s+(\S.{0,200})")
 
 
@@ -92,8 +92,8 @@ class Evaluation:
     @property
     def groundedness(self) -> float | None:
         """Return the share of checkable claims that the sources support; None if there are none."""
-        checked = [each for each in self.claims if each.verdict != "unchecked"]
-        return sum(each.verdict == "supported" for each in checked) / len(checked) if checked else None
+        checked = [claim for claim in self.claims if claim.verdict != "unchecked"]
+        return sum(claim.verdict == "supported" for claim in checked) / len(checked) if checked else None
 
 
 class Sources:
@@ -102,43 +102,45 @@ class Sources:
     def __init__(self, evidence: Sequence[Evidence], analyse: Analyse) -> None:
         self.evidence = evidence
         self._analyse = analyse
-        self.terms = [frozenset(analyse(expanded(each.text))) for each in evidence]
-        self._said: dict[int, SentenceValues] = {}
-        self._places: dict[str, list[int]] = defaultdict(list)
-        for at, terms in enumerate(self.terms):
+        self.terms = [frozenset(analyse(expand_contractions(item.text))) for item in evidence]
+        self._values: dict[int, SentenceValues] = {}
+        self._postings: dict[str, list[int]] = defaultdict(list)
+        for index, terms in enumerate(self.terms):
             for term in terms:
-                self._places[term].append(at)
+                self._postings[term].append(index)
 
-    def said(self, at: int) -> SentenceValues:
+    def values_of(self, index: int) -> SentenceValues:
         """Return the comparable values of a sentence; cached, because many claims are near the same sentences."""
-        if at not in self._said:
-            self._said[at] = said(self.evidence[at].text)
-        return self._said[at]
+        if index not in self._values:
+            self._values[index] = said(self.evidence[index].text)
+        return self._values[index]
 
-    def near(self, at: int) -> list[int]:
+    def neighbours(self, index: int) -> list[int]:
         """Return the indexes of a sentence and of its neighbours in the same source."""
-        path = self.evidence[at].path
-        return [n for n in (at - 1, at, at + 1) if 0 <= n < len(self.evidence) and self.evidence[n].path == path]
+        path = self.evidence[index].path
+        return [
+            n for n in (index - 1, index, index + 1) if 0 <= n < len(self.evidence) and self.evidence[n].path == path
+        ]
 
     def worth(self, term: str) -> float:
         """Return the weight of a term, BM25's IDF; a term that no source contains has the highest."""
-        seen = len(self._places.get(term, ()))
+        seen = len(self._postings.get(term, ()))
         return math.log(1 + (len(self.evidence) - seen + 0.5) / (seen + 0.5))
 
     def nearest(self, text: str, limit: int) -> list[tuple[float, int]]:
         """Return (share of the text's weight, index) of the best `limit` sentences."""
-        weights = {term: self.worth(term) for term in set(self._analyse(expanded(text)))}
+        weights = {term: self.worth(term) for term in set(self._analyse(expand_contractions(text)))}
         total = sum(weights.values())
         if not total:
             return []
         scores: Counter[int] = Counter()
         for term, weight in weights.items():
-            places = self._places.get(term, ())
-            if len(places) <= max(50, len(self.evidence) // 3) or len(weights) < 4:
-                for at in places:
-                    scores[at] += weight  # type: ignore[assignment]  # a Counter adds floats as well
-        best = sorted(scores, key=lambda at: (-scores[at], len(self.terms[at]), at))[: 4 * limit]
-        exact = [(sum(weights[t] for t in weights if t in self.terms[at]) / total, at) for at in best]
+            postings = self._postings.get(term, ())
+            if len(postings) <= max(50, len(self.evidence) // 3) or len(weights) < 4:
+                for index in postings:
+                    scores[index] += weight  # type: ignore[assignment]  # a Counter adds floats as well
+        best = sorted(scores, key=lambda index: (-scores[index], len(self.terms[index]), index))[: 4 * limit]
+        exact = [(sum(weights[t] for t in weights if t in self.terms[index]) / total, index) for index in best]
         return sorted(exact, key=lambda item: (-item[0], len(self.terms[item[1]]), item[1]))[:limit]
 
 
@@ -146,17 +148,19 @@ def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evi
     """Return the sentences of pieces, with the lines of their files."""
     out = []
     for piece in pieces:
-        shown = piece.heading and not piece.text.lstrip().startswith("#")
-        found = list(sentences(piece.text, code=True)) if piece.kind != "code" else []
-        if not found:
-            found_lines = [(line, at) for at, line in enumerate(piece.text.split("\n")) if line.strip()]
+        has_heading = piece.heading and not piece.text.lstrip().startswith("#")
+        parts = list(sentences(piece.text, code=True)) if piece.kind != "code" else []
+        if not parts:
+            lines = [(line, offset) for offset, line in enumerate(piece.text.split("\n")) if line.strip()]
             out += [
-                Evidence(line.strip(), piece.path, piece.first + at, piece.first + at, numbers.get(piece.path, 0))
-                for line, at in found_lines
+                Evidence(
+                    line.strip(), piece.path, piece.first + offset, piece.first + offset, numbers.get(piece.path, 0)
+                )
+                for line, offset in lines
             ]
-        for sentence in found:
+        for sentence in parts:
             first, last = piece.first + sentence.first - 1, piece.first + sentence.last - 1
-            text = f"{piece.heading}: {sentence.text}" if shown and len(found) == 1 else sentence.text
+            text = f"{piece.heading}: {sentence.text}" if has_heading and len(parts) == 1 else sentence.text
             out.append(
                 Evidence(text, piece.path, min(first, piece.last), min(last, piece.last), numbers.get(piece.path, 0))
             )
@@ -178,161 +182,175 @@ def evaluate(
     claims: list[Claim] = []
     notes: list[str] = []
     for claim in claims_of(response):
-        if len(claims) == MOST:
-            notes.append(f"only the first {MOST} sentences were looked at")
+        if len(claims) == MAX_CLAIMS:
+            notes.append(f"only the first {MAX_CLAIMS} sentences were looked at")
             break
         claims.append(claim)
     judged = [JudgedClaim(claim) for claim in claims]
-    checked = [each for each in judged if not each.claim.unchecked]
-    tried = [sources.nearest(each.claim.text, _TRIED) for each in checked]
+    checked = [item for item in judged if not item.claim.unchecked]
+    tried = [sources.nearest(item.claim.text, _MAX_CANDIDATES) for item in checked]
     cosines = _cosines(checked, tried, sources, embed) if embed is not None else None
     if embed is None:
         notes.append("there is no model of meaning: support is told by words alone")
-    for at, each in enumerate(checked):
-        _judge(each, tried[at], sources, cosines[at] if cosines is not None else None, analyse)
+    for number, item in enumerate(checked):
+        _judge(item, tried[number], sources, cosines[number] if cosines is not None else None, analyse)
         if memory is not None:
-            each.conflicts += _memory_conflicts(each.claim, memory, analyse)
-            if each.conflicts:
-                each.verdict = "contradicted"
-    for each in judged:
-        each.citations = [_resolved(citation, each, lines) for citation in each.claim.citations]
+            item.conflicts += _find_memory_conflicts(item.claim, memory, analyse)
+            if item.conflicts:
+                item.verdict = "contradicted"
+    for item in judged:
+        item.citations = [_resolve_citation(citation, item, lines) for citation in item.claim.citations]
     return Evaluation(judged, [NEEDS_A_MODEL, *notes])
 
 
 def _cosines(
     checked: Sequence[JudgedClaim], tried: Sequence[Sequence[tuple[float, int]]], sources: Sources, embed: Embed
 ) -> list[dict[int, float]]:
-    places = sorted({at for each in tried for _, at in each})
+    places = sorted({index for item in tried for _, index in item})
     if not places:
         return [{} for _ in checked]
-    known = dict(zip(places, embed([sources.evidence[at].text for at in places]), strict=True))
-    mine = embed([each.claim.text for each in checked])
-    return [{at: float(vector @ known[at]) for _, at in each} for vector, each in zip(mine, tried, strict=True)]
+    vectors = dict(zip(places, embed([sources.evidence[index].text for index in places]), strict=True))
+    claim_vectors = embed([item.claim.text for item in checked])
+    return [
+        {index: float(vector @ vectors[index]) for _, index in item}
+        for vector, item in zip(claim_vectors, tried, strict=True)
+    ]
 
 
 def _judge(
-    each: JudgedClaim,
+    judged: JudgedClaim,
     tried: Sequence[tuple[float, int]],
     sources: Sources,
     cosines: Mapping[int, float] | None,
     analyse: Analyse,
 ) -> None:
     """Set the sentence that supports the claim best, and its conflicts with the claim."""
-    each.verdict = "unsupported"
-    claimed = said(each.claim.text)
+    judged.verdict = "unsupported"
+    claimed = said(judged.claim.text)
     best = -1.0
-    for lexical, at in tried:
-        meaning = max(0.0, cosines[at]) if cosines is not None else None
-        support = lexical if meaning is None else _LEXICAL * lexical + (1 - _LEXICAL) * meaning
-        known = sources.evidence[at]
-        conflicts = _conflicts(each.claim.text, claimed, at, sources, analyse)
+    for lexical, index in tried:
+        meaning = max(0.0, cosines[index]) if cosines is not None else None
+        support = lexical if meaning is None else _LEXICAL_WEIGHT * lexical + (1 - _LEXICAL_WEIGHT) * meaning
+        evidence = sources.evidence[index]
+        conflicts = _find_conflicts(judged.claim.text, claimed, index, sources, analyse)
         # Of two equally supporting sentences the one without a conflict wins: the other may be about something else.
         if support - (0.15 if conflicts else 0.0) > best:
             best = support - (0.15 if conflicts else 0.0)
-            each.support, each.lexical, each.meaning, each.source = support, lexical, meaning, known
-            each.conflicts = conflicts
-    if each.conflicts:
-        each.verdict = "contradicted"
-    elif each.support >= _SUPPORTED:
-        each.verdict = "supported"
+            judged.support, judged.lexical, judged.meaning, judged.source = support, lexical, meaning, evidence
+            judged.conflicts = conflicts
+    if judged.conflicts:
+        judged.verdict = "contradicted"
+    elif judged.support >= _MIN_SUPPORT:
+        judged.verdict = "supported"
 
 
-def _conflicts(text: str, claimed: SentenceValues, at: int, sources: Sources, analyse: Analyse) -> list[Conflict]:
+def _find_conflicts(
+    text: str, claimed: SentenceValues, index: int, sources: Sources, analyse: Analyse
+) -> list[Conflict]:
     """Return the differences of a claim and a sentence if both make the same statement."""
-    known = sources.evidence[at]
-    other = sources.said(at)
-    near = sources.near(at)
-    place = f"{known.path}:{known.first}" + (f"-{known.last}" if known.last != known.first else "")
-    found: list[Conflict] = []
+    evidence = sources.evidence[index]
+    values = sources.values_of(index)
+    neighbours = sources.neighbours(index)
+    span = f"{evidence.path}:{evidence.first}" + (f"-{evidence.last}" if evidence.last != evidence.first else "")
+    conflicts: list[Conflict] = []
     # A claim with more values than one sentence may have the others from its neighbours.
-    merged = len(claimed.numbers) > len(other.numbers)
+    has_more_numbers = len(claimed.numbers) > len(values.numbers)
     numbers = claimed.numbers - (
-        other.numbers.union(*(sources.said(n).numbers for n in near)) if merged else other.numbers
+        values.numbers.union(*(sources.values_of(n).numbers for n in neighbours))
+        if has_more_numbers
+        else values.numbers
     )
-    instead = other.numbers - claimed.numbers
-    if numbers and other.numbers:
-        found.append(Conflict("number", _shown(numbers), _shown(instead or other.numbers), place))
-    dates = differing_dates(claimed.dates, tuple(date for n in near for date in sources.said(n).dates))
-    if dates and differing_dates(other.dates, claimed.dates):
-        found.append(Conflict("date", "; ".join(map(_date, dates)), "; ".join(map(_date, other.dates)), place))
-    known_words = {word for n in near for word in re.findall(r"\w+", sources.evidence[n].text.lower())}
+    replacements = values.numbers - claimed.numbers
+    if numbers and values.numbers:
+        conflicts.append(
+            Conflict("number", _format_numbers(numbers), _format_numbers(replacements or values.numbers), span)
+        )
+    dates = differing_dates(claimed.dates, tuple(date for n in neighbours for date in sources.values_of(n).dates))
+    if dates and differing_dates(values.dates, claimed.dates):
+        conflicts.append(
+            Conflict("date", "; ".join(map(_format_date, dates)), "; ".join(map(_format_date, values.dates)), span)
+        )
+    known_words = {word for n in neighbours for word in re.findall(r"\w+", sources.evidence[n].text.lower())}
     names = {name for name in claimed.names if not set(re.findall(r"\w+", name)) <= known_words}
     claim_words = set(re.findall(r"\w+", text.lower()))
-    others = {name for name in other.names if not set(re.findall(r"\w+", name)) <= claim_words}
+    other_names = {name for name in values.names if not set(re.findall(r"\w+", name)) <= claim_words}
     if names:
-        found.append(Conflict("name", ", ".join(sorted(names)), ", ".join(sorted(others)), place))
-    if claimed.denies != other.denies:
-        found.append(
+        conflicts.append(Conflict("name", ", ".join(sorted(names)), ", ".join(sorted(other_names)), span))
+    if claimed.denies != values.denies:
+        conflicts.append(
             Conflict(
                 "negation",
                 "denies it" if claimed.denies else "says so",
-                "denies it" if other.denies else "says so",
-                place,
+                "denies it" if values.denies else "says so",
+                span,
             )
         )
-    if not found:
+    if not conflicts:
         return []
     # The remaining words of both have to be one statement: otherwise they merely have the same topic.
-    apart = _terms_of(numbers | instead, names | others, claimed.dates + other.dates, analyse)
-    mine = set(analyse(expanded(text))) - apart - _DENYING
-    shared = sum(sources.worth(term) for term in mine if term in sources.terms[at])
-    total = sum(sources.worth(term) for term in mine)
+    differing = _terms_of(numbers | replacements, names | other_names, claimed.dates + values.dates, analyse)
+    claim_terms = set(analyse(expand_contractions(text))) - differing - _NEGATIONS
+    shared = sum(sources.worth(term) for term in claim_terms if term in sources.terms[index])
+    total = sum(sources.worth(term) for term in claim_terms)
     share = shared / total if total else 0.0
     # Without a value in its place, or with a negation alone, nearly all remaining words have to be the same.
-    sure = any(
-        (each.kind == "number" and instead) or (each.kind == "name" and others) or each.kind == "date" for each in found
+    is_sure = any(
+        (conflict.kind == "number" and replacements)
+        or (conflict.kind == "name" and other_names)
+        or conflict.kind == "date"
+        for conflict in conflicts
     )
-    return found if share >= (_SAME_STATEMENT if sure else _NEARLY_ALL) else []
+    return conflicts if share >= (_MIN_SHARE_SURE if is_sure else _MIN_SHARE_UNSURE) else []
 
 
-_DENYING = frozenset("not no never none neither nor without cannot n't don doesn didn isn aren wasn weren t".split())
+_NEGATIONS = frozenset("not no never none neither nor without cannot n't don doesn didn isn aren wasn weren t".split())
 
 
 def _terms_of(numbers: Iterable[object], names: Iterable[str], dates: Iterable[object], analyse: Analyse) -> set[str]:
-    text = " ".join((*map(str, numbers), *names, *map(_date, dates)))
+    text = " ".join((*map(str, numbers), *names, *map(_format_date, dates)))
     return set(analyse(text))
 
 
-def _shown(numbers: Iterable[Any]) -> str:
+def _format_numbers(numbers: Iterable[Any]) -> str:
     return ", ".join(f"{float(number):g}" for number in sorted(numbers))
 
 
-def _date(mentioned: Any) -> str:
+def _format_date(mentioned: Any) -> str:
     parts = (mentioned.year, mentioned.month, mentioned.day)
     return "-".join(f"{part:02}" for part in parts if part is not None)
 
 
-def _memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[Conflict]:
+def _find_memory_conflicts(claim: Claim, memory: Sources, analyse: Analyse) -> list[Conflict]:
     """Return the `key: value` lines of memory whose key the claim names with another value."""
     words = set(analyse(claim.text))
-    found = []
-    for _, at in memory.nearest(claim.text, _TRIED):
-        line = memory.evidence[at]
+    conflicts = []
+    for _, index in memory.nearest(claim.text, _MAX_CANDIDATES):
+        line = memory.evidence[index]
         pair = _KEY_VALUE.fullmatch(line.text)
         if pair is None:
             continue
         key, value = set(analyse(pair[1])), set(analyse(pair[2]))
         if not key or not key <= words or not value or value <= words:
             continue
-        claimed, known = said(claim.text), said(pair[2], starts_sentence=False)
-        own = _KEY_VALUE.fullmatch(claim.text)
-        differs = bool(
-            (known.numbers and claimed.numbers - known.numbers)
-            or (known.names and claimed.names - known.names - {pair[1].lower()})
-            or (known.dates and differing_dates(claimed.dates, known.dates))
+        claimed, stored = said(claim.text), said(pair[2], starts_sentence=False)
+        claim_pair = _KEY_VALUE.fullmatch(claim.text)
+        is_different = bool(
+            (stored.numbers and claimed.numbers - stored.numbers)
+            or (stored.names and claimed.names - stored.names - {pair[1].lower()})
+            or (stored.dates and differing_dates(claimed.dates, stored.dates))
         )
-        if differs or (own is not None and set(analyse(own[1])) == key and not value & words):
-            found.append(Conflict("memory", claim.text[:200], line.text[:200], f"{line.path}:{line.first}"))
-    return found
+        if is_different or (claim_pair is not None and set(analyse(claim_pair[1])) == key and not value & words):
+            conflicts.append(Conflict("memory", claim.text[:200], line.text[:200], f"{line.path}:{line.first}"))
+    return conflicts
 
 
-def _resolved(
-    citation: Citation, each: JudgedClaim, lines: Mapping[int, Sequence[tuple[int, int]]]
+def _resolve_citation(
+    citation: Citation, judged: JudgedClaim, lines: Mapping[int, Sequence[tuple[int, int]]]
 ) -> dict[str, object]:
     """Return a citation's record: if its lines are in the context, and if they contain the supporting sentence."""
     spans = lines.get(citation.number)
-    inside = spans is not None and (
+    is_inside = spans is not None and (
         not citation.first or any(first <= citation.first and citation.last <= last for first, last in spans)
     )
-    said_there = each.source is not None and each.source.number == citation.number and each.verdict == "supported"
-    return {"cite": str(citation), "resolves": bool(inside), "supports": bool(inside and said_there)}
+    is_support = judged.source is not None and judged.source.number == citation.number and judged.verdict == "supported"
+    return {"cite": str(citation), "resolves": bool(is_inside), "supports": bool(is_inside and is_support)}

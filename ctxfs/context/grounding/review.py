@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 Decision = Literal["accept", "reject", "edit"]
 
-_ABOUT, _OUTCOME = "about.json", "outcome.json"
+_ABOUT_NAME, _OUTCOME_NAME = "about.json", "outcome.json"
 REVIEWS = Path(("human", "review"))
 FACTS = Path(("memory", "shared", "fact"))
-_LEAST_KEPT = 0.75
-_DOUBTFUL = 0.45
+_MIN_KEPT_SUPPORT = 0.75
+_MIN_DOUBTFUL_SUPPORT = 0.45
 _DECISIONS: Mapping[str, Decision] = {"accept": "accept", "reject": "reject", "edit": "edit"}
 
 
-class Book(Protocol):
+class ReviewTree(Protocol):
     """Access to the tree with the permissions of the evaluator."""
 
     async def list(self, path: Path) -> Sequence[Entry]:
@@ -69,14 +69,14 @@ class Review:
 class Curator:
     """Stores facts, opens reviews and applies verdicts."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, book: ReviewTree) -> None:
+        self._tree = book
 
     async def take(
         self,
         task: str,
         manifest: Manifest,
-        found: Evaluation,
+        evaluation: Evaluation,
         facts: Path | None = FACTS,
         may_share: Callable[[Path], bool] = lambda _: True,
     ) -> tuple[list[str], list[str]]:
@@ -85,23 +85,28 @@ class Curator:
         Return the paths of new facts and the ids of new reviews; existing ones are left unchanged. FACTS receives only
         claims whose source file `may_share` permits.
         """
-        kept = []
+        paths = []
         if manifest.request.keep and facts is not None:
-            for each in found.claims:
-                if each.verdict == "supported" and each.support >= _LEAST_KEPT and each.source is not None:
-                    if facts == FACTS and not may_share(Path.parse(each.source.path)):
+            for claim in evaluation.claims:
+                if claim.verdict == "supported" and claim.support >= _MIN_KEPT_SUPPORT and claim.source is not None:
+                    if facts == FACTS and not may_share(Path.parse(claim.source.path)):
                         continue
-                    at = f"{each.source.path}:{each.source.first}-{each.source.last}"
-                    kept.append(
-                        await self._keep(
-                            each.claim.text, at, each.support, manifest.revisions.get(each.source.path, ""), task, facts
+                    span = f"{claim.source.path}:{claim.source.first}-{claim.source.last}"
+                    paths.append(
+                        await self._write_fact(
+                            claim.claim.text,
+                            span,
+                            claim.support,
+                            manifest.revisions.get(claim.source.path, ""),
+                            task,
+                            facts,
                         )
                     )
-        doubts = [each for each in found.claims if _is_doubtful(each)]
-        opened = [await self._open(task, each) for each in doubts]
-        return [path for path in kept if path], [name for name in opened if name]
+        doubts = [claim for claim in evaluation.claims if _is_doubtful(claim)]
+        reviews = [await self._open_review(task, claim) for claim in doubts]
+        return [path for path in paths if path], [name for name in reviews if name]
 
-    async def _keep(
+    async def _write_fact(
         self, text: str, source: str, confidence: float, revision: str, task: str, facts: Path = FACTS
     ) -> str:
         """Write a fact with its source; return its path, empty if it exists already."""
@@ -109,9 +114,9 @@ class Curator:
         if await self._exists(path):
             return ""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        place, _, lines = source.rpartition(":")
-        link = f"/{place}" if place else source
-        body = f"{text}\n\nSource: [{place}]({link}) lines {lines}\nKept: {now}, from context/{task}\n"
+        source_path, _, lines = source.rpartition(":")
+        link = f"/{source_path}" if source_path else source
+        body = f"{text}\n\nSource: [{source_path}]({link}) lines {lines}\nKept: {now}, from context/{task}\n"
         body += f"Revision: {revision}\n" if revision else ""
         attributes = {"kind": "fact", "source": source, "confidence": f"{max(0.0, min(confidence, 1.0)):.2f}"}
         changes: list[Change] = [
@@ -123,24 +128,24 @@ class Curator:
             SetMeta(path, f"{PREFIX}{name}", value.encode("utf-8", "replace")) for name, value in attributes.items()
         ]
         # The same values under the paper's names, for readers that search for those.
-        said = {"createdAt": now, "sourceId": source, "revisionId": revision}
+        aliases = {"createdAt": now, "sourceId": source, "revisionId": revision}
         changes += [
-            SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in said.items() if value
+            SetMeta(path, f"user.{name}", value.encode("utf-8", "replace")) for name, value in aliases.items() if value
         ]
-        await self._book.apply(changes, f"kept from context/{task}")
+        await self._tree.apply(changes, f"kept from context/{task}")
         return str(path)
 
-    async def _open(self, task: str, each: JudgedClaim) -> str:
-        name = claim_id(f"{task} {each.claim.text}")
+    async def _open_review(self, task: str, claim: JudgedClaim) -> str:
+        name = claim_id(f"{task} {claim.claim.text}")
         folder = REVIEWS / name
         if await self._exists(folder / "claim.md"):
             return ""
-        suggested: Decision = "reject" if each.conflicts or each.verdict == "contradicted" else "accept"
-        about = {"task": task, "why": _why(each), "suggested": suggested, "support": round(each.support, 3)}
-        about["source"] = f"{each.source.path}:{each.source.first}-{each.source.last}" if each.source else ""
-        evidence = Put(folder / "evidence.md", _evidence(task, each).encode("utf-8", "replace"))
-        changes = _new_review(folder, each.claim.text, about, evidence)
-        await self._book.apply(changes, f"doubt about context/{task}")
+        suggested: Decision = "reject" if claim.conflicts or claim.verdict == "contradicted" else "accept"
+        about = {"task": task, "why": _doubt_reason(claim), "suggested": suggested, "support": round(claim.support, 3)}
+        about["source"] = f"{claim.source.path}:{claim.source.first}-{claim.source.last}" if claim.source else ""
+        evidence = Put(folder / "evidence.md", _render_evidence(task, claim).encode("utf-8", "replace"))
+        changes = _new_review(folder, claim.claim.text, about, evidence)
+        await self._tree.apply(changes, f"doubt about context/{task}")
         return name
 
     async def permission(self, question: str, about: Mapping[str, object]) -> str:
@@ -149,32 +154,32 @@ class Curator:
         Return `accept` for the first call after the acceptance, `reject`, or the id of the waiting review. `about` is
         stored beside the question, identifies it, and has a `kind`.
         """
-        said = json.dumps(about, sort_keys=True, ensure_ascii=False)
+        key = json.dumps(about, sort_keys=True, ensure_ascii=False)
         for turn in itertools.count():
-            name = claim_id(f"{said} {turn}")
+            name = claim_id(f"{key} {turn}")
             folder = REVIEWS / name
-            if not await self._exists(folder / _ABOUT):
+            if not await self._exists(folder / _ABOUT_NAME):
                 record = {"task": "", "suggested": "reject", **about}
                 changes = _new_review(folder, question, record)
-                await self._book.apply(changes, f"asked: {question[:80]}")
+                await self._tree.apply(changes, f"asked: {question[:80]}")
                 return name
-            if not await self._exists(folder / _OUTCOME):
+            if not await self._exists(folder / _OUTCOME_NAME):
                 return name
-            outcome = json.loads(await self._book.read(folder / _OUTCOME))
+            outcome = json.loads(await self._tree.read(folder / _OUTCOME_NAME))
             if outcome["decision"] == "reject":
                 return "reject"
             if not outcome.get("used"):
                 outcome["used"] = datetime.now(UTC).isoformat(timespec="seconds")
-                await self._book.apply([Put(folder / _OUTCOME, _json(outcome))], f"done as allowed: review {name}")
+                await self._tree.apply([Put(folder / _OUTCOME_NAME, _json(outcome))], f"done as allowed: review {name}")
                 return "accept"
         raise AssertionError("counting does not end")
 
     async def answer(self, name: str) -> str | None:
         """Return the text of a review's verdict; None while it waits."""
         folder = REVIEWS / name
-        if not await self._exists(folder / _OUTCOME):
+        if not await self._exists(folder / _OUTCOME_NAME):
             return None
-        return (await self._book.read(folder / "verdict")).decode("utf-8", "replace").strip()
+        return (await self._tree.read(folder / "verdict")).decode("utf-8", "replace").strip()
 
     async def decide(self, name: str, verdict: bytes, principal: str) -> None:
         """Apply a person's verdict.
@@ -185,25 +190,27 @@ class Curator:
         folder = REVIEWS / name
         if not principal.startswith("human:"):
             raise not_permitted(folder / "verdict", "only people decide")
-        if await self._exists(folder / _OUTCOME):
+        if await self._exists(folder / _OUTCOME_NAME):
             raise not_permitted(folder / "verdict", "this is decided; ctxfs undo takes it back")
-        about = json.loads(await self._book.read(folder / _ABOUT))
-        claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
-        kept = ""
+        about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
+        claim = (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+        fact_path = ""
         if decision != "reject" and "kind" not in about:
             wording = text if decision == "edit" else claim
-            kept = await self._keep(wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"]))
+            fact_path = await self._write_fact(
+                wording, about["source"] or f"human/review/{name}:1-1", 1.0, "", str(about["task"])
+            )
         outcome = {
             "decision": decision,
             "by": principal,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "suggested": about["suggested"],
             "override": (decision == "reject") != (about["suggested"] == "reject"),
-            "kept": kept,
+            "kept": fact_path,
         }
         written = f"{decision} {text}".strip() + "\n"
-        await self._book.apply(
-            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME, _json(outcome))],
+        await self._tree.apply(
+            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME_NAME, _json(outcome))],
             f"{decision}: review {name}",
         )
 
@@ -211,17 +218,17 @@ class Curator:
         """Return all reviews, the waiting ones first."""
         out = []
         try:
-            entries = await self._book.list(REVIEWS)
+            entries = await self._tree.list(REVIEWS)
         except FileNotFoundError:
             return []
         for entry in entries:
             folder = REVIEWS / entry.name
             try:
-                about = json.loads(await self._book.read(folder / _ABOUT))
-                claim = (await self._book.read(folder / "claim.md")).decode("utf-8", "replace").strip()
+                about = json.loads(await self._tree.read(folder / _ABOUT_NAME))
+                claim = (await self._tree.read(folder / "claim.md")).decode("utf-8", "replace").strip()
                 decision = ""
-                if await self._exists(folder / _OUTCOME):
-                    decision = str(json.loads(await self._book.read(folder / _OUTCOME))["decision"])
+                if await self._exists(folder / _OUTCOME_NAME):
+                    decision = str(json.loads(await self._tree.read(folder / _OUTCOME_NAME))["decision"])
                 out.append(
                     Review(
                         entry.name,
@@ -246,7 +253,7 @@ class Curator:
 
     async def _exists(self, path: Path) -> bool:
         try:
-            await self._book.read(path)
+            await self._tree.read(path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return False
@@ -264,26 +271,26 @@ def parse_verdict(data: bytes) -> tuple[Decision, str]:
     return decision, rest
 
 
-def _is_doubtful(each: JudgedClaim) -> bool:
+def _is_doubtful(judged: JudgedClaim) -> bool:
     """Return True for a contradicted claim, and for one with weak support."""
-    if each.verdict == "contradicted":
+    if judged.verdict == "contradicted":
         return True
-    return each.verdict == "unsupported" and each.support >= _DOUBTFUL
+    return judged.verdict == "unsupported" and judged.support >= _MIN_DOUBTFUL_SUPPORT
 
 
-def _why(each: JudgedClaim) -> str:
-    if each.conflicts:
-        return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in each.conflicts)
-    return f"support {each.support:.2f}"
+def _doubt_reason(judged: JudgedClaim) -> str:
+    if judged.conflicts:
+        return "; ".join(f"{c.kind}: '{c.claimed}' against '{c.known}' at {c.at}" for c in judged.conflicts)
+    return f"support {judged.support:.2f}"
 
 
-def _evidence(task: str, each: JudgedClaim) -> str:
-    lines = [f"# From context/{task}", "", f"Doubt: {_why(each)}", ""]
-    if each.source is not None:
+def _render_evidence(task: str, judged: JudgedClaim) -> str:
+    lines = [f"# From context/{task}", "", f"Doubt: {_doubt_reason(judged)}", ""]
+    if judged.source is not None:
         lines += [
-            f"Nearest, at {one_line(each.source.path)}:{each.source.first}-{each.source.last}:",
+            f"Nearest, at {one_line(judged.source.path)}:{judged.source.first}-{judged.source.last}:",
             "",
-            *(f"> {line}" for line in lines_of(each.source.text).splitlines()),
+            *(f"> {line}" for line in lines_of(judged.source.text).splitlines()),
         ]
     lines += ["", "Write `accept`, `reject`, or `edit` and the claim as it should read, into `verdict`."]
     return "\n".join(lines) + "\n"
@@ -293,14 +300,14 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].rstrip("-") or "fact"
 
 
-def _new_review(folder: Path, claim: str, about: Mapping[str, object], *more: Change) -> list[Change]:
+def _new_review(folder: Path, claim: str, about: Mapping[str, object], *extra: Change) -> list[Change]:
     """Return the changes that open a review; its verdict comes last, so that a visible one is complete."""
     return [
         MakeDir(REVIEWS),
         MakeDir(folder),
         Put(folder / "claim.md", f"{claim}\n".encode("utf-8", "replace")),
-        *more,
-        Put(folder / _ABOUT, _json(about)),
+        *extra,
+        Put(folder / _ABOUT_NAME, _json(about)),
         Put(folder / "verdict", b""),
     ]
 

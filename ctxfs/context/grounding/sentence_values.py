@@ -58,27 +58,28 @@ def said(text: str, *, starts_sentence: bool = True) -> SentenceValues:
     dates = tuple(find_dates(text))
     rest = _without_dates(text) if dates else text
     return SentenceValues(
-        frozenset(_numbers(rest)), dates, frozenset(_names(text, starts_sentence)), bool(_DENIAL.search(text))
+        frozenset(_find_numbers(rest)), dates, frozenset(_find_names(text, starts_sentence)), bool(_DENIAL.search(text))
     )
 
 
-_SHORT = re.compile(r"\b(ca|wo|sha)?(n[’']t)\b|(?<=\w)n[’']t\b|\bcannot\b", re.IGNORECASE)
-_WHOLE = {"ca": "can not", "wo": "will not", "sha": "shall not"}
+_CONTRACTION = re.compile(r"\b(ca|wo|sha)?(n[’']t)\b|(?<=\w)n[’']t\b|\bcannot\b", re.IGNORECASE)
+_EXPANSIONS = {"ca": "can not", "wo": "will not", "sha": "shall not"}
 
 
-def expanded(text: str) -> str:
+def expand_contractions(text: str) -> str:
     """Expand contractions: `isn't` to `is not`, `can't` to `can not`, so that one meaning has one spelling."""
-    return _SHORT.sub(
-        lambda found: _WHOLE.get((found[1] or "").lower(), "can not" if found[0].lower() == "cannot" else " not"), text
+    return _CONTRACTION.sub(
+        lambda match: _EXPANSIONS.get((match[1] or "").lower(), "can not" if match[0].lower() == "cannot" else " not"),
+        text,
     )
 
 
-def differing_dates(claimed: tuple[Mentioned, ...], known: tuple[Mentioned, ...]) -> list[Mentioned]:
+def differing_dates(claimed: tuple[Mentioned, ...], reference: tuple[Mentioned, ...]) -> list[Mentioned]:
     """Return the claimed dates that agree with none of the known ones in day, month and year."""
-    return [mine for mine in claimed if not any(_agree(mine, other) for other in known)]
+    return [date for date in claimed if not any(_dates_agree(date, candidate) for candidate in reference)]
 
 
-def _agree(one: Mentioned, other: Mentioned) -> bool:
+def _dates_agree(one: Mentioned, other: Mentioned) -> bool:
     return (
         one.month == other.month
         and (one.year is None or other.year is None or one.year == other.year)
@@ -99,19 +100,21 @@ def _without_dates(text: str) -> str:
     return _DATE_LIKE.sub(" ", text)
 
 
-def _numbers(text: str) -> Iterator[Fraction]:
-    for found in _VERSION.finditer(text):
-        yield Fraction(sum(ord(character) << (8 * at) for at, character in enumerate(found[0].lstrip("v")[:12])), 7919)
-    for found in _NUMBER.finditer(_VERSION.sub(" ", text)):
-        digits = found[0].replace("\u2212", "-").lstrip("+")
+def _find_numbers(text: str) -> Iterator[Fraction]:
+    for match in _VERSION.finditer(text):
+        yield Fraction(
+            sum(ord(character) << (8 * index) for index, character in enumerate(match[0].lstrip("v")[:12])), 7919
+        )
+    for match in _NUMBER.finditer(_VERSION.sub(" ", text)):
+        digits = match[0].replace("\u2212", "-").lstrip("+")
         yield abs(Fraction(re.sub(r"[,\u202f']", "", digits)))
-    for found in _SPELLED.finditer(text):
-        words = [word for word in re.split(r"[\s-]+", found[0].lower()) if word != "and"]
+    for match in _SPELLED.finditer(text):
+        words = [word for word in re.split(r"[\s-]+", match[0].lower()) if word != "and"]
         if words not in (["one"], ["zero"]):  # "one of them" is no quantity
-            yield Fraction(_value(words))
+            yield Fraction(_spelled_value(words))
 
 
-def _value(words: list[str]) -> int:
+def _spelled_value(words: list[str]) -> int:
     total = part = 0
     for word in words:
         if word in _SCALES:
@@ -123,16 +126,16 @@ def _value(words: list[str]) -> int:
     return total + part
 
 
-def _names(text: str, starts_sentence: bool) -> Iterator[str]:
+def _find_names(text: str, starts_sentence: bool) -> Iterator[str]:
     """Yield words spelled like names: a capital inside a sentence, all capitals, or mixed case."""
     first = starts_sentence
-    for found in _WORD.finditer(text):
-        word = found[0].rstrip(".'’-").removesuffix("'s").removesuffix("’s")
-        low = word.lower()
-        before = text[: found.start()].rstrip()
-        opens = first or before.endswith((".", "!", "?", ":", "•", "|", "#", '"', "“", "("))
+    for match in _WORD.finditer(text):
+        word = match[0].rstrip(".'’-").removesuffix("'s").removesuffix("’s")
+        lowered = word.lower()
+        before = text[: match.start()].rstrip()
+        begins = first or before.endswith((".", "!", "?", ":", "•", "|", "#", '"', "“", "("))
         first = False
-        if len(word) < 2 or low in _EVERYDAY or word.islower():
+        if len(word) < 2 or lowered in _EVERYDAY or word.islower():
             continue
-        if not word[1:].islower() or not opens:
-            yield low
+        if not word[1:].islower() or not begins:
+            yield lowered
