@@ -11,7 +11,7 @@ from ctxfs.store.config import replace_file
 
 _BEGIN, _END = "<!-- ctxfs: begin -->", "<!-- ctxfs: end -->"
 _BLOCK = re.compile(rf"(?:\n\n)?{re.escape(_BEGIN)}(?:(?!{re.escape(_BEGIN)}).)*?{re.escape(_END)}\n?", re.DOTALL)
-_KEPT = "announced.json"
+_RECORDS_NAME = "announced.json"
 _MAX_BYTES = 4_000_000
 
 
@@ -19,48 +19,50 @@ class AgentsMdFiles:
     """The files with a block of each mount point, recorded in `<run>/announced.json` for removal by another process."""
 
     def __init__(self, run: HostPath) -> None:
-        self._file = run / _KEPT
+        self._file = run / _RECORDS_NAME
 
-    def put(self, file: HostPath, at: str) -> None:
-        """Add or replace the block for the mount point `at`; raise CommandError if the file cannot be written."""
+    def put(self, file: HostPath, mount_point: str) -> None:
+        """Add or replace the block for a mount point; raise CommandError if the file cannot be written."""
         try:
             before = _read(file) if file.exists() else ""
             block = (
-                f"{_BEGIN}\nContext (knowledge, memory, search as paths) is mounted at `{at}`; "
-                f"read `{at}/AGENTS.md` before you search or remember.\n{_END}\n"
+                f"{_BEGIN}\nContext (knowledge, memory, search as paths) is mounted at `{mount_point}`; "
+                f"read `{mount_point}/AGENTS.md` before you search or remember.\n{_END}\n"
             )
             rest = _BLOCK.sub("", before)
             _write(file, f"{rest.rstrip()}\n\n{block}" if rest.strip() else block)
-            known = self._known()
-            known[at] = str(file.resolve())
-            replace_file(self._file, json.dumps(known).encode())
+            records = self._read_records()
+            records[mount_point] = str(file.resolve())
+            replace_file(self._file, json.dumps(records).encode())
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"'{file}' cannot be written: {error}", "the tree is mounted all the same") from error
 
-    def take(self, at: str = "") -> list[str]:
+    def take(self, mount_point: str = "") -> list[str]:
         """Remove the blocks of a mount point, or of all, and return the changed files; the text around them stays."""
-        known, taken = self._known(), []
-        for place, name in list(known.items()):
-            if at and place != at:
+        records, changed = self._read_records(), []
+        for recorded, name in list(records.items()):
+            if mount_point and recorded != mount_point:
                 continue
             file = HostPath(name)
             with contextlib.suppress(OSError, UnicodeDecodeError):  # deleted or replaced: no block is left
                 before = _read(file)
                 after = _BLOCK.sub("", before)
                 if after != before:
-                    taken.append(name)
+                    changed.append(name)
                     _write(file, f"{after.rstrip()}\n") if after.strip() else file.unlink()
-            del known[place]
-        if known or self._file.exists():
-            replace_file(self._file, json.dumps(known).encode())
-        return taken
+            del records[recorded]
+        if records or self._file.exists():
+            replace_file(self._file, json.dumps(records).encode())
+        return changed
 
-    def _known(self) -> dict[str, str]:
+    def _read_records(self) -> dict[str, str]:
         try:
-            found = json.loads(self._file.read_text(encoding="utf-8"))
+            records = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return {str(at): str(file) for at, file in found.items()} if isinstance(found, dict) else {}
+        return (
+            {str(mount_point): str(file) for mount_point, file in records.items()} if isinstance(records, dict) else {}
+        )
 
 
 def _read(file: HostPath) -> str:

@@ -25,15 +25,15 @@ from ctxfs.store import rooted_fs
 
 log = logging.getLogger(__name__)
 
-_FILE_SECONDS = 0.5
-_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0002, 0.002
+_MAX_FILE_SECONDS = 0.5
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.0002, 0.002
 _MAX_TRIES = 100
 # EACCES: the file is another user's. EINVAL, ENOLCK, EOPNOTSUPP: the file system has no leases.
-_NO_LEASES = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
+_NO_LEASE_ERRNOS = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP)
 # Signal of a lease break. SIGURG is ignored by default, whereas SIGIO would end the process.
-_SILENT = signal.SIGURG
+_LEASE_BREAK_SIGNAL = signal.SIGURG
 # Serialises swaps of the threads of the process that owns the store, so that each replaces the file that it checked.
-_TURN = threading.Lock()
+_SWAP_LOCK = threading.Lock()
 
 
 class KeptReason(Enum):
@@ -52,7 +52,7 @@ class Patience:
 
     def tries(self) -> "Callable[[], bool]":
         """Return a function that pauses, and returns False once the file's time has passed."""
-        end, pause = time.monotonic() + min(_FILE_SECONDS, self._seconds), _FIRST_PAUSE_SECONDS
+        end, pause = time.monotonic() + min(_MAX_FILE_SECONDS, self._seconds), _MIN_PAUSE_SECONDS
 
         def wait() -> bool:
             nonlocal pause
@@ -74,10 +74,10 @@ class WriterHold:
         self.fd = fd
         self.is_firm = True
         try:
-            fcntl.fcntl(fd, fcntl.F_SETSIG, _SILENT)
+            fcntl.fcntl(fd, fcntl.F_SETSIG, _LEASE_BREAK_SIGNAL)
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         except OSError as error:
-            if error.errno not in _NO_LEASES:
+            if error.errno not in _NO_LEASE_ERRNOS:
                 raise
             self.is_firm = False
 
@@ -162,13 +162,13 @@ def swap_file(
             except BlockingIOError:
                 return SwapResult(KeptReason.OPEN)
         try:
-            with _TURN:
-                found = _look(parent, name)
-                if hold is not None and (found is None or found.st_ino != os.fstat(hold.fd).st_ino):
+            with _SWAP_LOCK:
+                current = _stat_entry(parent, name)
+                if hold is not None and (current is None or current.st_ino != os.fstat(hold.fd).st_ino):
                     continue  # it was replaced between the lease and the check
-                if not is_expected(found):
+                if not is_expected(current):
                     return SwapResult(KeptReason.WRITTEN)
-                swap = _carry_out(parent, name, new, found, hold)
+                swap = _swap_names(parent, name, new, current, hold)
             if swap is not None:
                 if swap.orphan is not None and hold is not None and swap.orphan.fd == hold.fd:
                     hold.release()
@@ -204,29 +204,31 @@ def compare_and_swap(
     restored and the result is WRITTEN.
     """
 
-    def is_expected(found: os.stat_result | None) -> bool:
-        if found is None or is_same is None:
-            return found is None and is_same is None
-        return st.S_ISREG(found.st_mode) and _ask(parent, name, is_same)
+    def is_expected(current: os.stat_result | None) -> bool:
+        if current is None or is_same is None:
+            return current is None and is_same is None
+        return st.S_ISREG(current.st_mode) and _check_content(parent, name, is_same)
 
-    mine = os.stat(new, dir_fd=parent, follow_symlinks=False)
+    new_stat = os.stat(new, dir_fd=parent, follow_symlinks=False)
     swap = swap_file(parent, name, new, is_expected, patience)
-    if swap.orphan is None or is_same is None or _drop(parent, swap.orphan, is_same, patience):
+    if swap.orphan is None or is_same is None or _drop_orphan(parent, swap.orphan, is_same, patience):
         return swap.left
 
-    if _repeat(parent, name, swap.orphan, is_same):
+    if _replay_append(parent, name, swap.orphan, is_same):
         return None
 
-    def is_mine(found: os.stat_result | None) -> bool:
-        return found is not None and (found.st_ino, found.st_size) == (mine.st_ino, mine.st_size)
+    def is_new_file(current: os.stat_result | None) -> bool:
+        return current is not None and (current.st_ino, current.st_size) == (new_stat.st_ino, new_stat.st_size)
 
     os.close(swap.orphan.fd)
-    back = swap_file(parent, name, swap.orphan.name, is_mine, patience)
+    back = swap_file(parent, name, swap.orphan.name, is_new_file, patience)
     if back.left is not None:
-        _show(parent, name, swap.orphan.name)
+        _publish_orphan(parent, name, swap.orphan.name)
         return None
-    if back.orphan is not None and not _drop(parent, back.orphan, lambda fd, size: is_mine(os.fstat(fd)), patience):
-        _show(parent, name, back.orphan.name)
+    if back.orphan is not None and not _drop_orphan(
+        parent, back.orphan, lambda fd, size: is_new_file(os.fstat(fd)), patience
+    ):
+        _publish_orphan(parent, name, back.orphan.name)
     return KeptReason.WRITTEN
 
 
@@ -236,12 +238,12 @@ def free_name(parent: int, name: bytes, suffix: bytes) -> bytes:
     while True:
         end = suffix + (b"-%d" % number if number > 1 else b"")
         free = name[: 255 - len(end)] + end
-        if _look(parent, free) is None:
+        if _stat_entry(parent, free) is None:
             return free
         number += 1
 
 
-def _drop(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: Patience) -> bool:
+def _drop_orphan(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], patience: Patience) -> bool:
     """Close and unlink an orphan; return False if its content has changed."""
     if orphan.is_suspect and orphan.fd >= 0:
         wait_quiet(orphan.fd, patience)
@@ -254,7 +256,7 @@ def _drop(parent: int, orphan: Orphan, is_same: Callable[[int, int], bool], pati
     return True
 
 
-def _repeat(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, int], bool]) -> bool:
+def _replay_append(parent: int, name: bytes, orphan: Orphan, is_same: Callable[[int, int], bool]) -> bool:
     """Append to `name` the data that was appended to the orphan, and drop it; return False for any other change."""
     size = orphan.found.st_size
     if os.fstat(orphan.fd).st_ino != orphan.found.st_ino or not is_same(orphan.fd, size):
@@ -277,13 +279,15 @@ def append(parent: int, name: bytes, data: bytes) -> None:
             data = data[file.write(data) :]
 
 
-def _show(parent: int, name: bytes, orphan: bytes) -> None:
-    shown = free_name(parent, name, b".written")
-    rooted_fs.rename_new(parent, orphan, shown)
-    log.warning("'%s' was written to while it was replaced: that is in '%s'", os.fsdecode(name), os.fsdecode(shown))
+def _publish_orphan(parent: int, name: bytes, orphan: bytes) -> None:
+    free = free_name(parent, name, b".written")
+    rooted_fs.rename_new(parent, orphan, free)
+    log.warning(
+        "'%s' was written to while it was replaced; that content is in '%s'", os.fsdecode(name), os.fsdecode(free)
+    )
 
 
-def _ask(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
+def _check_content(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
     fd = rooted_fs.open_quietly(name, dir_fd=parent)
     try:
         return is_same(fd, os.fstat(fd).st_size)
@@ -291,27 +295,27 @@ def _ask(parent: int, name: bytes, is_same: Callable[[int, int], bool]) -> bool:
         os.close(fd)
 
 
-def _carry_out(
-    parent: int, name: bytes, new: bytes | None, found: os.stat_result | None, hold: WriterHold | None
+def _swap_names(
+    parent: int, name: bytes, new: bytes | None, current: os.stat_result | None, hold: WriterHold | None
 ) -> SwapResult | None:
     """Swap the files; return None without effect if the name was created or deleted in this moment."""
-    if found is None:
-        return _put_first(parent, name, new)
-    if st.S_ISDIR(found.st_mode):
+    if current is None:
+        return _create_entry(parent, name, new)
+    if st.S_ISDIR(current.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(name))
     labels = rooted_fs.read_xattrs(hold.fd) if hold is not None else {}
-    out = new if new is not None else rooted_fs.orphan_name()
+    out_name = new if new is not None else rooted_fs.orphan_name()
     try:
         if new is not None:
             rooted_fs.exchange(parent, new, name)
         else:
-            rooted_fs.rename_new(parent, name, out)
+            rooted_fs.rename_new(parent, name, out_name)
     except FileNotFoundError:
         return None
-    return SwapResult(None, _orphan(parent, out, found, hold, labels))
+    return SwapResult(None, _check_orphan(parent, out_name, current, hold, labels))
 
 
-def _put_first(parent: int, name: bytes, new: bytes | None) -> SwapResult | None:
+def _create_entry(parent: int, name: bytes, new: bytes | None) -> SwapResult | None:
     if new is None:
         return SwapResult()
     try:
@@ -321,31 +325,37 @@ def _put_first(parent: int, name: bytes, new: bytes | None) -> SwapResult | None
     return SwapResult()
 
 
-def _orphan(
-    parent: int, out: bytes, found: os.stat_result, hold: WriterHold | None, labels: dict[str, bytes]
+def _check_orphan(
+    parent: int, out_name: bytes, before: os.stat_result, hold: WriterHold | None, labels: dict[str, bytes]
 ) -> Orphan | None:
     """Check the swapped-out file again, and unlink it if it is unchanged."""
-    now = _look(parent, out)
-    if now is None:
+    after = _stat_entry(parent, out_name)
+    if after is None:
         return None  # the file system has no exchange: the file was replaced, and is gone
-    if now.st_ino == found.st_ino and hold is not None:
-        is_other = (now.st_size, now.st_mtime_ns, now.st_mode) != (found.st_size, found.st_mtime_ns, found.st_mode)
+    if after.st_ino == before.st_ino and hold is not None:
+        is_other = (after.st_size, after.st_mtime_ns, after.st_mode) != (
+            before.st_size,
+            before.st_mtime_ns,
+            before.st_mode,
+        )
         # The lease is checked last: any open that found the name before the swap has met the lease by then.
-        orphan = Orphan(hold.fd, found, out, is_other or rooted_fs.read_xattrs(hold.fd) != labels or hold.is_wanted)
-    elif st.S_ISREG(now.st_mode):
+        orphan = Orphan(
+            hold.fd, before, out_name, is_other or rooted_fs.read_xattrs(hold.fd) != labels or hold.is_wanted
+        )
+    elif st.S_ISREG(after.st_mode):
         try:
-            orphan = Orphan(rooted_fs.open_quietly(out, dir_fd=parent), found, out, is_suspect=True)
+            orphan = Orphan(rooted_fs.open_quietly(out_name, dir_fd=parent), before, out_name, is_suspect=True)
         except OSError:
-            orphan = Orphan(-1, found, out, is_suspect=True)
+            orphan = Orphan(-1, before, out_name, is_suspect=True)
     else:
-        orphan = Orphan(-1, found, out, is_suspect=now.st_ino != found.st_ino)
+        orphan = Orphan(-1, before, out_name, is_suspect=after.st_ino != before.st_ino)
     if not orphan.is_suspect:
-        os.unlink(out, dir_fd=parent)
+        os.unlink(out_name, dir_fd=parent)
         orphan.name = b""
     return orphan
 
 
-def _look(parent: int, name: bytes) -> os.stat_result | None:
+def _stat_entry(parent: int, name: bytes) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:

@@ -177,8 +177,8 @@ def default_text() -> str:
     for section, settings in _SECTIONS.items():
         lines.append(f"[{section}]")
         for item in dataclasses.fields(settings):
-            shown = json.dumps(item.default)  # equal to TOML for numbers, plain texts and booleans
-            lines.append(f"# {item.name} = {shown}".ljust(36) + f"# {item.metadata['doc']}")
+            value = json.dumps(item.default)  # equal to TOML for numbers, plain texts and booleans
+            lines.append(f"# {item.name} = {value}".ljust(36) + f"# {item.metadata['doc']}")
         lines.append("")
     lines += [
         "# Folders shown under knowledge/. `ctxfs add DIR` and `ctxfs remove NAME` keep this list.",
@@ -251,11 +251,11 @@ def _read_section(config: HostPath, section: str, kind: type[Any], values: objec
 
 def _check_value(config: HostPath, name: str, default: object, value: object) -> None:
     if isinstance(default, tuple):
-        if not isinstance(value, list) or not all(isinstance(one, str | int) and one != "" for one in value):
+        if not isinstance(value, list) or not all(isinstance(item, str | int) and item != "" for item in value):
             raise CommandError(f"'{config}': {name} = {value!r} should be a list of names and numbers", "")
         return
-    wanted: type | tuple[type, ...] = (int, float) if isinstance(default, float) else type(default)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+    expected: type | tuple[type, ...] = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, expected) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise CommandError(f"'{config}': {name} = {value!r} should look like {default!r}", "")
     if isinstance(value, int | float) and not isinstance(value, bool) and value < (0 if "seconds" in name else 1):
         raise CommandError(f"'{config}': {name} = {value} is too small", "")
@@ -283,23 +283,25 @@ def _read_source(config: HostPath, entry: dict[str, Any]) -> Source:
 
 
 def _read_server(config: HostPath, entry: dict[str, Any]) -> ServerSource:
-    def wrong(what: str) -> CommandError:
-        return CommandError(f"'{config}': server '{entry.get('name', '')}': {what}", "see: ctxfs tools add --help")
+    def fault(text: str) -> CommandError:
+        return CommandError(f"'{config}': server '{entry.get('name', '')}': {text}", "see: ctxfs tools add --help")
 
     if unknown := set(entry) - {item.name for item in dataclasses.fields(ServerSource)}:
-        raise wrong(f"there is no setting '{min(unknown)}'")
+        raise fault(f"there is no setting '{min(unknown)}'")
     texts = [entry.get(name, []) for name in ("command", "env")]
-    if not all(isinstance(each, list) and all(isinstance(one, str) and one for one in each) for each in texts):
-        raise wrong("command and env are lists of texts")
+    if not all(
+        isinstance(values, list) and all(isinstance(value, str) and value for value in values) for values in texts
+    ):
+        raise fault("command and env are lists of texts")
     command, env = map(tuple, texts)
     url, token_env = str(entry.get("url", "")), str(entry.get("token_env", ""))
     if bool(command) == bool(url):
-        raise wrong("it has a command or a url")
+        raise fault("it has a command or a url")
     if url and not url.startswith(("http://", "https://")):
-        raise wrong("its url begins with http:// or https://")
+        raise fault("its url begins with http:// or https://")
     searchable = entry.get("searchable", False)
     if not isinstance(searchable, bool):
-        raise wrong("searchable is true or false")
+        raise fault("searchable is true or false")
     return ServerSource(check_server_name(str(entry.get("name", ""))), command, url, env, token_env, searchable)
 
 
@@ -331,7 +333,7 @@ def add_source(config: HostPath, source: Source | ServerSource) -> None:
         value = getattr(source, item.name)
         if value != item.default:
             table[item.name] = list(value) if isinstance(value, tuple) else value
-    kind = _kind_of(type(source))
+    kind = _section_of(type(source))
     existing = document.get(kind)
     if existing is None:
         existing = tomlkit.aot()
@@ -340,7 +342,7 @@ def add_source(config: HostPath, source: Source | ServerSource) -> None:
     replace_text(config, tomlkit.dumps(document))
 
 
-def _kind_of(kind: type[Source] | type[ServerSource]) -> str:
+def _section_of(kind: type[Source] | type[ServerSource]) -> str:
     return "source" if kind is Source else "server"
 
 
@@ -349,7 +351,7 @@ def remove_source(config: HostPath, name: str, what: type[Source] | type[ServerS
     import tomlkit
 
     document = tomlkit.parse(config.read_text(encoding="utf-8"))
-    kind = _kind_of(what)
+    kind = _section_of(what)
     entries = document.get(kind)
     for position, entry in enumerate(entries or ()):
         if entry.get("name") == name:

@@ -12,7 +12,7 @@ from ctxfs.policy.credentials import Credential, make_token, read_token
 from ctxfs.store.config import replace_file
 from ctxfs.store.lock import held
 
-_MOST = 1000
+_MAX_CREDENTIALS = 1000
 
 
 class CredentialStore:
@@ -25,7 +25,7 @@ class CredentialStore:
         """Return all unrevoked credentials, including expired ones; raise CommandError for an unreadable file."""
         try:
             data = json.loads(self.file.read_text(encoding="utf-8"))
-            return [Credential(**{**each, "allow": tuple(each["allow"])}) for each in data]
+            return [Credential(**{**record, "allow": tuple(record["allow"])}) for record in data]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -37,22 +37,22 @@ class CredentialStore:
     def issue(self, principal: Principal, allow: Sequence[str], seconds: float | None) -> tuple[Credential, str]:
         """Create a credential and return it with its secret text (see `make_token`). Expired ones are removed."""
         now = time.time_ns()
-        token, text = make_token(principal, allow, now, seconds)
+        new, text = make_token(principal, allow, now, seconds)
         with held(self.file.parent):
-            kept = [each for each in self.load() if not each.is_over(now)]
-            if len(kept) >= _MOST:
-                raise CommandError(f"there are {_MOST} tokens already", "revoke some: ctxfs token list")
-            self._save([*kept, token])
-        return token, text
+            valid = [credential for credential in self.load() if not credential.is_over(now)]
+            if len(valid) >= _MAX_CREDENTIALS:
+                raise CommandError(f"there are {_MAX_CREDENTIALS} tokens already", "revoke some: ctxfs token list")
+            self._save([*valid, new])
+        return new, text
 
     def revoke(self, named: str) -> list[Credential]:
         """Revoke the credential with this number, or all of a principal, at once; return the revoked ones."""
         with held(self.file.parent):
             tokens = self.load()
-            gone = [token for token in tokens if named in (token.id, token.principal)]
-            if gone:
-                self._save([token for token in tokens if token not in gone])
-        return gone
+            revoked = [token for token in tokens if named in (token.id, token.principal)]
+            if revoked:
+                self._save([token for token in tokens if token not in revoked])
+        return revoked
 
     def holder(self, text: str) -> Principal:
         """Return the principal of a credential.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path as HostPath
 
 BUSY_MS = 10_000
-_AGAIN_SECONDS = 0.01
-_DAMAGE = ("no such table", "no such column", "malformed", "disk I/O error", "not a database", "unable to open")
+_RETRY_SECONDS = 0.01
+_DAMAGE_SIGNS = ("no such table", "no such column", "malformed", "disk I/O error", "not a database", "unable to open")
 
 
 class DerivedDatabase:
@@ -26,14 +26,14 @@ class DerivedDatabase:
         if self._db.in_transaction:
             yield
         else:
-            yield from self._block("BEGIN IMMEDIATE")
+            yield from self._run_block("BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def one_state(self) -> Iterator[None]:
         """Read one consistent snapshot in the block; other connections may write meanwhile."""
-        yield from self._block("BEGIN")
+        yield from self._run_block("BEGIN")
 
-    def _block(self, begin: str) -> Iterator[None]:
+    def _run_block(self, begin: str) -> Iterator[None]:
         self._db.execute(begin)
         try:
             yield
@@ -50,7 +50,7 @@ def damage_of(error: BaseException) -> str:
     if not isinstance(error, sqlite3.DatabaseError):
         return ""
     text = str(error)
-    if isinstance(error, sqlite3.OperationalError) and not any(sign in text for sign in _DAMAGE):
+    if isinstance(error, sqlite3.OperationalError) and not any(sign in text for sign in _DAMAGE_SIGNS):
         return ""
     return text
 
@@ -91,34 +91,34 @@ def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> s
             # Two processes may create the file at once, and SQLite does not wait while it changes to a write-ahead log.
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(_RETRY_SECONDS)
 
 
 def _open(file: HostPath, schema: str, version: int, pragmas: dict[str, str]) -> sqlite3.Connection:
     try:
-        return _prepared(file, schema, version, pragmas)
+        return _prepare(file, schema, version, pragmas)
     except sqlite3.OperationalError:
         raise  # busy, full disk, permissions: the file itself may be sound
     except (sqlite3.DatabaseError, _OtherVersion):
         for suffix in ("", "-wal", "-shm"):
             file.with_name(file.name + suffix).unlink(missing_ok=True)
-        return _prepared(file, schema, version, pragmas)
+        return _prepare(file, schema, version, pragmas)
 
 
-def _prepared(file: HostPath, schema: str, version: int, pragmas: dict[str, str]) -> sqlite3.Connection:
+def _prepare(file: HostPath, schema: str, version: int, pragmas: dict[str, str]) -> sqlite3.Connection:
     db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
     try:
         for name, value in {"busy_timeout": BUSY_MS, "journal_mode": "WAL", "synchronous": "NORMAL", **pragmas}.items():
             db.execute(f"PRAGMA {name}={value}")
         db.execute("BEGIN IMMEDIATE")  # two threads may both find an empty file
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
+        stored_version = db.execute("PRAGMA user_version").fetchone()[0]
+        if stored_version == 0:
             for statement in schema.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={version}")
         db.execute("COMMIT")
-        if found not in (0, version):
-            raise _OtherVersion(str(found))
+        if stored_version not in (0, version):
+            raise _OtherVersion(str(stored_version))
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             db.close()

@@ -68,8 +68,8 @@ class Folder(Mount):
             await blocking(self._apply, change)
 
     def _stat(self, path: Path) -> Entry:
-        with self._located(path) as (parent, name):
-            return _entry(path.name, parent, name)
+        with self._open_parent(path) as (parent, name):
+            return _stat_entry(path.name, parent, name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
         self._check_shown(path)
@@ -78,15 +78,15 @@ class Folder(Mount):
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
         try:
-            found = []
+            entries = []
             for name in sorted(os.listdir(f"/proc/self/fd/{directory}/")):
                 if (*path.parts, name) in self._hidden:
                     continue
                 try:
-                    found.append(_entry(name, directory, name))
+                    entries.append(_stat_entry(name, directory, name))
                 except FileNotFoundError:
                     continue  # it was deleted between the listing and the stat
-            return found
+            return entries
         except OSError as error:
             raise path_error(error.errno or errno.EIO, path) from error
         finally:
@@ -102,7 +102,7 @@ class Folder(Mount):
             raise path_error(error.errno or errno.EIO, path) from error
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
-        with self._located(path) as (parent, name):
+        with self._open_parent(path) as (parent, name):
             return rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name))
 
     def _apply(self, change: Change) -> None:
@@ -112,37 +112,40 @@ class Folder(Mount):
             case Append(path):
                 raise not_permitted(path, "files here are written whole")
             case MakeDir(path):
-                with self._located(path) as (parent, name):
+                with self._open_parent(path) as (parent, name):
                     os.mkdir(name, 0o755, dir_fd=parent)
             case Remove(path):
-                with self._located(path) as (parent, name):
+                with self._open_parent(path) as (parent, name):
                     mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
                     (os.rmdir if stat.S_ISDIR(mode) else os.unlink)(name, dir_fd=parent)
             case Move(path, to):
-                with self._located(path) as (parent, name), self._located(to) as (other, new):
-                    os.rename(name, new, src_dir_fd=parent, dst_dir_fd=other)
+                with self._open_parent(path) as (parent, name), self._open_parent(to) as (target_parent, new):
+                    os.rename(name, new, src_dir_fd=parent, dst_dir_fd=target_parent)
             case SetMeta(path, key, value):
-                with self._located(path) as (parent, name):
-                    place = rooted_fs.magic_path(parent, name)
+                with self._open_parent(path) as (parent, name):
+                    host_path = rooted_fs.magic_path(parent, name)
                     if value is None:
-                        os.removexattr(place, key, follow_symlinks=False)
+                        os.removexattr(host_path, key, follow_symlinks=False)
                     else:
-                        os.setxattr(place, key, value, follow_symlinks=False)
+                        os.setxattr(host_path, key, value, follow_symlinks=False)
             case _:
                 assert_never(change)
 
     def _put(self, change: Put) -> None:
         path = change.path
-        with self._located(path) as (parent, name):
+        with self._open_parent(path) as (parent, name):
             try:
                 old = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if stat.S_ISDIR(old.st_mode):
                     raise path_error(errno.EISDIR, path)
-                mode, kept = 0o644, {}
+                mode, attributes = 0o644, {}
                 if stat.S_ISREG(old.st_mode):
-                    mode, kept = stat.S_IMODE(old.st_mode), rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name))
+                    mode, attributes = (
+                        stat.S_IMODE(old.st_mode),
+                        rooted_fs.read_xattrs(rooted_fs.magic_path(parent, name)),
+                    )
             except FileNotFoundError:
-                mode, kept = 0o644, {}
+                mode, attributes = 0o644, {}
             temporary = rooted_fs.temporary_name()
             fd = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
@@ -152,11 +155,11 @@ class Folder(Mount):
                     file.write(change.data)
                     file.flush()
                     os.fchmod(file.fileno(), mode)
-                    for attribute, value in {**kept, **change.attributes}.items():
+                    for attribute, value in {**attributes, **change.attributes}.items():
                         os.setxattr(file.fileno(), attribute, value)
                     os.fsync(file.fileno())
                 if change.expects:
-                    _swap_in(parent, name, temporary, change)
+                    _replace_expected(parent, name, temporary, change)
                 else:
                     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
@@ -168,22 +171,22 @@ class Folder(Mount):
         if self._hidden and any(path.parts[: depth + 1] in self._hidden for depth in range(len(path.parts))):
             raise path_error(errno.ENOENT, path)
 
-    def _located(self, path: Path) -> "_Located":
+    def _open_parent(self, path: Path) -> "_ParentDirectory":
         self._check_shown(path)
-        return _Located(self._root, path)
+        return _ParentDirectory(self._root, path)
 
 
-def _swap_in(parent: int, name: str, temporary: bytes, change: Put) -> None:
+def _replace_expected(parent: int, name: str, temporary: bytes, change: Put) -> None:
     """Replace the expected content while writers are blocked.
 
     Raise ESTALE or EEXIST if the content is another one, EBUSY if it stays open for writing.
     """
 
     def is_same(fd: int, size: int) -> bool:
-        digest, at = hashlib.sha256(), 0
-        while piece := os.pread(fd, min(_PIECE_BYTES, size - at), at):
+        digest, offset = hashlib.sha256(), 0
+        while piece := os.pread(fd, min(_PIECE_BYTES, size - offset), offset):
             digest.update(piece)
-            at += len(piece)
+            offset += len(piece)
         return digest.hexdigest().startswith(change.expects)
 
     expected = None if change.expects == ABSENT else is_same
@@ -194,7 +197,7 @@ def _swap_in(parent: int, name: str, temporary: bytes, change: Put) -> None:
         raise path_error(errno.EEXIST if expected is None else errno.ESTALE, change.path)
 
 
-class _Located:
+class _ParentDirectory:
     """A context manager around `directory_of` whose OSErrors name the path of the tree, not the host's descriptor."""
 
     def __init__(self, root: str, path: Path) -> None:
@@ -213,15 +216,15 @@ class _Located:
             raise path_error(error.errno or errno.EIO, self._path) from error
 
 
-def _entry(shown: str, directory: int, name: str) -> Entry:
-    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    kind = kind_of(found.st_mode)
+def _stat_entry(shown_name: str, directory: int, name: str) -> Entry:
+    file_stat = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    kind = kind_of(file_stat.st_mode)
     return Entry(
-        name=shown,
+        name=shown_name,
         kind=kind,
-        version=f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}",
-        size=found.st_size,
-        mtime_ns=mtime_ns_of(found),
-        mode=stat.S_IMODE(found.st_mode),
+        version=f"{file_stat.st_mtime_ns:x}-{file_stat.st_size:x}-{file_stat.st_ino:x}",
+        size=file_stat.st_size,
+        mtime_ns=mtime_ns_of(file_stat),
+        mode=stat.S_IMODE(file_stat.st_mode),
         target=os.readlink(name, dir_fd=directory) if kind == "link" else "",
     )

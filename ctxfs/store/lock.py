@@ -9,7 +9,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 
-_LOOK_SECONDS = 0.01
+_POLL_SECONDS = 0.01
 
 
 class StoreLock:
@@ -59,7 +59,7 @@ def wait_released(run: HostPath, seconds: float) -> bool:
             except BlockingIOError:
                 if time.monotonic() > end:
                     return False
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
     finally:
         os.close(fd)
 

@@ -11,7 +11,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.store.config import replace_file
 
-_MAX_COUNTED = 10_000
+_MAX_COUNTED_FILES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +64,17 @@ def list_found(store: HostPath) -> list[LostAndFound]:
     listed = []
     for folder in folders:
         try:
-            at = os.fsdecode((folder / "from").read_bytes())
+            mount_point = os.fsdecode((folder / "from").read_bytes())
         except OSError:
             continue
-        listed.append(LostAndFound(at, folder / "files", _count(folder / "files")))
+        listed.append(LostAndFound(mount_point, folder / "files", _count_files(folder / "files")))
     return listed
 
 
-def _count(folder: HostPath) -> int:
+def _count_files(folder: HostPath) -> int:
     count = 0
     for _, _, files in os.walk(folder):
         count += len(files)
-        if count >= _MAX_COUNTED:
-            return _MAX_COUNTED
+        if count >= _MAX_COUNTED_FILES:
+            return _MAX_COUNTED_FILES
     return count

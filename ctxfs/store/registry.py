@@ -38,14 +38,14 @@ def check_place(root: HostPath) -> None:
         raise CommandError(f"cannot read the store '{root}': {error.strerror}", "check its permissions") from error
     if not stat.S_ISREG(config.st_mode):
         raise CommandError(f"'{root / CONFIG_NAME}' is no regular file", "put the settings themselves there")
-    for place, found in ((root, folder), (root / CONFIG_NAME, config)):
-        if found.st_uid != os.geteuid():
-            remedy = f"run ctxfs as its owner: sudo -u '#{found.st_uid}' ctxfs …"
-            raise CommandError(f"'{place}' belongs to user {found.st_uid}, and its settings start programs", remedy)
-    is_shut = not folder.st_mode & (stat.S_IXGRP | stat.S_IXOTH)
-    for place, found in ((root, folder), (root / CONFIG_NAME, config)):
-        if found.st_mode & _FOREIGN_WRITE and not (is_shut and place != root):
-            raise CommandError(f"'{place}' can be written by other users", f"look at it, then: chmod go-w '{place}'")
+    for path, file_stat in ((root, folder), (root / CONFIG_NAME, config)):
+        if file_stat.st_uid != os.geteuid():
+            remedy = f"run ctxfs as its owner: sudo -u '#{file_stat.st_uid}' ctxfs …"
+            raise CommandError(f"'{path}' belongs to user {file_stat.st_uid}, and its settings start programs", remedy)
+    is_private = not folder.st_mode & (stat.S_IXGRP | stat.S_IXOTH)
+    for path, file_stat in ((root, folder), (root / CONFIG_NAME, config)):
+        if file_stat.st_mode & _FOREIGN_WRITE and not (is_private and path != root):
+            raise CommandError(f"'{path}' can be written by other users", f"look at it, then: chmod go-w '{path}'")
     if is_inside_tree(root):
         raise CommandError(f"the store '{root}' lies in a tree that agents write", "move it out, or use another one")
 
@@ -61,9 +61,10 @@ def is_inside_tree(root: HostPath) -> bool:
             mounts = [line.partition(" - ") for line in table]
     except OSError:
         return False
-    shown = f"{os.major(device)}:{os.minor(device)}"
+    device_number = f"{os.major(device)}:{os.minor(device)}"
     return any(
-        left.split(" ", 3)[2] == shown and right.split(" ", 1)[0].startswith("fuse.ctxfs") for left, _, right in mounts
+        left.split(" ", 3)[2] == device_number and right.split(" ", 1)[0].startswith("fuse.ctxfs")
+        for left, _, right in mounts
     )
 
 
@@ -71,24 +72,24 @@ def confirm_store(root: HostPath) -> None:
     """Record that the calling person confirms the store in its present state; no effect if state cannot be written."""
     with contextlib.suppress(OSError):
         real = os.path.realpath(root)
-        if _record(real) == (record := _described(real, make_id=True)):
+        if _read_record(real) == (record := _describe_store(real, make_id=True)):
             return
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _drop_gone(folder)
-        replace_file(_file_of(real), json.dumps(record).encode(), 0o600)
+        _remove_stale_records(folder)
+        replace_file(_record_file(real), json.dumps(record).encode(), 0o600)
 
 
 def check_confirmed(root: HostPath) -> None:
     """Raise CommandError, with the remedy, for a store that is not confirmed in its present state."""
     real = os.path.realpath(root)
-    known, now = _record(real), _described(real)
-    if known is None or not now["id"] or known.get("id") != now["id"]:
+    record, current = _read_record(real), _describe_store(real)
+    if record is None or not current["id"] or record.get("id") != current["id"]:
         raise CommandError(
             f"found a store at '{root}' that you have not used here before",
             f"if it is yours: ctxfs trust '{root}' (or name it once: ctxfs --store '{root}' …)",
         )
-    if known.get("programs") != now["programs"]:
+    if record.get("programs") != current["programs"]:
         raise CommandError(
             f"what the store '{root}' starts has changed since you confirmed it",
             f"look at its settings, then: ctxfs trust '{root}'",
@@ -97,23 +98,23 @@ def check_confirmed(root: HostPath) -> None:
 
 def confirmed_roots() -> list[str]:
     """Return the real paths of the confirmed stores that still exist."""
-    found = []
+    roots = []
     for file in _record_files():
-        path = (_parsed(file) or {}).get("path")
+        path = (_parse_record(file) or {}).get("path")
         if isinstance(path, str) and os.path.isfile(os.path.join(path, CONFIG_NAME)):
-            found.append(path)
-    return found
+            roots.append(path)
+    return roots
 
 
 def programs_of(root: HostPath) -> list[str]:
     """Return the programs that the settings and approvals of a store start, a line each, for a person to review."""
-    settings = _settings(str(root))
-    lines = [f"{name} = {value!r}" for name, value in _named_programs(settings)]
+    settings = _read_settings(str(root))
+    lines = [f"{name} = {value!r}" for name, value in _program_settings(settings)]
     for server in settings.get("server", ()):
         if isinstance(server, dict):
             lines.append(f"MCP server {server.get('name')!r}: {server.get('command') or server.get('url')!r}")
     with contextlib.suppress(ValueError, AttributeError):
-        lines += [f"approved tool {name!r}" for name in json.loads(_bytes(root / APPROVALS_NAME) or b"{}")]
+        lines += [f"approved tool {name!r}" for name in json.loads(_read_small_file(root / APPROVALS_NAME) or b"{}")]
     return lines
 
 
@@ -123,20 +124,20 @@ def state_folder() -> HostPath:
     return HostPath(state) / "ctxfs" / "stores"
 
 
-def _described(real: str, *, make_id: bool = False) -> dict[str, str]:
+def _describe_store(real: str, *, make_id: bool = False) -> dict[str, str]:
     file = HostPath(real) / _ID_NAME
-    identity = _bytes(file)[:200].decode("ascii", "replace").strip()
+    identity = _read_small_file(file)[:200].decode("ascii", "replace").strip()
     if not identity and make_id:
         identity = secrets.token_hex(16)
         replace_file(file, f"{identity}\n".encode(), 0o600)
-    settings = _settings(real)
-    said = [_named_programs(settings), settings.get("server", [])]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
-    digest.update(_bytes(HostPath(real) / APPROVALS_NAME))
+    settings = _read_settings(real)
+    programs = [_program_settings(settings), settings.get("server", [])]
+    digest = hashlib.sha256(json.dumps(programs, sort_keys=True, default=str).encode())
+    digest.update(_read_small_file(HostPath(real) / APPROVALS_NAME))
     return {"path": real, "id": identity, "programs": digest.hexdigest()}
 
 
-def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _program_settings(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the explicit settings that start a program, send texts to a server or admit other users."""
     sections = [(name, settings.get(name)) for name in _PROGRAM_SECTIONS]
     return [
@@ -148,36 +149,36 @@ def _named_programs(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _settings(real: str) -> Mapping[str, Any]:
+def _read_settings(real: str) -> Mapping[str, Any]:
     try:
-        return parse_toml(_bytes(HostPath(real) / CONFIG_NAME).decode())
+        return parse_toml(_read_small_file(HostPath(real) / CONFIG_NAME).decode())
     except ValueError:  # the parser of the settings reports the error
         return {}
 
 
-def _bytes(file: HostPath) -> bytes:
+def _read_small_file(file: HostPath) -> bytes:
     """Return the content of a small regular file of the store; empty if it is absent. Links are not followed."""
     with contextlib.suppress(OSError):
         fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as opened:
+        with open(fd, "rb") as stream:
             if stat.S_ISREG(os.fstat(fd).st_mode):
-                return opened.read(MAX_SMALL_BYTES)
+                return stream.read(MAX_SMALL_BYTES)
     return b""
 
 
-def _file_of(real: str) -> HostPath:
+def _record_file(real: str) -> HostPath:
     return state_folder() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:40]}.json"
 
 
-def _record(real: str) -> dict[str, Any] | None:
-    return _parsed(_file_of(real))
+def _read_record(real: str) -> dict[str, Any] | None:
+    return _parse_record(_record_file(real))
 
 
-def _parsed(file: HostPath) -> dict[str, Any] | None:
+def _parse_record(file: HostPath) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
-        with open(file, "rb") as opened:
-            found = json.loads(opened.read(MAX_RECORD_BYTES))
-        return found if isinstance(found, dict) else None
+        with open(file, "rb") as stream:
+            record = json.loads(stream.read(MAX_RECORD_BYTES))
+        return record if isinstance(record, dict) else None
     return None
 
 
@@ -186,10 +187,10 @@ def _record_files() -> Iterator[HostPath]:
         yield from sorted(state_folder().glob("*.json"))
 
 
-def _drop_gone(folder: HostPath) -> None:
+def _remove_stale_records(folder: HostPath) -> None:
     """Remove the records of deleted stores, once there are many records."""
     files = list(_record_files())
     for file in files if len(files) > MAX_RECORDS_KEPT else ():
-        path = str((_parsed(file) or {}).get("path", ""))
+        path = str((_parse_record(file) or {}).get("path", ""))
         if not os.path.exists(os.path.join(path, CONFIG_NAME)):
             (folder / file.name).unlink(missing_ok=True)

@@ -17,13 +17,13 @@ _RENAMEAT2 = getattr(_C, "renameat2", None)
 # `fallocate` itself takes 32-bit offsets on some machines; some C libraries have only that one.
 _FALLOCATE = getattr(_C, "fallocate64", getattr(_C, "fallocate", None))
 _NO_ATIME = getattr(os, "O_NOATIME", 0)  # only Linux has it
-_PIECE = 1 << 20
-_ZEROS = memoryview(bytes(_PIECE))
+_PIECE_BYTES = 1 << 20
+_ZEROS = memoryview(bytes(_PIECE_BYTES))
 # Above any descriptor that the kernel returns.
 MAX_DESCRIPTOR = 1 << 30
-_NO_NAMES = frozenset(("", ".", ".."))
+_INVALID_NAMES = frozenset(("", ".", ".."))
 MAX_READ_BYTES = 256 * 2**20  # the limit of a frame of the socket
-_MORE_BYTES = 4096  # read beyond the reported size of a file
+_EXTRA_READ_BYTES = 4096  # read beyond the reported size of a file
 _SYS_OPENAT2 = 437  # on every architecture
 _RESOLVE = 0x08 | 0x04 | 0x02  # BENEATH, NO_SYMLINKS, NO_MAGICLINKS
 DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,18 +48,18 @@ def open_directory(root: str, names: Sequence[str]) -> int:
 
 def _check_names(names: Sequence[str]) -> None:
     """Raise EINVAL for an invalid entry name: `..` leads outside."""
-    if not _NO_NAMES.isdisjoint(names) or any("/" in name for name in names):
+    if not _INVALID_NAMES.isdisjoint(names) or any("/" in name for name in names):
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 @contextmanager
 def listed_directory(root: str, names: Sequence[str]) -> Iterator[int]:
     """Yield a readable descriptor of the directory `names` below `root`; no component of the path may be a link."""
-    above = open_directory(root, names)
+    parent = open_directory(root, names)
     try:
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     finally:
-        os.close(above)
+        os.close(parent)
     try:
         yield fd
     finally:
@@ -84,9 +84,9 @@ def open_file(root: str, names: Sequence[str]) -> int:
     """
     if not names:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-    fd = _open_at_once(root, names)
+    fd = _open_resolved(root, names)
     if fd is not None:
-        return _checked(fd)
+        return _check_regular(fd)
     with directory_of(root, names) as (parent, name):
         return open_regular(name, dir_fd=parent)
 
@@ -113,7 +113,7 @@ def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
         size = os.fstat(fd).st_size
         pieces, count = list[bytes](), 0
         # A hole costs its creator nothing: no memory is allocated for a file over the limit.
-        while size <= limit and (piece := os.read(fd, max(size - count, 0) + _MORE_BYTES)):
+        while size <= limit and (piece := os.read(fd, max(size - count, 0) + _EXTRA_READ_BYTES)):
             pieces.append(piece)
             count += len(piece)
             size = max(size, count)  # it may grow meanwhile
@@ -126,7 +126,7 @@ def read_descriptor(fd: int, limit: int = MAX_READ_BYTES) -> bytes:
 
 def open_regular(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
     """Open a regular file as `open_quietly` does; raise EISDIR for a directory, ENXIO for a fifo, socket or device."""
-    return _checked(open_quietly(name, dir_fd=dir_fd))
+    return _check_regular(open_quietly(name, dir_fd=dir_fd))
 
 
 def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = None) -> int:
@@ -141,7 +141,7 @@ def open_quietly(name: str | bytes | os.PathLike[str], *, dir_fd: int | None = N
         return os.open(name, flags, dir_fd=dir_fd)
 
 
-def _checked(fd: int) -> int:
+def _check_regular(fd: int) -> int:
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
         return fd
@@ -156,7 +156,7 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _open_at_once(root: str, names: Sequence[str]) -> int | None:
+def _open_resolved(root: str, names: Sequence[str]) -> int | None:
     """Open the file by openat2(2).
 
     Return None if the kernel lacks the call, or on any error, for which the walk name by name has the more precise
@@ -165,11 +165,11 @@ def _open_at_once(root: str, names: Sequence[str]) -> int | None:
     if not _has_openat2:
         return None
     how = _OpenHow(os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | _NO_ATIME, 0, _RESOLVE)
-    above = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd: int = _C.syscall(_SYS_OPENAT2, above, os.fsencode("/".join(names)), ctypes.byref(how), ctypes.sizeof(how))
+        fd: int = _C.syscall(_SYS_OPENAT2, root_fd, os.fsencode("/".join(names)), ctypes.byref(how), ctypes.sizeof(how))
     finally:
-        os.close(above)
+        os.close(root_fd)
     return fd if fd >= 0 else None
 
 
@@ -177,9 +177,9 @@ def _probe_openat2() -> bool:
     """Return True if the kernel has openat2(2), and no seccomp filter forbids it."""
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
     with suppress(OSError):
-        above = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        fd = _C.syscall(_SYS_OPENAT2, above, b".", ctypes.byref(how), ctypes.sizeof(how))
-        os.close(above)
+        root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _C.syscall(_SYS_OPENAT2, root_fd, b".", ctypes.byref(how), ctypes.sizeof(how))
+        os.close(root_fd)
         if fd >= 0:
             os.close(fd)
             return True
@@ -227,25 +227,25 @@ def is_orphan(name: bytes) -> bool:
     return is_temporary(name) and name.endswith(b".out.tmp")
 
 
-def read_xattrs(place: str | bytes | int) -> dict[str, bytes]:
+def read_xattrs(target: str | bytes | int) -> dict[str, bytes]:
     """Return the `user.*` attributes of a path (not followed) or a descriptor; none for a link."""
-    follow = isinstance(place, int)
+    follow = isinstance(target, int)
     try:
-        names = [name for name in os.listxattr(place, follow_symlinks=follow) if name.startswith("user.")]
+        names = [name for name in os.listxattr(target, follow_symlinks=follow) if name.startswith("user.")]
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
             return {}
         raise
-    found = {}
+    attributes = {}
     for name in names:
         with suppress(OSError):  # removed meanwhile
-            found[name] = os.getxattr(place, name, follow_symlinks=follow)
-    return found
+            attributes[name] = os.getxattr(target, name, follow_symlinks=follow)
+    return attributes
 
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 # EINVAL: the file system does not support the flag.
-_NO_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_NO_FLAG_ERRNOS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def rename_at(source: int, name: bytes, target: int, new: bytes, flags: int) -> None:
@@ -267,7 +267,7 @@ def exchange(parent: int, new: bytes, name: bytes) -> None:
     try:
         rename_at(parent, new, parent, name, RENAME_EXCHANGE)
     except OSError as error:
-        if error.errno not in _NO_FLAGS:
+        if error.errno not in _NO_FLAG_ERRNOS:
             raise
         os.stat(name, dir_fd=parent, follow_symlinks=False)
         os.rename(new, name, src_dir_fd=parent, dst_dir_fd=parent)
@@ -278,7 +278,7 @@ def rename_new(parent: int, name: bytes, new: bytes) -> None:
     try:
         rename_at(parent, name, parent, new, RENAME_NOREPLACE)
     except OSError as error:
-        if error.errno not in _NO_FLAGS:
+        if error.errno not in _NO_FLAG_ERRNOS:
             raise
         os.link(name, new, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
         os.unlink(name, dir_fd=parent)
@@ -297,24 +297,24 @@ def content(fd: int) -> Iterator[tuple[int, bytes | int]]:
 
     The position of `fd` moves. If the file is truncated meanwhile, the content ends there.
     """
-    at, end = 0, os.fstat(fd).st_size
-    while at < end:
-        data = _sought(fd, at, os.SEEK_DATA, end)
-        if data > at:
-            yield at, data - at
-        at, stop = data, _sought(fd, data, os.SEEK_HOLE, end)
-        while at < stop:
-            piece = os.pread(fd, min(_PIECE, stop - at), at)
+    offset, end = 0, os.fstat(fd).st_size
+    while offset < end:
+        data = _seek(fd, offset, os.SEEK_DATA, end)
+        if data > offset:
+            yield offset, data - offset
+        offset, stop = data, _seek(fd, data, os.SEEK_HOLE, end)
+        while offset < stop:
+            piece = os.pread(fd, min(_PIECE_BYTES, stop - offset), offset)
             if not piece:
                 return
-            yield at, piece
-            at += len(piece)
+            yield offset, piece
+            offset += len(piece)
 
 
-def _sought(fd: int, at: int, whence: int, end: int) -> int:
+def _seek(fd: int, offset: int, whence: int, end: int) -> int:
     """Return the offset of the next data or hole; `end` if there is none."""
     try:
-        return min(os.lseek(fd, at, whence), end)
+        return min(os.lseek(fd, offset, whence), end)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
@@ -327,17 +327,17 @@ def copy_content(source: int, target: int | None, see: Callable[[bytes | memoryv
     `see` receives all content in order, zeros for holes.
     """
     size = 0
-    for at, piece in content(source):
+    for offset, piece in content(source):
         if isinstance(piece, int):
-            for left in range(piece, 0, -_PIECE):
-                see(_ZEROS[: min(left, _PIECE)])
-            size = at + piece
+            for remaining in range(piece, 0, -_PIECE_BYTES):
+                see(_ZEROS[: min(remaining, _PIECE_BYTES)])
+            size = offset + piece
             continue
         see(piece)
-        size = at
-        while target is not None and size < at + len(piece):
-            size += os.pwrite(target, piece[size - at :], size)
-        size = at + len(piece)
+        size = offset
+        while target is not None and size < offset + len(piece):
+            size += os.pwrite(target, piece[size - offset :], size)
+        size = offset + len(piece)
     if target is not None:
         os.ftruncate(target, size)
     return size

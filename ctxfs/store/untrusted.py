@@ -5,7 +5,7 @@ import os
 from pathlib import Path as HostPath
 
 _TRUST, _SOURCE = "user.ctx.trust", "user.ctx.source"
-_LONGEST = 4000  # bytes of the source
+_MAX_SOURCE_BYTES = 4000  # bytes of the source
 
 
 def mark_untrusted(file: HostPath, source: str) -> None:
@@ -13,4 +13,4 @@ def mark_untrusted(file: HostPath, source: str) -> None:
     if hasattr(os, "setxattr"):
         with contextlib.suppress(OSError):
             os.setxattr(file, _TRUST, b"untrusted")
-            os.setxattr(file, _SOURCE, source.encode("utf-8", "replace")[:_LONGEST])
+            os.setxattr(file, _SOURCE, source.encode("utf-8", "replace")[:_MAX_SOURCE_BYTES])
