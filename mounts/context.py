@@ -69,7 +69,7 @@ class ContextMount(Mount):
         tree.
         """
         self._owners = owners
-        self._turn = trio.Lock()
+        self._lock = trio.Lock()
         self._sees_all = sees_all
         self._may_read = may_read
         self._requests = requests
@@ -81,7 +81,7 @@ class ContextMount(Mount):
         """Return an entry with the size of a read; a derived file exists if it can be generated."""
         if path.is_root:
             return directory("", mode=0o755)
-        task = await self._task(path)
+        task = await self._task_entry(path)
         if len(path.parts) == 1:
             return task
         await self._check_readable(path)
@@ -92,57 +92,57 @@ class ContextMount(Mount):
             return replace(entry, mode=0o644)
         if not _is_derived(path):
             return await self._requests.stat(path)
-        data = await self._derived(path, deliver=False)
+        data = await self._read_derived(path, deliver=False)
         return snapshot(path.name, data, mtime_ns=(await self._tasks.fresh(path.parts[0])).made_ns)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the tasks at the root; in a task its files, derived files and records."""
         if path.is_root:
             return [entry for entry in await self._requests.list(ROOT) if entry.is_dir]  # less others', by the guard
-        await self._task(path)
-        own = {entry.name: entry for entry in await self._requests.list(path) if not _is_record(path / entry.name)}
-        own = {name: entry for name, entry in own.items() if await self._is_readable(path / name)}
-        if len(path.parts) == 1 and REQUEST in own:
+        await self._task_entry(path)
+        entries = {entry.name: entry for entry in await self._requests.list(path) if not _is_record(path / entry.name)}
+        entries = {name: entry for name, entry in entries.items() if await self._is_readable(path / name)}
+        if len(path.parts) == 1 and REQUEST in entries:
             built = await self._tasks.fresh(path.name)
-            made = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
-            wrong = (_ERROR,) if await self._tasks.error(path.name) else ()
+            derived = (NAMES[built.context.request.format], _MANIFEST) if built.context else ()
+            errors = (_ERROR,) if await self._tasks.error(path.name) else ()
             recorded = [name for name in await self._tasks.records(path.name) if await self._is_readable(path / name)]
-            own |= {name: await self.stat(path / name) for name in (*made, *wrong, *recorded)}
-            if RESPONSE in own and await self._tasks.has_response(path.name):
+            entries |= {name: await self.stat(path / name) for name in (*derived, *errors, *recorded)}
+            if RESPONSE in entries and await self._tasks.has_response(path.name):
                 # Judging takes longer than listing: a directory listing does not pay for the size.
-                version = f"{own[RESPONSE].version}-{built.made_ns:x}"
-                own[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
-        return [own[name] for name in sorted(own)]
+                version = f"{entries[RESPONSE].version}-{built.made_ns:x}"
+                entries[EVALUATION] = Entry(EVALUATION, "file", version=version, size=None, mtime_ns=built.made_ns)
+        return [entries[name] for name in sorted(entries)]
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a written or derived file. Reading `stream` and `delta.md` delivers."""
-        if path.is_root or (await self._task(path) and len(path.parts) == 1):
+        if path.is_root or (await self._task_entry(path) and len(path.parts) == 1):
             raise path_error(errno.EISDIR, path)
         await self._check_readable(path)
         if _is_record(path):
             data = await self._tasks.record(*path.parts)
-            return data if path.name != LOADS or self._sees_all() else _lines_of(data, str(acting_principal()))
+            return data if path.name != LOADS or self._sees_all() else _filter_loads(data, str(acting_principal()))
         if not _is_derived(path):
             return await self._requests.read(path)
-        return await self._derived(path, deliver=True)
+        return await self._read_derived(path, deliver=True)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the metadata of a written file; empty for derived ones."""
         await self.stat(path)
-        return {} if path.is_root or _is_ours(path) else await self._requests.metadata(path)
+        return {} if path.is_root or _is_generated(path) else await self._requests.metadata(path)
 
-    async def _derived(self, path: Path, *, deliver: bool) -> bytes:
+    async def _read_derived(self, path: Path, *, deliver: bool) -> bytes:
         task, name = path.parts
         await self._requests.stat(Path((task, REQUEST)))
         reader = str(acting_principal() or self._owner)
-        if found := _STREAM.fullmatch(name):
-            return await self._tasks.stream(task, reader, at=int(found[1]) if found[1] else None, deliver=deliver)
+        if match := _STREAM.fullmatch(name):
+            return await self._tasks.stream(task, reader, at=int(match[1]) if match[1] else None, deliver=deliver)
         if name == _DELTA:
             return await self._tasks.delta(task, reader, deliver=deliver)
         if name == EVALUATION:
             return await self._tasks.evaluation(task)
-        if name == _ERROR and (wrong := await self._tasks.error(task)):
-            return f"{wrong}\n".encode("utf-8", "replace")
+        if name == _ERROR and (error := await self._tasks.error(task)):
+            return f"{error}\n".encode("utf-8", "replace")
         context = (await self._tasks.fresh(task)).context
         if context is not None and name == NAMES[context.request.format]:
             return await self._tasks.snapshot(task, reader) if deliver else context.text.encode("utf-8", "replace")
@@ -157,7 +157,7 @@ class ContextMount(Mount):
         """
         match change:
             case MakeDir(path) if len(path.parts) == 1:
-                await self._make(path)
+                await self._create_task(path)
                 text = default_request(path.name.replace("-", " ").replace("_", " "), self._default_budget)
                 await self._requests.apply(Put(path / REQUEST, text.encode("utf-8", "replace")))
             case Remove(path) if len(path.parts) == 1:
@@ -165,34 +165,38 @@ class ContextMount(Mount):
                     await self._requests.apply(Remove(path / entry.name))
                 await self._requests.apply(change)
                 await self._tasks.forget(path.name)
-            case Remove(path) if _is_ours(path):
-                await self._task(path)  # it may be gone with the file that it was derived from, as `rm -r` proceeds
+            case Remove(path) if _is_generated(path):
+                await self._task_entry(
+                    path
+                )  # it may be gone with the file that it was derived from, as `rm -r` proceeds
             case Move(path, to) if len(path.parts) == len(to.parts) == 1:
                 await blocking(self._owners.give, _in_tree(to), self._owners.of(_in_tree(path)))
                 await self._requests.apply(change)
                 await self._tasks.forget(path.name, to.name)
-            case Move(path, to) if len(path.parts) == len(to.parts) == 2 and not (_is_ours(path) or _is_ours(to)):
+            case Move(path, to) if len(path.parts) == len(to.parts) == 2 and not (
+                _is_generated(path) or _is_generated(to)
+            ):
                 await self._requests.apply(change)
                 self._tasks.evict(path.parts[0])
-                await self._note_response(to)
-            case Put(path, data) if len(path.parts) == 2 and not _is_ours(path):
+                await self._record_response(to)
+            case Put(path, data) if len(path.parts) == 2 and not _is_generated(path):
                 if len(data) > _MAX_BYTES:
                     raise path_error(errno.EFBIG, path)
-                await self._task(path)
+                await self._task_entry(path)
                 await self._requests.apply(change)
-                await self._note_response(path)
+                await self._record_response(path)
             case Remove(path) if len(path.parts) == 2:
                 await self._requests.apply(change)
-            case SetMeta(path) if len(path.parts) == 2 and not _is_ours(path):
+            case SetMeta(path) if len(path.parts) == 2 and not _is_generated(path):
                 await self._requests.apply(change)
             case _:
                 raise not_permitted(
                     change.path, "a task is a flat directory, and what is derived in it cannot be written"
                 )
 
-    async def _make(self, path: Path) -> None:
+    async def _create_task(self, path: Path) -> None:
         """Create a task, which belongs to the calling principal before it contains files."""
-        async with self._turn:
+        async with self._lock:
             await self._check_free(path)
             await self._tasks.forget(path.name)  # of an earlier task of this name
             await blocking(self._owners.give, _in_tree(path), (str(acting_principal() or self._owner),))
@@ -224,20 +228,20 @@ class ContextMount(Mount):
         sources = sources_of_window(await self._tasks.record(task, name))
         return may_read_derived(reader, (), sources, self._may_read)
 
-    async def _note_response(self, path: Path) -> None:
+    async def _record_response(self, path: Path) -> None:
         if path.name == RESPONSE and len(path.parts) == 2:
             await self._tasks.answered(path.parts[0])
 
-    async def _task(self, path: Path) -> Entry:
+    async def _task_entry(self, path: Path) -> Entry:
         entry = await self._requests.stat(Path(path.parts[:1]))
         if not entry.is_dir:
             raise not_found(path)
         return entry
 
 
-def _lines_of(loads: bytes, principal: str) -> bytes:
-    mark = json.dumps({"principal": principal})[1:-1].encode()
-    return b"".join(line for line in loads.splitlines(keepends=True) if mark in line)
+def _filter_loads(loads: bytes, principal: str) -> bytes:
+    field = json.dumps({"principal": principal})[1:-1].encode()
+    return b"".join(line for line in loads.splitlines(keepends=True) if field in line)
 
 
 def _in_tree(path: Path) -> Path:
@@ -253,6 +257,6 @@ def _is_derived(path: Path) -> bool:
     return len(path.parts) == 2 and (path.name in _DERIVED or bool(_STREAM.fullmatch(path.name)))
 
 
-def _is_ours(path: Path) -> bool:
+def _is_generated(path: Path) -> bool:
     """Return True for derived files, and for the records beside them."""
     return _is_derived(path) or _is_record(path)

@@ -20,21 +20,21 @@ Take = Callable[[bytes], Awaitable[None]]
 class ControlMount(Mount):
     """A flat directory of files that are generated on read."""
 
-    def __init__(self, files: Mapping[str, Produce], taken: Mapping[str, Take] | None = None) -> None:
-        """Take the producers of files; `taken` maps writable files to the consumers of their content."""
+    def __init__(self, files: Mapping[str, Produce], writers: Mapping[str, Take] | None = None) -> None:
+        """Take the producers of files; `writers` maps writable files to the consumers of their content."""
         self._files = dict(files)
-        self._taken = dict(taken or {})
+        self._writers = dict(writers or {})
 
     async def stat(self, path: Path) -> Entry:
         """Return an entry whose size is that of a read at this moment."""
         if path.is_root:
             return directory("")
-        return snapshot(path.name, await self.read(path), mode=0o644 if str(path) in self._taken else 0o444)
+        return snapshot(path.name, await self.read(path), mode=0o644 if str(path) in self._writers else 0o444)
 
     async def apply(self, change: Change) -> None:
         """Write a writable file; raise EPERM for other changes."""
         await self.stat(change.path)
-        take = self._taken.get(str(change.path))
+        take = self._writers.get(str(change.path))
         if take is None or not isinstance(change, Put):
             raise not_permitted(change.path)
         await take(change.data)

@@ -31,7 +31,7 @@ class HistoryMount(Mount):
         """Open the log; `sees` returns True if the caller may see a file. Days without a visible file are hidden."""
         self._log = log
         self._owner = owner
-        self._sees = sees
+        self._can_see = sees
 
     async def stat(self, path: Path) -> Entry:
         """Return an entry whose size is that of a read."""
@@ -48,7 +48,7 @@ class HistoryMount(Mount):
             raise path_error(errno.EISDIR, path)
         if entry.kind == "link":
             raise path_error(errno.EINVAL, path)
-        return await blocking(self._log.read, path.parts[0], _session(path))
+        return await blocking(self._log.read, path.parts[0], _session_of(path))
 
     async def apply(self, change: Change) -> None:
         """Append lines, or create a file of today; raise EPERM for other changes."""
@@ -57,13 +57,13 @@ class HistoryMount(Mount):
             case Append(_, data) if _is_file(path):
                 await self.stat(path)
                 bodies = interactions(data, str(acting_principal() or self._owner))
-                await blocking(lambda: self._log.append(_session(path), bodies, durable=True))
-            case Put(_, b"") if _is_file(path) and not await self._is_there(path):
-                await blocking(self._log.begin, path.parts[0], _session(path))
+                await blocking(lambda: self._log.append(_session_of(path), bodies, durable=True))
+            case Put(_, b"") if _is_file(path) and not await self._exists(path):
+                await blocking(self._log.begin, path.parts[0], _session_of(path))
             case _:
                 raise not_permitted(path, _ONLY_GROWS)
 
-    async def _is_there(self, path: Path) -> bool:
+    async def _exists(self, path: Path) -> bool:
         try:
             await self.stat(path)
         except FileNotFoundError:
@@ -75,14 +75,14 @@ class HistoryMount(Mount):
         return sorted({*filter(self._sessions, self._log.days()), datetime.now(UTC).date().isoformat()})
 
     def _sessions(self, day: str) -> Sequence[str]:
-        return [name for name in self._log.sessions(day) if self._sees(Path((day, f"{name}{SUFFIX}")))]
+        return [name for name in self._log.sessions(day) if self._can_see(Path((day, f"{name}{SUFFIX}")))]
 
     def _stat(self, path: Path) -> Entry:
         if path.is_root:
             return directory("", mode=0o755)
         first, *rest = path.parts
         if _is_file(path):
-            size, mtime_ns = self._log.size(first, _session(path))
+            size, mtime_ns = self._log.size(first, _session_of(path))
             return Entry(path.name, "file", version=f"{size}", size=size, mtime_ns=mtime_ns, mode=0o644)
         if not rest and (first in (_BY_AGENT, _BY_SESSION) or first in self._days()):
             made_ns = self._log.touched(first) if is_day(first) else 0
@@ -104,13 +104,15 @@ class HistoryMount(Mount):
         if first == _BY_AGENT and not rest:
             return [
                 directory(name)
-                for name in sorted({_folder(who) for pair in pairs for who in self._log.principals(*pair)})
+                for name in sorted(
+                    {_folder_name(principal) for pair in pairs for principal in self._log.principals(*pair)}
+                )
             ]
         if first == _BY_SESSION and len(rest) == 1:
             links = [_link(f"{day}{SUFFIX}", day, session) for day, session in pairs if session == rest[0]]
         elif first == _BY_AGENT and len(rest) == 1:
-            mine = (pair for pair in pairs if rest[0] in map(_folder, self._log.principals(*pair)))
-            links = [_link(f"{day}_{session}{SUFFIX}", day, session) for day, session in mine]
+            own_pairs = (pair for pair in pairs if rest[0] in map(_folder_name, self._log.principals(*pair)))
+            links = [_link(f"{day}_{session}{SUFFIX}", day, session) for day, session in own_pairs]
         else:
             links = []
         if links:
@@ -121,14 +123,16 @@ class HistoryMount(Mount):
 
 
 def _is_file(path: Path) -> bool:
-    return len(path.parts) == 2 and is_day(path.parts[0]) and path.name.endswith(SUFFIX) and is_session(_session(path))
+    return (
+        len(path.parts) == 2 and is_day(path.parts[0]) and path.name.endswith(SUFFIX) and is_session(_session_of(path))
+    )
 
 
-def _session(path: Path) -> str:
+def _session_of(path: Path) -> str:
     return path.name.removesuffix(SUFFIX)
 
 
-def _folder(principal: str) -> str:
+def _folder_name(principal: str) -> str:
     return principal.replace(":", "-")
 
 

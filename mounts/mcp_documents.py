@@ -40,68 +40,68 @@ Fetch = Callable[[str, Parts], Awaitable[bool]]
 class McpDocumentsMount(Mount):
     """Documents of one server.
 
-    `kept` is the folder of fetched documents, `known` returns the server's current ones. `fetch` fetches an address and
-    returns False if it has no content.
+    `cache` is the folder of fetched documents, `documents` returns the server's current ones. `fetch` fetches an
+    address and returns False if it has no content.
     """
 
     sealed = True
 
-    def __init__(self, kept: Mount, known: Callable[[], Documents], fetch: Fetch) -> None:
-        self._kept = kept
-        self._known = known
+    def __init__(self, cache: Mount, documents: Callable[[], Documents], fetch: Fetch) -> None:
+        self._cache = cache
+        self._documents = documents
         self._fetch = fetch
 
     async def stat(self, path: Path) -> Entry:
         """Return the cached entry; a document that is not cached yet is fetched if the server has it."""
         try:
-            return await self._kept.stat(path)
+            return await self._cache.stat(path)
         except FileNotFoundError:
-            known = self._known()
-            if self._leads_to_some(path.parts):
+            current = self._documents()
+            if self._is_folder(path.parts):
                 return Entry(path.name, "dir", mode=0o555)
-            if path.parts in known.documents:
-                uri = known.documents[path.parts]
+            if path.parts in current.documents:
+                uri = current.documents[path.parts]
             else:
-                uri = "" if path.name.startswith(".") else _meant(known, path.parts)
+                uri = "" if path.name.startswith(".") else _match_template(current, path.parts)
             if not uri or not await self._fetch(uri, path.parts):
                 raise not_found(path) from None
-        return await self._kept.stat(path)
+        return await self._cache.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the cached entries, and the folders of templates."""
         try:
-            found = {entry.name: entry for entry in await self._kept.list(path)}
+            entries = {entry.name: entry for entry in await self._cache.list(path)}
         except FileNotFoundError:
             await self.stat(path)
-            found = {}
+            entries = {}
         for name in self._names_below(path.parts):
-            found.setdefault(name, Entry(name, "dir", mode=0o555))
-        return sorted(found.values(), key=lambda entry: entry.name)
+            entries.setdefault(name, Entry(name, "dir", mode=0o555))
+        return sorted(entries.values(), key=lambda entry: entry.name)
 
     async def read(self, path: Path) -> bytes:
         """Return the cached content."""
         await self.stat(path)
-        return await self._kept.read(path)
+        return await self._cache.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the source, and the mark `untrusted`."""
         if (await self.stat(path)).is_dir:
             return {}
-        return {f"{PREFIX}trust": b"untrusted", **await self._kept.metadata(path)}
+        return {f"{PREFIX}trust": b"untrusted", **await self._cache.metadata(path)}
 
-    def _leads_to_some(self, parts: Parts) -> bool:
+    def _is_folder(self, parts: Parts) -> bool:
         return not parts or any(prefix[: len(parts)] == parts for prefix in self._prefixes())
 
     def _names_below(self, parts: Parts) -> set[str]:
         depth = len(parts)
-        return {each[depth] for each in self._prefixes() if len(each) > depth and each[:depth] == parts}
+        return {prefix[depth] for prefix in self._prefixes() if len(prefix) > depth and prefix[:depth] == parts}
 
     def _prefixes(self) -> Sequence[Parts]:
         """Return the folders of templates and of documents that are not fetched yet."""
-        known = self._known()
-        fetched_later = [parts[:-1] for parts in known.documents]
-        return [*(template.folder for template in known.templates), *known.folders, *fetched_later]
+        current = self._documents()
+        unfetched = [parts[:-1] for parts in current.documents]
+        return [*(template.folder for template in current.templates), *current.folders, *unfetched]
 
 
-def _meant(known: Documents, parts: Parts) -> str:
-    return next((uri for template in known.templates if (uri := template.match(parts))), "")
+def _match_template(documents: Documents, parts: Parts) -> str:
+    return next((uri for template in documents.templates if (uri := template.match(parts))), "")

@@ -37,8 +37,8 @@ _PROBED = frozenset(
 ) | frozenset(
     ("package.json", "pyproject.toml", "node_modules", "autorun.inf", "desktop.ini", "Thumbs.db", "HEAD", "config")
 )
-_KEEP_ANSWERS = 24  # of up to half a megabyte
-_MOST_RESULTS = 100  # a query may have four times as many candidates
+_MAX_CACHED_RESULTS = 24  # of up to half a megabyte
+_MAX_RESULTS = 100  # a query may have four times as many candidates
 
 
 def is_question(name: str) -> bool:
@@ -82,8 +82,8 @@ class SearchView:
         sight: Callable[[], Hashable] = lambda: None,
     ) -> None:
         """Open the view; `sight` returns a cache key that separates principals with different read permissions."""
-        self._sight = sight
-        self._ask = ask
+        self._visibility_key = sight
+        self._search = ask
         self._pack = pack
         self._generation = generation
         self._results = results
@@ -94,9 +94,9 @@ class SearchView:
         """Return the mount of queries limited to the directory `below`."""
         return SearchMount(self, below, None)
 
-    def root(self, kept: Mount, questions: "KeptQuestions") -> Mount:
-        """Return the mount search/, which lists the stored queries, directories of `kept`."""
-        return SearchMount(self, ROOT, kept, questions)
+    def root(self, folder: Mount, questions: "KeptQuestions") -> Mount:
+        """Return the mount search/, which lists the stored queries, directories of `folder`."""
+        return SearchMount(self, ROOT, folder, questions)
 
     def evict(self) -> None:
         """Evict all results, because they hold texts of files."""
@@ -109,19 +109,19 @@ class SearchView:
 
     async def page(self, question: str, below: Path) -> _Page:
         """Return the rendered results; search again after a change of the index."""
-        key = (self._sight(), question, below)
+        key = (self._visibility_key(), question, below)
         page = self._pages.get(key)
         now = time.monotonic()
         generation = self._generation()
         if page is not None and generation.allows(page.generation, now - page.asked_at):
             self._pages.move_to_end(key)
             return page
-        answer = await self._ask(question, below)
+        answer = await self._search(question, below)
         page = _Page(
             answer, name_links(answer.hits, self._results), render_results(answer), time.time_ns(), now, generation
         )
         self._pages[key] = page
-        while len(self._pages) > _KEEP_ANSWERS:
+        while len(self._pages) > _MAX_CACHED_RESULTS:
             self._pages.popitem(last=False)
         return page
 
@@ -148,20 +148,22 @@ class KeptQuestions:
 
     def keep(self, name: str) -> None:
         """Add the calling principal to the owners of a query. Blocks."""
-        place = Path(("search", name))
-        self._owners.give(place, self._owners.of(place) | {self._me()})
+        path = Path(("search", name))
+        self._owners.give(path, self._owners.of(path) | {self._owner_name()})
 
     def drop(self, name: str) -> bool:
         """Remove the calling principal from the owners; return True if none is left. A person removes all. Blocks."""
-        place, principal = Path(("search", name)), acting_principal()
-        left = (
-            self._owners.of(place) - {self._me()} if principal is not None and not principal.is_person else frozenset()
+        path, principal = Path(("search", name)), acting_principal()
+        remaining = (
+            self._owners.of(path) - {self._owner_name()}
+            if principal is not None and not principal.is_person
+            else frozenset()
         )
-        if left:
-            self._owners.give(place, left)
-        return not left
+        if remaining:
+            self._owners.give(path, remaining)
+        return not remaining
 
-    def _me(self) -> str:
+    def _owner_name(self) -> str:
         return str(acting_principal() or self._owner)
 
 
@@ -169,17 +171,17 @@ class SearchMount(Mount):
     """The queries of one directory. Reads have no side effects; only `touch search/<query>` is stored."""
 
     def __init__(
-        self, view: SearchView, below: Path, kept: Mount | None, questions: KeptQuestions | None = None
+        self, view: SearchView, below: Path, folder: Mount | None, questions: KeptQuestions | None = None
     ) -> None:
         self._view = view
         self._below = below
-        self._kept = kept
+        self._folder = folder
         self._questions = questions
 
     async def stat(self, path: Path) -> Entry:
         """Return an entry; every query exists, and its files have the size of a read."""
         if path.is_root:
-            return directory("", mode=0o755 if self._kept else 0o555)
+            return directory("", mode=0o755 if self._folder else 0o555)
         page = await self._page(path)
         if len(path.parts) == 1:
             return directory(path.name, mtime_ns=page.made_ns)
@@ -188,16 +190,16 @@ class SearchMount(Mount):
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return the stored queries at the root, or the links, results and context of a query."""
         if path.is_root:
-            if self._kept is None or self._questions is None:
+            if self._folder is None or self._questions is None:
                 return []
-            kept = [entry for entry in await self._kept.list(ROOT) if entry.is_dir]
-            return [entry for entry in kept if self._questions.is_shown(entry.name)]
+            stored = [entry for entry in await self._folder.list(ROOT) if entry.is_dir]
+            return [entry for entry in stored if self._questions.is_shown(entry.name)]
         page = await self._page(path)
         if len(path.parts) > 1:
             raise path_error(errno.ENOTDIR, path)
-        place = Path(path.parts)
+        base = Path(path.parts)
         names = (*(name for name, _ in page.links), "results.jsonl")
-        entries = [await self._entry(page, place / name) for name in names]
+        entries = [await self._entry(page, base / name) for name in names]
         # Packing a context costs more than the search; a directory listing does not pay for its size.
         return [*entries, Entry("context.md", "file", version=f"{page.made_ns:x}", size=None, mtime_ns=page.made_ns)]
 
@@ -214,7 +216,7 @@ class SearchMount(Mount):
         """Store a query by MakeDir (`touch` or `mkdir`) or remove it by `rmdir`; results are read-only."""
         questions, name = self._questions, change.path.name
         if (
-            self._kept is None
+            self._folder is None
             or questions is None
             or len(change.path.parts) != 1
             or not isinstance(change, MakeDir | Remove)
@@ -227,11 +229,11 @@ class SearchMount(Mount):
             if not is_shown:
                 raise not_found(change.path)
             if await blocking(questions.drop, name):
-                await self._kept.apply(change)
+                await self._folder.apply(change)
             return
         await blocking(questions.keep, name)
         try:
-            await self._kept.apply(change)
+            await self._folder.apply(change)
         except FileExistsError:
             if is_shown:
                 raise
@@ -256,23 +258,23 @@ class SearchMount(Mount):
                 return page.results
             if path.name == "context.md":
                 return await self._view.context(page, self._view.budget)
-            if found := _BUDGETED.fullmatch(path.name):
-                return await self._view.context(page, int(found[1]))
+            if match := _BUDGETED.fullmatch(path.name):
+                return await self._view.context(page, int(match[1]))
         raise not_found(path)
 
     def _directory(self, question: Path) -> Path:
         """Return the path of a query's directory in the whole tree."""
-        at = Path(("search",)) if self._kept is not None else self._below / ".search"
-        return at.join(question)
+        base = Path(("search",)) if self._folder is not None else self._below / ".search"
+        return base.join(question)
 
 
 def _link_target(page: _Page, name: str) -> Path | None:
     for link, target in page.links:
         if link == name:
             return target
-    found = _RANKED.fullmatch(name)
-    if found and name == found[1] and 0 < int(found[1]) <= len(page.links):
-        return page.links[int(found[1]) - 1][1]
+    match = _RANKED.fullmatch(name)
+    if match and name == match[1] and 0 < int(match[1]) <= len(page.links):
+        return page.links[int(match[1]) - 1][1]
     return None
 
 
@@ -290,8 +292,8 @@ def _link_name(prefix: str, path: str) -> str:
         return name
     stem, dot, extension = name.rpartition(".")
     tail = dot + extension if dot and len(encode_name(extension)) < 20 else ""
-    kept = encode_name(stem if tail else name)[: 255 - len(encode_name(tail))]
-    return kept.decode("utf-8", "ignore") + tail
+    head = encode_name(stem if tail else name)[: 255 - len(encode_name(tail))]
+    return head.decode("utf-8", "ignore") + tail
 
 
 def render_results(answer: SearchResults) -> bytes:
@@ -325,12 +327,12 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "score": round(hit.score, 4),
         "signals": {name: round(value, 4) for name, value in hit.signals.items()},
         "shares": {name: round(value, 4) for name, value in hit.shares.items()},
-        "why": _why(hit),
+        "why": _positive_signals(hit),
         "snippet": printable(" ".join(chunk.text[:480].split())[:160]),
     }
 
 
-def _why(hit: Hit) -> str:
+def _positive_signals(hit: Hit) -> str:
     """Return the signals with a positive share, the strongest first."""
-    for_it = sorted((name for name, share in hit.shares.items() if share > 0), key=lambda name: -hit.shares[name])
-    return ", ".join(for_it or sorted(hit.signals))
+    names = sorted((name for name, share in hit.shares.items() if share > 0), key=lambda name: -hit.shares[name])
+    return ", ".join(names or sorted(hit.signals))

@@ -31,8 +31,8 @@ _FILES = (_README, _CALL, _DEFINITION, _RUN)
 _RENDER, _PROMPTS = "render", "prompts"
 _STATUS, _INSTRUCTIONS = "status", "instructions.md"
 _SCRIPT = HostPath(__file__).parent.parent / "ctxfs" / "exec" / "run_script.py"
-_LONGEST_LINE = 80
-_HOW = b"""Write the arguments here as JSON, then read the answer on the same handle. In a shell:
+_MAX_LINE_CHARS = 80
+_CALL_USAGE = b"""Write the arguments here as JSON, then read the answer on the same handle. In a shell:
   exec 3<>call; echo '{}' >&3; cat <&3
 """
 
@@ -54,7 +54,7 @@ class ToolsMount(Mount):
         groups: Callable[[], Mapping[str, Known]] = dict,
     ) -> None:
         self._calls = calls
-        self._sees = sees
+        self._can_see = sees
         self._restricted = restricted
         self._groups = groups
 
@@ -74,16 +74,16 @@ class ToolsMount(Mount):
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the mark `untrusted` and the source of content from a tool or a server."""
         await self.stat(path)
-        tool, rest = self._placed(path)
-        said = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
-        if not said and not (path.parts and path.parts[0] in self._groups() and path.name not in (_RUN, _CALL)):
+        tool, rest = self._split_tool(path)
+        is_result = tool is not None and len(rest) == 3 and rest[2] not in (ARGS, RESULT)
+        if not is_result and not (path.parts and path.parts[0] in self._groups() and path.name not in (_RUN, _CALL)):
             return {}
         source = f"tools/{tool.name if tool else path.parts[0]}"
         return {f"{PREFIX}trust": b"untrusted", f"{PREFIX}source": source.encode("utf-8", "replace")}
 
     # paths
 
-    def _placed(self, path: Path) -> tuple[Tool | None, tuple[str, ...]]:
+    def _split_tool(self, path: Path) -> tuple[Tool | None, tuple[str, ...]]:
         """Return the tool that a path is in (None outside of tools), and the rest of the path."""
         tools = self._calls.catalog.tools()[0]
         for depth in range(1, min(len(path.parts), 3) + 1):
@@ -93,7 +93,7 @@ class ToolsMount(Mount):
         return None, path.parts
 
     def _stat(self, path: Path) -> Entry:
-        tool, rest = self._placed(path)
+        tool, rest = self._split_tool(path)
         if tool is None:
             if not path.parts or self._is_group(path.parts):
                 return directory(path.name)
@@ -101,38 +101,38 @@ class ToolsMount(Mount):
         match rest:
             case ():
                 return directory(path.name)
-            case (each,) if each == _CALLS and not tool.is_prompt:
-                return directory(each)
-            case (calls, number) if calls == _CALLS and self._has(tool, number):
+            case (name,) if name == _CALLS and not tool.is_prompt:
+                return directory(name)
+            case (calls, number) if calls == _CALLS and self._has_call(tool, number):
                 return directory(number)
-            case (each,) if each == _CALL:
-                offered = self._calls.catalog.find(tool.name)
-                may = self._calls.may_call(tool, offered.refusal)
-                return Entry(each, "file", size=len(_HOW), mode=0o666 if may else 0o444, answers=True)
-            case (each,) if each == _program(tool):
-                return snapshot(each, _script(), mode=0o555)
+            case (name,) if name == _CALL:
+                offer = self._calls.catalog.find(tool.name)
+                may_call = self._calls.may_call(tool, offer.refusal)
+                return Entry(name, "file", size=len(_CALL_USAGE), mode=0o666 if may_call else 0o444, answers=True)
+            case (name,) if name == _program(tool):
+                return snapshot(name, _script(), mode=0o555)
             case _:
                 return snapshot(path.name, self._read_tool(tool, rest, path))
 
     def _list(self, path: Path) -> Sequence[Entry]:
-        tool, rest = self._placed(path)
+        tool, rest = self._split_tool(path)
         if tool is None:
             return self._list_outside(path)
         match rest:
             case ():
-                names = [_program(tool) if each == _RUN else each for each in _FILES]
+                names = [_program(tool) if name == _RUN else name for name in _FILES]
                 calls = [] if tool.is_prompt else [directory(_CALLS)]
-                return [*calls, *(self._stat(path / each) for each in names)]
+                return [*calls, *(self._stat(path / name) for name in names)]
             case (calls,) if calls == _CALLS and not tool.is_prompt:
                 return [directory(number) for number in self._numbers(tool)]
-            case (calls, number) if calls == _CALLS and self._has(tool, number):
-                return [self._stat(path / each) for each in self._calls.kept.files(tool.name, number)]
+            case (calls, number) if calls == _CALLS and self._has_call(tool, number):
+                return [self._stat(path / name) for name in self._calls.kept.files(tool.name, number)]
             case _:
                 self._stat(path)
                 raise path_error(errno.ENOTDIR, path)
 
     def _read(self, path: Path) -> bytes:
-        tool, rest = self._placed(path)
+        tool, rest = self._split_tool(path)
         try:
             return self._read_outside(path.parts, path) if tool is None else self._read_tool(tool, rest, path)
         except FileNotFoundError:
@@ -143,43 +143,43 @@ class ToolsMount(Mount):
     # index and servers
 
     def _is_group(self, parts: tuple[str, ...]) -> bool:
-        known = self._groups()
-        return parts[0] in known and (len(parts) == 1 or (parts[1:] == (_PROMPTS,) and bool(self._below(parts))))
+        groups = self._groups()
+        return parts[0] in groups and (len(parts) == 1 or (parts[1:] == (_PROMPTS,) and bool(self._tools_in(parts))))
 
-    def _below(self, parts: Sequence[str]) -> Sequence[str]:
+    def _tools_in(self, parts: Sequence[str]) -> Sequence[str]:
         """Return the names of the tools directly in a directory."""
         start = "".join(f"{part}/" for part in parts)
         tools = self._calls.catalog.tools()[0]
-        found = (name[len(start) :] for name, tool in tools.items() if name.startswith(start) and _is_shown(tool))
-        return [name for name in found if "/" not in name]
+        names = (name[len(start) :] for name, tool in tools.items() if name.startswith(start) and _is_shown(tool))
+        return [name for name in names if "/" not in name]
 
     def _list_outside(self, path: Path) -> Sequence[Entry]:
         groups = self._groups()
         if not path.parts:
-            entries = [self._stat(ROOT / _INDEX), *(directory(name) for name in (*self._below(()), *groups))]
+            entries = [self._stat(ROOT / _INDEX), *(directory(name) for name in (*self._tools_in(()), *groups))]
             return sorted(entries, key=lambda entry: entry.name)
         if not self._is_group(path.parts):
             self._stat(path)
             raise path_error(errno.ENOTDIR, path)
-        entries = [directory(name) for name in self._below(path.parts)]
+        entries = [directory(name) for name in self._tools_in(path.parts)]
         if len(path.parts) == 1:
             files = [_INDEX, _STATUS, *([_INSTRUCTIONS] if groups[path.name].instructions else [])]
             entries += [self._stat(path / name) for name in files]
-            if self._below((*path.parts, _PROMPTS)):
+            if self._tools_in((*path.parts, _PROMPTS)):
                 entries.append(directory(_PROMPTS))
         return sorted(entries, key=lambda entry: entry.name)
 
     def _read_outside(self, parts: tuple[str, ...], path: Path) -> bytes:
         groups = self._groups()
         match parts:
-            case (each,) if each == _INDEX:
+            case (file,) if file == _INDEX:
                 return self._index(groups).encode("utf-8", "replace")
-            case (name, each) if name in groups and each == _INDEX:
-                seen = [tool for tool in self._tools() if tool.server == name and self._sees(tool.name)]
-                return _server_index(name, seen).encode("utf-8", "replace")
-            case (name, each) if name in groups and each == _STATUS:
+            case (name, file) if name in groups and file == _INDEX:
+                visible = [tool for tool in self._tools() if tool.server == name and self._can_see(tool.name)]
+                return _server_index(name, visible).encode("utf-8", "replace")
+            case (name, file) if name in groups and file == _STATUS:
                 return f"{groups[name].status}\n".encode("utf-8", "replace")
-            case (name, each) if name in groups and each == _INSTRUCTIONS and groups[name].instructions:
+            case (name, file) if name in groups and file == _INSTRUCTIONS and groups[name].instructions:
                 return f"{groups[name].instructions.rstrip()}\n".encode("utf-8", "replace")
             case _:
                 raise not_found(path)
@@ -188,13 +188,13 @@ class ToolsMount(Mount):
         return filter(_is_shown, self._calls.catalog.tools()[0].values())
 
     def _index(self, groups: Mapping[str, Known]) -> str:
-        seen = [tool for tool in self._tools() if self._sees(tool.name)]
-        lines = [f"- {tool.name}: {tool.description}" for tool in seen if not tool.server]
+        visible = [tool for tool in self._tools() if self._can_see(tool.name)]
+        lines = [f"- {tool.name}: {tool.description}" for tool in visible if not tool.server]
         for name in groups:
-            count = sum(tool.server == name and not tool.is_prompt for tool in seen)
-            if self._sees(name):
+            count = sum(tool.server == name and not tool.is_prompt for tool in visible)
+            if self._can_see(name):
                 lines.append(
-                    f"- {name}/: a server with {count} tools ({_state(groups[name].status)}): tools/{name}/index.md"
+                    f"- {name}/: a server with {count} tools ({_status_word(groups[name].status)}): tools/{name}/index.md"
                 )
         head = ["# Tools", "", "Read `tools/<tool>/README.md` before you use one.", ""]
         return "\n".join([*head, *(lines or ["None."]), ""])
@@ -203,24 +203,24 @@ class ToolsMount(Mount):
 
     def _read_tool(self, tool: Tool, rest: tuple[str, ...], path: Path) -> bytes:
         match rest:
-            case (each,) if each == _README:
-                offered = self._calls.catalog.find(tool.name)
-                return _readme(offered).encode("utf-8", "replace")
-            case (each,) if each == _DEFINITION:
+            case (name,) if name == _README:
+                offer = self._calls.catalog.find(tool.name)
+                return _render_readme(offer).encode("utf-8", "replace")
+            case (name,) if name == _DEFINITION:
                 return _json(tool.record)
-            case (each,) if each == _program(tool):
+            case (name,) if name == _program(tool):
                 return _script()
-            case (each,) if each == _CALL:
-                return _HOW
-            case (calls, number, each) if calls == _CALLS and self._has(tool, number):
-                return self._calls.kept.read(tool.name, number, each)
+            case (name,) if name == _CALL:
+                return _CALL_USAGE
+            case (calls, number, name) if calls == _CALLS and self._has_call(tool, number):
+                return self._calls.kept.read(tool.name, number, name)
             case _:
                 raise not_found(path)
 
     def _numbers(self, tool: Tool) -> Sequence[str]:
         return [] if tool.is_prompt else self._calls.kept.numbers(tool.name, self._restricted())
 
-    def _has(self, tool: Tool, number: str) -> bool:
+    def _has_call(self, tool: Tool, number: str) -> bool:
         return not tool.is_prompt and self._calls.kept.has(tool.name, number, self._restricted())
 
 
@@ -229,7 +229,7 @@ def _is_shown(tool: Tool) -> bool:
     return not (tool.is_note or tool.is_pending)
 
 
-def _state(status: str) -> str:
+def _status_word(status: str) -> str:
     """Return the state of a server; the reason is the server's own text, and only its `status` file contains it."""
     return status.partition(":")[0]
 
@@ -249,50 +249,52 @@ def _script() -> bytes:
 
 
 def _server_index(name: str, tools: Sequence[Tool]) -> str:
-    lines = [f"- {_short(tool)}" for tool in tools if not tool.is_prompt]
-    prompts = [f"- prompts/{_short(tool)}" for tool in tools if tool.is_prompt]
+    lines = [f"- {_summary_line(tool)}" for tool in tools if not tool.is_prompt]
+    prompts = [f"- prompts/{_summary_line(tool)}" for tool in tools if tool.is_prompt]
     head = [f"# {name}", "", f"Read `tools/{name}/<tool>/README.md` before you use one.", ""]
     return "\n".join([*head, *(lines or ["No tools."]), *(["", *prompts] if prompts else []), ""])
 
 
-def _short(tool: Tool) -> str:
+def _summary_line(tool: Tool) -> str:
     """Return `name: purpose`, cut at a word, because a server's description may be long."""
     words = " ".join(tool.description.split())
     sentence = words.partition(". ")[0]
-    if len(sentence) > _LONGEST_LINE:
-        sentence = sentence[:_LONGEST_LINE].rsplit(" ", 1)[0] + " …"
+    if len(sentence) > _MAX_LINE_CHARS:
+        sentence = sentence[:_MAX_LINE_CHARS].rsplit(" ", 1)[0] + " …"
     return f"{tool.name.rsplit('/', 1)[-1]}: {sentence}"
 
 
-def _readme(offered: ToolOffer) -> str:
-    tool = offered.tool
+def _render_readme(offer: ToolOffer) -> str:
+    tool = offer.tool
     required = set(tool.schema.get("required", ()))
     properties = tool.schema.get("properties", {})
     arguments = [
-        f"| `{name}` | {_kind(schema)}{'' if name in required else ', optional'} | {_cell(schema)} |"
+        f"| `{name}` | {_type_name(schema)}{'' if name in required else ', optional'} | {_table_cell(schema)} |"
         for name, schema in properties.items()
     ]
-    what = tool.description.rstrip(".")
-    does = "changes nothing" if tool.read_only else "cannot be taken back" if tool.destructive else "changes something"
-    lines = [f"# {tool.name}", "", f"{what}." + ("" if tool.is_prompt else f" What it does {does}.")]
+    purpose = tool.description.rstrip(".")
+    effect = (
+        "changes nothing" if tool.read_only else "cannot be taken back" if tool.destructive else "changes something"
+    )
+    lines = [f"# {tool.name}", "", f"{purpose}." + ("" if tool.is_prompt else f" What it does {effect}.")]
     lines += ["", "| argument | | |", "|---|---|---|", *arguments] if arguments else ["", "It takes no arguments."]
     lines += ["", f"In a shell: `tools/{tool.name}/{_program(tool)} --help`, here in the tree"]
     lines[-1] += "." if tool.is_prompt else f"; `ctxfs tools run {tool.name} --json '{{…}}'`; over MCP: `ctx_exec`."
-    return "\n".join([*lines, *(["", f"It does not run: {offered.refusal}."] if offered.refusal else []), ""])
+    return "\n".join([*lines, *(["", f"It does not run: {offer.refusal}."] if offer.refusal else []), ""])
 
 
-def _cell(schema: object) -> str:
-    said = str(schema.get("description", "")) if isinstance(schema, dict) else ""
-    return " ".join(said.replace("|", "\\|").split())
+def _table_cell(schema: object) -> str:
+    description = str(schema.get("description", "")) if isinstance(schema, dict) else ""
+    return " ".join(description.replace("|", "\\|").split())
 
 
-def _kind(schema: object) -> str:
+def _type_name(schema: object) -> str:
     if not isinstance(schema, dict):
         return "anything"
     if schema.get("x-ctx"):
         return "a path of the tree"
     if "enum" in schema:
-        return " or ".join(f"`{each}`" for each in schema["enum"])
+        return " or ".join(f"`{value}`" for value in schema["enum"])
     return str(schema.get("type", "anything"))
 
 

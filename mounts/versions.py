@@ -23,8 +23,8 @@ from ctxfs.versions.objects.commits import Commit
 from ctxfs.versions.objects.trees import MODE_LINK
 from ctxfs.vfs.caller_context import acting_principal
 
-_KEEP_PAGES = 256
-_OWNED = tuple((area,) for area in OWNED_AREAS)  # areas in which only the owners see versions
+_MAX_CACHED_PAGES = 256
+_OWNED_PREFIXES = tuple((area,) for area in OWNED_AREAS)  # areas in which only the owners see versions
 
 Since = Callable[[Path], int]  # nanoseconds since the epoch
 
@@ -70,40 +70,40 @@ class VersionsView:
         """Return the mount of the versions in the directory `below`."""
         return _Versions(self, self._archive, below)
 
-    async def page(self, place: Path) -> _Page:
+    async def page(self, path: Path) -> _Page:
         """Return the page of a path for the calling principal, empty without versions. Cached until the next commit."""
-        since, reader = await self._since_when(place), self._reader()
-        page = self._pages.get((place, since, reader))
+        since, reader = await self._visible_since(path), self._reader()
+        page = self._pages.get((path, since, reader))
         if page is None or page.newest != self._archive.newest:
-            page = await in_turn(self._make, place, since, reader)
-            self._pages[place, since, reader] = page
-            while len(self._pages) > _KEEP_PAGES:
+            page = await in_turn(self._build_page, path, since, reader)
+            self._pages[path, since, reader] = page
+            while len(self._pages) > _MAX_CACHED_PAGES:
                 self._pages.popitem(last=False)
-        if reader and page.names and place.parts in _OWNED:
-            names = await in_turn(lambda: [name for name in page.names or () if self._since(place / name) < NEVER])
+        if reader and page.names and path.parts in _OWNED_PREFIXES:
+            names = await in_turn(lambda: [name for name in page.names or () if self._since(path / name) < NEVER])
             return replace(page, names=names)
         return page
 
-    async def _since_when(self, place: Path) -> int:
-        return 0 if acting_principal() is None else await in_turn(self._since, place)
+    async def _visible_since(self, path: Path) -> int:
+        return 0 if acting_principal() is None else await in_turn(self._since, path)
 
-    def _make(self, place: Path, since: int, reader: str) -> _Page:
+    def _build_page(self, path: Path, since: int, reader: str) -> _Page:
         newest = self._archive.newest
-        if not (place.is_root or self._is_versioned(place)):
+        if not (path.is_root or self._is_versioned(path)):
             return _Page(newest)
-        if since >= NEVER and place.parts[:1] in _OWNED and len(place.parts) > 1:
+        if since >= NEVER and path.parts[:1] in _OWNED_PREFIXES and len(path.parts) > 1:
             return _Page(newest)  # a task or query of another principal, present or deleted: its name is hidden, too
-        ever = [] if place.is_root else [shown for shown in self._archive.versions(str(place)) if shown.is_file]
+        ever = [] if path.is_root else [shown for shown in self._archive.versions(str(path)) if shown.is_file]
         versions = [shown for shown in ever if shown.commit.time_ns >= since]
         if since:
             versions = [replace(shown, number=number) for number, shown in enumerate(versions, 1)]
         if not versions:
-            inside = self._archive.was_directory(str(place)) and not ever
-            names = [name for name, _ in self._archive.names_below(str(place))] if inside else None
+            is_directory = self._archive.was_directory(str(path)) and not ever
+            names = [name for name, _ in self._archive.names_below(str(path))] if is_directory else None
             if names and since:
-                names = [name for name in names if self._archive.changed_since(str(place / name), since)]
+                names = [name for name in names if self._archive.changed_since(str(path / name), since)]
             return _Page(newest, names=names)
-        named = [(_version_name(place.name, shown), shown) for shown in versions]
+        named = [(_version_name(path.name, shown), shown) for shown in versions]
         entries = {name: self._entry(name, shown) for name, shown in named}
         when, log = versions[-1].commit.time_ns, _render_log(named, reader)
         entries["latest"] = _link("latest", named[-1][0], when)
@@ -139,10 +139,10 @@ class _Versions(Mount):
         if page.is_file or page.names is not None:
             return directory(path.name, mtime_ns=page.made_ns)
         # Its own page is not requested again: a commit in between would make a directory of a missing name.
-        above = await self._view.page(self._below.join(path.parent))
-        if path.name not in above.entries:
+        parent_page = await self._view.page(self._below.join(path.parent))
+        if path.name not in parent_page.entries:
             raise not_found(path)
-        return above.entries[path.name]
+        return parent_page.entries[path.name]
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Return all names that ever were in a directory, or the versions of a file, oldest first."""
@@ -153,12 +153,12 @@ class _Versions(Mount):
             return [directory(name) for name in page.names]
         if path.is_root:
             return []
-        await self._file(path)
+        await self._page_with(path)
         raise path_error(errno.ENOTDIR, path)
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a version, or the log."""
-        page = await self._file(path)
+        page = await self._page_with(path)
         if path.name == "log":
             return page.log
         if path.name not in page.shown:
@@ -169,7 +169,7 @@ class _Versions(Mount):
         """Return the attributes of a version, with its revision, author and session."""
         if (await self.stat(path)).is_dir:
             return {}
-        page = await self._file(path)
+        page = await self._page_with(path)
         if path.name not in page.shown:
             return {}
         shown = page.shown[path.name]
@@ -181,13 +181,13 @@ class _Versions(Mount):
             f"{PREFIX}session": shown.commit.actor.session.encode(),
         }
 
-    async def _file(self, path: Path) -> _Page:
+    async def _page_with(self, path: Path) -> _Page:
         """Return the page that contains the name `path`; raise ENOENT if there is none, EISDIR for a directory."""
         page = await self._view.page(self._below.join(path.parent)) if not path.is_root else None
         if page is not None and path.name in page.entries:
             return page
-        own = await self._view.page(self._below.join(path))
-        if path.is_root or own.is_file or own.names is not None:
+        own_page = await self._view.page(self._below.join(path))
+        if path.is_root or own_page.is_file or own_page.names is not None:
             raise path_error(errno.EISDIR, path)
         raise not_found(path)
 
@@ -250,35 +250,35 @@ class SnapshotsMount(Mount):
     def _stat(self, path: Path) -> Entry:
         if path.is_root:
             return directory("")
-        then = self._then(path)
+        commit = self._commit_of(path)
         if len(path.parts) == 1:
-            return directory(path.name, mtime_ns=then.time_ns, version=then.oid)
-        return self._archive.entry_then(then, str(Path(path.parts[1:])), path.name)
+            return directory(path.name, mtime_ns=commit.time_ns, version=commit.oid)
+        return self._archive.entry_then(commit, str(Path(path.parts[1:])), path.name)
 
     def _list(self, path: Path) -> Sequence[Entry]:
         if path.is_root:
             names = sorted(self._archive.snapshots())
             return [self._stat(ROOT / name) for name in names]
-        then, inside = self._then(path), Path(path.parts[1:])
-        entries = self._archive.list_then(then, str(inside))
-        return [entry for entry in entries if self._since(inside / entry.name) <= then.time_ns]
+        commit, inner = self._commit_of(path), Path(path.parts[1:])
+        entries = self._archive.list_then(commit, str(inner))
+        return [entry for entry in entries if self._since(inner / entry.name) <= commit.time_ns]
 
     def _read(self, path: Path) -> bytes:
         if path.is_root:
             raise path_error(errno.EISDIR, path)
-        then = self._then(path)
-        return self._archive.read_then(then, str(Path(path.parts[1:])))
+        commit = self._commit_of(path)
+        return self._archive.read_then(commit, str(Path(path.parts[1:])))
 
     def _metadata(self, path: Path) -> Mapping[str, bytes]:
         if len(path.parts) < 2:
             return {}
-        then = self._then(path)
-        return self._archive.attributes_then(then, str(Path(path.parts[1:])))
+        commit = self._commit_of(path)
+        return self._archive.attributes_then(commit, str(Path(path.parts[1:])))
 
-    def _then(self, path: Path) -> Commit:
+    def _commit_of(self, path: Path) -> Commit:
         """Return the version that a path begins with; ENOENT if the caller had no access to its rest then."""
-        then = self._archive.resolve(path.parts[0]).commit
-        inside = Path(path.parts[1:])
-        if not inside.is_root and self._since(inside) > then.time_ns:
+        commit = self._archive.resolve(path.parts[0]).commit
+        inner = Path(path.parts[1:])
+        if not inner.is_root and self._since(inner) > commit.time_ns:
             raise not_found(path)
-        return then
+        return commit
