@@ -21,17 +21,8 @@ import trio
 
 from ctxfs.context.build.render import NAMES
 from ctxfs.context.build.request import default_request
-from ctxfs.context.delivery.tasks import (
-    ANSWERED,
-    EVALUATION,
-    LOADS,
-    REQUEST,
-    RESPONSE,
-    Tasks,
-    is_record,
-    sources_of_window,
-    window_name,
-)
+from ctxfs.context.delivery.records import ANSWERED, LOADS, is_record, sources_of_window, window_name
+from ctxfs.context.delivery.tasks import EVALUATION, REQUEST, RESPONSE, Tasks
 from ctxfs.model.change import Change, MakeDir, Move, Put, Remove, SetMeta
 from ctxfs.model.entry import Entry, directory, snapshot
 from ctxfs.model.errors import not_found, not_permitted, path_error

@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Hashable
 
-from ctxfs.context.delivery.tasks import ANSWERED, RESPONSE, is_record, sources_of_answered
+from ctxfs.context.delivery.records import ANSWERED, is_record, sources_of_answered
+from ctxfs.context.delivery.tasks import RESPONSE
 from ctxfs.model.path import ROOT, Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.derived_access import may_read_derived

@@ -1,7 +1,8 @@
-"""Incremental delivery of a context to a window: as a stream of texts, and as deltas since the last delivery. Pure.
+"""Incremental delivery of a context to a window: as a stream of texts, and as deltas since the last delivery.
 
-This is the Updater of arXiv 2512.05470: a static snapshot is `context.md`, `stream` is incremental, `delta.md`
-refreshes. A window is the content that an agent has received so far. This module does not identify the agent.
+Pure except for the tokenizer. This is the Updater of arXiv 2512.05470: a static snapshot is `context.md`, `stream` is
+incremental, `delta.md` refreshes. A window is the content that an agent has received so far. This module does not
+identify the agent.
 """
 
 import json
@@ -9,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ctxfs.context.build.constructor import Context
 from ctxfs.context.build.manifest import digest
 from ctxfs.context.build.pack import Count, most_that_fit
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.render import Source, fenced, render_sources, sources_of
+from ctxfs.context.build.render import Source, fenced, render, render_sources, sources_of
+from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.model.errors import invalid
 from ctxfs.model.path import one_line
 
@@ -216,6 +219,38 @@ def _replaces(new: Piece, old: Piece) -> bool:
     if new.path != old.path or not new.path:
         return False
     return (new.first <= old.last and old.first <= new.last) or (bool(new.heading) and new.heading == old.heading)
+
+
+def split_context(context: Context, window: Window) -> list[Part]:
+    """Split the matched pieces of a context that a window lacks into texts, best first. Blocks.
+
+    Pieces beyond the budget are included, because a reader can stop at any time.
+    """
+    remaining = [exclusion.piece for exclusion in context.plan.excluded if exclusion.reason in ("budget", "quota")]
+    seen = set(window.seen)
+    pieces = [piece for piece in (*context.plan.chosen, *remaining) if digest(piece.text) not in seen]
+    request = context.request
+    return split_stream(
+        pieces, piece_budget(request.piece, request.budget), request.title, open_tokenizer(request.tokenizer).count
+    )
+
+
+def refresh_window(context: Context, window: Window, reread: Sequence[Piece | None]) -> Delta:
+    """Bring a window up to a context; `reread` are its pieces at their present positions. Blocks."""
+    request = context.request
+    present = {id(entry.piece): current for entry, current in zip(window.held, reread, strict=True)}
+
+    def rendered(pieces: Sequence[Piece]) -> str:
+        return render(request.title, context.notes, pieces, request.format, request.order)
+
+    return refresh(
+        window,
+        context.plan.chosen,
+        lambda piece: present[id(piece)],
+        request.budget,
+        rendered,
+        open_tokenizer(request.tokenizer).count,
+    )
 
 
 def render_delta(delta: Delta) -> str:

@@ -1,10 +1,9 @@
 """The tasks of context/: contexts of requests, deliveries of them, and evaluation of responses.
 
 All state is derived from the files of a task (`request.toml`, `response.md`), the tree and the index. Deliveries and
-answered contexts are recorded (`delivery_store.py`), so that a restart continues from there.
+answered contexts are recorded (`records.py`, `delivery_store.py`), so that a restart continues from there.
 """
 
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -16,23 +15,30 @@ from typing import Any, Protocol
 import trio
 
 from ctxfs.context.build.constructor import Context
-from ctxfs.context.build.manifest import Manifest, digest, parse_manifest
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.render import NAMES, render
+from ctxfs.context.build.render import NAMES
 from ctxfs.context.build.request import Request, parse_request
-from ctxfs.context.build.tokens import open_tokenizer
 from ctxfs.context.delivery.delivery_store import DeliveryStore
 from ctxfs.context.delivery.loader import (
-    Delta,
-    Part,
-    Step,
     Window,
     dump_window,
     load_window,
-    piece_budget,
-    refresh,
+    refresh_window,
     render_delta,
-    split_stream,
+    split_context,
+)
+from ctxfs.context.delivery.records import (
+    ANSWERED,
+    LOADS,
+    answered_by,
+    answering_credential,
+    append_loads,
+    dump_answered,
+    is_record,
+    parse_answered,
+    sources_of_answered,
+    step_entry,
+    window_name,
 )
 from ctxfs.context.grounding.evaluator import Evaluator, decode_response, render_evaluation
 from ctxfs.context.grounding.review import FACTS, Curator
@@ -49,13 +55,10 @@ log = logging.getLogger(__name__)
 
 REQUEST = "request.toml"
 RESPONSE = "response.md"
-ANSWERED = "response.context.json"  # sorts after evaluation.json, so that `rm -r` removes that first
 EVALUATION = "evaluation.json"
-LOADS = "loads.jsonl"
 _STABLE_AREAS = (("knowledge",), ("memory",), ("pad",))
 _QUIET_SECONDS = 0.5
 _MAX_CACHED_CONTEXTS = 500  # contexts in memory: one for each task and each set of read permissions
-_MAX_LOADS_BYTES = 4_000_000  # bytes of loads.jsonl; its versions contain older lines
 
 # The tasks whose contexts are being built, to detect cycles: a pin may name another context, and that one this.
 _tasks_in_build: ContextVar[tuple[str, ...]] = ContextVar("ctxfs-building", default=())
@@ -246,7 +249,7 @@ class Tasks:
         async with self._lock:
             context = await self._context(task)
             window = (await self._read_window(task, principal)).streaming(context.sha256)
-            parts = await blocking(_split_context, context, window)
+            parts = await blocking(split_context, context, window)
             cursor = window.cursor if at is None else at
             if cursor >= len(parts):
                 return b""
@@ -265,10 +268,10 @@ class Tasks:
             context = await self._context(task)
             window = await self._read_window(task, principal)
             reread = await self._reread([entry.piece for entry in window.held])
-            delta = await blocking(_refresh_window, context, window, reread)
+            delta = await blocking(refresh_window, context, window, reread)
             if deliver:
                 await self._write_window(task, principal, delta.window)
-                records = [_step_record(step, delta.window.deliveries) for step in delta.steps]
+                records = [step_entry(step, delta.window.deliveries) for step in delta.steps]
                 await self._record_loads(task, principal, "delta", records)
             return render_delta(delta).encode("utf-8", "replace")
 
@@ -288,12 +291,9 @@ class Tasks:
         """Record loads and replacements with time, principal, source and reason."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         common = {"at": now, "principal": principal, "mode": mode}
-        lines = "".join(json.dumps({**common, **entry}, ensure_ascii=False) + "\n" for entry in entries)
         data = await self._read_loads(task)
-        if len(data) > _MAX_LOADS_BYTES:
-            data = data[len(data) // 2 :].partition(b"\n")[2]
-        if lines:
-            await self._deliveries.write(task, LOADS, data + lines.encode("utf-8", "replace"))
+        if entries:
+            await self._deliveries.write(task, LOADS, append_loads(data, common, entries))
             await self._add_history(
                 principal, [{"kind": "load", "task": task, "mode": mode, **entry} for entry in entries]
             )
@@ -306,13 +306,8 @@ class Tasks:
         self._response_written.set()
         built = await self.fresh(task)
         if built.context is not None:
-            # Includes the texts, because sources without versions may change.
-            body = {
-                "manifest": json.loads(built.context.manifest),
-                "texts": [piece.text for piece in built.context.plan.chosen],
-                "by": principal.bound if (principal := acting_principal()) is not None else "",
-            }
-            await self._deliveries.write(task, ANSWERED, (json.dumps(body) + "\n").encode())
+            credential = principal.bound if (principal := acting_principal()) is not None else ""
+            await self._deliveries.write(task, ANSWERED, dump_answered(built.context, credential))
 
     async def records(self, task: str) -> Sequence[str]:
         """Return the names of a task's records."""
@@ -369,7 +364,7 @@ class Tasks:
     async def _evaluate(
         self, task: str, response: bytes, answered: bytes, *, curate: bool = False
     ) -> tuple[bytes, dict[str, object]]:
-        manifest, texts = _parse_answered(answered)
+        manifest, texts = parse_answered(answered)
         text = decode_response(response)
         evaluation = await self._evaluator.evaluate(manifest, text, texts)
         outcome: dict[str, object] = {}
@@ -390,7 +385,7 @@ class Tasks:
         author = answered_by(answer[1])
         caller = acting_principal()
         # A credential restricts its agent's permissions, so the facts are stored with the same restriction.
-        answerer = parse_principal(_answering_credential(answer[1]) or author) if author else caller
+        answerer = parse_principal(answering_credential(answer[1]) or author) if author else caller
         with acting(answerer, acting_session()):
             record, outcome = await self._evaluate(task, *answer, curate=True)
         return {"evaluation": record, **outcome}
@@ -429,90 +424,7 @@ def _refuse_pin(task: str) -> None:
         raise invalid("pins", f"what context/{task} delivers bit by bit cannot be pinned")
 
 
-def window_name(principal: str) -> str:
-    """Return the file name of a reader's window: each agent has its own window, independent of other deliveries."""
-    return f"window-{principal.replace(':', '-')}.json"
-
-
-def sources_of_answered(data: bytes) -> frozenset[Path]:
-    """Return the files whose texts a response answers, by its record; raise EINVAL for a damaged record."""
-    return _sources(_parse_answered(data)[0].pieces)
-
-
-def sources_of_window(data: bytes) -> frozenset[Path]:
-    """Return the files whose texts a window holds."""
-    return _sources([entry.piece for entry in load_window(data).held])
-
-
-def _sources(pieces: Sequence[Piece]) -> frozenset[Path]:
-    return frozenset(Path.parse(path) for piece in pieces for path in (piece.path, *piece.origin) if path)
-
-
-def is_record(name: str) -> bool:
-    """Return True for the names of records, which only ctxfs writes."""
-    return name in (ANSWERED, LOADS) or (name.startswith("window-") and name.endswith(".json"))
-
-
-def answered_by(data: bytes) -> str:
-    """Return the principal who wrote the response of an answered context's record; empty if it contains none."""
-    try:
-        return str(json.loads(data)["manifest"]["principal"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _answering_credential(data: bytes) -> str:
-    """Return the writer of the response together with its credential; empty if the record contains none."""
-    try:
-        return str(json.loads(data).get("by", ""))
-    except (ValueError, AttributeError):
-        return ""
-
-
 def _fact_directory(principal: str) -> Path:
     """Return the directory for facts: an agent's answer may come from files that only that agent may read."""
     kind, _, name = principal.partition(":")
     return Path(("memory", name, "fact")) if kind == "agent" and name else FACTS
-
-
-def _parse_answered(data: bytes) -> tuple[Manifest, list[str]]:
-    try:
-        body = json.loads(data)
-        return parse_manifest(json.dumps(body["manifest"]).encode()), list(map(str, body["texts"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise invalid(ANSWERED, f"{ANSWERED} is damaged: write the response again") from error
-
-
-def _split_context(context: Context, window: Window) -> list[Part]:
-    """Split all matched pieces, best first, also those beyond the budget: a reader can stop at any time."""
-    remaining = [exclusion.piece for exclusion in context.plan.excluded if exclusion.reason in ("budget", "quota")]
-    seen = set(window.seen)
-    pieces = [piece for piece in (*context.plan.chosen, *remaining) if digest(piece.text) not in seen]
-    request = context.request
-    return split_stream(
-        pieces, piece_budget(request.piece, request.budget), request.title, open_tokenizer(request.tokenizer).count
-    )
-
-
-def _refresh_window(context: Context, window: Window, reread: Sequence[Piece | None]) -> Delta:
-    request = context.request
-    present = {id(entry.piece): current for entry, current in zip(window.held, reread, strict=True)}
-
-    def rendered(pieces: Sequence[Piece]) -> str:
-        return render(request.title, context.notes, pieces, request.format, request.order)
-
-    return refresh(
-        window,
-        context.plan.chosen,
-        lambda piece: present[id(piece)],
-        request.budget,
-        rendered,
-        open_tokenizer(request.tokenizer).count,
-    )
-
-
-def _step_record(step: Step, delivery: int) -> dict[str, object]:
-    record: dict[str, object] = {"delivery": delivery, "change": step.change, "source": step.at, "reason": step.reason}
-    if step.change == "replace" and step.old is not None:
-        record["old"] = f"{step.old.path}:{step.old.first}-{step.old.last}"
-    return record
