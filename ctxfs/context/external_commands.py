@@ -23,7 +23,7 @@ _MAX_OUTPUT_BYTES = 4_000_000
 _MAX_ERROR_BYTES = 100_000
 
 
-async def ask_command(command: str, question: object) -> str:
+async def run_command(command: str, question: object) -> str:
     """Run a command with a JSON request on stdin and return its stdout as text.
 
     Raise CommandError if it cannot be started, exits with an error, writes 4 MB or more, or runs for two minutes.
@@ -81,7 +81,7 @@ class CommandSummariser:
             {"path": printable(piece.path), "lines": f"{piece.first}-{piece.last}", "text": piece.text}
             for piece in pieces
         ]
-        return await ask_command(
+        return await run_command(
             self._command, {"task": "summarise", "query": query, "tokens": tokens, "pieces": entries}
         )
 
@@ -97,7 +97,7 @@ class CommandJudge:
 
     async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
         """Return one judgement for each claim; raise CommandError if the output has another form."""
-        text = await ask_command(self._command, {"task": "judge", "claims": list(claims)})
+        text = await run_command(self._command, {"task": "judge", "claims": list(claims)})
         try:
             judgements = json.loads(text)
         except ValueError as error:

@@ -94,7 +94,7 @@ def test_no_tool_or_server_outlives_a_daemon_that_was_killed(own_live: Live) -> 
 
 def test_no_configured_command_outlives_a_daemon_that_was_killed() -> None:
     mark = f"86401.{os.getpid()}"
-    ask = f"import trio; from ctxfs.context.external_commands import ask_command; trio.run(ask_command, 'sleep {mark}', [])"
+    ask = f"import trio; from ctxfs.context.external_commands import run_command; trio.run(run_command, 'sleep {mark}', [])"
     with subprocess.Popen([sys.executable, "-c", ask]) as asking:
         eventually("the command runs", lambda: running_with(mark), 60)
         asking.kill()

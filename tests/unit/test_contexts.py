@@ -20,7 +20,7 @@ from ctxfs.context.build.fit import fit
 from ctxfs.context.build.manifest import parse_manifest, schema
 from ctxfs.context.build.pack import Limits, pack
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.rebuild import compare, found_again, rebuild, why
+from ctxfs.context.build.rebuild import compare, rebuild, relocate_piece, why
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Request, make_request, parse_request
 from ctxfs.context.build.sentences import sentences
@@ -298,11 +298,13 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
 
 def test_a_piece_is_found_again_where_it_went() -> None:
     item = Piece("k.md", 5, 7, "## Rotating\n\nRotate every ninety days.", kind="markdown")
-    moved = found_again(item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", chunks_of)
+    moved = relocate_piece(
+        item, b"# Keys\n\nNew lines.\n\nMore.\n\n## Rotating\n\nRotate every ninety days.\n", chunks_of
+    )
     assert moved is not None
     assert (moved.first, moved.last) == (7, 9)
-    assert found_again(item, SOURCE.replace(b"ninety", b"thirty"), chunks_of) is None
-    assert found_again(item, None, chunks_of) is None
+    assert relocate_piece(item, SOURCE.replace(b"ninety", b"thirty"), chunks_of) is None
+    assert relocate_piece(item, None, chunks_of) is None
 
 
 # budgets

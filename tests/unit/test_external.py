@@ -3,17 +3,17 @@
 import pytest
 import trio
 
-from ctxfs.context.external_commands import ask_command
+from ctxfs.context.external_commands import run_command
 from ctxfs.model.errors import CommandError
 
 
 def test_a_command_answers_what_it_was_asked() -> None:
-    assert trio.run(ask_command, "cat", {"task": "zażółć"}) == '{"task": "zażółć"}'
+    assert trio.run(run_command, "cat", {"task": "zażółć"}) == '{"task": "zażółć"}'
 
 
 def test_a_command_without_end_is_ended() -> None:
     with pytest.raises(CommandError, match="said more than 4000000 bytes"):
-        trio.run(ask_command, "yes", [])
+        trio.run(run_command, "yes", [])
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_a_command_without_end_is_ended() -> None:
 )
 def test_what_is_wrong_with_a_command_is_said(command: str, fault: str) -> None:
     with pytest.raises(CommandError, match=fault):
-        trio.run(ask_command, command, [])
+        trio.run(run_command, command, [])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctxfs.context.build.secrets import find_secrets, withhold, without_remarks
+from ctxfs.context.build.secrets import find_secrets, split_at_remarks, withhold_secrets
 
 # Put together here, so that no scanner takes this file for a leak.
 KEY_BODY = "\n".join(["MIIEpAIBAAKCAQEA" + "x7Q" * 16] * 4)
@@ -28,24 +28,24 @@ def test_a_secret_is_found_and_withheld(kind: str) -> None:
     text = f"# Setup\n\nexport THING={secret}\nthen go on\n"
     found = find_secrets(text)
     assert [(each.kind, each.line) for each in found] == [(kind, 3)]
-    said, kinds = withhold(text)
+    said, kinds = withhold_secrets(text)
     assert secret not in said
     assert said == f"# Setup\n\nexport THING=⟨{kind} withheld⟩\nthen go on\n"
     assert kinds == (kind,)
-    assert without_remarks(said) == ["# Setup\n\nexport THING=", "\nthen go on\n"]
+    assert split_at_remarks(said) == ["# Setup\n\nexport THING=", "\nthen go on\n"]
 
 
 def test_of_an_address_with_a_password_only_that_is_withheld() -> None:
-    said, kinds = withhold("git clone https://ada:" + "hunter2@example.org/x.git")
+    said, kinds = withhold_secrets("git clone https://ada:" + "hunter2@example.org/x.git")
     assert said == "git clone https://ada:⟨Basic Auth Credentials withheld⟩@example.org/x.git"
     assert kinds == ("Basic Auth Credentials",)
 
 
 def test_what_a_piece_has_of_a_key_is_withheld() -> None:
     head, tail = KEY[: len(KEY) // 2], KEY[len(KEY) // 2 :]
-    assert "MIIE" not in withhold(f"before\n{head}")[0]
-    assert "MIIE" not in withhold(f"{tail[tail.index(chr(10)) + 1 :]}\nafter")[0]
-    assert withhold(f"{tail}\nafter")[0].endswith("\nafter")
+    assert "MIIE" not in withhold_secrets(f"before\n{head}")[0]
+    assert "MIIE" not in withhold_secrets(f"{tail[tail.index(chr(10)) + 1 :]}\nafter")[0]
+    assert withhold_secrets(f"{tail}\nafter")[0].endswith("\nafter")
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_what_a_piece_has_of_a_key_is_withheld() -> None:
     ],
 )
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
-    assert withhold(text) == (text, ())
+    assert withhold_secrets(text) == (text, ())

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from ctxfs.context.build.candidate_filter import Rules, select
 from ctxfs.context.build.compress import compress
-from ctxfs.context.build.manifest import Account, render_manifest, text_sha256
-from ctxfs.context.build.pack import Limits, Plan, most_that_fit, pack
+from ctxfs.context.build.manifest import Provenance, render_manifest, text_sha256
+from ctxfs.context.build.pack import Limits, Plan, largest_fitting, pack
 from ctxfs.context.build.piece import Exclusion, Piece, Why, without_secrets
 from ctxfs.context.build.render import render
 from ctxfs.context.build.request import Pin, Request
@@ -80,7 +80,7 @@ class Context:
     plan: Plan
     notes: tuple[str, ...]
     found: int
-    account: Account = field(default_factory=Account)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def tokens(self) -> int:
@@ -95,7 +95,7 @@ class Context:
     @property
     def manifest(self) -> bytes:
         """Return the content of manifest.json."""
-        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.account)
+        return render_manifest(self.request, self.plan, self.notes, self.sha256, self.provenance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ class Constructor:
         paths = {piece.path for piece in built.plan.chosen if piece.path}
         revisions = await view.revisions(paths)
         tokens = await blocking(_count_pieces, built.plan.chosen, tokenizer)
-        account = Account(principal, view.revision, view.index, revisions, tokens)
-        return replace(built, account=account)
+        provenance = Provenance(principal, view.revision, view.index, revisions, tokens)
+        return replace(built, provenance=provenance)
 
     async def _gather_candidates(self, request: Request, view: TreeView) -> Candidates:
         pins = [await _read_pin(view, pin) for pin in request.pins]
@@ -227,7 +227,7 @@ def _truncate_heading(text: str, request: Request, tokenizer: Tokenizer) -> str:
     """
     if request.format != "markdown":
         return ""
-    low = most_that_fit(len(text), lambda length: tokenizer.count(text[:length]) <= request.budget)
+    low = largest_fitting(len(text), lambda length: tokenizer.count(text[:length]) <= request.budget)
     # Half a word may have more tokens than the whole one, and counts need not grow with the text.
     while low and (not text[low : low + 1].isspace() or tokenizer.count(text[:low]) > request.budget):
         low -= 1
@@ -243,7 +243,7 @@ def _append_derived(request: Request, built: Context, derived: Piece, tokenizer:
         chosen = [*built.plan.chosen, part]
         return chosen, render(request.title, built.notes, chosen, request.format, request.order)
 
-    length = most_that_fit(len(words), lambda count: tokenizer.count(build_with(count)[1]) <= request.budget)
+    length = largest_fitting(len(words), lambda count: tokenizer.count(build_with(count)[1]) <= request.budget)
     chosen, text = build_with(length) if length else (built.plan.chosen, built.text)
     plan = Plan(chosen, built.plan.excluded, tokenizer.count(text))
     return replace(built, request=request, text=text, plan=plan)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ctxfs.context.build.pack import Count, most_that_fit
+from ctxfs.context.build.pack import Count, largest_fitting
 from ctxfs.context.grounding.judge import Embed, Evidence, Sources
 from ctxfs.model.errors import invalid
 
@@ -104,5 +104,5 @@ def _join_units(units: Sequence[_Unit], lines: Sequence[str], chosen: set[int]) 
 
 def _truncate(text: str, budget: int, count: Count) -> str:
     words = text.split(" ")
-    length = most_that_fit(len(words), lambda end: count(" ".join(words[:end]) + f" {_GAP}\n") <= budget)
+    length = largest_fitting(len(words), lambda end: count(" ".join(words[:end]) + f" {_GAP}\n") <= budget)
     return " ".join(words[:length]) + f" {_GAP}\n" if length else ""

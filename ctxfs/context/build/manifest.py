@@ -19,7 +19,7 @@ SCHEMA_FILE = "manifest.schema.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Provenance:
     """The data of a manifest besides the plan: the principal, the version of the tree, and the index."""
 
     principal: str = ""
@@ -29,15 +29,15 @@ class Account:
     tokens: Mapping[int, int] = field(default_factory=dict)  # index in `chosen` → tokens of the piece alone
 
 
-def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, account: Account) -> bytes:
+def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256: str, provenance: Provenance) -> bytes:
     """Return the manifest as UTF-8 JSON with sorted keys, so that equal contexts have equal manifests."""
     body = {
         "format": FORMAT,
         "ctxfs": __version__,
         "request": request.record(),
-        "principal": account.principal,
-        "revision": account.revision,
-        "index": dict(account.index),
+        "principal": provenance.principal,
+        "revision": provenance.revision,
+        "index": dict(provenance.index),
         "context": {
             "tokens": plan.tokens,
             "budget": request.budget,
@@ -46,7 +46,7 @@ def render_manifest(request: Request, plan: Plan, notes: tuple[str, ...], sha256
             "sha256": sha256,
         },
         "notes": list(notes),
-        "items": [_item_record(piece, account, index) for index, piece in enumerate(plan.chosen)],
+        "items": [_item_record(piece, provenance, index) for index, piece in enumerate(plan.chosen)],
         "excluded": [
             {
                 **_piece_record(exclusion.piece),
@@ -71,13 +71,13 @@ def _format_part(part: object) -> str:
 _encode_line = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
-def _item_record(piece: Piece, account: Account, index: int) -> dict[str, object]:
+def _item_record(piece: Piece, provenance: Provenance, index: int) -> dict[str, object]:
     record: dict[str, object] = {
         **_piece_record(piece),
         "why": piece.why,
         "kind": piece.kind,
-        "revision": account.revisions.get(piece.path, ""),
-        "tokens": account.tokens.get(index, 0),
+        "revision": provenance.revisions.get(piece.path, ""),
+        "tokens": provenance.tokens.get(index, 0),
         "digest": digest(piece.text),
         "signals": {name: round(value, 4) for name, value in piece.signals.items()},
         "shares": {name: round(value, 4) for name, value in piece.shares.items()},

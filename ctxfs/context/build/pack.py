@@ -43,10 +43,10 @@ _MIN_PREFIX_CHARS = 40  # characters: shorter starts are useless
 
 Render = Callable[[Sequence[Piece]], str]
 Count = Callable[[str], int]
-Shown = Callable[[Piece], Piece]
+VisiblePart = Callable[[Piece], Piece]
 
 
-def most_that_fit(high: int, fits: Callable[[int], bool]) -> int:
+def largest_fitting(high: int, fits: Callable[[int], bool]) -> int:
     """Return the largest number from 0 to `high` that fits, by bisection.
 
     0 is assumed to fit. Counts need not be strictly monotonic in the length of the text.
@@ -59,23 +59,27 @@ def most_that_fit(high: int, fits: Callable[[int], bool]) -> int:
 
 
 def pack(
-    pieces: Sequence[Piece], limits: Limits, render: Render, count: Count, shown: Shown = lambda piece: piece
+    pieces: Sequence[Piece],
+    limits: Limits,
+    render: Render,
+    count: Count,
+    visible_part: VisiblePart = lambda piece: piece,
 ) -> Plan:
     """Return the best pieces whose rendering is within the budget; pins are assumed to fit (the caller checks).
 
     Costs of pieces are estimated one by one, and the whole is counted at the end. Pieces over the budget are removed
     from the lowest rank upwards. Pieces that were excluded by their estimate are tried again in the remaining space.
-    `shown` returns the part of a piece that goes in; it is called only for pieces that may go in.
+    `visible_part` returns the part of a piece that goes in; it is called only for pieces that may go in.
     """
-    return _Packing(limits, render, count, shown).run(pieces)
+    return _Packing(limits, render, count, visible_part).run(pieces)
 
 
 class _Packing:
     """The state of one packing: chosen pieces, waiting pieces, and the tokens used by each kind."""
 
-    def __init__(self, limits: Limits, render: Render, count: Count, shown: Shown) -> None:
-        self._show = shown
-        self._shown_cache: dict[int, tuple[Piece, Piece]] = {}
+    def __init__(self, limits: Limits, render: Render, count: Count, visible_part: VisiblePart) -> None:
+        self._visible_part_of = visible_part
+        self._visible_cache: dict[int, tuple[Piece, Piece]] = {}
         self._limits = limits
         self._render = render
         self._count = count
@@ -90,11 +94,11 @@ class _Packing:
     def run(self, pieces: Sequence[Piece]) -> Plan:
         """Choose pins, then the reserves of kinds, then the other pieces by value."""
         pins = [piece for piece in pieces if piece.pinned]
-        others = _sort_by_value([piece for piece in pieces if not piece.pinned])
+        unpinned = _sort_by_value([piece for piece in pieces if not piece.pinned])
         for pin in pins:
             self._choose(pin, self._estimate_cost(pin))
-        reserved_ids = self._choose_reserved(others)
-        for piece in others:
+        reserved_ids = self._choose_reserved(unpinned)
+        for piece in unpinned:
             if id(piece) not in reserved_ids:
                 self._consider(piece)
         self._shrink()
@@ -129,22 +133,22 @@ class _Packing:
         else:
             self._waiting.append((piece, cost))
 
-    def _shown_piece(self, piece: Piece) -> Piece:
+    def _visible_piece(self, piece: Piece) -> Piece:
         """Return the shown part of a piece; the cache holds the piece, because ids of freed objects are reused."""
-        cached = self._shown_cache.get(id(piece))
+        cached = self._visible_cache.get(id(piece))
         if cached is None:
-            cached = self._shown_cache[id(piece)] = (piece, self._show(piece))
+            cached = self._visible_cache[id(piece)] = (piece, self._visible_part_of(piece))
         return cached[1]
 
     def _choose(self, piece: Piece, cost: int) -> None:
-        self._plan.chosen.append(self._shown_piece(piece))
+        self._plan.chosen.append(self._visible_piece(piece))
         self._open_paths.add(piece.path)
         self._used_tokens[piece.kind] += cost
         self._remaining -= cost
 
     def _estimate_cost(self, piece: Piece) -> int:
         header = 0 if piece.path in self._open_paths else self._count(piece.path) + _HEADER_TOKENS
-        text = self._shown_piece(piece).text
+        text = self._visible_piece(piece).text
         tokens = self._token_cache.get(text)
         if tokens is None:
             tokens = self._token_cache[text] = self._count(text)
@@ -160,7 +164,7 @@ class _Packing:
         return "quota" if cost <= self._limits.budget and not self._is_allowed(piece, cost) else "budget"
 
     def _count_whole(self, extra: Sequence[Piece] = ()) -> int:
-        return self._count(self._render([*self._plan.chosen, *map(self._shown_piece, extra)]))
+        return self._count(self._render([*self._plan.chosen, *map(self._visible_piece, extra)]))
 
     def _shrink(self) -> None:
         """Remove the excess, from the last chosen piece backwards, so that reserved pieces are removed last."""
@@ -219,12 +223,12 @@ class _Packing:
 
     def _longest_prefix(self, piece: Piece) -> Piece | None:
         """Return as many of its first lines as fit, or words of its first line; None if none fits."""
-        shown = self._shown_piece(piece)
-        return self._cut_at("\n", shown) or self._cut_at(" ", shown)
+        visible = self._visible_piece(piece)
+        return self._cut_at("\n", visible) or self._cut_at(" ", visible)
 
     def _cut_at(self, separator: str, piece: Piece) -> Piece | None:
         parts = piece.text.split(separator)
-        length = most_that_fit(
+        length = largest_fitting(
             len(parts) - 1,
             lambda end: self._count_whole([_shorten(piece, separator, parts[:end])]) <= self._limits.budget,
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ctxfs.context.build.secrets import withhold
+from ctxfs.context.build.secrets import withhold_secrets
 
 Why = Literal["pin", "search", "recent", "derived"]
 Reason = Literal[
@@ -66,7 +66,7 @@ class Piece:
 
 def without_secrets(piece: Piece) -> Piece:
     """Return a copy without probable keys, tokens and passwords."""
-    text, kinds = withhold(piece.text)
+    text, kinds = withhold_secrets(piece.text)
     return replace(piece, text=text, cut=True, withheld=kinds) if kinds else piece
 
 

@@ -8,7 +8,7 @@ from ctxfs.context.build.constructor import pinned_text
 from ctxfs.context.build.manifest import Manifest, digest, text_sha256
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import render
-from ctxfs.context.build.secrets import without_remarks
+from ctxfs.context.build.secrets import split_at_remarks
 from ctxfs.index.extract.extractor import Extract
 from ctxfs.index.extract.formats import UnreadableFile
 from ctxfs.threads import blocking
@@ -85,7 +85,7 @@ async def changed_since(manifest: Manifest, current: Callable[[str], Awaitable[s
     return [path for path, sha256 in sorted(named.items()) if await current(path) != sha256]
 
 
-def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
+def relocate_piece(piece: Piece, data: bytes | None, extract: Extract) -> Piece | None:
     """Return the piece at the present position of its text; None if its source no longer contains it."""
     if not piece.path:
         return piece
@@ -102,7 +102,7 @@ def found_again(piece: Piece, data: bytes | None, extract: Extract) -> Piece | N
             return replace(piece, first=nearest.first, last=nearest.last)
         return None
     content = " ".join(data.decode("utf-8", "replace").split())
-    parts = (part.strip() for section in without_remarks(piece.body) for part in section.split(" … "))
+    parts = (part.strip() for section in split_at_remarks(piece.body) for part in section.split(" … "))
     return piece if all(part in content for part in parts) else None
 
 

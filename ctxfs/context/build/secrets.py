@@ -99,7 +99,7 @@ def find_secrets(text: str) -> list[Secret]:
     return secrets
 
 
-def withhold(text: str) -> tuple[str, tuple[str, ...]]:
+def withhold_secrets(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the text with a remark in place of each secret, and the kinds of those secrets."""
     secrets = find_secrets(text)
     if not secrets:
@@ -111,7 +111,7 @@ def withhold(text: str) -> tuple[str, tuple[str, ...]]:
     return "".join((*parts, text[offset:])), tuple(dict.fromkeys(secret.kind for secret in secrets))
 
 
-def without_remarks(text: str) -> list[str]:
+def split_at_remarks(text: str) -> list[str]:
     """Split a text at its redaction remarks."""
     return _REDACTION.split(text)
 

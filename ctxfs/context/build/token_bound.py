@@ -73,10 +73,10 @@ def upper_bound(text: str) -> int:
 # A context is counted again after each change, and most of its lines are unchanged.
 @lru_cache(maxsize=1 << 14)
 def _line_cost(line: str) -> float:
-    return sum(map(_cost, _cut(line)))
+    return sum(map(_cost, _cut_line(line)))
 
 
-def _cut(line: str) -> list[str]:
+def _cut_line(line: str) -> list[str]:
     if len(line) < _MIN_OPAQUE_CHARS or not (opaque := _OPAQUE.findall(line)):
         return _PIECE.findall(line)
     return [*("\0" + run for run in opaque), *_PIECE.findall(_OPAQUE.sub(" ", line))]
@@ -91,7 +91,7 @@ def kinds_of(text: str) -> dict[str, float]:
     """Return kind → amount, the factors of the weights."""
     out: dict[str, float] = {}
     for line in _LINES.split(text):
-        for piece in _cut(line):
+        for piece in _cut_line(line):
             for kind, amount in _kinds(piece):
                 out[kind] = out.get(kind, 0.0) + amount
     return out

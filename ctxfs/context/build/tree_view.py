@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ctxfs.context.build.piece import Piece
-from ctxfs.context.build.rebuild import found_again
+from ctxfs.context.build.rebuild import relocate_piece
 from ctxfs.index.extract.chunks import Chunk
 from ctxfs.index.query import Query
 from ctxfs.index.search.file_status import FileStatus
@@ -66,7 +66,7 @@ class CurrentTree:
 
     async def revisions(self, paths: Collection[str]) -> Mapping[str, str]:
         """Return the newest version of each versioned file."""
-        versioned = sorted(path for path in paths if self._is_versioned(_path(path)))
+        versioned = sorted(path for path in paths if self._is_versioned(_parse_path(path)))
         return await in_turn(self._newest_versions, versioned) if versioned else {}
 
     def _newest_versions(self, paths: Sequence[str]) -> dict[str, str]:
@@ -74,7 +74,7 @@ class CurrentTree:
         return {
             path: commit.oid
             for path, commit in commits
-            if commit is not None and commit.time_ns >= self._since(_path(path))
+            if commit is not None and commit.time_ns >= self._since(_parse_path(path))
         }
 
     def analyse(self, text: str) -> Sequence[str]:
@@ -127,12 +127,12 @@ class TreeAt(CurrentTree):
         results = await blocking(
             partial(self._searcher.search, past=self._old_files, exact=True), narrowed, below, limit
         )
-        versioned = [hit for hit in results.hits if self._is_versioned(_path(hit.path))]
+        versioned = [hit for hit in results.hits if self._is_versioned(_parse_path(hit.path))]
         hits = await in_turn(lambda: [hit for hit in versioned if self._was_visible(hit.path)])
         return replace(results, query=query, hits=hits)
 
     def _was_visible(self, path: str) -> bool:
-        return self._since(_path(path)) <= self._commit.time_ns
+        return self._since(_parse_path(path)) <= self._commit.time_ns
 
     async def read(self, path: Path) -> bytes:
         """Return the content of a file as of the version; ENOENT if it has no versions."""
@@ -149,7 +149,7 @@ class TreeAt(CurrentTree):
         return dict.fromkeys(paths, self._commit.oid)
 
 
-def _path(text: str) -> Path:
+def _parse_path(text: str) -> Path:
     return Path(tuple(text.split("/")))
 
 
@@ -169,7 +169,7 @@ class SourceResolver(CurrentTree):
 
     def _read_version(self, path: str, sha256: str, revision: str) -> bytes | None:
         self._archive.commit()
-        since = self._since(_path(path))
+        since = self._since(_parse_path(path))
         if revision:
             with contextlib.suppress(OSError):
                 is_visible = self._archive.resolve(revision).commit.time_ns >= since
@@ -204,7 +204,9 @@ class SourceResolver(CurrentTree):
                 contents[path] = await self._tree.read(Path.parse(path))
             except OSError:
                 contents[path] = None
-        return await blocking(lambda: [found_again(piece, contents.get(piece.path), self.extract) for piece in pieces])
+        return await blocking(
+            lambda: [relocate_piece(piece, contents.get(piece.path), self.extract) for piece in pieces]
+        )
 
     def embedder(self) -> Embed | None:
         """Return the embedding function; None if no model is available."""

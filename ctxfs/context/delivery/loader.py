@@ -12,7 +12,7 @@ from typing import Literal
 
 from ctxfs.context.build.constructor import Context
 from ctxfs.context.build.manifest import digest
-from ctxfs.context.build.pack import Count, most_that_fit
+from ctxfs.context.build.pack import Count, largest_fitting
 from ctxfs.context.build.piece import Piece
 from ctxfs.context.build.render import Source, fenced, render, render_sources, sources_of
 from ctxfs.context.build.tokens import open_tokenizer
@@ -85,13 +85,13 @@ def _cut_piece(piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece | Non
 
 def _cut_at(separator: str, piece: Piece, fits: Callable[[Piece], bool]) -> tuple[Piece, Piece] | None:
     parts = piece.text.split(separator) if separator else list(piece.text)
-    length = most_that_fit(len(parts) - 1, lambda end: fits(_part(piece, separator, parts, 0, end)))
-    if length and fits(head := _part(piece, separator, parts, 0, length)):
-        return head, _part(piece, separator, parts, length, len(parts))
+    length = largest_fitting(len(parts) - 1, lambda end: fits(_slice_piece(piece, separator, parts, 0, end)))
+    if length and fits(head := _slice_piece(piece, separator, parts, 0, length)):
+        return head, _slice_piece(piece, separator, parts, length, len(parts))
     return None
 
 
-def _part(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: int) -> Piece:
+def _slice_piece(piece: Piece, separator: str, parts: Sequence[str], start: int, stop: int) -> Piece:
     lines = separator == "\n"
     first = piece.first + start if lines else piece.first
     last = min(piece.first + stop - 1, piece.last) if lines else piece.last
@@ -301,7 +301,7 @@ def load_window(data: bytes) -> Window:
     try:
         body = json.loads(data.decode("utf-8"))
         entries = tuple(
-            DeliveredPiece(_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"]
+            DeliveredPiece(_parse_piece(item), float(item["relevance"]), int(item["age"])) for item in body["held"]
         )
         stream = body["stream"]
         given, seen = (tuple(map(str, stream[name])) for name in ("given", "seen"))
@@ -312,7 +312,7 @@ def load_window(data: bytes) -> Window:
         return Window()
 
 
-def _piece(item: Mapping[str, object]) -> Piece:
+def _parse_piece(item: Mapping[str, object]) -> Piece:
     names = ("path", "first", "last", "text", "heading", "kind", "why", "day", "cut")
     return Piece(**{name: item[name] for name in names}, origin=tuple(item["origin"]))  # type: ignore[arg-type]
 

@@ -39,7 +39,7 @@ class Judge(Protocol):
         ...
 
 
-class Ground(Protocol):
+class SourceAccess(Protocol):
     """The access of an evaluator to the tree, its versions and the index."""
 
     async def fetch(self, path: str, sha256: str, revision: str) -> bytes | None:
@@ -82,8 +82,8 @@ def decode_response(data: bytes) -> str:
 class Evaluator:
     """An evaluator of responses against the contexts that they answer."""
 
-    def __init__(self, ground: Ground, judge: Judge | None) -> None:
-        self._ground = ground
+    def __init__(self, sources: SourceAccess, judge: Judge | None) -> None:
+        self._sources = sources
         self._judge = judge
 
     async def evaluate(self, manifest: Manifest, response: str, texts: Sequence[str] | None = None) -> Evaluation:
@@ -92,14 +92,14 @@ class Evaluator:
             pieces = [replace(piece, text=text) for piece, text in zip(manifest.pieces, texts, strict=True)]
             missing: list[str] = []
         else:
-            pieces, missing = await restore(manifest, self._ground.fetch, self._ground.extract)
+            pieces, missing = await restore(manifest, self._sources.fetch, self._sources.extract)
         sources = sources_of(pieces, manifest.request.order)
         numbers = {source.path: source.number for source in sources}
         lines = {source.number: [(piece.first, piece.last) for piece in source.pieces] for source in sources}
         memory = await self._memory_evidence(response)
         evaluation = await blocking(self._compare, response, pieces, numbers, lines, memory)
         evaluation.notes += [f"no longer to be had, and so no evidence: {span}" for span in missing]
-        evaluation.stale = await changed_since(manifest, self._ground.current)
+        evaluation.stale = await changed_since(manifest, self._sources.current)
         if self._judge is not None:
             await self._apply_judge(evaluation)
         return evaluation
@@ -114,10 +114,10 @@ class Evaluator:
     ) -> Evaluation:
         from ctxfs.context.grounding.judge import Sources, evaluate, evidence_of
 
-        analyse = self._ground.analyse
+        analyse = self._sources.analyse
         sources = Sources(evidence_of(pieces, numbers), analyse)
         facts = Sources(memory, analyse) if memory else None
-        return evaluate(response, sources, analyse, self._ground.embedder(), lines, facts)
+        return evaluate(response, sources, analyse, self._sources.embedder(), lines, facts)
 
     async def _memory_evidence(self, response: str) -> list[Evidence]:
         """Return the lines of memory that share terms with the claims."""
@@ -128,7 +128,7 @@ class Evaluator:
         claims = [claim for claim in claims_of(response[:200_000]) if not claim.unchecked][:_MAX_MEMORY_CLAIMS]
         for claim in claims:
             words = tuple(dict.fromkeys(claim.text.split()))[:_MAX_QUERY_WORDS]
-            answer = await self._ground.search(
+            answer = await self._sources.search(
                 Query(text=claim.text, words=words, mode="words"), _MEMORY, _MAX_MEMORY_CHUNKS
             )
             for hit in answer.hits:

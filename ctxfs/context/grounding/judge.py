@@ -124,8 +124,8 @@ class Sources:
 
     def worth(self, term: str) -> float:
         """Return the weight of a term, BM25's IDF; a term that no source contains has the highest."""
-        seen = len(self._postings.get(term, ()))
-        return math.log(1 + (len(self.evidence) - seen + 0.5) / (seen + 0.5))
+        frequency = len(self._postings.get(term, ()))
+        return math.log(1 + (len(self.evidence) - frequency + 0.5) / (frequency + 0.5))
 
     def nearest(self, text: str, limit: int) -> list[tuple[float, int]]:
         """Return (share of the text's weight, index) of the best `limit` sentences."""
@@ -146,13 +146,13 @@ class Sources:
 
 def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evidence]:
     """Return the sentences of pieces, with the lines of their files."""
-    out = []
+    evidence = []
     for piece in pieces:
         has_heading = piece.heading and not piece.text.lstrip().startswith("#")
         parts = list(sentences(piece.text, code=True)) if piece.kind != "code" else []
         if not parts:
             lines = [(line, offset) for offset, line in enumerate(piece.text.split("\n")) if line.strip()]
-            out += [
+            evidence += [
                 Evidence(
                     line.strip(), piece.path, piece.first + offset, piece.first + offset, numbers.get(piece.path, 0)
                 )
@@ -161,10 +161,10 @@ def evidence_of(pieces: Sequence[Piece], numbers: Mapping[str, int]) -> list[Evi
         for sentence in parts:
             first, last = piece.first + sentence.first - 1, piece.first + sentence.last - 1
             text = f"{piece.heading}: {sentence.text}" if has_heading and len(parts) == 1 else sentence.text
-            out.append(
+            evidence.append(
                 Evidence(text, piece.path, min(first, piece.last), min(last, piece.last), numbers.get(piece.path, 0))
             )
-    return out
+    return evidence
 
 
 def evaluate(
@@ -189,11 +189,11 @@ def evaluate(
     judged = [JudgedClaim(claim) for claim in claims]
     checked = [item for item in judged if not item.claim.unchecked]
     tried = [sources.nearest(item.claim.text, _MAX_CANDIDATES) for item in checked]
-    cosines = _cosines(checked, tried, sources, embed) if embed is not None else None
+    cosines = _compute_cosines(checked, tried, sources, embed) if embed is not None else None
     if embed is None:
         notes.append("there is no model of meaning: support is told by words alone")
     for number, item in enumerate(checked):
-        _judge(item, tried[number], sources, cosines[number] if cosines is not None else None, analyse)
+        _judge_claim(item, tried[number], sources, cosines[number] if cosines is not None else None, analyse)
         if memory is not None:
             item.conflicts += _find_memory_conflicts(item.claim, memory, analyse)
             if item.conflicts:
@@ -203,7 +203,7 @@ def evaluate(
     return Evaluation(judged, [NEEDS_A_MODEL, *notes])
 
 
-def _cosines(
+def _compute_cosines(
     checked: Sequence[JudgedClaim], tried: Sequence[Sequence[tuple[float, int]]], sources: Sources, embed: Embed
 ) -> list[dict[int, float]]:
     places = sorted({index for item in tried for _, index in item})
@@ -217,7 +217,7 @@ def _cosines(
     ]
 
 
-def _judge(
+def _judge_claim(
     judged: JudgedClaim,
     tried: Sequence[tuple[float, int]],
     sources: Sources,

@@ -170,7 +170,9 @@ class Curator:
                 return "reject"
             if not outcome.get("used"):
                 outcome["used"] = datetime.now(UTC).isoformat(timespec="seconds")
-                await self._tree.apply([Put(folder / _OUTCOME_NAME, _json(outcome))], f"done as allowed: review {name}")
+                await self._tree.apply(
+                    [Put(folder / _OUTCOME_NAME, _dump_json(outcome))], f"done as allowed: review {name}"
+                )
                 return "accept"
         raise AssertionError("counting does not end")
 
@@ -210,7 +212,7 @@ class Curator:
         }
         written = f"{decision} {text}".strip() + "\n"
         await self._tree.apply(
-            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME_NAME, _json(outcome))],
+            [Put(folder / "verdict", written.encode()), Put(folder / _OUTCOME_NAME, _dump_json(outcome))],
             f"{decision}: review {name}",
         )
 
@@ -307,10 +309,10 @@ def _new_review(folder: Path, claim: str, about: Mapping[str, object], *extra: C
         MakeDir(folder),
         Put(folder / "claim.md", f"{claim}\n".encode("utf-8", "replace")),
         *extra,
-        Put(folder / _ABOUT_NAME, _json(about)),
+        Put(folder / _ABOUT_NAME, _dump_json(about)),
         Put(folder / "verdict", b""),
     ]
 
 
-def _json(value: Mapping[str, object]) -> bytes:
+def _dump_json(value: Mapping[str, object]) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
