@@ -371,10 +371,10 @@ def replace_text(file: HostPath, text: str) -> None:
 def replace_file(file: HostPath, data: bytes, mode: int = 0o644) -> None:
     """Replace a small file atomically and durably: after a crash it has the old or the new content."""
     temporary = file.with_name(f".{file.name}.new")
-    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
+    with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(temporary, file)
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -35,7 +35,7 @@ class LostAndFound:
         return f"take them over: cp -an '{self.files}/.' '{self.at}/'; then: rm -r '{self.files.parent}'"
 
 
-def found_folder(store: HostPath) -> HostPath:
+def stray_folder(store: HostPath) -> HostPath:
     """Return the folder of stray files in a store."""
     return store / "found"
 
@@ -44,7 +44,7 @@ def make_found_folder(store: HostPath, at: str) -> HostPath:
     """Create a new folder for files from the mount point `at`; return its `files`."""
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for number in range(1, 1000):
-        folder = found_folder(store) / f"{stem}-{number}"
+        folder = stray_folder(store) / f"{stem}-{number}"
         try:
             folder.mkdir(mode=0o700, parents=True)
         except FileExistsError:
@@ -52,13 +52,13 @@ def make_found_folder(store: HostPath, at: str) -> HostPath:
         replace_file(folder / "from", os.fsencode(at))
         (folder / "files").mkdir(mode=0o700)
         return folder / "files"
-    raise FileExistsError(str(found_folder(store)))
+    raise FileExistsError(str(stray_folder(store)))
 
 
 def list_found(store: HostPath) -> list[LostAndFound]:
     """Return the folders of stray files, the oldest first."""
     try:
-        folders = sorted(found_folder(store).iterdir())
+        folders = sorted(stray_folder(store).iterdir())
     except FileNotFoundError:
         return []
     listed = []
