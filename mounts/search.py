@@ -41,14 +41,14 @@ _MAX_CACHED_RESULTS = 24  # of up to half a megabyte
 _MAX_RESULTS = 100  # a query may have four times as many candidates
 
 
-def is_question(name: str) -> bool:
+def is_query(name: str) -> bool:
     """Return True unless programs probe for `name`, or it contains no search terms."""
     if name.startswith((".", "~")) or name.endswith("~") or name in _PROBED:
         return False
-    return not parse_query(decode_question(name)).is_empty
+    return not parse_query(decode_query(name)).is_empty
 
 
-def decode_question(name: str) -> str:
+def decode_query(name: str) -> str:
     """Return the query in a directory name; `%2F` stands for a slash."""
     return printable(name).replace("%2F", "/").replace("%2f", "/")
 
@@ -61,7 +61,7 @@ class _Page:
     links: Sequence[tuple[str, Path]]
     results: bytes
     made_ns: int
-    asked_at: float
+    searched_at: float
     generation: Generation
     contexts: dict[int, bytes] = field(default_factory=dict)
 
@@ -113,7 +113,7 @@ class SearchView:
         page = self._pages.get(key)
         now = time.monotonic()
         generation = self._generation()
-        if page is not None and generation.allows(page.generation, now - page.asked_at):
+        if page is not None and generation.allows(page.generation, now - page.searched_at):
             self._pages.move_to_end(key)
             return page
         answer = await self._search(question, below)
@@ -222,7 +222,7 @@ class SearchMount(Mount):
             or not isinstance(change, MakeDir | Remove)
         ):
             raise not_permitted(change.path, "answers are made from the index; copy them elsewhere to edit")
-        if isinstance(change, MakeDir) and not is_question(change.path.name):
+        if isinstance(change, MakeDir) and not is_query(change.path.name):
             raise invalid(change.path, "this is not a question: it has no words to look for")
         is_shown = questions.is_shown(name)
         if isinstance(change, Remove):
@@ -240,9 +240,9 @@ class SearchMount(Mount):
 
     async def _page(self, path: Path) -> _Page:
         name = path.parts[0]
-        if not is_question(name):
+        if not is_query(name):
             raise not_found(path)
-        return await self._view.page(decode_question(name), self._below)
+        return await self._view.page(decode_query(name), self._below)
 
     async def _entry(self, page: _Page, path: Path) -> Entry:
         target = _link_target(page, path.name)

@@ -93,32 +93,32 @@ class VersionsView:
             return _Page(newest)
         if since >= NEVER and path.parts[:1] in _OWNED_PREFIXES and len(path.parts) > 1:
             return _Page(newest)  # a task or query of another principal, present or deleted: its name is hidden, too
-        ever = [] if path.is_root else [shown for shown in self._archive.versions(str(path)) if shown.is_file]
-        versions = [shown for shown in ever if shown.commit.time_ns >= since]
+        ever = [] if path.is_root else [version for version in self._archive.versions(str(path)) if version.is_file]
+        versions = [version for version in ever if version.commit.time_ns >= since]
         if since:
-            versions = [replace(shown, number=number) for number, shown in enumerate(versions, 1)]
+            versions = [replace(version, number=number) for number, version in enumerate(versions, 1)]
         if not versions:
             is_directory = self._archive.was_directory(str(path)) and not ever
             names = [name for name, _ in self._archive.names_below(str(path))] if is_directory else None
             if names and since:
                 names = [name for name in names if self._archive.changed_since(str(path / name), since)]
             return _Page(newest, names=names)
-        named = [(_version_name(path.name, shown), shown) for shown in versions]
-        entries = {name: self._entry(name, shown) for name, shown in named}
-        when, log = versions[-1].commit.time_ns, _render_log(named, reader)
-        entries["latest"] = _link("latest", named[-1][0], when)
+        named = [(_version_name(path.name, version), version) for version in versions]
+        entries = {name: self._entry(name, version) for name, version in named}
+        time_ns, log = versions[-1].commit.time_ns, _render_log(named, reader)
+        entries["latest"] = _link("latest", named[-1][0], time_ns)
         if len(named) > 1:
-            entries["prev"] = _link("prev", named[-2][0], when)
-        entries["log"] = Entry("log", "file", version=f"{when:x}", size=len(log), mtime_ns=when)
-        return _Page(newest, when, entries, dict(named), log)
+            entries["prev"] = _link("prev", named[-2][0], time_ns)
+        entries["log"] = Entry("log", "file", version=f"{time_ns:x}", size=len(log), mtime_ns=time_ns)
+        return _Page(newest, time_ns, entries, dict(named), log)
 
-    def _entry(self, name: str, shown: Shown) -> Entry:
-        change, when = shown.change, shown.commit.time_ns
+    def _entry(self, name: str, version: Shown) -> Entry:
+        change, time_ns = version.change, version.commit.time_ns
         if change.mode == MODE_LINK:
-            target = self._archive.content_of(shown).decode("utf-8", "surrogateescape")
-            return Entry(name, "link", change.oid, change.size, when, 0o777, target)
-        mode, _ = self._archive.attributes(shown)
-        return Entry(name, "file", version=change.oid, size=change.size, mtime_ns=when, mode=mode)
+            target = self._archive.content_of(version).decode("utf-8", "surrogateescape")
+            return Entry(name, "link", change.oid, change.size, time_ns, 0o777, target)
+        mode, _ = self._archive.attributes(version)
+        return Entry(name, "file", version=change.oid, size=change.size, mtime_ns=time_ns, mode=mode)
 
 
 class _Versions(Mount):
@@ -172,13 +172,13 @@ class _Versions(Mount):
         page = await self._page_with(path)
         if path.name not in page.shown:
             return {}
-        shown = page.shown[path.name]
-        _, attributes = await in_turn(self._archive.attributes, shown)
+        version = page.shown[path.name]
+        _, attributes = await in_turn(self._archive.attributes, version)
         return {
             **attributes,
-            f"{PREFIX}revision": shown.commit.oid.encode(),
-            f"{PREFIX}author": shown.commit.actor.principal.encode(),
-            f"{PREFIX}session": shown.commit.actor.session.encode(),
+            f"{PREFIX}revision": version.commit.oid.encode(),
+            f"{PREFIX}author": version.commit.actor.principal.encode(),
+            f"{PREFIX}session": version.commit.actor.session.encode(),
         }
 
     async def _page_with(self, path: Path) -> _Page:
@@ -197,13 +197,13 @@ def _link(name: str, target: str, mtime_ns: int) -> Entry:
     return Entry(name, "link", size=size, mtime_ns=mtime_ns, mode=0o777, target=target)
 
 
-def _version_name(name: str, shown: Shown) -> str:
+def _version_name(name: str, version: Shown) -> str:
     """Return `NNNN_time_author_revision.ext`: it sorts by number, keeps the extension, and needs no shell quoting."""
     stem, dot, extension = name.rpartition(".")
     suffix = f".{extension}" if stem.strip(".") and dot and len(extension) <= 16 else ""
-    when = shown.commit.when.replace(":", "-")
-    author = re.sub(r"[^A-Za-z0-9._-]", "-", shown.commit.actor.principal)[:80]
-    return f"{shown.number:04}_{when}_{author}_{shown.commit.oid[:8]}{suffix}"
+    time = version.commit.when.replace(":", "-")
+    author = re.sub(r"[^A-Za-z0-9._-]", "-", version.commit.actor.principal)[:80]
+    return f"{version.number:04}_{time}_{author}_{version.commit.oid[:8]}{suffix}"
 
 
 def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
@@ -212,12 +212,12 @@ def _render_log(named: Sequence[tuple[str, Shown]], reader: str) -> bytes:
     A `reader` receives no subjects and reasons by others, because these may name hidden paths.
     """
     lines = []
-    for name, shown in reversed(named):
-        if reader not in ("", shown.commit.actor.principal):
-            lines.append(f"{name}  {shown.change.what}\n")
+    for name, version in reversed(named):
+        if reader not in ("", version.commit.actor.principal):
+            lines.append(f"{name}  {version.change.what}\n")
             continue
-        reason = f"  ({one_line(shown.commit.actor.reason)})" if shown.commit.actor.reason else ""
-        lines.append(f"{name}  {shown.change.what}  {one_line(shown.commit.subject)}{reason}\n")
+        reason = f"  ({one_line(version.commit.actor.reason)})" if version.commit.actor.reason else ""
+        lines.append(f"{name}  {version.change.what}  {one_line(version.commit.subject)}{reason}\n")
     return "".join(lines).encode("utf-8", "replace")
 
 
