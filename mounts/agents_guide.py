@@ -17,7 +17,7 @@ class AgentsGuideMount(Mount):
     """A mount of the two generated files."""
 
     def __init__(self, sources: Callable[[], Sequence[tuple[str, bool]]]) -> None:
-        """Take `sources`: it returns (name, writable) of the sources that the caller may see."""
+        """Use `sources`, which returns (name, writable) of the sources that the caller may see."""
         self._sources = sources
 
     async def stat(self, path: Path) -> Entry:

@@ -42,7 +42,7 @@ _MAX_BYTES = 16_000_000
 
 
 class ContextMount(Mount):
-    """Tasks are directories of `requests` with real files; derived files are generated from these."""
+    """The tasks, directories of `requests` with real files; derived files are generated from these."""
 
     def __init__(
         self,

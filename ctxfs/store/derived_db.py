@@ -73,7 +73,7 @@ def is_sound(file: HostPath) -> bool:
 
 
 class _OtherVersion(Exception):
-    """Raised if the file was written by another version of ctxfs."""
+    """The error for a file that another version of ctxfs wrote."""
 
 
 def open_derived(file: HostPath, schema: str, version: int, **pragmas: str) -> sqlite3.Connection:

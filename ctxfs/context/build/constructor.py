@@ -64,7 +64,7 @@ class TreeView(Protocol):
 
 
 class Summarise(Protocol):
-    """Summarise pieces within a token limit. Users configure it, and a model may implement it."""
+    """A summariser of pieces within a token limit. Users configure it, and a model may implement it."""
 
     async def __call__(self, query: str, pieces: Sequence[Piece], tokens: int) -> str:
         """Return the summary; raise OSError or CommandError if there is none."""
@@ -113,7 +113,7 @@ class Constructor:
     """A builder of contexts. Deterministic: equal requests over an equal tree give equal bytes."""
 
     def __init__(self, view_at: Callable[[str], TreeView], summarise: Summarise | None = None) -> None:
-        """Take `view_at`: it returns the current tree for an empty text, else the tree as of a version or time."""
+        """Use `view_at`: it returns the current tree for an empty text, else the tree as of a version or time."""
         self._view_at = view_at
         self._summarise = summarise
 

@@ -88,7 +88,7 @@ def render_markdown(query: str, notes: Sequence[str], pieces: Sequence[Piece]) -
 
 
 def _markdown(query: str, notes: Sequence[str], sources: Sequence[Source]) -> str:
-    """Render Markdown.
+    """Render sources as Markdown.
 
     A piece of several lines is preceded by `[n:first-last]`. A single line has its number in front, as in `grep -n`,
     because half of a dialogue's tokens for citations would otherwise be brackets. The directory that all sources share

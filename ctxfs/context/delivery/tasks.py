@@ -69,7 +69,7 @@ Remember = Callable[[str, Sequence[Mapping[str, object]]], Awaitable[None]]
 
 
 class Reread(Protocol):
-    """Finds pieces in their sources again."""
+    """A lookup of delivered pieces in their current sources."""
 
     async def __call__(self, pieces: Sequence[Piece]) -> list[Piece | None]:
         """Return each piece at its present position; None if its text is gone."""

@@ -32,7 +32,7 @@ _MAX_QUERY_WORDS = 12  # words of a claim in a search of memory
 
 
 class Judge(Protocol):
-    """Decide for each claim, from its evidence, if it is supported. Users configure it; a model may implement it."""
+    """A judge of claims by their evidence. Users configure it, and a model may implement it."""
 
     async def __call__(self, claims: Sequence[dict[str, object]]) -> list[dict[str, Any]]:
         """Return a {"verdict", "why"} for each claim; raise CommandError."""

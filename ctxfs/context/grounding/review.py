@@ -67,7 +67,7 @@ class Review:
 
 
 class Curator:
-    """Stores facts, opens reviews and applies verdicts."""
+    """A curator that stores facts, opens reviews and applies verdicts."""
 
     def __init__(self, book: ReviewTree) -> None:
         self._tree = book
