@@ -1,8 +1,8 @@
-"""The kernel's connection of a mount process that has died, while its replacement mounts.
+"""The FUSE connection of a mount process that has died, while its replacement mounts.
 
-Requests wait in it instead of failing, and nothing is unmounted. Once the replacement is in place they are answered ESTALE, for which
-the kernel walks the path again, from the start, and meets the new mount: a client sees a pause and no error. What was done through a
-handle, or may have been done already, gets ENOTCONN.
+Requests wait in it instead of failing, and nothing is unmounted. Once the replacement is in place they are answered
+with ESTALE. The kernel then walks the path again from the start and reaches the new mount: a client sees a pause and no
+error. Requests through a handle, and requests that may have been executed already, get ENOTCONN.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from ctxfs.fuse.transports import protocol as fuse
 
 _BUFFER_BYTES = (1 << 20) + 4096
 _LOOK_MS = 100
-_ATTENDED_SECONDS = 2.0  # a client that walks a path when the mounts change reaches the old one within microseconds
+_ATTENDED_SECONDS = 2.0  # a path walk that began before the mounts change reaches the old mount within microseconds
 
 _SILENT = frozenset((fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT))
 _CHANGES = frozenset(
@@ -34,22 +34,22 @@ _PATH_WALKS = frozenset((fuse.LOOKUP, fuse.GETATTR, fuse.READLINK, fuse.OPEN, fu
 
 
 class DeadConnection:
-    """Holds what clients ask until `release`. `fd` belongs to it."""
+    """A connection that queues the requests of clients until `release`. It owns `fd`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._waiting: list[tuple[int, int]] = []  # unique, errno
-        self._until: float | None = None  # set once, by `release`
+        self._until: float | None = None  # monotonic seconds; set once, by `release`
 
     def attend(self) -> None:
-        """Begin, in a thread of its own, which ends a moment after `release` or with the process."""
+        """Start to queue requests, in a thread that ends shortly after `release` or with the process."""
         os.set_inheritable(self._fd, False)
         os.set_blocking(self._fd, False)
         threading.Thread(target=self._serve, name="dead connection", daemon=True).start()
 
     def release(self) -> None:
-        """The replacement is in place: send clients there."""
+        """Refuse the queued requests, so that clients retry in the replacement, which is now mounted."""
         self._until = time.monotonic() + _ATTENDED_SECONDS
         os.eventfd_write(self._wake, 1)
 
@@ -58,7 +58,7 @@ class DeadConnection:
         poll.register(self._fd, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         try:
-            self._resend()  # first: later it would bring what is held here as well
+            self._resend()  # first: later it would duplicate the queued requests
             while self._until is None or time.monotonic() < self._until:
                 for fd, _ in poll.poll(_LOOK_MS):
                     if fd == self._wake:
@@ -68,16 +68,19 @@ class DeadConnection:
                 while self._until is not None and self._waiting:
                     self._refuse(*self._waiting.pop(0))
         finally:
-            os.close(self._fd)  # whoever still has something open there gets ENOTCONN from now on
+            os.close(self._fd)  # from now on processes with open files there get ENOTCONN
             os.close(self._wake)
 
     def _resend(self) -> None:
-        """Have the kernel send again what the dead process had read and not answered (Linux 6.9; else it ends with the descriptor)."""
+        """Make the kernel resend the requests that the dead process had read and not answered.
+
+        This needs Linux 6.9; earlier kernels end these requests when the descriptor is closed.
+        """
         with contextlib.suppress(OSError):
             os.write(self._fd, fuse.OUT.pack(fuse.OUT.size, fuse.NOTIFY_RESEND, 0))
 
     def _take_requests(self) -> bool:
-        """False when the connection has ended."""
+        """Queue all requests that are ready. Return False if the connection has ended."""
         while True:
             try:
                 request = os.read(self._fd, _BUFFER_BYTES)
@@ -105,7 +108,7 @@ class DeadConnection:
 
     @staticmethod
     def _answer_of_root(opcode: int) -> bytes | None:
-        """What fusermount3 looks at before it mounts over a directory."""
+        """Return a reply for the root directory that fusermount3 needs before it mounts over a directory."""
         if opcode == fuse.GETATTR:
             return fuse.attr(Attributes(1, SyntheticStat(st.S_IFDIR | 0o700, 2), st.S_IFDIR | 0o700, 0.0))
         if opcode == fuse.STATFS:
@@ -118,7 +121,10 @@ class DeadConnection:
 
 
 def refusal_of(opcode: int, body: bytes, resent: bool) -> int:
-    """ESTALE where the kernel may try again by the path, else ENOTCONN. `resent`: the dead process may have done it already."""
+    """Return ESTALE if the kernel may retry the request by its path, else ENOTCONN.
+
+    `resent`: the dead process may have executed it already.
+    """
     if opcode in _PATH_WALKS:
         return errno.ESTALE
     if opcode not in _CHANGES:

@@ -1,4 +1,4 @@
-"""What the handlers ask of whatever carries requests."""
+"""The interfaces between the FUSE handlers and the transport that carries requests."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
@@ -6,144 +6,163 @@ from typing import Any, Protocol, TypeAlias
 from ctxfs.fuse.attributes import Attributes
 from ctxfs.fuse.inodes import Version
 
-# of a file: number, device, inode, name
+# an expected file: number, device, inode, name
 Found: TypeAlias = tuple[int, int, int, bytes]
-# of files: place in the names, place in the answer, device, inode, version
+# files in a packed reply: (index in the names, offset in the reply, device, inode, version)
 Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
 
 
 class DirectoryEntries(Protocol):
-    """Takes the entries of a directory, as many as there is room for."""
+    """A reply to a listing of a directory, to which entries are added up to its size."""
 
     @property
     def is_empty(self) -> bool:
-        """True if nothing has been added: that is the end of the directory."""
+        """True if nothing has been added, which marks the end of the directory."""
         return False
 
     def add_dots(self, after: int, number: int, above: int, /) -> None:
-        """`.` and `..` as far as they come after a place, by the numbers of the directory and of the one above; before all others."""
+        """Add `.` and `..`, if their cookies follow the cookie `after`; before all other entries.
+
+        `number` is the directory, `above` its parent.
+        """
         return
 
     def add(self, name: bytes, found: Attributes, place: int, /) -> bool:
-        """A name, its attributes and its place, after which the listing will go on; False if there is no room."""
+        """Add a name with its attributes and its cookie, after which the listing continues.
+
+        Return False if it does not fit.
+        """
         ...
 
     def add_on_disk(
         self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
     ) -> Seen | None:
-        """All of `names` from `start` on that are in a directory, a descriptor, and that there is room for, with the attributes that
-        they have there. A file has the number `numbers | inode`, if it is not renumbered. Regular files of fewer than `below` bytes are
-        expected: see Keeper. None: they have to be added one by one.
+        """Add `names` from index `start` on that exist in `directory`, a descriptor, as many as fit.
+
+        Attributes come from the host. A file has the number `numbers | inode`, unless it is renumbered. Regular files
+        of fewer than `below` bytes become expected (`OpenCacheBackend.expect`). Return the added files, or None if the
+        caller must add the names one by one.
         """
         return None
 
     def renumber(self, at: int, number: int) -> None:
-        """The number of a file that was added on disk, at a place in the answer."""
+        """Change the number of a file that `add_on_disk` has added, at an offset in the reply."""
         return
 
 
 class Loop(Protocol):
-    """Runs handlers in one place, whatever waits in another."""
+    """A loop that runs the handlers in one thread, and waiting work in others."""
 
     async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """From a handler: run an async function under trio and return what it returns."""
+        """Run an async function under trio and return its result. To be called by a handler."""
         ...
 
     async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        """From a handler: call what blocks in a thread, and return what it returns."""
+        """Call a blocking function in a thread and return its result. To be called by a handler."""
         ...
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
-        """From any thread: call a function between two requests, where the handlers run."""
+        """Call a function between two requests, in the thread of the handlers. Callable from any thread."""
         ...
 
 
 class Caches(Protocol):
-    """What the kernel keeps. To be called by a thread of its own: the kernel may make it wait for the requests in flight, but for the
-    names of a directory.
+    """The kernel's caches of names, attributes and pages.
+
+    A separate thread must call the methods, because the kernel may make it wait for the requests in flight; only the
+    methods for names of a directory do not wait.
     """
 
     @property
     def can_expire(self) -> bool:
-        """True if names can be expired: Linux 6.2 and newer. Known once it is mounted."""
+        """True if names can be expired: Linux 6.2 and newer. Valid after the mount."""
         ...
 
     def invalidate_inode(self, number: int) -> None:
-        """Drop attributes and content of a file, names of a directory. OSError ENOENT if the kernel does not know it."""
+        """Drop attributes and content of a file, names of a directory. Raise ENOENT if the kernel has no such inode."""
         ...
 
     def invalidate_attributes(self, number: int) -> None:
-        """Drop the attributes of a file alone, which waits for no request in flight. OSError ENOENT as above."""
+        """Drop only the attributes of a file, without waiting for requests. Raise ENOENT as above."""
         ...
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """Drop a name, also one that is known to be absent. OSError ENOENT if the kernel does not know it.
+        """Drop a name, also a negative dentry. Raise ENOENT if the kernel has no such name.
 
-        The dentry is unhashed: `getcwd` fails in that directory, and what is mounted below it is unmounted.
+        The dentry is unhashed: `getcwd` fails in that directory, and file systems mounted below it are unmounted.
         """
         ...
 
     def expire_entry(self, parent: int, name: bytes) -> None:
-        """Have the kernel look a name up before it uses it again. Working directories and mounts below stay. OSError as above."""
+        """Make the kernel look a name up before its next use. Raise ENOENT as above.
+
+        Working directories and mounts below stay.
+        """
         ...
 
 
 class OpenCacheBackend(Protocol):
-    """Keeps what was opened for reading, and gives the same handle to whoever opens it next. See `transports.fastpath`."""
+    """The open file cache of a transport: the next open of a file that was opened for reading gets the same handle.
+
+    `transports.fastpath` implements it.
+    """
 
     def expect(self, directory: int, files: list[Found], /) -> None:
-        """Regular files in a directory, a descriptor, that may be opened for reading without asking."""
+        """Expect regular files of `directory`, a descriptor, to be opened for reading without a request to Python."""
         ...
 
     def unexpect(self, number: int, /) -> None:
-        """Not this file."""
+        """Stop expecting a file."""
         ...
 
     def closed(self, directory: int, /) -> None:
-        """This descriptor of a directory will be another one's."""
+        """Stop expecting files below a directory, because its descriptor may be reused."""
         ...
 
     def bare(self, number: int, /) -> None:
-        """This file has no capability, until it ends."""
+        """Record that a file has no capability, until `end`."""
         ...
 
     def answer_acls(self) -> None:
-        """An absent ACL is answered with ENODATA, no longer with EOPNOTSUPP."""
+        """Answer requests for an absent ACL with ENODATA from now on, instead of EOPNOTSUPP."""
         ...
 
     def watch_closes(self, watches: bool, /) -> None:
-        """Locks are held, or no longer: each close of a descriptor may end some."""
+        """Pass each FLUSH to the handlers while locks are held, because a close may release locks."""
         ...
 
     def ends(self, number: int, place: int, /) -> None:
-        """The listing of a directory that is being answered ends after this place."""
+        """Record the cookie at which a directory ends."""
         ...
 
     def end(self, number: int, /) -> int | None:
-        """Not of this file any longer. The handle that is to be closed now, if nobody uses it."""
+        """Remove a file from the cache, and stop expecting it.
+
+        Return the handle that the caller must close now; None if it is still in use, or the file is not cached.
+        """
         ...
 
     def end_all(self) -> list[int]:
-        """Not of any."""
+        """Clear the cache, and stop expecting all files. Return the handles that the caller must close now."""
         ...
 
     def take_notes(self) -> list[tuple[int, int]]:
-        """(number, time in nanoseconds) of files that were opened since this was last asked."""
+        """Return (number, time in nanoseconds) of files that were opened since the last call."""
         ...
 
     @property
     def noted(self) -> bool:
-        """True if there are any."""
+        """True if `take_notes` would return anything."""
         ...
 
 
 class BackingFiles(Protocol):
-    """What a transport does for it."""
+    """The passthrough interface of a transport."""
 
     def open_backing(self, fd: int) -> int:
-        """The kernel's number for an open host file, or 0 if it does not take it."""
+        """Register an open host file for passthrough. Return its backing id, 0 if the kernel refuses."""
         ...
 
     def close_backing(self, backing: int) -> None:
-        """Nobody opens it by this number any more."""
+        """Unregister a backing id."""
         ...

@@ -1,4 +1,4 @@
-"""Make the kernel's mount, in place of one whose process has died: at no time is the directory below bare."""
+"""Mounting, also in place of a mount whose process has died: the directory below is never exposed."""
 
 import contextlib
 import logging
@@ -17,10 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | None = None) -> Mounted:
-    """Mount with `options`, in place of a dead mount if there is one, and bring home what lies below. CommandError with its reason.
+    """Mount with `options`, in place of a dead mount if there is one, and bring stray files into the store.
 
-    Root mounts beneath the dead mount and takes that away, so that there is always one. Others unmount it first;
-    what is written below in that moment is brought home, and what waits in `dead`, the connection that it had, goes on in the new one.
+    Raise CommandError with the reason. Root mounts beneath the dead mount and detaches that, so that one is always in
+    place. Other users unmount it first; files that are written below in that moment are brought into the store.
+    Requests that wait in `dead`, the connection of the dead process, continue in the new mount.
     """
     old = devices_at(at)
     if dead is None and is_mounted(HostPath(at)) and not is_dead(HostPath(at)):
@@ -30,7 +31,7 @@ def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | No
     directory = None if old else open_directory(at)
     fd = _mount_by_calls(at, options, bool(old)) if os.geteuid() == 0 else None
     if fd is None:
-        if old:  # fusermount3 cannot look at it: it runs as root, whom the kernel does not let in
+        if old:  # fusermount3 cannot stat it: it runs as root, which the kernel does not admit
             clear_dead(HostPath(at))
             directory = open_directory(at)
         fd = _mount_by_helper(at, options)
@@ -46,14 +47,14 @@ def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | No
 def _bring_home(directory: int, at: str, store: HostPath) -> None:
     try:
         bring_home(directory, at, store)
-    except OSError as error:  # the mount is served all the same
+    except OSError as error:  # this does not prevent the mount
         log.error("files below the mount at '%s' cannot be brought into the store: %s", at, error)
     finally:
         os.close(directory)
 
 
 def _mount_by_calls(at: str, options: set[str], is_covered: bool) -> int | None:
-    """The kernel's end of a mount that root has made by itself; None where the kernel does not let it."""
+    """Mount by system calls, as root. Return the descriptor of /dev/fuse, None if the kernel refuses."""
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     try:
         detached = mount_calls.mount_detached(device, options)
@@ -70,7 +71,7 @@ def _mount_by_calls(at: str, options: set[str], is_covered: bool) -> int | None:
 
 def _attach(detached: int, at: str, is_covered: bool) -> None:
     if is_covered:
-        with contextlib.suppress(OSError):  # EINVAL before Linux 6.5: then it goes on top, and the dead one stays below
+        with contextlib.suppress(OSError):  # EINVAL before Linux 6.5: then mount on top, and leave the dead mount below
             mount_calls.attach(detached, at, beneath=True)
             mount_calls.detach(at)
             return
@@ -78,7 +79,10 @@ def _attach(detached: int, at: str, is_covered: bool) -> None:
 
 
 def _mount_by_helper(at: str, options: set[str]) -> int:
-    """The kernel's end of a mount by fusermount3, which may do it for whoever owns the directory. CommandError with its reason."""
+    """Mount with fusermount3, which may mount for the owner of the directory. Return the descriptor of /dev/fuse.
+
+    Raise CommandError with the reason.
+    """
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with mine, its:
         helper = subprocess.Popen(

@@ -1,13 +1,14 @@
-"""The mount calls of Linux 5.2 and newer, for root: fsopen(2), fsmount(2), move_mount(2), open_tree(2), umount2(2).
+"""The mount system calls of Linux 5.2 and newer, for root.
 
-They mount beneath a mount (Linux 6.5), which no helper program does. Numbers, because the C libraries in use lack names for them.
+fsopen(2), fsmount(2), move_mount(2), open_tree(2) and umount2(2). They can mount beneath a mount (Linux 6.5), which no
+helper program does. They are called by number, because the C libraries in use lack names for them.
 """
 
 import ctypes
 import os
 
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 428, 429, 430, 431, 432
-_CLOEXEC = 1  # of fsopen and fsmount
+_CLOEXEC = 1  # for fsopen and fsmount
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _RDONLY, _NOSUID, _NODEV = 1, 2, 4
 _FROM_EMPTY_PATH, _BENEATH = 0x4, 0x200
@@ -19,7 +20,10 @@ _C = ctypes.CDLL(None, use_errno=True)
 
 
 def mount_detached(device: int, options: set[str]) -> int:
-    """Make a mount that is nowhere yet, answered on `device`, an open /dev/fuse. Returns its descriptor; OSError."""
+    """Create a detached mount that is served on `device`, an open /dev/fuse. Return its descriptor.
+
+    Raise OSError.
+    """
     context = _call(_FSOPEN, b"fuse", _CLOEXEC)
     try:
         values = {"source": "ctxfs", "subtype": "ctxfs", "fd": str(device), "rootmode": "40000"}
@@ -36,19 +40,22 @@ def mount_detached(device: int, options: set[str]) -> int:
 
 
 def attach(mount: int, at: str, *, beneath: bool) -> None:
-    """Put a detached mount at a place, `beneath` the mount that is there now, or on top. OSError."""
+    """Attach a detached mount to a path, `beneath` the current mount or on top. Raise OSError."""
     flags = _FROM_EMPTY_PATH | (_BENEATH if beneath else 0)
     _call(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(at), flags)
 
 
 def detach(at: str) -> None:
-    """Take the topmost mount of a place away, even if it is in use. OSError."""
+    """Detach the topmost mount of a path, even if it is in use. Raise OSError."""
     if _C.umount2(os.fsencode(at), _DETACH | _NOFOLLOW) < 0:
         raise _error()
 
 
 def open_uncovered(folder: str) -> int:
-    """A descriptor of a folder in which nothing is mounted: what lies below mounts can be reached from it. OSError."""
+    """Return a descriptor of a copy of a directory tree without its mounts. Raise OSError.
+
+    Files that lie below mounts can be reached from it.
+    """
     return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(folder), _CLONE | os.O_CLOEXEC)
 
 

@@ -1,7 +1,7 @@
-"""A mount process: `python -m ctxfs.fuse.mount_process ARGUMENTS FD`, started by the daemon, one a mount point.
+"""The process that serves one mount point: `python -m ctxfs.fuse.mount_process ARGUMENTS FD`, started by the daemon.
 
-Serves files on disk by itself and asks the daemon for the rest. If the daemon dies it goes on serving, starts another and
-joins it.
+It serves files on disk by itself and requests everything else from the daemon. If the daemon dies, it continues to
+serve, starts another daemon and joins it.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _MAX_RESTART_AFTER = 150  # attempts between two daemons that end at once
 
 
 class MountProcess:
-    """One mount point while it lasts."""
+    """A mount process, from its mount to its unmount."""
 
     def __init__(self, arguments: dict[str, Any], ready: Callable[[bytes], None]) -> None:
         self._arguments = arguments
@@ -77,13 +77,13 @@ class MountProcess:
             claims=CacheClaims(str(self._run / "mapped")),
         )
         self._state.set_shared(bool(arguments.get("shared")))
-        # A connection acts for the store's owner until it has said who it is: nothing else may be asked before.
+        # A connection acts for the store's owner until `join` binds it to a principal: no other call may precede that.
         self._bound = False
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
 
     def serve(self) -> None:
-        """Mount, serve until unmounted, clean up."""
+        """Mount, serve until unmounted, and clean up."""
         check_fuse()
         heap.look_for_cycles_rarely()
         os.umask(0)  # modes come from the kernel with the caller's umask already applied
@@ -98,7 +98,7 @@ class MountProcess:
         self._transport.unmount()
 
     def _start(self) -> None:
-        """The kernel's side; an error here still reaches whoever asked for the mount."""
+        """Mount and attach the transport. An error here still reaches the client that requested the mount."""
         options = mount_options(
             allow_other=bool(self._arguments["allow_other"]), read_only=bool(self._arguments.get("read_only"))
         )
@@ -108,7 +108,7 @@ class MountProcess:
             self._arguments.get("read_only")
             and self._transport.reads_by_number
             and not self._state.notes_reads
-            and users is None  # what is not opened is read from the kernel's cache, by anyone
+            and users is None  # the kernel's cache serves unopened files to any user
         )
         self._state.compares_modes = "default_permissions" in options
         dead = self._arguments.get("dead")
@@ -117,7 +117,7 @@ class MountProcess:
         self._connection = mounted.fd
         self._hand_in()
         if self._arguments.get("owner"):
-            # What the kernel does by itself no rule stops: only for whom the files are anyway.
+            # No permission is checked during passthrough, so it is only for the owner of the files.
             self._state.passthrough.hands = self._transport.hands
         self._state.open_file_cache.keeper = self._transport.keeper
         if self._transport.judges_acls:
@@ -129,11 +129,11 @@ class MountProcess:
         self._ready(b"ready")
 
     def _hand_in(self) -> None:
-        """Give the daemon a copy of the connection, so that requests wait for a replacement if this process dies."""
+        """Send the daemon a copy of the connection, so that requests wait for a replacement if this process dies."""
         hand_in(self._run, {"at": self._at}, self._connection)
 
     async def _background(self, started: Callable[[], None]) -> None:
-        """Keep the connection to the daemon; `started` is called once the shape of the tree is known."""
+        """Stay connected to the daemon, and flush the audit. Call `started` once the mount table is received."""
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_audit)
@@ -157,9 +157,10 @@ class MountProcess:
             self._transport.run_soon(self._lost)
 
     async def _connect(self) -> None:
-        """Reach the daemon, and start one where none comes: one at a time, less often while they end at once.
+        """Connect to the daemon, and start one if none is reachable.
 
-        A busy machine takes long to start one; more of them would make it take longer.
+        Only one daemon is started at a time, and less often while they end at once: a busy machine takes long to start
+        one, and more of them would make it take longer.
         """
         attempts, until_start = 0, _RESTART_AFTER
         daemon: trio.Process | None = None
@@ -188,7 +189,7 @@ class MountProcess:
             )
 
     async def _join(self, started: Callable[[], None]) -> None:
-        """Tell the daemon who we are and learn what the tree is made of."""
+        """Introduce this mount to the daemon, and receive the mount table."""
         try:
             principal = self._arguments["principal"]
             await self._client.call("join", principal=principal, session=self._session, tool="mount")
@@ -198,7 +199,7 @@ class MountProcess:
             )
             shape = await self._client.call("watch")
         except OSError:
-            return  # it went away again; `run` ends and we start over
+            return  # the daemon has ended again; `run` returns, and `_stay_connected` reconnects
         if self._invalidator is None:
             self._reshape(shape)
             started()
@@ -225,7 +226,7 @@ class MountProcess:
         elif topic == "sync":
             self._transport.run_soon(self._sync, *value)
 
-    # where the handlers run
+    # in the thread that runs the handlers
 
     def _joined(self, shape: dict[str, Any]) -> None:
         self._hand_in()
@@ -234,9 +235,9 @@ class MountProcess:
         self._missed()
 
     def _sync(self, number: int, record: bool) -> None:
-        """Answer once everything before this is done: what was written is in the journal, the kernel's caches are told.
+        """Send `synced` to the daemon once writes are journalled and the kernel's caches invalidated.
 
-        Without `record` nothing is journalled; the answer names what is being written.
+        Without `record` nothing is journalled; the message names the files that are being written.
         """
         self._state.described = None
         self._state.notice_written()
@@ -277,7 +278,10 @@ class MountProcess:
             self._invalidator.changed(root, inside)
 
     def _ruled(self, rules: list[Any]) -> None:
-        """Other rules: nothing that the kernel was told by the old ones can be trusted, unless they do not bind the principal."""
+        """Apply a new policy, and invalidate the kernel's caches, which follow the old one.
+
+        No invalidation is needed if neither policy restricts the principal.
+        """
         was_free = self._state.free
         self._state.take_policy(rules)
         if self._invalidator is not None and not (was_free and self._state.free):
@@ -301,7 +305,7 @@ class MountProcess:
 
 
 def _raise_descriptors() -> None:
-    """As many as there may be: root may raise what others must keep to."""
+    """Raise the limit of open descriptors as far as possible; root may also raise the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in (max(hard, _DESCRIPTORS), hard):
         with contextlib.suppress(OSError, ValueError):
@@ -310,7 +314,7 @@ def _raise_descriptors() -> None:
 
 
 def serve(arguments: dict[str, Any], descriptor: int) -> int:
-    """Mount and serve; write `ready`, or the error as JSON, to `descriptor`. Returns an exit code."""
+    """Mount and serve. Write `ready`, or the error as JSON, to `descriptor`. Return the exit code."""
     os.set_inheritable(descriptor, False)
     log_to(HostPath(arguments["run"]) / "errors.jsonl")
 

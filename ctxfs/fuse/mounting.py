@@ -1,4 +1,4 @@
-"""Before and after the kernel: is the mount point usable, is a dead mount in the way, which options, unmounting."""
+"""Mount points: checks before mounting, detection and removal of dead mounts, mount options, and unmounting."""
 
 import contextlib
 import errno
@@ -12,11 +12,11 @@ from ctxfs.model.errors import EXIT_BUSY, CommandError
 
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 _KIND = "fuse.ctxfs"
-_MAX_STACKED = 2000  # more dead mounts one below the other than fusermount3 makes
+_MAX_STACKED = 2000  # more stacked dead mounts than fusermount3 makes
 
 
 def check_fuse() -> None:
-    """CommandError with the remedy if this machine cannot mount."""
+    """Raise CommandError with the remedy if this machine cannot mount."""
     if shutil.which("fusermount3") is None:
         raise CommandError("fusermount3 is missing", "install it: apt-get install fuse3")
     if not os.path.exists("/dev/fuse"):
@@ -30,7 +30,7 @@ def check_fuse() -> None:
 
 
 def check_library() -> str:
-    """The version of pyfuse3; CommandError with the remedy if it cannot be loaded."""
+    """Return the version of pyfuse3. Raise CommandError with the remedy if it cannot be imported."""
     try:
         import pyfuse3
     except ImportError as error:
@@ -42,10 +42,11 @@ def check_library() -> str:
 
 
 def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
-    """Make the directory if it is missing; CommandError says what is in the way.
+    """Make the directory if it is missing. Raise CommandError if it cannot become a mount point.
 
-    A dead mount of ctxfs stays until the new one replaces it, so that the directory below is never bare. `known`: the store has been
-    mounted there before; files that were written there since are brought into the store when it is mounted.
+    A dead mount of ctxfs stays until the new one replaces it, so that the directory below is never exposed. `known`:
+    the store has been mounted there before; files that were written there since are brought into the store at the
+    mount.
     """
     if is_dead(at):
         if devices_at(str(at)):
@@ -64,32 +65,32 @@ def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
 
 
 def is_mounted(at: HostPath) -> bool:
-    """True when a file system is mounted exactly there."""
+    """Return True if a file system is mounted at exactly this directory."""
     wanted = os.path.abspath(at)
     return any(place == wanted for place, _, _ in _mounts())
 
 
 def is_dead(at: HostPath) -> bool:
-    """True when the mount point is there but the process behind it is not."""
+    """Return True if a file system is mounted there whose process has died."""
     try:
-        os.statvfs(at)  # always asks the process; stat may be answered from the kernel's cache
+        os.statvfs(at)  # always reaches the process; the kernel may answer stat from its cache
     except OSError as error:
         return error.errno in _DEAD and is_mounted(at)
     return False
 
 
 def dead_mounts() -> list[HostPath]:
-    """Mount points of ctxfs behind which there is no process."""
+    """Return the mount points of ctxfs whose processes have died."""
     return [at for at in dict.fromkeys(HostPath(place) for place, _, kind in _mounts() if kind == _KIND) if is_dead(at)]
 
 
 def devices_at(at: str) -> set[str]:
-    """The device numbers of the mounts of ctxfs at a place, dead ones included."""
+    """Return the device numbers of the mounts of ctxfs at a mount point, dead ones included."""
     return {device for place, device, kind in _mounts() if place == at and kind == _KIND}
 
 
 def clear_dead(at: HostPath) -> None:
-    """Take a dead mount away."""
+    """Unmount a dead mount. Raise CommandError if that is refused."""
     for _ in range(_MAX_STACKED):
         done = subprocess.run(["fusermount3", "-u", "-z", "--", str(at)], capture_output=True, text=True)
         if done.returncode:
@@ -101,11 +102,12 @@ def clear_dead(at: HostPath) -> None:
 
 
 def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
-    """Options for the kernel.
+    """Return the mount options for the kernel.
 
-    `auto_unmount` is not among them: where a process died it would bare the directory below, and what is written there is lost.
-    The kernel compares modes and owners where they can forbid anything. Root alone, whom they do not bind, is spared the question
-    about a directory before every change in it.
+    `auto_unmount` is not among them: when a process died it would expose the directory below, and files written there
+    would be lost. With `default_permissions` the kernel compares modes and owners, where these can forbid anything.
+    Root is exempt from them, so without the option root alone saves a GETATTR of the directory before every change in
+    it.
     """
     options = set[str]()
     if allow_other or os.geteuid():
@@ -116,23 +118,26 @@ def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
 
 
 class Mounted:
-    """A mount: `fd` is the kernel's end, to be answered on."""
+    """A mount; `fd` is the descriptor of /dev/fuse on which its requests are answered."""
 
     def __init__(self, fd: int, at: str, devices: set[str]) -> None:
         self.fd = fd
         self.at = at
-        # Its own, and those of dead mounts below it: nobody else's is taken away with it.
+        # Of this mount and of dead mounts below it: mounts of others are not detached with it.
         self._devices = devices
 
     def close(self) -> None:
-        """Unmount, if it is still mounted; whoever is inside keeps what they have open, and gets ENOTCONN."""
+        """Unmount, if it is still mounted. Processes inside keep their open files, and get ENOTCONN."""
         with contextlib.suppress(OSError):
             os.close(self.fd)
         unmount(self.at, self._devices)
 
 
 def unmount(at: str, devices: set[str]) -> None:
-    """Take mounts with these device numbers away from a place, in use or not, from the top one down to another's."""
+    """Detach mounts with these device numbers from a mount point, in use or not.
+
+    The topmost is detached first; a mount with another device number ends the loop.
+    """
     for _ in range(_MAX_STACKED):
         left = {device for place, device, _ in _mounts() if place == at}
         if not left or not left <= devices:
@@ -146,7 +151,7 @@ def unmount(at: str, devices: set[str]) -> None:
 
 
 def _mounts() -> list[tuple[str, str, str]]:
-    """(place, device number, type) of each mount."""
+    """Return (mount point, device number, type) of each mount."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         return [_parse_mount(line) for line in table]
 
@@ -158,7 +163,7 @@ def _parse_mount(line: str) -> tuple[str, str, str]:
 
 
 def _unescape(field: str) -> str:
-    """mountinfo writes blanks, tabs, newlines and backslashes in octal."""
+    """Decode the octal escapes of mountinfo: blank, tab, newline and backslash."""
     for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(code, character)
     return field

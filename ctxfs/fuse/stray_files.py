@@ -1,4 +1,4 @@
-"""Files in the directory below a mount point: written while nothing was mounted there, and brought into the store."""
+"""Stray files: written to the directory below a mount point while nothing was mounted, and moved into the store."""
 
 import logging
 import os
@@ -15,7 +15,10 @@ _ATTEMPTS = 3
 
 
 def open_directory(at: str) -> int | None:
-    """A descriptor of the directory at `at` itself, to be opened before something is mounted there."""
+    """Return a descriptor of the directory at `at`, None if it cannot be opened.
+
+    It must be opened before a file system is mounted there.
+    """
     try:
         return os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -23,7 +26,7 @@ def open_directory(at: str) -> int | None:
 
 
 def open_covered(at: str) -> int | None:
-    """The same of a directory that something is mounted over. None where that takes a right that this process lacks."""
+    """Return a descriptor of a directory that a mount covers, None if this process lacks the capability."""
     try:
         parent = mount_calls.open_uncovered(os.path.dirname(at))
     except OSError:
@@ -37,16 +40,16 @@ def open_covered(at: str) -> int | None:
 
 
 def bring_home(directory: int, at: str, store: HostPath) -> HostPath | None:
-    """Move what is in a directory, a descriptor, below the mount point `at` into the store, and report it.
+    """Move all files of a directory, a descriptor, below the mount point `at` into the store, and log it.
 
-    Returns the folder that holds it now; None if there was nothing. What cannot be moved stays where it is and is reported, too.
+    Return the folder that contains them; None if there were none. Files that cannot be moved stay, and are logged, too.
     """
     names = os.listdir(directory)
     if not names:
         return None
     folder = make_found_folder(store, at)
     left: dict[str, str] = {}
-    for _ in range(_ATTEMPTS):  # a writer may have it open, and go on below for a moment
+    for _ in range(_ATTEMPTS):  # a writer may have the directory open, and create more files for a moment
         left = {name: fault for name in names if (fault := _move(directory, name, folder))}
         names = os.listdir(directory)
         if not names or left:
@@ -58,7 +61,7 @@ def bring_home(directory: int, at: str, store: HostPath) -> HostPath | None:
 
 
 def _move(directory: int, name: str, folder: HostPath) -> str:
-    """What was in the way, or nothing."""
+    """Move one file, by rename or by copy. Return the reason for a failure, or an empty text."""
     target = folder / name
     if os.path.lexists(target):
         target = folder / f"{name}.{time.time_ns()}"
@@ -77,6 +80,6 @@ def _move(directory: int, name: str, folder: HostPath) -> str:
         else:
             shutil.copy2(source, target, follow_symlinks=False)
             os.unlink(source)
-    except OSError as error:  # shutil.Error is one
+    except OSError as error:  # shutil.Error is an OSError
         return error.strerror or refused.strerror or str(error)
     return ""

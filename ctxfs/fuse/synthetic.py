@@ -1,8 +1,9 @@
-"""Requests on files that are made when they are read: snapshots through the daemon's tree, edits put back whole.
+"""Handlers for synthetic files, which are generated when they are opened.
 
-The kernel is told to keep nothing of them, so that the next operation sees the next state. `flush` is switched off for
-speed, so edits are applied as they are written; what is still held back (a truncation, full pieces of a large file) when
-the handle is released and, at the latest, before anything else here is answered.
+A handle has a snapshot from the daemon's tree, and edits are put back as a whole file.
+The kernel may cache nothing of them, so that the next operation sees the current state. FLUSH is switched off for
+speed, so edits are applied as they are written. Held-back edits (a truncation, full pieces of a large file) are applied
+when the handle is released and, at the latest, before another request is answered here.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)
 
-_FULL_PIECE = 512 * 1024  # the largest piece that the kernel sends by any transport: a shorter one ends a write
+_FULL_PIECE = 512 * 1024  # the largest write that the kernel sends by any transport: a shorter one ends a write(2)
 _PREFIX = PREFIX.encode()
 _DESCRIBED_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
@@ -49,7 +50,7 @@ class SyntheticFiles:
         self._folders: dict[int, Entry] = {}  # directories that have been looked up, by number
 
     async def lookup(self, parent: Node, name: bytes) -> Attributes:
-        """Ask the tree. Absence is not cached: a mount may appear at any time."""
+        """Look a name up in the tree. Absence is not cached: a mount may appear at any time."""
         path = _below(parent, name)
         try:
             entry = await self._stat(path)
@@ -60,8 +61,9 @@ class SyntheticFiles:
         return self.attributes(node, path, entry)
 
     def _known_folder(self, node: Node | None, error: OSError) -> Entry:
-        """What a directory was that the kernel knows. Without a daemon a refusal would make the kernel drop the name, and with it
-        working directories and mounts below.
+        """Return the last entry of a directory that the kernel has, if the daemon is unreachable; else raise `error`.
+
+        A refusal would make the kernel drop the name, and with it working directories and mounts below.
         """
         known = self._folders.get(node.number) if node is not None else None
         if known is None or error.errno != errno.EIO or ANSWERED in getattr(error, "__notes__", ()):
@@ -69,7 +71,7 @@ class SyntheticFiles:
         return known
 
     async def getattr(self, node: Node) -> Attributes:
-        """The entry as of now."""
+        """Return the current attributes."""
         path = node.path
         try:
             entry = await self._stat(path)
@@ -78,9 +80,12 @@ class SyntheticFiles:
         return self.attributes(node, path, entry)
 
     def attributes(self, node: Node, path: Path, entry: Entry) -> Attributes:
-        """Directories that only lead to mounts are cached: the daemon says when they change. So are those of the past,
-        for a moment: on the way to an old version each would be a question of its own; and programs, which are looked at a dozen times
-        when they start. Of other files in them, as long as it takes to open what was just looked up.
+        """Return the reply attributes of an entry, with the seconds that the kernel may cache them.
+
+        Directories that only lead to mounts are cached: the daemon reports their changes. Directories in sealed views
+        are cached briefly, because each step on the way to an old version would be a request of its own. So are
+        programs, which are looked up a dozen times when they start. Other files in sealed views are cached only until
+        their open after the lookup.
         """
         if entry.is_dir:
             self._folders[node.number] = entry
@@ -88,21 +93,22 @@ class SyntheticFiles:
                 del self._folders[next(iter(self._folders))]
         keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
         if node.number == ROOT_NUMBER and self._state.users is not None:
-            keep = 0.0  # because then the kernel asks, by user, at every walk of a path through the root
+            keep = 0.0  # the kernel then revalidates the root for each user at every path walk
         if self._state.is_sealed(path):
             lasts = entry.is_dir or entry.mode & 0o111
             keep = _SEALED_SECONDS if lasts else _GLANCE_SECONDS
             if lasts and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
-        # The kernel drops what it has read of what was not opened when the time of the last change is another one.
+        # The kernel drops its pages of unopened files when their modification time changes.
         if self._state.unopened and not entry.mtime_ns and not entry.is_dir:
             return attributes.synthetic(node, entry, keep, time.time_ns())
         return attributes.synthetic(node, entry, keep, entry.mtime_ns)
 
     async def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
-        """Truncation is an edit; times are not kept; owners and modes are the tree's: they can be set to what they are.
+        """Apply truncation as an edit, and ignore times; modes and owners can only be set to their current values.
 
-        `touch` on a question keeps it listed: `mkdir` cannot, because the kernel sees that every question exists.
+        A new time on a directory, as by `touch`, makes the directory: it keeps a search listed. `mkdir` cannot do that,
+        because every search exists already.
         """
         if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
             self._check_unchanged(await self.getattr(node), wanted, node)
@@ -127,7 +133,10 @@ class SyntheticFiles:
 
     @staticmethod
     def _check_unchanged(now: Attributes, wanted: SetattrRequest, node: Node) -> None:
-        """Programs that replace a file give the new one the mode and owner of the old."""
+        """Raise EPERM unless the mode and owner are the current ones.
+
+        Programs that replace a file give the new one the mode and owner of the old one.
+        """
         if (
             (wanted.mode is not None and wanted.mode & 0o7777 != now.mode & 0o7777)
             or wanted.uid not in (None, now.found.st_uid)
@@ -136,11 +145,11 @@ class SyntheticFiles:
             raise path_error(errno.EPERM, node.path)
 
     async def readlink(self, node: Node) -> bytes:
-        """The text of a link."""
+        """Return the target of a link."""
         return os.fsencode((await self._stat(node.path)).target)
 
     async def open(self, node: Node, flags: int, *, may_call: bool = True) -> OpenReply:
-        """Take the snapshot that this handle will read."""
+        """Open a file with a snapshot of its content, or a transaction file."""
         path = node.path
         writing = bool(flags & os.O_ACCMODE)
         if writing:
@@ -165,7 +174,10 @@ class SyntheticFiles:
         return _info(handle)
 
     async def _open_program(self, node: Node) -> OpenReply:
-        """Its text is kept for a moment here, and by the kernel until it is told otherwise: it says the same as long as it is there."""
+        """Open a program, whose text is cached briefly here, and by the kernel until it is invalidated.
+
+        The content of a program never changes while it exists.
+        """
         known, now = self._programs[node.number], time.monotonic()
         if known is None or now > known[0]:
             if len(self._programs) > _MOST_PROGRAMS:
@@ -175,7 +187,7 @@ class SyntheticFiles:
         return OpenReply(SYNTHETIC + handle, keep_cache=True)
 
     async def create(self, parent: Node, name: bytes, flags: int) -> tuple[OpenReply, Attributes]:
-        """An empty file, if the mount takes one there."""
+        """Create an empty file, if the mount accepts one there, and open it."""
         path = _below(parent, name)
         grows = self._state.only_grows(path)
         if grows:
@@ -187,7 +199,10 @@ class SyntheticFiles:
         return _info(self._state.handles.add(path, b"", writable=True)), entry
 
     async def metadata(self, node: Node) -> Mapping[str, bytes]:
-        """What the tree says of a file, on disk or not. Of one on disk it may be a moment behind its last write."""
+        """Return the extended attributes of a file from the tree, also for a file on disk.
+
+        For a file on disk they may lag its last write by a moment.
+        """
         path, now = node.path, time.monotonic()
         described = self._state.described
         if described is not None and described[0] == path and now < described[1]:
@@ -197,19 +212,19 @@ class SyntheticFiles:
         return found
 
     async def get_xattr(self, node: Node, name: bytes) -> bytes:
-        """ENODATA if the tree says nothing of that name."""
+        """Return an extended attribute. Raise ENODATA if the tree has none of that name."""
         found = (await self.metadata(node)).get(os.fsdecode(name))
         if found is None:
             raise OSError(errno.ENODATA, "")
         return found
 
     async def list_xattrs(self, node: Node) -> list[bytes]:
-        """Names, without those that are computed."""
+        """Return the names of extended attributes, without the computed ones."""
         names = [os.fsencode(name) for name in await self.metadata(node)]
         return [name for name in names if not is_computed(name)]
 
     def read(self, fh: int, offset: int, size: int) -> bytes:
-        """From the snapshot; EACCES once it may not be read any more."""
+        """Return a part of the snapshot. Raise EACCES once the principal may no longer read the file."""
         if not self._state.free:
             path = self._state.handles.path(fh - SYNTHETIC)
             if ".search" not in path.parts and not self._state.policy.may(self._state.principal, Verb.READ, path):
@@ -217,7 +232,10 @@ class SyntheticFiles:
         return self._state.handles.read(fh - SYNTHETIC, offset, size)
 
     async def read_unopened(self, node: Node, offset: int, size: int) -> bytes:
-        """Of a file that nobody has opened: who begins reads a new snapshot, who goes on the last one."""
+        """Return a part of a file that has not been opened.
+
+        A read at offset 0 takes a new snapshot; other reads continue in the last one.
+        """
         known = self._begun.get(node.number)
         if known is None or offset == 0:
             known = self._begun[node.number] = await self._read(node.path)
@@ -226,10 +244,10 @@ class SyntheticFiles:
         return known[offset : offset + size]
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
-        """Into the copy, and into the tree: what was written is there for everybody when the write returns.
+        """Write to the copy, and put it into the tree: every client sees the data when the write returns.
 
-        Only the full pieces of a large file wait, for the short one that ends it or for release: each commit sends the
-        whole file.
+        Full pieces of a large file are held back until the short piece that ends the write, or until release: each
+        commit sends the whole file.
         """
         number = fh - SYNTHETIC
         written = self._state.handles.write(number, offset, data)
@@ -238,7 +256,7 @@ class SyntheticFiles:
         return written
 
     async def commit(self, fh: int) -> None:
-        """Put the edits into the tree now; what it refuses is given up and the caller is told."""
+        """Put the edits into the tree now. If the tree refuses them, discard them and raise its error."""
         number = fh - SYNTHETIC
         try:
             await self._state.loop.call(self._state.handles.commit, number, False)
@@ -247,31 +265,31 @@ class SyntheticFiles:
             raise
 
     async def release(self, fh: int) -> None:
-        """Put the edits into the tree; nobody is left to be told of a failure but the log."""
+        """Put the edits into the tree and close the handle. A failure is logged, because the caller has gone."""
         await self._settle_one(fh - SYNTHETIC, last=True)
         self._state.handles.close(fh - SYNTHETIC)
 
     async def mkdir(self, parent: Node, name: bytes) -> Attributes:
-        """A kept question, a task."""
+        """Make a directory, such as a saved search or a task."""
         await self._apply(MakeDir(_below(parent, name)))
         return await self.lookup(parent, name)
 
     async def remove(self, parent: Node, name: bytes) -> None:
-        """unlink and rmdir: the mount knows what it takes back."""
+        """Remove a file or directory, for unlink and rmdir: the mount decides which it accepts."""
         await self._apply(Remove(_below(parent, name)))
         self._state.nodes.unlinked(parent, name)
 
     async def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
-        """Within one mount."""
+        """Move a file within one mount. Raise EINVAL if there are flags."""
         if flags:
             raise path_error(errno.EINVAL, parent.path)
         await self._apply(Move(_below(parent, name), _below(new_parent, new_name)))
-        # The node's identity is its name: the next lookup makes a new one.
+        # A synthetic node is identified by its name: the next lookup makes a new node.
         self._state.nodes.unlinked(parent, name)
         self._state.nodes.unlinked(new_parent, new_name)
 
     async def entries(self, node: Node) -> list[Entry]:
-        """A listing of the directory as of now."""
+        """Return the current entries of a directory."""
         await self.settle()
         path = node.path
         try:
@@ -282,7 +300,7 @@ class SyntheticFiles:
             return [directory(name) for name in self._state.structure_below(path)]
 
     async def settle(self) -> None:
-        """Apply what was written on handles that are not released yet."""
+        """Apply the edits of handles that are not released yet."""
         for number in self._state.handles.pending:
             await self._settle_one(number)
 
@@ -291,7 +309,7 @@ class SyntheticFiles:
             await self._state.loop.call(self._state.handles.commit, number, last)
         except OSError as error:
             if number not in self._state.handles.pending:
-                return  # whoever committed it first has said so
+                return  # the concurrent commit has reported the error
             path = self._state.handles.path(number)
             self._state.handles.forget_edits(number)
             log.warning("what was written to '%s' was refused: %s", path, error.strerror)
@@ -301,7 +319,7 @@ class SyntheticFiles:
         try:
             entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
         except OSError as error:
-            # Without a daemon the way to the files on disk stays open.
+            # Without a daemon the directories that lead to files on disk stay reachable.
             if error.errno != errno.EIO or not self._state.is_structure(path):
                 raise
             return directory(path.name)
@@ -323,7 +341,7 @@ def _check_appends(path: Path, flags: int) -> None:
 
 
 def is_computed(name: bytes) -> bool:
-    """True for an attribute that no file holds: the tree makes it when it is asked."""
+    """Return True for an attribute that no file stores: the tree computes it on read."""
     return name.startswith(_PREFIX) and os.fsdecode(name[len(_PREFIX) :]) in COMPUTED
 
 
@@ -332,5 +350,5 @@ def _below(parent: Node, name: bytes) -> Path:
 
 
 def _info(handle: int) -> OpenReply:
-    # direct_io: sizes may change between stat and read, and the snapshot has the last word
+    # direct_io: the size may change between stat and read; the snapshot's size counts
     return OpenReply(SYNTHETIC + handle, direct_io=True)

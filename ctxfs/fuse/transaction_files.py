@@ -1,9 +1,9 @@
-"""Files that answer: what is written to one is a question, and the same handle reads the answer.
+"""Transaction files: a handle accepts a request by write, and returns the response by read.
 
-A question is a JSON object; it is asked as soon as it is whole. Whoever opened for writing only is told at once what is wrong with it;
-whoever reads, too, reads the answer, a line of JSON, and before it lines with `progress` where they asked for them ("$call":
-{"progress": true}), or, with {"plain": true}, the answer as `plain` makes it. A handle that is closed before its answer came gives the
-call up.
+A request is a JSON object; it is sent as soon as it is complete. On a handle for writing only, the write fails if the
+request is invalid. A handle for reading and writing returns the response, a line of JSON. With `"$call": {"progress":
+true}` lines with `progress` precede it. With `{"plain": true}` the response has the format of `plain`. Closing a handle
+before its response cancels the call.
 """
 
 import errno
@@ -21,9 +21,9 @@ from ctxfs.model.tables import Table
 
 log = logging.getLogger(__name__)
 
-SPEAKING = 1 << 41  # handles of conversations are numbered from here
+SPEAKING = 1 << 41  # the first handle of transaction files; those of synthetic files are below
 _LONGEST = 192 * 1024 * 1024
-# A read that the kernel waits for cannot be interrupted, so it ends now and then: readers try again, and signals get through.
+# A read that the kernel waits for cannot be interrupted, so it ends after this time: readers retry, and signals arrive.
 _WAIT_SECONDS = 0.3
 
 Call = Callable[..., Awaitable[Any]]
@@ -31,7 +31,7 @@ Call = Callable[..., Awaitable[Any]]
 
 @dataclass(slots=True)
 class _Transaction:
-    """One handle: what it has asked, what it is told, and how far it has read that."""
+    """One handle: the request, the response, and the state of the call."""
 
     tool: str
     hears: bool
@@ -43,11 +43,11 @@ class _Transaction:
     wants_progress: bool = False
     plain: bool = False
     progress: float = 0.0
-    base: int | None = None  # the offset of the first byte of what it is told
+    base: int | None = None  # the file offset of the first byte of the response
 
 
 class TransactionFiles:
-    """The open ones of a mount."""
+    """The open transaction files of a mount."""
 
     def __init__(self, call: Call, loop: Loop) -> None:
         self._call = call
@@ -56,13 +56,17 @@ class TransactionFiles:
         self._numbers = itertools.count(SPEAKING)
 
     def open(self, path: Path, *, hears: bool) -> int:
-        """A handle on the `call` of a tool."""
+        """Open the file `call` of a tool. Return its handle."""
         number = next(self._numbers)
         self._talks[number] = _Transaction("/".join(path.parent.parts[1:]), hears)
         return number
 
     async def write(self, number: int, data: bytes) -> int:
-        """A piece of the question. EINVAL for one that cannot be meant, and what the tool refuses, where nobody reads the answer."""
+        """Add bytes to the request. Return their count.
+
+        Raise EBUSY after the request is sent, EFBIG if it is too long. On a handle for writing only, raise EINVAL for a
+        malformed request, and the error of a tool that refuses it.
+        """
         talk = self._talks[number]
         if talk.begun:
             raise path_error(errno.EBUSY, talk.tool, "one question a handle")
@@ -72,14 +76,18 @@ class TransactionFiles:
         if not talk.hears and _whole(talk.asked) is not None:
             try:
                 await self._loop.call(self._begin, talk)
-            except OSError:  # a buffer that could not be written is written again when its file is closed
+            except OSError:  # C libraries write a refused buffer again when the file is closed
                 talk.asked.clear()
                 talk.begun = False
                 raise
         return len(data)
 
     async def read(self, number: int, offset: int, size: int) -> bytes:
-        """What comes next of the answer. EINTR: not yet, try again, as every reader does; EINVAL without a question."""
+        """Return the next bytes of the response.
+
+        Raise EINTR if there are none yet, on which readers retry; EINVAL without a request; EBADF on a handle for
+        writing only.
+        """
         talk = self._talks[number]
         if not talk.hears:
             raise path_error(errno.EBADF, talk.tool)
@@ -95,11 +103,14 @@ class TransactionFiles:
         return bytes(talk.told[start : start + size])
 
     async def release(self, number: int) -> None:
-        """The handle is closed: what nobody waits for is given up, unless nobody meant to."""
+        """Close a handle.
+
+        A call whose response has not been read is cancelled. On a handle for writing only, an unsent request is sent.
+        """
         talk = self._talks.take(number)
         try:
             await self._loop.call(self._end, talk)
-        except OSError as error:  # nobody is left to be told but the log
+        except OSError as error:  # the caller has gone: only the log can report it
             log.warning("what was written to 'tools/%s/call' was refused: %s", talk.tool, error.strerror)
 
     # under trio
@@ -115,7 +126,7 @@ class TransactionFiles:
         talk.number = (await self._call("begin_call", name=talk.tool, arguments=arguments))["id"]
 
     async def _go_on(self, talk: _Transaction) -> None:
-        """Ask if nobody has, and wait a little for news."""
+        """Send the request unless it is sent, and wait briefly for the response or for progress."""
         try:
             if not talk.begun:
                 await self._begin(talk)
@@ -151,8 +162,10 @@ class TransactionFiles:
 
 
 def plain(said: dict[str, Any]) -> bytes:
-    """An answer for who would not read JSON: `ok` or the errno, or `failed`, and four lengths in bytes on a line; then as many bytes of
-    text, of what it complained of, of why it failed, and of the paths of its files.
+    """Return a response in a format that needs no JSON parser.
+
+    The first line has `ok`, the errno name or `failed`, and four lengths in bytes. The parts follow: text, stderr,
+    fault, and the paths of its files, one a line.
     """
     state = "ok" if said["ok"] else said.get("errno") or "failed"
     texts = (said.get("text", ""), said.get("stderr", ""), said.get("fault", ""), "\n".join(said.get("files", ())))
@@ -161,14 +174,14 @@ def plain(said: dict[str, Any]) -> bytes:
 
 
 def _answer(result: dict[str, Any]) -> dict[str, Any]:
-    """The result; files that came are named by their paths in the tree."""
+    """Return the result with the names of its files replaced by their paths in the tree."""
     place = f"tools/{result['tool']}/calls/{result['id']}"
     files = {"files": [f"{place}/{name}" for name in result["files"]]} if "files" in result else {}
     return {**result, **files}
 
 
 def _whole(said: bytearray) -> dict[str, Any] | None:
-    """The object that was written; None if it is not one yet."""
+    """Return the request as an object, None if it is incomplete or not an object."""
     if not said.rstrip().endswith(b"}"):
         return None
     try:

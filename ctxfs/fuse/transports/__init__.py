@@ -1,15 +1,18 @@
-"""How requests come from the kernel and answers go back: `direct` speaks its protocol, `pyfuse` uses the library."""
+"""Transports of FUSE requests: `direct` reads /dev/fuse by itself, `plain` and `trio` use pyfuse3."""
 
 from importlib import import_module
 from types import ModuleType
 
 from ctxfs.fuse.transports.transport import Transport
 
-INTERFACE = 1  # of fastpath.c
+INTERFACE = 1  # must equal INTERFACE of fastpath.c
 
 
 def load_fastpath() -> tuple[ModuleType | None, str]:
-    """Return the compiled loop, or None and the reason: there was no compiler, or it was built from another version of its source."""
+    """Return the compiled request loop, or None and the reason it cannot be used.
+
+    The reasons: there was no compiler at installation, or the module was built from another version of its source.
+    """
     try:
         module = import_module("ctxfs.fuse.transports.fastpath")
     except ImportError:
@@ -20,7 +23,7 @@ def load_fastpath() -> tuple[ModuleType | None, str]:
 
 
 def make_transport(name: str) -> Transport:
-    """`direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
+    """Return the transport for the configured loop: `direct`, or pyfuse3 driven by a `plain` loop or by `trio`."""
     if name == "direct":
         from ctxfs.fuse.transports.devfuse import DevFuseTransport
 

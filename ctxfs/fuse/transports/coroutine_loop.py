@@ -1,7 +1,8 @@
-"""Steps handlers by hand in the main thread; what must wait goes to trio in a second thread and comes back through an eventfd.
+"""A minimal coroutine loop for FUSE handlers in the main thread, with trio in a second thread for waiting work.
 
-A handler that answers from the host's files never waits, so a full scheduler under it is overhead: measured, trio's loop costs half of
-every request.
+A handler that is served from the host's files never waits, so a full scheduler under it is overhead: measured, trio's
+loop costs half of every request. A handler that must wait is parked. Its work runs under trio or in a thread pool, and
+its result returns to the main thread through an eventfd.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from ctxfs.fuse.transports.transport import Background
 
 log = logging.getLogger(__name__)
 
-# About 0.15 ms; measured over 10,000 files on two processors: reading everything 20 × native without, 8 × with.
+# About 0.15 ms. With 10,000 files on two processors: reading all of them takes 20 × native without, 8 × with.
 _LOOKS = 100
 _THREADS = 8  # bounded, as in `ctxfs.threads`
 
@@ -32,7 +33,11 @@ Resume = tuple[Task, Any, BaseException | None]
 
 
 class SuspendedTask:
-    """What a stepped coroutine waits for: `kind` says for what, and trio is asked for one kind only."""
+    """A request by which a parked coroutine names the event it waits for.
+
+    `kind` is `trio` (run an async function), `thread` (run a blocking function), or a kind that a subclass of the loop
+    handles.
+    """
 
     __slots__ = ("args", "function", "kind")
 
@@ -44,12 +49,15 @@ class SuspendedTask:
 
 @coroutine
 def park(request: SuspendedTask) -> Generator[SuspendedTask, Any, Any]:
-    """From a coroutine: come back with what was waited for."""
+    """Suspend the calling coroutine until the loop resumes it, and return the value that it is resumed with."""
     return (yield request)
 
 
 class CoroutineLoop:
-    """The main thread's side and trio's. Everything but `call` and `run_soon` is used by the main thread."""
+    """A loop that steps handlers in the main thread, and runs trio in another.
+
+    The main thread uses all methods; other threads may use only `call`, `run_soon` and `wake`.
+    """
 
     def __init__(self) -> None:
         self.ready: deque[Resume] = deque()
@@ -65,25 +73,31 @@ class CoroutineLoop:
         self.poll.register(self.woken, select.POLLIN)
 
     async def call(self, function: Callable[..., Any], *args: object) -> Any:
-        """Parks the handler; others go on."""
+        """Run an async function under trio and return its result. The handler is parked; other handlers continue."""
         return await park(SuspendedTask("trio", function, args))
 
     async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        """The same, without a way through trio, which would take as long as the fsync of a fast disk."""
+        """Call a blocking function in a thread and return its result.
+
+        This bypasses trio, which would take as long as the fsync of a fast disk.
+        """
         return await park(SuspendedTask("thread", function, args))
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
-        """See Loop."""
+        """Implement `Loop.run_soon`."""
         self._soon.append((function, args))
         self.wake()
 
     def wake(self) -> None:
-        """Look again, instead of waiting for the kernel."""
+        """Make the main thread return from its wait for requests. Callable from any thread."""
         os.eventfd_write(self.woken, 1)
 
     @contextlib.contextmanager
     def running(self, background: Background, stop: Callable[[], None]) -> Iterator[None]:
-        """Trio runs `background`, which has started when this is entered; signals stop."""
+        """Run `background` under trio in a second thread while the context lasts; SIGINT and SIGTERM call `stop`.
+
+        Enter after `background` has called its argument. Raise its error if it failed before.
+        """
         started = threading.Event()
         failure: list[BaseException] = []
         thread = threading.Thread(target=self._run_trio, args=(background, started, failure), name="trio", daemon=True)
@@ -108,11 +122,11 @@ class CoroutineLoop:
             thread.join(5)
 
     def events(self) -> bool:
-        """Wait. True if a descriptor is ready that somebody else has registered.
+        """Wait for events. Return True if a descriptor is ready that a subclass has registered.
 
-        Looks again a few times before going to sleep: a client's next request follows within microseconds of our answer, and waking a
-        sleeping processor costs more than the request. Yielding lets a client on the same processor go first, if not
-        always at once.
+        Poll a few times before sleeping: a client's next request follows within microseconds of our reply, and waking a
+        sleeping processor costs more than the request. Yielding lets a client on the same processor run first, though
+        not always at once.
         """
         poll = self.poll
         for _ in range(_LOOKS):
@@ -124,7 +138,7 @@ class CoroutineLoop:
         return self.take(found)
 
     def take(self, found: list[tuple[int, int]]) -> bool:
-        """Take in what has come on our own descriptors. True if others are ready."""
+        """Handle events of the loop's own descriptors. Return True if other descriptors are ready."""
         others = False
         for fd, _ in found:
             if fd == self.woken:
@@ -134,7 +148,10 @@ class CoroutineLoop:
         return others
 
     def step(self, task: Task, value: Any, error: BaseException | None) -> SuspendedTask | None:
-        """Let it go on until it waits for what is returned, or ends: None. What trio must do is begun."""
+        """Resume a coroutine until it parks or ends. Return its request, None if it has ended.
+
+        Work for trio or for the thread pool is started.
+        """
         try:
             parked: SuspendedTask = task.send(value) if error is None else task.throw(error)
         except StopIteration:
@@ -146,7 +163,7 @@ class CoroutineLoop:
         return parked
 
     def give_up(self, task: Task) -> None:
-        """What it waits for ends with EINTR, if it has not ended already."""
+        """Cancel the trio call that a parked coroutine waits for, unless it has ended. The coroutine gets EINTR."""
 
         def cancel() -> None:
             if scope := self._scopes.get(task):
@@ -155,23 +172,23 @@ class CoroutineLoop:
         if self._token is not None:
             self._token.run_sync_soon(cancel)
 
-    # inside
+    # private
 
     def _take_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.woken, 8)
         while self._done:
             self.ready.append(self._done.popleft())
-        for _ in range(len(self._soon)):  # what these put off comes after the requests that wait
+        for _ in range(len(self._soon)):  # a fixed count: callbacks that these schedule run after the waiting requests
             function, args = self._soon.popleft()
             try:
                 function(*args)
-            except Exception:  # whatever it was to do, requests are still answered
+            except Exception:  # a failed callback must not end the request loop
                 log.exception("%s failed", getattr(function, "__qualname__", function))
 
     def _start_call(self, task: Task, parked: SuspendedTask) -> None:
         if self._nursery is not None:
-            self._scopes[task] = scope = trio.CancelScope()  # it may be given up before it has begun
+            self._scopes[task] = scope = trio.CancelScope()  # `give_up` may cancel it before it starts
             self._nursery.start_soon(self._answer_call, task, parked, scope)
 
     async def _answer_call(self, task: Task, parked: SuspendedTask, scope: trio.CancelScope) -> None:
@@ -209,7 +226,10 @@ class CoroutineLoop:
             started.set()
 
     async def _hear_signals(self) -> None:
-        """The main thread may have been about to wait when one came: then its handler runs when that ends."""
+        """Wake the main thread after each signal, so that Python runs its handler.
+
+        A signal may arrive just before the main thread starts to wait; its handler would run only when that wait ends.
+        """
         while True:
             await trio.lowlevel.wait_readable(self._signalled)
             os.read(self._signalled, 512)

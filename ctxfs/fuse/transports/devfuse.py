@@ -1,8 +1,8 @@
-"""The kernel's protocol spoken on /dev/fuse, without a library between: the fast way.
+"""The `direct` transport: reads and answers FUSE requests on /dev/fuse without a library.
 
-One thread reads a request, answers it and reads the next; what must wait is parked. See `protocol` for the layouts, `parking` for the
-loop. With Linux 6.9 and the right to it open files are handed over to the kernel. Where the compiled loop has been built it reads the
-requests, and keeps open what was opened for reading.
+One thread reads a request, answers it and reads the next; a handler that must wait is parked. `protocol` has the
+layouts, `coroutine_loop` the loop. With Linux 6.9 and as root, open files use FUSE passthrough. If the compiled loop
+has been built, it reads the requests and caches files that were opened for reading.
 """
 
 import errno
@@ -31,11 +31,11 @@ from ctxfs.model.errors import CommandError
 if TYPE_CHECKING:
     from ctxfs.fuse.transports import fastpath
 else:
-    fastpath, _ = load_fastpath()  # None: everything is answered in Python
+    fastpath, _ = load_fastpath()  # None: Python answers all requests
 
 log = logging.getLogger(__name__)
 
-# Larger pieces leave the processor's cache between two copies: 1 GB at 2.4 × native, with pieces of a megabyte at 3.4.
+# Larger writes leave the processor's cache between two copies: 1 GB takes 2.4 × native, with 1 MB writes 3.4 ×.
 _MAX_WRITE = 512 * 1024
 _BUFFER_BYTES = _MAX_WRITE + 4096
 _MOST_KEPT = 16_384
@@ -53,20 +53,20 @@ _WANTED = (
     | fuse.HAS_EXPIRE_ONLY
     | fuse.PASSTHROUGH
 )
-# With these the kernel judges by the ACLs; it then compares modes, too, at a request more before every change.
+# With these the kernel enforces ACLs. It then compares modes, too, which costs one more request before every change.
 _ACLS = fuse.POSIX_ACL | fuse.SETXATTR_EXT
 _LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
-# Not now: somebody else has taken the request, or who asked has gone.
+# No request to answer: another thread has read it, or its caller has gone.
 _AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
 _SIGKILL_PENDING = 1 << 8
 
-# What ends something that was begun: of it the kernel does not say on whose account.
+# Requests that end earlier operations: their headers have no caller's uid, so they are not checked against `users`.
 _OF_ALL = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RELEASE, fuse.FLUSH)
 _LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
 
 
 class DevFuseTransport(CoroutineLoop):
-    """One mount point, its requests on one descriptor. `run` must be called in the main thread."""
+    """One mount point with all requests on one descriptor. `run` must be called in the main thread."""
 
     reads_by_number = True
     judges_acls = False
@@ -83,14 +83,14 @@ class DevFuseTransport(CoroutineLoop):
         self._buffers = [self._buffer]
         self._view = memoryview(self._buffer)
         self._requests: Requests | None = None
-        self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → what answers it, the caller, the request
+        self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → (coroutine, caller's pid, opcode)
         self._ended = False
         self._users: frozenset[int] | None = None
 
     # for a mount process
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
-        """See Transport."""
+        """Implement `Transport.run`."""
         with self.running(background, self.stop):
             start()
             while not self._ended:
@@ -105,7 +105,7 @@ class DevFuseTransport(CoroutineLoop):
                     self.take(self.poll.poll(0))
 
     def attach(self, operations: Operations, mounted: Mounted) -> None:
-        """See Transport."""
+        """Implement `Transport.attach`."""
         self._mounted = mounted
         try:
             self.begin(mounted.fd, operations)
@@ -116,7 +116,10 @@ class DevFuseTransport(CoroutineLoop):
             ) from error
 
     def begin(self, fd: int, operations: Operations) -> None:
-        """Take the kernel's first request from `fd`, and answer there from now on. ValueError for a kernel that is too old."""
+        """Read INIT from `fd`, reply to it, and serve requests from there on.
+
+        Raise ValueError if the kernel is too old.
+        """
         self._fd = fd
         agreed = self._greet(
             _WANTED | (_LOCKS if operations.takes_locks else 0) | (_ACLS if operations.compares_modes else 0)
@@ -143,41 +146,41 @@ class DevFuseTransport(CoroutineLoop):
             self.judges_acls = True
 
     def wake(self) -> None:
-        """See Parking."""
+        """Extend `CoroutineLoop.wake` to the compiled loop."""
         super().wake()
         if self._loop is not None:
             self._loop.wake()
 
     def stop(self) -> None:
-        """See Transport."""
+        """Implement `Transport.stop`."""
         self._ended = True
 
     def unmount(self) -> None:
-        """See Transport."""
-        self._fd = -1  # whoever would still tell the kernel something must not write to whatever gets this number next
+        """Implement `Transport.unmount`."""
+        self._fd = -1  # a late invalidation must not write to the next file that gets this number
         if self._mounted is not None:
             self._mounted.close()
             self._mounted = None
 
     def invalidate_inode(self, number: int) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_inode`."""
         os.write(self._fd, fuse.inval_inode(number))
 
     def invalidate_attributes(self, number: int) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_attributes`."""
         os.write(self._fd, fuse.inval_inode(number, attributes_only=True))
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_entry`."""
         os.write(self._fd, fuse.inval_entry(parent, name))
 
     def expire_entry(self, parent: int, name: bytes) -> None:
-        """See Caches."""
+        """Implement `Caches.expire_entry`."""
         os.write(self._fd, fuse.inval_entry(parent, name, expire=True))
 
     def open_backing(self, fd: int) -> int:
-        """See Hands."""
-        if self.hands is None:  # refused before: it takes a right that this process lacks
+        """Implement `BackingFiles.open_backing`."""
+        if self.hands is None:  # EPERM before: this process lacks the capability
             return 0
         try:
             number: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
@@ -188,13 +191,13 @@ class DevFuseTransport(CoroutineLoop):
         return number
 
     def close_backing(self, backing: int) -> None:
-        """See Hands."""
+        """Implement `BackingFiles.close_backing`."""
         fcntl.ioctl(self._fd, fuse.BACKING_CLOSE, bytearray(fuse.U32.pack(backing)))
 
-    # inside
+    # private
 
     def _greet(self, wanted: int) -> int:
-        """The kernel's first request."""
+        """Negotiate INIT, which must be the kernel's first request. Return the agreed flags."""
         size = os.readv(self._fd, [self._buffer])
         _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
         if opcode != fuse.INIT:
@@ -207,12 +210,15 @@ class DevFuseTransport(CoroutineLoop):
         return agreed.flags
 
     def serve_next(self) -> None:
-        """Answer a request, if one is there."""
+        """Read and answer one request, if there is one."""
         if size := self._read(once=True):
             self._serve(size)
 
     def _read(self, *, once: bool = False) -> int:
-        """The size of a request in the buffer, 0 if there is none. The compiled loop waits for one, but with `once`."""
+        """Return the size of the request in the buffer, 0 if there is none.
+
+        The compiled loop waits for a request, except with `once`.
+        """
         try:
             if self._loop is None:
                 return os.readv(self._fd, self._buffers)
@@ -257,7 +263,10 @@ class DevFuseTransport(CoroutineLoop):
             self._keep(self._loop, number, answer)
 
     def _take_opened(self, loop: "fastpath.Loop") -> None:
-        """What it has opened and closed by itself: before anything else is done."""
+        """Register the files that the compiled loop has opened and closed.
+
+        This must precede any other work, because the next request may use their handles.
+        """
         assert self._requests is not None
         operations = self._requests.operations
         for number, handle in loop.take_closed():
@@ -268,7 +277,7 @@ class DevFuseTransport(CoroutineLoop):
                 self._drop(operations.release(closes))
 
     def _keep(self, loop: "fastpath.Loop", number: int, opened: OpenReply) -> None:
-        """Offer it to whoever opens it next."""
+        """Offer a handle to the open file cache, if its file may stay open, and close the evicted one."""
         if opened.keeps is None:
             return
         closes = loop.keep(number, opened.fh, opened.keeps)
@@ -289,7 +298,7 @@ class DevFuseTransport(CoroutineLoop):
         elif opcode == fuse.DESTROY:
             self._reply(unique, b"")
         else:
-            # OPENDIR above all: the kernel never asks again, which saves all of it.
+            # After ENOSYS the kernel does not send such a request again. For OPENDIR this saves a request a listing.
             self._refuse(unique, errno.ENOSYS)
 
     def _park(self, unique: int, opcode: int, name: str, coming: Task, encode: Encode) -> None:
@@ -315,13 +324,16 @@ class DevFuseTransport(CoroutineLoop):
             self._parked.pop(unique, None)
 
     def _interrupt(self, unique: int) -> None:
-        """The caller has a signal. Only a deadly one ends the wait: few programs expect EINTR of a file. Any ends that for a lock."""
+        """Handle INTERRUPT: the caller of a parked request has a signal.
+
+        Only a fatal signal ends the wait, because few programs expect EINTR from a file. For a lock any signal ends it.
+        """
         parked = self._parked.get(unique)
         if parked is not None and (parked[2] == fuse.SETLKW or _is_dying(parked[1])):
             self.give_up(parked[0])
 
     def _reply(self, unique: int, packed: bytes) -> bool:
-        """False if nobody takes it."""
+        """Write a reply. Return False if the kernel does not accept it, as when the caller has gone."""
         size = fuse.OUT.size + len(packed)
         head = fuse.OUT.pack(size, 0, unique)
         try:
@@ -344,7 +356,7 @@ class DevFuseTransport(CoroutineLoop):
                 log.error("the kernel refused a refusal: %s", error)
 
     def _undo(self, opcode: int, answer: Any) -> None:
-        """Nobody has taken this answer: what it holds is given back."""
+        """Release the references and handles in a reply that the kernel did not accept."""
         requests = self._requests
         assert requests is not None
         operations = requests.operations
@@ -364,7 +376,7 @@ class DevFuseTransport(CoroutineLoop):
 
 
 def _is_dying(pid: int) -> bool:
-    """True if a process has been sent a signal that it does not survive."""
+    """Return True if SIGKILL is pending for a process."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             pending = [int(line.split()[1], 16) for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]

@@ -1,7 +1,7 @@
-"""What a handler has raised, as the kernel is told: an OSError's errno, EINVAL for a number that does not fit, EIO for anything
-unexpected, with a traceback in the log.
+"""Errno values for exceptions of handlers.
 
-No exception ends a mount.
+An OSError has its own errno, a number that does not fit is EINVAL, and anything unexpected is EIO with a traceback in
+the log. No exception ends a mount.
 """
 
 import errno
@@ -15,12 +15,12 @@ _REFUSALS = (errno.EACCES, errno.EPERM)
 
 
 def errno_of(error: Exception, request: str, operations: Operations) -> int:
-    """The errno to answer a request with; what was refused is noted."""
+    """Return the errno of the reply for a handler's exception. EACCES and EPERM are recorded in the audit."""
     if isinstance(error, OSError):
         if error.errno in _REFUSALS:
             operations.refused(request, error)
         return error.errno or errno.EIO
     if isinstance(error, OverflowError):
-        return errno.EINVAL  # a number that no system call takes
+        return errno.EINVAL  # a number that no system call accepts
     log.error("%s failed", request, exc_info=error)
     return errno.EIO

@@ -1,11 +1,12 @@
-/* What is done most often: the request loop, with the answers that need no decision, and listings.
+/* The fast path: a FUSE request loop that answers requests which need no decision, and packs directory listings.
  *
- * A file that was opened for reading and closed again is kept open, and while it is as it was then whoever opens it next gets the same
- * handle, at once. A file that was listed or looked up is opened by its name. What may be opened and kept, and until when, is said by
- * Python (`fastpath.pyi` documents the interface); everything that is not answered here is handed to Python as it came.
+ * A file that was opened for reading and closed again stays open in a cache. While its version is unchanged, the
+ * next open gets the same handle immediately. A file that was listed or looked up is expected, and opened by its
+ * name. Python decides which files may be opened and cached, and until when (`fastpath.pyi` documents the
+ * interface). Requests that are not answered here go to Python unchanged.
  *
- * One thread uses a Loop, others may wake it. It works without the interpreter's lock until there is something for Python to do.
- * The layouts are those of <linux/fuse.h>, FUSE protocol 7.
+ * One thread uses a Loop, others may wake it. It runs without the interpreter's lock until Python has to act. The
+ * layouts are those of <linux/fuse.h>, FUSE protocol 7.
  */
 
 #define _GNU_SOURCE /* splice, pipe2 */
@@ -36,14 +37,14 @@ enum { NOTES = 1024, BUCKETS = 1 << 14, TRIES = 8 };
 enum { LOOK_WHERE = 512, STAT_PROCESSOR = 39 };
 enum { BARE = 1 << 12, EXPECTED = 1 << 15, NAME = 72, OPENED = 256, DESCRIPTORS = 1 << 12, NAMESPACE = 16 };
 #define NONE (-1)
-#define SPLICED (64 * 1024) /* from this size on pages are passed on, not copied */
+#define SPLICED (64 * 1024) /* reads of at least this size are spliced, not copied */
 #define PIPE_BYTES (1024 * 1024)
-#define WAKES SIGURG /* nobody else uses it, and where it is not expected it is ignored */
+#define WAKES SIGURG /* unused elsewhere, and ignored by default */
 #define LOOKING_NS 150000 /* waking a sleeping processor costs more than a request */
 #define NEVER_KEPT (O_ACCMODE | O_TRUNC | O_APPEND | O_SYNC | O_DSYNC | O_DIRECT)
 #define KEEP_CACHE (1 << 1)
-#define NOFLUSH (1 << 5) /* no FLUSH when a descriptor is closed: whatever has been locked is opened by Python */
-#define COUNTED 42       /* a handle is a descriptor, and above this bit the how manieth open file description it is of */
+#define NOFLUSH (1 << 5) /* no FLUSH on close: Python opens the files that have locks */
+#define COUNTED 42       /* a handle is a descriptor, and from this bit on the number of the open file description */
 #define TURNS (1u << 21)
 
 struct in_header {
@@ -103,7 +104,7 @@ struct direntry {
     char name[];
 };
 
-/* What a file was when the kernel was last given its content. */
+/* The version of a file when the kernel last read its content. */
 struct version {
     int64_t mtime_ns, ctime_ns, size, mode;
 };
@@ -111,12 +112,12 @@ struct version {
 struct kept {
     uint64_t number;
     struct version version;
-    int fd;            /* the handle, too */
-    uint32_t uses;     /* how many have it open */
-    uint32_t turn;     /* how often it has been opened again: each open file description has a handle of its own */
-    int next;          /* in its bucket; of an unused place: the next unused one */
-    char is_used;      /* this place is */
-    char ends;         /* for those who have it, and nobody else */
+    int fd;            /* also the handle */
+    uint32_t uses;     /* the number of open file descriptions */
+    uint32_t turn;     /* counts the opens, because each open file description has a handle of its own */
+    int next;          /* the next slot in its bucket, or the next free slot */
+    char is_used;      /* this slot is in use */
+    char ends;         /* closed with its last use; no further open gets it */
 };
 
 struct note {
@@ -124,15 +125,15 @@ struct note {
     int64_t time_ns;
 };
 
-/* A file that may be opened for reading, where it was found. */
+/* A file that may be opened for reading, by directory and name. */
 struct expected {
-    uint64_t number, inode, device; /* number 0: an empty place */
-    uint32_t era, closed;           /* as of which of the counts below */
+    uint64_t number, inode, device; /* number 0: an empty slot */
+    uint32_t era, closed;           /* the counts below at that time */
     int directory;
     char name[NAME];
 };
 
-/* A file that was opened here, which Python has not been told of; and what had to make way for it. */
+/* A file that was opened here and is not yet reported to Python, and the evicted file. */
 struct opened {
     uint64_t number;
     struct version version;
@@ -143,8 +144,8 @@ struct opened {
 typedef struct {
     PyObject_HEAD
     int fd, wake;
-    atomic_int is_woken, sleeps; /* there is something else to do; this thread reads, and may wait for long */
-    int waits;                   /* a read waits for a request */
+    atomic_int is_woken, sleeps; /* other work is pending; this thread is in read(2), which may block */
+    int waits;                   /* read(2) blocks */
     pthread_t thread;
     int pipe[2];
     Py_buffer buffer;
@@ -154,29 +155,29 @@ typedef struct {
     int buckets[BUCKETS];
     struct note notes[NOTES];
     int noted, notes_reads;
-    uint64_t bare[BARE];         /* files without a capability, one place a file */
-    int answers_acls;            /* an absent ACL is ENODATA */
+    uint64_t bare[BARE];         /* files without a capability, one slot a hash value */
+    int answers_acls;            /* an absent ACL is ENODATA, not EOPNOTSUPP */
     struct expected *expected;
-    uint32_t era, closed[DESCRIPTORS]; /* how often all was ended, and a directory's descriptor (its lowest bits) was closed */
+    uint32_t era, closed[DESCRIPTORS]; /* counts of end_all, and of closes by a directory's descriptor (lowest bits) */
     struct opened opened[OPENED];
     int has_opened;
     struct {
         uint64_t number, handle; /* number 0: none */
-    } closed_handle; /* of a file that is no longer kept, while others have it open: locks may have been taken through it */
-    int flushes, watches_closes; /* FLUSH is answered at all; Python wants to know of each */
+    } closed_handle; /* of a removed file that others still have open: locks may have been taken through it */
+    int flushes, watches_closes; /* FLUSH is answered here; each FLUSH goes to Python */
     struct {
         uint64_t number, place;
-    } end; /* of the listing that was read last, if it was read to its end; number 0: it was not */
-    char attributes[NAMESPACE]; /* how the names of all attributes begin */
+    } end; /* of the directory that was last read to its end; number 0: none */
+    char attributes[NAMESPACE]; /* the prefix of attribute names that Python answers */
     unsigned since_where;
-    uint32_t asked_by; /* the thread whose request was read last */
-    int is_beside;     /* it runs on the processor of this one */
-    uint32_t *users;   /* who is served; NULL: all that the kernel lets in */
+    uint32_t asked_by; /* the thread that sent the last request */
+    int is_beside;     /* it runs on this thread's processor */
+    uint32_t *users;   /* the users that are served; NULL: all that the kernel admits */
     Py_ssize_t user_count;
     unsigned long long answered;
 } Loop;
 
-/* It wraps around where the time does not fit, as `attributes.version_of` has it. */
+/* Times that do not fit wrap around, as in `attributes.version_of`. */
 static int64_t ns_of(struct timespec when) {
     return (int64_t)((uint64_t)when.tv_sec * 1000000000ull + (uint64_t)when.tv_nsec);
 }
@@ -187,7 +188,7 @@ static int64_t ns_now(clockid_t clock) {
     return ns_of(now);
 }
 
-/* the table of what is kept */
+/* the cache of open files */
 
 static uint64_t spread(uint64_t number) {
     return number * 0x9E3779B97F4A7C15ull;
@@ -227,7 +228,7 @@ static int is_as_it_was(const struct kept *one) {
     return memcmp(&now, &one->version, sizeof now) == 0;
 }
 
-/* Whichever: who reads more files than are kept, again and again, finds most of them, where the least recently used is always the next. */
+/* Eviction is random: with LRU, a client that rereads more files than the cache holds would miss each time. */
 static int any_idle(Loop *self) {
     for (int tries = 0; tries < TRIES; tries++) {
         self->chance = self->chance * 1664525u + 1013904223u;
@@ -238,7 +239,7 @@ static int any_idle(Loop *self) {
     return NONE;
 }
 
-/* A place for one more, and what makes way for it (NONE: nothing has to); NONE if as good as all are in use. */
+/* Return a slot for a new file, NONE if almost all are in use; `goes` is the evicted slot, or NONE. */
 static int place(Loop *self, int *goes) {
     *goes = NONE;
     if (self->unused == NONE && self->made == self->most) {
@@ -264,7 +265,7 @@ static void put_in(Loop *self, int at, struct kept one) {
     *bucket = at;
 }
 
-/* the table of what may be opened: one place a file, whoever comes later takes it */
+/* the table of expected files: one slot a hash value, and a later file replaces an earlier one */
 
 static struct expected *expected_place(Loop *self, uint64_t number) {
     return &self->expected[spread(number) >> 49];
@@ -299,7 +300,7 @@ static void unexpect(Loop *self, uint64_t number) {
         one->number = 0;
 }
 
-/* A descriptor, or NONE: Python meets the same error. */
+/* Return a descriptor, or NONE: Python then gets the same error. */
 static int open_expected(const struct expected *one, struct stat *found) {
     int fd = openat(one->directory, one->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
@@ -345,9 +346,9 @@ static int answer_first_open(Loop *self, const struct in_header *in) {
         opened->closes = self->kept[goes];
     }
     put_in(self, at, (struct kept){.number = in->number, .version = opened->version, .fd = fd});
-    struct open_out answer = {(uint64_t)fd, NOFLUSH, 0}; /* whatever the kernel has of it is from before */
+    struct open_out answer = {(uint64_t)fd, NOFLUSH, 0}; /* no KEEP_CACHE: the kernel's pages may be older */
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
-        self->kept[at].uses--; /* who asked has gone */
+        self->kept[at].uses--; /* the caller has gone */
     else
         note(self, in->number);
     return 1;
@@ -366,7 +367,7 @@ static int answer_open(Loop *self, const struct in_header *in, const struct open
     struct open_out answer = {(uint64_t)one->fd | (uint64_t)one->turn << COUNTED, KEEP_CACHE | NOFLUSH, 0};
     one->uses++;
     if (reply(self, in->unique, &answer, sizeof answer) < 0)
-        one->uses--; /* who asked has gone */
+        one->uses--; /* the caller has gone */
     else
         note(self, in->number);
     return 1;
@@ -381,7 +382,7 @@ static int answer_release(Loop *self, const struct in_header *in, const struct r
         return 0;
     if (--one->uses == 0 && one->ends) {
         take_out(self, at);
-        return 0; /* nobody has it any more: Python closes it */
+        return 0; /* it has no users: Python closes it */
     }
     reply(self, in->unique, NULL, 0);
     if (one->ends) {
@@ -391,7 +392,7 @@ static int answer_release(Loop *self, const struct in_header *in, const struct r
     return 1;
 }
 
-/* Whoever has locked nothing loses nothing. */
+/* Without locks there is nothing to release at FLUSH. */
 static int answer_flush(Loop *self, const struct in_header *in) {
     if (!self->flushes || self->watches_closes)
         return 0;
@@ -404,7 +405,8 @@ static void empty_pipe(Loop *self, char *into, size_t size) {
         continue;
 }
 
-/* The same for much at once, pages of the file as they are (and not SPLICE_F_MOVE: they stay its own); 0 where it is done the other way. */
+/* Answer a large read by splice, without copies. Return 0 if the caller must copy. No SPLICE_F_MOVE: the pages stay
+   in the page cache. */
 static int pass_on(Loop *self, const struct in_header *in, const struct read_in *asked, int fd) {
     struct stat found;
     struct out_header head = {(uint32_t)(sizeof head + asked->size), 0, in->unique};
@@ -425,7 +427,7 @@ static int pass_on(Loop *self, const struct in_header *in, const struct read_in 
 }
 
 static int read_from(Loop *self, const struct in_header *in, const struct read_in *asked, int fd) {
-    size_t taken = sizeof *in + sizeof *asked; /* the answer goes behind the request: Python may still want that */
+    size_t taken = sizeof *in + sizeof *asked; /* the reply is placed behind the request, which Python may still need */
     if (asked->size > (size_t)self->buffer.len - taken)
         return 0;
     if (asked->size >= SPLICED && pass_on(self, in, asked, fd))
@@ -433,12 +435,12 @@ static int read_from(Loop *self, const struct in_header *in, const struct read_i
     char *into = (char *)self->buffer.buf + taken;
     ssize_t size = pread(fd, into, asked->size, (off_t)asked->offset);
     if (size < 0)
-        return 0; /* Python meets the same error, and knows how to say it */
+        return 0; /* Python gets the same error, and reports it */
     reply(self, in->unique, into, (size_t)size);
     return 1;
 }
 
-/* Where nothing is opened. */
+/* Answer a read with handle 0, of a file that has not been opened. */
 static int answer_unopened_read(Loop *self, const struct in_header *in, const struct read_in *asked) {
     const struct expected *one = find_expected(self, in->number);
     struct stat found;
@@ -460,14 +462,14 @@ static int answer_read(Loop *self, const struct in_header *in, const struct read
     return !one->ends && descriptor_of(asked->fh) == (uint64_t)one->fd && read_from(self, in, asked, one->fd);
 }
 
-/* Whoever reads a directory asks once more, after the last name. */
+/* A reader of a directory sends one more READDIRPLUS after the last name: the reply is empty. */
 static int answer_end(Loop *self, const struct in_header *in, const struct read_in *asked) {
     if (in->number == self->end.number && asked->offset == self->end.place) {
         reply(self, in->unique, NULL, 0);
         return 1;
     }
     if (in->number == self->end.number)
-        self->end.number = 0; /* it may be another listing by now */
+        self->end.number = 0; /* a new reading of the directory, whose end may differ */
     return 0;
 }
 
@@ -476,7 +478,7 @@ static int begins(const char *name, size_t size, const char *with) {
     return size > length && memcmp(name, with, length) == 0;
 }
 
-/* As `attributes.is_handed_on` has it. */
+/* Equal to `attributes.is_handed_on`. */
 static int is_handed_on(const char *name, size_t size) {
     static const char *const labels[] = {"security.selinux", "security.SMACK64", "security.apparmor", "security.ima", "security.evm"};
     for (size_t at = 0; at < sizeof labels / sizeof *labels; at++)
@@ -485,7 +487,7 @@ static int is_handed_on(const char *name, size_t size) {
     return begins(name, size, "security.") || begins(name, size, "trusted.") || begins(name, size, "system.posix_acl_");
 }
 
-/* Of a file whose place is known: it has no such attribute. Where that is not certain Python looks. */
+/* Return 1 if an expected file certainly lacks an attribute. In other cases Python looks. */
 static int lacks(Loop *self, uint64_t number, const char *name) {
     const struct expected *one = find_expected(self, number);
     char place[sizeof "/proc/self/fd/2147483647/" + NAME];
@@ -495,7 +497,8 @@ static int lacks(Loop *self, uint64_t number, const char *name) {
     return lgetxattr(place, name, NULL, 0) < 0 && (errno == ENODATA || errno == EOPNOTSUPP);
 }
 
-/* Whoever writes to a file asks for its capabilities first, and `ls -l` for more of the kind: most files have none. */
+/* The kernel reads the capabilities of a file before each write to it, and `ls -l` reads more such attributes: most
+   files have none. */
 static int answer_getxattr(Loop *self, const struct in_header *in, const struct getxattr_in *asked, size_t size) {
     struct out_header head = {sizeof head, -EOPNOTSUPP, in->unique};
     if (begins(asked->name, size, self->attributes) || asked->name[size - 1])
@@ -519,13 +522,13 @@ static int is_admitted(const Loop *self, uint32_t uid) {
     return 0;
 }
 
-/* 1 if the request in the buffer has been answered. */
+/* Return 1 if the request in the buffer has been answered. */
 static int answer(Loop *self, size_t size) {
     const struct in_header *in = self->buffer.buf;
     const void *body = in + 1;
     if (size < sizeof *in)
         return 0;
-    if (in->pid) /* it is 0 where nobody waits, as for what is closed */
+    if (in->pid) /* it is 0 for requests without a waiting caller, such as RELEASE */
         self->asked_by = in->pid;
     size -= sizeof *in;
     if (in->opcode != RELEASE && in->opcode != FLUSH && !is_admitted(self, in->uid))
@@ -548,7 +551,7 @@ static int answer(Loop *self, size_t size) {
     }
 }
 
-/* Where a thread ran last, as proc(5) has it; NONE if it is not known. */
+/* Return the processor that a thread ran on last, from proc(5); NONE on error. */
 static int processor_of(uint32_t thread) {
     char place[32], text[1024];
     snprintf(place, sizeof place, "/proc/%u/stat", thread);
@@ -557,13 +560,13 @@ static int processor_of(uint32_t thread) {
     if (fd >= 0)
         close(fd);
     text[size > 0 ? size : 0] = 0;
-    const char *at = strrchr(text, ')'); /* the second field, a name, may hold anything */
+    const char *at = strrchr(text, ')'); /* the second field, a name, may contain any character */
     for (int field = 2; at != NULL && field < STAT_PROCESSOR; field++)
         at = strchr(at + 1, ' ');
     return at == NULL ? NONE : atoi(at + 1);
 }
 
-/* Who asks runs on this thread's processor: then it goes on when this one sleeps, and not before. */
+/* Return true if the client runs on this thread's processor: it can then continue only when this thread sleeps. */
 static int is_beside(Loop *self) {
     if (self->since_where++ % LOOK_WHERE == 0)
         self->is_beside = processor_of(self->asked_by) == sched_getcpu();
@@ -574,15 +577,16 @@ static void do_nothing(int number) {
     (void)number;
 }
 
-/* Reading waits, or it says that there is nothing. */
+/* Make read(2) block, or return EAGAIN. */
 static int set_flags(Loop *self, int waits) {
     int flags = fcntl(self->fd, F_GETFL);
     return flags < 0 ? -1 : fcntl(self->fd, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
-/* Where it waits, what a client does not wait for, as for what is closed, must not interrupt it: that is answered with what it asks next. */
+/* A blocking thread is SCHED_BATCH: requests without a waiting client, such as RELEASE, must not preempt the client.
+   They are answered together with its next request. */
 static void set_waits(Loop *self, int waits) {
-    struct sigaction ends = {.sa_handler = do_nothing}; /* without SA_RESTART: it ends a read */
+    struct sigaction ends = {.sa_handler = do_nothing}; /* without SA_RESTART: the signal ends a read */
     if (waits == self->waits)
         return;
     self->thread = pthread_self();
@@ -593,7 +597,8 @@ static void set_waits(Loop *self, int waits) {
         sched_setscheduler(0, waits ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0});
 }
 
-/* By any thread. A read that has not begun to wait finds then that it must not, and the signal ends one that has. */
+/* Callable from any thread. The flag keeps a later read from blocking, and the signal ends a read that blocks
+   already. */
 static void wake(Loop *self) {
     atomic_store(&self->is_woken, 1);
     if (atomic_load(&self->sleeps)) {
@@ -602,7 +607,7 @@ static void wake(Loop *self) {
     }
 }
 
-/* Whoever wakes this thread says so first, and looks then whether it sleeps. */
+/* A waker sets `is_woken` first and then reads `sleeps`; this order excludes a lost wake-up. */
 static ssize_t read_request(Loop *self) {
     ssize_t size = -1;
     errno = EINTR;
@@ -618,10 +623,12 @@ static int sleep_until_asked(Loop *self) {
     return poll(of, 2, -1);
 }
 
-/* The size of a request for Python; 0: there is something else to do, or with `once` there was none or it has been answered; -1: errno.
+/* Return the size of a request for Python; 0 if there is other work, or with `once` if there was none or it has been
+   answered; -1: errno.
 
-   A client's next request follows within microseconds of an answer. Where it runs on this processor, reading waits: it goes on at once.
-   Elsewhere reading is tried for a while: waking a processor takes longer. Yielding lets others on this one go first, if not always. */
+   A client's next request follows within microseconds of a reply. If the client runs on this processor, the read
+   blocks, so that the client continues at once. Otherwise reads are polled for a while, because waking a processor
+   takes longer. Yielding lets other threads of this processor run first, though not always. */
 static ssize_t next_request(Loop *self, int once) {
     int64_t looking_since = 0;
     for (;;) {
@@ -637,7 +644,7 @@ static ssize_t next_request(Loop *self, int once) {
             if (self->closed_handle.number)
                 return 0;
         } else if (errno == EAGAIN && self->waits) {
-            self->waits = 0; /* it has been woken */
+            self->waits = 0; /* woken: `wake` has set O_NONBLOCK */
         } else if (errno == EAGAIN && !once) {
             int64_t now = ns_now(CLOCK_MONOTONIC);
             if (!looking_since)
@@ -648,7 +655,7 @@ static ssize_t next_request(Loop *self, int once) {
                 return 0; /* a signal */
         } else if (errno == EINTR) {
             return 0;
-        } else if (errno != EAGAIN && errno != ENOENT) { /* ENOENT: who asked has gone */
+        } else if (errno != EAGAIN && errno != ENOENT) { /* ENOENT: the caller has gone */
             return -1;
         }
         if (once)
@@ -656,7 +663,7 @@ static ssize_t next_request(Loop *self, int once) {
     }
 }
 
-/* for Python */
+/* methods for Python */
 
 static PyObject *loop_next(Loop *self, PyObject *args) {
     int once = 0;
@@ -706,7 +713,7 @@ static PyObject *version_for_python(struct version is) {
     return Py_BuildValue("LLLL", (long long)is.mtime_ns, (long long)is.ctime_ns, (long long)is.size, (long long)is.mode);
 }
 
-/* The handle of what nobody uses, which is no longer kept; None where there is nothing to close now. */
+/* Remove a file from the cache. Return its handle, which Python must close, or None while it is in use. */
 static PyObject *end_one(Loop *self, int at) {
     struct kept *one = &self->kept[at];
     if (one->uses) {
@@ -725,7 +732,7 @@ static PyObject *loop_keep(Loop *self, PyObject *args) {
         return NULL;
     int goes;
     int at = find(self, number) == NONE ? place(self, &goes) : NONE;
-    if (at == NONE) /* it is closed when its user closes it */
+    if (at == NONE) /* not cached: closed when its user closes it */
         Py_RETURN_NONE;
     PyObject *closes = goes == NONE ? Py_NewRef(Py_None) : handle_of(&self->kept[goes]);
     put_in(self, at, (struct kept){.number = number, .version = {mtime_ns, ctime_ns, size, mode}, .fd = fd});
@@ -890,7 +897,7 @@ static int loop_init(Loop *self, PyObject *args, PyObject *kwargs) {
     self->most = most;
     self->notes_reads = notes_reads;
     strcpy(self->attributes, attributes);
-    /* Without a pipe, or with a small one, everything is copied. */
+    /* Without a pipe, or with a small one, reads are copied. */
     if (pipe2(self->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
         self->pipe[0] = self->pipe[1] = -1;
     else
@@ -927,7 +934,7 @@ struct found {
     struct stat stat;
 };
 
-/* As `listings.place_of` has it. */
+/* Equal to `directory_stream.place_of`. */
 static uint64_t place_of(PyObject *name) {
     uint64_t place = (uint64_t)(PyObject_Hash(name) >> 1) + (1ull << 62);
     return place > 2 ? place : 3;
@@ -937,7 +944,7 @@ static size_t size_of(const struct found *one) {
     return (sizeof(struct direntry) + (size_t)one->length + 7) & ~(size_t)7;
 }
 
-/* As the kernel has it in 32 bits. */
+/* Return a device number in the kernel's encoding of 32 bits. */
 static uint32_t device_of(const struct stat *found) {
     uint32_t high = major(found->st_rdev), low = minor(found->st_rdev);
     return (low & 0xff) | (high << 8) | ((low & ~0xffu) << 12);
@@ -959,7 +966,8 @@ static void put_entry(char *into, const struct found *one, uint64_t number, uint
     memcpy(out->name, one->name, (size_t)one->length);
 }
 
-/* The names from `position` on whose entries fit into `size` bytes: how many, or -1; into `needs` how many bytes. */
+/* Pick the names from `position` on whose entries fit into `size` bytes. Return their count, or -1; `needs` is their
+   size in bytes. */
 static Py_ssize_t pick(PyObject *names, Py_ssize_t position, size_t size, struct found *into, size_t *needs) {
     Py_ssize_t count = 0;
     for (*needs = 0; position < PyList_Size(names); position++, count++) {
@@ -993,7 +1001,7 @@ static PyObject *loop_entries(Loop *self, PyObject *args) {
         PyErr_NoMemory();
     if (found == NULL || list == NULL)
         goto failed;
-    do { /* nothing at all would be the end of the directory: not if all of these have vanished since they were listed */
+    do { /* an empty reply would be the end of the directory: go on if all of these names have vanished */
         count = pick(names, position, (size_t)size, found, &needs);
         if (count < 0)
             goto failed;
@@ -1075,7 +1083,7 @@ static PyType_Spec loop_spec = {"ctxfs.fuse.transports.fastpath.Loop", sizeof(Lo
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fastpath", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 
-/* Counted up with every change of what Python and this file expect of each other; see `load_fastpath`. */
+/* Incremented with every change of the interface to Python; see `load_fastpath`. */
 #define INTERFACE 1
 
 PyMODINIT_FUNC PyInit_fastpath(void) {

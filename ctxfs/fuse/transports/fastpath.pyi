@@ -1,47 +1,52 @@
 INTERFACE: int
-"""Which interface the module was built with."""
+"""The version of the interface between Python and the compiled module."""
 
 class Loop:
-    """Reads requests from `fd` into `buffer` and answers those that need no decision. Used by one thread; others may `wake` it.
+    """A loop that reads requests from `fd` into `buffer` and answers those that need no decision.
 
-    A file that was opened for reading can be *kept* open. Who opens it next gets the same handle, as long as its times,
-    size and mode are those it was kept with; who reads it then is answered from its descriptor. A file can be *expected* to be opened:
-    who opens it for reading gets a handle that is kept from then on, and who reads it without opening it is answered, too.
+    One thread uses it; other threads may call `wake`. A file that was opened for reading can stay open in the *cache*.
+    The next open gets the same handle while the file's times, size and mode equal its recorded version, and reads are
+    answered from its descriptor. A file can be *expected* to be opened: the next open for reading gets a handle that is
+    cached from then on, and a read without an open is answered, too.
     """
 
     def __init__(
         self, *, fd: int, wake: int, buffer: bytearray, most: int, notes_reads: bool, attributes: bytes, flushes: bool
     ) -> None:
-        """`wake`: a descriptor that is ready once it has been woken. At most `most` are kept. `notes_reads`: remember who is opened.
-        `attributes`: how the names of attributes begin that are never answered here; others that the host does not keep are refused.
-        `flushes`: FLUSH is answered, while closes are not watched.
+        """Create a loop with at most `most` cached files.
+
+        `wake` is a descriptor that becomes readable on a wake-up. `notes_reads`: record the files that are opened.
+        `attributes` is the prefix of attribute names that are never answered here; other attributes that the host does
+        not store are refused. `flushes`: FLUSH is answered here while closes are not watched.
         """
 
     def next(self, once: bool = False, /) -> int:
-        """The size of a request in the buffer. 0 if it has been woken, or there was a signal. OSError ENODEV when it is unmounted.
+        """Return the size of the next request for Python; 0 after a wake-up or a signal.
 
-        With `once` one request is read at most; 0 if there is none or it has been answered.
+        With `once` read one request at most, and return 0 if there was none or it has been answered. Raise ENODEV when
+        the file system has been unmounted.
         """
 
     def wake(self) -> None:
-        """`next` returns soon, and at once if it waits. `fd` may not have been closed. By any thread."""
+        """Make `next` return soon, at once if it waits. `fd` must still be open. Callable from any thread."""
 
     def admit(self, users: list[int], /) -> None:
-        """Answer requests of these users only; others are handed to Python. Before the first `next`."""
+        """Answer requests of these users only, and pass others to Python. To be called before the first `next`."""
 
     def keep(self, number: int, fd: int, version: tuple[int, int, int, int], /) -> int | None:
-        """Keep a handle, a descriptor, that has just been given out; `version` is (mtime_ns, ctime_ns, size, mode).
+        """Cache the handle, a descriptor, of a reply to OPEN; `version` is (mtime_ns, ctime_ns, size, mode).
 
-        Returns the handle that is to be closed, for which there is no room any more.
+        Return the evicted handle, which the caller must close; None if nothing is evicted.
         """
 
     def expect(self, directory: int, files: list[tuple[int, int, int, bytes]], /) -> None:
-        """Regular files in a directory, a descriptor, that may be opened for reading without asking: (number, device, inode, name).
-        They are expected until others take their places.
+        """Expect files, (number, device, inode, name), of `directory`, a descriptor, to be opened for reading.
+
+        The files must be regular. A file is expected until another file takes its slot.
         """
 
     def unexpect(self, number: int, /) -> None:
-        """This file is not expected any more."""
+        """Stop expecting a file."""
 
     def entries(
         self,
@@ -55,56 +60,64 @@ class Loop:
         below: int,
         /,
     ) -> tuple[bytearray, list[tuple[int, int, int, int, tuple[int, int, int, int]]]]:
-        """An answer to READDIRPLUS of `size` bytes at most: `names` from `start` on, as they are in a directory, a descriptor. What
-        has vanished is left out. A file has the number `numbers | inode`; its place is as `listings.place_of` has it. So long the
-        kernel may keep names and attributes. Regular files of fewer than `below` bytes are expected from now on.
+        """Return the body of a reply to READDIRPLUS of at most `size` bytes, and a list of its files.
 
-        Returns it, and of each file (place in `names`, place in the answer, device, inode, version), the last as (mtime_ns, ctime_ns,
-        size, mode).
+        The entries are `names` from index `start` on, as they are in `directory`, a descriptor; names that have
+        vanished are left out. A file has the number `numbers | inode`, and the cookie of `directory_stream.place_of`.
+        `seconds` and `nanoseconds` are the validity of names and attributes. Regular files of fewer than `below` bytes
+        are expected from now on.
+
+        The list has (index in `names`, offset in the reply, device, inode, version) for each file; the version is
+        (mtime_ns, ctime_ns, size, mode).
         """
 
     def closed(self, directory: int, /) -> None:
-        """This descriptor of a directory is another one's now: files below it are no longer expected."""
+        """Stop expecting files below a directory, because its descriptor has been closed and may be reused."""
 
     def ends(self, number: int, place: int, /) -> None:
-        """The listing of a directory that is being answered ends at `place`: who asks next from there has read it all."""
+        """Record the cookie at which a directory ends. The next READDIRPLUS from there gets an empty reply."""
 
     def end(self, number: int, /) -> int | None:
-        """No longer expect a file nor keep it open. Returns the handle that is to be closed now, if nobody uses it."""
+        """Stop expecting a file, and remove it from the cache.
+
+        Return the handle that the caller must close now; None if it is still in use, or the file is not cached.
+        """
 
     def end_all(self) -> list[int]:
-        """The same of everything."""
+        """Stop expecting all files, and clear the cache. Return the handles that the caller must close now."""
 
     def take_opened(self) -> list[tuple[int, int, tuple[int, int, int, int], int | None]]:
-        """(number, descriptor, version, closes) of what was opened since this was last asked. The descriptor is the handle, too;
-        `closes` is the handle that there is no room for any more. To be asked after every `next`.
+        """Return (number, descriptor, version, closes) of the files that `next` has opened since the last call.
+
+        The descriptor is also the handle; `closes` is the evicted handle, or None. To be called after every `next`.
         """
 
     @property
     def has_opened(self) -> bool:
-        """True if there is any, or something was closed."""
+        """True if `take_opened` or `take_closed` would return anything."""
 
     def take_closed(self) -> list[tuple[int, int]]:
-        """(number, handle) of a file that is no longer kept, but still open by others, if one was closed since this was last asked.
-        To be asked after every `next`.
+        """Return (number, handle) of a removed file of which a reader has closed a handle; empty if there is none.
+
+        Other readers still have the file open. To be called after every `next`.
         """
 
     def bare(self, number: int, /) -> None:
-        """This file has no capability, until it ends: who asks is answered."""
+        """Record that a file has no capability, until `end`: GETXATTR of it is answered with ENODATA."""
 
     def answer_acls(self) -> None:
-        """An absent ACL is answered with ENODATA from now on, and not with EOPNOTSUPP."""
+        """Answer requests for an absent ACL with ENODATA from now on, instead of EOPNOTSUPP."""
 
     def watch_closes(self, watches: bool, /) -> None:
-        """Whether FLUSH is handed to Python: locks may end with it."""
+        """Pass each FLUSH to Python, because locks may end with it; or stop doing so."""
 
     def take_notes(self) -> list[tuple[int, int]]:
-        """(number, time_ns) of files that were opened since this was last asked."""
+        """Return (number, time_ns) of files that were opened since the last call."""
 
     @property
     def noted(self) -> bool:
-        """True if there are any."""
+        """True if `take_notes` would return anything."""
 
     @property
     def answered(self) -> int:
-        """How many requests have been answered here."""
+        """The number of requests that this loop has answered."""

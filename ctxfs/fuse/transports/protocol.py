@@ -1,6 +1,7 @@
-"""The kernel's FUSE protocol, version 7, as <linux/fuse.h> and the kernel's documentation define it: numbers, layouts, packing.
+"""The kernel's FUSE protocol, version 7: numbers, layouts and packing.
 
-Pure: no descriptor, no kernel. Everything is in the machine's byte order, aligned by hand as the header has it.
+<linux/fuse.h> and the kernel's documentation define it. Pure: no descriptor, no kernel. Everything is in the
+machine's byte order, aligned by hand as in the header.
 """
 
 import functools
@@ -16,7 +17,7 @@ from ctxfs.fuse.lock_owners import Range
 MAJOR, MINOR = 7, 40
 OLDEST_MINOR = 31  # Linux 5.4
 
-# requests
+# opcodes
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
 MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE = 8, 9, 10, 11, 12, 13, 14, 15, 16
 STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20, 21, 22, 23, 24
@@ -25,7 +26,7 @@ DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE =
 OPENDIR, TMPFILE = 27, 51
 LAST = 64
 
-# what INIT agrees on
+# flags of INIT
 ASYNC_READ = 1 << 0
 POSIX_LOCKS = 1 << 1
 ATOMIC_O_TRUNC = 1 << 3
@@ -44,10 +45,10 @@ INIT_EXT = 1 << 30
 HAS_EXPIRE_ONLY = 1 << 35
 PASSTHROUGH = 1 << 37
 
-# an answer to open
+# flags of a reply to OPEN
 DIRECT_IO, KEEP_CACHE, NOFLUSH, _PASSTHROUGH = 1 << 0, 1 << 1, 1 << 5, 1 << 7
 
-# what a setattr changes
+# valid bits of SETATTR, and flags of other requests
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH = 1, 2, 4, 8, 16, 32, 64
 _ATIME_NOW, _MTIME_NOW, _KILL_SUIDGID = 128, 256, 2048
 WRITE_KILL_SUIDGID = 1 << 2
@@ -57,9 +58,9 @@ SETXATTR_ACL_KILL_SGID = 1 << 0
 # notices
 INVAL_INODE, INVAL_ENTRY = 2, 3
 _EXPIRE_ONLY = 1 << 0
-_ATTRIBUTES_ONLY = -1  # an offset below 0: the pages stay
+_ATTRIBUTES_ONLY = -1  # an offset below 0 keeps the pages
 NOTIFY_RESEND = 7  # Linux 6.9
-UNIQUE_RESEND = 1 << 63  # in the number of a request that is sent again
+UNIQUE_RESEND = 1 << 63  # set in the unique number of a request that is sent again
 
 IN = struct.Struct("=IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid, extensions, padding
 OUT = struct.Struct("=IiQ")  # length, errno, unique
@@ -82,18 +83,19 @@ TWO_U64 = struct.Struct("=QQ")
 FOUR_U32 = struct.Struct("=4I")
 READ_IN = struct.Struct(
     "=QQIIQII"
-)  # handle, offset, size, flags, lock owner, open flags, padding; of WRITE and READDIR, too
+)  # handle, offset, size, flags, lock owner, open flags, padding; also for WRITE and READDIR
 FSYNC_IN = struct.Struct("=QII")
 RENAME2_IN = struct.Struct("=QII")
 FALLOCATE_IN = struct.Struct("=QQQII")
-LSEEK_IN = struct.Struct("=QqII")  # the offset has a sign
+LSEEK_IN = struct.Struct("=QqII")  # the offset is signed
 COPY_IN = struct.Struct("=7Q")
 FLUSH_IN = struct.Struct("=QIIQ")  # handle, unused, padding, lock owner
 LK_IN = struct.Struct("=QQQQIIII")  # handle, owner, first byte, last byte, type, process, flags, padding
 _LK_OUT = struct.Struct("=QQII")
 LK_FLOCK = 1 << 0
 
-# A file that stays open has one descriptor and a handle for each open file description: above the descriptor a count.
+# The bits of a handle that are the descriptor. A file in the open file cache has one descriptor, but a handle for each
+# open file description: the higher bits are a count.
 HANDLE = (1 << 42) - 1
 
 # ioctl(2) on /dev/fuse: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
@@ -109,14 +111,17 @@ _DOTS_BYTES = _ENTRY.size + _DIRENT.size + 8
 
 
 class InitReply(NamedTuple):
-    """What INIT has settled."""
+    """The minor protocol version of the kernel, and the flags that INIT has settled."""
 
     minor: int
     flags: int
 
 
 def agree(body: bytes, wanted: int, max_write: int) -> tuple[InitReply, bytes]:
-    """What both sides can, of a kernel's INIT, and the answer to it. ValueError for a kernel that is too old."""
+    """Return the settings that both sides support, and the packed reply to the kernel's INIT `body`.
+
+    Raise ValueError if the kernel is too old.
+    """
     major, minor, readahead, flags = _INIT_IN.unpack_from(body)
     if major != MAJOR or minor < OLDEST_MINOR:
         raise ValueError(f"FUSE protocol {major}.{minor}: Linux 5.4 is the oldest that `direct` serves")
@@ -135,20 +140,23 @@ _U64 = (1 << 64) - 1  # times before 1970 are negative
 
 
 def _device(number: int) -> int:
-    """As the kernel encodes it in 32 bits."""
+    """Return a device number in the kernel's encoding of 32 bits (`new_encode_dev`)."""
     major, minor = (number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00)
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
 @functools.lru_cache(16)
 def _split(seconds: float) -> tuple[int, int]:
-    """(whole seconds, nanoseconds)."""
+    """Return (whole seconds, nanoseconds)."""
     whole = int(seconds)
     return whole, int((seconds - whole) * _BILLION)
 
 
 def entry(of: Attributes) -> bytes:
-    """An answer to lookup and to whatever makes a name. The hottest lines of a listing: one call that packs, nothing in between."""
+    """Pack a reply to LOOKUP and to requests that make a name.
+
+    These are the hottest lines of a listing: a single call packs all fields.
+    """
     number, found = of.number, of.found
     whole, rest = _split(of.seconds)
     if not number:
@@ -181,28 +189,28 @@ def entry(of: Attributes) -> bytes:
 
 
 def attr(of: Attributes) -> bytes:
-    """An answer to getattr and setattr: how long it may be kept, and the attributes as in an entry."""
+    """Pack a reply to GETATTR and SETATTR: the validity of the attributes, and the attributes as in an entry."""
     return _ATTR_OUT.pack(*_split(of.seconds), 0) + entry(of)[_BEFORE_ATTR:]
 
 
 def opened(answer: OpenReply) -> bytes:
-    """An answer to open."""
+    """Pack a reply to OPEN."""
     flags = (DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
     flags |= (0 if answer.flushes else NOFLUSH) | (_PASSTHROUGH if answer.backing else 0)
     return _OPEN_OUT.pack(answer.fh, flags, answer.backing)
 
 
 def created(answer: tuple[OpenReply, Attributes]) -> bytes:
-    """An answer to create."""
+    """Pack a reply to CREATE."""
     return entry(answer[1]) + opened(answer[0])
 
 
-# What packs the entries of names in a directory at once: see `fastpath.Loop.entries`.
+# The function that packs many entries of a directory in one call: `fastpath.Loop.entries`.
 PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
 
 
 class Names(DirectoryEntries):
-    """Entries of a directory with their attributes, as many as fit."""
+    """Directory entries with attributes, packed for READDIRPLUS up to a size in bytes."""
 
     def __init__(self, size: int, pack: PackEntries | None = None) -> None:
         self._size = size
@@ -212,11 +220,14 @@ class Names(DirectoryEntries):
 
     @property
     def is_empty(self) -> bool:
-        """See Entries."""
+        """Implement `DirectoryEntries.is_empty`."""
         return not self._used
 
     def add_dots(self, after: int, number: int, above: int) -> None:
-        """See Entries. Nothing refers to them: the kernel knows both."""
+        """Implement `DirectoryEntries.add_dots`.
+
+        The entries hold no references: the kernel has the inodes of both directories.
+        """
         for place, name, its in ((DOT, b".", number), (DOTS, b"..", above)):
             if place > after and self._size - self._used >= _DOTS_BYTES:
                 self._parts += (
@@ -227,7 +238,7 @@ class Names(DirectoryEntries):
                 self._used += _DOTS_BYTES
 
     def add(self, name: bytes, found: Attributes, place: int) -> bool:
-        """See Entries."""
+        """Implement `DirectoryEntries.add`."""
         length = len(name)
         padding = -length % 8
         needed = _ENTRY.size + _DIRENT.size + length + padding
@@ -245,7 +256,7 @@ class Names(DirectoryEntries):
     def add_on_disk(
         self, directory: int, names: list[bytes], start: int, numbers: int, seconds: float, below: int
     ) -> Seen | None:
-        """See Entries."""
+        """Implement `DirectoryEntries.add_on_disk`."""
         if self._pack is None:
             return None
         packed, seen = self._pack(directory, names, start, self._size - self._used, numbers, *_split(seconds), below)
@@ -254,19 +265,19 @@ class Names(DirectoryEntries):
         return seen
 
     def renumber(self, at: int, number: int) -> None:
-        """See Entries."""
+        """Implement `DirectoryEntries.renumber`."""
         packed = self._parts[-1]
         assert isinstance(packed, bytearray)
         for place in (at, at + _BEFORE_ATTR, at + _ENTRY.size):
             U64.pack_into(packed, place, number)
 
     def packed(self) -> bytes:
-        """The answer to readdir."""
+        """Return the body of the reply to READDIRPLUS."""
         return b"".join(self._parts)
 
 
 def numbers_in(names: bytes) -> Iterator[int]:
-    """The files that an answer to readdir refers to."""
+    """Yield the numbers of the files that a packed reply to READDIRPLUS holds references to."""
     at = 0
     while at < len(names):
         yield U64.unpack_from(names, at)[0]
@@ -275,18 +286,18 @@ def numbers_in(names: bytes) -> Iterator[int]:
 
 
 def lock(of: Range) -> bytes:
-    """Pack an answer to GETLK: a lock that is in the way, or one of type F_UNLCK."""
+    """Pack a reply to GETLK: a conflicting lock, or one of type F_UNLCK."""
     return _LK_OUT.pack(of.start, of.end, of.kind, max(of.pid, 0))
 
 
 def statfs(of: SyntheticStatfs) -> bytes:
-    """An answer to statfs."""
+    """Pack a reply to STATFS."""
     counts = of.blocks, of.free, of.available, of.files, of.files_free
     return _STATFS.pack(*counts, of.bsize, of.name_max, of.frsize, 0)
 
 
 class SetattrIn(NamedTuple):
-    """What a setattr asks for. Times are in nanoseconds; None: as it is."""
+    """The changes in a SETATTR request. Times are in nanoseconds; None leaves a value unchanged."""
 
     fh: int | None
     size: int | None
@@ -301,7 +312,7 @@ class SetattrIn(NamedTuple):
 
 
 def setattr_in(body: memoryview) -> SetattrIn:
-    """Unpack it."""
+    """Unpack the body of a SETATTR request."""
     (valid, _, fh, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = _SETATTR_IN.unpack_from(
         body
     )
@@ -330,7 +341,10 @@ def inval_inode(number: int, *, attributes_only: bool = False) -> bytes:
 
 
 def inval_entry(parent: int, name: bytes, *, expire: bool = False) -> bytes:
-    """Return the notice that drops one name; with `expire` the kernel keeps the dentry and looks it up before its next use."""
+    """Return the notice that drops one name.
+
+    With `expire` the kernel keeps the dentry and looks it up before its next use.
+    """
     length = OUT.size + _INVAL_ENTRY_OUT.size + len(name) + 1
     flags = _EXPIRE_ONLY if expire else 0
     return OUT.pack(length, INVAL_ENTRY, 0) + _INVAL_ENTRY_OUT.pack(parent, len(name), flags) + name + b"\0"

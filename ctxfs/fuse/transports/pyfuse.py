@@ -1,7 +1,7 @@
-"""pyfuse3 as the transport: driven by a plain loop in the main thread, or by trio, its own way.
+"""The transports that use pyfuse3: driven by a plain loop in the main thread, or by trio, as the library intends.
 
-The plain loop stands in for the `trio` module that pyfuse3 uses, as that library's own asyncio support does, and relies on internals
-of the pinned version. Where `direct` is used none of this is.
+The plain loop replaces the `trio` module that pyfuse3 uses, as that library's own asyncio support does. It relies on
+internals of the pinned version. The `direct` transport imports none of this.
 """
 
 import errno
@@ -30,7 +30,10 @@ from ctxfs.threads import blocking
 
 
 class _Translated(pyfuse3.Operations):
-    """pyfuse3's table of requests in front of ours. An exception other than its own would end the mount."""
+    """The table of request handlers for pyfuse3, in front of `Operations`.
+
+    An exception other than FUSEError would end the mount, so all are translated.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -160,7 +163,10 @@ class _Translated(pyfuse3.Operations):
         return written
 
     async def flush(self, fh: FileHandleT) -> None:
-        """ENOSYS once and the kernel never asks again: a third less for open and close. See `synthetic`."""
+        """Raise ENOSYS, after which the kernel sends no FLUSH: open and close take a third less.
+
+        `synthetic` describes when edits are applied instead.
+        """
         raise pyfuse3.FUSEError(errno.ENOSYS)
 
     async def release(self, fh: FileHandleT) -> None:
@@ -184,13 +190,13 @@ class _Translated(pyfuse3.Operations):
 
 
 class _Reply(DirectoryEntries):
-    """The entries of a directory."""
+    """The entries of a directory, in a reply of pyfuse3."""
 
     def __init__(self, token: pyfuse3.ReaddirToken) -> None:
         self._token = token
 
     def add(self, name: bytes, found: Attributes, place: int) -> bool:
-        """See Entries."""
+        """Implement `DirectoryEntries.add`."""
         return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), place))
 
 
@@ -215,7 +221,7 @@ def _opened(answer: OpenReply) -> FileInfo:
 
 
 class _Pyfuse:
-    """What both ways of driving the library share."""
+    """The part of a transport that both ways to drive the library share."""
 
     hands: BackingFiles | None = None
     keeper: OpenCacheBackend | None = None
@@ -226,7 +232,7 @@ class _Pyfuse:
     _mounted: Mounted | None = None
 
     def attach(self, operations: Operations, mounted: Mounted) -> None:
-        """See Transport. The library is given what is mounted already, as a descriptor."""
+        """Implement `Transport.attach`. The library receives the existing mount as a descriptor."""
         self._mounted = mounted
         if operations.users is not None:
             mounted.close()
@@ -242,53 +248,53 @@ class _Pyfuse:
             ) from error
 
     def invalidate_inode(self, number: int) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_inode`."""
         pyfuse3.invalidate_inode(InodeT(number))
 
     def invalidate_attributes(self, number: int) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_attributes`."""
         pyfuse3.invalidate_inode(InodeT(number), attr_only=True)
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """See Caches."""
+        """Implement `Caches.invalidate_entry`."""
         pyfuse3.invalidate_entry(InodeT(parent), pyfuse3.FileNameT(name))
 
     def expire_entry(self, parent: int, name: bytes) -> None:
-        """See Caches. The library has no such notice."""
+        """Raise ENOSYS: the library has no such notice."""
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def stop(self) -> None:
-        """See Transport."""
+        """Implement `Transport.stop`."""
         pyfuse3.terminate()
 
     def unmount(self) -> None:
-        """See Transport."""
+        """Implement `Transport.unmount`."""
         pyfuse3.close(unmount=True)  # closes the descriptor
         if self._mounted is not None:
             self._mounted.close()
 
 
 class TrioTransport(_Pyfuse):
-    """Everything under one trio loop."""
+    """The transport that runs everything in one trio loop."""
 
     def __init__(self) -> None:
         self._token: trio.lowlevel.TrioToken | None = None
 
     async def call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """Just awaits."""
+        """Await the function: handlers run under trio already."""
         return await function(*args)
 
     async def in_thread(self, function: Callable[..., Any], *args: object) -> Any:
-        """See Loop."""
+        """Implement `Loop.in_thread`."""
         return await blocking(function, *args)
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
-        """Through trio's own door."""
+        """Implement `Loop.run_soon` with trio's token."""
         assert self._token is not None
         self._token.run_sync_soon(function, *args)
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
-        """See Transport."""
+        """Implement `Transport.run`."""
         trio.run(self._run, background, start)
 
     async def _run(self, background: Background, start: Callable[[], None]) -> None:
@@ -312,7 +318,7 @@ _READABLE = SuspendedTask("readable")
 
 
 class PlainTransport(CoroutineLoop, _Pyfuse):
-    """Steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
+    """The transport that steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,53 +328,53 @@ class PlainTransport(CoroutineLoop, _Pyfuse):
         self._joining: Task | None = None
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
-        """See Transport."""
+        """Implement `Transport.run`."""
         with self.running(background, self.stop):
-            pyfuse3.trio = self  # type: ignore[attr-defined]  # the seam that pyfuse3.asyncio uses too
+            pyfuse3.trio = self  # type: ignore[attr-defined]  # pyfuse3.asyncio replaces the same name
             try:
                 start()
                 self._drive(pyfuse3.main())
             finally:
                 pyfuse3.trio = trio  # type: ignore[attr-defined]
 
-    # for pyfuse3, which takes this object for the trio module
+    # the part of the trio module that pyfuse3 uses
 
     ClosedResourceError = trio.ClosedResourceError
 
     @property
     def lowlevel(self) -> "PlainTransport":
-        """`trio.lowlevel`."""
+        """Stand in for `trio.lowlevel`."""
         return self
 
     def current_trio_token(self) -> str:
-        """Only has to be something."""
+        """Stand in for `trio.lowlevel.current_trio_token`; pyfuse3 only stores it."""
         return "plain"
 
     def current_task(self) -> "PlainTransport":
-        """Only its name is used, for log lines."""
+        """Stand in for `trio.lowlevel.current_task`; pyfuse3 uses only its name, in log lines."""
         return self
 
     name = "plain"
 
     def open_nursery(self) -> "_PlainNursery":
-        """`trio.open_nursery`."""
+        """Stand in for `trio.open_nursery`."""
         return _PlainNursery(self)
 
     def Lock(self) -> "_PlainLock":  # noqa: N802 - the name that pyfuse3 looks up
-        """`trio.Lock`."""
+        """Stand in for `trio.Lock`."""
         return _PlainLock(self)
 
     async def wait_readable(self, fd: int) -> None:
-        """`trio.lowlevel.wait_readable`; the session's descriptor is the only one ever asked for."""
+        """Stand in for `trio.lowlevel.wait_readable`; `fd` is always the descriptor of the mount."""
         self._fd = fd
         await park(_READABLE)
 
     def notify_closing(self, fd: int) -> None:
-        """`trio.lowlevel.notify_closing`."""
+        """Stand in for `trio.lowlevel.notify_closing`."""
         self._closing = True
         self.wake()
 
-    # the loop itself
+    # the loop
 
     def _drive(self, main: Task) -> None:
         self.ready.append((main, None, None))
@@ -383,7 +389,7 @@ class PlainTransport(CoroutineLoop, _Pyfuse):
                 self.poll.register(self._fd, select.POLLIN)
                 registered = True
             if self.events() and self._reader is not None:
-                self._read_on(None)  # the kernel has more while we answer: step before polling again
+                self._read_on(None)  # more requests arrive during a reply: step before polling again
             if self._closing and self._reader is not None:
                 self._read_on(trio.ClosedResourceError())
 
@@ -408,7 +414,7 @@ class PlainTransport(CoroutineLoop, _Pyfuse):
 
 
 class _PlainNursery:
-    """As much of a nursery as pyfuse3 uses: one, never cancelled, joined at its end."""
+    """The part of a nursery that pyfuse3 uses: there is one, never cancelled, joined at its end."""
 
     def __init__(self, loop: PlainTransport) -> None:
         self._loop = loop
@@ -428,7 +434,7 @@ class _PlainNursery:
 
 
 class _PlainLock:
-    """A first-come lock between coroutines of one loop."""
+    """A fair lock between coroutines of one loop."""
 
     def __init__(self, loop: PlainTransport) -> None:
         self._loop = loop
@@ -445,6 +451,6 @@ class _PlainLock:
     ) -> None:
         self._held = False
         if self._waiting:
-            # atomic: nobody else can take it before the first in line runs
+            # atomic: no other task can take the lock before the first waiter runs
             self._held = True
             self._loop.ready.append((self._waiting.popleft(), None, None))

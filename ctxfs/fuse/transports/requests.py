@@ -1,6 +1,6 @@
-"""Bytes of a request to a call of the operations, and its result to bytes. No descriptor here, so that anything can drive it."""
+"""Decoders from request bodies to calls of `Operations`, and encoders of the results. Pure: no descriptor here."""
 
-# ruff: noqa: D102 - each method is the request of its name, as `protocol` and the operations describe it
+# ruff: noqa: D102 - each method decodes the request of its name, which `protocol` and the operations describe
 
 import errno
 import fcntl
@@ -28,9 +28,9 @@ def _as_is(data: bytes) -> bytes:
 
 
 class Requests:
-    """One method a request: (number of the file, what follows the header) → result, or a coroutine that brings it.
+    """One method for each opcode: (node number, body after the header) → result, or a coroutine that returns it.
 
-    `uid`, `gid` and `pid` are those of the request in hand.
+    `uid`, `gid` and `pid` are those of the current request.
     """
 
     def __init__(self, operations: Operations, pack: fuse.PackEntries | None = None) -> None:
@@ -182,7 +182,7 @@ class Requests:
 
     def fallocate(self, number: int, body: memoryview) -> Any:
         fh, offset, length, mode, _ = fuse.FALLOCATE_IN.unpack_from(body)
-        # Of these two requests the kernel does not say whether the caller may keep the bits: root may.
+        # These two requests have no flag for dropping set-user and set-group bits: root may keep them.
         return self.operations.allocate(fh & fuse.HANDLE, mode, offset, length, drop_privileges=self.uid != 0)
 
     def lseek(self, number: int, body: memoryview) -> Any:
@@ -196,7 +196,11 @@ class Requests:
 
     @staticmethod
     def _sized(body: memoryview, value: Any, make: Callable[[Any], bytes] = _as_is) -> Any:
-        """Of a value or a coroutine that brings it: its size if none was given, else itself if it fits."""
+        """Return the reply to GETXATTR or LISTXATTR for a value, or for a coroutine that returns it.
+
+        If the caller's buffer has size 0 the reply is the size of the value, else the value. Raise ERANGE if it does
+        not fit.
+        """
         size: int = fuse.U32.unpack_from(body)[0]
         if type(value) is CoroutineType:
             return _after(value, lambda found: _fitting(size, make(found)))
@@ -220,7 +224,11 @@ async def _after(later: Any, make: Callable[[Any], bytes]) -> bytes:
 
 
 def _name(body: memoryview | bytes) -> bytes:
-    """One name, without its end. EINVAL for what leads elsewhere: the kernel never sends it, and it must not matter who does."""
+    """Return a name without its NUL.
+
+    Raise EINVAL for a slash, a NUL, `.` and `..`. The kernel never sends these, but the file system must not depend on
+    that.
+    """
     name = bytes(body[:-1])
     if b"/" in name or b"\0" in name or name in _NO_NAMES:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -247,7 +255,7 @@ def _size(count: int) -> bytes:
     return fuse.TWO_U32.pack(count, 0)
 
 
-# opcode → (what is asked, how it is read, how the answer is written). Directories are not opened: they are read by their numbers.
+# opcode → (name, decoder, encoder). OPENDIR is absent: directories are read by their node numbers.
 TABLE: list[tuple[str, Decode, Encode] | None] = [None] * fuse.LAST
 for _code, _decode, _encode in (
     (fuse.LOOKUP, Requests.lookup, fuse.entry),

@@ -1,4 +1,4 @@
-"""What a mount process needs of whatever carries requests."""
+"""The interface between a mount process and the transport that carries its FUSE requests."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -15,36 +15,42 @@ class Transport(Loop, Caches, Protocol):
 
     @property
     def hands(self) -> BackingFiles | None:
-        """Where open files are handed over to the kernel, if it takes any. Known once it is attached."""
+        """The passthrough interface of the kernel, None if it has none. Set by `attach`."""
         ...
 
     @property
     def keeper(self) -> OpenCacheBackend | None:
-        """What keeps files open that were opened for reading, if anything does. Known once it is attached."""
+        """The open file cache of the transport, None if it has none. Set by `attach`."""
         ...
 
     @property
     def reads_by_number(self) -> bool:
-        """True if a file can be read without being opened: reads come with handle 0 then."""
+        """True if a file can be read without being opened; such reads come with handle 0."""
         ...
 
     @property
     def judges_acls(self) -> bool:
-        """True if the kernel judges callers by the ACLs of files. Known once it is mounted."""
+        """True if the kernel enforces the ACLs of files. Set by `attach`."""
         ...
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
-        """Start `background` under trio; when it calls its argument, call `start`, which attaches; then serve until unmounted."""
+        """Start `background` under trio, and serve until unmounted.
+
+        When `background` calls its argument, call `start`, which attaches.
+        """
         ...
 
     def attach(self, operations: Operations, mounted: Mounted) -> None:
-        """Answer requests of a mount from now on, and unmount it in the end. CommandError if the kernel is too old."""
+        """Begin to answer the requests of a mount, and unmount it in the end.
+
+        Raise CommandError if the kernel is too old.
+        """
         ...
 
     def stop(self) -> None:
-        """From where handlers run: finish serving."""
+        """Finish serving. To be called where handlers run."""
         ...
 
     def unmount(self) -> None:
-        """After serving: the mount point is a directory again."""
+        """Unmount after serving: the mount point becomes a plain directory again."""
         ...
