@@ -1,1 +1,1 @@
-"""msgpack over a unix socket: how processes of one store talk. Knows no rule of the tree."""
+"""The protocol between processes of one store: msgpack over a Unix socket. It contains no rule of the tree."""

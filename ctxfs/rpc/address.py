@@ -1,4 +1,7 @@
-"""Where a store's socket is. Socket paths hold 107 bytes; longer ones go through a descriptor of the folder."""
+"""The address of a store's socket.
+
+A socket path is limited to 107 bytes; longer paths go through a descriptor of the folder.
+"""
 
 import os
 import socket
@@ -11,7 +14,7 @@ _LONGEST = 100
 
 @contextmanager
 def socket_path(run: HostPath, name: str = "socket") -> Iterator[str]:
-    """A path of `<store>/run/<name>` that fits into a socket address while the context lasts."""
+    """Yield a path of `<store>/run/<name>` that fits into a socket address; valid while the context lasts."""
     plain = str(run / name)
     if len(os.fsencode(plain)) <= _LONGEST:
         yield plain
@@ -24,7 +27,10 @@ def socket_path(run: HostPath, name: str = "socket") -> Iterator[str]:
 
 
 def listen_privately(run: HostPath, name: str, backlog: int) -> socket.socket:
-    """Return a listening socket of mode 0600 at `<run>/<name>`, in place of one that an earlier process left there."""
+    """Return a listening socket of mode 0600 at `<run>/<name>`.
+
+    It replaces a socket file that an earlier process left there.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     (run / name).unlink(missing_ok=True)
     with socket_path(run, name) as path:

@@ -19,11 +19,14 @@ from ctxfs.rpc.wire import CANCEL, FrameReader, change_to_wire, entry_from_wire,
 
 log = logging.getLogger(__name__)
 
-_CANCEL_SECONDS = 1.0  # to send that an answer is not waited for any more
+_CANCEL_SECONDS = 1.0  # time limit for sending a cancellation
 
 
 class AsyncClient:
-    """Many requests at once under trio; `pushed` is called for each push; `run` ends when the daemon goes away."""
+    """A client with many concurrent requests under trio.
+
+    `pushed` is called for each push; `run` returns when the daemon ends the connection.
+    """
 
     def __init__(self, pushed: Callable[[str, Any], None]) -> None:
         self._pushed = pushed
@@ -38,7 +41,7 @@ class AsyncClient:
         return self._stream is not None
 
     async def connect(self, run: HostPath) -> None:
-        """NoDaemon if nobody listens."""
+        """Connect to the daemon. Raise NoDaemon if none listens."""
         with socket_path(run) as path:
             try:
                 self._stream = await trio.open_unix_socket(path)
@@ -46,7 +49,7 @@ class AsyncClient:
                 raise NoDaemon(run) from error
 
     async def run(self) -> None:
-        """Receive until the connection ends; whoever still waits gets EIO."""
+        """Receive until the connection ends. Requests that still wait fail with EIO."""
         assert self._stream is not None
         reader = FrameReader()
         try:
@@ -71,7 +74,7 @@ class AsyncClient:
             try:
                 await stream.send_all(pack_frame(message))
             except trio.Cancelled:
-                # Perhaps half of the frame has gone: nothing that follows could be read.
+                # A part of the frame may be sent: the daemon could parse nothing after it.
                 with trio.CancelScope(shield=True):
                     await stream.aclose()
                 raise
@@ -79,16 +82,16 @@ class AsyncClient:
     def _take_push(self, topic: str, value: Any) -> None:
         try:
             self._pushed(topic, value)
-        except Exception:  # requests are answered all the same
+        except Exception:  # a failed push must not end the connection
             log.exception("'%s' that the daemon has told cannot be used", topic)
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._stream is not None:
             await self._stream.aclose()
 
     async def call(self, method: str, **arguments: object) -> Any:
-        """The answer; raises what the daemon raised, EIO if it is gone."""
+        """Send a request and return the response. Raise the daemon's error, or EIO if the daemon is gone."""
         stream = self._stream
         if stream is None:
             raise path_error(5, arguments.get("path", ""), "the ctxfs daemon is not running")
@@ -121,23 +124,23 @@ class RemoteTree(Mount):
         self._call = call
 
     async def stat(self, path: Path) -> Entry:
-        """The daemon's stat."""
+        """Return the daemon's entry of a path."""
         return entry_from_wire(await self._call("stat", path=str(path)))
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The daemon's listing."""
+        """Return the daemon's entries of a directory."""
         return [entry_from_wire(value) for value in await self._call("list", path=str(path))]
 
     async def read(self, path: Path) -> bytes:
-        """The daemon's snapshot."""
+        """Return the content of a file from the daemon."""
         data: bytes = await self._call("read", path=str(path))
         return data
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The daemon's attributes of a path."""
+        """Return the extended attributes of a path from the daemon."""
         found: Mapping[str, bytes] = await self._call("metadata", path=str(path))
         return found
 
     async def apply(self, change: Change) -> None:
-        """Hand the change to the daemon."""
+        """Send the change to the daemon."""
         await self._call("apply", change=change_to_wire(change))

@@ -1,4 +1,4 @@
-"""The blocking client of the socket, for commands; imports little, so that they start fast."""
+"""The blocking client of the socket, for commands. It imports few modules, so that commands start fast."""
 
 import itertools
 import socket
@@ -12,14 +12,14 @@ from ctxfs.rpc.wire import FrameReader, error_from_wire, pack_frame
 
 
 class NoDaemon(CommandError):
-    """Nobody serves this store."""
+    """Raised if no daemon serves a store."""
 
     def __init__(self, run: HostPath) -> None:
         super().__init__(f"no ctxfs daemon serves '{run.parent}'", "start one: ctxfs mount DIR")
 
 
 class Client:
-    """Blocking; one request at a time; used by one thread."""
+    """A blocking client, for one thread and one request at a time."""
 
     def __init__(self, run: HostPath, timeout: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -37,7 +37,10 @@ class Client:
             ) from error
 
     def _connect(self, run: HostPath, timeout: float | None) -> None:
-        """Wait for a place in the daemon's backlog; a socket with a time limit of Python's would not wait, but fail."""
+        """Connect, and wait for space in the daemon's backlog.
+
+        The time limit is set on the socket itself: with `settimeout`, connect would fail at once on a full backlog.
+        """
         if timeout is not None:
             limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -46,7 +49,7 @@ class Client:
         self._socket.settimeout(timeout)
 
     def call(self, method: str, **arguments: object) -> Any:
-        """The answer; raises what the daemon raised, or CommandError if it went away."""
+        """Send a request and return the response. Raise the daemon's error, or CommandError if the daemon is gone."""
         number = next(self._numbers)
         try:
             self._socket.sendall(pack_frame([number, method, arguments]))
@@ -61,5 +64,5 @@ class Client:
         raise CommandError("the daemon went away", "see <store>/run/daemon.log; ctxfs mount starts it again")
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()

@@ -1,6 +1,7 @@
-"""Hands descriptors to the daemon: a socket of its own, `<store>/run/descriptors`, one message a connection.
+"""Passing of descriptors to the daemon, over a separate socket, `<store>/run/descriptors`.
 
-A message is a JSON object of at most 8 KB with one descriptor beside it. Only processes of the daemon's user are heard.
+Each connection has one message. A message is a JSON object of at most 8 KB with one descriptor (SCM_RIGHTS). Only
+processes of the daemon's user or of root are accepted.
 """
 
 import contextlib
@@ -26,12 +27,12 @@ _MESSAGE_SECONDS = 5.0
 _BACKLOG = 64
 _CREDENTIALS = struct.Struct("3i")
 
-# (message, pid of the sender, descriptor, which the callee owns)
+# (message, pid of the sender, descriptor), of which the callee owns the descriptor
 Receive = Callable[[Mapping[str, Any], int, int], None]
 
 
 def hand_in(run: HostPath, message: Mapping[str, object], descriptor: int) -> bool:
-    """Send the daemon a copy of a descriptor. False if there is no daemon."""
+    """Send the daemon a copy of a descriptor. Return False if there is no daemon."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as stream:
         stream.settimeout(_MESSAGE_SECONDS)
         try:
@@ -44,18 +45,18 @@ def hand_in(run: HostPath, message: Mapping[str, object], descriptor: int) -> bo
 
 
 class FdSocket:
-    """The daemon's side; `receive` is called for each message."""
+    """The daemon's side of the socket; `receive` is called for each message."""
 
     def __init__(self, run: HostPath, receive: Receive) -> None:
         self._run = run
         self._receive = receive
 
     def listen(self) -> trio.socket.SocketType:
-        """Bind the socket; the caller holds the store's lock."""
+        """Bind the socket. The caller must hold the store's lock."""
         return trio.socket.from_stdlib_socket(listen_privately(self._run, _NAME, _BACKLOG))
 
     async def serve(self, listener: trio.socket.SocketType) -> None:
-        """Take messages, one after the other, until cancelled."""
+        """Receive messages one after the other, until cancelled."""
         try:
             while True:
                 stream, _ = await listener.accept()

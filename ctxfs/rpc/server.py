@@ -1,4 +1,4 @@
-"""The daemon's side of the socket: 0600, same user only, many requests at once on a connection."""
+"""The daemon's side of the socket: mode 0600, one user only, many concurrent requests on a connection."""
 
 import logging
 import os
@@ -16,29 +16,32 @@ from ctxfs.rpc.wire import CANCEL, FrameReader, WireError, error_to_wire, pack_f
 
 log = logging.getLogger(__name__)
 
-# Where it is full a connect that does not block fails, which trio takes for a connection.
+# If it is full, a non-blocking connect fails with EAGAIN, which trio mistakes for a connection.
 _BACKLOG = 4096
-MAX_REQUESTS = 512  # of one client at a time
-# Methods that change nothing: they end when nothing waits for them any more.
+MAX_REQUESTS = 512  # concurrent requests of one client
+# Read-only methods: a client may cancel them.
 CANCELLABLE = frozenset(("search", "grep", "glob", "context", "find"))
 
 
 class Peer:
-    """One connection. `push` never waits: a peer that does not read is dropped when its backlog is full."""
+    """One connection.
+
+    `push` never waits: a peer that does not read is disconnected when its backlog is full.
+    """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._out, self._backlog = trio.open_memory_channel[bytes](1024)
         self.scope = trio.CancelScope()
         self.slots = trio.Semaphore(MAX_REQUESTS)
-        self.requests: dict[int, trio.CancelScope] = {}  # those that may be ended
+        self.requests: dict[int, trio.CancelScope] = {}  # the cancellable ones, by number
 
     def push(self, topic: str, value: object) -> None:
         """Queue a push."""
         self._queue(pack_frame([0, topic, value]))
 
     def answer(self, number: int, error: dict[str, Any] | None, value: object) -> None:
-        """Queue an answer."""
+        """Queue a response."""
         self._queue(pack_frame([number, error, value]))
 
     def _queue(self, frame: bytes) -> None:
@@ -48,10 +51,10 @@ class Peer:
             log.warning("a client does not read its answers and is dropped")
             self.scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # it has just left, and its connection is about to end
+            pass  # the client has just disconnected, and `_connection` is about to end
 
     async def send_all(self) -> None:
-        """Write what is queued until the connection ends."""
+        """Send queued frames until the connection ends."""
         async with self._backlog:
             async for frame in self._backlog:
                 await self._stream.send_all(frame)
@@ -61,7 +64,7 @@ Handler = Callable[[Peer, Mapping[str, Any]], Awaitable[Any]]
 
 
 class Server:
-    """Serves `handlers` on `<store>/run/socket`."""
+    """A server of `handlers` on `<store>/run/socket`. `left` is called when a connection ends."""
 
     def __init__(self, run: HostPath, handlers: Mapping[str, Handler], left: Callable[[Peer], None]) -> None:
         self._run = run
@@ -70,11 +73,11 @@ class Server:
         self.peers: set[Peer] = set()
 
     def listen(self) -> trio.SocketListener:
-        """Bind the socket; the caller holds the store's lock, so an old socket file is nobody's."""
+        """Bind the socket. The caller must hold the store's lock, so that an old socket file has no owner."""
         return trio.SocketListener(trio.socket.from_stdlib_socket(listen_privately(self._run, "socket", _BACKLOG)))
 
     async def serve(self, listener: trio.SocketListener) -> None:
-        """Accept until cancelled."""
+        """Accept connections until cancelled."""
         await trio.serve_listeners(self._connection, [listener])
 
     async def _connection(self, stream: trio.SocketStream) -> None:
@@ -90,11 +93,11 @@ class Server:
                     await self._receive(peer, stream, nursery)
                     nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client went away
+            pass  # the client has disconnected
         except* WireError as group:
             log.warning("a client was dropped: %s", group.exceptions[0])
         except* Exception as group:
-            # Because a connection is a task of the daemon's nursery: what escapes from here would end the daemon.
+            # A connection is a task of the daemon's nursery: an exception that escapes would end the daemon.
             log.error("a connection failed and is dropped", exc_info=group)
         finally:
             self.peers.discard(peer)
@@ -121,7 +124,7 @@ class Server:
                     if isinstance(arguments, int) and arguments in peer.requests:
                         peer.requests[arguments].cancel()
                     continue
-                await peer.slots.acquire()  # a client that asks for more waits to be read
+                await peer.slots.acquire()  # backpressure: above the limit the client is not read
                 nursery.start_soon(self._answer, peer, number, method, arguments)
 
     async def _answer(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
@@ -150,7 +153,10 @@ class Server:
 
 
 def _is_allowed(stream: trio.SocketStream) -> bool:
-    """Same user as the daemon, or root; the file mode says so too, but the kernel's word is better."""
+    """Return True if the peer's user is root or the daemon's user.
+
+    The file mode enforces that, too, but the kernel's credentials are more reliable.
+    """
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _, uid, _ = struct.unpack("3i", credentials)
     return uid in (os.geteuid(), 0)

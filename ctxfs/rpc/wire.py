@@ -1,8 +1,13 @@
-"""Frames and values on the wire. The only room that knows msgpack.
+"""Frames and values on the wire. This is the only module that uses msgpack.
 
-A frame is a big-endian u32 length and a msgpack array: a request [number, method, {arguments}], an answer
-[number, null, value] or [number, {error}, null], a push [0, topic, value]. [0, "cancel", number] from a client ends a request that
-it does not wait for any more. Texts may hold surrogateescape bytes.
+A frame is a big-endian u32 length and a msgpack array:
+
+- a request [number, method, {arguments}],
+- a response [number, null, value] or [number, {error}, null],
+- a push [0, topic, value],
+- a cancellation [0, "cancel", number] from a client, for a request that it no longer waits for.
+
+Texts may contain surrogateescape bytes.
 """
 
 import struct
@@ -22,11 +27,11 @@ _LENGTH = struct.Struct(">I")
 
 
 class WireError(Exception):
-    """The other side does not speak this protocol, or went away in the middle of a frame."""
+    """Raised if the peer violates the protocol."""
 
 
 def pack_frame(message: object) -> bytes:
-    """One frame, ready to send."""
+    """Return one frame, ready to send. Raise WireError if it is too long."""
     body = msgpack.packb(message, unicode_errors="surrogateescape")
     if len(body) > MAX_FRAME:
         raise WireError(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME}")
@@ -34,13 +39,13 @@ def pack_frame(message: object) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into messages."""
+    """A parser that splits a stream of bytes into messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray) -> Iterator[Any]:
-        """The messages that `data` completes."""
+        """Yield the messages that `data` completes. Raise WireError for a malformed frame."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
@@ -53,12 +58,12 @@ class FrameReader:
             del self._buffer[:end]
             try:
                 yield msgpack.unpackb(body, unicode_errors="surrogateescape", strict_map_key=False)
-            except (ValueError, TypeError, RecursionError) as error:  # TypeError: a key that cannot be one
+            except (ValueError, TypeError, RecursionError) as error:  # TypeError: an unhashable key
                 raise WireError(f"not msgpack: {error}") from error
 
 
 def error_to_wire(error: Exception) -> dict[str, Any]:
-    """An exception as plain values."""
+    """Return an exception as plain values."""
     if isinstance(error, OSError):
         return {"errno": error.errno or 5, "message": error.strerror or str(error), "path": error.filename or ""}
     if isinstance(error, CommandError):
@@ -66,11 +71,11 @@ def error_to_wire(error: Exception) -> dict[str, Any]:
     return {"errno": 5, "message": f"internal error: {error}", "path": ""}
 
 
-ANSWERED = "the daemon's answer"  # a note on errors that came over the socket
+ANSWERED = "the daemon's answer"  # the note of errors that were received over the socket
 
 
 def error_from_wire(value: dict[str, Any]) -> Exception:
-    """The exception that `error_to_wire` packed."""
+    """Return the exception that `error_to_wire` packed."""
     if "errno" in value:
         error = OSError(value["errno"], value["message"], value["path"])
         error.add_note(ANSWERED)
@@ -79,17 +84,17 @@ def error_from_wire(value: dict[str, Any]) -> Exception:
 
 
 def entry_to_wire(entry: Entry) -> list[Any]:
-    """An entry as an array of its fields."""
+    """Return an entry as an array of its fields."""
     return [entry.name, entry.kind, entry.version, entry.size, entry.mtime_ns, entry.mode, entry.target, entry.answers]
 
 
 def entry_from_wire(value: list[Any]) -> Entry:
-    """The entry that `entry_to_wire` packed."""
+    """Return the entry that `entry_to_wire` packed."""
     return Entry(*value)
 
 
 def change_to_wire(change: Change) -> list[Any]:
-    """A change as [verb, path, …]."""
+    """Return a change as [verb, path, …]."""
     match change:
         case Put(path, data, attributes, expects):
             return ["put", str(path), data, dict(attributes), expects]
@@ -108,7 +113,7 @@ def change_to_wire(change: Change) -> list[Any]:
 
 
 def change_from_wire(value: list[Any]) -> Change:
-    """The change that `change_to_wire` packed; WireError if it is none."""
+    """Return the change that `change_to_wire` packed. Raise WireError if it is malformed."""
     try:
         verb, path = value[0], Path.parse(value[1])
         match verb:
