@@ -1,1 +1,1 @@
-"""What the tree is: which mount answers for a path, and what a reader or writer of one file sees."""
+"""The semantics of the tree: routing of paths to mounts, access control, sessions, and open files."""

@@ -1,6 +1,7 @@
-"""The tree as whoever acts may see and change it. The one place where the policy meets the mounts.
+"""The tree as the calling principal may see and change it. Only this module applies the policy to mounts.
 
-What may not be listed does not exist (ENOENT); what may be listed but not read says EACCES; mode bits say what this principal may do.
+A path that may not be listed does not exist (ENOENT). A path that may be listed but not read fails with EACCES. Mode
+bits show the permissions of the principal.
 """
 
 import errno
@@ -21,41 +22,44 @@ from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
-_QUESTIONS = ".search"  # answers are made for whoever asks: who may be here may ask
+_QUESTIONS = ".search"  # results are computed for the calling principal, so a visible directory may be searched
 QUARANTINED = f"{PREFIX}quarantined"
 WITHHELD = "it is in quarantine"
 _READ, _WRITE = Verb.READ, Verb.WRITE
-_VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # of what is there
+_VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # the permissions for changes of existing paths
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
 
 class PolicyDecisions(Protocol):
-    """The policy, as far as it is needed here."""
+    """The part of the policy that this module needs."""
 
     def is_free(self, principal: Principal | None) -> bool:
-        """True for whoever may do everything."""
+        """Return True for a principal without restrictions."""
         ...
 
     def rights(self, principal: Principal | None, path: Path) -> Rights:
-        """What somebody may do to a path."""
+        """Return the rights of a principal at a path."""
         ...
 
 
 class DistrustMarks(Protocol):
-    """The marks of a store, as far as they are needed here."""
+    """The part of a store's marks that this module needs."""
 
     @property
     def quarantine(self) -> Quarantine:
-        """What agents do not read."""
+        """The paths that agents cannot read."""
         ...
 
     def holds(self, data: bytes) -> bool:
-        """True if a text is, or holds a part of, a text in quarantine."""
+        """Return True if a text contains a quarantined text, or a part of one."""
         ...
 
 
 class AccessControl(Mount):
-    """A tree under a policy, for whoever acts (`vfs.caller_context`); ctxfs itself may do everything."""
+    """A tree under a policy, for the calling principal (`vfs.caller_context`).
+
+    Calls without a principal, which are those of ctxfs itself, are unrestricted.
+    """
 
     def __init__(self, tree: Mount, policy: PolicyDecisions, marks: DistrustMarks) -> None:
         self._tree = tree
@@ -63,13 +67,13 @@ class AccessControl(Mount):
         self._policy = policy
 
     async def stat(self, path: Path) -> Entry:
-        """ENOENT for what does not exist for this principal."""
+        """Implement `Mount.stat`. Raise ENOENT if the path does not exist for this principal."""
         rights = self._visible(path)
         entry = await self._tree.stat(path)
         return entry if rights is None else masked(entry, rights)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """Only what exists for this principal."""
+        """Implement `Mount.list`, without entries that do not exist for this principal."""
         principal = acting_principal()
         if self._visible(path) is None:
             return await self._tree.list(path)
@@ -81,7 +85,10 @@ class AccessControl(Mount):
         return shown
 
     async def read(self, path: Path) -> bytes:
-        """EACCES for what may only be listed, and for what is in quarantine unless a person reads it."""
+        """Implement `Mount.read`. Raise EACCES for a path that may only be listed, and for quarantined content.
+
+        People may read quarantined content.
+        """
         self._check_read(path)
         principal = acting_principal()
         if principal is None or principal.is_person:
@@ -93,23 +100,23 @@ class AccessControl(Mount):
         return data
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """What a file says of itself is read like its content."""
+        """Implement `Mount.metadata`. Attributes need the same permission as content."""
         self._check_read(path, directories=True)
         return await self._tree.metadata(path)
 
     async def apply(self, change: Change) -> None:
-        """EACCES for what this principal may not do, ENOENT where for it there is nothing."""
+        """Implement `Mount.apply`. Raise EACCES without the permission, ENOENT for a hidden path."""
         if not self._policy.is_free(acting_principal()):
             await self._check_change(change)
         await self._tree.apply(change)
 
     def backing(self, path: Path) -> Backing | None:
-        """The tree's, of what exists for this principal."""
+        """Implement `Mount.backing`, for paths that exist for this principal."""
         rights = self._policy.rights(acting_principal(), path)
         return self._tree.backing(path) if rights.exists else None
 
     def _visible(self, path: Path) -> Rights | None:
-        """The rights of whoever acts, None for somebody who may do everything. ENOENT if nothing is there for them."""
+        """Return the calling principal's rights, None if it is unrestricted. Raise ENOENT for a hidden path."""
         principal = acting_principal()
         if self._policy.is_free(principal):
             return None
@@ -125,7 +132,7 @@ class AccessControl(Mount):
         raise path_error(errno.EACCES, path)
 
     async def _check_quarantine(self, path: Path) -> None:
-        """EACCES for a file in quarantine, and for its past."""
+        """Raise EACCES for a quarantined file, and for its versions."""
         place = judged(path)
         if self._marks.quarantine.covers(place):
             raise path_error(errno.EACCES, path, WITHHELD)
@@ -137,7 +144,7 @@ class AccessControl(Mount):
             except OSError:
                 if at == path:
                     raise
-                continue  # there is only the past of it
+                continue  # the file is deleted, and only its versions exist
             if said.get(QUARANTINED) == b"true":
                 raise path_error(errno.EACCES, path, WITHHELD)
 
@@ -147,7 +154,7 @@ class AccessControl(Mount):
                 is_there = await self._is_there(path)
                 self._need(path, Verb.WRITE if is_there else Verb.CREATE)
                 if expects and is_there:
-                    self._need(path, Verb.READ)  # or its content could be guessed at
+                    self._need(path, Verb.READ)  # otherwise its content could be guessed by hash
                     principal = acting_principal()
                     if principal is not None and not principal.is_person:
                         await self._check_quarantine(path)
@@ -185,9 +192,9 @@ class AccessControl(Mount):
 
 
 def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, path: Path, to: Path) -> None:
-    """EACCES unless what is moved may be read and deleted where it is, all of it, and may be made where it goes.
+    """Raise EACCES unless the source, all of it, may be read and deleted, and the target created.
 
-    Otherwise a name could be taken to a place with other rights.
+    Otherwise a move could take a file to a path with other rights.
     """
     taken, made = Verb.READ | Verb.DELETE, Verb.CREATE
     if replaces:
@@ -199,17 +206,20 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
 
 
 def masked(entry: Entry, rights: Rights) -> Entry:
-    """The entry with the mode bits that are true for somebody with these rights."""
+    """Return the entry with mode bits masked by these rights."""
     if entry.answers:
-        return entry  # who may ask is not a matter of writing
+        return entry  # the permission to call a tool is independent of write permission
     mode = masked_mode(entry.mode, rights, is_dir=entry.is_dir)
     if entry.is_dir and not rights.lists_below:
-        return replace(entry, mode=mode, mtime_ns=0, version="")  # these tell of names that do not exist for them
+        return replace(entry, mode=mode, mtime_ns=0, version="")  # these would reveal changes of hidden names
     return entry if mode == entry.mode else replace(entry, mode=mode)
 
 
 def masked_mode(mode: int, rights: Rights, *, is_dir: bool) -> int:
-    """Mode bits without what these rights do not allow; a directory that only leads somewhere can be entered and listed."""
+    """Return mode bits without those that these rights do not allow.
+
+    A directory that only leads to permitted paths can be entered and listed.
+    """
     if not (rights.allows_some(CHANGES) if is_dir else rights.allows(_WRITE)):
         mode &= ~0o222
     if not is_dir and not rights.allows(_READ):

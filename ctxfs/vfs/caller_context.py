@@ -1,4 +1,4 @@
-"""On whose account an operation runs: what a mount may want to know and no path says."""
+"""The calling principal and session of an operation, as context variables: no path contains them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _session: ContextVar[str] = ContextVar("ctxfs-session", default="")
 
 @contextmanager
 def acting(principal: Principal | None, session: str = "") -> Iterator[None]:
-    """While the context lasts, what is done is done by this principal in this session; None: by ctxfs itself."""
+    """Run the context for this principal in this session; None stands for ctxfs itself."""
     token, named = _acting.set(principal), _session.set(session)
     try:
         yield
@@ -22,10 +22,10 @@ def acting(principal: Principal | None, session: str = "") -> Iterator[None]:
 
 
 def acting_principal() -> Principal | None:
-    """Who acts; None for the daemon itself."""
+    """Return the calling principal; None for the daemon itself."""
     return _acting.get()
 
 
 def acting_session() -> str:
-    """In which session; empty for the daemon itself."""
+    """Return the session of the caller; empty for the daemon itself."""
     return _session.get()

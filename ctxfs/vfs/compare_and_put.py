@@ -1,4 +1,4 @@
-"""A tree in which a Put may say what it is meant to replace: of two who edit the same version the second is refused."""
+"""Optimistic concurrency: a Put may name the version that it replaces, and fails if the content has changed."""
 
 import errno
 import hashlib
@@ -15,34 +15,41 @@ _LEAST_DIGITS = 8
 
 
 class CompareAndPut(Mount):
-    """Puts to one path take turns here, so between the look and the change nobody else who comes this way changes it."""
+    """A tree whose Puts compare the expected version.
+
+    Puts to one path are serialised here, so no other Put through this tree comes between comparison and change.
+    """
 
     def __init__(self, tree: Mount) -> None:
         self._tree = tree
         self._turns = PathLocks()
 
     async def stat(self, path: Path) -> Entry:
-        """The tree's."""
+        """Implement `Mount.stat`."""
         return await self._tree.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The tree's."""
+        """Implement `Mount.list`."""
         return await self._tree.list(path)
 
     async def read(self, path: Path) -> bytes:
-        """The tree's."""
+        """Implement `Mount.read`."""
         return await self._tree.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The tree's."""
+        """Implement `Mount.metadata`."""
         return await self._tree.metadata(path)
 
     def backing(self, path: Path) -> Backing | None:
-        """The tree's."""
+        """Implement `Mount.backing`."""
         return self._tree.backing(path)
 
     async def apply(self, change: Change) -> None:
-        """EEXIST where nothing should have been, ESTALE where the content is another than the one named, EINVAL for what names none."""
+        """Implement `Mount.apply`.
+
+        Raise EEXIST if the Put expects no file, ESTALE if the content is another version, EINVAL for a malformed
+        version.
+        """
         if not isinstance(change, Put):
             await self._tree.apply(change)
             return

@@ -1,4 +1,4 @@
-"""Open files of synthetic mounts: a reader keeps its snapshot, a writer edits a copy and puts it back whole."""
+"""Open files of synthetic mounts: a reader keeps its snapshot, a writer edits a copy and puts it back as a whole."""
 
 import errno
 import itertools
@@ -12,7 +12,7 @@ from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.model.tables import Table
 
-MAX_CONTENT_BYTES = 64 * 1024 * 1024  # of a file that is made in memory
+MAX_CONTENT_BYTES = 64 * 1024 * 1024  # of a file that is generated in memory
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Handle:
     writable: bool
     edits: int = 0
     committed: int = 0
-    appends: bool = False  # `data` is what is to be added
+    appends: bool = False  # `data` is not the content but the bytes to append
 
     @property
     def dirty(self) -> bool:
@@ -39,31 +39,32 @@ class Handles:
         self._committing = trio.Lock()
 
     def add(self, path: Path, data: bytes, *, writable: bool, dirty: bool = False) -> int:
-        """Open `path` with the content that the caller has just read; `dirty` if it is already an edit."""
+        """Open `path` with the content that the caller has read; `dirty` if that is an edit. Return its number."""
         number = next(self._numbers)
         self._open[number] = _Handle(path, bytearray(data), writable, int(dirty))
         return number
 
     def add_appending(self, path: Path) -> int:
-        """Open a file that only grows: what is written goes to its end, line by line."""
+        """Open an append-only file: writes are appended to it line by line. Return its number."""
         number = next(self._numbers)
         self._open[number] = _Handle(path, bytearray(), True, appends=True)
         return number
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """A slice of the snapshot; empty at its end. EBADF on a handle that only adds."""
+        """Return a slice of the snapshot, empty at its end. Raise EBADF for an append-only handle."""
         handle = self._open[number]
         if handle.appends:
             raise path_error(errno.EBADF, handle.path)
         return bytes(handle.data[offset : offset + size])
 
     def size(self, number: int) -> int:
-        """The length of what this handle sees."""
+        """Return the length of the handle's copy."""
         return len(self._open[number].data)
 
     def write(self, number: int, offset: int, data: bytes) -> int:
-        """Edit the copy; a gap is filled with NULs. EBADF on a handle opened for reading, EFBIG for a line that is too long to add, and
-        for more than MAX_CONTENT_BYTES.
+        """Write to the copy, and fill a gap with NULs. Return the number of bytes.
+
+        Raise EBADF on a handle for reading, EFBIG for a line that is too long to append, and beyond MAX_CONTENT_BYTES.
         """
         handle = self._writable(number)
         if handle.appends:
@@ -79,11 +80,11 @@ class Handles:
         return len(data)
 
     def append(self, number: int, data: bytes) -> int:
-        """Write at the end, wherever that is now."""
+        """Write at the current end."""
         return self.write(number, self.size(number), data)
 
     def truncate(self, number: int, size: int) -> None:
-        """Cut or extend the copy to `size` bytes. EFBIG above MAX_CONTENT_BYTES."""
+        """Cut or extend the copy to `size` bytes. Raise EFBIG beyond MAX_CONTENT_BYTES."""
         handle = self._writable(number)
         check_size(handle.path, size)
         if size <= len(handle.data):
@@ -93,11 +94,11 @@ class Handles:
         handle.edits += 1
 
     async def commit(self, number: int, last: bool = True) -> None:
-        """Put the edits into the tree, if there are any; on failure they stay pending and the error is raised.
+        """Put the edits into the tree, if there are any. On failure they stay pending and the error is raised.
 
-        What is appended goes there in whole lines, and a line that was begun when nothing follows (`last`).
+        Appended data is committed in whole lines; `last` also commits an incomplete line, because no more data follows.
 
-        A second commit waits for the first: when it returns, the tree has what was written before it was called.
+        A second commit waits for the first: when it returns, the tree has all data that was written before the call.
         """
         async with self._committing:
             handle = self._open.get(number)
@@ -119,22 +120,22 @@ class Handles:
 
     @property
     def pending(self) -> list[int]:
-        """Handles whose edits the tree does not have yet, those being committed included."""
+        """The numbers of handles with uncommitted edits, including those that are being committed."""
         return [number for number, handle in self._open.items() if handle.dirty]
 
     def forget_edits(self, number: int) -> None:
-        """Give up edits that the tree refused."""
+        """Discard edits that the tree refused."""
         handle = self._open[number]
         handle.committed = handle.edits
         if handle.appends:
             handle.data.clear()
 
     def path(self, number: int) -> Path:
-        """What the handle was opened on."""
+        """Return the path that the handle was opened with."""
         return self._open[number].path
 
     def close(self, number: int) -> None:
-        """Forget the handle; uncommitted edits are lost, so commit first."""
+        """Close the handle. Uncommitted edits are lost, so commit first."""
         self._open.take(number)
 
     def _writable(self, number: int) -> _Handle:
@@ -145,6 +146,9 @@ class Handles:
 
 
 def check_size(path: Path, size: int) -> None:
-    """EFBIG for a size that a file made in memory must not have: it is filled with NULs up to there."""
+    """Raise EFBIG for a size beyond MAX_CONTENT_BYTES.
+
+    A write at a large offset would fill memory with NULs up to there.
+    """
     if size > MAX_CONTENT_BYTES:
         raise path_error(errno.EFBIG, path, f"a file here holds {MAX_CONTENT_BYTES} bytes at most")

@@ -1,4 +1,4 @@
-"""The mount table: one tree made of many mounts, itself a Mount."""
+"""The mount table: one tree that consists of many mounts, itself a Mount."""
 
 import errno
 import logging
@@ -17,21 +17,21 @@ Result = TypeVar("Result")
 
 
 class View(Protocol):
-    """A mount that exists below every directory, such as `.search`: `at` makes it for one of them."""
+    """A mount that exists below every directory, such as `.search`."""
 
     sealed: bool
-    of_directories: bool  # False: it is also reachable below what is no directory now
+    of_directories: bool  # False: it is also reachable below files and absent paths
 
     def at(self, below: Path) -> Mount:
-        """The mount as it is seen from the directory `below`."""
+        """Return the mount as seen from the directory `below`."""
         ...
 
 
 class Namespace(Mount):
-    """Routes a path to the mount with the longest matching mountpoint.
+    """A tree that routes a path to the mount with the longest matching mount point.
 
-    Directories that only lead to mountpoints exist by themselves. Views are reachable by name in every directory
-    and never listed. A mount that fails in a way it did not foresee answers EIO; the others go on.
+    Directories that only lead to mount points exist implicitly. Views are reachable by name in every directory, and
+    never listed. An unexpected exception of a mount becomes EIO; other mounts are not affected.
     """
 
     def __init__(self, views: Mapping[str, View] | None = None) -> None:
@@ -40,7 +40,7 @@ class Namespace(Mount):
         self._views = dict(views or {})
 
     def attach(self, at: Path, mount: Mount, *, hidden: bool = False) -> None:
-        """Show `mount` at `at`; replaces a mount that is there. `hidden` keeps it out of listings."""
+        """Mount `mount` at `at`, in place of a mount that is there. `hidden` omits it from listings."""
         self._mounts[at] = mount
         if hidden:
             self._hidden.add(at)
@@ -50,7 +50,7 @@ class Namespace(Mount):
         self._views[name] = view
 
     def detach(self, at: Path) -> None:
-        """Take the mount at `at` away; ENOENT if there is none."""
+        """Remove the mount at `at`. Raise ENOENT if there is none."""
         if self._mounts.pop(at, None) is None:
             raise not_found(at)
         self._hidden.discard(at)
@@ -66,16 +66,16 @@ class Namespace(Mount):
         return frozenset(self._views)
 
     def is_view(self, path: Path) -> bool:
-        """True for what a view shows."""
+        """Return True for a path in a view."""
         return self._view_position(path) is not None
 
     @property
     def sealed_views(self) -> list[str]:
-        """The names of views in which nothing can be changed."""
+        """The names of the read-only views."""
         return sorted(name for name, view in self._views.items() if view.sealed)
 
     async def stat(self, path: Path) -> Entry:
-        """The entry from the mount that owns `path`, or of a directory that leads to one."""
+        """Return the entry from the owner of `path`, or of a directory that leads to a mount."""
         if path.is_root or self._leads_to_mounts(path):
             return directory(path.name)
         owner, rest = await self._route(path)
@@ -83,7 +83,7 @@ class Namespace(Mount):
         return entry if entry.name == path.name else replace(entry, name=path.name)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The owner's entries and the mountpoints below."""
+        """Return the owner's entries and the mount points below."""
         entries: dict[str, Entry] = {}
         try:
             owner, rest = await self._route(path)
@@ -101,27 +101,27 @@ class Namespace(Mount):
             try:
                 entries[name] = await self.stat(path / name)
             except OSError as error:
-                # One bad mount never takes its parent's listing down: it is shown, and opening it says why.
+                # A failing mount must not fail the listing of its parent: it is shown, and opening it fails.
                 log.warning("mount %s is down: %s", point, error)
                 entries[name] = directory(name, mode=0)
         return sorted(entries.values(), key=lambda entry: entry.name)
 
     async def read(self, path: Path) -> bytes:
-        """The owner's snapshot; EISDIR for directories that lead to mounts."""
+        """Return the content from the owner. Raise EISDIR for directories that lead to mounts."""
         if path.is_root or self._leads_to_mounts(path):
             raise path_error(errno.EISDIR, path)
         owner, rest = await self._route(path)
         return await self._guarded(path, lambda: owner.read(rest))
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The owner's attributes; none for directories that lead to mounts."""
+        """Return the owner's attributes; none for directories that lead to mounts."""
         if path.is_root or self._leads_to_mounts(path):
             return {}
         owner, rest = await self._route(path)
         return await self._guarded(path, lambda: owner.metadata(rest))
 
     async def apply(self, change: Change) -> None:
-        """Hand the change to its owner; EXDEV for a move across mounts, EPERM on the tree's own directories."""
+        """Apply the change in its owner. Raise EXDEV for a move across mounts, EPERM on the tree's own directories."""
         if change.path.is_root or change.path in self._mounts or self._leads_to_mounts(change.path):
             raise not_permitted(change.path, "this directory belongs to the tree itself")
         owner, rest = await self._route(change.path)
@@ -137,7 +137,7 @@ class Namespace(Mount):
         await self._guarded(change.path, lambda: owner.apply(local))
 
     def backing(self, path: Path) -> Backing | None:
-        """The owner's backing; None below a view."""
+        """Return the owner's backing; None below a view."""
         if self._view_position(path) is not None:
             return None
         at = self._owner_of(path)
@@ -172,7 +172,7 @@ class Namespace(Mount):
         return self._mounts[at], path.relative_to(at)
 
     async def _guarded(self, path: Path, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Let OSErrors through with the full path; turn anything else into EIO and a traceback in the log."""
+        """Await a call. Raise its OSError with the full path; log any other exception and raise EIO."""
         try:
             return await call()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Turns at paths: of those who change one path one goes at a time, first come, first served."""
+"""Locks by path: changes of one path are serialised, in FIFO order."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +9,14 @@ from ctxfs.model.path import Path
 
 
 class PathLocks:
-    """A lock for each path that is waited for; paths that nobody waits for take no memory."""
+    """A lock for each path in use; unused paths take no memory."""
 
     def __init__(self) -> None:
         self._turns: dict[Path, tuple[trio.Lock, int]] = {}
 
     @asynccontextmanager
     async def at(self, path: Path) -> AsyncIterator[None]:
-        """Wait for the turn at a path, and hold it."""
+        """Acquire the lock of a path, and hold it while the context lasts."""
         turn, users = self._turns.get(path) or (trio.Lock(), 0)
         self._turns[path] = turn, users + 1
         try:

@@ -1,4 +1,4 @@
-"""Every change goes into the journal on its session's account, after the attributes it sets have been checked."""
+"""Session trees: each change is journalled for its session, after a check of the attributes that it sets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from ctxfs.vfs.caller_context import acting
 
 
 class SessionTree(Mount):
-    """The tree as one session changes it; `principal` None is ctxfs itself. `is_versioned` says which paths have a past."""
+    """The tree as one session changes it; `principal` None is ctxfs itself.
+
+    `is_versioned` returns True for paths whose changes are journalled.
+    """
 
     def __init__(
         self, tree: Mount, principal: Principal | None, journal: JournalWriter, is_versioned: Callable[[Path], bool]
@@ -28,31 +31,31 @@ class SessionTree(Mount):
         self._is_versioned = is_versioned
 
     async def stat(self, path: Path) -> Entry:
-        """The tree's."""
+        """Implement `Mount.stat`."""
         with acting(self._principal, self._journal.actor.session):
             return await self._tree.stat(path)
 
     async def list(self, path: Path) -> Sequence[Entry]:
-        """The tree's."""
+        """Implement `Mount.list`."""
         with acting(self._principal, self._journal.actor.session):
             return await self._tree.list(path)
 
     async def read(self, path: Path) -> bytes:
-        """The tree's."""
+        """Implement `Mount.read`."""
         with acting(self._principal, self._journal.actor.session):
             return await self._tree.read(path)
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
-        """The tree's."""
+        """Implement `Mount.metadata`."""
         with acting(self._principal, self._journal.actor.session):
             return await self._tree.metadata(path)
 
     def backing(self, path: Path) -> Backing | None:
-        """The tree's: whoever works on the files directly keeps a journal of his own."""
+        """Implement `Mount.backing`. An adapter that works on the files directly has a journal of its own."""
         return self._tree.backing(path)
 
     async def apply(self, change: Change) -> None:
-        """Make the change, then note whose it was."""
+        """Check attributes, apply the change, and record it in the journal."""
         if isinstance(change, SetMeta):
             check_attribute(change.path, change.name, change.value, self._principal)
         if isinstance(change, Put):
@@ -72,7 +75,7 @@ class SessionTree(Mount):
             case Put(path) | Append(path):
                 self._journal.record("write", str(path))
             case MakeDir(path):
-                self._journal.record("tree", str(path))  # a mount may put something into what it makes
+                self._journal.record("tree", str(path))  # a mount may create files in the new directory
             case Remove(path):
                 self._journal.record("remove", str(path))
             case Move(path, to):
@@ -83,7 +86,7 @@ class SessionTree(Mount):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session: the tree as it may change it, and on whose account."""
+    """One session: its tree, its actor, its journal and its principal."""
 
     tree: Mount
     actor: Actor
@@ -91,5 +94,5 @@ class Session:
     principal: Principal
 
     def close(self) -> None:
-        """The session is over: what it did is committed without waiting."""
+        """End the session: its changes are committed without waiting."""
         self.journal.close()
