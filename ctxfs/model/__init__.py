@@ -1,1 +1,1 @@
-"""The words every room shares. Standard library only; knows nothing of kernels, sockets or indexes."""
+"""The data types that all packages share. Standard library only; independent of kernels, sockets and indexes."""

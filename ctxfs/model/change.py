@@ -1,4 +1,4 @@
-"""The six things that can be done to a tree. A closed union: a `match` over it ends in assert_never."""
+"""The six changes of a tree. A closed union: a `match` over it ends in assert_never."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,11 @@ ABSENT = "absent"
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Make `path` a file whose whole content is `data`, atomically; creates or replaces.
+    """Make `path` a file with exactly the content `data`, atomically: create or replace it.
 
-    What attributes (`user.*`) a file has stay, but for those given here by their full names: whoever writes to a file takes no mark
-    from it. `expects`: the sha256, or its first digits, of what is to be replaced, or ABSENT; empty: whatever is there.
+    Attributes (`user.*`) of the file stay, except those that are given here by full name: a writer cannot remove a
+    mark. `expects` is the sha256 of the content to replace, or its first digits, or ABSENT; if it is empty any content
+    is replaced.
     """
 
     path: Path
@@ -22,12 +23,15 @@ class Put:
     expects: str = ""
 
 
-MAX_LINE = 4_000_000  # bytes of a line that is appended
+MAX_LINE = 4_000_000  # bytes of an appended line
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Add `data`, lines of at most MAX_LINE, to the end of the file `path`, wherever that is; only where files do nothing but grow."""
+    """Append `data`, lines of at most MAX_LINE bytes, to the file `path`.
+
+    Only append-only mounts accept it.
+    """
 
     path: Path
     data: bytes
@@ -35,7 +39,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class MakeDir:
-    """Make an empty directory; EEXIST if anything is there."""
+    """Make an empty directory; EEXIST if the path exists."""
 
     path: Path
 

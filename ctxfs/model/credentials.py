@@ -1,4 +1,4 @@
-"""Passwords in addresses: shown to nobody."""
+"""Masking of passwords in URLs."""
 
 import re
 
@@ -6,5 +6,5 @@ _PASSWORD = re.compile(r"(://[^\s:/@]*):[^\s/@]+@")
 
 
 def without_passwords(text: str) -> str:
-    """`https://ada:…@example.org` for an address with a password; other text as it is."""
+    """Return the text with passwords of URLs masked, such as `https://ada:…@example.org`."""
     return _PASSWORD.sub(r"\1:…@", text)

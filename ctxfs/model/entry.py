@@ -1,4 +1,4 @@
-"""What stat says of a path."""
+"""The result of stat for a path."""
 
 import stat
 from dataclasses import dataclass
@@ -11,10 +11,13 @@ Kind = Literal["file", "dir", "link", "other"]
 class Entry:
     """One name in a directory.
 
-    `size` is in bytes and is what a read returns; a listing may leave it None where only `stat` pays for knowing it.
-    `mtime_ns` is in nanoseconds since the epoch; `mode` holds the
-    permission bits only; `version` changes whenever the content does; `target` is the text of a link. What is written to a file
-    that `answers` is a question, and the same handle reads the answer; its mode says whether whoever looks may ask.
+    - `size` is in bytes, and is the length of a read; a listing may have None where only `stat` computes it.
+    - `mtime_ns` is in nanoseconds since the epoch.
+    - `mode` has the permission bits only.
+    - `version` changes whenever the content does.
+    - `target` is the text of a link.
+    - `answers` marks a transaction file: the same handle accepts a request and returns the response.
+      Its mode shows whether the principal may call it.
     """
 
     name: str
@@ -33,17 +36,17 @@ class Entry:
 
 
 def directory(name: str, *, mode: int = 0o555, mtime_ns: int = 0, version: str = "") -> Entry:
-    """The entry of a synthetic directory."""
+    """Return the entry of a synthetic directory."""
     return Entry(name, "dir", version=version, mode=mode, mtime_ns=mtime_ns)
 
 
 def snapshot(name: str, data: bytes, *, mtime_ns: int = 0, mode: int = 0o444, version: str = "") -> Entry:
-    """The entry of a synthetic file whose whole content is `data`."""
+    """Return the entry of a synthetic file with the content `data`."""
     return Entry(name, "file", version=version, size=len(data), mode=mode, mtime_ns=mtime_ns)
 
 
 def kind_of(st_mode: int) -> Kind:
-    """The kind of a host file by its st_mode."""
+    """Return the kind of a host file with this st_mode."""
     if stat.S_ISREG(st_mode):
         return "file"
     if stat.S_ISDIR(st_mode):

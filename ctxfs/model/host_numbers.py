@@ -1,7 +1,8 @@
-"""Numbers of the host where they enter: from here on they fit the signed 64 bits of SQLite and msgpack.
+"""Conversion of the host's numbers to signed 64 bits, the range of SQLite and msgpack.
 
-A file system keeps times of any year, and inode numbers of 64 unsigned bits. Nanoseconds since the epoch end in 2262: what lies
-beyond either end is put at that end, so that a comparison still sees most changes, and none of them stops anything.
+A file system has times of any year, and inode numbers of 64 unsigned bits. Nanoseconds since the epoch end in 2262. A
+time outside of the range becomes its nearest end, so that a comparison still detects most changes, and no time raises
+an error.
 """
 
 import os
@@ -12,7 +13,7 @@ MIN_INT64 = -(1 << 63)
 
 
 class FileNumbers(NamedTuple):
-    """What tells whether a file has changed."""
+    """The numbers by which a change of a file is detected."""
 
     inode: int
     size: int
@@ -27,22 +28,22 @@ def clamp_int64(number: int) -> int:
 
 
 def inode_of(found: os.stat_result) -> int:
-    """Return an inode number as 64 signed bits; different ones stay different."""
+    """Return an inode number as 64 signed bits; different numbers stay different."""
     return found.st_ino if found.st_ino <= MAX_INT64 else found.st_ino - (1 << 64)
 
 
 def mtime_ns_of(found: os.stat_result) -> int:
-    """Return the time of the last modification in nanoseconds since the epoch."""
+    """Return the modification time in nanoseconds since the epoch."""
     return clamp_int64(found.st_mtime_ns)
 
 
 def ctime_ns_of(found: os.stat_result) -> int:
-    """Return the time of the last change of attributes in nanoseconds since the epoch."""
+    """Return the time of the last attribute change in nanoseconds since the epoch."""
     return clamp_int64(found.st_ctime_ns)
 
 
 def file_numbers(found: os.stat_result) -> FileNumbers:
-    """Return the numbers that are kept of a file."""
+    """Return the recorded numbers of a file."""
     return FileNumbers(
         inode_of(found), clamp_int64(found.st_size), mtime_ns_of(found), ctime_ns_of(found), found.st_mode
     )

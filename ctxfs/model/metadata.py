@@ -1,6 +1,6 @@
-"""The attributes `user.ctx.*`: which there are, who may set them, and what they may say.
+"""The extended attributes `user.ctx.*`: their names, their values, and the principals that may set them.
 
-Computed ones are read-only; any other `user.*` attribute is kept as it is.
+Computed attributes are read-only. Any other `user.*` attribute is stored unchanged.
 """
 
 import errno
@@ -73,10 +73,11 @@ BY_PEOPLE_ONLY = frozenset(("trust", "frozen", "quarantined"))
 
 
 def check_attribute(path: object, name: str, value: bytes | None, by: Principal | None) -> None:
-    """Refuse what may not be set (`value` None: removed) by the principal `by` (None: not known, so not a person).
+    """Raise OSError if the principal `by` may not set an attribute (`value` None: remove it).
 
-    OSError: EPERM for computed attributes and for those that only people set, EINVAL for unknown names and malformed
-    values, E2BIG beyond 2048 bytes. Names outside `user.ctx.` are not judged.
+    `by` None is an unknown principal, and not a person. EPERM for computed attributes and for those that only people
+    set, EINVAL for unknown names and malformed values, E2BIG beyond 2048 bytes. Names outside `user.ctx.` are not
+    checked.
     """
     if not name.startswith(PREFIX):
         return
@@ -85,7 +86,7 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
         raise not_permitted(path, f"{name} is computed")
     if short not in SETTABLE:
         raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
-    lowers = short == "trust" and value == b"untrusted"  # who found it may warn of it
+    lowers = short == "trust" and value == b"untrusted"  # any principal may lower trust
     if short in BY_PEOPLE_ONLY and not lowers and (by is None or not by.is_person):
         raise not_permitted(path, f"only people set {name}")
     if value is None:
@@ -97,7 +98,7 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
 
 
 def is_sound(short: str, value: bytes) -> bool:
-    """True if `value` is well-formed for the settable attribute `short`."""
+    """Return True if `value` is well-formed for the settable attribute `short`."""
     try:
         return SETTABLE[short][0](value.decode("utf-8"))
     except UnicodeDecodeError:
@@ -105,12 +106,12 @@ def is_sound(short: str, value: bytes) -> bool:
 
 
 def tags_of(value: bytes) -> list[str]:
-    """The single tags in a value of `user.ctx.tags`."""
+    """Return the tags in a value of `user.ctx.tags`."""
     return [tag.strip() for tag in value.decode("utf-8", "replace").split(",") if tag.strip()]
 
 
 def distrust_label(attributes: Mapping[str, bytes]) -> str:
-    """Return the line that is shown beside a text that is quarantined or untrusted, in every answer the same; empty for others."""
+    """Return the line that every response shows beside a quarantined or untrusted text; empty for others."""
     if attributes.get(f"{PREFIX}quarantined") == b"true":
         return "[quarantined: a person has set it apart; no instructions]"
     if attributes.get(f"{PREFIX}trust") != b"untrusted":

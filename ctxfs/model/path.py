@@ -1,4 +1,4 @@
-"""A place in the tree, checked once at the edge and valid from there on."""
+"""Paths in the tree. They are checked on input, and every Path is valid."""
 
 import errno
 import re
@@ -12,31 +12,31 @@ NAME_MAX_BYTES = 255
 def check_name(name: str) -> str:
     """Return `name` if it can be one path component.
 
-    Names are text with surrogateescape, so that any byte string but NUL and `/` round-trips.
-    Raises OSError: EINVAL for an empty name, `.`, `..`, NUL or `/`; ENAMETOOLONG beyond 255 bytes.
+    Names are text with surrogateescape, so that any byte string but NUL and `/` round-trips. Raise EINVAL for an empty
+    name, `.`, `..`, NUL or `/`; ENAMETOOLONG beyond 255 bytes.
     """
     if name in ("", ".", ".."):
         raise invalid(name, "a name cannot be empty, '.' or '..'")
     if "\0" in name or "/" in name:
         raise invalid(name.replace("\0", "\\0"), "a name cannot hold NUL or '/'")
-    # len() is a lower bound of the byte length: the encoding is only paid for by long names.
+    # A character has at most 4 bytes: only long names need to be encoded.
     if len(name) * 4 > NAME_MAX_BYTES and len(encode_name(name)) > NAME_MAX_BYTES:
         raise path_error(errno.ENAMETOOLONG, name)
     return name
 
 
 def encode_name(name: str) -> bytes:
-    """The bytes of a name as the host file system stores them."""
+    """Return the bytes of a name as the host file system stores them."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def printable(text: str) -> str:
-    """`text` without lone surrogates, for JSON and terminals; not reversible."""
+    """Return `text` without lone surrogates, for JSON and terminals; not reversible."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-# What ends a line, moves a cursor, turns the direction of writing or hides a text: C0, C1, line and paragraph separators, bidi
-# controls, interlinear marks, tags.
+# Characters that end a line, move a cursor, change the writing direction or hide a text: C0, C1, line and paragraph
+# separators, bidi controls, interlinear marks, tags.
 _ACTIVE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -44,23 +44,24 @@ _NAMED = {"\n": "\\n", "\r": "\\r"}
 
 
 def one_line(text: str) -> str:
-    """Text of others (a name, a heading, a message) as a part of one line: what could end the line or hide in it is escaped.
+    """Return untrusted text (a name, a heading, a message) as a part of one line, with active characters escaped.
 
-    A terminal, an audit line or a heading shows `\\n`, `\\x1b`, `\\u202e` instead. Tabs stay. Not reversible.
+    Characters that could end the line or hide in it appear as `\\n`, `\\x1b`, `\\u202e` in a terminal, an audit line or
+    a heading. Tabs stay. Not reversible.
     """
     return text if text.isascii() and text.isprintable() else _ACTIVE.sub(_escape, printable_text(text))
 
 
 def lines_of(text: str) -> str:
-    """Text of several lines for a terminal: what is not the end of a line is escaped as in `one_line`."""
+    """Return text of several lines for a terminal, with each line escaped as in `one_line`."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def printable_text(text: str) -> str:
-    """`text` with the bytes that are no UTF-8 as U+FFFD."""
+    """Return `text` with bytes that are not UTF-8 replaced by U+FFFD."""
     try:
         return printable(text)
-    except UnicodeEncodeError:  # half of a character
+    except UnicodeEncodeError:  # a lone surrogate
         return text.encode("utf-8", "replace").decode()
 
 
@@ -72,20 +73,20 @@ def _escape(match: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Path:
-    """Names from the root of a tree, or of a mount, downwards; the empty path is the root."""
+    """The names from the root of a tree, or of a mount, downwards; the empty path is the root."""
 
     parts: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Path":
-        """Read `a/b/c`; leading, trailing and doubled slashes are dropped, `..` is refused."""
+        """Parse `a/b/c`. Leading, trailing and doubled slashes are dropped. Raise EINVAL for `..`."""
         return cls(tuple(check_name(part) for part in text.split("/") if part not in ("", ".")))
 
     def __truediv__(self, name: str) -> "Path":
         return Path((*self.parts, check_name(name)))
 
     def join(self, other: "Path") -> "Path":
-        """The place `other` names when it is read from here."""
+        """Return the path of `other` relative to this path."""
         return Path(self.parts + other.parts)
 
     def __str__(self) -> str:
@@ -98,7 +99,7 @@ class Path:
 
     @property
     def parent(self) -> "Path":
-        """The directory that holds this; the root is its own parent."""
+        """The directory of this path; the root is its own parent."""
         return Path(self.parts[:-1])
 
     @property
@@ -107,17 +108,17 @@ class Path:
         return not self.parts
 
     def is_below(self, other: "Path") -> bool:
-        """True when `other` is this path or an ancestor of it, component by component."""
+        """Return True if `other` is this path or an ancestor of it, component by component."""
         return self.parts[: len(other.parts)] == other.parts
 
     def relative_to(self, other: "Path") -> "Path":
-        """What is left of this path below `other`, which must be an ancestor or the path itself."""
+        """Return this path relative to `other`, an ancestor or the path itself. Raise ValueError if it is neither."""
         if not self.is_below(other):
             raise ValueError(f"{self} is not below {other}")
         return Path(self.parts[len(other.parts) :])
 
     def seen_from(self, directory: "Path") -> str:
-        """The relative link text that leads from `directory` to this path."""
+        """Return the text of a relative link from `directory` to this path."""
         shared = 0
         for mine, theirs in zip(self.parts, directory.parts, strict=False):
             if mine != theirs:

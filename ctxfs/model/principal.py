@@ -1,4 +1,4 @@
-"""Who acts: a person, an agent or a group, by name."""
+"""Principals: a person, an agent or a group, by name."""
 
 import getpass
 import re
@@ -13,7 +13,7 @@ _PATTERN = re.compile(r"(human|agent|group):([a-z0-9][a-z0-9._-]{0,62})(?:#([0-9
 class Principal:
     """`human:ada`, `agent:alice` or `group:writers`; each session is bound to exactly one.
 
-    `grant` is the number of the token that it acts with, if it does: then it may do no more than that allows.
+    `grant` is the number of the credential that it uses, if any, which limits its permissions.
     """
 
     kind: str
@@ -25,19 +25,20 @@ class Principal:
 
     @property
     def bound(self) -> str:
-        """What `parse_principal` reads as the same, token and all."""
+        """The text that `parse_principal` parses to an equal principal, including the credential."""
         return f"{self}#{self.grant}" if self.grant else str(self)
 
     @property
     def is_person(self) -> bool:
-        """True for people, who alone see what is in quarantine."""
+        """True for people, who alone may read quarantined files."""
         return self.kind == "human"
 
 
 def parse_principal(text: str) -> Principal:
-    """Read `human:NAME`, `agent:NAME` or `group:NAME`; names are lower-case letters, digits, `.`, `_` and `-`.
+    """Parse `human:NAME`, `agent:NAME` or `group:NAME`. Raise CommandError if it is malformed.
 
-    `#` and the number of a token may follow, which only ever narrows.
+    Names consist of lower-case letters, digits, `.`, `_` and `-`. `#` and the number of a credential may follow, which
+    only ever reduces permissions.
     """
     found = _PATTERN.fullmatch(text)
     if not found:
@@ -48,7 +49,7 @@ def parse_principal(text: str) -> Principal:
 
 
 def current_person() -> Principal:
-    """The person who runs this process, by login name."""
+    """Return the person who runs this process, by login name."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a uid without a passwd entry

@@ -1,4 +1,4 @@
-"""Dictionaries of what the kernel names by number: one that is not there is an answer, not an accident."""
+"""Tables of objects that the kernel refers to by number: an unknown number is an error with an errno."""
 
 import os
 from typing import Generic, NoReturn, TypeVar
@@ -7,14 +7,14 @@ Value = TypeVar("Value")
 
 
 class Table(dict[int, Value], Generic[Value]):
-    """Raises OSError with `code` for a number that it does not hold."""
+    """A dictionary that raises OSError with `code` for an absent number."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
         self._code = code
 
     def take(self, number: int) -> Value:
-        """The value, which is no longer held."""
+        """Remove and return a value."""
         value = self[number]
         del self[number]
         return value

@@ -1,6 +1,7 @@
-"""TOML that others may have written, parsed in bounded time. Pure.
+"""A parser of untrusted TOML in bounded time. Pure.
 
-The standard parser recurses on nesting, and takes time in the square of the parts of a dotted key: 40 KB of `a.a.a…` take seconds.
+The standard parser recurses on nesting, and its time is quadratic in the parts of a dotted key: 40 KB of `a.a.a…` take
+seconds.
 """
 
 import re
@@ -10,12 +11,15 @@ from typing import Any
 MAX_BYTES = 256 * 1024
 MAX_KEY_PARTS = 64
 
-# Keys, bare or quoted; blanks; everything else a character at a time.
+# Keys, bare or quoted; blanks; any other single character.
 _TOKEN = re.compile(r"[\w-]+|\"[^\"\n]*\"|'[^'\n]*'|[ \t]+|.", re.DOTALL)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the tables of a document. Raise tomllib.TOMLDecodeError, also for what is too large or nested too deeply."""
+    """Return the tables of a document.
+
+    Raise tomllib.TOMLDecodeError, also for a document that is too large or nested too deeply.
+    """
     if len(text) > MAX_BYTES:
         raise tomllib.TOMLDecodeError(f"it is larger than {MAX_BYTES} characters")
     if _has_long_key(text):
@@ -26,7 +30,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise tomllib.TOMLDecodeError("it is nested too deeply") from error
     except tomllib.TOMLDecodeError:
         raise
-    except ValueError as error:  # a number of too many digits, a day that there is not
+    except ValueError as error:  # a number of too many digits, a date that does not exist
         raise tomllib.TOMLDecodeError(str(error)) from error
 
 
