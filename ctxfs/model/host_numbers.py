@@ -27,23 +27,21 @@ def clamp_int64(number: int) -> int:
     return max(MIN_INT64, min(number, MAX_INT64))
 
 
-def inode_of(found: os.stat_result) -> int:
+def inode_of(stat: os.stat_result) -> int:
     """Return an inode number as 64 signed bits; different numbers stay different."""
-    return found.st_ino if found.st_ino <= MAX_INT64 else found.st_ino - (1 << 64)
+    return stat.st_ino if stat.st_ino <= MAX_INT64 else stat.st_ino - (1 << 64)
 
 
-def mtime_ns_of(found: os.stat_result) -> int:
+def mtime_ns_of(stat: os.stat_result) -> int:
     """Return the modification time in nanoseconds since the epoch."""
-    return clamp_int64(found.st_mtime_ns)
+    return clamp_int64(stat.st_mtime_ns)
 
 
-def ctime_ns_of(found: os.stat_result) -> int:
+def ctime_ns_of(stat: os.stat_result) -> int:
     """Return the time of the last attribute change in nanoseconds since the epoch."""
-    return clamp_int64(found.st_ctime_ns)
+    return clamp_int64(stat.st_ctime_ns)
 
 
-def file_numbers(found: os.stat_result) -> FileNumbers:
+def file_numbers(stat: os.stat_result) -> FileNumbers:
     """Return the recorded numbers of a file."""
-    return FileNumbers(
-        inode_of(found), clamp_int64(found.st_size), mtime_ns_of(found), ctime_ns_of(found), found.st_mode
-    )
+    return FileNumbers(inode_of(stat), clamp_int64(stat.st_size), mtime_ns_of(stat), ctime_ns_of(stat), stat.st_mode)

@@ -16,12 +16,12 @@ PREFIX = "user.ctx."
 COMPUTED = ("revision", "author", "session", "created_at", "sha256", "tokens", "indexed")
 MAX_BYTES = 2048
 
-_WORD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_TAG = re.compile(r"[^\s,:=\x00-\x1f]{1,64}")
+_WORD_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_TAG_PATTERN = re.compile(r"[^\s,:=\x00-\x1f]{1,64}")
 
 
 def _is_kind(text: str) -> bool:
-    return bool(_WORD.fullmatch(text))
+    return bool(_WORD_PATTERN.fullmatch(text))
 
 
 def _is_line(text: str) -> bool:
@@ -37,7 +37,7 @@ def _is_share(text: str) -> bool:
 
 
 def _is_tags(text: str) -> bool:
-    return all(_TAG.fullmatch(tag.strip()) for tag in text.split(","))
+    return all(_TAG_PATTERN.fullmatch(tag.strip()) for tag in text.split(","))
 
 
 def _is_time(text: str) -> bool:
@@ -86,8 +86,8 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
         raise not_permitted(path, f"{name} is computed")
     if short not in SETTABLE:
         raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
-    lowers = short == "trust" and value == b"untrusted"  # any principal may lower trust
-    if short in BY_PEOPLE_ONLY and not lowers and (by is None or not by.is_person):
+    is_distrust = short == "trust" and value == b"untrusted"  # any principal may lower trust
+    if short in BY_PEOPLE_ONLY and not is_distrust and (by is None or not by.is_person):
         raise not_permitted(path, f"only people set {name}")
     if value is None:
         return

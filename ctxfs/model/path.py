@@ -37,10 +37,10 @@ def printable(text: str) -> str:
 
 # Characters that end a line, move a cursor, change the writing direction or hide a text: C0, C1, line and paragraph
 # separators, bidi controls, interlinear marks, tags.
-_ACTIVE = re.compile(
+_ACTIVE_CHARACTERS = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_NAMED = {"\n": "\\n", "\r": "\\r"}
+_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r"}
 
 
 def one_line(text: str) -> str:
@@ -49,7 +49,7 @@ def one_line(text: str) -> str:
     Characters that could end the line or hide in it appear as `\\n`, `\\x1b`, `\\u202e` in a terminal, an audit line or
     a heading. Tabs stay. Not reversible.
     """
-    return text if text.isascii() and text.isprintable() else _ACTIVE.sub(_escape, printable_text(text))
+    return text if text.isascii() and text.isprintable() else _ACTIVE_CHARACTERS.sub(_escape, printable_text(text))
 
 
 def lines_of(text: str) -> str:
@@ -68,7 +68,7 @@ def printable_text(text: str) -> str:
 def _escape(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
-    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    return _NAMED_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -119,13 +119,13 @@ class Path:
 
     def seen_from(self, directory: "Path") -> str:
         """Return the text of a relative link from `directory` to this path."""
-        shared = 0
-        for mine, theirs in zip(self.parts, directory.parts, strict=False):
-            if mine != theirs:
+        shared_depth = 0
+        for own_part, other_part in zip(self.parts, directory.parts, strict=False):
+            if own_part != other_part:
                 break
-            shared += 1
-        ups = [".."] * (len(directory.parts) - shared)
-        return "/".join([*ups, *self.parts[shared:]]) or "."
+            shared_depth += 1
+        ups = [".."] * (len(directory.parts) - shared_depth)
+        return "/".join([*ups, *self.parts[shared_depth:]]) or "."
 
 
 ROOT = Path()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ctxfs.model.errors import CommandError
 
-_PATTERN = re.compile(r"(human|agent|group):([a-z0-9][a-z0-9._-]{0,62})(?:#([0-9a-f]{8}))?")
+_PRINCIPAL_PATTERN = re.compile(r"(human|agent|group):([a-z0-9][a-z0-9._-]{0,62})(?:#([0-9a-f]{8}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ def parse_principal(text: str) -> Principal:
     Names consist of lower-case letters, digits, `.`, `_` and `-`. `#` and the number of a credential may follow, which
     only ever reduces permissions.
     """
-    found = _PATTERN.fullmatch(text)
-    if not found:
+    match = _PRINCIPAL_PATTERN.fullmatch(text)
+    if not match:
         raise CommandError(
             f"'{text}' is not a principal", "write human:NAME, agent:NAME or group:NAME, such as agent:alice", code=2
         )
-    return Principal(found[1], found[2], found[3] or "")
+    return Principal(match[1], match[2], match[3] or "")
 
 
 def current_person() -> Principal:
