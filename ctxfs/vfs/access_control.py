@@ -22,11 +22,15 @@ from ctxfs.policy.rules import Verb
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
-_QUESTIONS = ".search"  # results are computed for the calling principal, so a visible directory may be searched
+_SEARCH_VIEW = ".search"  # results are computed for the calling principal, so a visible directory may be searched
 QUARANTINED = f"{PREFIX}quarantined"
 WITHHELD = "it is in quarantine"
 _READ, _WRITE = Verb.READ, Verb.WRITE
-_VERBS = {Append: Verb.WRITE, Remove: Verb.DELETE, SetMeta: Verb.META}  # the permissions for changes of existing paths
+_CHANGE_VERBS = {
+    Append: Verb.WRITE,
+    Remove: Verb.DELETE,
+    SetMeta: Verb.META,
+}  # the permissions for changes of existing paths
 CHANGES = Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META
 
 
@@ -77,12 +81,12 @@ class AccessControl(Mount):
         principal = acting_principal()
         if self._visible(path) is None:
             return await self._tree.list(path)
-        shown = []
+        entries = []
         for entry in await self._tree.list(path):
             rights = self._policy.rights(principal, Path((*path.parts, entry.name)))
             if rights.exists:
-                shown.append(masked(entry, rights))
-        return shown
+                entries.append(masked(entry, rights))
+        return entries
 
     async def read(self, path: Path) -> bytes:
         """Implement `Mount.read`. Raise EACCES for a path that may only be listed, and for quarantined content.
@@ -127,44 +131,44 @@ class AccessControl(Mount):
 
     def _check_read(self, path: Path, *, directories: bool = False) -> None:
         rights = self._visible(path)
-        if rights is None or rights.allows(Verb.READ) or _QUESTIONS in path.parts or (directories and rights.leads):
+        if rights is None or rights.allows(Verb.READ) or _SEARCH_VIEW in path.parts or (directories and rights.leads):
             return
         raise path_error(errno.EACCES, path)
 
     async def _check_quarantine(self, path: Path) -> None:
         """Raise EACCES for a quarantined file, and for its versions."""
-        place = judged(path)
-        if self._marks.quarantine.covers(place):
+        judged_path = judged(path)
+        if self._marks.quarantine.covers(judged_path):
             raise path_error(errno.EACCES, path, WITHHELD)
-        if _QUESTIONS in path.parts:
+        if _SEARCH_VIEW in path.parts:
             return
-        for at in {path, place, place.parent if ".versions" in path.parts else place}:
+        for candidate in {path, judged_path, judged_path.parent if ".versions" in path.parts else judged_path}:
             try:
-                said = await self._tree.metadata(at)
+                attributes = await self._tree.metadata(candidate)
             except OSError:
-                if at == path:
+                if candidate == path:
                     raise
                 continue  # the file is deleted, and only its versions exist
-            if said.get(QUARANTINED) == b"true":
+            if attributes.get(QUARANTINED) == b"true":
                 raise path_error(errno.EACCES, path, WITHHELD)
 
     async def _check_change(self, change: Change) -> None:
         match change:
             case Put(path, _, attributes, expects):
-                is_there = await self._is_there(path)
-                self._need(path, Verb.WRITE if is_there else Verb.CREATE)
-                if expects and is_there:
-                    self._need(path, Verb.READ)  # otherwise its content could be guessed by hash
+                exists = await self._exists(path)
+                self._require(path, Verb.WRITE if exists else Verb.CREATE)
+                if expects and exists:
+                    self._require(path, Verb.READ)  # otherwise its content could be guessed by hash
                     principal = acting_principal()
                     if principal is not None and not principal.is_person:
                         await self._check_quarantine(path)
                 if attributes:
-                    self._need(path, Verb.META)
+                    self._require(path, Verb.META)
             case MakeDir(path):
-                self._need(path, Verb.CREATE)
+                self._require(path, Verb.CREATE)
             case Append(path) | Remove(path) | SetMeta(path):
                 self._visible(path)
-                self._need(path, _VERBS[type(change)])
+                self._require(path, _CHANGE_VERBS[type(change)])
             case Move(path, to):
                 await self._check_move(path, to)
             case _:
@@ -175,15 +179,15 @@ class AccessControl(Mount):
         is_dir = (await self._tree.stat(path)).is_dir
         if rights is not None:
             target = self._policy.rights(acting_principal(), to)
-            check_move(rights, target, is_dir=is_dir, replaces=await self._is_there(to), path=path, to=to)
+            check_move(rights, target, is_dir=is_dir, replaces=await self._exists(to), path=path, to=to)
 
-    def _need(self, path: Path, verb: Verb) -> None:
+    def _require(self, path: Path, verb: Verb) -> None:
         rights = self._policy.rights(acting_principal(), path)
         if not rights.allows(verb):
             self._visible(path if rights.exists else path.parent)
             raise path_error(errno.EACCES, path)
 
-    async def _is_there(self, path: Path) -> bool:
+    async def _exists(self, path: Path) -> bool:
         try:
             await self._tree.stat(path)
         except OSError:
@@ -196,12 +200,12 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
 
     Otherwise a move could take a file to a path with other rights.
     """
-    taken, made = Verb.READ | Verb.DELETE, Verb.CREATE
+    source_verbs, target_verbs = Verb.READ | Verb.DELETE, Verb.CREATE
     if replaces:
-        made |= Verb.WRITE | Verb.DELETE
-    if not source.allows(taken) or (is_dir and source.below & taken != taken):
+        target_verbs |= Verb.WRITE | Verb.DELETE
+    if not source.allows(source_verbs) or (is_dir and source.below & source_verbs != source_verbs):
         raise path_error(errno.EACCES, path)
-    if not target.allows(made) or (is_dir and target.below & made != made):
+    if not target.allows(target_verbs) or (is_dir and target.below & target_verbs != target_verbs):
         raise path_error(errno.EACCES, to)
 
 

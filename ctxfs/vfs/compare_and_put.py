@@ -11,7 +11,7 @@ from ctxfs.model.mount import Backing, Mount
 from ctxfs.model.path import Path
 from ctxfs.vfs.path_locks import PathLocks
 
-_LEAST_DIGITS = 8
+_MIN_DIGITS = 8
 
 
 class CompareAndPut(Mount):
@@ -22,7 +22,7 @@ class CompareAndPut(Mount):
 
     def __init__(self, tree: Mount) -> None:
         self._tree = tree
-        self._turns = PathLocks()
+        self._locks = PathLocks()
 
     async def stat(self, path: Path) -> Entry:
         """Implement `Mount.stat`."""
@@ -53,14 +53,14 @@ class CompareAndPut(Mount):
         if not isinstance(change, Put):
             await self._tree.apply(change)
             return
-        async with self._turns.at(change.path):
+        async with self._locks.at(change.path):
             if change.expects:
                 await self._check(change.path, change.expects)
             await self._tree.apply(change)
 
     async def _check(self, path: Path, expects: str) -> None:
-        if expects != ABSENT and (len(expects) < _LEAST_DIGITS or set(expects) - set("0123456789abcdef")):
-            raise invalid(path, f"'{expects[:80]}' is not a revision: give at least {_LEAST_DIGITS} hexadecimal digits")
+        if expects != ABSENT and (len(expects) < _MIN_DIGITS or set(expects) - set("0123456789abcdef")):
+            raise invalid(path, f"'{expects[:80]}' is not a revision: give at least {_MIN_DIGITS} hexadecimal digits")
         try:
             data = await self._tree.read(path)
         except FileNotFoundError as error:

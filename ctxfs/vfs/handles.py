@@ -19,13 +19,13 @@ MAX_CONTENT_BYTES = 64 * 1024 * 1024  # of a file that is generated in memory
 class _Handle:
     path: Path
     data: bytearray
-    writable: bool
+    is_writable: bool
     edits: int = 0
     committed: int = 0
-    appends: bool = False  # `data` is not the content but the bytes to append
+    is_appending: bool = False  # `data` is not the content but the bytes to append
 
     @property
-    def dirty(self) -> bool:
+    def is_dirty(self) -> bool:
         return self.edits != self.committed
 
 
@@ -47,13 +47,13 @@ class Handles:
     def add_appending(self, path: Path) -> int:
         """Open an append-only file: writes are appended to it line by line. Return its number."""
         number = next(self._numbers)
-        self._open[number] = _Handle(path, bytearray(), True, appends=True)
+        self._open[number] = _Handle(path, bytearray(), True, is_appending=True)
         return number
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """Return a slice of the snapshot, empty at its end. Raise EBADF for an append-only handle."""
         handle = self._open[number]
-        if handle.appends:
+        if handle.is_appending:
             raise path_error(errno.EBADF, handle.path)
         return bytes(handle.data[offset : offset + size])
 
@@ -66,11 +66,11 @@ class Handles:
 
         Raise EBADF on a handle for reading, EFBIG for a line that is too long to append, and beyond MAX_CONTENT_BYTES.
         """
-        handle = self._writable(number)
-        if handle.appends:
+        handle = self._writable_handle(number)
+        if handle.is_appending:
             offset = len(handle.data)
-            begun, end = offset - handle.data.rfind(b"\n") - 1, data.find(b"\n")
-            if begun + (end if end >= 0 else len(data)) > MAX_LINE:
+            line_length, line_end = offset - handle.data.rfind(b"\n") - 1, data.find(b"\n")
+            if line_length + (line_end if line_end >= 0 else len(data)) > MAX_LINE:
                 raise path_error(errno.EFBIG, handle.path, f"a line holds {MAX_LINE} bytes at most")
         check_size(handle.path, offset + len(data))
         if offset > len(handle.data):
@@ -85,7 +85,7 @@ class Handles:
 
     def truncate(self, number: int, size: int) -> None:
         """Cut or extend the copy to `size` bytes. Raise EFBIG beyond MAX_CONTENT_BYTES."""
-        handle = self._writable(number)
+        handle = self._writable_handle(number)
         check_size(handle.path, size)
         if size <= len(handle.data):
             del handle.data[size:]
@@ -102,32 +102,32 @@ class Handles:
         """
         async with self._committing:
             handle = self._open.get(number)
-            if handle is not None and handle.dirty and handle.appends:
+            if handle is not None and handle.is_dirty and handle.is_appending:
                 await self._commit_lines(handle, last)
-            elif handle is not None and handle.dirty:
+            elif handle is not None and handle.is_dirty:
                 edits, data = handle.edits, bytes(handle.data)
                 await self._tree.apply(Put(handle.path, data))
                 handle.committed = edits
 
     async def _commit_lines(self, handle: _Handle, last: bool) -> None:
         edits = handle.edits
-        end = len(handle.data) if last else handle.data.rfind(b"\n") + 1
-        if end:
-            await self._tree.apply(Append(handle.path, bytes(handle.data[:end])))
-            del handle.data[:end]
+        size = len(handle.data) if last else handle.data.rfind(b"\n") + 1
+        if size:
+            await self._tree.apply(Append(handle.path, bytes(handle.data[:size])))
+            del handle.data[:size]
         if not handle.data:
             handle.committed = edits
 
     @property
     def pending(self) -> list[int]:
         """The numbers of handles with uncommitted edits, including those that are being committed."""
-        return [number for number, handle in self._open.items() if handle.dirty]
+        return [number for number, handle in self._open.items() if handle.is_dirty]
 
     def forget_edits(self, number: int) -> None:
         """Discard edits that the tree refused."""
         handle = self._open[number]
         handle.committed = handle.edits
-        if handle.appends:
+        if handle.is_appending:
             handle.data.clear()
 
     def path(self, number: int) -> Path:
@@ -138,9 +138,9 @@ class Handles:
         """Close the handle. Uncommitted edits are lost, so commit first."""
         self._open.take(number)
 
-    def _writable(self, number: int) -> _Handle:
+    def _writable_handle(self, number: int) -> _Handle:
         handle = self._open[number]
-        if not handle.writable:
+        if not handle.is_writable:
             raise path_error(errno.EBADF, handle.path)
         return handle
 

@@ -79,7 +79,7 @@ class Namespace(Mount):
         if path.is_root or self._leads_to_mounts(path):
             return directory(path.name)
         owner, rest = await self._route(path)
-        entry = await self._guarded(path, lambda: owner.stat(rest))
+        entry = await self._guard(path, lambda: owner.stat(rest))
         return entry if entry.name == path.name else replace(entry, name=path.name)
 
     async def list(self, path: Path) -> Sequence[Entry]:
@@ -91,7 +91,7 @@ class Namespace(Mount):
             if not path.is_root and not self._leads_to_mounts(path):
                 raise
         else:
-            for entry in await self._guarded(path, lambda: owner.list(rest)):
+            for entry in await self._guard(path, lambda: owner.list(rest)):
                 entries[entry.name] = entry
         depth = len(path.parts)
         for point in list(self._mounts):
@@ -102,7 +102,7 @@ class Namespace(Mount):
                 entries[name] = await self.stat(path / name)
             except OSError as error:
                 # A failing mount must not fail the listing of its parent: it is shown, and opening it fails.
-                log.warning("mount %s is down: %s", point, error)
+                log.warning("mount %s failed: %s", point, error)
                 entries[name] = directory(name, mode=0)
         return sorted(entries.values(), key=lambda entry: entry.name)
 
@@ -111,14 +111,14 @@ class Namespace(Mount):
         if path.is_root or self._leads_to_mounts(path):
             raise path_error(errno.EISDIR, path)
         owner, rest = await self._route(path)
-        return await self._guarded(path, lambda: owner.read(rest))
+        return await self._guard(path, lambda: owner.read(rest))
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the owner's attributes; none for directories that lead to mounts."""
         if path.is_root or self._leads_to_mounts(path):
             return {}
         owner, rest = await self._route(path)
-        return await self._guarded(path, lambda: owner.metadata(rest))
+        return await self._guard(path, lambda: owner.metadata(rest))
 
     async def apply(self, change: Change) -> None:
         """Apply the change in its owner. Raise EXDEV for a move across mounts, EPERM on the tree's own directories."""
@@ -126,22 +126,22 @@ class Namespace(Mount):
             raise not_permitted(change.path, "this directory belongs to the tree itself")
         owner, rest = await self._route(change.path)
         if isinstance(change, Move):
-            other, to = await self._route(change.to)
-            if other is not owner:
+            target_owner, target = await self._route(change.to)
+            if target_owner is not owner:
                 raise path_error(errno.EXDEV, change.to)
-            await self._guarded(change.path, lambda: owner.apply(Move(rest, to)))
+            await self._guard(change.path, lambda: owner.apply(Move(rest, target)))
             return
-        kind = type(change)
-        values = {name: getattr(change, name) for name in kind.__slots__}
-        local = kind(**{**values, "path": rest})
-        await self._guarded(change.path, lambda: owner.apply(local))
+        change_type = type(change)
+        fields = {name: getattr(change, name) for name in change_type.__slots__}
+        owner_change = change_type(**{**fields, "path": rest})
+        await self._guard(change.path, lambda: owner.apply(owner_change))
 
     def backing(self, path: Path) -> Backing | None:
         """Return the owner's backing; None below a view."""
         if self._view_position(path) is not None:
             return None
-        at = self._owner_of(path)
-        return self._mounts[at].backing(path.relative_to(at)) if at is not None else None
+        mountpoint = self._owner_of(path)
+        return self._mounts[mountpoint].backing(path.relative_to(mountpoint)) if mountpoint is not None else None
 
     def _leads_to_mounts(self, path: Path) -> bool:
         return path not in self._mounts and any(point.is_below(path) for point in self._mounts)
@@ -166,12 +166,12 @@ class Namespace(Mount):
             if view.of_directories and not (await self.stat(below)).is_dir:
                 raise path_error(errno.ENOTDIR, below)
             return view.at(below), Path(path.parts[position + 1 :])
-        at = self._owner_of(path)
-        if at is None:
+        mountpoint = self._owner_of(path)
+        if mountpoint is None:
             raise not_found(path)
-        return self._mounts[at], path.relative_to(at)
+        return self._mounts[mountpoint], path.relative_to(mountpoint)
 
-    async def _guarded(self, path: Path, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def _guard(self, path: Path, call: Callable[[], Awaitable[Result]]) -> Result:
         """Await a call. Raise its OSError with the full path; log any other exception and raise EIO."""
         try:
             return await call()

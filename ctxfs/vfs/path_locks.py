@@ -12,19 +12,19 @@ class PathLocks:
     """A lock for each path in use; unused paths take no memory."""
 
     def __init__(self) -> None:
-        self._turns: dict[Path, tuple[trio.Lock, int]] = {}
+        self._locks: dict[Path, tuple[trio.Lock, int]] = {}
 
     @asynccontextmanager
     async def at(self, path: Path) -> AsyncIterator[None]:
         """Acquire the lock of a path, and hold it while the context lasts."""
-        turn, users = self._turns.get(path) or (trio.Lock(), 0)
-        self._turns[path] = turn, users + 1
+        lock, users = self._locks.get(path) or (trio.Lock(), 0)
+        self._locks[path] = lock, users + 1
         try:
-            async with turn:
+            async with lock:
                 yield
         finally:
-            turn, users = self._turns[path]
+            lock, users = self._locks[path]
             if users > 1:
-                self._turns[path] = turn, users - 1
+                self._locks[path] = lock, users - 1
             else:
-                del self._turns[path]
+                del self._locks[path]

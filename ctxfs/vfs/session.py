@@ -64,9 +64,9 @@ class SessionTree(Mount):
         with acting(self._principal, self._journal.actor.session):
             await self._tree.apply(change)
         if self._is_versioned(change.path):
-            self._note(change)
+            self._record(change)
 
-    def _note(self, change: Change) -> None:
+    def _record(self, change: Change) -> None:
         match change:
             case SetMeta(path, name):
                 self._journal.record(MARK_OP if name in MARKS else "write", str(path))
