@@ -7,7 +7,7 @@ from ctxfs.fuse.attributes import Attributes
 from ctxfs.fuse.inodes import Version
 
 # an expected file: number, device, inode, name
-Found: TypeAlias = tuple[int, int, int, bytes]
+ExpectedFile: TypeAlias = tuple[int, int, int, bytes]
 # files in a packed reply: (index in the names, offset in the reply, device, inode, version)
 Seen: TypeAlias = list[tuple[int, int, int, int, Version]]
 
@@ -20,14 +20,14 @@ class DirectoryEntries(Protocol):
         """True if nothing has been added, which marks the end of the directory."""
         return False
 
-    def add_dots(self, after: int, number: int, above: int, /) -> None:
+    def add_dots(self, after: int, number: int, parent: int, /) -> None:
         """Add `.` and `..`, if their cookies follow the cookie `after`; before all other entries.
 
         `number` is the directory, `above` its parent.
         """
         return
 
-    def add(self, name: bytes, found: Attributes, place: int, /) -> bool:
+    def add(self, name: bytes, attributes: Attributes, cookie: int, /) -> bool:
         """Add a name with its attributes and its cookie, after which the listing continues.
 
         Return False if it does not fit.
@@ -45,7 +45,7 @@ class DirectoryEntries(Protocol):
         """
         return None
 
-    def renumber(self, at: int, number: int) -> None:
+    def renumber(self, offset: int, number: int) -> None:
         """Change the number of a file that `add_on_disk` has added, at an offset in the reply."""
         return
 
@@ -107,7 +107,7 @@ class OpenCacheBackend(Protocol):
     `transports.fastpath` implements it.
     """
 
-    def expect(self, directory: int, files: list[Found], /) -> None:
+    def expect(self, directory: int, files: list[ExpectedFile], /) -> None:
         """Expect regular files of `directory`, a descriptor, to be opened for reading without a request to Python."""
         ...
 
@@ -131,7 +131,7 @@ class OpenCacheBackend(Protocol):
         """Pass each FLUSH to the handlers while locks are held, because a close may release locks."""
         ...
 
-    def ends(self, number: int, place: int, /) -> None:
+    def ends(self, number: int, cookie: int, /) -> None:
         """Record the cookie at which a directory ends."""
         ...
 

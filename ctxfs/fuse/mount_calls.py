@@ -24,31 +24,31 @@ def mount_detached(device: int, options: set[str]) -> int:
 
     Raise OSError.
     """
-    context = _call(_FSOPEN, b"fuse", _CLOEXEC)
+    context = _syscall(_FSOPEN, b"fuse", _CLOEXEC)
     try:
         values = {"source": "ctxfs", "subtype": "ctxfs", "fd": str(device), "rootmode": "40000"}
         values |= {"user_id": str(os.geteuid()), "group_id": str(os.getegid())}
         for name, value in values.items():
-            _call(_FSCONFIG, context, _SET_STRING, name.encode(), value.encode(), 0)
+            _syscall(_FSCONFIG, context, _SET_STRING, name.encode(), value.encode(), 0)
         for name in sorted(options):
-            _call(_FSCONFIG, context, _SET_FLAG, name.encode(), None, 0)
-        _call(_FSCONFIG, context, _CREATE, None, None, 0)
+            _syscall(_FSCONFIG, context, _SET_FLAG, name.encode(), None, 0)
+        _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
         flags = _NOSUID | _NODEV | (_RDONLY if "ro" in options else 0)
-        return _call(_FSMOUNT, context, _CLOEXEC, flags)
+        return _syscall(_FSMOUNT, context, _CLOEXEC, flags)
     finally:
         os.close(context)
 
 
-def attach(mount: int, at: str, *, beneath: bool) -> None:
+def attach(mount: int, path: str, *, beneath: bool) -> None:
     """Attach a detached mount to a path, `beneath` the current mount or on top. Raise OSError."""
     flags = _FROM_EMPTY_PATH | (_BENEATH if beneath else 0)
-    _call(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(at), flags)
+    _syscall(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(path), flags)
 
 
-def detach(at: str) -> None:
+def detach(path: str) -> None:
     """Detach the topmost mount of a path, even if it is in use. Raise OSError."""
-    if _C.umount2(os.fsencode(at), _DETACH | _NOFOLLOW) < 0:
-        raise _error()
+    if _C.umount2(os.fsencode(path), _DETACH | _NOFOLLOW) < 0:
+        raise _last_error()
 
 
 def open_uncovered(folder: str) -> int:
@@ -56,16 +56,16 @@ def open_uncovered(folder: str) -> int:
 
     Files that lie below mounts can be reached from it.
     """
-    return _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(folder), _CLONE | os.O_CLOEXEC)
+    return _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(folder), _CLONE | os.O_CLOEXEC)
 
 
-def _call(number: int, *args: int | bytes | None) -> int:
+def _syscall(number: int, *args: int | bytes | None) -> int:
     result: int = _C.syscall(ctypes.c_long(number), *args)
     if result < 0:
-        raise _error()
+        raise _last_error()
     return result
 
 
-def _error() -> OSError:
+def _last_error() -> OSError:
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code))

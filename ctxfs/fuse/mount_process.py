@@ -33,7 +33,7 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import parse_principal
 from ctxfs.rpc.async_client import AsyncClient, RemoteTree
 from ctxfs.rpc.client import NoDaemon
-from ctxfs.rpc.fd_passing import hand_in
+from ctxfs.rpc.fd_passing import send_descriptor
 from ctxfs.store.errors_log import log_to
 from ctxfs.versions.objects.commits import Actor
 from ctxfs.versions.recording.journal import JournalWriter, new_session
@@ -42,22 +42,22 @@ log = logging.getLogger(__name__)
 
 _RECONNECT_SECONDS = 0.2
 _AUDIT_SECONDS = 0.1
-_DESCRIPTORS = 1 << 16
-_RESTART_AFTER = 5  # attempts to reconnect before a new daemon is started
-_MAX_RESTART_AFTER = 150  # attempts between two daemons that end at once
+_MIN_DESCRIPTORS = 1 << 16
+_MIN_RESTART_ATTEMPTS = 5  # attempts to reconnect before a new daemon is started
+_MAX_RESTART_ATTEMPTS = 150  # attempts between two daemons that end at once
 
 
 class MountProcess:
     """A mount process, from its mount to its unmount."""
 
-    def __init__(self, arguments: dict[str, Any], ready: Callable[[bytes], None]) -> None:
+    def __init__(self, arguments: dict[str, Any], report_ready: Callable[[bytes], None]) -> None:
         self._arguments = arguments
-        self._ready = ready
-        self._run = HostPath(arguments["run"])
-        self._at = str(arguments["at"])
+        self._report_ready = report_ready
+        self._run_folder = HostPath(arguments["run"])
+        self._mountpoint = str(arguments["at"])
         self._store = HostPath(arguments["store"])
         self._connection = -1
-        self._client = AsyncClient(self._pushed)
+        self._client = AsyncClient(self._handle_push)
         self._session = new_session("mount")
         principal = parse_principal(arguments["principal"])
         self._journal = JournalWriter(HostPath(arguments["journal"]), Actor(str(principal), self._session, "mount", ""))
@@ -74,11 +74,11 @@ class MountProcess:
             Spool(HostPath(arguments["audit"]) if arguments.get("audit") else None),
             self._call,
             notes_reads=bool(arguments.get("audit")) and bool(arguments.get("audit_reads")),
-            claims=CacheClaims(str(self._run / "mapped")),
+            claims=CacheClaims(str(self._run_folder / "mapped")),
         )
         self._state.set_shared(bool(arguments.get("shared")))
         # A connection acts for the store's owner until `join` binds it to a principal: no other call may precede that.
-        self._bound = False
+        self._is_bound = False
         self._notifier: Notifier | None = None
         self._invalidator: Invalidator | None = None
 
@@ -87,7 +87,7 @@ class MountProcess:
         check_fuse()
         heap.look_for_cycles_rarely()
         os.umask(0)  # modes come from the kernel with the caller's umask already applied
-        _raise_descriptors()
+        _raise_descriptor_limit()
         self._transport.run(self._background, self._start)
         self._state.record_written()
         self._journal.close()
@@ -112,10 +112,10 @@ class MountProcess:
         )
         self._state.compares_modes = "default_permissions" in options
         dead = self._arguments.get("dead")
-        mounted = mount(self._at, options, self._store, None if dead is None else DeadConnection(int(dead)))
+        mounted = mount(self._mountpoint, options, self._store, None if dead is None else DeadConnection(int(dead)))
         self._transport.attach(Operations(self._state), mounted)
         self._connection = mounted.fd
-        self._hand_in()
+        self._send_connection()
         if self._arguments.get("owner"):
             # No permission is checked during passthrough, so it is only for the owner of the files.
             self._state.passthrough.hands = self._transport.hands
@@ -126,18 +126,18 @@ class MountProcess:
         self._state.caches = self._transport
         self._notifier = Notifier(self._transport)
         self._invalidator = Invalidator(self._state, self._notifier)
-        self._ready(b"ready")
+        self._report_ready(b"ready")
 
-    def _hand_in(self) -> None:
+    def _send_connection(self) -> None:
         """Send the daemon a copy of the connection, so that requests wait for a replacement if this process dies."""
-        hand_in(self._run, {"at": self._at}, self._connection)
+        send_descriptor(self._run_folder, {"at": self._mountpoint}, self._connection)
 
     async def _background(self, started: Callable[[], None]) -> None:
         """Stay connected to the daemon, and flush the audit. Call `started` once the mount table is received."""
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush_audit)
-            await self._stay_connected(started)
+            await self._keep_connected(started)
 
     async def _flush_audit(self) -> None:
         while True:
@@ -145,16 +145,16 @@ class MountProcess:
             if self._state.spool.has_news or self._state.open_file_cache.noted:
                 self._transport.run_soon(self._state.flush_audit)
 
-    async def _stay_connected(self, started: Callable[[], None]) -> None:
+    async def _keep_connected(self, started: Callable[[], None]) -> None:
         while True:
             await self._connect()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._client.run)
                 await self._join(started)
-            self._bound = False
-            log.warning("the daemon went away; files on disk are still served")
-            self._transport.run_soon(self._lost)
+            self._is_bound = False
+            log.warning("the connection to the daemon is lost; files on disk are still served")
+            self._transport.run_soon(self._mark_disconnected)
 
     async def _connect(self) -> None:
         """Connect to the daemon, and start one if none is reachable.
@@ -162,22 +162,22 @@ class MountProcess:
         Only one daemon is started at a time, and less often while they end at once: a busy machine takes long to start
         one, and more of them would make it take longer.
         """
-        attempts, until_start = 0, _RESTART_AFTER
+        attempts, next_start = 0, _MIN_RESTART_ATTEMPTS
         daemon: trio.Process | None = None
         while True:
             try:
-                await self._client.connect(self._run)
+                await self._client.connect(self._run_folder)
                 return
             except NoDaemon:
                 attempts += 1
-                if attempts >= until_start and (daemon is None or daemon.poll() is not None):
+                if attempts >= next_start and (daemon is None or daemon.poll() is not None):
                     daemon = await self._start_daemon()
-                    until_start = attempts + min(until_start * 2, _MAX_RESTART_AFTER)
+                    next_start = attempts + min(next_start * 2, _MAX_RESTART_ATTEMPTS)
                 await trio.sleep(_RECONNECT_SECONDS)
 
     async def _start_daemon(self) -> trio.Process:
         store = str(self._arguments["store"])
-        with open(self._run / "daemon.log", "ab") as out:
+        with open(self._run_folder / "daemon.log", "ab") as out:
             return await trio.lowlevel.open_process(
                 [sys.executable, "-m", "ctxfs", "--store", store, "daemon", "--until-unmounted"],
                 stdin=subprocess.DEVNULL,
@@ -193,46 +193,50 @@ class MountProcess:
         try:
             principal = self._arguments["principal"]
             await self._client.call("join", principal=principal, session=self._session, tool="mount")
-            self._bound = True
+            self._is_bound = True
             await self._client.call(
-                "mounted", at=self._at, principal=principal, pid=os.getpid(), read_only=self._arguments.get("read_only")
+                "mounted",
+                at=self._mountpoint,
+                principal=principal,
+                pid=os.getpid(),
+                read_only=self._arguments.get("read_only"),
             )
             shape = await self._client.call("watch")
         except OSError:
-            return  # the daemon has ended again; `run` returns, and `_stay_connected` reconnects
+            return  # the daemon has ended again; `run` returns, and `_keep_connected` reconnects
         if self._invalidator is None:
-            self._reshape(shape)
+            self._apply_shape(shape)
             started()
         else:
-            self._transport.run_soon(self._joined, shape)
+            self._transport.run_soon(self._mark_connected, shape)
 
     async def _call(self, method: str, **arguments: object) -> Any:
-        if not self._bound:
+        if not self._is_bound:
             raise path_error(errno.EIO, arguments.get("path", ""), "the ctxfs daemon is not there yet")
         return await self._client.call(method, **arguments)
 
-    def _pushed(self, topic: str, value: Any) -> None:
+    def _handle_push(self, topic: str, value: Any) -> None:
         if topic == "changed":
             for root, inside in value:
-                self._transport.run_soon(self._changed, root, inside)
+                self._transport.run_soon(self._invalidate_changes, root, inside)
         elif topic == "refresh":
-            self._transport.run_soon(self._missed)
+            self._transport.run_soon(self._invalidate_all)
         elif topic == "shared":
-            self._transport.run_soon(self._share, value)
+            self._transport.run_soon(self._set_shared, value)
         elif topic == "policy":
-            self._transport.run_soon(self._ruled, value)
+            self._transport.run_soon(self._replace_policy, value)
         elif topic == "tree":
-            self._transport.run_soon(self._reshaped, value)
+            self._transport.run_soon(self._replace_shape, value)
         elif topic == "sync":
             self._transport.run_soon(self._sync, *value)
 
     # in the thread that runs the handlers
 
-    def _joined(self, shape: dict[str, Any]) -> None:
-        self._hand_in()
-        self._reshape(shape)
+    def _mark_connected(self, shape: dict[str, Any]) -> None:
+        self._send_connection()
+        self._apply_shape(shape)
         self._state.set_connected(True)
-        self._missed()
+        self._invalidate_all()
 
     def _sync(self, number: int, record: bool) -> None:
         """Send `synced` to the daemon once writes are journalled and the kernel's caches invalidated.
@@ -245,54 +249,54 @@ class MountProcess:
         if record:
             self._state.record_written()
         if self._notifier is not None:
-            self._notifier.after(lambda: self._answer_soon(number, writing))
+            self._notifier.after(lambda: self._send_synced_soon(number, writing))
 
-    def _answer_soon(self, number: int, writing: list[str]) -> None:
+    def _send_synced_soon(self, number: int, writing: list[str]) -> None:
         def start() -> None:
             if self._nursery is not None:
-                self._nursery.start_soon(self._answer, number, writing)
+                self._nursery.start_soon(self._send_synced, number, writing)
 
         assert self._token is not None
         self._token.run_sync_soon(start)
 
-    async def _answer(self, number: int, writing: list[str]) -> None:
+    async def _send_synced(self, number: int, writing: list[str]) -> None:
         with contextlib.suppress(OSError):
             await self._client.call("synced", number=number, writing=writing)
 
-    def _lost(self) -> None:
+    def _mark_disconnected(self) -> None:
         self._state.set_connected(False)
-        self._missed()
+        self._invalidate_all()
 
-    def _missed(self) -> None:
+    def _invalidate_all(self) -> None:
         if self._invalidator is not None:
             self._invalidator.everything()
 
-    def _share(self, shared: bool) -> None:
+    def _set_shared(self, shared: bool) -> None:
         if shared != self._state.shared:
             self._state.set_shared(shared)
-            self._missed()
+            self._invalidate_all()
 
-    def _changed(self, root: str, inside: list[Inside]) -> None:
+    def _invalidate_changes(self, root: str, inside: list[Inside]) -> None:
         self._state.described = None
         if self._invalidator is not None:
             self._invalidator.changed(root, inside)
 
-    def _ruled(self, rules: list[Any]) -> None:
+    def _replace_policy(self, rules: list[Any]) -> None:
         """Apply a new policy, and invalidate the kernel's caches, which follow the old one.
 
         No invalidation is needed if neither policy restricts the principal.
         """
-        was_free = self._state.free
+        was_unrestricted = self._state.free
         self._state.take_policy(rules)
-        if self._invalidator is not None and not (was_free and self._state.free):
+        if self._invalidator is not None and not (was_unrestricted and self._state.free):
             self._invalidator.ruled()
 
-    def _reshaped(self, shape: dict[str, Any]) -> None:
-        self._reshape(shape)
+    def _replace_shape(self, shape: dict[str, Any]) -> None:
+        self._apply_shape(shape)
         if self._invalidator is not None:
             self._invalidator.structure()
 
-    def _reshape(self, shape: dict[str, Any]) -> None:
+    def _apply_shape(self, shape: dict[str, Any]) -> None:
         backings = [
             (Path.parse(path), root, writable, [tuple(parts) for parts in hidden], versioned)
             for path, root, writable, hidden, versioned in shape["backings"]
@@ -304,12 +308,12 @@ class MountProcess:
         self._state.mount_table.grows = frozenset(Path.parse(path) for path in shape["grows"])
 
 
-def _raise_descriptors() -> None:
+def _raise_descriptor_limit() -> None:
     """Raise the limit of open descriptors as far as possible; root may also raise the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for most in (max(hard, _DESCRIPTORS), hard):
+    for limit in (max(hard, _MIN_DESCRIPTORS), hard):
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
             return
 
 
@@ -318,14 +322,14 @@ def serve(arguments: dict[str, Any], descriptor: int) -> int:
     os.set_inheritable(descriptor, False)
     log_to(HostPath(arguments["run"]) / "errors.jsonl")
 
-    def ready(word: bytes) -> None:
-        os.write(descriptor, word)
+    def report_ready(message: bytes) -> None:
+        os.write(descriptor, message)
         os.close(descriptor)
 
     try:
-        MountProcess(arguments, ready).serve()
+        MountProcess(arguments, report_ready).serve()
     except CommandError as error:
-        ready(json.dumps({"message": error.message, "remedy": error.remedy, "code": error.code}).encode())
+        report_ready(json.dumps({"message": error.message, "remedy": error.remedy, "code": error.code}).encode())
         return 1
     return 0
 

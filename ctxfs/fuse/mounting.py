@@ -10,9 +10,9 @@ from pathlib import Path as HostPath
 from ctxfs.fuse import mount_calls
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 
-_DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
-_KIND = "fuse.ctxfs"
-_MAX_STACKED = 2000  # more stacked dead mounts than fusermount3 makes
+_DEAD_ERRNOS = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+_FS_TYPE = "fuse.ctxfs"
+_MAX_STACKED_MOUNTS = 2000  # more stacked dead mounts than fusermount3 makes
 
 
 def check_fuse() -> None:
@@ -66,8 +66,8 @@ def prepare_mountpoint(at: HostPath, *, known: bool = False) -> None:
 
 def is_mounted(at: HostPath) -> bool:
     """Return True if a file system is mounted at exactly this directory."""
-    wanted = os.path.abspath(at)
-    return any(place == wanted for place, _, _ in _mounts())
+    mountpoint = os.path.abspath(at)
+    return any(path == mountpoint for path, _, _ in _read_mounts())
 
 
 def is_dead(at: HostPath) -> bool:
@@ -75,27 +75,33 @@ def is_dead(at: HostPath) -> bool:
     try:
         os.statvfs(at)  # always reaches the process; the kernel may answer stat from its cache
     except OSError as error:
-        return error.errno in _DEAD and is_mounted(at)
+        return error.errno in _DEAD_ERRNOS and is_mounted(at)
     return False
 
 
 def dead_mounts() -> list[HostPath]:
     """Return the mount points of ctxfs whose processes have died."""
-    return [at for at in dict.fromkeys(HostPath(place) for place, _, kind in _mounts() if kind == _KIND) if is_dead(at)]
+    return [
+        path
+        for path in dict.fromkeys(
+            HostPath(mountpoint) for mountpoint, _, fs_type in _read_mounts() if fs_type == _FS_TYPE
+        )
+        if is_dead(path)
+    ]
 
 
 def devices_at(at: str) -> set[str]:
     """Return the device numbers of the mounts of ctxfs at a mount point, dead ones included."""
-    return {device for place, device, kind in _mounts() if place == at and kind == _KIND}
+    return {device for mountpoint, device, fs_type in _read_mounts() if mountpoint == at and fs_type == _FS_TYPE}
 
 
 def clear_dead(at: HostPath) -> None:
     """Unmount a dead mount. Raise CommandError if that is refused."""
-    for _ in range(_MAX_STACKED):
-        done = subprocess.run(["fusermount3", "-u", "-z", "--", str(at)], capture_output=True, text=True)
-        if done.returncode:
+    for _ in range(_MAX_STACKED_MOUNTS):
+        result = subprocess.run(["fusermount3", "-u", "-z", "--", str(at)], capture_output=True, text=True)
+        if result.returncode:
             raise CommandError(
-                f"a dead mount is in the way at '{at}': {done.stderr.strip()}", f"as root: umount -l {at}"
+                f"a dead mount is in the way at '{at}': {result.stderr.strip()}", f"as root: umount -l {at}"
             )
         if not is_dead(at):
             return
@@ -122,7 +128,7 @@ class Mounted:
 
     def __init__(self, fd: int, at: str, devices: set[str]) -> None:
         self.fd = fd
-        self.at = at
+        self.mountpoint = at
         # Of this mount and of dead mounts below it: mounts of others are not detached with it.
         self._devices = devices
 
@@ -130,7 +136,7 @@ class Mounted:
         """Unmount, if it is still mounted. Processes inside keep their open files, and get ENOTCONN."""
         with contextlib.suppress(OSError):
             os.close(self.fd)
-        unmount(self.at, self._devices)
+        unmount(self.mountpoint, self._devices)
 
 
 def unmount(at: str, devices: set[str]) -> None:
@@ -138,19 +144,19 @@ def unmount(at: str, devices: set[str]) -> None:
 
     The topmost is detached first; a mount with another device number ends the loop.
     """
-    for _ in range(_MAX_STACKED):
-        left = {device for place, device, _ in _mounts() if place == at}
-        if not left or not left <= devices:
+    for _ in range(_MAX_STACKED_MOUNTS):
+        remaining = {device for mountpoint, device, _ in _read_mounts() if mountpoint == at}
+        if not remaining or not remaining <= devices:
             return
         try:
             mount_calls.detach(at)
         except OSError:
-            done = subprocess.run(["fusermount3", "-u", "-q", "-z", "--", at], capture_output=True)
-            if done.returncode:
+            result = subprocess.run(["fusermount3", "-u", "-q", "-z", "--", at], capture_output=True)
+            if result.returncode:
                 return
 
 
-def _mounts() -> list[tuple[str, str, str]]:
+def _read_mounts() -> list[tuple[str, str, str]]:
     """Return (mount point, device number, type) of each mount."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         return [_parse_mount(line) for line in table]
@@ -158,8 +164,8 @@ def _mounts() -> list[tuple[str, str, str]]:
 
 def _parse_mount(line: str) -> tuple[str, str, str]:
     fields, _, rest = line.partition(" - ")
-    _, _, device, _, place, *_ = fields.split(" ", 5)
-    return _unescape(place), device, rest.partition(" ")[0]
+    _, _, device, _, mountpoint, *_ = fields.split(" ", 5)
+    return _unescape(mountpoint), device, rest.partition(" ")[0]
 
 
 def _unescape(field: str) -> str:

@@ -5,7 +5,7 @@ import os
 from ctxfs.eventlog.spool import said
 from ctxfs.fuse.inodes import Node, NodeTable
 
-_MOST = 16_384  # about 3 MB; as many as the open file cache holds
+_MAX_RECORDS = 16_384  # about 3 MB; as many as the open file cache holds
 
 
 class ReadAudit(dict[int, str]):
@@ -14,18 +14,18 @@ class ReadAudit(dict[int, str]):
     def __init__(self, nodes: NodeTable) -> None:
         super().__init__()
         self._nodes = nodes
-        self._as_of = 0
-        self._above: tuple[Node | None, str] = (None, "")
+        self._rename_count = 0
+        self._parent: tuple[Node | None, str] = (None, "")
 
     def renew(self) -> None:
         """Clear the records after a rename, or if there are too many. To be called before a series of lookups."""
-        if self._as_of != self._nodes.renames or len(self) > _MOST:
+        if self._rename_count != self._nodes.renames or len(self) > _MAX_RECORDS:
             self.clear()
-            self._as_of, self._above = self._nodes.renames, (None, "")
+            self._rename_count, self._parent = self._nodes.renames, (None, "")
 
     def __missing__(self, number: int) -> str:
         node = self._nodes[number]
-        if node.parent is not self._above[0]:  # consecutive reads are often in one directory
-            self._above = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
-        self[number] = what = said("read", self._above[1] + os.fsdecode(node.name))
-        return what
+        if node.parent is not self._parent[0]:  # consecutive reads are often in one directory
+            self._parent = node.parent, node.parent.text_below(b"") if node.parent is not None else ""
+        self[number] = record = said("read", self._parent[1] + os.fsdecode(node.name))
+        return record

@@ -39,7 +39,7 @@ def open_covered(at: str) -> int | None:
         os.close(parent)
 
 
-def bring_home(directory: int, at: str, store: HostPath) -> HostPath | None:
+def move_stray_files(directory: int, at: str, store: HostPath) -> HostPath | None:
     """Move all files of a directory, a descriptor, below the mount point `at` into the store, and log it.
 
     Return the folder that contains them; None if there were none. Files that cannot be moved stay, and are logged, too.
@@ -48,19 +48,19 @@ def bring_home(directory: int, at: str, store: HostPath) -> HostPath | None:
     if not names:
         return None
     folder = make_found_folder(store, at)
-    left: dict[str, str] = {}
+    faults: dict[str, str] = {}
     for _ in range(_ATTEMPTS):  # a writer may have the directory open, and create more files for a moment
-        left = {name: fault for name in names if (fault := _move(directory, name, folder))}
+        faults = {name: fault for name in names if (fault := _move_entry(directory, name, folder))}
         names = os.listdir(directory)
-        if not names or left:
+        if not names or faults:
             break
     log.error("files were written to '%s' while nothing was mounted there; they are in '%s'", at, folder)
-    for name, fault in left.items():
+    for name, fault in faults.items():
         log.error("'%s' lies under the mount at '%s' and cannot be moved: %s", name, at, fault)
     return folder
 
 
-def _move(directory: int, name: str, folder: HostPath) -> str:
+def _move_entry(directory: int, name: str, folder: HostPath) -> str:
     """Move one file, by rename or by copy. Return the reason for a failure, or an empty text."""
     target = folder / name
     if os.path.lexists(target):
@@ -71,7 +71,7 @@ def _move(directory: int, name: str, folder: HostPath) -> str:
     except OSError as error:
         if os.stat(name, dir_fd=directory, follow_symlinks=False).st_dev != os.fstat(directory).st_dev:
             return "something is mounted there"
-        refused = error
+        rename_error = error
     source = f"/proc/self/fd/{directory}/{name}"
     try:
         if os.path.isdir(source) and not os.path.islink(source):
@@ -81,5 +81,5 @@ def _move(directory: int, name: str, folder: HostPath) -> str:
             shutil.copy2(source, target, follow_symlinks=False)
             os.unlink(source)
     except OSError as error:  # shutil.Error is an OSError
-        return error.strerror or refused.strerror or str(error)
+        return error.strerror or rename_error.strerror or str(error)
     return ""

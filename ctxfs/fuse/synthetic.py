@@ -29,15 +29,15 @@ from ctxfs.vfs.handles import check_size
 
 log = logging.getLogger(__name__)
 
-_FULL_PIECE = 512 * 1024  # the largest write that the kernel sends by any transport: a shorter one ends a write(2)
+_MAX_WRITE_BYTES = 512 * 1024  # the largest write that the kernel sends by any transport: a shorter one ends a write(2)
 _PREFIX = PREFIX.encode()
-_DESCRIBED_SECONDS = 0.2
+_METADATA_SECONDS = 0.2
 _SEALED_SECONDS = 1.0
-_GLANCE_SECONDS = 0.02
-_MOST_PROGRAMS = 1000
-_MOST_FOLDERS = 1000
-_SMALL_FILE = 1024 * 1024
-_MOST_BEGUN = 16
+_LOOKUP_SECONDS = 0.02
+_MAX_PROGRAMS = 1000
+_MAX_FOLDERS = 1000
+_MAX_SMALL_FILE_BYTES = 1024 * 1024
+_MAX_SNAPSHOTS = 16
 
 
 class SyntheticFiles:
@@ -46,29 +46,29 @@ class SyntheticFiles:
     def __init__(self, state: State) -> None:
         self._state = state
         self._programs: dict[int, tuple[float, bytes] | None] = {}
-        self._begun: dict[int, bytes] = {}
+        self._snapshots: dict[int, bytes] = {}
         self._folders: dict[int, Entry] = {}  # directories that have been looked up, by number
 
     async def lookup(self, parent: Node, name: bytes) -> Attributes:
         """Look a name up in the tree. Absence is not cached: a mount may appear at any time."""
-        path = _below(parent, name)
+        path = _child_path(parent, name)
         try:
             entry = await self._stat(path)
         except OSError as error:
-            entry = self._known_folder(self._state.nodes.named(parent, name), error)
+            entry = self._cached_folder(self._state.nodes.named(parent, name), error)
         node = self._state.nodes.synthetic(parent, name)
         node.lookups += 1
         return self.attributes(node, path, entry)
 
-    def _known_folder(self, node: Node | None, error: OSError) -> Entry:
+    def _cached_folder(self, node: Node | None, error: OSError) -> Entry:
         """Return the last entry of a directory that the kernel has, if the daemon is unreachable; else raise `error`.
 
         A refusal would make the kernel drop the name, and with it working directories and mounts below.
         """
-        known = self._folders.get(node.number) if node is not None else None
-        if known is None or error.errno != errno.EIO or ANSWERED in getattr(error, "__notes__", ()):
+        folder = self._folders.get(node.number) if node is not None else None
+        if folder is None or error.errno != errno.EIO or ANSWERED in getattr(error, "__notes__", ()):
             raise error
-        return known
+        return folder
 
     async def getattr(self, node: Node) -> Attributes:
         """Return the current attributes."""
@@ -76,7 +76,7 @@ class SyntheticFiles:
         try:
             entry = await self._stat(path)
         except OSError as error:
-            entry = self._known_folder(node, error)
+            entry = self._cached_folder(node, error)
         return self.attributes(node, path, entry)
 
     def attributes(self, node: Node, path: Path, entry: Entry) -> Attributes:
@@ -89,58 +89,58 @@ class SyntheticFiles:
         """
         if entry.is_dir:
             self._folders[node.number] = entry
-            if len(self._folders) > _MOST_FOLDERS:
+            if len(self._folders) > _MAX_FOLDERS:
                 del self._folders[next(iter(self._folders))]
-        keep = self._state.keep_seconds if self._state.is_structure(path) else 0.0
+        keep_seconds = self._state.keep_seconds if self._state.is_structure(path) else 0.0
         if node.number == ROOT_NUMBER and self._state.users is not None:
-            keep = 0.0  # the kernel then revalidates the root for each user at every path walk
+            keep_seconds = 0.0  # the kernel then revalidates the root for each user at every path walk
         if self._state.is_sealed(path):
-            lasts = entry.is_dir or entry.mode & 0o111
-            keep = _SEALED_SECONDS if lasts else _GLANCE_SECONDS
-            if lasts and not entry.is_dir:
+            is_lasting = entry.is_dir or entry.mode & 0o111
+            keep_seconds = _SEALED_SECONDS if is_lasting else _LOOKUP_SECONDS
+            if is_lasting and not entry.is_dir:
                 self._programs.setdefault(node.number, None)
         # The kernel drops its pages of unopened files when their modification time changes.
         if self._state.unopened and not entry.mtime_ns and not entry.is_dir:
-            return attributes.synthetic(node, entry, keep, time.time_ns())
-        return attributes.synthetic(node, entry, keep, entry.mtime_ns)
+            return attributes.synthetic(node, entry, keep_seconds, time.time_ns())
+        return attributes.synthetic(node, entry, keep_seconds, entry.mtime_ns)
 
-    async def setattr(self, node: Node, wanted: SetattrRequest, fh: int | None) -> Attributes:
+    async def setattr(self, node: Node, changes: SetattrRequest, fh: int | None) -> Attributes:
         """Apply truncation as an edit, and ignore times; modes and owners can only be set to their current values.
 
         A new time on a directory, as by `touch`, makes the directory: it keeps a search listed. `mkdir` cannot do that,
         because every search exists already.
         """
-        if wanted.mode is not None or wanted.uid is not None or wanted.gid is not None:
-            self._check_unchanged(await self.getattr(node), wanted, node)
-        if wanted.size is not None and self._state.only_grows(node.path):
+        if changes.mode is not None or changes.uid is not None or changes.gid is not None:
+            self._check_same_owner_and_mode(await self.getattr(node), changes, node)
+        if changes.size is not None and self._state.only_grows(node.path):
             raise not_permitted(node.path)
-        if wanted.size is not None and fh is not None and fh >= SPEAKING:
+        if changes.size is not None and fh is not None and fh >= SPEAKING:
             return await self.getattr(node)
-        if wanted.size is not None:
+        if changes.size is not None:
             if fh is not None and fh >= SYNTHETIC:
-                self._state.handles.truncate(fh - SYNTHETIC, wanted.size)
+                self._state.handles.truncate(fh - SYNTHETIC, changes.size)
             else:
                 path = node.path
-                check_size(path, wanted.size)
+                check_size(path, changes.size)
                 data = await self._read(path)
-                await self._apply(Put(path, data[: wanted.size].ljust(wanted.size, b"\0")))
+                await self._apply(Put(path, data[: changes.size].ljust(changes.size, b"\0")))
         path = node.path
-        touched = wanted.now or wanted.mtime_ns is not None
-        if touched and wanted.size is None and (await self._stat(path)).is_dir:
+        has_times = changes.now or changes.mtime_ns is not None
+        if has_times and changes.size is None and (await self._stat(path)).is_dir:
             with contextlib.suppress(FileExistsError, PermissionError):
                 await self._apply(MakeDir(path))
         return await self.getattr(node)
 
     @staticmethod
-    def _check_unchanged(now: Attributes, wanted: SetattrRequest, node: Node) -> None:
+    def _check_same_owner_and_mode(current: Attributes, changes: SetattrRequest, node: Node) -> None:
         """Raise EPERM unless the mode and owner are the current ones.
 
         Programs that replace a file give the new one the mode and owner of the old one.
         """
         if (
-            (wanted.mode is not None and wanted.mode & 0o7777 != now.mode & 0o7777)
-            or wanted.uid not in (None, now.found.st_uid)
-            or wanted.gid not in (None, now.found.st_gid)
+            (changes.mode is not None and changes.mode & 0o7777 != current.mode & 0o7777)
+            or changes.uid not in (None, current.found.st_uid)
+            or changes.gid not in (None, current.found.st_gid)
         ):
             raise path_error(errno.EPERM, node.path)
 
@@ -151,8 +151,8 @@ class SyntheticFiles:
     async def open(self, node: Node, flags: int, *, may_call: bool = True) -> OpenReply:
         """Open a file with a snapshot of its content, or a transaction file."""
         path = node.path
-        writing = bool(flags & os.O_ACCMODE)
-        if writing:
+        is_writing = bool(flags & os.O_ACCMODE)
+        if is_writing:
             entry = await self._stat(path)
             if not entry.answers and self._state.is_sealed(path):
                 raise read_only(path)
@@ -161,42 +161,42 @@ class SyntheticFiles:
             if entry.answers and not may_call:
                 raise path_error(errno.EACCES, path, "tools run as the user that has mounted")
             if entry.answers:
-                hears = flags & os.O_ACCMODE == os.O_RDWR
-                return OpenReply(self._state.conversations.open(path, hears=hears), direct_io=True)
-        if writing and self._state.only_grows(path):
-            _check_appends(path, flags)
-            return _info(self._state.handles.add_appending(path))
+                is_readable = flags & os.O_ACCMODE == os.O_RDWR
+                return OpenReply(self._state.conversations.open(path, is_readable=is_readable), direct_io=True)
+        if is_writing and self._state.only_grows(path):
+            _check_append_flags(path, flags)
+            return _open_reply(self._state.handles.add_appending(path))
         if node.number in self._programs:
             return await self._open_program(node)
-        truncated = bool(flags & os.O_TRUNC)
-        data = b"" if truncated else await self._read(path)
-        handle = self._state.handles.add(path, data, writable=writing, dirty=truncated)
-        return _info(handle)
+        is_truncated = bool(flags & os.O_TRUNC)
+        data = b"" if is_truncated else await self._read(path)
+        handle = self._state.handles.add(path, data, writable=is_writing, dirty=is_truncated)
+        return _open_reply(handle)
 
     async def _open_program(self, node: Node) -> OpenReply:
         """Open a program, whose text is cached briefly here, and by the kernel until it is invalidated.
 
         The content of a program never changes while it exists.
         """
-        known, now = self._programs[node.number], time.monotonic()
-        if known is None or now > known[0]:
-            if len(self._programs) > _MOST_PROGRAMS:
+        program, now = self._programs[node.number], time.monotonic()
+        if program is None or now > program[0]:
+            if len(self._programs) > _MAX_PROGRAMS:
                 self._programs.clear()
-            known = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
-        handle = self._state.handles.add(node.path, known[1], writable=False)
+            program = self._programs[node.number] = now + _SEALED_SECONDS, await self._read(node.path)
+        handle = self._state.handles.add(node.path, program[1], writable=False)
         return OpenReply(SYNTHETIC + handle, keep_cache=True)
 
     async def create(self, parent: Node, name: bytes, flags: int) -> tuple[OpenReply, Attributes]:
         """Create an empty file, if the mount accepts one there, and open it."""
-        path = _below(parent, name)
-        grows = self._state.only_grows(path)
-        if grows:
-            _check_appends(path, flags)
+        path = _child_path(parent, name)
+        is_append_only = self._state.only_grows(path)
+        if is_append_only:
+            _check_append_flags(path, flags)
         await self._apply(Put(path, b""))
         entry = await self.lookup(parent, name)
-        if grows:
-            return _info(self._state.handles.add_appending(path)), entry
-        return _info(self._state.handles.add(path, b"", writable=True)), entry
+        if is_append_only:
+            return _open_reply(self._state.handles.add_appending(path)), entry
+        return _open_reply(self._state.handles.add(path, b"", writable=True)), entry
 
     async def metadata(self, node: Node) -> Mapping[str, bytes]:
         """Return the extended attributes of a file from the tree, also for a file on disk.
@@ -207,16 +207,16 @@ class SyntheticFiles:
         described = self._state.described
         if described is not None and described[0] == path and now < described[1]:
             return described[2]
-        found: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
-        self._state.described = (path, now + _DESCRIBED_SECONDS, found)
-        return found
+        metadata: Mapping[str, bytes] = await self._state.loop.call(self._state.tree.metadata, path)
+        self._state.described = (path, now + _METADATA_SECONDS, metadata)
+        return metadata
 
     async def get_xattr(self, node: Node, name: bytes) -> bytes:
         """Return an extended attribute. Raise ENODATA if the tree has none of that name."""
-        found = (await self.metadata(node)).get(os.fsdecode(name))
-        if found is None:
+        value = (await self.metadata(node)).get(os.fsdecode(name))
+        if value is None:
             raise OSError(errno.ENODATA, "")
-        return found
+        return value
 
     async def list_xattrs(self, node: Node) -> list[bytes]:
         """Return the names of extended attributes, without the computed ones."""
@@ -236,12 +236,12 @@ class SyntheticFiles:
 
         A read at offset 0 takes a new snapshot; other reads continue in the last one.
         """
-        known = self._begun.get(node.number)
-        if known is None or offset == 0:
-            known = self._begun[node.number] = await self._read(node.path)
-            if len(self._begun) > _MOST_BEGUN:
-                del self._begun[next(iter(self._begun))]
-        return known[offset : offset + size]
+        snapshot = self._snapshots.get(node.number)
+        if snapshot is None or offset == 0:
+            snapshot = self._snapshots[node.number] = await self._read(node.path)
+            if len(self._snapshots) > _MAX_SNAPSHOTS:
+                del self._snapshots[next(iter(self._snapshots))]
+        return snapshot[offset : offset + size]
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write to the copy, and put it into the tree: every client sees the data when the write returns.
@@ -249,41 +249,41 @@ class SyntheticFiles:
         Full pieces of a large file are held back until the short piece that ends the write, or until release: each
         commit sends the whole file.
         """
-        number = fh - SYNTHETIC
-        written = self._state.handles.write(number, offset, data)
-        if len(data) < _FULL_PIECE or self._state.handles.size(number) <= _SMALL_FILE:
+        handle = fh - SYNTHETIC
+        written = self._state.handles.write(handle, offset, data)
+        if len(data) < _MAX_WRITE_BYTES or self._state.handles.size(handle) <= _MAX_SMALL_FILE_BYTES:
             await self.commit(fh)
         return written
 
     async def commit(self, fh: int) -> None:
         """Put the edits into the tree now. If the tree refuses them, discard them and raise its error."""
-        number = fh - SYNTHETIC
+        handle = fh - SYNTHETIC
         try:
-            await self._state.loop.call(self._state.handles.commit, number, False)
+            await self._state.loop.call(self._state.handles.commit, handle, False)
         except OSError:
-            self._state.handles.forget_edits(number)
+            self._state.handles.forget_edits(handle)
             raise
 
     async def release(self, fh: int) -> None:
         """Put the edits into the tree and close the handle. A failure is logged, because the caller has gone."""
-        await self._settle_one(fh - SYNTHETIC, last=True)
+        await self._commit_handle(fh - SYNTHETIC, last=True)
         self._state.handles.close(fh - SYNTHETIC)
 
     async def mkdir(self, parent: Node, name: bytes) -> Attributes:
         """Make a directory, such as a saved search or a task."""
-        await self._apply(MakeDir(_below(parent, name)))
+        await self._apply(MakeDir(_child_path(parent, name)))
         return await self.lookup(parent, name)
 
     async def remove(self, parent: Node, name: bytes) -> None:
         """Remove a file or directory, for unlink and rmdir: the mount decides which it accepts."""
-        await self._apply(Remove(_below(parent, name)))
+        await self._apply(Remove(_child_path(parent, name)))
         self._state.nodes.unlinked(parent, name)
 
     async def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, flags: int) -> None:
         """Move a file within one mount. Raise EINVAL if there are flags."""
         if flags:
             raise path_error(errno.EINVAL, parent.path)
-        await self._apply(Move(_below(parent, name), _below(new_parent, new_name)))
+        await self._apply(Move(_child_path(parent, name), _child_path(new_parent, new_name)))
         # A synthetic node is identified by its name: the next lookup makes a new node.
         self._state.nodes.unlinked(parent, name)
         self._state.nodes.unlinked(new_parent, new_name)
@@ -301,18 +301,18 @@ class SyntheticFiles:
 
     async def settle(self) -> None:
         """Apply the edits of handles that are not released yet."""
-        for number in self._state.handles.pending:
-            await self._settle_one(number)
+        for handle in self._state.handles.pending:
+            await self._commit_handle(handle)
 
-    async def _settle_one(self, number: int, *, last: bool = False) -> None:
+    async def _commit_handle(self, handle: int, *, last: bool = False) -> None:
         try:
-            await self._state.loop.call(self._state.handles.commit, number, last)
+            await self._state.loop.call(self._state.handles.commit, handle, last)
         except OSError as error:
-            if number not in self._state.handles.pending:
+            if handle not in self._state.handles.pending:
                 return  # the concurrent commit has reported the error
-            path = self._state.handles.path(number)
-            self._state.handles.forget_edits(number)
-            log.warning("what was written to '%s' was refused: %s", path, error.strerror)
+            path = self._state.handles.path(handle)
+            self._state.handles.forget_edits(handle)
+            log.warning("the data that was written to '%s' was refused: %s", path, error.strerror)
 
     async def _stat(self, path: Path) -> Entry:
         await self.settle()
@@ -335,7 +335,7 @@ class SyntheticFiles:
         await self._state.loop.call(self._state.tree.apply, change)
 
 
-def _check_appends(path: Path, flags: int) -> None:
+def _check_append_flags(path: Path, flags: int) -> None:
     if not flags & os.O_APPEND or flags & os.O_TRUNC:
         raise not_permitted(path)
 
@@ -345,10 +345,10 @@ def is_computed(name: bytes) -> bool:
     return name.startswith(_PREFIX) and os.fsdecode(name[len(_PREFIX) :]) in COMPUTED
 
 
-def _below(parent: Node, name: bytes) -> Path:
+def _child_path(parent: Node, name: bytes) -> Path:
     return Path((*parent.path.parts, check_name(os.fsdecode(name))))
 
 
-def _info(handle: int) -> OpenReply:
+def _open_reply(handle: int) -> OpenReply:
     # direct_io: the size may change between stat and read; the snapshot's size counts
     return OpenReply(SYNTHETIC + handle, direct_io=True)

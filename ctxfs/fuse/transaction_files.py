@@ -2,7 +2,7 @@
 
 A request is a JSON object; it is sent as soon as it is complete. On a handle for writing only, the write fails if the
 request is invalid. A handle for reading and writing returns the response, a line of JSON. With `"$call": {"progress":
-true}` lines with `progress` precede it. With `{"plain": true}` the response has the format of `plain`. Closing a handle
+true}` lines with `progress` precede it. With `{"plain": true}` the response has the format of `format_plain`. Closing a handle
 before its response cancels the call.
 """
 
@@ -22,7 +22,7 @@ from ctxfs.model.tables import Table
 log = logging.getLogger(__name__)
 
 SPEAKING = 1 << 41  # the first handle of transaction files; those of synthetic files are below
-_LONGEST = 192 * 1024 * 1024
+_MAX_REQUEST_BYTES = 192 * 1024 * 1024
 # A read that the kernel waits for cannot be interrupted, so it ends after this time: readers retry, and signals arrive.
 _WAIT_SECONDS = 0.3
 
@@ -34,16 +34,16 @@ class _Transaction:
     """One handle: the request, the response, and the state of the call."""
 
     tool: str
-    hears: bool
-    asked: bytearray = field(default_factory=bytearray)
-    told: bytearray = field(default_factory=bytearray)
-    number: str = ""
-    begun: bool = False
-    over: bool = False
+    is_readable: bool
+    request: bytearray = field(default_factory=bytearray)
+    response: bytearray = field(default_factory=bytearray)
+    call_id: str = ""
+    is_sent: bool = False
+    is_complete: bool = False
     wants_progress: bool = False
-    plain: bool = False
+    is_plain: bool = False
     progress: float = 0.0
-    base: int | None = None  # the file offset of the first byte of the response
+    response_offset: int | None = None  # the file offset of the first byte of the response
 
 
 class TransactionFiles:
@@ -52,13 +52,13 @@ class TransactionFiles:
     def __init__(self, call: Call, loop: Loop) -> None:
         self._call = call
         self._loop = loop
-        self._talks: Table[_Transaction] = Table(errno.EBADF)
-        self._numbers = itertools.count(SPEAKING)
+        self._transactions: Table[_Transaction] = Table(errno.EBADF)
+        self._handles = itertools.count(SPEAKING)
 
-    def open(self, path: Path, *, hears: bool) -> int:
+    def open(self, path: Path, *, is_readable: bool) -> int:
         """Open the file `call` of a tool. Return its handle."""
-        number = next(self._numbers)
-        self._talks[number] = _Transaction("/".join(path.parent.parts[1:]), hears)
+        number = next(self._handles)
+        self._transactions[number] = _Transaction("/".join(path.parent.parts[1:]), is_readable)
         return number
 
     async def write(self, number: int, data: bytes) -> int:
@@ -67,18 +67,18 @@ class TransactionFiles:
         Raise EBUSY after the request is sent, EFBIG if it is too long. On a handle for writing only, raise EINVAL for a
         malformed request, and the error of a tool that refuses it.
         """
-        talk = self._talks[number]
-        if talk.begun:
-            raise path_error(errno.EBUSY, talk.tool, "one question a handle")
-        if len(talk.asked) + len(data) > _LONGEST:
-            raise path_error(errno.EFBIG, talk.tool)
-        talk.asked += data
-        if not talk.hears and _whole(talk.asked) is not None:
+        transaction = self._transactions[number]
+        if transaction.is_sent:
+            raise path_error(errno.EBUSY, transaction.tool, "one question a handle")
+        if len(transaction.request) + len(data) > _MAX_REQUEST_BYTES:
+            raise path_error(errno.EFBIG, transaction.tool)
+        transaction.request += data
+        if not transaction.is_readable and _parse_request(transaction.request) is not None:
             try:
-                await self._loop.call(self._begin, talk)
+                await self._loop.call(self._send_request, transaction)
             except OSError:  # C libraries write a refused buffer again when the file is closed
-                talk.asked.clear()
-                talk.begun = False
+                transaction.request.clear()
+                transaction.is_sent = False
                 raise
         return len(data)
 
@@ -88,104 +88,114 @@ class TransactionFiles:
         Raise EINTR if there are none yet, on which readers retry; EINVAL without a request; EBADF on a handle for
         writing only.
         """
-        talk = self._talks[number]
-        if not talk.hears:
-            raise path_error(errno.EBADF, talk.tool)
-        if not talk.asked:
-            raise path_error(errno.EINVAL, talk.tool, "write the arguments first")
-        if talk.base is None:
-            talk.base = len(talk.asked) if offset >= len(talk.asked) else 0
-        start = max(0, offset - talk.base)
-        if start >= len(talk.told) and not talk.over:
-            await self._loop.call(self._go_on, talk)
-            if start >= len(talk.told):
-                raise path_error(errno.EINTR, talk.tool)
-        return bytes(talk.told[start : start + size])
+        transaction = self._transactions[number]
+        if not transaction.is_readable:
+            raise path_error(errno.EBADF, transaction.tool)
+        if not transaction.request:
+            raise path_error(errno.EINVAL, transaction.tool, "write the arguments first")
+        if transaction.response_offset is None:
+            transaction.response_offset = len(transaction.request) if offset >= len(transaction.request) else 0
+        start = max(0, offset - transaction.response_offset)
+        if start >= len(transaction.response) and not transaction.is_complete:
+            await self._loop.call(self._await_response, transaction)
+            if start >= len(transaction.response):
+                raise path_error(errno.EINTR, transaction.tool)
+        return bytes(transaction.response[start : start + size])
 
     async def release(self, number: int) -> None:
         """Close a handle.
 
         A call whose response has not been read is cancelled. On a handle for writing only, an unsent request is sent.
         """
-        talk = self._talks.take(number)
+        transaction = self._transactions.take(number)
         try:
-            await self._loop.call(self._end, talk)
+            await self._loop.call(self._finish, transaction)
         except OSError as error:  # the caller has gone: only the log can report it
-            log.warning("what was written to 'tools/%s/call' was refused: %s", talk.tool, error.strerror)
+            log.warning(
+                "the request that was written to 'tools/%s/call' was refused: %s", transaction.tool, error.strerror
+            )
 
     # under trio
 
-    async def _begin(self, talk: _Transaction) -> None:
-        arguments = _whole(talk.asked)
+    async def _send_request(self, transaction: _Transaction) -> None:
+        arguments = _parse_request(transaction.request)
         if arguments is None:
-            raise path_error(errno.EINVAL, talk.tool, "the arguments are no JSON object")
-        talk.begun = True
-        said = arguments.get("$call")
-        if isinstance(said, dict):
-            talk.wants_progress, talk.plain = bool(said.pop("progress", False)), bool(said.pop("plain", False))
-        talk.number = (await self._call("begin_call", name=talk.tool, arguments=arguments))["id"]
+            raise path_error(errno.EINVAL, transaction.tool, "the arguments are no JSON object")
+        transaction.is_sent = True
+        options = arguments.get("$call")
+        if isinstance(options, dict):
+            transaction.wants_progress = bool(options.pop("progress", False))
+            transaction.is_plain = bool(options.pop("plain", False))
+        transaction.call_id = (await self._call("begin_call", name=transaction.tool, arguments=arguments))["id"]
 
-    async def _go_on(self, talk: _Transaction) -> None:
+    async def _await_response(self, transaction: _Transaction) -> None:
         """Send the request unless it is sent, and wait briefly for the response or for progress."""
         try:
-            if not talk.begun:
-                await self._begin(talk)
-            state = await self._call("wait_call", id=talk.number, seconds=_WAIT_SECONDS, seen=talk.progress)
+            if not transaction.is_sent:
+                await self._send_request(transaction)
+            state = await self._call(
+                "wait_call", id=transaction.call_id, seconds=_WAIT_SECONDS, seen=transaction.progress
+            )
         except OSError as error:
-            why = error.strerror or str(error)
+            fault = error.strerror or str(error)
             name = errno.errorcode.get(error.errno or 0, "EIO")
-            talk.over = True
-            self._answer(talk, {"ok": False, "fault": why, "errno": name, "text": ""})
+            transaction.is_complete = True
+            self._append_response(transaction, {"ok": False, "fault": fault, "errno": name, "text": ""})
             return
         if state["result"] is not None:
-            talk.over = True
-            self._answer(talk, _answer(state["result"]))
-        elif talk.wants_progress and state["progress"] > talk.progress:
-            self._tell(talk, {"progress": state["progress"], "message": state["message"]})
-        talk.progress = max(talk.progress, state["progress"])
+            transaction.is_complete = True
+            self._append_response(transaction, _with_file_paths(state["result"]))
+        elif transaction.wants_progress and state["progress"] > transaction.progress:
+            self._append_line(transaction, {"progress": state["progress"], "message": state["message"]})
+        transaction.progress = max(transaction.progress, state["progress"])
 
-    async def _end(self, talk: _Transaction) -> None:
-        if talk.hears and talk.begun and not talk.over:
-            await self._call("cancel_call", id=talk.number)
-        elif not talk.hears and not talk.begun and talk.asked:
-            await self._begin(talk)
+    async def _finish(self, transaction: _Transaction) -> None:
+        if transaction.is_readable and transaction.is_sent and not transaction.is_complete:
+            await self._call("cancel_call", id=transaction.call_id)
+        elif not transaction.is_readable and not transaction.is_sent and transaction.request:
+            await self._send_request(transaction)
 
-    def _answer(self, talk: _Transaction, said: dict[str, Any]) -> None:
-        if talk.plain:
-            talk.told += plain(said)
+    def _append_response(self, transaction: _Transaction, result: dict[str, Any]) -> None:
+        if transaction.is_plain:
+            transaction.response += format_plain(result)
         else:
-            self._tell(talk, said)
+            self._append_line(transaction, result)
 
     @staticmethod
-    def _tell(talk: _Transaction, said: dict[str, Any]) -> None:
-        talk.told += json.dumps(said, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    def _append_line(transaction: _Transaction, message: dict[str, Any]) -> None:
+        transaction.response += json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def plain(said: dict[str, Any]) -> bytes:
+def format_plain(result: dict[str, Any]) -> bytes:
     """Return a response in a format that needs no JSON parser.
 
     The first line has `ok`, the errno name or `failed`, and four lengths in bytes. The parts follow: text, stderr,
     fault, and the paths of its files, one a line.
     """
-    state = "ok" if said["ok"] else said.get("errno") or "failed"
-    texts = (said.get("text", ""), said.get("stderr", ""), said.get("fault", ""), "\n".join(said.get("files", ())))
-    parts = [each.encode("utf-8", "surrogateescape") for each in texts]
-    return f"{state} {' '.join(str(len(each)) for each in parts)}\n".encode() + b"".join(parts)
+    state = "ok" if result["ok"] else result.get("errno") or "failed"
+    texts = (
+        result.get("text", ""),
+        result.get("stderr", ""),
+        result.get("fault", ""),
+        "\n".join(result.get("files", ())),
+    )
+    parts = [part.encode("utf-8", "surrogateescape") for part in texts]
+    return f"{state} {' '.join(str(len(part)) for part in parts)}\n".encode() + b"".join(parts)
 
 
-def _answer(result: dict[str, Any]) -> dict[str, Any]:
+def _with_file_paths(result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with the names of its files replaced by their paths in the tree."""
-    place = f"tools/{result['tool']}/calls/{result['id']}"
-    files = {"files": [f"{place}/{name}" for name in result["files"]]} if "files" in result else {}
+    folder = f"tools/{result['tool']}/calls/{result['id']}"
+    files = {"files": [f"{folder}/{name}" for name in result["files"]]} if "files" in result else {}
     return {**result, **files}
 
 
-def _whole(said: bytearray) -> dict[str, Any] | None:
+def _parse_request(text: bytearray) -> dict[str, Any] | None:
     """Return the request as an object, None if it is incomplete or not an object."""
-    if not said.rstrip().endswith(b"}"):
+    if not text.rstrip().endswith(b"}"):
         return None
     try:
-        found = json.loads(said)
+        request = json.loads(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return request if isinstance(request, dict) else None

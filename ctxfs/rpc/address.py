@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path as HostPath
 
-_LONGEST = 100
+_MAX_PATH_BYTES = 100
 
 
 @contextmanager
 def socket_path(run: HostPath, name: str = "socket") -> Iterator[str]:
     """Yield a path of `<store>/run/<name>` that fits into a socket address; valid while the context lasts."""
-    plain = str(run / name)
-    if len(os.fsencode(plain)) <= _LONGEST:
-        yield plain
+    path = str(run / name)
+    if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
+        yield path
         return
     folder = os.open(run, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -34,10 +34,10 @@ def listen_privately(run: HostPath, name: str, backlog: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     (run / name).unlink(missing_ok=True)
     with socket_path(run, name) as path:
-        before = os.umask(0o177)
+        old_umask = os.umask(0o177)
         try:
             listener.bind(path)
         finally:
-            os.umask(before)
+            os.umask(old_umask)
     listener.listen(backlog)
     return listener

@@ -56,7 +56,7 @@ class AsyncClient:
             async for data in self._stream:
                 for number, error, value in reader.feed(data):
                     if number == 0:
-                        self._take_push(error, value)
+                        self._handle_push(error, value)
                     elif number in self._waiting:
                         event, slot = self._waiting.pop(number)
                         slot.extend((error, value))
@@ -79,11 +79,11 @@ class AsyncClient:
                     await stream.aclose()
                 raise
 
-    def _take_push(self, topic: str, value: Any) -> None:
+    def _handle_push(self, topic: str, value: Any) -> None:
         try:
             self._pushed(topic, value)
         except Exception:  # a failed push must not end the connection
-            log.exception("'%s' that the daemon has told cannot be used", topic)
+            log.exception("a push '%s' of the daemon could not be handled", topic)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -138,8 +138,8 @@ class RemoteTree(Mount):
 
     async def metadata(self, path: Path) -> Mapping[str, bytes]:
         """Return the extended attributes of a path from the daemon."""
-        found: Mapping[str, bytes] = await self._call("metadata", path=str(path))
-        return found
+        attributes: Mapping[str, bytes] = await self._call("metadata", path=str(path))
+        return attributes
 
     async def apply(self, change: Change) -> None:
         """Send the change to the daemon."""

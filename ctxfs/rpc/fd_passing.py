@@ -31,7 +31,7 @@ _CREDENTIALS = struct.Struct("3i")
 Receive = Callable[[Mapping[str, Any], int, int], None]
 
 
-def hand_in(run: HostPath, message: Mapping[str, object], descriptor: int) -> bool:
+def send_descriptor(run: HostPath, message: Mapping[str, object], descriptor: int) -> bool:
     """Send the daemon a copy of a descriptor. Return False if there is no daemon."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as stream:
         stream.settimeout(_MESSAGE_SECONDS)
@@ -61,17 +61,17 @@ class FdSocket:
             while True:
                 stream, _ = await listener.accept()
                 with stream, trio.move_on_after(_MESSAGE_SECONDS):
-                    await self._take(stream)
+                    await self._receive_message(stream)
         finally:
             (self._run / _NAME).unlink(missing_ok=True)
 
-    async def _take(self, stream: trio.socket.SocketType) -> None:
-        sent = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(sent)
+    async def _receive_message(self, stream: trio.socket.SocketType) -> None:
+        credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(credentials)
         if uid not in (os.geteuid(), 0):
             return
-        flags, room = socket.MSG_CMSG_CLOEXEC, socket.CMSG_LEN(4)
-        data, ancillary, _, _ = await stream.recvmsg(_MAX_MESSAGE_BYTES, room, flags)
+        flags, ancillary_size = socket.MSG_CMSG_CLOEXEC, socket.CMSG_LEN(4)
+        data, ancillary, _, _ = await stream.recvmsg(_MAX_MESSAGE_BYTES, ancillary_size, flags)
         descriptors = [
             int.from_bytes(part[:4], sys.byteorder, signed=True)
             for level, kind, part in ancillary
@@ -81,7 +81,7 @@ class FdSocket:
         with contextlib.suppress(ValueError):
             message = json.loads(data)
         if not isinstance(message, dict) or len(descriptors) != 1:
-            log.warning("a message without one descriptor was dropped")
+            log.warning("a message without exactly one descriptor was discarded")
             for descriptor in descriptors:
                 os.close(descriptor)
             return

@@ -48,7 +48,7 @@ class Peer:
         try:
             self._out.send_nowait(frame)
         except trio.WouldBlock:
-            log.warning("a client does not read its answers and is dropped")
+            log.warning("a client does not read its responses and is disconnected")
             self.scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has just disconnected, and `_connection` is about to end
@@ -64,12 +64,12 @@ Handler = Callable[[Peer, Mapping[str, Any]], Awaitable[Any]]
 
 
 class Server:
-    """A server of `handlers` on `<store>/run/socket`. `left` is called when a connection ends."""
+    """A server of `handlers` on `<store>/run/socket`. `on_disconnect` is called when a connection ends."""
 
-    def __init__(self, run: HostPath, handlers: Mapping[str, Handler], left: Callable[[Peer], None]) -> None:
+    def __init__(self, run: HostPath, handlers: Mapping[str, Handler], on_disconnect: Callable[[Peer], None]) -> None:
         self._run = run
         self._handlers = handlers
-        self._left = left
+        self._on_disconnect = on_disconnect
         self.peers: set[Peer] = set()
 
     def listen(self) -> trio.SocketListener:
@@ -95,17 +95,17 @@ class Server:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has disconnected
         except* WireError as group:
-            log.warning("a client was dropped: %s", group.exceptions[0])
+            log.warning("a client is disconnected: %s", group.exceptions[0])
         except* Exception as group:
             # A connection is a task of the daemon's nursery: an exception that escapes would end the daemon.
-            log.error("a connection failed and is dropped", exc_info=group)
+            log.error("a connection failed and is closed", exc_info=group)
         finally:
             self.peers.discard(peer)
-            self._end(peer)
+            self._report_disconnect(peer)
 
-    def _end(self, peer: Peer) -> None:
+    def _report_disconnect(self, peer: Peer) -> None:
         try:
-            self._left(peer)
+            self._on_disconnect(peer)
         except Exception:
             log.exception("the end of a connection could not be handled")
 
@@ -125,19 +125,19 @@ class Server:
                         peer.requests[arguments].cancel()
                     continue
                 await peer.slots.acquire()  # backpressure: above the limit the client is not read
-                nursery.start_soon(self._answer, peer, number, method, arguments)
+                nursery.start_soon(self._run_request, peer, number, method, arguments)
 
-    async def _answer(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
+    async def _run_request(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
         with trio.CancelScope() as scope:
             if method in CANCELLABLE:
                 peer.requests[number] = scope
             try:
-                await self._answer_within(peer, number, method, arguments)
+                await self._call_handler(peer, number, method, arguments)
             finally:
                 peer.requests.pop(number, None)
                 peer.slots.release()
 
-    async def _answer_within(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
+    async def _call_handler(self, peer: Peer, number: int, method: str, arguments: Mapping[str, Any]) -> None:
         try:
             handler = self._handlers.get(method)
             if handler is None or not isinstance(arguments, dict):

@@ -22,7 +22,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 
 CANCEL = "cancel"
-MAX_FRAME = 256 * 1024 * 1024
+MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
 
@@ -33,8 +33,8 @@ class WireError(Exception):
 def pack_frame(message: object) -> bytes:
     """Return one frame, ready to send. Raise WireError if it is too long."""
     body = msgpack.packb(message, unicode_errors="surrogateescape")
-    if len(body) > MAX_FRAME:
-        raise WireError(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME}")
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"a message of {len(body)} bytes is over the limit of {MAX_FRAME_BYTES}")
     return bytes(_LENGTH.pack(len(body)) + body)
 
 
@@ -49,8 +49,8 @@ class FrameReader:
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_FRAME:
-                raise WireError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
+            if length > MAX_FRAME_BYTES:
+                raise WireError(f"a frame of {length} bytes is over the limit of {MAX_FRAME_BYTES}")
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return

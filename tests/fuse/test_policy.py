@@ -294,7 +294,7 @@ def test_nothing_is_asked_on_a_connection_that_has_not_said_for_whom(tmp_path: P
     process._client.call = call  # type: ignore[method-assign]
     assert refused(lambda: trio.run(process._call, "read")) == errno.EIO
     assert asked == []
-    process._bound = True
+    process._is_bound = True
     trio.run(process._call, "read")
     assert asked == ["read"]
 

@@ -32,7 +32,7 @@ def starts_within(minutes: int, seconds: float) -> list[float]:
 
     async def main() -> None:
         process: Any = MountProcess.__new__(MountProcess)
-        process._client, process._run = Absent(), Path("/store/run")
+        process._client, process._run_folder = Absent(), Path("/store/run")
         began = trio.current_time()
 
         async def start() -> Started:

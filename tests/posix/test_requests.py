@@ -687,7 +687,7 @@ def test_what_was_found_is_opened_without_asking(pretend: PretendKernel, by_list
     assert pretend.read(seen.number, fh, 0, 10) == b"text"
     pretend.release(seen.number, fh)
     again, keeps = pretend.open(seen.number, os.O_RDONLY)
-    assert keeps and again & fuse.HANDLE == fh, "the same descriptor, by a handle of its own"
+    assert keeps and again & fuse.DESCRIPTOR_MASK == fh, "the same descriptor, by a handle of its own"
     pretend.release(seen.number, again)
     if pretend.direct.keeper is not None:
         assert answered(pretend) - before == 5

@@ -13,7 +13,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.rpc.async_client import AsyncClient
 from ctxfs.rpc.wire import (
-    MAX_FRAME,
+    MAX_FRAME_BYTES,
     FrameReader,
     WireError,
     change_from_wire,
@@ -65,7 +65,7 @@ def test_errors_keep_their_errno_path_and_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff\xff\xff\xff", (5).to_bytes(4, "big") + b"\xc1abcd", (MAX_FRAME + 1).to_bytes(4, "big")]
+    "data", [b"\xff\xff\xff\xff", (5).to_bytes(4, "big") + b"\xc1abcd", (MAX_FRAME_BYTES + 1).to_bytes(4, "big")]
 )
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):

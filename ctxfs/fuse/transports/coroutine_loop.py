@@ -25,8 +25,8 @@ from ctxfs.fuse.transports.transport import Background
 log = logging.getLogger(__name__)
 
 # About 0.15 ms. With 10,000 files on two processors: reading all of them takes 20 × native without, 8 × with.
-_LOOKS = 100
-_THREADS = 8  # bounded, as in `ctxfs.threads`
+_MAX_POLLS = 100
+_MAX_THREADS = 8  # bounded, as in `ctxfs.threads`
 
 Task = Coroutine[Any, Any, Any]
 Resume = tuple[Task, Any, BaseException | None]
@@ -61,16 +61,16 @@ class CoroutineLoop:
 
     def __init__(self) -> None:
         self.ready: deque[Resume] = deque()
-        self._done: deque[Resume] = deque()
-        self._soon: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
-        self.woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._signalled, self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._completed: deque[Resume] = deque()
+        self._callbacks: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._signal_reader, self._signal_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._threads = ThreadPoolExecutor(_THREADS, "parked")
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "parked")
         self._scopes: dict[Task, trio.CancelScope] = {}
         self.poll = select.poll()
-        self.poll.register(self.woken, select.POLLIN)
+        self.poll.register(self.wake_fd, select.POLLIN)
 
     async def call(self, function: Callable[..., Any], *args: object) -> Any:
         """Run an async function under trio and return its result. The handler is parked; other handlers continue."""
@@ -85,12 +85,12 @@ class CoroutineLoop:
 
     def run_soon(self, function: Callable[..., None], *args: object) -> None:
         """Implement `Loop.run_soon`."""
-        self._soon.append((function, args))
+        self._callbacks.append((function, args))
         self.wake()
 
     def wake(self) -> None:
         """Make the main thread return from its wait for requests. Callable from any thread."""
-        os.eventfd_write(self.woken, 1)
+        os.eventfd_write(self.wake_fd, 1)
 
     @contextlib.contextmanager
     def running(self, background: Background, stop: Callable[[], None]) -> Iterator[None]:
@@ -109,19 +109,19 @@ class CoroutineLoop:
         def on_signal(number: int, frame: object) -> None:
             self.run_soon(stop)
 
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        signal.set_wakeup_fd(self._signals, warn_on_full_buffer=False)
+        previous_handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
+            for number, handler in previous_handlers.items():
                 signal.signal(number, handler)
             self._stop_trio()
             self._threads.shutdown(wait=False)
             thread.join(5)
 
-    def events(self) -> bool:
+    def wait_for_events(self) -> bool:
         """Wait for events. Return True if a descriptor is ready that a subclass has registered.
 
         Poll a few times before sleeping: a client's next request follows within microseconds of our reply, and waking a
@@ -129,23 +129,23 @@ class CoroutineLoop:
         not always at once.
         """
         poll = self.poll
-        for _ in range(_LOOKS):
-            if found := poll.poll(0):
+        for _ in range(_MAX_POLLS):
+            if ready := poll.poll(0):
                 break
             os.sched_yield()
         else:
-            found = poll.poll()
-        return self.take(found)
+            ready = poll.poll()
+        return self.handle_own_events(ready)
 
-    def take(self, found: list[tuple[int, int]]) -> bool:
+    def handle_own_events(self, ready: list[tuple[int, int]]) -> bool:
         """Handle events of the loop's own descriptors. Return True if other descriptors are ready."""
-        others = False
-        for fd, _ in found:
-            if fd == self.woken:
-                self._take_wake()
+        has_others = False
+        for fd, _ in ready:
+            if fd == self.wake_fd:
+                self._handle_wake_up()
             else:
-                others = True
-        return others
+                has_others = True
+        return has_others
 
     def step(self, task: Task, value: Any, error: BaseException | None) -> SuspendedTask | None:
         """Resume a coroutine until it parks or ends. Return its request, None if it has ended.
@@ -153,16 +153,16 @@ class CoroutineLoop:
         Work for trio or for the thread pool is started.
         """
         try:
-            parked: SuspendedTask = task.send(value) if error is None else task.throw(error)
+            suspended: SuspendedTask = task.send(value) if error is None else task.throw(error)
         except StopIteration:
             return None
-        if parked.kind == "trio" and self._token is not None:
-            self._token.run_sync_soon(self._start_call, task, parked)
-        elif parked.kind == "thread":
-            self._threads.submit(self._answer_in_thread, task, parked)
-        return parked
+        if suspended.kind == "trio" and self._token is not None:
+            self._token.run_sync_soon(self._start_call, task, suspended)
+        elif suspended.kind == "thread":
+            self._threads.submit(self._run_in_thread, task, suspended)
+        return suspended
 
-    def give_up(self, task: Task) -> None:
+    def cancel(self, task: Task) -> None:
         """Cancel the trio call that a parked coroutine waits for, unless it has ended. The coroutine gets EINTR."""
 
         def cancel() -> None:
@@ -174,40 +174,42 @@ class CoroutineLoop:
 
     # private
 
-    def _take_wake(self) -> None:
+    def _handle_wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self.woken, 8)
-        while self._done:
-            self.ready.append(self._done.popleft())
-        for _ in range(len(self._soon)):  # a fixed count: callbacks that these schedule run after the waiting requests
-            function, args = self._soon.popleft()
+            os.read(self.wake_fd, 8)
+        while self._completed:
+            self.ready.append(self._completed.popleft())
+        for _ in range(
+            len(self._callbacks)
+        ):  # a fixed count: callbacks that these schedule run after the waiting requests
+            function, args = self._callbacks.popleft()
             try:
                 function(*args)
             except Exception:  # a failed callback must not end the request loop
                 log.exception("%s failed", getattr(function, "__qualname__", function))
 
-    def _start_call(self, task: Task, parked: SuspendedTask) -> None:
+    def _start_call(self, task: Task, suspended: SuspendedTask) -> None:
         if self._nursery is not None:
             self._scopes[task] = scope = trio.CancelScope()  # `give_up` may cancel it before it starts
-            self._nursery.start_soon(self._answer_call, task, parked, scope)
+            self._nursery.start_soon(self._run_call, task, suspended, scope)
 
-    async def _answer_call(self, task: Task, parked: SuspendedTask, scope: trio.CancelScope) -> None:
-        answer: Resume = (task, None, InterruptedError(errno.EINTR, os.strerror(errno.EINTR)))
+    async def _run_call(self, task: Task, suspended: SuspendedTask, scope: trio.CancelScope) -> None:
+        resume: Resume = (task, None, InterruptedError(errno.EINTR, os.strerror(errno.EINTR)))
         with scope:
             try:
-                answer = (task, await parked.function(*parked.args), None)
+                resume = (task, await suspended.function(*suspended.args), None)
             except Exception as error:
-                answer = (task, None, error)
+                resume = (task, None, error)
         self._scopes.pop(task, None)
-        self._done.append(answer)
+        self._completed.append(resume)
         self.wake()
 
-    def _answer_in_thread(self, task: Task, parked: SuspendedTask) -> None:
+    def _run_in_thread(self, task: Task, suspended: SuspendedTask) -> None:
         try:
-            answer: Resume = (task, parked.function(*parked.args), None)
+            resume: Resume = (task, suspended.function(*suspended.args), None)
         except Exception as error:
-            answer = (task, None, error)
-        self._done.append(answer)
+            resume = (task, None, error)
+        self._completed.append(resume)
         self.wake()
 
     def _run_trio(self, background: Background, started: threading.Event, failure: list[BaseException]) -> None:
@@ -215,7 +217,7 @@ class CoroutineLoop:
             self._token = trio.lowlevel.current_trio_token()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(self._hear_signals)
+                nursery.start_soon(self._forward_signals)
                 await background(started.set)
 
         try:
@@ -225,14 +227,14 @@ class CoroutineLoop:
         finally:
             started.set()
 
-    async def _hear_signals(self) -> None:
+    async def _forward_signals(self) -> None:
         """Wake the main thread after each signal, so that Python runs its handler.
 
         A signal may arrive just before the main thread starts to wait; its handler would run only when that wait ends.
         """
         while True:
-            await trio.lowlevel.wait_readable(self._signalled)
-            os.read(self._signalled, 512)
+            await trio.lowlevel.wait_readable(self._signal_reader)
+            os.read(self._signal_reader, 512)
             self.wake()
 
     def _stop_trio(self) -> None:

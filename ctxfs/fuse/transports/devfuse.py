@@ -36,10 +36,10 @@ else:
 log = logging.getLogger(__name__)
 
 # Larger writes leave the processor's cache between two copies: 1 GB takes 2.4 × native, with 1 MB writes 3.4 ×.
-_MAX_WRITE = 512 * 1024
-_BUFFER_BYTES = _MAX_WRITE + 4096
-_MOST_KEPT = 16_384
-_WANTED = (
+_MAX_WRITE_BYTES = 512 * 1024
+_BUFFER_BYTES = _MAX_WRITE_BYTES + 4096
+_MAX_CACHED_FILES = 16_384
+_WANTED_FLAGS = (
     fuse.ASYNC_READ
     | fuse.ATOMIC_O_TRUNC
     | fuse.BIG_WRITES
@@ -54,15 +54,15 @@ _WANTED = (
     | fuse.PASSTHROUGH
 )
 # With these the kernel enforces ACLs. It then compares modes, too, which costs one more request before every change.
-_ACLS = fuse.POSIX_ACL | fuse.SETXATTR_EXT
-_LOCKS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
+_ACL_FLAGS = fuse.POSIX_ACL | fuse.SETXATTR_EXT
+_LOCK_FLAGS = fuse.POSIX_LOCKS | fuse.FLOCK_LOCKS
 # No request to answer: another thread has read it, or its caller has gone.
-_AGAIN = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
+_RETRY_ERRNOS = (errno.EAGAIN, errno.EINTR, errno.ENOENT)
 _SIGKILL_PENDING = 1 << 8
 
 # Requests that end earlier operations: their headers have no caller's uid, so they are not checked against `users`.
-_OF_ALL = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RELEASE, fuse.FLUSH)
-_LOOKS_UP = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
+_UNCHECKED_OPCODES = (fuse.FORGET, fuse.BATCH_FORGET, fuse.INTERRUPT, fuse.DESTROY, fuse.RELEASE, fuse.FLUSH)
+_LOOKUP_OPCODES = (fuse.LOOKUP, fuse.SYMLINK, fuse.MKNOD, fuse.MKDIR, fuse.LINK, fuse.CREATE)
 
 
 class DevFuseTransport(CoroutineLoop):
@@ -84,7 +84,7 @@ class DevFuseTransport(CoroutineLoop):
         self._view = memoryview(self._buffer)
         self._requests: Requests | None = None
         self._parked: dict[int, tuple[Task, int, int]] = {}  # unique → (coroutine, caller's pid, opcode)
-        self._ended = False
+        self._is_stopped = False
         self._users: frozenset[int] | None = None
 
     # for a mount process
@@ -93,16 +93,16 @@ class DevFuseTransport(CoroutineLoop):
         """Implement `Transport.run`."""
         with self.running(background, self.stop):
             start()
-            while not self._ended:
+            while not self._is_stopped:
                 while self.ready:
                     self.step(*self.ready.popleft())
                 if self._loop is None:
-                    if self.events():
+                    if self.wait_for_events():
                         self.serve_next()
-                elif size := self._read():
-                    self._serve(size)
+                elif size := self._read_request():
+                    self._serve_request(size)
                 else:
-                    self.take(self.poll.poll(0))
+                    self.handle_own_events(self.poll.poll(0))
 
     def attach(self, operations: Operations, mounted: Mounted) -> None:
         """Implement `Transport.attach`."""
@@ -112,7 +112,7 @@ class DevFuseTransport(CoroutineLoop):
         except (OSError, ValueError) as error:
             self.unmount()
             raise CommandError(
-                f"cannot mount at '{mounted.at}': {error}", 'set loop = "plain" in ctxfs.toml'
+                f"cannot mount at '{mounted.mountpoint}': {error}", 'set loop = "plain" in ctxfs.toml'
             ) from error
 
     def begin(self, fd: int, operations: Operations) -> None:
@@ -121,18 +121,20 @@ class DevFuseTransport(CoroutineLoop):
         Raise ValueError if the kernel is too old.
         """
         self._fd = fd
-        agreed = self._greet(
-            _WANTED | (_LOCKS if operations.takes_locks else 0) | (_ACLS if operations.compares_modes else 0)
+        agreed = self._negotiate(
+            _WANTED_FLAGS
+            | (_LOCK_FLAGS if operations.takes_locks else 0)
+            | (_ACL_FLAGS if operations.compares_modes else 0)
         )
         os.set_blocking(fd, False)
         self.poll.register(fd, select.POLLIN)
         if fastpath is not None:
-            most = min(_MOST_KEPT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+            max_files = min(_MAX_CACHED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
             self._loop = self.keeper = fastpath.Loop(
                 fd=fd,
-                wake=self.woken,
+                wake=self.wake_fd,
                 buffer=self._buffer,
-                most=most,
+                most=max_files,
                 notes_reads=operations.notes_reads,
                 attributes=NAMESPACE,
                 flushes=operations.takes_locks,
@@ -153,7 +155,7 @@ class DevFuseTransport(CoroutineLoop):
 
     def stop(self) -> None:
         """Implement `Transport.stop`."""
-        self._ended = True
+        self._is_stopped = True
 
     def unmount(self) -> None:
         """Implement `Transport.unmount`."""
@@ -164,31 +166,31 @@ class DevFuseTransport(CoroutineLoop):
 
     def invalidate_inode(self, number: int) -> None:
         """Implement `Caches.invalidate_inode`."""
-        os.write(self._fd, fuse.inval_inode(number))
+        os.write(self._fd, fuse.pack_inval_inode(number))
 
     def invalidate_attributes(self, number: int) -> None:
         """Implement `Caches.invalidate_attributes`."""
-        os.write(self._fd, fuse.inval_inode(number, attributes_only=True))
+        os.write(self._fd, fuse.pack_inval_inode(number, attributes_only=True))
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
         """Implement `Caches.invalidate_entry`."""
-        os.write(self._fd, fuse.inval_entry(parent, name))
+        os.write(self._fd, fuse.pack_inval_entry(parent, name))
 
     def expire_entry(self, parent: int, name: bytes) -> None:
         """Implement `Caches.expire_entry`."""
-        os.write(self._fd, fuse.inval_entry(parent, name, expire=True))
+        os.write(self._fd, fuse.pack_inval_entry(parent, name, expire=True))
 
     def open_backing(self, fd: int) -> int:
         """Implement `BackingFiles.open_backing`."""
         if self.hands is None:  # EPERM before: this process lacks the capability
             return 0
         try:
-            number: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
+            backing_id: int = fcntl.ioctl(self._fd, fuse.BACKING_OPEN, bytearray(fuse.BACKING_MAP.pack(fd, 0, 0)))
         except OSError as error:
             if error.errno == errno.EPERM:
                 self.hands = None
             return 0
-        return number
+        return backing_id
 
     def close_backing(self, backing: int) -> None:
         """Implement `BackingFiles.close_backing`."""
@@ -196,25 +198,25 @@ class DevFuseTransport(CoroutineLoop):
 
     # private
 
-    def _greet(self, wanted: int) -> int:
+    def _negotiate(self, supported: int) -> int:
         """Negotiate INIT, which must be the kernel's first request. Return the agreed flags."""
         size = os.readv(self._fd, [self._buffer])
         _, opcode, unique, *_ = fuse.IN.unpack_from(self._buffer)
         if opcode != fuse.INIT:
             raise ValueError(f"the kernel's first request is {opcode}, not INIT")
-        agreed, answer = fuse.agree(bytes(self._view[fuse.IN.size : size]), wanted, _MAX_WRITE)
+        agreed, reply = fuse.negotiate_init(bytes(self._view[fuse.IN.size : size]), supported, _MAX_WRITE_BYTES)
         if agreed.flags & fuse.PASSTHROUGH and os.geteuid() == 0:
             self.hands = self
         self.can_expire = bool(agreed.flags & fuse.HAS_EXPIRE_ONLY)
-        self._reply(unique, answer)
+        self._reply(unique, reply)
         return agreed.flags
 
     def serve_next(self) -> None:
         """Read and answer one request, if there is one."""
-        if size := self._read(once=True):
-            self._serve(size)
+        if size := self._read_request(once=True):
+            self._serve_request(size)
 
-    def _read(self, *, once: bool = False) -> int:
+    def _read_request(self, *, once: bool = False) -> int:
         """Return the size of the request in the buffer, 0 if there is none.
 
         The compiled loop waits for a request, except with `once`.
@@ -224,45 +226,45 @@ class DevFuseTransport(CoroutineLoop):
                 return os.readv(self._fd, self._buffers)
             size = self._loop.next(once)
             if self._loop.has_opened:
-                self._take_opened(self._loop)
+                self._register_opened(self._loop)
             return size
         except OSError as error:
             if error.errno == errno.ENODEV:
-                self._ended = True  # unmounted
-            elif error.errno not in _AGAIN:
+                self._is_stopped = True  # unmounted
+            elif error.errno not in _RETRY_ERRNOS:
                 raise
             return 0
 
-    def _serve(self, size: int) -> None:
+    def _serve_request(self, size: int) -> None:
         requests = self._requests
         assert requests is not None
         _, opcode, unique, number, requests.uid, requests.gid, requests.pid, _, _ = fuse.IN.unpack_from(self._buffer)
-        if self._users is not None and requests.uid not in self._users and opcode not in _OF_ALL:
-            self._refuse(unique, errno.EACCES)
+        if self._users is not None and requests.uid not in self._users and opcode not in _UNCHECKED_OPCODES:
+            self._reply_error(unique, errno.EACCES)
             return
-        known = TABLE[opcode] if opcode < fuse.LAST else None
-        if known is None:
+        handler = TABLE[opcode] if opcode < fuse.OPCODE_COUNT else None
+        if handler is None:
             self._serve_other(opcode, unique, number, size)
             return
-        name, decode, encode = known
+        name, decode, encode = handler
         try:
-            answer = decode(requests, number, self._view[fuse.IN.size : size])
-            if type(answer) is CoroutineType:
-                self._park(unique, opcode, name, answer, encode)
+            result = decode(requests, number, self._view[fuse.IN.size : size])
+            if type(result) is CoroutineType:
+                self._park(unique, opcode, name, result, encode)
                 return
-            packed = encode(answer)
+            packed = encode(result)
         except struct.error:
-            self._refuse(unique, errno.EINVAL)
+            self._reply_error(unique, errno.EINVAL)
             return
         except Exception as error:
-            self._refuse(unique, errno_of(error, name, requests.operations))
+            self._reply_error(unique, errno_of(error, name, requests.operations))
             return
         if not self._reply(unique, packed):
-            self._undo(opcode, answer)
+            self._release_reply(opcode, result)
         elif self._loop is not None and opcode == fuse.OPEN:
-            self._keep(self._loop, number, answer)
+            self._cache_handle(self._loop, number, result)
 
-    def _take_opened(self, loop: "fastpath.Loop") -> None:
+    def _register_opened(self, loop: "fastpath.Loop") -> None:
         """Register the files that the compiled loop has opened and closed.
 
         This must precede any other work, because the next request may use their handles.
@@ -274,16 +276,16 @@ class DevFuseTransport(CoroutineLoop):
         for number, fd, version, closes in loop.take_opened():
             operations.opened(number, fd, version)
             if closes is not None:
-                self._drop(operations.release(closes))
+                self._start_coroutine(operations.release(closes))
 
-    def _keep(self, loop: "fastpath.Loop", number: int, opened: OpenReply) -> None:
+    def _cache_handle(self, loop: "fastpath.Loop", number: int, opened: OpenReply) -> None:
         """Offer a handle to the open file cache, if its file may stay open, and close the evicted one."""
         if opened.keeps is None:
             return
         closes = loop.keep(number, opened.fh, opened.keeps)
         if closes is not None:
             assert self._requests is not None
-            self._drop(self._requests.operations.release(closes))
+            self._start_coroutine(self._requests.operations.release(closes))
 
     def _serve_other(self, opcode: int, unique: int, number: int, size: int) -> None:
         requests, body = self._requests, self._view[fuse.IN.size : size]
@@ -299,24 +301,24 @@ class DevFuseTransport(CoroutineLoop):
             self._reply(unique, b"")
         else:
             # After ENOSYS the kernel does not send such a request again. For OPENDIR this saves a request a listing.
-            self._refuse(unique, errno.ENOSYS)
+            self._reply_error(unique, errno.ENOSYS)
 
-    def _park(self, unique: int, opcode: int, name: str, coming: Task, encode: Encode) -> None:
+    def _park(self, unique: int, opcode: int, name: str, coroutine: Task, encode: Encode) -> None:
         requests = self._requests
         assert requests is not None
         operations = requests.operations
 
         async def answer() -> None:
             try:
-                found = await coming
-                packed = encode(found)
+                result = await coroutine
+                packed = encode(result)
             except Exception as error:
                 self._parked.pop(unique, None)
-                self._refuse(unique, errno_of(error, name, operations))
+                self._reply_error(unique, errno_of(error, name, operations))
                 return
             self._parked.pop(unique, None)
             if not self._reply(unique, packed):
-                self._undo(opcode, found)
+                self._release_reply(opcode, result)
 
         task = answer()
         self._parked[unique] = task, requests.pid, opcode
@@ -328,51 +330,51 @@ class DevFuseTransport(CoroutineLoop):
 
         Only a fatal signal ends the wait, because few programs expect EINTR from a file. For a lock any signal ends it.
         """
-        parked = self._parked.get(unique)
-        if parked is not None and (parked[2] == fuse.SETLKW or _is_dying(parked[1])):
-            self.give_up(parked[0])
+        request = self._parked.get(unique)
+        if request is not None and (request[2] == fuse.SETLKW or _is_dying(request[1])):
+            self.cancel(request[0])
 
     def _reply(self, unique: int, packed: bytes) -> bool:
         """Write a reply. Return False if the kernel does not accept it, as when the caller has gone."""
         size = fuse.OUT.size + len(packed)
-        head = fuse.OUT.pack(size, 0, unique)
+        header = fuse.OUT.pack(size, 0, unique)
         try:
             if size > 4096:
-                os.writev(self._fd, (head, packed))
+                os.writev(self._fd, (header, packed))
             else:
-                os.write(self._fd, head + packed)
+                os.write(self._fd, header + packed)
         except OSError as error:
             if error.errno != errno.ENOENT and error.errno != errno.ENODEV:
-                log.error("the kernel refused an answer: %s", error)
-                self._refuse(unique, errno.EIO)
+                log.error("the kernel rejected a reply: %s", error)
+                self._reply_error(unique, errno.EIO)
             return False
         return True
 
-    def _refuse(self, unique: int, code: int) -> None:
+    def _reply_error(self, unique: int, code: int) -> None:
         try:
             os.write(self._fd, fuse.OUT.pack(fuse.OUT.size, -code, unique))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
-                log.error("the kernel refused a refusal: %s", error)
+                log.error("the kernel rejected an error reply: %s", error)
 
-    def _undo(self, opcode: int, answer: Any) -> None:
+    def _release_reply(self, opcode: int, result: Any) -> None:
         """Release the references and handles in a reply that the kernel did not accept."""
         requests = self._requests
         assert requests is not None
         operations = requests.operations
         if opcode == fuse.CREATE:
-            opened, answer = answer
-            self._drop(operations.release(opened.fh))
-        if opcode in _LOOKS_UP and answer.number:
-            operations.forget([(answer.number, 1)])
+            opened, result = result
+            self._start_coroutine(operations.release(opened.fh))
+        if opcode in _LOOKUP_OPCODES and result.number:
+            operations.forget([(result.number, 1)])
         elif opcode == fuse.READDIRPLUS:
-            operations.forget((number, 1) for number in fuse.numbers_in(answer))
+            operations.forget((number, 1) for number in fuse.referenced_numbers(result))
         elif opcode == fuse.OPEN:
-            self._drop(operations.release(answer.fh))
+            self._start_coroutine(operations.release(result.fh))
 
-    def _drop(self, later: Any) -> None:
-        if type(later) is CoroutineType:
-            self.step(later, None, None)
+    def _start_coroutine(self, result: Any) -> None:
+        if type(result) is CoroutineType:
+            self.step(result, None, None)
 
 
 def _is_dying(pid: int) -> bool:

@@ -74,7 +74,7 @@ class Loop:
     def closed(self, directory: int, /) -> None:
         """Stop expecting files below a directory, because its descriptor has been closed and may be reused."""
 
-    def ends(self, number: int, place: int, /) -> None:
+    def ends(self, number: int, cookie: int, /) -> None:
         """Record the cookie at which a directory ends. The next READDIRPLUS from there gets an empty reply."""
 
     def end(self, number: int, /) -> int | None:

@@ -15,7 +15,7 @@ from ctxfs.fuse.interfaces import DirectoryEntries, Seen
 from ctxfs.fuse.lock_owners import Range
 
 MAJOR, MINOR = 7, 40
-OLDEST_MINOR = 31  # Linux 5.4
+MIN_MINOR = 31  # Linux 5.4
 
 # opcodes
 LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK = 1, 2, 3, 4, 5, 6
@@ -24,7 +24,7 @@ STATFS, RELEASE, FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR = 17, 18, 20,
 FLUSH, INIT, FSYNCDIR, GETLK, SETLK, SETLKW, ACCESS, CREATE, INTERRUPT = 25, 26, 30, 31, 32, 33, 34, 35, 36
 DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
 OPENDIR, TMPFILE = 27, 51
-LAST = 64
+OPCODE_COUNT = 64
 
 # flags of INIT
 ASYNC_READ = 1 << 0
@@ -96,18 +96,18 @@ LK_FLOCK = 1 << 0
 
 # The bits of a handle that are the descriptor. A file in the open file cache has one descriptor, but a handle for each
 # open file description: the higher bits are a count.
-HANDLE = (1 << 42) - 1
+DESCRIPTOR_MASK = (1 << 42) - 1
 
 # ioctl(2) on /dev/fuse: _IOW(229, 1, struct fuse_backing_map), _IOW(229, 2, uint32_t)
 BACKING_OPEN, BACKING_CLOSE = 0x4010E501, 0x4004E502
 BACKING_MAP = struct.Struct("=iIQ")
 
-_BILLION = 1_000_000_000
+_NS_PER_SECOND = 1_000_000_000
 _NO_ATTR = (0,) * 16
-_BEFORE_ATTR = struct.calcsize("=4Q2I")
+_ATTR_OFFSET = struct.calcsize("=4Q2I")
 _NO_ENTRY = bytes(_ENTRY.size)
-_DIRECTORY = 4  # DT_DIR
-_DOTS_BYTES = _ENTRY.size + _DIRENT.size + 8
+_DT_DIR = 4
+_DOT_ENTRY_BYTES = _ENTRY.size + _DIRENT.size + 8
 
 
 class InitReply(NamedTuple):
@@ -117,99 +117,99 @@ class InitReply(NamedTuple):
     flags: int
 
 
-def agree(body: bytes, wanted: int, max_write: int) -> tuple[InitReply, bytes]:
+def negotiate_init(body: bytes, supported: int, max_write: int) -> tuple[InitReply, bytes]:
     """Return the settings that both sides support, and the packed reply to the kernel's INIT `body`.
 
     Raise ValueError if the kernel is too old.
     """
     major, minor, readahead, flags = _INIT_IN.unpack_from(body)
-    if major != MAJOR or minor < OLDEST_MINOR:
+    if major != MAJOR or minor < MIN_MINOR:
         raise ValueError(f"FUSE protocol {major}.{minor}: Linux 5.4 is the oldest that `direct` serves")
     if flags & INIT_EXT and len(body) >= _INIT_IN.size + 4:
         flags |= U32.unpack_from(body, _INIT_IN.size)[0] << 32
-    flags &= wanted | INIT_EXT
+    flags &= supported | INIT_EXT
     low, high = flags & 0xFFFFFFFF, flags >> 32
     depth = int(bool(flags & PASSTHROUGH))
-    answer = _INIT_OUT.pack(
+    reply = _INIT_OUT.pack(
         MAJOR, min(minor, MINOR), readahead, low, 64, 48, max_write, 1, max_write // 4096, 0, high, depth, 0
     )
-    return InitReply(minor, flags), answer
+    return InitReply(minor, flags), reply
 
 
 _U64 = (1 << 64) - 1  # times before 1970 are negative
 
 
-def _device(number: int) -> int:
+def _encode_device(number: int) -> int:
     """Return a device number in the kernel's encoding of 32 bits (`new_encode_dev`)."""
     major, minor = (number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00)
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
 @functools.lru_cache(16)
-def _split(seconds: float) -> tuple[int, int]:
+def _split_seconds(seconds: float) -> tuple[int, int]:
     """Return (whole seconds, nanoseconds)."""
-    whole = int(seconds)
-    return whole, int((seconds - whole) * _BILLION)
+    whole_seconds = int(seconds)
+    return whole_seconds, int((seconds - whole_seconds) * _NS_PER_SECOND)
 
 
-def entry(of: Attributes) -> bytes:
+def pack_entry(attributes: Attributes) -> bytes:
     """Pack a reply to LOOKUP and to requests that make a name.
 
     These are the hottest lines of a listing: a single call packs all fields.
     """
-    number, found = of.number, of.found
-    whole, rest = _split(of.seconds)
+    number, stat = attributes.number, attributes.found
+    seconds, nanoseconds = _split_seconds(attributes.seconds)
     if not number:
-        return _ENTRY.pack(0, 0, whole, whole, rest, rest, *_NO_ATTR)
-    atime, mtime, ctime = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
+        return _ENTRY.pack(0, 0, seconds, seconds, nanoseconds, nanoseconds, *_NO_ATTR)
+    atime, mtime, ctime = stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns
     return _ENTRY.pack(
         number,
         0,
-        whole,
-        whole,
-        rest,
-        rest,
+        seconds,
+        seconds,
+        nanoseconds,
+        nanoseconds,
         number,
-        found.st_size,
-        found.st_blocks,
-        atime // _BILLION & _U64,
-        mtime // _BILLION & _U64,
-        ctime // _BILLION & _U64,
-        atime % _BILLION,
-        mtime % _BILLION,
-        ctime % _BILLION,
-        of.mode,
-        found.st_nlink,
-        found.st_uid,
-        found.st_gid,
-        _device(found.st_rdev) if found.st_rdev else 0,
-        found.st_blksize,
+        stat.st_size,
+        stat.st_blocks,
+        atime // _NS_PER_SECOND & _U64,
+        mtime // _NS_PER_SECOND & _U64,
+        ctime // _NS_PER_SECOND & _U64,
+        atime % _NS_PER_SECOND,
+        mtime % _NS_PER_SECOND,
+        ctime % _NS_PER_SECOND,
+        attributes.mode,
+        stat.st_nlink,
+        stat.st_uid,
+        stat.st_gid,
+        _encode_device(stat.st_rdev) if stat.st_rdev else 0,
+        stat.st_blksize,
         0,
     )
 
 
-def attr(of: Attributes) -> bytes:
+def pack_attr(attributes: Attributes) -> bytes:
     """Pack a reply to GETATTR and SETATTR: the validity of the attributes, and the attributes as in an entry."""
-    return _ATTR_OUT.pack(*_split(of.seconds), 0) + entry(of)[_BEFORE_ATTR:]
+    return _ATTR_OUT.pack(*_split_seconds(attributes.seconds), 0) + pack_entry(attributes)[_ATTR_OFFSET:]
 
 
-def opened(answer: OpenReply) -> bytes:
+def pack_open(reply: OpenReply) -> bytes:
     """Pack a reply to OPEN."""
-    flags = (DIRECT_IO if answer.direct_io else 0) | (KEEP_CACHE if answer.keep_cache else 0)
-    flags |= (0 if answer.flushes else NOFLUSH) | (_PASSTHROUGH if answer.backing else 0)
-    return _OPEN_OUT.pack(answer.fh, flags, answer.backing)
+    flags = (DIRECT_IO if reply.direct_io else 0) | (KEEP_CACHE if reply.keep_cache else 0)
+    flags |= (0 if reply.flushes else NOFLUSH) | (_PASSTHROUGH if reply.backing else 0)
+    return _OPEN_OUT.pack(reply.fh, flags, reply.backing)
 
 
-def created(answer: tuple[OpenReply, Attributes]) -> bytes:
+def pack_create(reply: tuple[OpenReply, Attributes]) -> bytes:
     """Pack a reply to CREATE."""
-    return entry(answer[1]) + opened(answer[0])
+    return pack_entry(reply[1]) + pack_open(reply[0])
 
 
 # The function that packs many entries of a directory in one call: `fastpath.Loop.entries`.
 PackEntries = Callable[[int, list[bytes], int, int, int, int, int, int], tuple[bytearray, Seen]]
 
 
-class Names(DirectoryEntries):
+class PackedEntries(DirectoryEntries):
     """Directory entries with attributes, packed for READDIRPLUS up to a size in bytes."""
 
     def __init__(self, size: int, pack: PackEntries | None = None) -> None:
@@ -223,21 +223,21 @@ class Names(DirectoryEntries):
         """Implement `DirectoryEntries.is_empty`."""
         return not self._used
 
-    def add_dots(self, after: int, number: int, above: int) -> None:
+    def add_dots(self, after: int, number: int, parent: int) -> None:
         """Implement `DirectoryEntries.add_dots`.
 
         The entries hold no references: the kernel has the inodes of both directories.
         """
-        for place, name, its in ((DOT, b".", number), (DOTS, b"..", above)):
-            if place > after and self._size - self._used >= _DOTS_BYTES:
+        for cookie, name, inode in ((DOT, b".", number), (DOTS, b"..", parent)):
+            if cookie > after and self._size - self._used >= _DOT_ENTRY_BYTES:
                 self._parts += (
                     _NO_ENTRY,
-                    _DIRENT.pack(its, place, len(name), _DIRECTORY),
+                    _DIRENT.pack(inode, cookie, len(name), _DT_DIR),
                     name + b"\0\0\0\0\0\0\0"[: -len(name) % 8],
                 )
-                self._used += _DOTS_BYTES
+                self._used += _DOT_ENTRY_BYTES
 
-    def add(self, name: bytes, found: Attributes, place: int) -> bool:
+    def add(self, name: bytes, attributes: Attributes, cookie: int) -> bool:
         """Implement `DirectoryEntries.add`."""
         length = len(name)
         padding = -length % 8
@@ -245,10 +245,10 @@ class Names(DirectoryEntries):
         if self._used + needed > self._size:
             return False
         self._used += needed
-        kind = (found.mode >> 12) & 15
+        kind = (attributes.mode >> 12) & 15
         self._parts += (
-            entry(found),
-            _DIRENT.pack(found.number, place, length, kind),
+            pack_entry(attributes),
+            _DIRENT.pack(attributes.number, cookie, length, kind),
             name + b"\0\0\0\0\0\0\0"[:padding],
         )
         return True
@@ -259,41 +259,43 @@ class Names(DirectoryEntries):
         """Implement `DirectoryEntries.add_on_disk`."""
         if self._pack is None:
             return None
-        packed, seen = self._pack(directory, names, start, self._size - self._used, numbers, *_split(seconds), below)
+        packed, files = self._pack(
+            directory, names, start, self._size - self._used, numbers, *_split_seconds(seconds), below
+        )
         self._parts.append(packed)
         self._used += len(packed)
-        return seen
+        return files
 
-    def renumber(self, at: int, number: int) -> None:
+    def renumber(self, offset: int, number: int) -> None:
         """Implement `DirectoryEntries.renumber`."""
         packed = self._parts[-1]
         assert isinstance(packed, bytearray)
-        for place in (at, at + _BEFORE_ATTR, at + _ENTRY.size):
-            U64.pack_into(packed, place, number)
+        for position in (offset, offset + _ATTR_OFFSET, offset + _ENTRY.size):
+            U64.pack_into(packed, position, number)
 
     def packed(self) -> bytes:
         """Return the body of the reply to READDIRPLUS."""
         return b"".join(self._parts)
 
 
-def numbers_in(names: bytes) -> Iterator[int]:
+def referenced_numbers(entries: bytes) -> Iterator[int]:
     """Yield the numbers of the files that a packed reply to READDIRPLUS holds references to."""
-    at = 0
-    while at < len(names):
-        yield U64.unpack_from(names, at)[0]
-        length = _DIRENT.unpack_from(names, at + _ENTRY.size)[2]
-        at += _ENTRY.size + _DIRENT.size + length + -length % 8
+    offset = 0
+    while offset < len(entries):
+        yield U64.unpack_from(entries, offset)[0]
+        length = _DIRENT.unpack_from(entries, offset + _ENTRY.size)[2]
+        offset += _ENTRY.size + _DIRENT.size + length + -length % 8
 
 
-def lock(of: Range) -> bytes:
+def pack_lock(lock: Range) -> bytes:
     """Pack a reply to GETLK: a conflicting lock, or one of type F_UNLCK."""
-    return _LK_OUT.pack(of.start, of.end, of.kind, max(of.pid, 0))
+    return _LK_OUT.pack(lock.start, lock.end, lock.kind, max(lock.pid, 0))
 
 
-def statfs(of: SyntheticStatfs) -> bytes:
+def pack_statfs(stat: SyntheticStatfs) -> bytes:
     """Pack a reply to STATFS."""
-    counts = of.blocks, of.free, of.available, of.files, of.files_free
-    return _STATFS.pack(*counts, of.bsize, of.name_max, of.frsize, 0)
+    counts = stat.blocks, stat.free, stat.available, stat.files, stat.files_free
+    return _STATFS.pack(*counts, stat.bsize, stat.name_max, stat.frsize, 0)
 
 
 class SetattrIn(NamedTuple):
@@ -311,7 +313,7 @@ class SetattrIn(NamedTuple):
     kill: bool
 
 
-def setattr_in(body: memoryview) -> SetattrIn:
+def unpack_setattr(body: memoryview) -> SetattrIn:
     """Unpack the body of a SETATTR request."""
     (valid, _, fh, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _) = _SETATTR_IN.unpack_from(
         body
@@ -322,8 +324,8 @@ def setattr_in(body: memoryview) -> SetattrIn:
         mode if valid & _MODE else None,
         uid if valid & _UID else None,
         gid if valid & _GID else None,
-        _signed(atime) * _BILLION + atime_ns if valid & _ATIME else None,
-        _signed(mtime) * _BILLION + mtime_ns if valid & _MTIME else None,
+        _signed(atime) * _NS_PER_SECOND + atime_ns if valid & _ATIME else None,
+        _signed(mtime) * _NS_PER_SECOND + mtime_ns if valid & _MTIME else None,
         bool(valid & _ATIME_NOW),
         bool(valid & _MTIME_NOW),
         bool(valid & _KILL_SUIDGID),
@@ -334,13 +336,13 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def inval_inode(number: int, *, attributes_only: bool = False) -> bytes:
+def pack_inval_inode(number: int, *, attributes_only: bool = False) -> bytes:
     """Return the notice that drops the attributes of a file and, unless `attributes_only`, all of its content."""
     offset = _ATTRIBUTES_ONLY if attributes_only else 0
     return OUT.pack(OUT.size + _INVAL_INODE_OUT.size, INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(number, offset, 0)
 
 
-def inval_entry(parent: int, name: bytes, *, expire: bool = False) -> bytes:
+def pack_inval_entry(parent: int, name: bytes, *, expire: bool = False) -> bytes:
     """Return the notice that drops one name.
 
     With `expire` the kernel keeps the dentry and looks it up before its next use.

@@ -29,7 +29,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.threads import blocking
 
 
-class _Translated(pyfuse3.Operations):
+class _PyfuseHandlers(pyfuse3.Operations):
     """The table of request handlers for pyfuse3, in front of `Operations`.
 
     An exception other than FUSEError would end the mount, so all are translated.
@@ -42,40 +42,42 @@ class _Translated(pyfuse3.Operations):
         super().__init__()
         self._operations = operations
 
-    async def _ask(self, request: str, *args: Any) -> Any:
+    async def _call_operation(self, request: str, *args: Any) -> Any:
         try:
-            answer = getattr(self._operations, request)(*args)
-            return await answer if type(answer) is CoroutineType else answer
+            result = getattr(self._operations, request)(*args)
+            return await result if type(result) is CoroutineType else result
         except Exception as error:
             raise pyfuse3.FUSEError(errno_of(error, request, self._operations)) from None
 
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
-        return _entry(await self._ask("lookup", parent_inode, name))
+        return _to_entry_attributes(await self._call_operation("lookup", parent_inode, name))
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         self._operations.forget(inode_list)
 
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
-        return _entry(await self._ask("mkdir", parent_inode, name, mode, _caller(ctx)))
+        return _to_entry_attributes(await self._call_operation("mkdir", parent_inode, name, mode, _to_context(ctx)))
 
     async def mknod(
         self, parent_inode: InodeT, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(await self._ask("mknod", parent_inode, name, mode, rdev, _caller(ctx)))
+        return _to_entry_attributes(
+            await self._call_operation("mknod", parent_inode, name, mode, rdev, _to_context(ctx))
+        )
 
     async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        return _entry(await self._ask("symlink", parent_inode, name, target, _caller(ctx)))
+        return _to_entry_attributes(await self._call_operation("symlink", parent_inode, name, target, _to_context(ctx)))
 
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        return _entry(await self._ask("link", inode, new_parent_inode, new_name))
+        return _to_entry_attributes(await self._call_operation("link", inode, new_parent_inode, new_name))
 
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        await self._ask("unlink", parent_inode, name)
+        await self._call_operation("unlink", parent_inode, name)
 
     async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        await self._ask("rmdir", parent_inode, name)
+        await self._call_operation("rmdir", parent_inode, name)
 
     async def rename(
         self,
@@ -86,14 +88,14 @@ class _Translated(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        await self._ask("rename", parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        await self._call_operation("rename", parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
-        text: bytes = await self._ask("readlink", inode)
+        text: bytes = await self._call_operation("readlink", inode)
         return text
 
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return _entry(await self._ask("getattr", inode))
+        return _to_entry_attributes(await self._call_operation("getattr", inode))
 
     async def setattr(
         self,
@@ -103,7 +105,7 @@ class _Translated(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        wanted = SetattrRequest(
+        changes = SetattrRequest(
             attr.st_mode if fields.update_mode else None,
             attr.st_uid if fields.update_uid else None,
             attr.st_gid if fields.update_gid else None,
@@ -111,55 +113,55 @@ class _Translated(pyfuse3.Operations):
             attr.st_atime_ns if fields.update_atime else None,
             attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return _entry(await self._ask("setattr", inode, wanted, fh))
+        return _to_entry_attributes(await self._call_operation("setattr", inode, changes, fh))
 
     async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:
         try:
-            await self._ask("access", inode, mode)
-        except pyfuse3.FUSEError as refused:
-            if refused.errno != errno.EACCES:
+            await self._call_operation("access", inode, mode)
+        except pyfuse3.FUSEError as error:
+            if error.errno != errno.EACCES:
                 raise
             return False
         return True
 
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
-        value: bytes = await self._ask("getxattr", inode, name)
+        value: bytes = await self._call_operation("getxattr", inode, name)
         return value
 
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[bytes]:
-        names: Sequence[bytes] = await self._ask("listxattr", inode, ctx.uid == 0)
+        names: Sequence[bytes] = await self._call_operation("listxattr", inode, ctx.uid == 0)
         return names
 
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        await self._ask("setxattr", inode, name, value)
+        await self._call_operation("setxattr", inode, name, value)
 
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        await self._ask("removexattr", inode, name)
+        await self._call_operation("removexattr", inode, name)
 
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
-        found = self._operations.statfs()
-        out = pyfuse3.StatvfsData()
-        out.f_bsize, out.f_frsize = found.bsize, found.frsize
-        out.f_blocks, out.f_bfree, out.f_bavail = found.blocks, found.free, found.available
-        out.f_files, out.f_ffree, out.f_favail = found.files, found.files_free, found.files_free
-        out.f_namemax = found.name_max
-        return out
+        stat = self._operations.statfs()
+        reply = pyfuse3.StatvfsData()
+        reply.f_bsize, reply.f_frsize = stat.bsize, stat.frsize
+        reply.f_blocks, reply.f_bfree, reply.f_bavail = stat.blocks, stat.free, stat.available
+        reply.f_files, reply.f_ffree, reply.f_favail = stat.files, stat.files_free, stat.files_free
+        reply.f_namemax = stat.name_max
+        return reply
 
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        return _opened(await self._ask("open", inode, flags, ctx.uid))
+        return _to_file_info(await self._call_operation("open", inode, flags, ctx.uid))
 
     async def create(
         self, parent_inode: InodeT, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        opened, entry = await self._ask("create", parent_inode, name, mode, flags, _caller(ctx))
-        return _opened(opened), _entry(entry)
+        opened, entry = await self._call_operation("create", parent_inode, name, mode, flags, _to_context(ctx))
+        return _to_file_info(opened), _to_entry_attributes(entry)
 
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        data: bytes = await self._ask("read", fh, off, size)
+        data: bytes = await self._call_operation("read", fh, off, size)
         return data
 
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        written: int = await self._ask("write", fh, off, buf)
+        written: int = await self._call_operation("write", fh, off, buf)
         return written
 
     async def flush(self, fh: FileHandleT) -> None:
@@ -170,57 +172,57 @@ class _Translated(pyfuse3.Operations):
         raise pyfuse3.FUSEError(errno.ENOSYS)
 
     async def release(self, fh: FileHandleT) -> None:
-        await self._ask("release", fh)
+        await self._call_operation("release", fh)
 
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._ask("fsync", fh, datasync)
+        await self._call_operation("fsync", fh, datasync)
 
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        opened: OpenReply = await self._ask("opendir", inode)
+        opened: OpenReply = await self._call_operation("opendir", inode)
         return FileHandleT(opened.fh)
 
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        await self._ask("readdir", fh, start_id, _Reply(token))
+        await self._call_operation("readdir", fh, start_id, _ReplyEntries(token))
 
     async def releasedir(self, fh: FileHandleT) -> None:
-        await self._ask("releasedir", fh)
+        await self._call_operation("releasedir", fh)
 
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._ask("fsyncdir", fh)
+        await self._call_operation("fsyncdir", fh)
 
 
-class _Reply(DirectoryEntries):
+class _ReplyEntries(DirectoryEntries):
     """The entries of a directory, in a reply of pyfuse3."""
 
     def __init__(self, token: pyfuse3.ReaddirToken) -> None:
         self._token = token
 
-    def add(self, name: bytes, found: Attributes, place: int) -> bool:
+    def add(self, name: bytes, attributes: Attributes, cookie: int) -> bool:
         """Implement `DirectoryEntries.add`."""
-        return bool(pyfuse3.readdir_reply(self._token, name, _entry(found), place))
+        return bool(pyfuse3.readdir_reply(self._token, name, _to_entry_attributes(attributes), cookie))
 
 
-def _caller(ctx: RequestContext) -> attributes.RequestContext:
+def _to_context(ctx: RequestContext) -> attributes.RequestContext:
     return attributes.RequestContext(ctx.uid, ctx.gid)
 
 
-def _entry(answer: Attributes) -> EntryAttributes:
-    found, out = answer.found, pyfuse3.EntryAttributes()
-    out.st_ino = pyfuse3.InodeT(answer.number)
-    out.entry_timeout = out.attr_timeout = answer.seconds
-    out.st_mode = pyfuse3.ModeT(answer.mode)
-    out.st_nlink, out.st_rdev = found.st_nlink, found.st_rdev
-    out.st_uid, out.st_gid = found.st_uid, found.st_gid
-    out.st_size, out.st_blksize, out.st_blocks = found.st_size, found.st_blksize, found.st_blocks
-    out.st_atime_ns, out.st_mtime_ns, out.st_ctime_ns = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
-    return out
+def _to_entry_attributes(attributes: Attributes) -> EntryAttributes:
+    stat, entry = attributes.found, pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(attributes.number)
+    entry.entry_timeout = entry.attr_timeout = attributes.seconds
+    entry.st_mode = pyfuse3.ModeT(attributes.mode)
+    entry.st_nlink, entry.st_rdev = stat.st_nlink, stat.st_rdev
+    entry.st_uid, entry.st_gid = stat.st_uid, stat.st_gid
+    entry.st_size, entry.st_blksize, entry.st_blocks = stat.st_size, stat.st_blksize, stat.st_blocks
+    entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = stat.st_atime_ns, stat.st_mtime_ns, stat.st_ctime_ns
+    return entry
 
 
-def _opened(answer: OpenReply) -> FileInfo:
-    return FileInfo(fh=FileHandleT(answer.fh), direct_io=answer.direct_io, keep_cache=answer.keep_cache)
+def _to_file_info(reply: OpenReply) -> FileInfo:
+    return FileInfo(fh=FileHandleT(reply.fh), direct_io=reply.direct_io, keep_cache=reply.keep_cache)
 
 
-class _Pyfuse:
+class _PyfuseTransport:
     """The part of a transport that both ways to drive the library share."""
 
     hands: BackingFiles | None = None
@@ -240,11 +242,12 @@ class _Pyfuse:
                 "mount.allow_other and mount.allow_users need the direct loop", 'set loop = "direct" in ctxfs.toml'
             )
         try:
-            pyfuse3.init(_Translated(operations), f"/dev/fd/{mounted.fd}", {"fsname=ctxfs"})
+            pyfuse3.init(_PyfuseHandlers(operations), f"/dev/fd/{mounted.fd}", {"fsname=ctxfs"})
         except RuntimeError as error:
             mounted.close()
             raise CommandError(
-                f"cannot mount at '{mounted.at}': {error}", "see the line above in <store>/run/daemon.log; ctxfs doctor"
+                f"cannot mount at '{mounted.mountpoint}': {error}",
+                "see the line above in <store>/run/daemon.log; ctxfs doctor",
             ) from error
 
     def invalidate_inode(self, number: int) -> None:
@@ -274,7 +277,7 @@ class _Pyfuse:
             self._mounted.close()
 
 
-class TrioTransport(_Pyfuse):
+class TrioTransport(_PyfuseTransport):
     """The transport that runs everything in one trio loop."""
 
     def __init__(self) -> None:
@@ -317,15 +320,15 @@ class TrioTransport(_Pyfuse):
 _READABLE = SuspendedTask("readable")
 
 
-class PlainTransport(CoroutineLoop, _Pyfuse):
+class PlainTransport(CoroutineLoop, _PyfuseTransport):
     """The transport that steps pyfuse3's coroutines by hand. `run` must be called in the main thread."""
 
     def __init__(self) -> None:
         super().__init__()
         self._reader: Task | None = None
-        self._closing = False
-        self._tasks = 0
-        self._joining: Task | None = None
+        self._is_closing = False
+        self._task_count = 0
+        self._joiner: Task | None = None
 
     def run(self, background: Background, start: Callable[[], None]) -> None:
         """Implement `Transport.run`."""
@@ -371,46 +374,46 @@ class PlainTransport(CoroutineLoop, _Pyfuse):
 
     def notify_closing(self, fd: int) -> None:
         """Stand in for `trio.lowlevel.notify_closing`."""
-        self._closing = True
+        self._is_closing = True
         self.wake()
 
     # the loop
 
     def _drive(self, main: Task) -> None:
         self.ready.append((main, None, None))
-        self._tasks += 1
-        registered = False
+        self._task_count += 1
+        is_registered = False
         while True:
             while self.ready:
-                self._go_on(*self.ready.popleft())
-            if not self._tasks:
+                self._resume(*self.ready.popleft())
+            if not self._task_count:
                 return
-            if self._reader is not None and not registered:
+            if self._reader is not None and not is_registered:
                 self.poll.register(self._fd, select.POLLIN)
-                registered = True
-            if self.events() and self._reader is not None:
-                self._read_on(None)  # more requests arrive during a reply: step before polling again
-            if self._closing and self._reader is not None:
-                self._read_on(trio.ClosedResourceError())
+                is_registered = True
+            if self.wait_for_events() and self._reader is not None:
+                self._resume_reader(None)  # more requests arrive during a reply: step before polling again
+            if self._is_closing and self._reader is not None:
+                self._resume_reader(trio.ClosedResourceError())
 
-    def _read_on(self, error: BaseException | None) -> None:
+    def _resume_reader(self, error: BaseException | None) -> None:
         reader, self._reader = self._reader, None
         assert reader is not None
         self.ready.append((reader, None, error))
 
-    def _go_on(self, task: Task, value: Any, error: BaseException | None) -> None:
-        parked = self.step(task, value, error)
-        if parked is None:
-            self._tasks -= 1
-            if self._joining is not None and self._tasks == 1:
-                joiner, self._joining = self._joining, None
+    def _resume(self, task: Task, value: Any, error: BaseException | None) -> None:
+        suspended = self.step(task, value, error)
+        if suspended is None:
+            self._task_count -= 1
+            if self._joiner is not None and self._task_count == 1:
+                joiner, self._joiner = self._joiner, None
                 self.ready.append((joiner, None, None))
-        elif parked is _READABLE:
+        elif suspended is _READABLE:
             self._reader = task
-        elif parked.kind == "lock":
-            parked.function.append(task)
-        elif parked.kind == "join":
-            self._joining = task
+        elif suspended.kind == "lock":
+            suspended.function.append(task)
+        elif suspended.kind == "join":
+            self._joiner = task
 
 
 class _PlainNursery:
@@ -423,13 +426,13 @@ class _PlainNursery:
         return self
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object, name: object = None) -> None:
-        self._loop._tasks += 1
+        self._loop._task_count += 1
         self._loop.ready.append((function(*args), None, None))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._loop._tasks > 1:
+        if self._loop._task_count > 1:
             await park(SuspendedTask("join"))
 
 
@@ -438,19 +441,19 @@ class _PlainLock:
 
     def __init__(self, loop: PlainTransport) -> None:
         self._loop = loop
-        self._held = False
-        self._waiting: deque[Task] = deque()
+        self._is_locked = False
+        self._waiters: deque[Task] = deque()
 
     async def __aenter__(self) -> None:
-        if self._held:
-            await park(SuspendedTask("lock", self._waiting))
-        self._held = True
+        if self._is_locked:
+            await park(SuspendedTask("lock", self._waiters))
+        self._is_locked = True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held = False
-        if self._waiting:
+        self._is_locked = False
+        if self._waiters:
             # atomic: no other task can take the lock before the first waiter runs
-            self._held = True
-            self._loop.ready.append((self._waiting.popleft(), None, None))
+            self._is_locked = True
+            self._loop.ready.append((self._waiters.popleft(), None, None))
