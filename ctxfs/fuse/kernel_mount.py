@@ -9,14 +9,14 @@ from pathlib import Path as HostPath
 
 from ctxfs.fuse import mount_calls
 from ctxfs.fuse.dead_connection import DeadConnection
-from ctxfs.fuse.mounting import Mounted, clear_dead, devices_at, is_dead, is_mounted
+from ctxfs.fuse.mounting import KernelMount, clear_dead, devices_at, is_dead, is_mounted
 from ctxfs.fuse.stray_files import move_stray_files, open_covered, open_directory
 from ctxfs.model.errors import EXIT_BUSY, CommandError
 
 log = logging.getLogger(__name__)
 
 
-def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | None = None) -> Mounted:
+def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | None = None) -> KernelMount:
     """Mount with `options`, in place of a dead mount if there is one, and bring stray files into the store.
 
     Raise CommandError with the reason. Root mounts beneath the dead mount and detaches that, so that one is always in
@@ -35,7 +35,7 @@ def mount(at: str, options: set[str], store: HostPath, dead: DeadConnection | No
             clear_dead(HostPath(at))
             directory = open_directory(at)
         fd = _mount_with_fusermount(at, options)
-    mounted = Mounted(fd, at, devices_at(at) | old_devices)
+    mounted = KernelMount(fd, at, devices_at(at) | old_devices)
     if dead is not None:
         dead.release()
     directory = open_covered(at) if directory is None else directory

@@ -123,7 +123,7 @@ def mount_options(*, allow_other: bool, read_only: bool) -> set[str]:
     return options | {"allow_other"} if allow_other else options
 
 
-class Mounted:
+class KernelMount:
     """A mount; `fd` is the descriptor of /dev/fuse on which its requests are answered."""
 
     def __init__(self, fd: int, at: str, devices: set[str]) -> None:

@@ -261,7 +261,7 @@ class SyntheticFiles:
         try:
             await self._state.loop.call(self._state.handles.commit, handle, False)
         except OSError:
-            self._state.handles.forget_edits(handle)
+            self._state.handles.discard_edits(handle)
             raise
 
     async def release(self, fh: int) -> None:
@@ -290,7 +290,7 @@ class SyntheticFiles:
 
     async def entries(self, node: Node) -> list[Entry]:
         """Return the current entries of a directory."""
-        await self.settle()
+        await self.commit_pending()
         path = node.path
         try:
             return list(await self._state.loop.call(self._state.tree.list, path))
@@ -299,7 +299,7 @@ class SyntheticFiles:
                 raise
             return [directory(name) for name in self._state.structure_below(path)]
 
-    async def settle(self) -> None:
+    async def commit_pending(self) -> None:
         """Apply the edits of handles that are not released yet."""
         for handle in self._state.handles.pending:
             await self._commit_handle(handle)
@@ -311,11 +311,11 @@ class SyntheticFiles:
             if handle not in self._state.handles.pending:
                 return  # the concurrent commit has reported the error
             path = self._state.handles.path(handle)
-            self._state.handles.forget_edits(handle)
+            self._state.handles.discard_edits(handle)
             log.warning("the data that was written to '%s' was refused: %s", path, error.strerror)
 
     async def _stat(self, path: Path) -> Entry:
-        await self.settle()
+        await self.commit_pending()
         try:
             entry: Entry = await self._state.loop.call(self._state.tree.stat, path)
         except OSError as error:
@@ -326,12 +326,12 @@ class SyntheticFiles:
         return entry
 
     async def _read(self, path: Path) -> bytes:
-        await self.settle()
+        await self.commit_pending()
         data: bytes = await self._state.loop.call(self._state.tree.read, path)
         return data
 
     async def _apply(self, change: Change) -> None:
-        await self.settle()
+        await self.commit_pending()
         await self._state.loop.call(self._state.tree.apply, change)
 
 

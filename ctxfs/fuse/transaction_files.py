@@ -1,9 +1,9 @@
 """Transaction files: a handle accepts a request by write, and returns the response by read.
 
 A request is a JSON object; it is sent as soon as it is complete. On a handle for writing only, the write fails if the
-request is invalid. A handle for reading and writing returns the response, a line of JSON. With `"$call": {"progress":
-true}` lines with `progress` precede it. With `{"plain": true}` the response has the format of `format_plain`. Closing a handle
-before its response cancels the call.
+request is invalid. A handle for reading and writing returns the response, a line of JSON. With
+`"$call": {"progress": true}` lines with `progress` precede it. With `{"plain": true}` the response has the format of
+`format_plain`. Closing a handle before its response cancels the call.
 """
 
 import errno
@@ -64,8 +64,8 @@ class TransactionFiles:
     async def write(self, number: int, data: bytes) -> int:
         """Add bytes to the request. Return their count.
 
-        Raise EBUSY after the request is sent, EFBIG if it is too long. On a handle for writing only, raise EINVAL for a
-        malformed request, and the error of a tool that refuses it.
+        Raise EBUSY after the request is sent, EFBIG if it is too long. On a handle for writing only, also raise the
+        error of a tool that refuses it.
         """
         transaction = self._transactions[number]
         if transaction.is_sent:
@@ -105,7 +105,7 @@ class TransactionFiles:
     async def release(self, number: int) -> None:
         """Close a handle.
 
-        A call whose response has not been read is cancelled. On a handle for writing only, an unsent request is sent.
+        A call without a response yet is cancelled. On a handle for writing only, an unsent request is sent.
         """
         transaction = self._transactions.take(number)
         try:

@@ -69,7 +69,7 @@ SETTABLE: dict[str, tuple[Callable[[str], bool], str]] = {
     "frozen": (_is_truth, "true or false"),
     "quarantined": (_is_truth, "true or false"),
 }
-BY_PEOPLE_ONLY = frozenset(("trust", "frozen", "quarantined"))
+PERSON_ONLY = frozenset(("trust", "frozen", "quarantined"))
 
 
 def check_attribute(path: object, name: str, value: bytes | None, by: Principal | None) -> None:
@@ -87,7 +87,7 @@ def check_attribute(path: object, name: str, value: bytes | None, by: Principal 
     if short not in SETTABLE:
         raise invalid(path, f"there is no {name}; known: {', '.join(SETTABLE)}")
     is_distrust = short == "trust" and value == b"untrusted"  # any principal may lower trust
-    if short in BY_PEOPLE_ONLY and not is_distrust and (by is None or not by.is_person):
+    if short in PERSON_ONLY and not is_distrust and (by is None or not by.is_person):
         raise not_permitted(path, f"only people set {name}")
     if value is None:
         return

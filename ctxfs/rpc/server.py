@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 # If it is full, a non-blocking connect fails with EAGAIN, which trio mistakes for a connection.
 _BACKLOG = 4096
-MAX_REQUESTS = 512  # concurrent requests of one client
+MAX_CONCURRENT_REQUESTS = 512  # concurrent requests of one client
 # Read-only methods: a client may cancel them.
 CANCELLABLE = frozenset(("search", "grep", "glob", "context", "find"))
 
@@ -33,14 +33,14 @@ class Peer:
         self._stream = stream
         self._out, self._backlog = trio.open_memory_channel[bytes](1024)
         self.scope = trio.CancelScope()
-        self.slots = trio.Semaphore(MAX_REQUESTS)
+        self.slots = trio.Semaphore(MAX_CONCURRENT_REQUESTS)
         self.requests: dict[int, trio.CancelScope] = {}  # the cancellable ones, by number
 
     def push(self, topic: str, value: object) -> None:
         """Queue a push."""
         self._queue(pack_frame([0, topic, value]))
 
-    def answer(self, number: int, error: dict[str, Any] | None, value: object) -> None:
+    def respond(self, number: int, error: dict[str, Any] | None, value: object) -> None:
         """Queue a response."""
         self._queue(pack_frame([number, error, value]))
 
@@ -143,13 +143,13 @@ class Server:
             if handler is None or not isinstance(arguments, dict):
                 raise WireError(f"no method '{method}'")
             value = await handler(peer, arguments)
-            peer.answer(number, None, value)
+            peer.respond(number, None, value)
         except OSError as error:
-            peer.answer(number, error_to_wire(error), None)
+            peer.respond(number, error_to_wire(error), None)
         except Exception as error:
             if not isinstance(error, CommandError):
                 log.exception("request %s failed", method)
-            peer.answer(number, error_to_wire(error), None)
+            peer.respond(number, error_to_wire(error), None)
 
 
 def _is_allowed(stream: trio.SocketStream) -> bool:

@@ -74,7 +74,7 @@ class AccessControl(Mount):
         """Implement `Mount.stat`. Raise ENOENT if the path does not exist for this principal."""
         rights = self._visible(path)
         entry = await self._tree.stat(path)
-        return entry if rights is None else masked(entry, rights)
+        return entry if rights is None else mask_entry(entry, rights)
 
     async def list(self, path: Path) -> Sequence[Entry]:
         """Implement `Mount.list`, without entries that do not exist for this principal."""
@@ -85,7 +85,7 @@ class AccessControl(Mount):
         for entry in await self._tree.list(path):
             rights = self._policy.rights(principal, Path((*path.parts, entry.name)))
             if rights.exists:
-                entries.append(masked(entry, rights))
+                entries.append(mask_entry(entry, rights))
         return entries
 
     async def read(self, path: Path) -> bytes:
@@ -209,7 +209,7 @@ def check_move(source: Rights, target: Rights, *, is_dir: bool, replaces: bool, 
         raise path_error(errno.EACCES, to)
 
 
-def masked(entry: Entry, rights: Rights) -> Entry:
+def mask_entry(entry: Entry, rights: Rights) -> Entry:
     """Return the entry with mode bits masked by these rights."""
     if entry.answers:
         return entry  # the permission to call a tool is independent of write permission

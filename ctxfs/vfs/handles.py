@@ -123,7 +123,7 @@ class Handles:
         """The numbers of handles with uncommitted edits, including those that are being committed."""
         return [number for number, handle in self._open.items() if handle.is_dirty]
 
-    def forget_edits(self, number: int) -> None:
+    def discard_edits(self, number: int) -> None:
         """Discard edits that the tree refused."""
         handle = self._open[number]
         handle.committed = handle.edits

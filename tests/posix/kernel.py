@@ -100,7 +100,7 @@ class PretendKernel:
         self.direct = DevFuseTransport()
         self._unique = 0
         mine.send(self._packed(26, 0, struct.pack("=4I", 7, 40, 1 << 20, 0xFFFFFFFF & ~(1 << 30)), 2))
-        self.direct.begin(its.fileno(), Operations(self.state))
+        self.direct.start_connection(its.fileno(), Operations(self.state))
         self.state.open_file_cache.keeper = self.direct.keeper
         self.state.caches = self.direct
         agreed = mine.recv(_PLACE)

@@ -65,7 +65,7 @@ def test_a_refused_edit_stays_pending_until_it_is_given_up() -> None:
     with pytest.raises(OSError):
         trio.run(handles.commit, number)
     assert handles.pending == [number]
-    handles.forget_edits(number)
+    handles.discard_edits(number)
     assert handles.pending == []
 
 

@@ -124,7 +124,7 @@ class CoroutineLoop:
     def wait_for_events(self) -> bool:
         """Wait for events. Return True if a descriptor is ready that a subclass has registered.
 
-        Poll a few times before sleeping: a client's next request follows within microseconds of our reply, and waking a
+        Poll a few times before sleeping: a client's next request follows within microseconds of a reply, and waking a
         sleeping processor costs more than the request. Yielding lets a client on the same processor run first, though
         not always at once.
         """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxfs.fuse.attributes import NAMESPACE, OpenReply
 from ctxfs.fuse.interfaces import BackingFiles, OpenCacheBackend
-from ctxfs.fuse.mounting import Mounted
+from ctxfs.fuse.mounting import KernelMount
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.transports import load_fastpath
 from ctxfs.fuse.transports import protocol as fuse
@@ -77,7 +77,7 @@ class DevFuseTransport(CoroutineLoop):
         self.keeper: OpenCacheBackend | None = None
         self.can_expire = False
         self._loop: fastpath.Loop | None = None
-        self._mounted: Mounted | None = None
+        self._mounted: KernelMount | None = None
         self._fd = -1
         self._buffer = bytearray(_BUFFER_BYTES)
         self._buffers = [self._buffer]
@@ -104,18 +104,18 @@ class DevFuseTransport(CoroutineLoop):
                 else:
                     self.handle_own_events(self.poll.poll(0))
 
-    def attach(self, operations: Operations, mounted: Mounted) -> None:
+    def attach(self, operations: Operations, mounted: KernelMount) -> None:
         """Implement `Transport.attach`."""
         self._mounted = mounted
         try:
-            self.begin(mounted.fd, operations)
+            self.start_connection(mounted.fd, operations)
         except (OSError, ValueError) as error:
             self.unmount()
             raise CommandError(
                 f"cannot mount at '{mounted.mountpoint}': {error}", 'set loop = "plain" in ctxfs.toml'
             ) from error
 
-    def begin(self, fd: int, operations: Operations) -> None:
+    def start_connection(self, fd: int, operations: Operations) -> None:
         """Read INIT from `fd`, reply to it, and serve requests from there on.
 
         Raise ValueError if the kernel is too old.

@@ -20,7 +20,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, InodeT, RequestConte
 from ctxfs.fuse import attributes
 from ctxfs.fuse.attributes import Attributes, OpenReply, SetattrRequest
 from ctxfs.fuse.interfaces import BackingFiles, DirectoryEntries, OpenCacheBackend
-from ctxfs.fuse.mounting import Mounted
+from ctxfs.fuse.mounting import KernelMount
 from ctxfs.fuse.operations import Operations
 from ctxfs.fuse.transports.coroutine_loop import CoroutineLoop, SuspendedTask, Task, park
 from ctxfs.fuse.transports.errors import errno_of
@@ -231,9 +231,9 @@ class _PyfuseTransport:
     can_expire = False
     judges_acls = False
 
-    _mounted: Mounted | None = None
+    _mounted: KernelMount | None = None
 
-    def attach(self, operations: Operations, mounted: Mounted) -> None:
+    def attach(self, operations: Operations, mounted: KernelMount) -> None:
         """Implement `Transport.attach`. The library receives the existing mount as a descriptor."""
         self._mounted = mounted
         if operations.users is not None:

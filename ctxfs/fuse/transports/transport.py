@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ctxfs.fuse.interfaces import BackingFiles, Caches, Loop, OpenCacheBackend
-from ctxfs.fuse.mounting import Mounted
+from ctxfs.fuse.mounting import KernelMount
 from ctxfs.fuse.operations import Operations
 
 Background = Callable[[Callable[[], None]], Awaitable[None]]
@@ -40,7 +40,7 @@ class Transport(Loop, Caches, Protocol):
         """
         ...
 
-    def attach(self, operations: Operations, mounted: Mounted) -> None:
+    def attach(self, operations: Operations, mounted: KernelMount) -> None:
         """Begin to answer the requests of a mount, and unmount it in the end.
 
         Raise CommandError if the kernel is too old.
