@@ -1,7 +1,7 @@
 """Draw the terminal session of the README from a real run: `python docs/session.py [--check]`.
 
-It makes a store in a temporary home, mounts it, runs the commands below in bash and writes `docs/session.svg`. With `--check` it compares
-the text of the picture with a new run and exits with 1 if they differ, so that the picture cannot show what does not happen.
+It makes a store in a temporary home, mounts it, runs the commands below in bash and writes `docs/session.svg`. With `--check` it
+compares the text of the picture with a new run and exits with 1 if they differ: the picture shows only real output.
 """
 
 import argparse
@@ -35,7 +35,16 @@ WIDTH = 92
 THEME = TerminalTheme(
     (253, 253, 250),
     (36, 41, 46),
-    [(36, 41, 46), (180, 50, 40), (30, 120, 60), (150, 105, 0), (20, 90, 170), (120, 60, 150), (20, 120, 130), (90, 96, 102)],
+    [
+        (36, 41, 46),
+        (180, 50, 40),
+        (30, 120, 60),
+        (150, 105, 0),
+        (20, 90, 170),
+        (120, 60, 150),
+        (20, 120, 130),
+        (90, 96, 102),
+    ],
 )
 
 
@@ -43,13 +52,23 @@ def run_session() -> list[tuple[str, str]]:
     """Return (command, output) of each command, from a store of its own."""
     with tempfile.TemporaryDirectory(prefix="ctxfs-session-") as home:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CTXFS_")}
-        environment |= {"HOME": home, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+        environment |= {
+            "HOME": home,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LC_ALL": "C.UTF-8",
+        }
         environment["XDG_DATA_HOME"] = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
         environment["CTXFS_STORE"] = f"{home}/store"
 
         def bash(command: str) -> str:
             done = subprocess.run(
-                ["bash", "-c", command], cwd=home, env=environment, capture_output=True, text=True, timeout=300, check=True
+                ["bash", "-c", command],
+                cwd=home,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=True,
             )
             return done.stdout.rstrip("\n")
 
@@ -59,7 +78,9 @@ def run_session() -> list[tuple[str, str]]:
             (handbook / name).write_text(text)
         bash("ctxfs init && ctxfs add handbook && ctxfs mount ctx && ctxfs status --wait meaning")
         try:
-            bash("mkdir ctx/memory/alice && echo 'Keys rotate every 90 days.' > ctx/memory/alice/keys.md && ctxfs commit")
+            bash(
+                "mkdir ctx/memory/alice && echo 'Keys rotate every 90 days.' > ctx/memory/alice/keys.md && ctxfs commit"
+            )
             bash("ctxfs status --wait meaning")
             transcript = []
             for command in SESSION:
@@ -73,7 +94,9 @@ def run_session() -> list[tuple[str, str]]:
 
 def draw(transcript: list[tuple[str, str]]) -> str:
     """Return the picture as SVG."""
-    console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"), color_system="truecolor", force_terminal=True)  # noqa: SIM115
+    console = Console(
+        record=True, width=WIDTH, file=open(os.devnull, "w"), color_system="truecolor", force_terminal=True
+    )  # noqa: SIM115
     for command, output in transcript:
         console.print(Text.assemble(("$ ", "green bold"), (command, "bold")), soft_wrap=False)
         if output:
