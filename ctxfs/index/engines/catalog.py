@@ -1,9 +1,14 @@
-"""What has been indexed: files, chunks and vectors in one SQLite file. Written by the indexer, read by search.
+"""The catalog: files, chunks and vectors in one SQLite database. The indexer writes it, search reads it.
 
-files.state: `pending` (chunks stored, not yet committed to the word index), `words` (found by words), `gone` (deleted, to
-be dropped once the word index has forgotten it), `skipped` (listed only; `note` says why). A chunk whose `vector` is
-NULL is not yet found by meaning. Chunk numbers are never used twice. `changes` names the files of which ranking has to
-learn something new, in order (0: all of them); a reader remembers how far it has come.
+Values of `files.state`:
+`pending`: the chunks are stored, but the full-text index has not committed them yet.
+`words`: the full-text index contains the chunks.
+`gone`: the file was deleted; the row is dropped after the full-text index has removed its chunks.
+`skipped`: the file is only listed; `note` gives the reason.
+
+Semantic search does not find a chunk whose `vector` is NULL. A chunk number is never reused.
+`changes` lists, in order, the files whose columns search has to reload (0: all files).
+A reader remembers its position in that list.
 """
 
 import sqlite3
@@ -50,12 +55,12 @@ CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
-FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (attributes change it)
+FileStat = tuple[int, int, int, int]  # size in bytes, mtime_ns, inode, ctime_ns (changed by setxattr)
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """What the catalog knows of one file."""
+    """A row of the table `files`."""
 
     id: int
     path: str
@@ -68,12 +73,12 @@ class FileRow:
 
     @property
     def stat(self) -> "FileStat":
-        """What the file looked like."""
+        """The stat values of the file when it was indexed."""
         return self.size, self.mtime_ns, self.inode, self.ctime_ns
 
 
 class ChunkRow(NamedTuple):
-    """A chunk with what a hit needs to say about its file. A tuple: hundreds are made for a question."""
+    """A chunk, with the fields of its file that a hit needs. A tuple, because hundreds are created for one query."""
 
     id: int
     path: str
@@ -88,13 +93,13 @@ class ChunkRow(NamedTuple):
     day: int | None
 
 
-# What ranking needs to know of a chunk: number, file, folder, kind, author, day, traits, words, vector (None while it waits for one).
+# The columns of a chunk for ranking: number, file, folder, kind, author, day, traits, words, vector (None: not yet).
 Fact = tuple[int, int, str, str, str, int | None, int, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Totals for status."""
+    """The totals of the catalog, for the status report."""
 
     files: int
     searchable: int
@@ -108,7 +113,7 @@ def _decode(path: bytes) -> str:
 
 
 class Catalog(DerivedDatabase):
-    """One connection to the catalog. Methods block; a connection is used by one thread at a time."""
+    """One connection to the catalog. Methods block; one thread at a time uses a connection."""
 
     def __init__(self, folder: HostPath, *, read_only: bool = False) -> None:
         file = folder / "catalog.db"
@@ -123,7 +128,7 @@ class Catalog(DerivedDatabase):
 
     @staticmethod
     def exists(folder: HostPath) -> bool:
-        """True once a catalog with its tables is there."""
+        """Return True once a catalog with its tables exists in `folder`."""
         file = folder / "catalog.db"
         if not file.exists():
             return False
@@ -137,7 +142,10 @@ class Catalog(DerivedDatabase):
             return False
 
     def among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query with `{}` where the values go; asked in parts, since a statement takes only so many of them."""
+        """Yield the rows of a query that has `{}` at the position of the values.
+
+        Run the query in parts, because SQLite limits the variables of a statement.
+        """
         wanted = list(values)
         for start in range(0, len(wanted), _PART):
             part = wanted[start : start + _PART]
@@ -146,7 +154,7 @@ class Catalog(DerivedDatabase):
     # files
 
     def files_of(self, source: str) -> dict[str, FileRow]:
-        """Every file of a source that is not gone, by path."""
+        """Return the files of a source by path, without those that are gone."""
         rows = self._db.execute(
             "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE source=? AND state!='gone'",
             (source,),
@@ -154,7 +162,7 @@ class Catalog(DerivedDatabase):
         return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
 
     def file(self, path: str) -> FileRow | None:
-        """The file at `path`, unless it is gone."""
+        """Return the file at `path`, or None if it is absent or gone."""
         found = self._db.execute(
             "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE path=? AND state!='gone'",
             (encode_name(path),),
@@ -162,17 +170,17 @@ class Catalog(DerivedDatabase):
         return FileRow(found[0], _decode(found[1]), *found[2:]) if found else None
 
     def note(self, file: int) -> str:
-        """Why a file is skipped."""
+        """Return the reason why a file is skipped; empty if the file is absent."""
         found = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
         return str(found[0]) if found else ""
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
-        """Paths of files by number, as far as they are not gone."""
+        """Return the paths of files by number, without those that are gone."""
         rows = self.among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
         return {row[0]: _decode(row[1]) for row in rows}
 
     def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
-        """(file, chunk, text) of the chunks of files that are not gone, file by file in the order of lines."""
+        """Yield (file, chunk, text) of the chunks of files that are not gone, in the order of files and lines."""
         rows = self.among(
             "SELECT c.file, c.id, c.text FROM chunks c JOIN files f ON f.id=c.file "
             "WHERE c.file IN ({}) AND f.state!='gone' ORDER BY c.file, c.id",
@@ -181,12 +189,15 @@ class Catalog(DerivedDatabase):
         yield from ((row[0], row[1], row[2]) for row in rows)
 
     def unsearchable(self) -> list[str]:
-        """Files whose words the index does not hold, or not yet, though they may be texts."""
+        """Return the paths of files that may be texts and that the full-text index does not contain.
+
+        These are the pending files, and the skipped files that are not binary.
+        """
         rows = self._db.execute("SELECT path FROM files WHERE state='pending' OR (state='skipped' AND note!='binary')")
         return [_decode(row[0]) for row in rows]
 
     def paths_below(self, path: str) -> list[str]:
-        """Paths of the files below a directory, as far as they are not gone."""
+        """Return the paths of the files below a directory, without those that are gone."""
         start = encode_name(path + "/")
         rows = self._db.execute(
             "SELECT path FROM files WHERE path>=? AND path<? AND state!='gone'", (start, start[:-1] + b"0")
@@ -196,7 +207,7 @@ class Catalog(DerivedDatabase):
     def put_file(
         self, path: str, source: str, stat: FileStat, sha256: bytes | None, kind: str, state: str, note: str
     ) -> int:
-        """Insert or update a file by path. Returns its number."""
+        """Insert or update a file by path, and return its number."""
         row = self._db.execute(
             "INSERT INTO files(path, source, size, mtime_ns, inode, ctime_ns, sha256, kind, state, note) "
             "VALUES(?,?,?,?,?,?,?,?,?,?) "
@@ -209,28 +220,28 @@ class Catalog(DerivedDatabase):
         return int(row[0])
 
     def skip(self, file: int, note: str) -> None:
-        """The file is listed, and its chunks are not searched."""
+        """Mark a file as skipped with the reason `note`, and delete its chunks."""
         self._db.execute("UPDATE files SET state='skipped', note=? WHERE id=?", (note, file))
         self.replace_chunks(file, ())
 
     def skipped_files(self, limit: int) -> list[tuple[str, str]]:
-        """(path, why) of files that are not searched although they may be texts, in order."""
+        """Return (path, note) of at most `limit` skipped files that are not binary, sorted by path."""
         rows = self._db.execute(
             "SELECT path, note FROM files WHERE state='skipped' AND note!='binary' ORDER BY path LIMIT ?", (limit,)
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
     def touch(self, file: int, stat: FileStat) -> None:
-        """Same content, other stat."""
+        """Update the stat values of a file whose content is unchanged."""
         self._db.execute("UPDATE files SET size=?, mtime_ns=?, inode=?, ctime_ns=? WHERE id=?", (*stat, file))
 
     def attributes(self, file: int) -> list[tuple[str, str]]:
-        """(name, value) of a file's attributes, in order; `tags` once for each."""
+        """Return the (name, value) pairs of a file's attributes, sorted; `tags` has one pair a tag."""
         rows = self._db.execute("SELECT name, value FROM attributes WHERE file=? ORDER BY name, value", (file,))
         return [(row[0], row[1]) for row in rows]
 
     def attributes_among(self, paths: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-        """Path → (name, value) of the attributes of files that have some."""
+        """Return the (name, value) pairs of attributes by path, of those of `paths` that have any."""
         out: dict[str, list[tuple[str, str]]] = {}
         rows = self.among(
             "SELECT f.path, a.name, a.value FROM files f JOIN attributes a ON a.file=f.id WHERE f.path IN ({})",
@@ -241,25 +252,25 @@ class Catalog(DerivedDatabase):
         return out
 
     def all_paths(self) -> Iterator[tuple[int, str]]:
-        """(number, path) of every file that is not gone."""
+        """Yield (number, path) of every file that is not gone."""
         rows = self._db.execute("SELECT id, path FROM files WHERE state!='gone'")
         yield from ((row[0], _decode(row[1])) for row in rows)
 
     def quarantined(self) -> set[int]:
-        """The files that only people find."""
+        """Return the numbers of the files that are quarantined, which agents do not find."""
         return {
             row[0] for row in self._db.execute("SELECT file FROM attributes WHERE name='quarantined' AND value='true'")
         }
 
     def superseding(self) -> list[tuple[str, str]]:
-        """(path, what it says it supersedes) of every file that says so."""
+        """Return (path, value) of each `supersedes` attribute of the files that are not gone."""
         rows = self._db.execute(
             "SELECT f.path, a.value FROM attributes a JOIN files f ON f.id=a.file WHERE a.name='supersedes' AND f.state!='gone'"
         )
         return [(_decode(row[0]), row[1]) for row in rows]
 
     def distrusted(self) -> list[str]:
-        """Paths of the files that say that they are untrusted or in quarantine."""
+        """Return the paths of the files whose attributes mark them as untrusted or quarantined."""
         rows = self._db.execute(
             "SELECT DISTINCT f.path FROM attributes a JOIN files f ON f.id=a.file WHERE f.state!='gone' AND "
             "((a.name='trust' AND a.value='untrusted') OR (a.name='quarantined' AND a.value='true'))"
@@ -267,17 +278,20 @@ class Catalog(DerivedDatabase):
         return [_decode(row[0]) for row in rows]
 
     def set_attributes(self, file: int, attributes: Iterable[tuple[str, str]]) -> None:
-        """A file's attributes in place of the old ones."""
+        """Replace the attributes of a file."""
         self._db.execute("DELETE FROM attributes WHERE file=?", (file,))
         self._db.executemany("INSERT INTO attributes VALUES(?,?,?)", ((file, *pair) for pair in attributes))
 
     def set_kind(self, file: int, kind: str) -> None:
-        """The kind of a file, and its words are to be committed again."""
+        """Set the kind of a file, and mark it pending, so that the full-text index commits it again."""
         self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
         self._changed("VALUES(?)", (file,))
 
     def first_chunks(self, chunks: Sequence[int], limit: int, hidden: Container[int] = ()) -> list[int]:
-        """The first chunk of each living file that has one of `chunks`, but for `hidden` files, the newest file first."""
+        """Return the first chunk of each file that has one of `chunks`, the newest file first, at most `limit`.
+
+        Leave out files that are gone, and the files `hidden`.
+        """
         files: dict[int, tuple[int, int]] = {}
         rows = self.among(
             "SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
@@ -292,42 +306,47 @@ class Catalog(DerivedDatabase):
         return [first for _, first in newest[:limit]]
 
     def mark_gone(self, path: str) -> bool:
-        """The file was deleted: search stops finding it at once. False if it was not known."""
+        """Mark a deleted file as gone, so that search no longer returns it.
+
+        Return False if the catalog has no such file.
+        """
         return self._mark_gone("path=?", encode_name(path))
 
     def mark_source_gone(self, source: str) -> None:
-        """Every file of a source was taken away."""
+        """Mark every file of a removed source as gone."""
         self._mark_gone("source=?", source)
 
     def _mark_gone(self, which: str, value: str | bytes) -> bool:
-        with self.transaction():  # a reader that learned of the change before it was made would never learn of it
+        with (
+            self.transaction()
+        ):  # a reader that saw the change record before the change itself would never load the change
             self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
             gone = f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'"
             return self._db.execute(gone, (value,)).rowcount > 0
 
     def sources(self) -> set[str]:
-        """Names of the sources that have files here."""
+        """Return the names of the sources that have files in the catalog."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT source FROM files")}
 
     def in_state(self, state: str, limit: int) -> list[tuple[int, str, str, int]]:
-        """(number, path, kind, mtime_ns) of files in `pending` or `gone`."""
+        """Return (number, path, kind, mtime_ns) of at most `limit` files in a state (`pending` or `gone`)."""
         rows = self._db.execute("SELECT id, path, kind, mtime_ns FROM files WHERE state=? LIMIT ?", (state, limit))
         return [(row[0], _decode(row[1]), row[2], row[3]) for row in rows]
 
     def settle(self, words: Sequence[int], gone: Sequence[int]) -> None:
-        """After a commit of the word index: `words` are searchable, `gone` are dropped."""
+        """Record a commit of the full-text index: the files `words` are searchable, the files `gone` are deleted."""
         self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
         self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
         self._db.execute("DELETE FROM changes WHERE id<=(SELECT max(id) FROM changes)-?", (_CHANGES_KEPT,))
 
     def reset_words(self) -> None:
-        """The word index is empty: everything it held has to be added again."""
+        """Mark the files of an emptied full-text index as pending, so that they are added again."""
         self._db.execute("UPDATE files SET state='pending' WHERE state='words'")
 
     # chunks and vectors
 
     def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> None:
-        """Store the chunks of a file in place of the old ones."""
+        """Replace the chunks of a file."""
         self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
         self._changed("VALUES(?)", (file,))
         self._db.executemany(
@@ -349,16 +368,16 @@ class Catalog(DerivedDatabase):
         )
 
     def chunks_of(self, file: int) -> list[tuple[int, str, str, str]]:
-        """(number, heading, text, author) of a file's chunks, in the order of their lines."""
+        """Return (number, heading, text, author) of a file's chunks, in the order of their lines."""
         return list(self._db.execute("SELECT id, heading, text, author FROM chunks WHERE file=? ORDER BY id", (file,)))
 
     def compact(self) -> None:
-        """Write the file anew, so that nothing deleted can be read from it."""
+        """Rewrite the database file, so that no deleted content can be read from it."""
         self._db.execute("VACUUM")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
-        """Those of `chunks` whose files are not gone."""
+        """Return the rows of `chunks` by number, without those whose files are gone."""
         rows = self.among(
             "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
@@ -369,14 +388,20 @@ class Catalog(DerivedDatabase):
             for row in rows
         }
 
-    # what ranking knows
+    # columns for ranking
 
     def _changed(self, files: str, values: Sequence[object] = ()) -> None:
-        """Readers have to learn about `files` (a query for their numbers) anew: said in the transaction that changes them."""
+        """Record that readers have to reload `files` (a query for their numbers).
+
+        Call it in the transaction that changes the files.
+        """
         self._db.execute(f"INSERT INTO changes(file) {files}", values)
 
     def changes_after(self, number: int) -> tuple[int, set[int] | None]:
-        """(number of the last change, files that have changed since `number`); None if everything has to be looked at."""
+        """Return the number of the last change, and the files that changed after the change `number`.
+
+        The files are None if a reader has to reload all of them.
+        """
         first, last = self._db.execute("SELECT min(id), max(id) FROM changes").fetchone()
         if number == 0 or number < (first or 1) - 1 or number > (last or 0):
             return last or 0, None
@@ -384,7 +409,10 @@ class Catalog(DerivedDatabase):
         return last or 0, None if 0 in files else files
 
     def facts(self, files: Iterable[int] | None) -> Iterator[Fact]:
-        """What ranking needs of the chunks of these files, or of all, as far as they are not gone; in the order of their numbers."""
+        """Yield the columns that ranking needs for the chunks of `files` (None: all), sorted by chunk number.
+
+        Leave out files that are gone.
+        """
         select = (
             "SELECT c.id, c.file, f.path, f.kind, c.author, c.day, c.traits, c.words, c.vector "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE f.state!='gone'"
@@ -398,8 +426,8 @@ class Catalog(DerivedDatabase):
             yield (*row[:2], _decode(row[2]).rpartition("/")[0], *row[3:])
 
     def authors(self, limit: int = 20_000) -> list[str]:
-        """Everybody who says something in the files, as written there."""
-        # From one name to the next in the index: DISTINCT would read every turn.
+        """Return the distinct authors of chunks as the files spell them, at most `limit`."""
+        # Skips from one name to the next in the index, because DISTINCT would read every chunk.
         rows = self._db.execute(
             "WITH RECURSIVE names(name) AS ("
             "SELECT min(author) FROM chunks WHERE author!='' "
@@ -412,41 +440,41 @@ class Catalog(DerivedDatabase):
     # facts and totals
 
     def fact(self, name: str) -> str:
-        """A remembered value, or the empty string."""
+        """Return the stored value of `name`, or the empty string."""
         found = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
         return str(found[0]) if found else ""
 
     def set_fact(self, name: str, value: str) -> None:
-        """Remember a value."""
+        """Store a value under `name`."""
         self._db.execute(
             "INSERT INTO facts VALUES(?,?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, value)
         )
 
     def born(self) -> str:
-        """A name that no other catalog has."""
+        """Return the unique identifier of this catalog; create it on the first call."""
         if not (name := self.fact("born")):
             name = uuid.uuid4().hex
             self.set_fact("born", name)
         return name
 
     def has_words(self) -> bool:
-        """True if some chunk is said to be found by words."""
+        """Return True if the full-text index should contain at least one chunk."""
         sql = "SELECT 1 FROM chunks c JOIN files f ON f.id=c.file WHERE f.state='words' LIMIT 1"
         return self._db.execute(sql).fetchone() is not None
 
     def count_waiting(self) -> tuple[int, int]:
-        """(chunks without a vector, chunks)."""
+        """Return (number of chunks without a vector, number of chunks)."""
         waiting = self._db.execute("SELECT count(*) FROM chunks WHERE vector IS NULL").fetchone()[0]
         return int(waiting), int(self._db.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
     def counts(self) -> Counts:
-        """Totals; a scan of the indexes, some milliseconds for 100,000 chunks."""
+        """Return the totals. Scans the indexes: some milliseconds for 100,000 chunks."""
         states = dict(self._db.execute("SELECT state, count(*) FROM files GROUP BY state"))
         waiting, chunks = self.count_waiting()
         living = sum(count for state, count in states.items() if state != "gone")
         return Counts(living, states.get("words", 0), states.get("skipped", 0), chunks, waiting)
 
     def skipped(self) -> dict[str, int]:
-        """Why files are not indexed: note → how many."""
+        """Return the number of skipped files by note, the most frequent note first."""
         rows = self._db.execute("SELECT note, count(*) FROM files WHERE state='skipped' GROUP BY note ORDER BY 2 DESC")
         return dict(rows.fetchall())

@@ -1,6 +1,6 @@
-"""Derived files that are not what was written: noticed, marked, and made again before the indexer next looks at them.
+"""Detection and repair of damaged index files, which are derived data.
 
-Whoever reads only marks; the indexer repairs when it starts, while nobody else writes.
+Readers only write a mark. The indexer repairs when it starts, because no other process writes then.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _FULL = ("No space left", "no space left")
 
 
 class CorruptIndex(OSError):
-    """A derived file cannot be used; what was asked could not be looked at."""
+    """An index file cannot be used, so that the request could not be served."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.EIO, f"the index is damaged ({reason}): it is made again by itself, try again soon")
@@ -27,20 +27,20 @@ class CorruptIndex(OSError):
 
 @contextlib.contextmanager
 def noticing(what: str) -> Iterator[None]:
-    """Whatever a search library raises in here is taken for damage to `what`."""
+    """Convert the errors that a search library raises in this block into CorruptIndex for `what`."""
     try:
         yield
     except CorruptIndex:
         raise
     except BaseException as error:
-        # A library that trusts its files panics on a flipped bit; the panic is no Exception.
+        # tantivy trusts its files and panics on a flipped bit; the panic is a BaseException, not an Exception.
         if isinstance(error, _LIBRARY_ERRORS) or type(error).__name__ == "PanicException":
             raise CorruptIndex(f"{what}: {str(error)[:200]}") from error
         raise
 
 
 def damage(error: BaseException) -> str:
-    """What an error says is damaged; empty if it is about something else, as a full disk."""
+    """Return a description of the damage that an error reports; empty for other errors, such as a full disk."""
     if isinstance(error, CorruptIndex):
         return "" if any(text in error.reason for text in _FULL) else error.reason
     found = damage_of(error)
@@ -48,15 +48,15 @@ def damage(error: BaseException) -> str:
 
 
 def mark_damaged(folder: HostPath, reason: str) -> None:
-    """Have the index repaired when the indexer starts next."""
+    """Mark the index, so that the indexer repairs it at its next start."""
     with contextlib.suppress(OSError):
         (folder / _MARK).write_text(reason, encoding="utf-8")
 
 
 def repair(folder: HostPath) -> str:
-    """Delete what is damaged of a marked index, so that it is made again; says what it was, or nothing.
+    """Delete the damaged files of a marked index, so that they are rebuilt. Return the reason, or the empty string.
 
-    Of a sound catalog the words are indexed again; without one everything is.
+    If the catalog is sound, only the full-text index and the graph are rebuilt; otherwise everything is.
     """
     mark = folder / _MARK
     if not mark.exists():
@@ -64,7 +64,7 @@ def repair(folder: HostPath) -> str:
     reason = mark.read_text(encoding="utf-8", errors="replace")
     if is_sound(folder / "catalog.db"):
         catalog = Catalog(folder)
-        catalog.reset_words()  # before they go: else whoever looks meanwhile takes them for lost again
+        catalog.reset_words()  # before the files are deleted: otherwise a concurrent reader reports damage again
         catalog.close()
     else:
         for file in folder.glob("catalog.db*"):

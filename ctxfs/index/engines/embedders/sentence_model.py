@@ -1,7 +1,8 @@
-"""An ONNX sentence model in a folder. The only file that runs ONNX Runtime and the tokenizer.
+"""Local ONNX sentence models. No other file imports ONNX Runtime and the tokenizer.
 
-The folder is as `ctxfs model install` leaves it, or as sentence-transformers and Optimum export one: model.onnx (or onnx/model.onnx),
-tokenizer.json, and, where they are, 1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json.
+The folder has the layout of `ctxfs model install`, or of an export by sentence-transformers or Optimum:
+model.onnx (or onnx/model.onnx) and tokenizer.json.
+1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json are optional.
 """
 
 import json
@@ -23,7 +24,7 @@ _REMEDY = "export it again (tokenizer.json and model.onnx), or: ctxfs model inst
 
 
 class SentenceModel:
-    """Runs the model; texts are cut at its longest input."""
+    """A loaded model with its tokenizer. Texts are truncated to the maximum input length."""
 
     def __init__(self, folder: HostPath, threads: int) -> None:
         weights = weights_of(folder)
@@ -35,14 +36,14 @@ class SentenceModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        # An arena that only grows would keep the largest batch's memory for good.
+        # The arena never shrinks, so that it would hold the memory of the largest batch forever.
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
             self._session: Any = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # both libraries raise types of their own
+        except Exception as error:  # both libraries raise their own exception types
             raise CommandError(f"the embedding model in '{folder}' cannot be read: {error}", _REMEDY) from error
         self._runs = ThreadPoolExecutor(threads, "ctxfs-embed")
         self._inputs = [value.name for value in self._session.get_inputs()]
@@ -54,30 +55,33 @@ class SentenceModel:
         self._question_prompt = str(prompts.get("query") or "")
         self._text_prompt = str(prompts.get("document") or prompts.get("passage") or "")
         self._padding = next((n for name in _PADDING if (n := self._tokenizer.token_to_id(name)) is not None), 0)
-        # The published files have padding and truncation at 128 baked in.
+        # The published tokenizer files contain padding, and truncation at 128 tokens.
         self._tokenizer.no_padding()
         longest = _settings(folder / "sentence_bert_config.json").get("max_seq_length") or _MAX_TOKENS
         self._tokenizer.enable_truncation(min(int(longest), _LONGEST))
 
     @property
     def dimensions(self) -> int:
-        """Numbers in a vector."""
+        """The number of components of a vector."""
         return self._dimensions
 
     def embed_question(self, text: str) -> Vectors:
-        """The vector of a question."""
+        """Embed a query."""
         return self._run(self._tokenizer.encode(self._question_prompt + text).ids)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """The vectors of texts."""
+        """Embed texts."""
         return self._embed([self._text_prompt + text for text in texts])
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        """One text a run, a thread a run.
+        """Embed texts, one text a run and one thread a run.
 
-        An int8 model scales its activations over all that is in a run: in a batch a text's vector would depend on its
-        neighbours (cosine .99 to itself, .96 at worst), and one index would not equal the next. It costs nothing: on two
-        processors 74 long texts a second where batches gave 53, and 800 short ones either way.
+        An int8 model scales its activations over all texts of a run.
+        So in a batch a vector would depend on its neighbours: cosine .99 to itself, .96 at worst.
+        Then two indexes of the same files would differ.
+
+        Single texts cost nothing: on two processors 74 long texts a second, against 53 in batches.
+        For short texts it is 800 a second either way.
         """
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         out = np.empty((len(texts), self._dimensions), dtype=np.float32)
