@@ -1,8 +1,11 @@
-"""BM25 of candidates by what is there now, whatever was there before. Pure but for the statistics that it is given.
+"""BM25 scores of candidates from the current content alone, independent of the history of the index. Pure.
 
-The word index goes on counting deleted units until their segments merge, and estimates lengths when they do: its scores depend on how
-the files came to be what they are. A context must not, so its candidates are weighed again from their texts and from counts of
-what lives. The formula is the word index's own: Robertson and Zaragoza 2009, the best field of a term and a fifth of the others.
+The full-text index counts deleted chunks until their segments merge, and estimates lengths after a merge.
+So its scores depend on the order of past commits, which the scores of a context must not.
+Therefore the candidates are scored again, from their texts and from counts of the living chunks.
+
+The formula is that of the full-text index: Robertson and Zaragoza 2009.
+A term scores with its best field, plus a fifth of the others.
 """
 
 from __future__ import annotations
@@ -21,20 +24,20 @@ from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
-_OTHERS = 0.2  # what a term counts in fields that are not its best
-_PLACES = 9  # decimals: sums in another order differ only behind them
+_OTHERS = 0.2  # weight of a term in the fields other than its best
+_PLACES = 9  # decimals: sums in another order differ only in later ones
 # The usual length of a heading or symbol, and of a path, in words.
 _NAME_WORDS = 3.0
 _PATH_WORDS = 6.0
 _MOST_WORDS = 200_000
-_STEM_KEEPS = 2  # letters that no stem changes
+_STEM_KEEPS = 2  # leading letters that stemming never changes
 
 Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Chunks that are weighed, in the order of their numbers, with their files and lengths in words."""
+    """The chunks to score, sorted by number, with their files and their lengths in words."""
 
     rows: Sequence[ChunkRow]
     files: npt.NDArray[np.int64]
@@ -43,25 +46,28 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of what lives: what it is like, and in how many units a field has a term."""
+    """Corpus statistics of the living chunks.
+
+    `having` returns the number of chunks with a term in a field: `having(field, term)`.
+    """
 
     makeup: CorpusCounts
     having: Callable[[str, str], int]
 
 
 class Bm25:
-    """Remembers the stems of words it has met. One thread at a time uses it."""
+    """A BM25 scorer with a cache of the stems of words. One thread at a time uses it."""
 
     def __init__(
         self,
         fields: Mapping[str, float],
         analyse: Callable[[str], Sequence[str]],
     ) -> None:
-        """`fields`: what each counts; `text` is the unit's own, `symbol` the heading of code."""
+        """Take the boost of each field in `fields`; `text` is the chunk's own text, `symbol` the heading of code."""
         self._fields = fields
         self._analyse = analyse
         self._met: set[str] = set()
-        self._words: dict[str, list[str]] = {}  # of each stem
+        self._words: dict[str, list[str]] = {}  # by stem
 
     def weigh(
         self,
@@ -71,9 +77,11 @@ class Bm25:
         terms: Sequence[str],
         known: Statistics,
     ) -> tuple[dict[int, float], dict[int, float]]:
-        """Chunk → score by its own words, for those in `own`; with its neighbours', for those in `near`.
+        """Return two maps from chunk to score.
 
-        `units`, in the order of their numbers, holds these chunks and the neighbours of those in `near`.
+        The first scores the chunks in `own` by their own words,
+        the second those in `near` together with their neighbours.
+        `units` contains all these chunks and the neighbours of those in `near`, sorted by number.
         """
         if not units.rows or not terms:
             return {}, {}
@@ -88,7 +96,7 @@ class Bm25:
         named, named_lengths = self._names([row.heading for row in units.rows], terms)
         places, place_lengths = self._names([printable(row.path) for row in units.rows], terms)
         is_code = np.array([row.kind == "code" for row in units.rows])[:, None]
-        # The mean of a field is over all units, as the word index has it: where little is code, its names count for little.
+        # As in the full-text index, the mean of a field is over all units: where code is rare, its names weigh little.
         code, other = _NAME_WORDS * known.makeup.code, _NAME_WORDS * (1 - known.makeup.code)
         parts = [
             self._part("text", text, units.lengths, known.makeup.mean_words, terms, known),
@@ -102,7 +110,7 @@ class Bm25:
         return scores
 
     def _names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
-        """(how often each has each term, how many words each has)."""
+        """Return (count of each term in each text [text, term], number of words of each text [text])."""
         split = split_texts(texts)
         return self._counted(split, terms), split.lengths
 
@@ -116,7 +124,7 @@ class Bm25:
     ) -> dict[int, float]:
         large = [at for at, row in enumerate(units.rows) if len(row.text) > SMALL_UNIT]
         said, lengths = text.copy(), units.lengths.copy()
-        if large:  # of a large neighbour only the start is near
+        if large:  # of a large neighbour only the start counts
             starts = [units.rows[at].text[:SMALL_UNIT] for at in large]
             said[large] = self._counted(split_texts(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
@@ -141,7 +149,7 @@ class Bm25:
     def _part(
         self, field: str, counts: Counts, lengths: Counts, mean: float, terms: Sequence[str], known: Statistics
     ) -> Counts:
-        """BM25 [unit, term] of a field, times what the field counts."""
+        """Return the BM25 scores [unit, term] of a field, multiplied by the boost of the field."""
         having = np.array([known.having(field, term) for term in terms], dtype=np.float64)
         rarity = np.log1p((np.maximum(known.makeup.units - having, 0.0) + 0.5) / (having + 0.5))
         room = _K1 * (1 - _B + _B * lengths / max(mean, 0.1))[:, None]
@@ -149,7 +157,7 @@ class Bm25:
         return part
 
     def _counted(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
-        """How often each text has each of `terms` [text, term]."""
+        """Return the number of occurrences of each of `terms` in each text [text, term]."""
         found = texts.beginning_with({term[:_STEM_KEEPS] for term in terms})
         self._learn({word for _, word in found}, terms)
         columns = {word: column for column, term in enumerate(terms) for word in self._words.get(term, ())}
@@ -160,7 +168,7 @@ class Bm25:
         return np.array(counts)
 
     def _learn(self, vocabulary: set[str], terms: Sequence[str]) -> None:
-        """Which words of a vocabulary become the terms: only those that begin as they do can."""
+        """Cache the words of a vocabulary that stem to one of the terms; only words with the same first letters can."""
         starts = {term[:_STEM_KEEPS] for term in terms}
         new = [word for word in vocabulary if word[:_STEM_KEEPS] in starts and word not in self._met]
         if len(self._met) > _MOST_WORDS:
@@ -169,7 +177,7 @@ class Bm25:
         if not new:
             return
         stems = self._analyse(" ".join(new))
-        if len(stems) != len(new):  # the analyser drops what is too long to be a word
+        if len(stems) != len(new):  # the analyser drops overlong words
             stems = [(self._analyse(word) or ("",))[0] for word in new]
         self._met.update(new)
         for word, stem in zip(new, stems, strict=True):

@@ -1,7 +1,7 @@
-"""What ranking needs to know of every chunk, in columns in memory: some 50 bytes each, so that a question asks no database.
+"""In-memory columns of every chunk for ranking, so that a query needs no database. About 50 bytes a chunk.
 
-Rows are in the order of their numbers, which are never used twice: what is new goes to the end, and what is gone stays as a row that
-is not alive until enough of them have gathered.
+Rows are sorted by chunk number. Numbers are never reused, so that new rows are appended.
+Deleted rows stay, marked as not alive, until enough of them have accumulated.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _COLUMNS: dict[str, type[np.signedinteger[Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class CorpusCounts:
-    """Statistics of the living chunks: how many, how many without a vector, the mean length in words, the shares (0 to 1) that are
-    code and that rank with their neighbours, and the authors.
+    """Statistics of the living chunks.
+
+    `units` is their number, `waiting` the number of those without a vector, `mean_words` their mean length in words.
+    `code` is the share (0 to 1) of code, `loose` the share of chunks that rank with their neighbours.
     """
 
     units: int
@@ -41,7 +43,7 @@ class CorpusCounts:
 
 
 class _Codes:
-    """Texts as small numbers."""
+    """An interning table of texts as small numbers."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -54,14 +56,14 @@ class _Codes:
         return number
 
     def of(self, numbers: Numbers) -> Texts:
-        """The texts of numbers."""
+        """Return the texts of numbers."""
         out = np.empty(len(numbers), dtype=np.object_)
         out[:] = [self.texts[number] for number in numbers.tolist()]
         return out
 
 
 class ChunkColumns:
-    """The columns, and where the catalog stood when they were read. One thread at a time uses it."""
+    """The columns, and the number of the last catalog change that they contain. One thread at a time uses it."""
 
     def __init__(self) -> None:
         self._reset()
@@ -72,7 +74,7 @@ class ChunkColumns:
         self._columns: dict[str, Numbers] = {name: np.empty(_LEAST, dtype=kind) for name, kind in _COLUMNS.items()}
         self._alive = np.zeros(_LEAST, dtype=np.bool_)
         self._folders, self._kinds, self._authors = _Codes(), _Codes(), _Codes()
-        # Rows by their vectors: sorted, but for the last ones.
+        # Rows sorted by their vectors, except for those in `_unsorted`.
         self._by_vector = self._sorted_vectors = np.empty(0, dtype=np.int64)
         self._unsorted: list[Numbers] = []
 
@@ -81,7 +83,7 @@ class ChunkColumns:
 
     @property
     def waiting(self) -> int:
-        """Living chunks without a vector."""
+        """The number of living chunks without a vector."""
         return int((self._alive[: self._rows] & (self._column("vector") < 0)).sum())
 
     def share_embedded(self, chunks: Numbers) -> float:
@@ -90,7 +92,7 @@ class ChunkColumns:
         return float((self._columns["vector"][at] >= 0).mean()) if len(at) else 1.0
 
     def makeup(self, unseen: frozenset[int] = frozenset()) -> CorpusCounts:
-        """What the living chunks are like, but for those of the files `unseen`."""
+        """Return the statistics of the living chunks, without those of the files `unseen`."""
         seen = self._alive[: self._rows].copy()
         if unseen:
             seen &= ~np.isin(self._column("file"), np.fromiter(unseen, dtype=np.int64))
@@ -110,7 +112,7 @@ class ChunkColumns:
         )
 
     def load(self, catalog: Catalog) -> None:
-        """Take in what has changed in the catalog since the last time."""
+        """Load the changes in the catalog since the last call."""
         with catalog.one_state():
             seen, files = catalog.changes_after(self._seen)
             if files is None:
@@ -126,14 +128,14 @@ class ChunkColumns:
             self._compact()
 
     def _forget(self, files: Iterable[int]) -> None:
-        """Whatever these files had is taken for gone; what they still have comes again."""
+        """Mark all rows of these files as dead; rows that still exist are loaded again."""
         mine = np.isin(self._column("file"), np.fromiter(files, dtype=np.int64))
         mine &= self._alive[: self._rows]
         self._alive[: self._rows][mine] = False
         self._dead += int(mine.sum())
 
     def _take_in(self, part: Sequence[Fact]) -> None:
-        """Rows in the order of their numbers: again for those that are known, at the end for the others."""
+        """Load rows that are sorted by number: overwrite the existing ones, append the others."""
         values = list(zip(*part, strict=True))
         new: dict[str, Numbers] = {
             "chunk": np.array(values[0], dtype=np.int64),
@@ -159,7 +161,7 @@ class ChunkColumns:
             self._unsorted.append(embedded)
 
     def _find(self, chunks: Numbers) -> tuple[Numbers, Flags]:
-        """(row of each chunk, whether it is there)."""
+        """Return (row of each chunk, True where the chunk exists)."""
         if not self._rows:
             return np.zeros(len(chunks), dtype=np.int64), np.zeros(len(chunks), dtype=np.bool_)
         numbers = self._column("chunk")
@@ -187,7 +189,7 @@ class ChunkColumns:
         self._alive = np.ones(self._rows, dtype=np.bool_)
         self._by_vector, self._unsorted = np.empty(0, dtype=np.int64), [np.flatnonzero(self._column("vector") >= 0)]
 
-    # questions
+    # queries
 
     def _living(self, chunks: Numbers) -> Numbers:
         at, known = self._find(chunks)
@@ -196,7 +198,7 @@ class ChunkColumns:
         return living
 
     def candidates(self, chunks: Iterable[int], hidden: Container[int] = ()) -> Candidates:
-        """Those of `chunks` that are alive and not of `hidden` files, in the order of their numbers."""
+        """Return those of `chunks` that are alive and not in `hidden` files, sorted by number."""
         at = self._living(np.unique(np.fromiter(chunks, dtype=np.int64)))
         if hidden:
             at = at[[file not in hidden for file in self._columns["file"][at].tolist()]]
@@ -214,17 +216,17 @@ class ChunkColumns:
         )
 
     def folder_number(self, folder: str) -> int:
-        """The number that candidates of a folder have."""
+        """Return the number of a folder in `Candidates.folders`."""
         return self._folders(folder)
 
     def vectors_of(self, chunks: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-        """(chunk, file, vector) of those of `chunks` that have a vector, in their order."""
+        """Return (chunk, file, vector) columns of those of `chunks` that have a vector, in their order."""
         at = self._living(chunks)
         at = at[self._columns["vector"][at] >= 0]
         return self._columns["chunk"][at], self._columns["file"][at], self._columns["vector"][at]
 
     def living_vectors(self, hidden: frozenset[int] = frozenset()) -> Numbers:
-        """The vectors of living chunks that are not of `hidden` files, in order and each once."""
+        """Return the sorted, distinct vectors of the living chunks that are not in `hidden` files."""
         rows = self._alive[: self._rows] & (self._column("vector") >= 0)
         if hidden:
             rows &= ~np.isin(self._column("file"), np.fromiter(hidden, dtype=np.int64))
@@ -232,9 +234,9 @@ class ChunkColumns:
         return living
 
     def chunks_with(self, vectors: Numbers) -> tuple[Numbers, Numbers]:
-        """(chunk, place in `vectors` of its vector) of the living chunks that have one of `vectors`.
+        """Return the living chunks that have one of `vectors`, and the index of each one's vector in `vectors`.
 
-        In the order of `vectors`, no two of which are equal.
+        Sort them by that index, then by chunk. The `vectors` are distinct.
         """
         self._sort()
         order = np.argsort(vectors, kind="stable")
@@ -249,7 +251,7 @@ class ChunkColumns:
         return chunks[kept], place[kept]
 
     def _sort(self) -> None:
-        """Bring the rows by vector up to date: what has come since is merged in."""
+        """Merge the rows that were loaded since the last call into the rows sorted by vector."""
         if not self._unsorted:
             return
         come = np.unique(np.concatenate(self._unsorted))

@@ -1,4 +1,4 @@
-"""From what the engines found to columns of signals, one value a candidate. Pure."""
+"""Ranking signals: the results of the engines as columns with one value a candidate. Pure."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Texts = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Chunks side by side in the order of their numbers, in columns [n].
+    """Candidate chunks in parallel columns [n], sorted by chunk number.
 
-    `vectors` is -1 where there is none yet, `days` 0 where none is known; `folders` are equal for files of the same folder.
+    `vectors` is -1 for a chunk without a vector, `days` is 0 for an unknown day.
+    `folders` are equal for files in the same folder.
     """
 
     chunks: Numbers
@@ -40,18 +41,18 @@ class Candidates:
 
     @property
     def turns(self) -> Flags:
-        """Who is a turn: a small unit that somebody says."""
+        """A mask of the dialogue turns: short chunks with an author."""
         found: Flags = (self.authors != "") & (self.words <= _TURN_WORDS)
         return found
 
     def profiles(self) -> dict[Profile, int]:
-        """How many of the candidates are somebody's turn, code, or prose."""
+        """Return the number of candidates that are dialogue turns, code or prose."""
         turns = self.turns
         code = int(((self.kinds == "code") & ~turns).sum())
         return {"dialogue": int(turns.sum()), "code": code, "prose": len(self.chunks) - int(turns.sum()) - code}
 
     def before(self, others: Candidates) -> Candidates:
-        """These and, after them, others with higher numbers."""
+        """Return these candidates followed by `others`, whose chunk numbers are higher."""
         pairs = ((getattr(self, column.name), getattr(others, column.name)) for column in fields(self))
         return Candidates(*(np.concatenate(pair) for pair in pairs))
 
@@ -59,9 +60,10 @@ class Candidates:
 def columns(
     candidates: Candidates, found: Mapping[str, Scores], hints: QueryHints, complete: Iterable[str] = ()
 ) -> dict[str, Column]:
-    """Signal → a value for each candidate, NaN where it has none, or 0 if `complete` says that everything was found.
+    """Return a column for each signal, with NaN for a candidate without a value.
 
-    Where nobody speaks only what the engines found counts.
+    A signal in `complete` has found all matches, so that a missing value is 0.
+    Without dialogue turns, only the signals of the engines are returned.
     """
     out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
     turns = candidates.turns
@@ -86,7 +88,7 @@ def columns(
 
 
 def _placed(chunks: Numbers, scores: Scores) -> Column:
-    """The scores beside their chunks, which are sorted by number."""
+    """Return the scores as a column aligned with `chunks`, which are sorted; NaN where there is none."""
     out = np.full(len(chunks), np.nan)
     if scores and len(chunks):
         numbers = np.fromiter(scores.keys(), dtype=np.int64, count=len(scores))
@@ -110,9 +112,10 @@ def _date_fit(day: int, hints: QueryHints) -> int:
 
 
 def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosines: Column, reach: int) -> Column:
-    """The mean cosine of each turn and its neighbours in the same file; NaN for what is no turn, or has no vector near.
+    """Return the mean cosine of each turn and its neighbours within `reach` chunks in the same file.
 
-    `chunks` [m], in order, are the neighbours, `files` [m] theirs, `cosines` [m] how near they are.
+    The mean is NaN for a candidate that is no turn, or has no vector nearby.
+    `chunks` [m] are the sorted neighbours, `files` [m] their files, `cosines` [m] their cosines to the query.
     """
     turns = candidates.turns
     total, count = np.zeros(len(turns)), np.zeros(len(turns))
@@ -129,7 +132,7 @@ def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosine
 
 
 def _file_scores(files: Numbers, words: Column) -> Column:
-    """For each candidate the sum of the best word scores in its file."""
+    """Return for each candidate the sum of the three best word scores in its file."""
     out = np.empty(len(files))
     order = np.lexsort((-words, files))
     starts = np.flatnonzero(np.r_[True, np.diff(files[order]) != 0])

@@ -1,4 +1,4 @@
-"""Whether a file still counts: what its attributes and those of others say of it."""
+"""Status of files: withdrawn, expired, superseded or untrusted, from their attributes and those of other files."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,12 @@ _MARKS = ("quarantined", "expires_at", "trust")
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """`expires_ns`: since the epoch, None for never. `superseded_by`: the path of a file that says it takes this one's place.
-    `claims`: the path of a file that it says it supersedes, although whoever said so may not change that one.
-    `untrusted`: it came from a tool, a server or elsewhere, and nobody has said that it can be relied on.
+    """The status of a file.
+
+    `expires_ns`: the time of expiry in nanoseconds since the epoch; None for never.
+    `superseded_by`: the path of a file whose `supersedes` attribute names this file.
+    `claims`: the path of a file that this file claims to supersede, although its author may not change that file.
+    `untrusted`: the content came from a tool, a server or another machine, and no person has vouched for it.
     """
 
     quarantined: bool = False
@@ -22,7 +25,7 @@ class FileStatus:
 
 
 def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
-    """From a file's attributes (names without prefix); None if nothing sets it apart."""
+    """Return the status from a file's attributes (names without prefix); None if none of them sets a status."""
     said = {name: value for name, value in attributes if name in _MARKS}
     if not said and not superseded_by and not claims:
         return None
@@ -36,7 +39,10 @@ def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", 
 
 
 def superseded(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Path → the path that supersedes it, of (path, value of its `supersedes`). Two that supersede each other both count."""
+    """Return a map from each superseded path to the path that supersedes it.
+
+    `pairs` are (path, value of its `supersedes` attribute). Two files that supersede each other both stay valid.
+    """
     said = [(path, value.strip().strip("/")) for path, value in pairs]
     both = set(said)
     return {old: new for new, old in sorted(said) if old != new and (old, new) not in both}

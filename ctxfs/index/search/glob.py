@@ -1,8 +1,8 @@
-"""Patterns of paths, as people write them: `*` and `?` within a name, `**` as a name for any number of names, `[ab]`,
-`{a,b}`. Pure.
+"""Glob patterns for paths: `*` and `?` within a name, `**` for any number of names, `[ab]`, `{a,b}`. Pure.
 
-Patterns come from agents, so that matching takes time in proportion to pattern × path: braces are expanded, a name is matched by an
-expression that never backtracks over a star, and `**` by a table over names.
+Agents supply the patterns, so that matching takes time in proportion to pattern × path.
+Braces are expanded. A name is matched by an expression that never backtracks over a star,
+and `**` by a table over names.
 """
 
 import re
@@ -14,14 +14,17 @@ MAX_PATTERN_CHARS = 1000
 MAX_STARS = 12
 MAX_ALTERNATIVES = 64  # patterns that braces expand to
 _ANY_NAMES = None
-_SET_SYNTAX = re.compile(r"[\\\[&~|]")  # what Python reads as more than itself within a set
+_SET_SYNTAX = re.compile(r"[\\\[&~|]")  # characters with a special meaning within a set in Python
 
 # A compiled name, or any number of names
 _Step = Callable[[str], object] | None
 
 
 def glob_matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a path is named by a pattern; one without a slash is about the name, wherever it is. OSError: EINVAL."""
+    """Return a function that matches a path against a pattern. A pattern without a slash matches the name at any depth.
+
+    Raise OSError EINVAL for an invalid pattern.
+    """
     plain = pattern.strip("/")
     if not plain or len(plain) > MAX_PATTERN_CHARS:
         raise invalid(pattern[:80], "a pattern such as knowledge/**/*.md is needed")
@@ -42,7 +45,7 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _expand(pattern: str) -> list[str]:
-    """Return the pattern once for each choice of its `{a,b}`; OSError EINVAL for too many."""
+    """Return the pattern once for each choice of its `{a,b}`. Raise OSError EINVAL for too many."""
     done: list[str] = []
     pending = [pattern]
     while pending:
@@ -58,7 +61,10 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _first_choice(pattern: str) -> list[str] | None:
-    """Return the pattern with its first outermost braces replaced by each of their parts; None if it has none that end."""
+    """Return the pattern with its first outermost braces replaced by each of their parts.
+
+    Return None if it has no closed braces.
+    """
     start = -1
     depth, cuts = 0, []
     for at, character in enumerate(pattern):
@@ -87,12 +93,15 @@ def _steps(pattern: str) -> list[_Step]:
         elif not steps or steps[-1] is not _ANY_NAMES:
             steps.append(_ANY_NAMES)
         if name == "**" and place == len(names) - 1:
-            steps.append(_name_matcher("*"))  # what is below a folder, not the folder itself
+            steps.append(_name_matcher("*"))  # the files below a folder, not the folder itself
     return steps
 
 
 def _name_matcher(name: str) -> Callable[[str], object]:
-    """Return a matcher for one name. What follows a star is taken at its first place, which leaves most room for the rest."""
+    """Return a matcher for one name.
+
+    The run after a star matches at its first position, which leaves the most text for later runs.
+    """
     runs = ["".join(run) for run in _runs(name)]
     if len(runs) == 1:
         return re.compile(runs[0], re.DOTALL).fullmatch
@@ -101,7 +110,7 @@ def _name_matcher(name: str) -> Callable[[str], object]:
 
 
 def _runs(name: str) -> Iterator[list[str]]:
-    """Yield what stands between the stars of a name, as expressions of fixed length."""
+    """Yield the runs between the stars of a name, as expressions of fixed length."""
     run: list[str] = []
     at = 0
     while at < len(name):
@@ -122,8 +131,8 @@ def _runs(name: str) -> Iterator[list[str]]:
 
 
 def _names_match(steps: Sequence[_Step], names: Sequence[str]) -> bool:
-    """Return True if the steps match all of the names; `**` for any number, none too."""
-    reached = {0}  # how many names can have been matched
+    """Return True if the steps match all of the names; `**` matches any number of names, including none."""
+    reached = {0}  # possible numbers of matched names
     for step in steps:
         if step is _ANY_NAMES:
             reached = set(range(min(reached), len(names) + 1)) if reached else reached

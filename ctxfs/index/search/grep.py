@@ -1,4 +1,4 @@
-"""Exact search: lines that match a regular expression, in files that the index says may hold one."""
+"""Exact search: lines that match a regular expression, in the files that the index selects."""
 
 import errno
 import itertools
@@ -16,7 +16,7 @@ Only = Literal["lines", "first", "count"]
 
 
 class Line(NamedTuple):
-    """A matching line, counted from 1."""
+    """A matching line, with its number, counted from 1."""
 
     path: str
     number: int
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
 
 class GrepResult(NamedTuple):
-    """Lines, what could not be read and why, and whether there are more lines than were asked for."""
+    """The matching lines, the unreadable files with reasons, and `more`: True if lines beyond the limit match."""
 
     lines: list[Line]
     faults: list[str]
@@ -35,7 +35,7 @@ MAX_PATTERN_CHARS = 10_000
 
 
 class Matcher:
-    """A compiled expression and what its lines must contain; `options` make the same one elsewhere."""
+    """A compiled expression and the literals that its lines must contain; `options` recreate it in another process."""
 
     def __init__(self, pattern: str, *, fixed: bool = False, word: bool = False, ignore_case: bool = False) -> None:
         if len(pattern) > MAX_PATTERN_CHARS:
@@ -53,14 +53,14 @@ class Matcher:
             raise invalid("pattern", "lines are matched one at a time, so none can match a line break")
 
     def lines(self, text: str) -> Iterator[tuple[int, str]]:
-        """(number, line) of the lines that match."""
+        """Yield (number, line) of the lines that match."""
         lowered = text.lower()
         if not all(any(part in lowered for part in alternatives) for alternatives in self.needed):
             return
         search = self._regex.search
         lines = text.split("\n")
         if lines[-1] == "":
-            lines.pop()  # a line end ends a line, it does not begin one
+            lines.pop()  # a final line break begins no further line
         for number, line in enumerate(lines, 1):
             if search(line):
                 yield number, line
@@ -69,7 +69,10 @@ class Matcher:
 def places_of(
     paths: Iterable[str], roots: Iterable[IndexedRoot], *, hidden: bool
 ) -> list[tuple[IndexedRoot, tuple[str, ...]]]:
-    """(source, place in it) of indexed files; those with a name that begins with a dot only if `hidden`."""
+    """Return (source, path parts below it) of indexed files.
+
+    Files below a name that begins with a dot are included only if `hidden`.
+    """
     depths = {root.prefix: (root, root.prefix.count("/") + 1) for root in roots}
     out = []
     for path in paths:
@@ -83,9 +86,10 @@ def places_of(
 def scan(
     files: Iterable[tuple[IndexedRoot, tuple[str, ...]]], matcher: Matcher, only: Only = "lines"
 ) -> tuple[list[Line], list[str]]:
-    """(matching lines in the order of the files, what could not be read and why). Binary files match nothing.
+    """Return (matching lines in the order of the files, unreadable files with reasons). Binary files match nothing.
 
-    With `only` "first" it is the first line of each file, with "count" one line a file whose number is how many there are.
+    With `only` "first", return the first matching line of each file.
+    With "count", return one line a file whose number is the number of matching lines.
     """
     found: list[Line] = []
     faults: list[str] = []

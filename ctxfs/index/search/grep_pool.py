@@ -1,4 +1,7 @@
-"""Processes that search for the patterns of others: started when they are needed, ended when they take too long or are idle."""
+"""Pool of grep processes, which match untrusted patterns.
+
+A process starts on demand, and ends when a search takes too long or when it is idle.
+"""
 
 import json
 import os
@@ -19,7 +22,7 @@ from ctxfs.lifeline import TiedProcess
 from ctxfs.threads import blocking
 
 MAX_PROCESSES = 4
-MAX_SECONDS = 30.0  # of one search, all of its files together
+MAX_SECONDS = 30.0  # per search, over all of its files
 BATCH_FILES = 200
 _PIECE_BYTES = 1 << 20
 
@@ -27,7 +30,7 @@ Files = Sequence[tuple[IndexedRoot, tuple[str, ...]]]
 
 
 class GrepProcess:
-    """One process. Methods block; one thread at a time, but for `kill`."""
+    """One grep process. Methods block; one thread at a time, except for `kill`."""
 
     def __init__(self) -> None:
         self._process = TiedProcess(
@@ -39,12 +42,13 @@ class GrepProcess:
 
     @property
     def is_alive(self) -> bool:
-        """False once it was killed, or ended because nothing was asked of it."""
+        """False once the process was killed, or ended because it was idle."""
         return self._process.poll() is None
 
     def scan(self, files: Files, matcher: Matcher, only: Only, deadline: float) -> tuple[list[Line], list[str]]:
-        """Return `grep.scan` of the files. Past `deadline` (`time.monotonic`), or if it is killed, the process is gone and TimeoutError
-        raised.
+        """Return `grep.scan` of the files.
+
+        Kill the process and raise TimeoutError past `deadline` (`time.monotonic`), or if the process ends early.
         """
         request = {**matcher.options, "only": only, "files": [(root.prefix, root.root, parts) for root, parts in files]}
         try:
@@ -80,7 +84,7 @@ class GrepProcess:
         return answer
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process and close its pipes."""
         self._process.kill()
         self._process.wait()
         self._process.release()
@@ -91,7 +95,10 @@ class GrepProcess:
 
 
 class GrepPool:
-    """Shares `MAX_PROCESSES` processes among principals: each has one search at a time, so that none takes them all."""
+    """At most `MAX_PROCESSES` grep processes, shared among principals.
+
+    Each principal has one search at a time, so that none occupies all processes.
+    """
 
     def __init__(self) -> None:
         self._idle: list[GrepProcess] = []
@@ -102,7 +109,10 @@ class GrepPool:
     async def scan(
         self, principal: Hashable, files: Files, matcher: Matcher, only: Only, limit: int
     ) -> tuple[list[Line], list[str]]:
-        """Return matching lines, a few more than `limit` at most, and what could not be read or took too long and why."""
+        """Return the matching lines, and the files that were unreadable or took too long, with reasons.
+
+        Stop after the batch of files in which the lines exceed `limit`.
+        """
         lines: list[Line] = []
         faults: list[str] = []
         if not files:
@@ -149,7 +159,7 @@ class GrepPool:
                 self._idle.append(process)
 
     def close(self) -> None:
-        """End every process that is idle; those at work end with their search."""
+        """Kill every idle process; a busy one ends with its search."""
         with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:
@@ -159,7 +169,7 @@ class GrepPool:
 async def _cancellable(
     process: GrepProcess, batch: Files, matcher: Matcher, only: Only, deadline: float
 ) -> tuple[list[Line], list[str]]:
-    """Run `process.scan` in a thread; a cancellation ends the process, and so the thread."""
+    """Run `process.scan` in a thread. A cancellation kills the process, which ends the thread."""
     result: list[tuple[list[Line], list[str]]] = []
 
     async def watch() -> None:

@@ -1,10 +1,12 @@
-"""The regular expressions of others, in a process that is ended: `python -m ctxfs.index.search.grep_process`.
+"""Grep process, which matches untrusted regular expressions: `python -m ctxfs.index.search.grep_process`.
 
-Python's engine backtracks: `(a+)+$` on forty letters takes for ever, with the interpreter's lock held. Here it costs a process that
-nobody waits for, one file at a time: a file on which a pattern takes more than `MAX_FILE_CPU_SECONDS` is named and passed over.
+Python's engine backtracks: `(a+)+$` on forty letters takes for ever, with the interpreter lock held.
+In a process of its own it blocks no caller, and files are scanned one by one.
+A file on which a pattern takes more than `MAX_FILE_CPU_SECONDS` is skipped and reported.
 
-Requests and answers are lines of JSON on stdin and stdout. A request is {"pattern", "fixed", "word", "ignore_case", "only", "files":
-[[prefix, root, [name…]]…]}, its answer {"lines": [[path, number, text]…], "faults": [text…]}.
+Requests and responses are lines of JSON on stdin and stdout.
+A request is {"pattern", "fixed", "word", "ignore_case", "only", "files": [[prefix, root, [name…]]…]},
+its response {"lines": [[path, number, text]…], "faults": [text…]}.
 """
 
 import json
@@ -24,15 +26,15 @@ _MEMORY_BYTES = 4 << 30
 
 
 class _TookTooLong(Exception):
-    """The alarm of a file; the engine looks for signals every few thousand steps."""
+    """The CPU alarm of a file. The engine checks for signals every few thousand steps."""
 
 
 def main() -> None:
-    """Answer requests until stdin ends, or none has come for a while."""
+    """Serve requests until stdin ends, or until no request arrives for `IDLE_SECONDS`."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     os.nice(5)
     signal.signal(signal.SIGPROF, _ring)
-    # One request at a time: nothing of the next one is in the buffer while this waits.
+    # The pool sends one request at a time, so that the buffer is empty while `select` waits.
     while select.select([sys.stdin], [], [], IDLE_SECONDS)[0] and (request := sys.stdin.buffer.readline()):
         answer = _answer(json.loads(request))
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -1,7 +1,7 @@
-"""What has changed since the word index last committed: read at once, kept in memory, searched beside it until it has caught up.
+"""In-memory index of the files that changed since the last commit of the full-text index, searched beside it.
 
-So what was closed is found at once, and what was deleted is gone at once. Small files only, and not many: a large change waits
-for the index like everything else.
+Search therefore reads its own writes: a closed file is found, and a deleted file disappears, immediately.
+The overlay contains a limited number of small files; larger changes are found after the next commit of the index.
 """
 
 import contextlib
@@ -41,8 +41,8 @@ MOST = 200  # files
 MOST_IN_FOLDER = 50
 _K1 = 1.2
 
-Analyse = Callable[[str], Sequence[str]]  # words.Words.terms
-Rarity = Callable[[str], float]  # words.Words.rarity
+Analyse = Callable[[str], Sequence[str]]  # FullText.terms
+Rarity = Callable[[str], float]  # FullText.rarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class _FreshChunk:
     words: int
     fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
     counts: Mapping[str, int]
-    near: Mapping[str, int]  # of the unit with its neighbours
+    near: Mapping[str, int]  # of the chunk with its neighbours
     authors: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _FreshFile:
-    """`stat` is None for one that is gone."""
+    """A file in the overlay. `stat` is None for a deleted file."""
 
     stat: FileStat | None
     sha256: str = ""
@@ -73,9 +73,9 @@ def _folders_of(path: str) -> Iterator[str]:
 
 
 class Overlay:
-    """The latest state of files that the index has not taken in yet. One thread at a time uses it.
+    """The current state of files that are not indexed yet. One thread at a time uses it.
 
-    Chunks have numbers below zero, so that they are never taken for those of the catalog.
+    Chunk numbers are negative, so that they never collide with those of the catalog.
     """
 
     def __init__(
@@ -98,57 +98,57 @@ class Overlay:
 
     @property
     def paths(self) -> Iterable[str]:
-        """Files that are to be looked for here and not in the index."""
+        """The paths of the files to search here instead of in the index."""
         return self._files.keys()
 
     def digest(self, path: str) -> str:
-        """Hexadecimal sha256 of the content that is searched here; empty if there is none."""
+        """Return the hexadecimal sha256 of a file's content in the overlay; empty if there is none."""
         found = self._files.get(path)
         return found.sha256 if found else ""
 
     def stat(self, path: str) -> FileStat | None:
-        """How the file looked; None if it is gone or not here."""
+        """Return the stat values of a file in the overlay; None if it is deleted or not in the overlay."""
         found = self._files.get(path)
         return found.stat if found else None
 
     def is_gone(self, path: str) -> bool:
-        """True for a file that is known to be deleted."""
+        """Return True if the overlay records the file as deleted."""
         found = self._files.get(path)
         return found is not None and found.stat is None
 
     def gone(self, path: str) -> None:
-        """There is no file here any more, whatever else there is."""
+        """Record that no file exists at `path` any more."""
         self._put(path, _FreshFile(None))
 
     def gone_below(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
-        """Folders were deleted, or moved away, with the files `indexed` and those that are here."""
+        """Record the deletion of folders, with the files `indexed` below them and those in the overlay."""
         here = [path for path in self._files if not folders.isdisjoint(_folders_of(path))]
         for path in (*indexed, *here):
             self._put(path, _FreshFile(None))
 
     def seen_by(self, may_see: Callable[[str, Sequence[tuple[str, str]]], bool]) -> "Overlay":
-        """The same, of the files that somebody may see: asked with the path and the attributes of each."""
+        """Return the overlay of the files for which `may_see(path, attributes)` is True."""
         seen = copy.copy(self)
         seen._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
         return seen
 
     def drop(self, path: str) -> None:
-        """The index says what there is to say of this file."""
+        """Remove a file, because the index is up to date for it."""
         self._files.pop(path, None)
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
-        """Drop the files of others than these."""
+        """Remove the files of all sources except these."""
         for path in [path for path in self._files if prefixes.isdisjoint(_folders_of(path))]:
             del self._files[path]
 
     def caught_up(self, indexed: Callable[[str], FileStat | None]) -> None:
-        """Drop every file that the index now knows as it is; `indexed` tells what it knows, None for a file it does not have."""
+        """Remove the files for which `indexed` returns the stat values in the overlay (None: not in the index)."""
         for path, file in list(self._files.items()):
             if indexed(path) == file.stat:
                 del self._files[path]
 
     def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
-        """The files in a folder that has just come; none if it is no folder, None if there are too many to look at now."""
+        """Return the files in a new folder: empty if it is no folder, None if it contains too many."""
         found = walk(root.root, parts, self._rules_of(root), MOST_IN_FOLDER)
         return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else None
 
@@ -156,7 +156,7 @@ class Overlay:
         return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
 
     def take_in(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
-        """Look at a place of a source. False if it has to wait for the index (a folder, a large file)."""
+        """Read a path of a source. Return False if it has to wait for the index (a folder, a large file)."""
         path = "/".join((root.prefix, *parts))
         rules = self._rules_of(root)
         if parts[-1:] == (".gitignore",):
@@ -172,7 +172,7 @@ class Overlay:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 self._put(path, _FreshFile(None))
-            return error.errno != errno.EFBIG  # the index says why others cannot be read
+            return error.errno != errno.EFBIG  # the index reports why other files cannot be read
         try:
             file = self._made(path, read_attributes(root.root, parts), stat_of(found), data, soon=True)
         except (TooSlow, ExtractorDown):
@@ -183,7 +183,7 @@ class Overlay:
         return True
 
     def take_past(self, path: str, data: bytes | None, attributes: Mapping[str, bytes], when_ns: int) -> None:
-        """Say of a file what it was at another time, None if it was not there; there is no limit of files."""
+        """Add the content of a file at another time; None if it did not exist. The number of files is not limited."""
         file = _FreshFile(None)
         if data is not None:
             stat = (len(data), when_ns, 0, 0)
@@ -196,7 +196,7 @@ class Overlay:
         self._files.move_to_end(path)
         if file.stat is None:
             return
-        # A deletion that is forgotten would bring the file back; a change that is forgotten is only found later.
+        # Only changes are evicted: without its deletion a file would reappear, but a change is only found later.
         changes = [old for old, kept in self._files.items() if kept.stat is not None]
         for old in changes[: max(0, len(self._files) - MOST)]:
             del self._files[old]
@@ -226,12 +226,15 @@ class Overlay:
             chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
         return _FreshFile(seen, digest, attributes, chunks)
 
-    # questions
+    # queries
 
     def search(
         self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity
     ) -> tuple[dict[int, float], dict[int, float]]:
-        """Chunk → a score on the scale of the word index, by the words of the unit and by those around it."""
+        """Return two maps from chunk to score, by the words of the chunk, and by those of its neighbourhood.
+
+        The scores have the scale of the full-text index.
+        """
         weights = {term: rarity(term) for term in terms}
         required = [self._analyse(text) for text in (*query.phrases, *query.must)]
         refused = [self._analyse(text) for text in query.must_not]
@@ -246,23 +249,23 @@ class Overlay:
             for out, counts in ((own, chunk.counts), (near, chunk.near)):
                 if score := extra + _score(weights, counts):
                     out[chunk.row.id] = score
-        # Operators are about a unit's own words.
+        # Operators apply to a chunk's own words.
         return own, {chunk: near[chunk] for chunk in near if chunk in own} if required or refused else near
 
     def first_passing(self, query: Query, below: Path) -> list[int]:
-        """The first chunk of each file that passes the filters, the newest file first."""
+        """Return the first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}
         for chunk in self._passing(query, below):
             first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
-        """(file, chunk, text) of the chunks that pass the filters, as `Catalog.texts_of` has them."""
+        """Yield (file, chunk, text) of the chunks that pass the filters, like `Catalog.texts_of`."""
         for chunk in self._passing(query, below):
             yield chunk.file, chunk.row.id, chunk.row.text
 
     def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
-        """What ranking needs of these chunks, in the order of their numbers."""
+        """Return the ranking columns of these chunks, sorted by number."""
         wanted = set(chunks)
         picked = sorted((chunk for _, chunk in self._all() if chunk.row.id in wanted), key=lambda chunk: chunk.row.id)
         rows = [chunk.row for chunk in picked]
@@ -279,16 +282,16 @@ class Overlay:
         )
 
     def rows(self) -> dict[int, ChunkRow]:
-        """Every chunk here."""
+        """Return the rows of all chunks by number."""
         return {chunk.row.id: chunk.row for _, chunk in self._all()}
 
     def attributes(self, path: str) -> Sequence[tuple[str, str]] | None:
-        """(name, value) of the attributes of a file; None if it is not here."""
+        """Return the (name, value) pairs of a file's attributes; None if it is not in the overlay."""
         found = self._files.get(path)
         return found.attributes if found is not None else None
 
     def authors(self) -> set[str]:
-        """Who says something here."""
+        """Return the authors of the chunks."""
         return {chunk.row.author for _, chunk in self._all()} - {""}
 
     def _all(self) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
@@ -297,7 +300,7 @@ class Overlay:
                 yield file, chunk
 
     def _passing(self, query: Query, below: Path) -> Iterator[_FreshChunk]:
-        """The filters as the word index has them."""
+        """Yield the chunks that pass the filters, which match like those of the full-text index."""
         for file, chunk in self._all():
             path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
             place = chunk.fields[2]
@@ -319,7 +322,7 @@ class Overlay:
 
 
 def _score(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
-    """BM25 without the length of the text, of which the average is not known here."""
+    """Return BM25 without length normalisation, because the mean length is unknown here."""
     return sum(
         weight * count * (_K1 + 1) / (count + _K1) for term, weight in weights.items() if (count := counts.get(term, 0))
     )
@@ -338,7 +341,7 @@ def _within(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) 
 
 
 def _says(chunk: _FreshChunk, wanted: Sequence[str]) -> bool:
-    """True if a field has these terms one after another."""
+    """Return True if a field contains these terms consecutively."""
     length = len(wanted)
     return any(
         list(field[at : at + length]) == list(wanted) for field in chunk.fields for at in range(len(field) - length + 1)

@@ -1,4 +1,4 @@
-"""What a question gives away besides its words: whom it names, which days it means, whether it asks for a time. Pure."""
+"""Hints in a query besides its words: named authors, dates, and questions for a time. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _COMMON = frozenset("will mark may art grace hope joy faith rose page bill chase
 
 @dataclass(frozen=True, slots=True)
 class QueryHints:
-    """`query` is the question without the names in `authors` (as the files write them)."""
+    """The hints of a query. `query` lacks the names of `authors`; `authors` are spelled as in the files."""
 
     query: Query
     authors: frozenset[str] = frozenset()
@@ -26,7 +26,7 @@ class QueryHints:
 
 
 def known_names(authors: Sequence[str]) -> dict[str, list[str]]:
-    """First names and whole names, as they are written → the authors they may mean."""
+    """Return a map from first names and whole names, as the files spell them, to the authors that they may name."""
     names: dict[str, list[str]] = {}
     for author in authors:
         whole = author.strip()
@@ -37,10 +37,10 @@ def known_names(authors: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
-    """Names are recognised as they are written: `Will` may be somebody, `will` is not.
+    """Return the hints of a query. Names are case-sensitive: `Will` may be a name, `will` is not.
 
-    One who is named is looked for among those who speak, so that the name itself need not be said; if the question is about nothing
-    else, the name stays in it.
+    A named author filters by author, so that the name itself need not occur in the text.
+    The name stays in the query if the query has no other word.
     """
     text = " ".join(query.words)
     found: set[str] = set()
@@ -48,7 +48,7 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
     for number, word in enumerate(query.words):
         bare = bare_word(word)
         known = names.get(bare)
-        # At the beginning of a question every word has a capital letter.
+        # The first word of a query may be capitalised without being a name.
         if known and not (number == 0 and bare.lower() in _COMMON and word == bare):
             found.update(known)
         else:

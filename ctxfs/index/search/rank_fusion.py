@@ -1,14 +1,17 @@
-"""One score out of many signals. Pure: columns of numbers in, an order out.
+"""Score fusion: one score from many signals. Pure: columns of numbers in, an order out.
 
-Signals that have no natural size (word and vector scores, lengths) are standardised over the candidates; the others count as
-they are. Then each is multiplied by its weight and added. Score fusion of this kind was measured ahead of reciprocal
-rank fusion on every set tried (SciFact nDCG@10 .739 against .717).
+Signals without a natural scale (word and vector scores, lengths) are standardised over the candidates.
+The others are used unchanged. The score is the weighted sum of the signals.
+Score fusion of this kind ranked better than reciprocal rank fusion on every measured set: SciFact nDCG@10 .739 against .717.
 
-Where the weights come from: `dialogue` was fitted by `python -m benchmarks.locomo --fit` on the conversations of LoCoMo with an even
-number, and is reported on the odd ones (`folder`, of which one conversation has but one, was set by hand with all in one
-index); `prose` and `code` are the two standardised scores alone, with shares by `python -m benchmarks.quality --sweep` on the
-questions with an even number: manual pages (.7 for meaning .798, .6 .787; SciFact had been best between .6 and .7, so it is .65),
-and docstrings → functions.
+Source of the weights:
+`dialogue` was fitted by `python -m benchmarks.locomo --fit` on the LoCoMo conversations with an even number.
+Its results are reported on the odd ones.
+`folder` was set by hand with all conversations in one index, because a single conversation has only one folder.
+`prose` and `code` use the two standardised scores alone.
+Their shares come from `python -m benchmarks.quality --sweep` on the questions with an even number.
+Manual pages: .7 for meaning .798, .6 .787. SciFact was best between .6 and .7, so the share is .65.
+Code: docstrings → functions.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ Flags = npt.NDArray[np.bool_]
 _STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
 _OF_VECTORS = frozenset(("meaning", "nearby"))
 _BEST_OF_FOLDER = 5
-# As many of the best by words decide whether vectors of what matters are known.
+# The share of vectors among this many best candidates by words is one estimate of the confidence.
 _BEST_BY_WORDS = 32
 _RANK_STEP = 1e-5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
@@ -42,7 +45,10 @@ WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A candidate and its total; `signals` as they were measured (absent: not found by it), `shares` what each added."""
+    """A candidate and its total score.
+
+    `signals` are the measured values (absent: not found by that signal), `shares` the contribution of each signal.
+    """
 
     chunk: int
     score: float
@@ -51,7 +57,7 @@ class Scored:
 
 
 def standardise(column: Column) -> Column:
-    """z-scores; all zero when the values do not differ."""
+    """Return z-scores; all zero if the values do not differ."""
     if not len(column):
         return column
     deviation = float(column.std())
@@ -59,7 +65,7 @@ def standardise(column: Column) -> Column:
 
 
 def mixed_weights(profiles: Mapping[Profile, int]) -> dict[str, float]:
-    """Weights for candidates of several kinds: each profile's by its share of the candidates."""
+    """Return the weights of all profiles, averaged by the number of candidates of each profile."""
     total = max(sum(profiles.values()), 1)
     mixed: dict[str, float] = {}
     for profile, count in profiles.items():
@@ -69,7 +75,7 @@ def mixed_weights(profiles: Mapping[Profile, int]) -> dict[str, float]:
 
 
 def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
-    """For each candidate the mean of the best totals in its folder."""
+    """Return for each candidate the mean of the best totals in its folder."""
     out = np.empty_like(totals)
     for folder in np.unique(folders):
         inside = folders == folder
@@ -80,9 +86,11 @@ def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
 def prepare(
     signals: Mapping[str, Column], partial: Container[str] = (), unseen: Flags | None = None
 ) -> dict[str, Column]:
-    """Columns as they are weighted: gaps filled, those without a natural size standardised; what found nothing is left out.
+    """Return the columns ready for weighting: gaps filled, and columns without a natural scale standardised.
 
-    No engine has seen the candidates `unseen`.
+    Omit a column without any value. A gap is filled with the minimum of its column.
+    For `partial` signals, and for the candidates flagged in `unseen`, which no engine has seen,
+    it is filled with the mean.
     """
     out = {}
     for name, column in signals.items():
@@ -106,13 +114,14 @@ def fuse(
 ) -> list[Scored]:
     """Return the best `limit` of the candidates `chunks`, best first; ties go to the lower number.
 
-    `signals`: name → one value a candidate, NaN where it was not found. What a signal did not find counts there as its lowest value;
-    if the signal is `partial` (it has not seen everything yet) as its mean, since nothing is known; so it does for
-    chunks below zero, which no engine has seen yet (`overlay`). `folders` numbers the folder of each candidate, for the signal
-    `folder`, which looks at what the others have made of it.
+    `signals` maps each name to one value a candidate, NaN if the signal did not find it.
+    A gap counts as the lowest value of the signal.
+    If the signal is `partial` (it does not cover every chunk yet), it counts as the mean, because the value is unknown.
+    The same holds for chunks below zero, which no engine has seen yet (`overlay`).
+    `folders` numbers the folder of each candidate, for the signal `folder`, which aggregates the totals of the others.
 
-    `waiting` flags candidates without a vector, `share` (0 to 1) is the share of the searched chunks that have one. A missing
-    vector is unknown, not low: such candidates are ranked without the signals of vectors (`_merge_ranks`).
+    `waiting` flags candidates without a vector, `share` (0 to 1) is the share of the searched chunks that have one.
+    A missing vector is unknown, not low: such candidates are ranked without the signals of vectors (`_merge_ranks`).
     """
     numbers = np.asarray(chunks, dtype=np.int64)
     group = None if folders is None else np.asarray(folders, dtype=np.int64)
@@ -137,7 +146,7 @@ def _weigh(
     partial: Container[str],
     folders: npt.NDArray[np.int64] | None,
 ) -> tuple[Column, dict[str, Column]]:
-    """Return (total of each candidate, what each signal added to it)."""
+    """Return (total of each candidate, contribution of each signal to it)."""
     totals = np.zeros(len(numbers))
     shares: dict[str, Column] = {}
     for name, column in prepare(signals, partial, numbers < 0).items():
@@ -161,11 +170,14 @@ def _merge_ranks(
 ) -> tuple[Column, dict[str, Column]]:
     """Return `_weigh`'s columns for candidates of which some have no vector.
 
-    r is the rank of a candidate by all signals but those of vectors, k its rank by all signals among the candidates with a vector. A
-    candidate without a vector stands at r, one with a vector at the weighted harmonic mean of k and r: 1 / (c/k + (1−c)/r). c, the
-    confidence in k, is the share of vectors among the searched chunks or among the best by r, whichever is larger. So at c = 0
-    the order is that of r, at c = 1 that of k. Totals are dealt out again in that order, so that they fall with it; the
-    difference is the share `rank_merge`.
+    r is the rank of a candidate by all signals except those of vectors.
+    k is its rank by all signals among the candidates with a vector.
+    A candidate without a vector has the key r.
+    One with a vector has the weighted harmonic mean of k and r: 1 / (c/k + (1−c)/r).
+    c is the confidence in k: the share of vectors among the searched chunks or among the best by r,
+    the larger of the two.
+    So at c = 0 the order is that of r, at c = 1 that of k.
+    The totals are reassigned in that order, so that they decrease with it; the difference is the share `rank_merge`.
     """
     known = ~waiting
     by_words, word_shares = _weigh(
@@ -193,20 +205,20 @@ def _merge_ranks(
     for name, column in hybrid_shares.items():
         shares.setdefault(name, np.full(len(numbers), np.nan))[known] = column
     merged = np.empty_like(totals)
-    # The step keeps equal totals in the merged order, also where they are rounded.
+    # The step keeps equal totals in the merged order, even if they are rounded later.
     merged[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))
     shares["rank_merge"] = merged - totals
     return merged, shares
 
 
 def _ranks(totals: Column) -> Column:
-    """Return the rank of each total, the largest 1.0; equal ones share the smallest of their ranks."""
+    """Return the rank of each total, the largest 1.0; equal totals share the smallest of their ranks."""
     ranks: Column = np.searchsorted(np.sort(-totals), -totals, "left").astype(np.float64) + 1
     return ranks
 
 
 def _rows(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> list[dict[str, float]]:
-    """Name → value for each place in `order`, without what is NaN."""
+    """Return the values by name for each index in `order`, without NaN."""
     if not columns:
         return [{} for _ in order]
     names = list(columns)

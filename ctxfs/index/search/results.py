@@ -1,4 +1,4 @@
-"""What a search answers with."""
+"""Results of searches and of status requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STEADY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk that answers: its score, what each signal measured, and how much of the score each one made."""
+    """A ranked chunk: its score, the measured signals, and the contribution of each signal to the score."""
 
     chunk: ChunkRow
     score: float
@@ -23,15 +23,18 @@ class Hit:
 
     @property
     def path(self) -> str:
-        """The file it is in."""
+        """The path of the chunk's file."""
         return self.chunk.path
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """Hits, best first; `notes` say what could not be looked at and why (empty: everything could), `remarks` how it was read.
+    """Hits, best first.
 
-    `is_complete` is False where files may hold answers that words cannot find yet: then "no hits" means "not known".
+    `notes` are the reasons why parts of the index could not be searched (empty: all were).
+    `remarks` describe the interpretation of the query.
+    `is_complete` is False if files may contain matches that the full-text index does not have yet.
+    Then an empty result does not mean that there is no match.
     """
 
     query: Query
@@ -43,10 +46,10 @@ class SearchResults:
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """What there is to search: totals (None without an index), why files are skipped, how many vectors of which model.
+    """The state of the index: totals (None without an index), skipped files by reason, and the vectors of the model.
 
-    `skipped_files` are (path, why) of the first that may be texts.
-    `meaning` and `damaged` say why meaning, or anything, cannot be searched; empty if it can.
+    `skipped_files` are (path, reason) of the first skipped files that may be texts.
+    `meaning` is the reason why semantic search is unavailable, `damaged` why all search is; empty if available.
     """
 
     counts: Counts | None = None
@@ -59,15 +62,18 @@ class IndexState:
 
 
 class Generation(NamedTuple):
-    """What answers were made of: how often somebody has written, and how often the index has moved on."""
+    """The state that results were computed from, for caches.
+
+    `written` counts the reports of changed files, `indexed` the commits of the index.
+    """
 
     written: int
     indexed: int
 
     def allows(self, made: Generation, age: float) -> bool:
-        """True if an answer of generation `made`, `age` seconds old, may be given again.
+        """Return True if a result of generation `made`, `age` seconds old, may be served again.
 
-        Not once somebody has written. But a listing looks at each of its links, and while much is being indexed they must not change
-        under it.
+        A change of a file invalidates it at once. A commit of the index does so only after half a second.
+        A listing stats each of its links, and these must not change under it while many files are being indexed.
         """
         return made == self or (made.written == self.written and age < _STEADY_SECONDS)

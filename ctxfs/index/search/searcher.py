@@ -1,4 +1,4 @@
-"""Answer a question: words and meaning side by side, one score, living chunks only."""
+"""The searcher: serves queries by words and by meaning with one score, from living chunks only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from ctxfs.model.errors import CommandError, invalid
 from ctxfs.model.path import ROOT, Path
 
 if TYPE_CHECKING:
-    # The engines take a tenth of a second to import: a daemon mounts first and loads them at the first look.
+    # The engines take a tenth of a second to import,
+    # so that a daemon mounts first and imports them for the first query.
     from ctxfs.index.engines.embedders import Embedder
     from ctxfs.index.engines.vectors import Found, Vectors
     from ctxfs.index.search.features import Candidates
@@ -39,19 +40,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# path, content (None: it was not there), attributes by their full names, nanoseconds since the epoch
+# path, content (None: the file did not exist), attributes by their full names, nanoseconds since the epoch
 Past = tuple[str, bytes | None, Mapping[str, bytes], int]
 
 MAX_QUESTION_CHARS = 20_000
 POOL = 400
-# Few that pass a filter are compared one by one; of many the graph is asked for so many that some of them pass.
+# Few chunks that pass a filter are compared one by one. For many, the graph returns so many that some of them pass.
 _NARROW = 6000
 _WIDEST = 4 * POOL
 _PASSING = 50
 _ENOUGH = 25
 _HIDDEN_CHUNKS = 4
 _MOST_HIDDEN = 10_000
-# Of a full pool, when an answer must not depend on how the index came to be.
+# The size of a full pool after cutting, if the result must not depend on the history of the index.
 _KEPT = 300
 _KEPT_OF_PROSE = 200
 _MATCHING = 1_000_000
@@ -66,9 +67,10 @@ _OFF = "search by meaning is switched off (index.meaning = false)"
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A question as it is understood, as a vector, or why there is none; `model` is whose vectors it may be compared with.
+    """A query with its hints and its vector, or the reason why it has none (`note`).
 
-    `exact`: with all of them, so that every index gives the same answer.
+    `model` is the model whose vectors it may be compared with.
+    `exact`: compare it with all vectors instead of the graph, so that every index gives the same result.
     """
 
     hints: QueryHints
@@ -79,7 +81,7 @@ class _Asked:
 
 
 class Searcher:
-    """Reads the index while the indexer writes it. Methods block; they may be called from several threads."""
+    """A reader of the index while the indexer writes it. Methods block; they may be called from several threads."""
 
     def __init__(
         self,
@@ -88,8 +90,10 @@ class Searcher:
         reader: Callable[[], Reader | None] = lambda: None,
         binds: Binds = lambda new, old: True,
     ) -> None:
-        """`reader`: who asks, as far as they may not see everything; called where the question is asked. `binds`: whether a file
-        takes the place of another one that it says it supersedes.
+        """Take the folder of the index and the spec of the embedder.
+
+        `reader` returns the calling principal if its read permission is limited; it is called for each query.
+        `binds` returns True if a file may supersede the file that its attribute names.
         """
         self._binds = binds
         self._folder = folder
@@ -107,24 +111,24 @@ class Searcher:
         self.on_damage: Callable[[str], None] = partial(mark_damaged, folder)
         self.generation = Generation(0, 0)
         self._changes: list[tuple[IndexedRoot, Sequence[tuple[str, ...]], Sequence[tuple[str, ...]]]] = []
-        # Why words may miss files; empty when they cover what there is. Whoever runs the indexer knows.
+        # Returns why words may miss files; empty if they cover all files. Set by the process that runs the indexer.
         self.behind: Callable[[], str] = str
-        # What has changed and is found only once the index has taken it in; the first of it.
+        # Changed files that only the index will find, at most `_MAX_UNCOVERED`.
         self._uncovered: dict[str, None] = {}
         self._roots: Sequence[IndexedRoot] | None = None
-        # Prefixes of the sources that have been the same folders since the last look; None: all.
+        # Prefixes of the sources whose folders are unchanged since the last query; None: all.
         self._staying: AbstractSet[str] | None = None
 
     def extract(self, name: str, data: bytes) -> list[Chunk]:
-        """The chunks of a file, read in a process of its own. Unreadable, ExtractorDown."""
+        """Return the chunks of a file, read in a sandboxed process. Raise UnreadableFile or ExtractorDown."""
         return self._extractor.chunks_of(name, data)
 
     # keeping up
 
     def refresh(self, graph: bool = False) -> None:
-        """See what the indexer has committed since; `graph` says that it has built one."""
+        """Load the newest commit of the indexer; `graph` is True if it has built a new graph."""
         view = self._view
-        # Outside the lock: a large graph takes seconds to read and to check, and questions go on meanwhile.
+        # Outside the lock, because a large graph takes seconds to read and to check, and queries continue meanwhile.
         newer = view.newer_graph() if graph and view is not None else None
         was_open = view is not None
         with self._looking(at_changes=False) as view:
@@ -135,9 +139,10 @@ class Searcher:
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     def set_roots(self, roots: Sequence[IndexedRoot]) -> None:
-        """These are the sources: of one that is gone, or is another folder now, nothing is found that the index has not taken in yet.
+        """Set the current sources.
 
-        Until this is called whatever is said to have changed is looked at.
+        Unindexed changes of a removed source, or of one whose folder changed, are no longer found.
+        Before the first call, changes of any source are accepted.
         """
         with self._lock:
             before = {(root.prefix, root.root) for root in (roots if self._roots is None else self._roots)}
@@ -150,9 +155,10 @@ class Searcher:
     def changed(
         self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
     ) -> None:
-        """Something was written or deleted at these places: from now on search says what is there, before the index does.
+        """Report written or deleted paths, so that search sees them before the index does.
 
-        Of `more` only what is gone is looked at. Whoever asks looks first, or `look`: whoever writes much at once is not disturbed.
+        For the paths `more`, only deletions are applied.
+        The next query, or `look`, reads the files, so that a burst of writes is not delayed.
         """
         with self._lock:
             if self._roots is not None and root not in self._roots:
@@ -161,49 +167,52 @@ class Searcher:
             self.generation = self.generation._replace(written=self.generation.written + 1)
 
     def caught_up(self) -> None:
-        """The index has taken in everything that had changed."""
+        """Record that the index contains all changes."""
         self._uncovered.clear()
         self.move_on()
 
     def missing(self) -> str:
-        """Why words may miss files that the caller may see; empty when they cover all of them."""
+        """Return why words may miss files that the caller may see; empty if they cover all of them."""
         reader, behind = self._reader(), self.behind()
         if reader is None:
             return behind or (_UNCOVERED if self._uncovered else "")
-        # Not how many files there are, and nothing of what others write.
+        # A limited reader gets neither the number of files nor a hint of changes that it may not see.
         return _BEHIND if behind else _UNCOVERED if any(map(reader.may_read, list(self._uncovered))) else ""
 
     def move_on(self) -> None:
-        """Answers that were made before are no longer what would be answered now."""
+        """Invalidate cached results."""
         self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     def look(self) -> None:
-        """See what has changed until now, so that the next question need not."""
+        """Apply the pending changes now, so that the next query need not."""
         with self._looking():
             pass
 
     @property
     def model(self) -> str:
-        """The model that answers; empty before the first question, and where there is none."""
+        """The name of the serving model; empty before the first query, and without a model."""
         view = self._view
         return view.model.name if view is not None and view.model is not None else ""
 
     def close(self) -> None:
-        """Let go of every file; the next question opens them again."""
+        """Close all files; the next query opens them again."""
         with self._lock:
             self._close_view()
             self._embedder = None
         self._extractor.close()
 
     def forget(self) -> None:
-        """Drop what is in memory: something was erased."""
+        """Drop all content in memory after an erasure."""
         with self._lock:
             self._close_view()
             self.generation = self.generation._replace(indexed=self.generation.indexed + 1)
 
     @contextlib.contextmanager
     def _looking(self, *, at_changes: bool = True) -> Iterator[IndexView | None]:
-        """The index, for one thread at a time. What turns out to be damaged is reported, and is a DamagedIndex here."""
+        """Lock the index for this thread and yield it; None if it does not exist.
+
+        With `at_changes`, apply the pending changes first. Report damage to `on_damage` and raise CorruptIndex.
+        """
         with self._lock:
             try:
                 view = self._opened()
@@ -243,7 +252,7 @@ class Searcher:
             self._view = None
 
     def _opened(self) -> IndexView | None:
-        """The index, once the indexer has made it; opened again if it had to be made again."""
+        """Return the index once the indexer has created it; reopen it if it was recreated."""
         if self._view is not None and not self._view.is_current:
             self._close_view()
             if not Catalog.exists(self._folder):
@@ -254,10 +263,10 @@ class Searcher:
             self._view = IndexView(self._folder, self._extractor)
         return self._view
 
-    # questions
+    # queries
 
     def past(self, files: Iterable[Past]) -> Overlay:
-        """What files were at another time, to be searched in place of what they are."""
+        """Return an overlay with the content of files at another time, to be searched in place of the current one."""
         from ctxfs.index.engines.fulltext import analyse, author_terms, break_up
         from ctxfs.index.search.overlay import Overlay
 
@@ -269,10 +278,12 @@ class Searcher:
     def search(
         self, query: Query, below: Path, limit: int, past: Overlay | None = None, *, exact: bool = False
     ) -> SearchResults:
-        """The best `limit` chunks below a directory. "Nothing found" has no notes; "could not look" has.
+        """Return the best `limit` chunks below a directory.
 
-        `past`: what some files were, in place of what they are. `exact`: do without the graph of vectors, if there are not
-        very many, so that an index that was made again answers the same.
+        A failed search has notes; an empty result without notes means that there is no match.
+        `past` is the content of some files at another time, in place of the current one.
+        `exact`: search without the vector graph, so that a rebuilt index gives the same result.
+        Raise OSError EINVAL for an overlong query.
         """
         if len(query.text) > MAX_QUESTION_CHARS:
             raise invalid(
@@ -290,7 +301,7 @@ class Searcher:
     def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
         found = self._attempt(query, below, limit, past, exact)
         if not found.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
-            # A title in a question is quoted because it is one, not because it must be found.
+            # A title in a question is quoted as a title, not as a required phrase.
             loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
             again = self._attempt(loose, below, limit, past, exact)
             if again.hits:
@@ -317,14 +328,20 @@ class Searcher:
             return SearchResults(query, _hits(view, scored), tuple(notes))
 
     def find(self, query: Query, below: Path, limit: int) -> list[str]:
-        """Paths of the files that pass the filters of a question, newest first; EINVAL if it has none."""
+        """Return the paths of the files that pass the filters of a query, newest first.
+
+        Raise OSError EINVAL if the query has words, or no filters.
+        """
         if query.has_words or not query.has_filters:
             wanted = "kind:fact, tag:deploy, confidence:>0.8, pinned:true, trust:trusted, path:, since:"
             raise invalid(query.text[:80], f"only filters can be asked for here: {wanted}")
         return [hit.path for hit in self.search(query, below, limit).hits]
 
     def may_hold(self, needed: Sequence[Collection[str]], below: Path) -> list[str] | None:
-        """Files that may have a line with one of each of `needed`; a superset, in order. None without an index."""
+        """Return the sorted files that may have a line with a text of each set in `needed`; a superset.
+
+        Return None without an index.
+        """
         reader = self._reader()
         with self._looking() as view:
             if view is None:
@@ -338,7 +355,7 @@ class Searcher:
             return sorted(path for path in paths if below.is_root or path == at or path.startswith(at + "/"))
 
     def standing(self, paths: Collection[str], past: Overlay | None = None) -> dict[str, FileStatus]:
-        """Which of these files are withdrawn, expired, superseded or not to be trusted; the others are left out."""
+        """Return the status of those of these files that are quarantined, expired, superseded or untrusted."""
         try:
             with self._looking() as view:
                 if view is not None and past is not None:
@@ -348,12 +365,12 @@ class Searcher:
             return {}
 
     def distrusted(self) -> list[str]:
-        """Paths of the indexed files that say that they are untrusted or in quarantine, whoever may read them."""
+        """Return the paths of all indexed files that are marked untrusted or quarantined, regardless of the caller."""
         with self._looking(at_changes=False) as view:
             return view.catalog.distrusted() if view is not None else []
 
     def state(self) -> IndexState:
-        """What there is to search; never fails."""
+        """Return the state of the index; never fails."""
         fault = self._meaning_fault()
         try:
             with self._looking() as view:
@@ -371,7 +388,10 @@ class Searcher:
             return IndexState(meaning=fault, damaged=error.strerror or str(error))
 
     def seen(self, path: str) -> tuple[str, str]:
-        """(hexadecimal sha256 of the content that words are found in, why the file is not indexed); both may be empty."""
+        """Return (hexadecimal sha256 of the content that full-text search uses, reason why the file is not indexed).
+
+        Both may be empty.
+        """
         with self._looking() as view:
             if view is None:
                 return "", ""
@@ -387,7 +407,7 @@ class Searcher:
     # meaning
 
     def _meaning_fault(self) -> str:
-        """Why meaning cannot be searched; empty if it can."""
+        """Return why semantic search is unavailable; empty if it is available."""
         if self._spec is None:
             return _OFF
         try:
@@ -395,11 +415,11 @@ class Searcher:
                 spec = view.model.spec if view is not None and view.model is not None else self._spec
         except CorruptIndex:
             return ""
-        # A model takes a fifth of a second to load: others may ask meanwhile.
+        # Outside the lock, because a model takes a fifth of a second to load.
         return "" if self._loaded(spec) else self._fault
 
     def _as_vector(self, query: Query, reader: Reader | None) -> _Asked:
-        """The question as a vector of the model that answers. Others may ask meanwhile."""
+        """Embed the query with the serving model. The lock is released meanwhile, for other queries."""
         with self._looking() as view:
             hints = read_hints(query, view.seen_by(reader).names if view is not None else {})
             model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
@@ -421,11 +441,11 @@ class Searcher:
         return _Asked(hints, vector, model.id)
 
     def can_embed(self) -> bool:
-        """True if texts can be compared by meaning. Loads the model; may take a fifth of a second."""
+        """Return True if semantic search is available. Loads the model, which may take a fifth of a second."""
         return not self._meaning_fault()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts, by the model that answers: float32 [len(texts), dimensions]. CommandError."""
+        """Embed texts with the serving model: float32 [len(texts), dimensions]. Raise CommandError on failure."""
         with self._looking() as view:
             spec = view.model.spec if view is not None and view.model is not None else self._spec
         embedder = self._loaded(spec) if spec is not None else None
@@ -434,7 +454,10 @@ class Searcher:
         return embedder.embed(texts)
 
     def _loaded(self, spec: EmbedderSpec) -> Embedder | None:
-        """The embedder of a spec; None, and `_fault` says why, if it cannot be had. Tried again after a while."""
+        """Return the embedder of a spec; None if it cannot be opened, with the reason in `_fault`.
+
+        A failure is retried after `_TRY_AGAIN_SECONDS`.
+        """
         with self._opening:
             if self._opened_spec == spec and (self._embedder is not None or time.monotonic() < self._fault_until):
                 return self._embedder
@@ -450,8 +473,8 @@ class Searcher:
 
 
 def _passing(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
-    """A question of filters alone: the files that pass, newest first."""
-    # What has just been written is newer than what the index knows.
+    """Return a hit for each file that passes the filters of a query without words, newest first."""
+    # The files in the overlay are newer than those in the index.
     fresh = view.overlay.first_passing(query, below)
     known = view.catalog.first_chunks(view.words.matching(query, below, _MATCHING), limit, view.hidden)
     chunks = [*fresh, *known][:limit]
@@ -460,10 +483,13 @@ def _passing(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit
 
 
 def _exact(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
-    """Every file that holds the keywords, by its chunk with the most of them; where there are most comes first."""
+    """Return a hit for each file that matches the keywords: its chunk with the most occurrences.
+
+    The file with the most occurrences comes first.
+    """
     keywords = query.keywords
     wanted = [{word} for word in keywords.every] or [set(keywords.some)]
-    # Runs of three characters are looked up chunk by chunk, but the words of a file may be far apart.
+    # Trigrams are looked up chunk by chunk, but the keywords of a file may be in different chunks.
     lookups = [[words] for words in wanted if all(len(word) >= LEAST and " " not in word for word in words)]
     sets = [set(view.words.files_holding(needed, below)) for needed in lookups or [[]]]
     files = sorted(set.intersection(*sets) - view.hidden)
@@ -487,25 +513,25 @@ def _exact(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
 
 
 def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Executor) -> tuple[list[Scored], list[str]]:
-    """The best `limit` candidates of all engines, and what could not be looked at."""
+    """Return the best `limit` candidates of all engines, and the reasons why engines could not be searched."""
     from ctxfs.index.search.features import columns
     from ctxfs.index.search.rank_fusion import fuse, mixed_weights
 
     hints, notes = asked.hints, [asked.note] if asked.note else []
     query = hints.query
-    # What is hidden must not take the places of what is there.
+    # Hidden chunks must not displace visible ones from the pool.
     pool = POOL + min(_HIDDEN_CHUNKS * len(view.hidden), _MOST_HIDDEN)
     found: dict[str, dict[int, float]] = {}
-    # Who is named in a question is one among many: what they say has places of its own among the candidates.
+    # A named author is one of many, so that the author's chunks get a pool of their own.
     named = hints.authors and not query.authors
     questions = [query, replace(query, authors=tuple(hints.authors))] if named else [query]
-    # A filter that lets everything pass costs the word index as much as one that does not.
+    # A filter that passes every chunk costs the full-text index as much as one that does not, so that it is omitted.
     indexed = [
         (each, below) if view.passing(each, below) is not None else (each.without_filters(), ROOT) for each in questions
     ]
     vector = asked.vector if view.vectors is not None and view.vectors.model == asked.model else None
-    # Both engines leave the interpreter to others while they search, so one need not wait for the other.
-    # Of few vectors few are near: a full pool would hold every one of them, however far.
+    # Both engines release the interpreter lock while they search, so that they run in parallel.
+    # Few vectors have few near ones: a full pool would contain all of them, regardless of distance.
     share = view.share_embedded(query, below) if vector is not None else 1.0
     near = max(1, pool - POOL + round(POOL * share))
     nearest = (
@@ -523,7 +549,7 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
             notes.append(view.behind)
     chunks = {chunk for scores in found.values() for chunk in scores}
     if query.must or query.phrases or query.must_not:
-        # Operators are about words: what the word index did not return does not satisfy them.
+        # Operators apply to words: a chunk that the full-text index does not return does not satisfy them.
         chunks &= {chunk for chunk, _ in view.words.search(query, below, _SATISFYING)}
     candidates = view.facts.candidates(chunks, view.hidden)
     if view.overlay and query.mode != "meaning":
@@ -531,7 +557,7 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
         found["words"].update(own)
         found["around"].update(around)
         candidates = view.overlay.candidates({*own, *around}, view.facts.folder_number).before(candidates)
-    # Who is not among all that match says none of the words; who is not among the best may say some.
+    # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in found and name not in full}
     signals = columns(candidates, found, hints, complete)
     if vector is not None and found["meaning"]:
@@ -551,15 +577,17 @@ def _ranked(view: IndexView, asked: _Asked, below: Path, limit: int, aside: Exec
 def _weighed(
     view: IndexView, query: Query, found: Mapping[str, Mapping[int, float]], full: set[str]
 ) -> dict[str, dict[int, float]]:
-    """What words found, weighed by what is there now alone. Of a full pool the last ones are left out: another index might
-    have others in their place. Adds to `full` what is cut here.
+    """Score the results of the word search again, from the current content alone.
+
+    Cut the last results of a full pool, because another index might have others in their place.
+    Add the signals that are cut here to `full`.
     """
     if "words" not in found:
         return {}
     terms = list(dict.fromkeys((*view.words.question_terms(query), *view.words.required_terms(query))))
     talk = bool(view.facts.candidates(found["around"]).turns.any())
     looked_at, kept = (len(found["words"]), _KEPT) if talk else (_KEPT, _KEPT_OF_PROSE)
-    # Where nobody speaks neighbours do not count, and units are large: fewer of them can be of use.
+    # Without dialogue, neighbours do not count, and chunks are large, so that fewer of them are useful.
     words = dict(islice(found["words"].items(), looked_at))
     if len(words) < len(found["words"]):
         full.add("words")
@@ -569,7 +597,7 @@ def _weighed(
 
 
 def _best_of(scores: Mapping[int, float], most: int) -> dict[int, float]:
-    """The best of them, and all that are equal to the last of these."""
+    """Return the best `most` scores, and all that tie with the last of them."""
     least = sorted(scores.values(), reverse=True)[:most][-1:] or [0.0]
     return {chunk: score for chunk, score in scores.items() if score >= least[0]}
 
@@ -577,14 +605,14 @@ def _best_of(scores: Mapping[int, float], most: int) -> dict[int, float]:
 def _nearest_of(
     view: IndexView, vector: Vectors, questions: Sequence[Query], below: Path, pool: int, exact: bool
 ) -> dict[int, float]:
-    """Chunk → cosine, for the same words under several filters."""
+    """Return the cosines by chunk, merged over queries with the same words and different filters."""
     return {chunk: cosine for each in questions for chunk, cosine in _nearest(view, vector, each, below, pool, exact)}
 
 
 def _nearest(
     view: IndexView, vector: Vectors, query: Query, below: Path, pool: int, exact: bool
 ) -> list[tuple[int, float]]:
-    """(chunk, cosine) of the nearest that pass the filters."""
+    """Return (chunk, cosine) of the nearest chunks that pass the filters."""
     import numpy as np
 
     assert view.vectors is not None
@@ -607,21 +635,21 @@ def _nearest(
     assert passing.listed is not None
     _, _, vectors = view.facts.vectors_of(passing.listed)
     among = _with_chunks(view, view.vectors.search_among(vector, np.unique(vectors), pool))
-    # A vector may be that of other chunks too, which do not pass.
+    # Chunks that do not pass may share a vector with chunks that do.
     allowed = passing.among([chunk for chunk, _ in among])
     return [pair for pair in among if pair[0] in allowed][:pool]
 
 
 def _with_chunks(view: IndexView, found: Found) -> list[tuple[int, float]]:
-    """(chunk, cosine), nearest first, for each chunk that has one of the vectors found."""
+    """Return (chunk, cosine), nearest first, for each chunk that has one of the found vectors."""
     chunks, places = view.facts.chunks_with(found[0])
     return list(zip(chunks.tolist(), found[1][places].tolist(), strict=True))
 
 
 def _cosines(view: IndexView, vector: Vectors, candidates: Candidates, known: Column) -> dict[str, Column]:
-    """How near each candidate is, whoever found it, and how near a turn is together with its neighbours.
+    """Return the cosine of each candidate, and the mean cosine of each turn and its neighbours.
 
-    `known` is how near those are that were found by meaning, NaN for the others.
+    `known` contains the cosines that semantic search found, NaN for the other candidates.
     """
     import numpy as np
 

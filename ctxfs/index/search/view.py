@@ -1,4 +1,4 @@
-"""The index as one process has it open, and what has been written since: catalog, words, columns, vectors and overlay."""
+"""The open index of one process, with its unindexed changes: catalog, full text, columns, vectors and overlay."""
 
 from __future__ import annotations
 
@@ -42,23 +42,26 @@ _BEHIND = "meaning has not caught up with everything yet; words have"
 
 
 class Reader(Protocol):
-    """Somebody who may not see everything; `key` changes when the answers may."""
+    """A principal with limited read permission. `key` changes whenever its results may change."""
 
     key: Hashable
 
     def may_read(self, path: str) -> bool:
-        """True for a file whose content they may see."""
+        """Return True if the principal may read the content of the file at `path`."""
         ...
 
     @property
     def sees_quarantined(self) -> bool:
-        """True for people."""
+        """True for people, who find quarantined files."""
         ...
 
 
 @dataclass(slots=True)
 class _Sight:
-    """What of the index a reader does not see, and what the rest is like: no score may depend on what is not seen."""
+    """The files that a reader may not see, and the statistics of the rest.
+
+    Invariant: no score may depend on content that the reader cannot see.
+    """
 
     unseen: frozenset[int]
     makeup: CorpusCounts
@@ -67,18 +70,22 @@ class _Sight:
 
 @dataclass(frozen=True, slots=True)
 class FilteredChunks:
-    """What passes the filters of a question: how many chunks, which of some, and all of them unless they are very many."""
+    """The chunks that pass the filters of a query.
+
+    `count` is their number, `among` returns those of some chunks, `listed` is all of them,
+    or None if there are too many.
+    """
 
     count: int
     among: Callable[[Collection[int]], set[int]]
     listed: npt.NDArray[np.int64] | None = None
 
 
-Binds = Callable[[str, str], bool]  # (a file, the file that it says it supersedes) → whether that holds
+Binds = Callable[[str, str], bool]  # (new, old) → True if the file `new` may supersede `old`, as it claims
 
 
 class IndexView:
-    """An index that is there (`Catalog.exists`). One thread at a time uses it, but for `newer_graph`."""
+    """An open index (`Catalog.exists`). One thread at a time uses it, except for `newer_graph`."""
 
     def __init__(self, folder: HostPath, extractor: Extractor) -> None:
         self._folder = folder
@@ -100,21 +107,21 @@ class IndexView:
         self._sight: _Sight | None = None
         self._makeup: CorpusCounts | None = None
         self._living: OrderedDict[frozenset[int], npt.NDArray[np.int64]] = OrderedDict()
-        self._at_hand: dict[int, ChunkRow] = {}  # read for the question that is being answered
+        self._at_hand: dict[int, ChunkRow] = {}  # rows read for the current query
         self._weigher = Bm25(dict(FIELDS), self.words.terms)
         self.take_up(None)
 
     def close(self) -> None:
-        """Let go of the catalog."""
+        """Close the catalog."""
         self.catalog.close()
 
     @property
     def is_current(self) -> bool:
-        """False once the indexer had to make the catalog again: what is open here is a deleted file."""
+        """False once the indexer has recreated the catalog, so that the open file is a deleted one."""
         return self._inode == inode_of(self._folder)
 
     def newer_graph(self) -> Graph | None:
-        """A graph on disk that is worth using, read and checked; seconds for a large one."""
+        """Read and check a graph on disk that is newer than the current one. Takes seconds for a large graph."""
         about, vectors = read_side_car(self._folder), self.vectors
         return (
             read_graph(self._folder, about)
@@ -123,8 +130,9 @@ class IndexView:
         )
 
     def take_up(self, graph: Graph | None) -> None:
-        """See what has been committed, and search a newer graph."""
-        # Asked first: a file is settled after its words are committed, so what is settled now is in what is opened next.
+        """Load the newest commits of the engines, and use a newer graph."""
+        # Read before the refresh: a file is settled after its words are committed,
+        # so that the refresh contains all settled files.
         settled = {path: self._settled_stat(path) for path in self.overlay.paths}
         self.words.refresh()
         if self.words.count == 0 and self.catalog.has_words():
@@ -154,10 +162,10 @@ class IndexView:
     def changed(
         self, root: IndexedRoot, places: Sequence[tuple[str, ...]], more: Sequence[tuple[str, ...]] = ()
     ) -> list[str]:
-        """Something was written or deleted at these places: the overlay says what is there, before the index does.
+        """Update the overlay for written or deleted paths, so that search sees them before the index does.
 
-        Of `more`, and of those that come before as many as the overlay holds, only what is gone is looked at. Returns the
-        paths of what can only be found with the index.
+        For the paths `more`, and for the paths beyond the limit of the overlay, only deletions are applied.
+        Return the paths that can only be found with the index.
         """
         places, more = places[-MOST:], [*places[:-MOST], *more]
         gone = {"/".join((root.prefix, *parts)) for parts in _gone(root.root, more)}
@@ -175,35 +183,35 @@ class IndexView:
             path = "/".join((root.prefix, *parts))
             if not self.overlay.take_in(root, parts):
                 if self.catalog.file(path) is not None and not _is_file(root.root, parts):
-                    self.overlay.gone(path)  # a folder has taken its place
+                    self.overlay.gone(path)  # a folder has replaced it
                 else:
                     self.overlay.drop(path)
                     if _is_file(root.root, parts):
                         left.append(path)
                 continue
-            # If a folder was here it is gone, or a file has taken its place.
+            # A folder at this path is deleted, or replaced by a file.
             self.overlay.gone_below({path}, self.catalog.paths_below(path))
             looked_at.append(path)
         if any(self._settled_stat(path) == self.overlay.stat(path) for path in looked_at):
-            self.take_up(None)  # the index has it, but what is open here may be older
+            self.take_up(None)  # the index contains it, but the open view may be older
         else:
             self._take_note()
         return left
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
-        """What the index has not taken in yet of others than these is not searched any more."""
+        """Remove the unindexed changes of all sources except these."""
         self.overlay.keep_sources(prefixes)
         self._take_note()
 
     def seen_through(self, overlay: Overlay) -> IndexView:
-        """The same index under another overlay: that of another time."""
+        """Return this index with another overlay, such as one of another time."""
         view = copy.copy(self)
         view.overlay = overlay
         view._take_note()
         return view
 
     def seen_by(self, reader: Reader | None) -> IndexView:
-        """The same index as somebody may see it; what they may not see is as if it were not there."""
+        """Return this index as `reader` may see it. Files that it may not see do not exist in that view."""
         if reader is None:
             return self
         sight = self._sights.get(reader.key)
@@ -243,24 +251,30 @@ class IndexView:
         return having[name, term]
 
     def rarity(self, term: str) -> float:
-        """The inverse document frequency of a term among what is seen."""
+        """Return the inverse document frequency of a term among the visible chunks."""
         if self._sight is None:
             return self.words.rarity(term)
         return rarity_of(self._sight.makeup.units, self._having_seen("text", term))
 
     def _take_note(self) -> None:
-        """What the index still says of the overlay's files is no longer so, and who speaks in them may be asked for."""
+        """Hide the indexed chunks of files in the overlay, and collect the names of all authors."""
         rows = [self.catalog.file(path) for path in self.overlay.paths]
         self.hidden = frozenset(row.id for row in rows if row is not None)
         self.names = known_names([*self._authors, *self.overlay.authors()])
 
     def _settled_stat(self, path: str) -> FileStat | None:
-        """How the index knows a file whose words are committed; an impossible value while they are not."""
+        """Return the indexed stat values of a file; None if it is not indexed.
+
+        Return an impossible value while its words are not committed.
+        """
         row = self.catalog.file(path)
         return None if row is None else row.stat if row.state != "pending" else (-1, -1, -1, -1)
 
     def passing(self, query: Query, below: Path) -> FilteredChunks | None:
-        """The indexed chunks that pass the filters; None if all do. Kept until the next commit: many questions share filters."""
+        """Return the indexed chunks that pass the filters; None if all do.
+
+        Cached until the next commit, because many queries share filters.
+        """
         asked = (query.filters, below)
         if asked not in self._passing:
             self._passing[asked] = self._passed(query, below)
@@ -280,7 +294,7 @@ class IndexView:
         return FilteredChunks(count, known.intersection, np.array(sorted(listed), dtype=np.int64))
 
     def share_embedded(self, query: Query, below: Path) -> float:
-        """Return the share (0 to 1) of the chunks that a question looks at that have a vector, of those that the reader sees."""
+        """Return the share (0 to 1) of the searched chunks that have a vector, of those that the reader sees."""
         if not self._waiting:
             return 1.0
         passing = self.passing(query, below)
@@ -292,7 +306,7 @@ class IndexView:
         return 1 - waiting / units if units else 1.0
 
     def living_vectors(self) -> npt.NDArray[np.int64]:
-        """The vectors of what is seen, in order and each once. Kept until the next commit."""
+        """Return the sorted, distinct vectors of the visible chunks. Cached until the next commit."""
         if self.hidden not in self._living:
             self._living[self.hidden] = self.facts.living_vectors(self.hidden)
             if len(self._living) > _READERS_KEPT:
@@ -302,7 +316,10 @@ class IndexView:
     def weigh(
         self, own: Collection[int], near: Collection[int], terms: Sequence[str]
     ) -> tuple[dict[int, float], dict[int, float]]:
-        """Chunk → score by its own words, and with its neighbours', as any index of the same files would have it."""
+        """Return two maps from chunk to score, by its own words, and with its neighbours.
+
+        Any index of the same files gives the same scores.
+        """
         around = {chunk + step for chunk in near for step in range(-NEIGHBOURS, NEIGHBOURS + 1)}
         living = self.facts.candidates({*own, *around}, self.hidden)
         self._at_hand = self.catalog.chunk_rows(living.chunks.tolist())
@@ -312,14 +329,17 @@ class IndexView:
         return self._weigher.weigh(units, own, near, terms, self._statistics())
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
-        """What a hit has to say of these chunks, as far as they are still there."""
+        """Return the rows of these chunks for hits, as far as they still exist."""
         known, self._at_hand = self._at_hand, {}
         rows = {chunk: known[chunk] for chunk in chunks if chunk in known}
         rows |= self.catalog.chunk_rows([chunk for chunk in chunks if chunk > 0 and chunk not in rows])
         return {**rows, **self.overlay.rows()} if self.overlay else rows
 
     def standing(self, paths: Collection[str], binds: Binds = lambda new, old: True) -> dict[str, FileStatus]:
-        """What sets files apart, of those that something sets apart. `binds`: whether one file takes the place of another."""
+        """Return the status of those files that have one.
+
+        `binds(new, old)` returns True if the file `new` may supersede the file `old`.
+        """
         fresh = {path: said for path in self.overlay.paths if (said := self.overlay.attributes(path)) is not None}
         known = self.catalog.attributes_among(path for path in paths if path not in fresh)
         reader = self.reader
@@ -343,8 +363,10 @@ class IndexView:
 
 
 def _gone(root: str, places: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Those of the places below a host folder where nothing is. A directory is read rather than looked at for many names: whoever
-    looks for one that is not there holds up whoever changes it.
+    """Yield those of the paths below a host folder at which no file exists.
+
+    For many names the directory is listed instead of looked up,
+    because a failing lookup delays writers in that directory.
     """
     together: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for parts in places:
@@ -362,7 +384,7 @@ def _gone(root: str, places: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, .
 
 
 def inode_of(folder: HostPath) -> int:
-    """Which file the catalog in a folder is; 0 if there is none."""
+    """Return the inode of the catalog in a folder; 0 if there is none."""
     try:
         return (folder / "catalog.db").stat().st_ino
     except FileNotFoundError:
@@ -370,14 +392,14 @@ def inode_of(folder: HostPath) -> int:
 
 
 def _behind(waiting: int, total: int) -> str:
-    """What to say while meaning has not caught up; empty when all but a few chunks are embedded."""
+    """Return a note that semantic search is behind; empty if all but a few chunks are embedded."""
     if waiting <= max(_FEW, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
 
 
 def _mode_of(root: str, parts: tuple[str, ...]) -> int | None:
-    """What is at a place below a host folder, no link followed; None if nothing is."""
+    """Return the mode of a path below a host folder, without following links; None if it does not exist."""
     try:
         with rooted_fs.directory_of(root, parts) as (folder, name):
             return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
