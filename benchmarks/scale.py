@@ -74,7 +74,7 @@ class Asked(Searcher):
         self._stand_in = embedder
         self.vector_seconds = 0.0
 
-    def _loaded(self, spec: EmbedderSpec) -> Embedder:
+    def _open_embedder(self, spec: EmbedderSpec) -> Embedder:
         return self
 
     @property
@@ -161,7 +161,7 @@ def kept_store(root: Path, chunks: int) -> Asked:
 
 def graph_recall(searcher: Asked, asked: list[str]) -> float:
     """Share of the ten nearest vectors of all that the graph finds."""
-    view = searcher._opened()
+    view = searcher._open_view()
     assert view is not None
     assert view.vectors is not None
     graph = view.vectors._graph

@@ -10,7 +10,7 @@ import pytest
 
 from ctxfs.index.extract.extractor import INTERACTIVE, Extractor, Limits, SlowFileBudget, TooSlow
 from ctxfs.index.extract.formats import MAX_CHUNKS, UnreadableFile, chunks_of
-from ctxfs.index.search.overlay import LARGEST
+from ctxfs.index.search.overlay import MAX_FILE_BYTES
 from tests.unit.test_formats import MAIL, a_pdf
 from tests.unit.test_index import Index
 
@@ -147,7 +147,7 @@ def test_small_file_that_takes_long_waits_for_the_indexer_and_then_so_do_others(
 
 
 def test_small_file_may_not_hold_up_a_search_for_long() -> None:
-    assert INTERACTIVE.cpu_seconds_for("x.eml", LARGEST) < 2
+    assert INTERACTIVE.cpu_seconds_for("x.eml", MAX_FILE_BYTES) < 2
 
 
 def test_no_reader_of_formats_is_called_outside_of_the_worker() -> None:

@@ -28,7 +28,7 @@ from ctxfs.context.build.token_bound import upper_bound
 from ctxfs.context.build.tokens import BoundTokenizer, open_tokenizer
 from ctxfs.index.engines.fulltext import analyse
 from ctxfs.index.extract.formats import chunks_of
-from ctxfs.index.search.file_status import FileStatus, standing_of, superseded
+from ctxfs.index.search.file_status import FileStatus, status_of, superseded_paths
 
 BOUND = BoundTokenizer()
 
@@ -117,9 +117,9 @@ def test_a_pin_stays_whatever_it_says_and_its_lines_are_not_given_twice() -> Non
 
 
 def test_two_files_that_supersede_each_other_both_count() -> None:
-    assert superseded([("new", "/old"), ("a", "b"), ("b", "a"), ("self", "self")]) == {"old": "new"}
-    assert standing_of([("tags", "x")]) is None
-    assert standing_of([("expires_at", "1970-01-01T00:00:01")]) == FileStatus(expires_ns=10**9)
+    assert superseded_paths([("new", "/old"), ("a", "b"), ("b", "a"), ("self", "self")]) == {"old": "new"}
+    assert status_of([("tags", "x")]) is None
+    assert status_of([("expires_at", "1970-01-01T00:00:01")]) == FileStatus(expires_ns=10**9)
 
 
 # packing

@@ -14,7 +14,7 @@ from ctxfs.index.engines.fulltext import FullText
 from ctxfs.index.ingest.ingester import Ingester
 from ctxfs.index.options import IndexedRoot
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.overlay import LARGEST, Overlay
+from ctxfs.index.search.overlay import MAX_FILE_BYTES, Overlay
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_shown_at_once_waits_and_nothing_old_is_shown_in_its_plac
     file = live.corpus / "a.md"
     file.write_text("otter\n")
     live.told("a.md")
-    file.write_text("keys\n" * LARGEST)
+    file.write_text("keys\n" * MAX_FILE_BYTES)
     live.told("a.md")
     assert live.found("otter") == set()
     live.catch_up("a.md")
@@ -282,7 +282,7 @@ def test_a_change_that_cannot_be_looked_at_spoils_no_question(
     live.catch_up("a.md")
     (live.corpus / "b.txt").write_text("an otter, too\n")
     live.told("b.txt")
-    monkeypatch.setattr(Overlay, "take_in", lambda *_: 1 / 0)
+    monkeypatch.setattr(Overlay, "update", lambda *_: 1 / 0)
     assert {path for path, _, _ in live.found("otter")} == {"knowledge/c/a.md"}
     assert "found later" in caplog.text
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ctxfs.index.extract.chunks import MAX_LINE_CHARACTERS
 from ctxfs.index.query import parse_query
 from ctxfs.index.search.grep import Matcher, places_of, scan
-from ctxfs.index.search.regex_literals import LEAST, needed_literals
+from ctxfs.index.search.regex_literals import MIN_LITERAL_CHARS, needed_literals
 from ctxfs.model.path import ROOT
 from tests.unit.test_freshness import Live
 
@@ -56,7 +56,7 @@ def test_no_line_that_matches_lacks_what_is_needed(pattern: str, line: str) -> N
     if re.search(pattern, line):
         needed = needed_literals(pattern)
         assert all(any(text in line for text in alternatives) for alternatives in needed)
-        assert all(len(text) >= LEAST for alternatives in needed for text in alternatives)
+        assert all(len(text) >= MIN_LITERAL_CHARS for alternatives in needed for text in alternatives)
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "a\\nb", "*x", "(?P<a"])

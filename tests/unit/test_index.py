@@ -99,7 +99,7 @@ def test_an_index_that_is_opened_again_now_and_then_says_the_same(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writer and readers are, so that what the library remembers of files that are gone does not grow for ever."""
-    monkeypatch.setattr(fulltext, "OPENED_AGAIN_AFTER", 3)
+    monkeypatch.setattr(fulltext, "REOPEN_AFTER_COMMITS", 3)
     file = index.corpus / "rotation.md"
     opened = index.words._index
     for attempt in range(10):
@@ -407,7 +407,7 @@ def loaded(folder: Path) -> VectorTable:
     table, about = VectorTable(1, 16), read_side_car(folder)
     graph = read_graph(folder, about) if about else None
     if graph is not None:
-        table.use(graph)
+        table.use_graph(graph)
     return table
 
 
@@ -535,21 +535,21 @@ def test_who_looks_at_any_moment_learns_of_every_change(index: Index, corpus: Pa
     index.follower.changed([("knowledge/c", ("new.md",))])
     index.catalog._db.set_trace_callback(None)
     facts.load(reader)
-    rows = list(reader.facts(None))
+    rows = list(reader.ranking_rows(None))
     assert any("gone" in statement for statement in looks)
-    assert (len(facts), facts.makeup().units) == (len(rows), len(rows))
+    assert (len(facts), facts.corpus_counts().units) == (len(rows), len(rows))
     reader.close()
 
 
 def test_the_columns_say_what_the_catalog_says_whatever_happens_to_it(
     embedded: Index, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctxfs.index.search.chunk_columns._LEAST", 8)
+    monkeypatch.setattr("ctxfs.index.search.chunk_columns._MIN_ROWS", 8)
     facts = ChunkColumns()
 
     def check() -> None:
         facts.load(embedded.catalog)
-        rows = list(embedded.catalog.facts(None))
+        rows = list(embedded.catalog.ranking_rows(None))
         numbers = [row[0] for row in rows]
         found = facts.candidates([*numbers, 10**6])
         assert found.chunks.tolist() == numbers

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxfs.index.query import parse_query
-from ctxfs.index.search.query_hints import known_names, read_hints
+from ctxfs.index.search.query_hints import names_of_authors, read_hints
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def test_a_question_without_words_is_empty(text: str) -> None:
     ],
 )
 def test_who_is_named_is_looked_for_among_those_who_speak(question: str, authors: set[str], words: str) -> None:
-    names = known_names(["Caroline", "Bob Lee", "Will", "user"])
+    names = names_of_authors(["Caroline", "Bob Lee", "Will", "user"])
     hints = read_hints(parse_query(question), names)
     assert hints.authors == authors
     assert " ".join(hints.query.words) == words
@@ -66,7 +66,7 @@ def test_who_is_named_is_looked_for_among_those_who_speak(question: str, authors
 
 def test_a_question_that_asks_for_a_time_is_known_as_one() -> None:
     asks = {
-        text: read_hints(parse_query(text), {}).asks_when
+        text: read_hints(parse_query(text), {}).asks_for_time
         for text in ("when was it?", "how long ago", "what is it", "whenever")
     }
     assert asks == {"when was it?": True, "how long ago": True, "what is it": False, "whenever": False}

@@ -105,14 +105,14 @@ class TreeAt(CurrentTree):
 
         Raise OSError: ENOENT for an unknown version and for a time before the first one, EINVAL for an invalid name.
         """
-        from ctxfs.index.search.overlay import LARGEST
+        from ctxfs.index.search.overlay import MAX_FILE_BYTES
 
         super().__init__(tree, searcher, archive, is_versioned, since)
         archive.commit()
         self._commit = archive.resolve(as_of).commit
         self.revision = self._commit.oid
         files = [
-            file if self._was_visible(file.path) else file.hidden for file in archive.differences(self._commit, LARGEST)
+            file if self._was_visible(file.path) else file.hidden for file in archive.differences(self._commit, MAX_FILE_BYTES)
         ]
         large = sorted(file.path for file in files if file.too_large)
         self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)

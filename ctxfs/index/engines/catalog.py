@@ -25,8 +25,8 @@ from ctxfs.model.path import encode_name
 from ctxfs.store.derived_db import BUSY_MS, DerivedDatabase, open_derived
 
 SCHEMA_VERSION = 5
-_PART = 5000
-_CHANGES_KEPT = 100_000
+_MAX_SQL_VALUES = 5000
+_MAX_CHANGES = 100_000
 _SCHEMA = """
 CREATE TABLE files(
   id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB UNIQUE NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
@@ -94,7 +94,7 @@ class ChunkRow(NamedTuple):
 
 
 # The columns of a chunk for ranking: number, file, folder, kind, author, day, traits, words, vector (None: not yet).
-Fact = tuple[int, int, str, str, str, int | None, int, int, int | None]
+RankingRow = tuple[int, int, str, str, str, int | None, int, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Catalog(DerivedDatabase):
             self._db = open_derived(file, _SCHEMA, SCHEMA_VERSION, foreign_keys="ON")
         self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         self._db.execute("PRAGMA cache_size=-8000")
-        self.embeddings = Embeddings(self._db, self.among, self._changed)
+        self.embeddings = Embeddings(self._db, self.select_among, self._record_change)
 
     @staticmethod
     def exists(folder: HostPath) -> bool:
@@ -141,14 +141,14 @@ class Catalog(DerivedDatabase):
         except sqlite3.Error:
             return False
 
-    def among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
+    def select_among(self, sql: str, values: Iterable[int | bytes]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query that has `{}` at the position of the values.
 
         Run the query in parts, because SQLite limits the variables of a statement.
         """
-        wanted = list(values)
-        for start in range(0, len(wanted), _PART):
-            part = wanted[start : start + _PART]
+        remaining = list(values)
+        for start in range(0, len(remaining), _MAX_SQL_VALUES):
+            part = remaining[start : start + _MAX_SQL_VALUES]
             yield from self._db.execute(sql.format(",".join("?" * len(part))), part)
 
     # files
@@ -159,36 +159,36 @@ class Catalog(DerivedDatabase):
             "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE source=? AND state!='gone'",
             (source,),
         )
-        return {(row := FileRow(found[0], _decode(found[1]), *found[2:])).path: row for found in rows}
+        return {(row := FileRow(columns[0], _decode(columns[1]), *columns[2:])).path: row for columns in rows}
 
     def file(self, path: str) -> FileRow | None:
         """Return the file at `path`, or None if it is absent or gone."""
-        found = self._db.execute(
+        columns = self._db.execute(
             "SELECT id, path, size, mtime_ns, inode, ctime_ns, sha256, state FROM files WHERE path=? AND state!='gone'",
             (encode_name(path),),
         ).fetchone()
-        return FileRow(found[0], _decode(found[1]), *found[2:]) if found else None
+        return FileRow(columns[0], _decode(columns[1]), *columns[2:]) if columns else None
 
     def note(self, file: int) -> str:
         """Return the reason why a file is skipped; empty if the file is absent."""
-        found = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
-        return str(found[0]) if found else ""
+        row = self._db.execute("SELECT note FROM files WHERE id=?", (file,)).fetchone()
+        return str(row[0]) if row else ""
 
     def paths_of(self, files: Iterable[int]) -> dict[int, str]:
         """Return the paths of files by number, without those that are gone."""
-        rows = self.among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
+        rows = self.select_among("SELECT id, path FROM files WHERE id IN ({}) AND state!='gone'", files)
         return {row[0]: _decode(row[1]) for row in rows}
 
     def texts_of(self, files: Iterable[int]) -> Iterator[tuple[int, int, str]]:
         """Yield (file, chunk, text) of the chunks of files that are not gone, in the order of files and lines."""
-        rows = self.among(
+        rows = self.select_among(
             "SELECT c.file, c.id, c.text FROM chunks c JOIN files f ON f.id=c.file "
             "WHERE c.file IN ({}) AND f.state!='gone' ORDER BY c.file, c.id",
             files,
         )
         yield from ((row[0], row[1], row[2]) for row in rows)
 
-    def unsearchable(self) -> list[str]:
+    def unsearchable_paths(self) -> list[str]:
         """Return the paths of files that may be texts and that the full-text index does not contain.
 
         These are the pending files, and the skipped files that are not binary.
@@ -243,7 +243,7 @@ class Catalog(DerivedDatabase):
     def attributes_among(self, paths: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
         """Return the (name, value) pairs of attributes by path, of those of `paths` that have any."""
         out: dict[str, list[tuple[str, str]]] = {}
-        rows = self.among(
+        rows = self.select_among(
             "SELECT f.path, a.name, a.value FROM files f JOIN attributes a ON a.file=f.id WHERE f.path IN ({})",
             [path.encode("utf-8", "surrogateescape") for path in paths],
         )
@@ -262,7 +262,7 @@ class Catalog(DerivedDatabase):
             row[0] for row in self._db.execute("SELECT file FROM attributes WHERE name='quarantined' AND value='true'")
         }
 
-    def superseding(self) -> list[tuple[str, str]]:
+    def supersedes_attributes(self) -> list[tuple[str, str]]:
         """Return (path, value) of each `supersedes` attribute of the files that are not gone."""
         rows = self._db.execute(
             "SELECT f.path, a.value FROM attributes a JOIN files f ON f.id=a.file WHERE a.name='supersedes' AND f.state!='gone'"
@@ -285,7 +285,7 @@ class Catalog(DerivedDatabase):
     def set_kind(self, file: int, kind: str) -> None:
         """Set the kind of a file, and mark it pending, so that the full-text index commits it again."""
         self._db.execute("UPDATE files SET kind=?, state='pending' WHERE id=?", (kind, file))
-        self._changed("VALUES(?)", (file,))
+        self._record_change("VALUES(?)", (file,))
 
     def first_chunks(self, chunks: Sequence[int], limit: int, hidden: Container[int] = ()) -> list[int]:
         """Return the first chunk of each file that has one of `chunks`, the newest file first, at most `limit`.
@@ -293,15 +293,15 @@ class Catalog(DerivedDatabase):
         Leave out files that are gone, and the files `hidden`.
         """
         files: dict[int, tuple[int, int]] = {}
-        rows = self.among(
+        rows = self.select_among(
             "SELECT f.id, f.mtime_ns, min(c.id) FROM chunks c JOIN files f ON f.id=c.file "
             "WHERE c.id IN ({}) AND f.state!='gone' GROUP BY f.id",
             chunks,
         )
         for file, mtime_ns, first in rows:
             if file not in hidden:
-                known = files.get(file)
-                files[file] = (mtime_ns, min(first, known[1]) if known else first)
+                previous = files.get(file)
+                files[file] = (mtime_ns, min(first, previous[1]) if previous else first)
         newest = sorted(files.values(), key=lambda item: (-item[0], item[1]))
         return [first for _, first in newest[:limit]]
 
@@ -316,13 +316,13 @@ class Catalog(DerivedDatabase):
         """Mark every file of a removed source as gone."""
         self._mark_gone("source=?", source)
 
-    def _mark_gone(self, which: str, value: str | bytes) -> bool:
+    def _mark_gone(self, condition: str, value: str | bytes) -> bool:
         with (
             self.transaction()
         ):  # a reader that saw the change record before the change itself would never load the change
-            self._changed(f"SELECT id FROM files WHERE {which} AND state!='gone'", (value,))
-            gone = f"UPDATE files SET state='gone' WHERE {which} AND state!='gone'"
-            return self._db.execute(gone, (value,)).rowcount > 0
+            self._record_change(f"SELECT id FROM files WHERE {condition} AND state!='gone'", (value,))
+            update = f"UPDATE files SET state='gone' WHERE {condition} AND state!='gone'"
+            return self._db.execute(update, (value,)).rowcount > 0
 
     def sources(self) -> set[str]:
         """Return the names of the sources that have files in the catalog."""
@@ -337,7 +337,7 @@ class Catalog(DerivedDatabase):
         """Record a commit of the full-text index: the files `words` are searchable, the files `gone` are deleted."""
         self._db.executemany("UPDATE files SET state='words' WHERE id=? AND state='pending'", [(f,) for f in words])
         self._db.executemany("DELETE FROM files WHERE id=? AND state='gone'", [(f,) for f in gone])
-        self._db.execute("DELETE FROM changes WHERE id<=(SELECT max(id) FROM changes)-?", (_CHANGES_KEPT,))
+        self._db.execute("DELETE FROM changes WHERE id<=(SELECT max(id) FROM changes)-?", (_MAX_CHANGES,))
 
     def reset_words(self) -> None:
         """Mark the files of an emptied full-text index as pending, so that they are added again."""
@@ -348,7 +348,7 @@ class Catalog(DerivedDatabase):
     def replace_chunks(self, file: int, chunks: Iterable[Chunk]) -> None:
         """Replace the chunks of a file."""
         self._db.execute("DELETE FROM chunks WHERE file=?", (file,))
-        self._changed("VALUES(?)", (file,))
+        self._record_change("VALUES(?)", (file,))
         self._db.executemany(
             "INSERT INTO chunks(file, first, last, heading, text, author, day, traits, words) VALUES(?,?,?,?,?,?,?,?,?)",
             (
@@ -378,7 +378,7 @@ class Catalog(DerivedDatabase):
 
     def chunk_rows(self, chunks: Sequence[int]) -> dict[int, ChunkRow]:
         """Return the rows of `chunks` by number, without those whose files are gone."""
-        rows = self.among(
+        rows = self.select_among(
             "SELECT c.id, f.path, c.first, c.last, c.heading, c.text, f.kind, f.mtime_ns, f.sha256, c.author, c.day "
             "FROM chunks c JOIN files f ON f.id=c.file WHERE c.id IN ({}) AND f.state!='gone'",
             chunks,
@@ -390,12 +390,12 @@ class Catalog(DerivedDatabase):
 
     # columns for ranking
 
-    def _changed(self, files: str, values: Sequence[object] = ()) -> None:
+    def _record_change(self, file_query: str, values: Sequence[object] = ()) -> None:
         """Record that readers have to reload `files` (a query for their numbers).
 
         Call it in the transaction that changes the files.
         """
-        self._db.execute(f"INSERT INTO changes(file) {files}", values)
+        self._db.execute(f"INSERT INTO changes(file) {file_query}", values)
 
     def changes_after(self, number: int) -> tuple[int, set[int] | None]:
         """Return the number of the last change, and the files that changed after the change `number`.
@@ -408,7 +408,7 @@ class Catalog(DerivedDatabase):
         files = {row[0] for row in self._db.execute("SELECT DISTINCT file FROM changes WHERE id>?", (number,))}
         return last or 0, None if 0 in files else files
 
-    def facts(self, files: Iterable[int] | None) -> Iterator[Fact]:
+    def ranking_rows(self, files: Iterable[int] | None) -> Iterator[RankingRow]:
         """Yield the columns that ranking needs for the chunks of `files` (None: all), sorted by chunk number.
 
         Leave out files that are gone.
@@ -420,7 +420,7 @@ class Catalog(DerivedDatabase):
         rows = (
             self._db.execute(f"{select} ORDER BY c.id")
             if files is None
-            else sorted(self.among(f"{select} AND c.file IN ({{}})", files))
+            else sorted(self.select_among(f"{select} AND c.file IN ({{}})", files))
         )
         for row in rows:
             yield (*row[:2], _decode(row[2]).rpartition("/")[0], *row[3:])
@@ -441,8 +441,8 @@ class Catalog(DerivedDatabase):
 
     def fact(self, name: str) -> str:
         """Return the stored value of `name`, or the empty string."""
-        found = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
-        return str(found[0]) if found else ""
+        row = self._db.execute("SELECT value FROM facts WHERE name=?", (name,)).fetchone()
+        return str(row[0]) if row else ""
 
     def set_fact(self, name: str, value: str) -> None:
         """Store a value under `name`."""

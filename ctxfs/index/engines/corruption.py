@@ -12,9 +12,9 @@ from pathlib import Path as HostPath
 from ctxfs.index.engines.catalog import Catalog
 from ctxfs.store.derived_db import damage_of, is_sound
 
-_MARK = "damaged"
+_MARK_NAME = "damaged"
 _LIBRARY_ERRORS = (ValueError, RuntimeError, OSError)
-_FULL = ("No space left", "no space left")
+_DISK_FULL_TEXTS = ("No space left", "no space left")
 
 
 class CorruptIndex(OSError):
@@ -26,7 +26,7 @@ class CorruptIndex(OSError):
 
 
 @contextlib.contextmanager
-def noticing(what: str) -> Iterator[None]:
+def detect_corruption(engine: str) -> Iterator[None]:
     """Convert the errors that a search library raises in this block into CorruptIndex for `what`."""
     try:
         yield
@@ -35,22 +35,22 @@ def noticing(what: str) -> Iterator[None]:
     except BaseException as error:
         # tantivy trusts its files and panics on a flipped bit; the panic is a BaseException, not an Exception.
         if isinstance(error, _LIBRARY_ERRORS) or type(error).__name__ == "PanicException":
-            raise CorruptIndex(f"{what}: {str(error)[:200]}") from error
+            raise CorruptIndex(f"{engine}: {str(error)[:200]}") from error
         raise
 
 
 def damage(error: BaseException) -> str:
     """Return a description of the damage that an error reports; empty for other errors, such as a full disk."""
     if isinstance(error, CorruptIndex):
-        return "" if any(text in error.reason for text in _FULL) else error.reason
-    found = damage_of(error)
-    return f"catalog: {found}" if found else ""
+        return "" if any(text in error.reason for text in _DISK_FULL_TEXTS) else error.reason
+    reason = damage_of(error)
+    return f"catalog: {reason}" if reason else ""
 
 
 def mark_damaged(folder: HostPath, reason: str) -> None:
     """Mark the index, so that the indexer repairs it at its next start."""
     with contextlib.suppress(OSError):
-        (folder / _MARK).write_text(reason, encoding="utf-8")
+        (folder / _MARK_NAME).write_text(reason, encoding="utf-8")
 
 
 def repair(folder: HostPath) -> str:
@@ -58,7 +58,7 @@ def repair(folder: HostPath) -> str:
 
     If the catalog is sound, only the full-text index and the graph are rebuilt; otherwise everything is.
     """
-    mark = folder / _MARK
+    mark = folder / _MARK_NAME
     if not mark.exists():
         return ""
     reason = mark.read_text(encoding="utf-8", errors="replace")

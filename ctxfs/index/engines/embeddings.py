@@ -13,15 +13,15 @@ from typing import Any
 
 from ctxfs.index.options import EmbedderSpec
 
-Among = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.among
+SelectAmong = Callable[[str, Iterable[int | bytes]], Iterator[tuple[Any, ...]]]  # Catalog.select_among
 Waiting = tuple[int, str, str, str]  # number, heading, text and author of a chunk
 
-_QUEUE = """
+_SELECT_QUEUE = """
 SELECT chunks.id FROM chunks JOIN files ON files.id=chunks.file WHERE chunks.vector IS NULL AND chunks.id>?
 ORDER BY files.path >= CAST('memory/' AS BLOB) AND files.path < CAST('memory0' AS BLOB)
   OR files.path >= CAST('pad/' AS BLOB) AND files.path < CAST('pad0' AS BLOB) DESC, files.mtime_ns DESC, chunks.id
 """
-_CHUNK = "SELECT id, heading, text, author FROM chunks WHERE "
+_SELECT_CHUNKS = "SELECT id, heading, text, author FROM chunks WHERE "
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,25 @@ class EmbeddingModel:
 class Embeddings:
     """The vector tables of the catalog, on its connection. Methods block; one thread at a time."""
 
-    def __init__(self, db: sqlite3.Connection, among: Among, changed: Callable[[str, tuple[Any, ...]], None]) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        select_among: SelectAmong,
+        record_change: Callable[[str, tuple[Any, ...]], None],
+    ) -> None:
         self._db = db
-        self._among = among
-        self._changed = changed
+        self._select_among = select_among
+        self._record_change = record_change
 
     # models
 
     @property
     def serving(self) -> EmbeddingModel | None:
         """The model whose vectors the chunks have; None before the first model."""
-        found = self._db.execute(
+        row = self._db.execute(
             "SELECT id, name, dimensions, spec FROM models WHERE id=(SELECT value FROM facts WHERE name='model')"
         ).fetchone()
-        return EmbeddingModel(found[0], found[1], found[2], EmbedderSpec(**json.loads(found[3]))) if found else None
+        return EmbeddingModel(row[0], row[1], row[2], EmbedderSpec(**json.loads(row[3]))) if row else None
 
     def register(self, name: str, dimensions: int, spec: EmbedderSpec) -> EmbeddingModel:
         """Insert or update a model by its name, and return it. The first model serves immediately."""
@@ -58,15 +63,15 @@ class Embeddings:
             "INSERT INTO models(name, dimensions, spec) VALUES(?,?,?) ON CONFLICT(name) DO UPDATE SET spec=excluded.spec",
             (name, dimensions, json.dumps(asdict(spec))),
         )
-        found = self._db.execute("SELECT id, dimensions FROM models WHERE name=?", (name,)).fetchone()
-        self._db.execute("INSERT OR IGNORE INTO facts VALUES('model', ?)", (str(found[0]),))
-        return EmbeddingModel(found[0], name, found[1], spec)
+        row = self._db.execute("SELECT id, dimensions FROM models WHERE name=?", (name,)).fetchone()
+        self._db.execute("INSERT OR IGNORE INTO facts VALUES('model', ?)", (str(row[0]),))
+        return EmbeddingModel(row[0], name, row[1], spec)
 
     def change_over(self, model: int) -> None:
         """Make `model` the serving model, and delete the vectors of all other models."""
         self._db.execute("UPDATE chunks SET vector=(SELECT vector FROM coming WHERE chunk=chunks.id)")
         self._db.execute("UPDATE facts SET value=? WHERE name='model'", (str(model),))
-        self._changed("VALUES(0)", ())
+        self._record_change("VALUES(0)", ())
         self.drop_coming()
         self._db.execute("DELETE FROM vectors WHERE model!=?", (model,))
         self._db.execute("DELETE FROM models WHERE id!=?", (model,))
@@ -91,25 +96,27 @@ class Embeddings:
         Memory and pads come first, then the files that changed last, because people search for recent changes.
         The chunks of a file stay together.
         """
-        rows = self._db.execute(_QUEUE, (after,))
+        rows = self._db.execute(_SELECT_QUEUE, (after,))
         return [number for (number,) in rows]
 
     def waiting(self, numbers: Iterable[int]) -> list[Waiting]:
         """Return those of the chunks `numbers` that still have no vector, in that order."""
-        order = {number: place for place, number in enumerate(numbers)}
-        rows = self._among(_CHUNK + "vector IS NULL AND id IN ({})", order)
+        order = {number: position for position, number in enumerate(numbers)}
+        rows = self._select_among(_SELECT_CHUNKS + "vector IS NULL AND id IN ({})", order)
         return sorted(
             ((int(row[0]), str(row[1]), str(row[2]), str(row[3])) for row in rows), key=lambda row: order[row[0]]
         )
 
     def waiting_for(self, after: int, limit: int) -> list[Waiting]:
         """Return at most `limit` chunks above `after` that the next model has not embedded, sorted by number."""
-        coming = "id>? AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
-        return list(self._db.execute(_CHUNK + coming, (after, limit)))
+        condition = "id>? AND id NOT IN (SELECT chunk FROM coming) ORDER BY id LIMIT ?"
+        return list(self._db.execute(_SELECT_CHUNKS + condition, (after, limit)))
 
     def known(self, model: int, digests: Iterable[bytes]) -> dict[bytes, int]:
         """Return the numbers of the stored vectors of a model, by the digest of their text."""
-        return dict(self._among(f"SELECT digest, id FROM vectors WHERE model={model:d} AND digest IN ({{}})", digests))
+        return dict(
+            self._select_among(f"SELECT digest, id FROM vectors WHERE model={model:d} AND digest IN ({{}})", digests)
+        )
 
     def add(self, model: int, digest: bytes, vector: bytes) -> int:
         """Store a vector (little-endian float16) and return its number."""
@@ -118,10 +125,10 @@ class Embeddings:
 
     def assign(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Assign (vector, chunk) pairs; ignore chunks that have been replaced in the meantime."""
-        given = list(pairs)
-        self._db.executemany("UPDATE chunks SET vector=? WHERE id=?", given)
-        chunks = ",".join(str(int(chunk)) for _, chunk in given)
-        self._changed(f"SELECT DISTINCT file FROM chunks WHERE id IN ({chunks})", ())
+        assignments = list(pairs)
+        self._db.executemany("UPDATE chunks SET vector=? WHERE id=?", assignments)
+        chunks = ",".join(str(int(chunk)) for _, chunk in assignments)
+        self._record_change(f"SELECT DISTINCT file FROM chunks WHERE id IN ({chunks})", ())
 
     def assign_coming(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Assign (vector, chunk) pairs of the next model, which take effect at `change_over`."""

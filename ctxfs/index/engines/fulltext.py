@@ -14,15 +14,15 @@ from pathlib import Path as HostPath
 
 import tantivy
 
-from ctxfs.index.engines.corruption import CorruptIndex, noticing
+from ctxfs.index.engines.corruption import CorruptIndex, detect_corruption
 from ctxfs.index.query import Query, bare_word
 from ctxfs.model.path import Path, printable
 
 _ANALYZER = "ctxfs"
 _WORD = re.compile(r"\w+")
-_INNER = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
-_MIXED = re.compile(r"\b[a-z0-9]*[A-Z_][A-Za-z0-9_]*", re.ASCII)
-_NO_WORDS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
+_IDENTIFIER_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+_IDENTIFIER = re.compile(r"\b[a-z0-9]*[A-Z_][A-Za-z0-9_]*", re.ASCII)
+_ASCII_SEPARATORS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 # Function words. In prose they are common and would weigh nothing, but in headings and paths (`do_get`) they are rare
 # and would weigh most. A query of function words alone keeps them.
@@ -31,10 +31,10 @@ _FUNCTION_WORDS = frozenset(
     "of on or our should so some such than that the their them then there these they this to us was we were what when "
     "where which who whom whose why will with would you your".split()
 )
-_WRITER_BYTES = 30_000_000
+_WRITER_MEMORY_BYTES = 30_000_000
 # While an index is open, tantivy retains every file name that it ever had: 1.6 KB a commit.
-OPENED_AGAIN_AFTER = 2000
-_EVERY = 10_000_000
+REOPEN_AFTER_COMMITS = 2000
+_MAX_RESULTS = 10_000_000
 # The searched fields and their boosts. `symbol` is the heading of code: the names of a function and its class.
 # Measured by `benchmarks.quality` on the questions with an even number:
 # manuals: heading 0.4 .736, 1.2 .681; functions: symbol 1.2 .426, 0.4 .393.
@@ -115,28 +115,28 @@ def break_up(text: str) -> str:
     """
     if text.isascii():
         # The fast path for nearly every text: only words with a capital or an underscore are split one by one.
-        return _MIXED.sub(_with_parts, text.translate(_NO_WORDS))
+        return _IDENTIFIER.sub(_append_parts, text.translate(_ASCII_SEPARATORS))
     out: list[str] = []
     for word in _WORD.findall(text):
         if word.isascii():
-            out.append(_MIXED.sub(_with_parts, word))
+            out.append(_IDENTIFIER.sub(_append_parts, word))
         elif _CJK.search(word):
-            out.extend(_pairs(word))
+            out.extend(_cjk_bigrams(word))
         else:
             out.append(word)
     return " ".join(out)
 
 
-def _with_parts(found: re.Match[str]) -> str:
-    word = found[0]
+def _append_parts(match: re.Match[str]) -> str:
+    word = match[0]
     if "_" in word or not (word.islower() or word.isdigit() or word.istitle()):
-        parts = _INNER.findall(word)
+        parts = _IDENTIFIER_PART.findall(word)
         if len(parts) > 1:
             return f"{word} {' '.join(parts)}"
     return word
 
 
-_broken_name = lru_cache(maxsize=1024)(break_up)  # cached, because every chunk of a file has the same path
+_cached_break_up = lru_cache(maxsize=1024)(break_up)  # cached, because every chunk of a file has the same path
 
 
 def author_terms(name: str) -> list[str]:
@@ -145,18 +145,18 @@ def author_terms(name: str) -> list[str]:
     return list(dict.fromkeys((whole, *_WORD.findall(whole))))
 
 
-def _pairs(word: str) -> list[str]:
+def _cjk_bigrams(word: str) -> list[str]:
     """Return the overlapping bigrams of a CJK run: CJK text has no spaces, and most words have two characters."""
     out: list[str] = []
-    at = 0
+    offset = 0
     for run in _CJK.finditer(word):
-        out.extend(part for part in (word[at : run.start()],) if part)
+        out.extend(part for part in (word[offset : run.start()],) if part)
         characters = run[0]
         out.extend(characters[i : i + 2] for i in range(len(characters) - 1))
         if len(characters) == 1:
             out.append(characters)
-        at = run.end()
-    out.extend(part for part in (word[at:],) if part)
+        offset = run.end()
+    out.extend(part for part in (word[offset:],) if part)
     return out
 
 
@@ -170,9 +170,9 @@ class FullText:
         """
         self.folder = folder
         self._schema = _schema()
-        self._is_there = True
+        self._exists = True
         self._refreshes = 0
-        self._having: dict[tuple[str, str], int] = {}
+        self._document_frequencies: dict[tuple[str, str], int] = {}
         try:
             self._open(make)
         except CorruptIndex:
@@ -184,11 +184,11 @@ class FullText:
         self._grams = _gram_analyzer()
 
     def _open(self, make: bool) -> None:
-        self._is_there = make or (self.folder / "meta.json").exists()
+        self._exists = make or (self.folder / "meta.json").exists()
         if make:
             self.folder.mkdir(parents=True, exist_ok=True)
-        with noticing("words"):
-            self._index = tantivy.Index(self._schema, path=str(self.folder) if self._is_there else None)
+        with detect_corruption("words"):
+            self._index = tantivy.Index(self._schema, path=str(self.folder) if self._exists else None)
             self._index.register_tokenizer(_ANALYZER, _analyzer())
             self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
             self._index.config_reader("manual")
@@ -197,12 +197,12 @@ class FullText:
     def refresh(self) -> None:
         """Load the newest commit."""
         self._refreshes += 1
-        if not self._is_there or self._refreshes % OPENED_AGAIN_AFTER == 0:
+        if not self._exists or self._refreshes % REOPEN_AFTER_COMMITS == 0:
             self._open(make=False)
-        with noticing("words"):
+        with detect_corruption("words"):
             self._index.reload()
             self._searcher = self._index.searcher()
-        self._having.clear()
+        self._document_frequencies.clear()
 
     @property
     def count(self) -> int:
@@ -213,74 +213,77 @@ class FullText:
         """Open the one writer. Raise ValueError while another process has it."""
         return FullTextWriter(self._writer, self._schema)
 
-    def _writer(self, *, again: bool) -> tantivy.IndexWriter:
-        if again:
+    def _writer(self, *, should_reopen: bool) -> tantivy.IndexWriter:
+        if should_reopen:
             self._open(make=True)
-        return self._index.writer(_WRITER_BYTES, 1)
+        return self._index.writer(_WRITER_MEMORY_BYTES, 1)
 
     def search(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """Return (chunk, BM25 score) of the best `limit` chunks that pass the filters, best first."""
-        asked = self._query(query, below)
-        if asked is None:
+        search_query = self._build_query(query, below)
+        if search_query is None:
             return []
-        return self._run(asked, limit)
+        return self._run_query(search_query, limit)
 
     def search_around(self, query: Query, below: Path, limit: int) -> list[tuple[int, float]]:
         """Return the result of `search` over the words of small chunks with their neighbours (dialogue turns)."""
-        asked = self._query(query, below, around=True)
-        return [] if asked is None else self._run(asked, limit)
+        search_query = self._build_query(query, below, around=True)
+        return [] if search_query is None else self._run_query(search_query, limit)
 
     def count_passing(self, query: Query, below: Path) -> int | None:
         """Return the number of chunks that pass the filters, regardless of the words; None without filters."""
-        filters = self._filters(query, below)
+        filters = self._filter_clauses(query, below)
         if not filters:
             return None
-        asked = tantivy.Query.boolean_query(filters)
-        with noticing("words"):
-            found = self._searcher.search(asked, 1, count=True)
-        return int(found.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+        filter_query = tantivy.Query.boolean_query(filters)
+        with detect_corruption("words"):
+            result = self._searcher.search(filter_query, 1, count=True)
+        return int(result.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
 
-    def those_passing(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
+    def filter_chunks(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
         """Return those of `chunks` that pass the filters."""
         among = tantivy.Query.term_set_query(self._schema, "chunk", list(chunks))
-        filters = self._filters(query, below)
-        asked = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
-        return {chunk for chunk, _ in self._run(tantivy.Query.const_score_query(asked, 0.0), max(len(chunks), 1))}
+        filters = self._filter_clauses(query, below)
+        filter_query = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
+        return {
+            chunk
+            for chunk, _ in self._run_query(tantivy.Query.const_score_query(filter_query, 0.0), max(len(chunks), 1))
+        }
 
-    def matching(self, query: Query, below: Path, limit: int) -> list[int]:
+    def chunks_passing(self, query: Query, below: Path, limit: int) -> list[int]:
         """Return at most `limit` chunks that pass the filters, regardless of the words, in no particular order."""
-        filters = self._filters(query, below)
-        return [chunk for chunk, _ in self._run(tantivy.Query.boolean_query(filters), limit)] if filters else []
+        filters = self._filter_clauses(query, below)
+        return [chunk for chunk, _ in self._run_query(tantivy.Query.boolean_query(filters), limit)] if filters else []
 
-    def files_holding(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
+    def files_with_literals(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
         """Return the sorted numbers of the files with a chunk that may contain a text of each set in `needed`.
 
         Each text has three characters or more.
         """
-        whole = [
-            tantivy.Query.boolean_query([(tantivy.Occur.Must, _either([self._holding(text) for text in texts]))])
+        required = [
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, _any_of([self._literal_query(text) for text in texts]))])
             for texts in needed
         ]
-        held = (
-            tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in whole])
-            if whole
+        literal_query = (
+            tantivy.Query.boolean_query([(tantivy.Occur.Must, part) for part in required])
+            if required
             else tantivy.Query.all_query()
         )
-        asked = _either([held, self._term(_GRAMS, _CUT_MARK)])
-        clauses = [(tantivy.Occur.Must, asked)]
+        candidate_query = _any_of([literal_query, self._term_query(_GRAMS, _CUT_MARK)])
+        clauses = [(tantivy.Occur.Must, candidate_query)]
         if not below.is_root:
-            clauses.append((tantivy.Occur.Must, self._term("under", printable(str(below)))))
-        with noticing("words"):
+            clauses.append((tantivy.Occur.Must, self._term_query("under", printable(str(below)))))
+        with detect_corruption("words"):
             searcher = self._searcher
             hits = searcher.search(
-                tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _EVERY, count=False
+                tantivy.Query.const_score_query(tantivy.Query.boolean_query(clauses), 0.0), _MAX_RESULTS, count=False
             ).hits
-            found = searcher.fast_field_values("file", [address for _, address in hits])
-        return sorted({int(file) for file in found if file is not None})
+            files = searcher.fast_field_values("file", [address for _, address in hits])
+        return sorted({int(file) for file in files if file is not None})
 
-    def _holding(self, text: str) -> tantivy.Query:
+    def _literal_query(self, text: str) -> tantivy.Query:
         grams = dict.fromkeys(self._grams.analyze(text))
-        return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term(_GRAMS, gram)) for gram in grams])
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term_query(_GRAMS, gram)) for gram in grams])
 
     def terms(self, text: str) -> list[str]:
         """Return the index terms of `text`."""
@@ -288,74 +291,77 @@ class FullText:
 
     def question_terms(self, query: Query) -> list[str]:
         """Return the distinct terms of a query's words, without function words."""
-        return list(dict.fromkeys(term for word in telling_words(query.words) for term in self.terms(word)))
+        return list(dict.fromkeys(term for word in content_words(query.words) for term in self.terms(word)))
 
     def required_terms(self, query: Query) -> list[str]:
         """Return the terms of the phrases and words that a query requires."""
         return [term for text in (*query.phrases, *query.must) for term in self.terms(text)]
 
-    def rarity(self, term: str) -> float:
+    def idf(self, term: str) -> float:
         """Return the inverse document frequency of a term in BM25, as of the last refresh."""
         searcher = self._searcher
-        return rarity_of(searcher.num_docs, searcher.doc_freq("text", term))
+        return inverse_document_frequency(searcher.num_docs, searcher.doc_freq("text", term))
 
-    def having(self, field: str, term: str) -> int:
+    def document_frequency(self, field: str, term: str) -> int:
         """Return the number of living chunks with a term in a field, as of the last refresh.
 
         Deleted chunks do not count.
         """
-        found = self._having.get((field, term))
-        if found is None:
-            asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
-            with noticing("words"):
-                answer = self._searcher.search(asked, 1, count=True)
-            found = self._having[field, term] = int(answer.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
-        return found
+        count = self._document_frequencies.get((field, term))
+        if count is None:
+            term_query = tantivy.Query.const_score_query(self._term_query(field, term), 0.0)
+            with detect_corruption("words"):
+                result = self._searcher.search(term_query, 1, count=True)
+            count = self._document_frequencies[field, term] = int(result.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
+        return count
 
-    def files_having(self, field: str, term: str) -> list[int]:
+    def files_with_term(self, field: str, term: str) -> list[int]:
         """Return the file of each living chunk that has a term in a field."""
-        asked = tantivy.Query.const_score_query(self._term(field, term), 0.0)
-        with noticing("words"):
-            hits = self._searcher.search(asked, _EVERY, count=False).hits
+        term_query = tantivy.Query.const_score_query(self._term_query(field, term), 0.0)
+        with detect_corruption("words"):
+            hits = self._searcher.search(term_query, _MAX_RESULTS, count=False).hits
             files = self._searcher.fast_field_values("file", [address for _, address in hits])
         return [int(file) for file in files if file is not None]
 
-    def _run(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
-        with noticing("words"):
+    def _run_query(self, query: tantivy.Query, limit: int) -> list[tuple[int, float]]:
+        with detect_corruption("words"):
             searcher = self._searcher
             hits = searcher.search(query, limit, count=False).hits
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(chunk), float(score)) for chunk, (score, _) in zip(chunks, hits, strict=True) if chunk is not None]
 
-    def _query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
-        should = [self._term(_AROUND, term) if around else self._any_field(term) for term in self.question_terms(query)]
+    def _build_query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
+        should = [
+            self._term_query(_AROUND, term) if around else self._any_field_query(term)
+            for term in self.question_terms(query)
+        ]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
-            phrase = self._phrase(required)
+            phrase = self._phrase_query(required)
             if phrase is not None:
                 clauses.append((tantivy.Occur.Must, phrase))
         if not clauses:
             return None
-        for refused in query.must_not:
-            phrase = self._phrase(refused)
+        for excluded in query.must_not:
+            phrase = self._phrase_query(excluded)
             if phrase is not None:
                 clauses.append((tantivy.Occur.MustNot, phrase))
-        asked = tantivy.Query.boolean_query(clauses)
-        filters = self._filters(query, below)
-        return tantivy.Query.boolean_query([(tantivy.Occur.Must, asked), *filters]) if filters else asked
+        search_query = tantivy.Query.boolean_query(clauses)
+        filters = self._filter_clauses(query, below)
+        return tantivy.Query.boolean_query([(tantivy.Occur.Must, search_query), *filters]) if filters else search_query
 
-    def _filters(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+    def _filter_clauses(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
         """Return the clauses that filter without scoring."""
         groups: list[list[tantivy.Query]] = []
         if not below.is_root:
-            groups.append([self._term("under", printable(str(below)))])
+            groups.append([self._term_query("under", printable(str(below)))])
         if query.paths:
-            groups.append([self._path_filter(path) for path in query.paths])
+            groups.append([self._path_query(path) for path in query.paths])
         if query.kinds:
-            groups.append([self._term("kind", kind) for kind in query.kinds])
+            groups.append([self._term_query("kind", kind) for kind in query.kinds])
         if query.authors:
-            groups.append([self._term("author", name.lower()) for name in query.authors])
-        groups.extend([self._term("attribute", f"{name}={value}")] for name, value in query.attributes)
+            groups.append([self._term_query("author", name.lower()) for name in query.authors])
+        groups.extend([self._term_query("attribute", f"{name}={value}")] for name, value in query.attributes)
         if query.confidence is not None:
             low, high = query.confidence
             groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
@@ -367,41 +373,41 @@ class FullText:
                     )
                 ]
             )
-        return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_either(parts), 0.0)) for parts in groups if parts]
+        return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_any_of(parts), 0.0)) for parts in groups if parts]
 
-    def _path_filter(self, path: str) -> tantivy.Query:
+    def _path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""
-        anywhere = [(tantivy.Occur.Must, self._term("path", term)) for term in self.terms(path)]
-        exact = self._term("under", path)
-        return _either([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
+        anywhere = [(tantivy.Occur.Must, self._term_query("path", term)) for term in self.terms(path)]
+        exact = self._term_query("under", path)
+        return _any_of([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
 
-    def _term(self, field: str, value: str) -> tantivy.Query:
+    def _term_query(self, field: str, value: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, field, value)
 
-    def _any_field(self, term: str) -> tantivy.Query:
-        parts = [tantivy.Query.boost_query(self._term(field, term), boost) for field, boost in FIELDS]
+    def _any_field_query(self, term: str) -> tantivy.Query:
+        parts = [tantivy.Query.boost_query(self._term_query(field, term), boost) for field, boost in FIELDS]
         return tantivy.Query.disjunction_max_query(parts, 0.2)
 
-    def _phrase(self, text: str) -> tantivy.Query | None:
+    def _phrase_query(self, text: str) -> tantivy.Query | None:
         terms = self.terms(text)
         if not terms:
             return None
         if len(terms) == 1:
-            return self._any_field(terms[0])
-        return _either([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
+            return self._any_field_query(terms[0])
+        return _any_of([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
 
 
-def rarity_of(total: int, having: int) -> float:
-    """Return the inverse document frequency of BM25 for a term that `having` of `total` chunks have."""
-    return math.log(1 + (max(total - having, 0) + 0.5) / (having + 0.5))
+def inverse_document_frequency(total: int, document_frequency: int) -> float:
+    """Return the inverse document frequency of BM25 for a term that `document_frequency` of `total` chunks have."""
+    return math.log(1 + (max(total - document_frequency, 0) + 0.5) / (document_frequency + 0.5))
 
 
-def telling_words(words: Sequence[str]) -> Sequence[str]:
+def content_words(words: Sequence[str]) -> Sequence[str]:
     """Return `words` without function words, or all of them if there are no others."""
     return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
 
 
-def _either(parts: Sequence[tantivy.Query]) -> tantivy.Query:
+def _any_of(parts: Sequence[tantivy.Query]) -> tantivy.Query:
     return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
 
 
@@ -410,7 +416,7 @@ class FullTextWriter:
 
     def __init__(self, make: Callable[..., tantivy.IndexWriter], schema: tantivy.Schema) -> None:
         self._make = make
-        self._writer: tantivy.IndexWriter | None = make(again=False)
+        self._writer: tantivy.IndexWriter | None = make(should_reopen=False)
         self._schema = schema
         self._commits = 0
 
@@ -438,9 +444,9 @@ class FullTextWriter:
         if document.author:
             for name in author_terms(document.author):
                 out.add_text("author", name)
-        out.add_text("symbol" if document.kind == "code" else "heading", _broken_name(document.heading))
+        out.add_text("symbol" if document.kind == "code" else "heading", _cached_break_up(document.heading))
         path = printable(document.path)
-        out.add_text("path", _broken_name(path))
+        out.add_text("path", _cached_break_up(path))
         out.add_text("kind", document.kind)
         for name, value in document.attributes:
             out.add_text("attribute", f"{name}={printable(value)}")
@@ -457,14 +463,14 @@ class FullTextWriter:
 
     def commit(self) -> None:
         """Make the changes durable, and visible to the next refresh."""
-        with noticing("words"):
+        with detect_corruption("words"):
             self._open().commit()
         self._commits += 1
-        if self._commits % OPENED_AGAIN_AFTER == 0:
+        if self._commits % REOPEN_AFTER_COMMITS == 0:
             writer, self._writer = self._open(), None
             writer.wait_merging_threads()
             del writer
-            self._writer = self._make(again=True)
+            self._writer = self._make(should_reopen=True)
 
     def _open(self) -> tantivy.IndexWriter:
         assert self._writer is not None, "the writer was closed"

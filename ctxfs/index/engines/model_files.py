@@ -15,8 +15,8 @@ def default_model_folder() -> HostPath:
 
 def weights_of(folder: HostPath) -> HostPath | None:
     """Return the weights file of the model in a folder, at either path that exporters use; None if it is incomplete."""
-    found = (file for file in (folder / "model.onnx", folder / "onnx" / "model.onnx") if file.is_file())
-    return next(found, None) if (folder / "tokenizer.json").is_file() else None
+    candidates = (file for file in (folder / "model.onnx", folder / "onnx" / "model.onnx") if file.is_file())
+    return next(candidates, None) if (folder / "tokenizer.json").is_file() else None
 
 
 def is_installed(folder: HostPath) -> bool:

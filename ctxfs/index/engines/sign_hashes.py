@@ -23,7 +23,7 @@ class SignHashes:
         self._words = words
 
     @classmethod
-    def of(cls, matrix: Matrix) -> SignHashes:
+    def from_matrix(cls, matrix: Matrix) -> SignHashes:
         """Hash a matrix [vectors, dimensions]. The matrix is read once and not referenced afterwards."""
         words = np.empty((-(-matrix.shape[1] // _WORD_BITS), len(matrix)), dtype=np.uint64)
         for start in range(0, len(matrix), _BLOCK):
@@ -31,24 +31,24 @@ class SignHashes:
             words[:, start : start + len(block)] = _signs(block).T
         return cls(words)
 
-    def and_of(self, matrix: Matrix) -> SignHashes:
+    def appended(self, matrix: Matrix) -> SignHashes:
         """Return these hashes, followed by those of another matrix."""
-        return SignHashes(np.concatenate([self._words, SignHashes.of(matrix)._words], axis=1))
+        return SignHashes(np.concatenate([self._words, SignHashes.from_matrix(matrix)._words], axis=1))
 
-    def of_rows(self, rows: npt.NDArray[np.bool_]) -> SignHashes:
+    def select(self, rows: npt.NDArray[np.bool_]) -> SignHashes:
         """Return the hashes of the rows for which the mask is True."""
         return SignHashes(self._words[:, rows])
 
-    def differing(self, vector: Matrix) -> npt.NDArray[np.uint16]:
+    def count_differing(self, vector: Matrix) -> npt.NDArray[np.uint16]:
         """Return the number of signs in which each vector differs from `vector` [dimensions]."""
-        differing = np.zeros(self._words.shape[1], dtype=np.uint16)
-        for mine, its in zip(self._words, _signs(vector[None])[0], strict=True):
-            differing += np.bitwise_count(mine ^ its)
-        return differing
+        counts = np.zeros(self._words.shape[1], dtype=np.uint16)
+        for word, other in zip(self._words, _signs(vector[None])[0], strict=True):
+            counts += np.bitwise_count(word ^ other)
+        return counts
 
 
 def _signs(rows: Matrix) -> npt.NDArray[np.uint64]:
     """Return the packed signs [rows, words]; zeros pad the last word."""
     bits = np.packbits(rows > 0, axis=1)
-    missing = -bits.shape[1] % (_WORD_BITS // 8)
-    return np.ascontiguousarray(np.pad(bits, ((0, 0), (0, missing)))).view(np.uint64)
+    padding = -bits.shape[1] % (_WORD_BITS // 8)
+    return np.ascontiguousarray(np.pad(bits, ((0, 0), (0, padding)))).view(np.uint64)

@@ -30,23 +30,23 @@ from ctxfs.index.engines.sign_hashes import SignHashes
 
 Numbers = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
-Found = tuple[Numbers, npt.NDArray[np.float64]]  # numbers and their cosines, best first
+Neighbours = tuple[Numbers, npt.NDArray[np.float64]]  # numbers and their cosines, best first
 
-_M = 16
+_GRAPH_DEGREE = 16
 _EF_CONSTRUCTION = 100
 _EF_SEARCH = 96
-_GROW = 1024
-_COPIED = 16_384
-_TOUCHED = 4000
-_RESIDENT = 200_000  # vectors of a graph that may stay resident: 300 MB
+_SPARE_ROWS = 1024
+_BLOCK_ROWS = 16_384
+_MAX_TOUCHED_ROWS = 4000
+_MAX_RESIDENT_ROWS = 200_000  # vectors of a graph that may stay resident: 300 MB
 # Without the graph, up to this many vectors are compared, at 0.4 ms a thousand.
 # Beyond it, signs are compared first, at 0.02 ms a thousand, and then the vectors with the nearest signs.
-_COMPARED = 8192
-_NEAR_LEAST = 4096
-_NEAR_TIMES = 4  # multiple of the limit
-_STORED = np.dtype("<f2")
-_MAPPED = np.dtype("<f4")
-_NUMBER = np.dtype("<i8")
+_MAX_COMPARED = 8192
+_MIN_SIGN_MATCHES = 4096
+_SIGN_MATCH_FACTOR = 4  # multiple of the limit
+_STORED_DTYPE = np.dtype("<f2")
+_MAPPED_DTYPE = np.dtype("<f4")
+_NUMBER_DTYPE = np.dtype("<i8")
 _SIDE_CAR = "graph.json"
 
 Rows = Callable[
@@ -56,12 +56,12 @@ Rows = Callable[
 
 def pack_vector(vector: Vectors) -> bytes:
     """Return the stored form of one vector: little-endian float16."""
-    return vector.astype(_STORED).tobytes()
+    return vector.astype(_STORED_DTYPE).tobytes()
 
 
 def unpack_vectors(rows: Sequence[bytes]) -> Vectors:
     """Return stored vectors as float32 [n, dimensions]."""
-    return np.frombuffer(b"".join(rows), dtype=_STORED).reshape(len(rows), -1).astype(np.float32)
+    return np.frombuffer(b"".join(rows), dtype=_STORED_DTYPE).reshape(len(rows), -1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class Graph:
     `matrix` is a view of the memory map `mapped`.
     """
 
-    about: GraphFiles
+    metadata: GraphFiles
     index: Any
     numbers: Numbers
     matrix: npt.NDArray[np.float32]
     mapped: mmap.mmap
-    sketches: SignHashes
+    sign_hashes: SignHashes
 
 
 class VectorTable:
@@ -102,130 +102,134 @@ class VectorTable:
         self._dimensions = dimensions
         self._lock = threading.Lock()
         self._graph: Graph | None = None
-        self._numbers = np.empty(_GROW, dtype=np.int64)
-        self._matrix = np.empty((_GROW, dimensions), dtype=np.float32)
-        self._sketches = SignHashes.of(self._matrix[:0])
+        self._numbers = np.empty(_SPARE_ROWS, dtype=np.int64)
+        self._matrix = np.empty((_SPARE_ROWS, dimensions), dtype=np.float32)
+        self._sign_hashes = SignHashes.from_matrix(self._matrix[:0])
         self._rows = 0
-        self._touched = 0
-        self._placed: tuple[Numbers, int, Numbers] | None = None
+        self._touched_rows = 0
+        self._positions_cache: tuple[Numbers, int, Numbers] | None = None
 
     @property
     def last(self) -> int:
         """The highest number that has been loaded; 0 if there is none."""
-        return int(self._numbers[self._rows - 1]) if self._rows else self._graph.about.last if self._graph else 0
+        return int(self._numbers[self._rows - 1]) if self._rows else self._graph.metadata.last if self._graph else 0
 
     @property
     def count(self) -> int:
         """The number of loaded vectors."""
-        return (self._graph.about.count if self._graph else 0) + self._rows
+        return (self._graph.metadata.count if self._graph else 0) + self._rows
 
     def load(self, rows: Rows) -> int:
         """Load the vectors after `last`, and return their number."""
         added = 0
-        while found := rows(self.last, 4096):
-            block = unpack_vectors([vector for _, vector in found])
+        while batch := rows(self.last, 4096):
+            block = unpack_vectors([vector for _, vector in batch])
             with self._lock:
-                self._reserve(len(found))
-                self._numbers[self._rows : self._rows + len(found)] = [number for number, _ in found]
-                self._matrix[self._rows : self._rows + len(found)] = block
-                self._sketches = self._sketches.and_of(block)
-                self._rows += len(found)
-            added += len(found)
+                self._reserve(len(batch))
+                self._numbers[self._rows : self._rows + len(batch)] = [number for number, _ in batch]
+                self._matrix[self._rows : self._rows + len(batch)] = block
+                self._sign_hashes = self._sign_hashes.appended(block)
+                self._rows += len(batch)
+            added += len(batch)
         return added
 
-    def wants(self, about: GraphFiles | None) -> bool:
+    def is_newer(self, metadata: GraphFiles | None) -> bool:
         """Return True for a graph of this model that contains more vectors than the current one."""
-        held = self._graph.about.last if self._graph else 0
-        return about is not None and about.model == self.model and about.last > held
+        current_last = self._graph.metadata.last if self._graph else 0
+        return metadata is not None and metadata.model == self.model and metadata.last > current_last
 
-    def use(self, graph: Graph) -> None:
+    def use_graph(self, graph: Graph) -> None:
         """Replace the current graph, and drop the rows that the new graph contains."""
         with self._lock:
-            keep = self._numbers[: self._rows] > graph.about.last
-            numbers, matrix = self._numbers[: self._rows][keep], self._matrix[: self._rows][keep]
-            self._sketches = self._sketches.of_rows(keep)
-            self._placed = None
+            is_kept = self._numbers[: self._rows] > graph.metadata.last
+            numbers, matrix = self._numbers[: self._rows][is_kept], self._matrix[: self._rows][is_kept]
+            self._sign_hashes = self._sign_hashes.select(is_kept)
+            self._positions_cache = None
             self._graph = graph
             self._rows = len(numbers)
-            self._numbers = np.empty(self._rows + _GROW, dtype=np.int64)
-            self._matrix = np.empty((self._rows + _GROW, self._dimensions), dtype=np.float32)
+            self._numbers = np.empty(self._rows + _SPARE_ROWS, dtype=np.int64)
+            self._matrix = np.empty((self._rows + _SPARE_ROWS, self._dimensions), dtype=np.float32)
             self._numbers[: self._rows], self._matrix[: self._rows] = numbers, matrix
 
-    def search(self, vector: Vectors, limit: int) -> Found:
+    def search(self, vector: Vectors, limit: int) -> Neighbours:
         """Return the nearest `limit` vectors: approximately from the graph, exactly from the rest."""
         with self._lock:
             numbers, scores = self._numbers[: self._rows], self._matrix[: self._rows] @ vector
             if self._graph is not None:
-                wanted = min(limit, self._graph.about.count)
-                self._graph.index.set_ef(max(_EF_SEARCH, wanted))
-                labels, distances = self._graph.index.knn_query(vector, k=wanted, num_threads=1)
+                graph_limit = min(limit, self._graph.metadata.count)
+                self._graph.index.set_ef(max(_EF_SEARCH, graph_limit))
+                labels, distances = self._graph.index.knn_query(vector, k=graph_limit, num_threads=1)
                 numbers = np.concatenate([numbers, labels[0].astype(np.int64)])
                 scores = np.concatenate([scores, 1.0 - distances[0]])
-        return _best(numbers, scores.astype(np.float64), limit)
+        return _select_best(numbers, scores.astype(np.float64), limit)
 
-    def search_among(self, vector: Vectors, numbers: Numbers, limit: int) -> Found:
+    def search_among(self, vector: Vectors, numbers: Numbers, limit: int) -> Neighbours:
         """Return the nearest `limit` vectors among `numbers` (sorted, distinct), without the graph.
 
         Every table that contains these vectors returns the same result.
         Of more than 8,192 numbers, only those with the nearest signs are compared: at least four times `limit`.
         """
-        if len(numbers) > _COMPARED:
-            numbers = self._near(vector, numbers, max(_NEAR_LEAST, _NEAR_TIMES * limit))
+        if len(numbers) > _MAX_COMPARED:
+            numbers = self._nearest_by_signs(vector, numbers, max(_MIN_SIGN_MATCHES, _SIGN_MATCH_FACTOR * limit))
         cosines = self.cosines(vector, numbers)
-        known = ~np.isnan(cosines)
-        return _best(numbers[known], cosines[known], limit)
+        is_loaded = ~np.isnan(cosines)
+        return _select_best(numbers[is_loaded], cosines[is_loaded], limit)
 
-    def _near(self, vector: Vectors, numbers: Numbers, least: int) -> Numbers:
+    def _nearest_by_signs(self, vector: Vectors, numbers: Numbers, min_count: int) -> Numbers:
         """Return at least `least` of `numbers`, those that differ from `vector` in the fewest signs, with all ties."""
         with self._lock:
             graph = self._graph
-            places = self._places(numbers)
+            positions = self._positions(numbers)
             parts = (
-                [self._sketches.differing(vector)]
+                [self._sign_hashes.count_differing(vector)]
                 if graph is None
-                else [graph.sketches.differing(vector), self._sketches.differing(vector)]
+                else [graph.sign_hashes.count_differing(vector), self._sign_hashes.count_differing(vector)]
             )
-        known = places >= 0
-        differing = np.concatenate(parts)[places[known]]
-        most = np.searchsorted(np.cumsum(np.bincount(differing)), least)
-        near: Numbers = numbers[known][differing <= most]
-        return near
+        is_loaded = positions >= 0
+        differing = np.concatenate(parts)[positions[is_loaded]]
+        max_difference = np.searchsorted(np.cumsum(np.bincount(differing)), min_count)
+        nearest: Numbers = numbers[is_loaded][differing <= max_difference]
+        return nearest
 
-    def _places(self, numbers: Numbers) -> Numbers:
+    def _positions(self, numbers: Numbers) -> Numbers:
         """Return the row of each number, counting the rows of the graph first; -1 if it is not loaded.
 
         The last result is cached, because most calls pass all living vectors.
         """
-        if self._placed is None or self._placed[0] is not numbers or self._placed[1] != self._rows:
-            mine = self._numbers[: self._rows]
+        if (
+            self._positions_cache is None
+            or self._positions_cache[0] is not numbers
+            or self._positions_cache[1] != self._rows
+        ):
+            loaded = self._numbers[: self._rows]
             if self._graph is not None:
-                mine = np.concatenate([self._graph.numbers, mine])
-            at = np.minimum(np.searchsorted(mine, numbers), max(len(mine) - 1, 0))
-            places = np.where(mine[at] == numbers, at, -1) if len(mine) else np.full(len(numbers), -1)
-            self._placed = (numbers, self._rows, places)
-        return self._placed[2]
+                loaded = np.concatenate([self._graph.numbers, loaded])
+            indices = np.minimum(np.searchsorted(loaded, numbers), max(len(loaded) - 1, 0))
+            positions = np.where(loaded[indices] == numbers, indices, -1) if len(loaded) else np.full(len(numbers), -1)
+            self._positions_cache = (numbers, self._rows, positions)
+        return self._positions_cache[2]
 
     def cosines(self, vector: Vectors, numbers: Numbers) -> npt.NDArray[np.float64]:
         """Return float64 [len(numbers)]: the cosine of each of `numbers` (any order), NaN for those not loaded."""
         out = np.full(len(numbers), np.nan)
         with self._lock:
-            held: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
+            parts: list[tuple[Numbers, Any]] = [(self._numbers[: self._rows], self._matrix)]
             if self._graph is not None:
-                held.append((self._graph.numbers, self._graph.matrix))
-                self._touched += len(numbers)
-                if self._touched > _TOUCHED and self._graph.about.count > _RESIDENT:
+                parts.append((self._graph.numbers, self._graph.matrix))
+                self._touched_rows += len(numbers)
+                if self._touched_rows > _MAX_TOUCHED_ROWS and self._graph.metadata.count > _MAX_RESIDENT_ROWS:
                     # The kernel counts read pages, and much around them, as resident memory until memory is short.
                     self._graph.mapped.madvise(mmap.MADV_DONTNEED)
-                    self._touched = 0
-            for mine, matrix in held:
-                if len(mine):
-                    places = np.minimum(np.searchsorted(mine, numbers), len(mine) - 1)
-                    inside = mine[places] == numbers
-                    out[inside] = _products(matrix, places[inside], vector)
+                    self._touched_rows = 0
+            for part_numbers, matrix in parts:
+                if len(part_numbers):
+                    indices = np.minimum(np.searchsorted(part_numbers, numbers), len(part_numbers) - 1)
+                    is_match = part_numbers[indices] == numbers
+                    out[is_match] = _dot_products(matrix, indices[is_match], vector)
         return out
 
-    def _reserve(self, more: int) -> None:
-        needed = self._rows + more
+    def _reserve(self, count: int) -> None:
+        needed = self._rows + count
         if needed <= len(self._numbers):
             return
         size = max(needed, int(len(self._numbers) * 1.5))
@@ -234,14 +238,14 @@ class VectorTable:
         self._numbers, self._matrix = numbers, matrix
 
 
-def _products(matrix: Any, rows: Any, vector: Vectors) -> Any:
+def _dot_products(matrix: Any, rows: Any, vector: Vectors) -> Any:
     """Return the dot products of some rows with a vector; in parts, because `take` copies the rows."""
-    parts = [rows[at : at + _COPIED] for at in range(0, len(rows), _COPIED)]
-    found = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
-    return np.concatenate(found) if found else np.empty(0)
+    parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+    products = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
+    return np.concatenate(products) if products else np.empty(0)
 
 
-def _best(numbers: Numbers, scores: npt.NDArray[np.float64], limit: int) -> Found:
+def _select_best(numbers: Numbers, scores: npt.NDArray[np.float64], limit: int) -> Neighbours:
     if len(scores) > limit:
         top = np.argpartition(scores, -limit)[-limit:]
         numbers, scores = numbers[top], scores[top]
@@ -252,15 +256,19 @@ def _best(numbers: Numbers, scores: npt.NDArray[np.float64], limit: int) -> Foun
 def read_side_car(folder: HostPath) -> GraphFiles | None:
     """Return the metadata of the graph files; None if there are none, or if they are invalid."""
     try:
-        said = json.loads((folder / _SIDE_CAR).read_text(encoding="utf-8"))
-        if said["numbers_as"] != _MAPPED.str:
+        fields = json.loads((folder / _SIDE_CAR).read_text(encoding="utf-8"))
+        if fields["numbers_as"] != _MAPPED_DTYPE.str:
             return None  # written by another version of ctxfs
-        about = GraphFiles(
-            int(said["model"]), int(said["dimensions"]), int(said["count"]), int(said["last"]), dict(said["sha256"])
+        metadata = GraphFiles(
+            int(fields["model"]),
+            int(fields["dimensions"]),
+            int(fields["count"]),
+            int(fields["last"]),
+            dict(fields["sha256"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return about if about.count > 0 and about.last > 0 and about.dimensions > 0 else None
+    return metadata if metadata.count > 0 and metadata.last > 0 and metadata.dimensions > 0 else None
 
 
 def drop_graph(folder: HostPath) -> None:
@@ -271,16 +279,16 @@ def drop_graph(folder: HostPath) -> None:
 
 def is_graph_sound(folder: HostPath) -> bool:
     """Return True if the graph files match their checksums. Takes a second a gigabyte."""
-    about = read_side_car(folder)
-    if about is None:
+    metadata = read_side_car(folder)
+    if metadata is None:
         return False
     try:
-        return all(_sha256(about.file(folder, suffix)) == digest for suffix, digest in about.sha256.items())
+        return all(_sha256(metadata.file(folder, suffix)) == digest for suffix, digest in metadata.sha256.items())
     except OSError:
         return False
 
 
-def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | None:
+def read_graph(folder: HostPath, metadata: GraphFiles, room: int = 0) -> Graph | None:
     """Return the graph with capacity for `room` more vectors; None if a file is missing or damaged.
 
     Checksums are compared first: a flipped bit would crash hnswlib, and a truncated file would load as garbage.
@@ -290,17 +298,17 @@ def read_graph(folder: HostPath, about: GraphFiles, room: int = 0) -> Graph | No
     if not is_graph_sound(folder):
         return None
     try:
-        index = hnswlib.Index(space="ip", dim=about.dimensions)
-        index.load_index(str(about.file(folder, "hnsw")), max_elements=about.count + room)
-        numbers = np.fromfile(about.file(folder, "numbers"), dtype=_NUMBER).astype(np.int64)
-        shape = (about.count, about.dimensions)
-        with open(about.file(folder, "vectors"), "rb") as file:
+        index = hnswlib.Index(space="ip", dim=metadata.dimensions)
+        index.load_index(str(metadata.file(folder, "hnsw")), max_elements=metadata.count + room)
+        numbers = np.fromfile(metadata.file(folder, "numbers"), dtype=_NUMBER_DTYPE).astype(np.int64)
+        shape = (metadata.count, metadata.dimensions)
+        with open(metadata.file(folder, "vectors"), "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        matrix = np.frombuffer(mapped, dtype=_MAPPED).reshape(shape)
+        matrix = np.frombuffer(mapped, dtype=_MAPPED_DTYPE).reshape(shape)
     except (OSError, RuntimeError, ValueError):
         return None
-    sound = index.get_current_count() == about.count and len(numbers) == about.count
-    return Graph(about, index, numbers, matrix, mapped, SignHashes.of(matrix)) if sound else None
+    sound = index.get_current_count() == metadata.count and len(numbers) == metadata.count
+    return Graph(metadata, index, numbers, matrix, mapped, SignHashes.from_matrix(matrix)) if sound else None
 
 
 def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total: int, threads: int) -> None:
@@ -310,43 +318,43 @@ def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total
     """
     import hnswlib
 
-    about = read_side_car(folder)
+    metadata = read_side_car(folder)
     old = None
-    if about is not None and about.model == model and about.dimensions == dimensions:
-        old = read_graph(folder, about, max(total - about.count, 0) + _GROW)
+    if metadata is not None and metadata.model == model and metadata.dimensions == dimensions:
+        old = read_graph(folder, metadata, max(total - metadata.count, 0) + _SPARE_ROWS)
     if old is not None:
         index = old.index
     else:
         index = hnswlib.Index(space="ip", dim=dimensions)
-        index.init_index(max_elements=max(total, 1), M=_M, ef_construction=_EF_CONSTRUCTION, random_seed=7)
+        index.init_index(max_elements=max(total, 1), M=_GRAPH_DEGREE, ef_construction=_EF_CONSTRUCTION, random_seed=7)
     new = {suffix: folder / f".graph.{suffix}" for suffix in ("hnsw", "numbers", "vectors")}
     for suffix in ("numbers", "vectors"):
         new[suffix].write_bytes(b"")
         if old is not None:
-            shutil.copyfile(old.about.file(folder, suffix), new[suffix])
-    last, count = (old.about.last, old.about.count) if old is not None else (0, 0)
+            shutil.copyfile(old.metadata.file(folder, suffix), new[suffix])
+    last, count = (old.metadata.last, old.metadata.count) if old is not None else (0, 0)
     with open(new["numbers"], "ab") as numbers_file, open(new["vectors"], "ab") as vectors_file:
-        for numbers, block in _blocks(rows, last):
+        for numbers, block in _read_blocks(rows, last):
             if count + len(numbers) > index.get_max_elements():
-                index.resize_index(count + len(numbers) + _GROW)
+                index.resize_index(count + len(numbers) + _SPARE_ROWS)
             index.add_items(block, numbers, num_threads=threads)
-            numbers_file.write(numbers.astype(_NUMBER).tobytes())
-            vectors_file.write(block.astype(_MAPPED).tobytes())
+            numbers_file.write(numbers.astype(_NUMBER_DTYPE).tobytes())
+            vectors_file.write(block.astype(_MAPPED_DTYPE).tobytes())
             last, count = int(numbers[-1]), count + len(numbers)
-    if not count or (old is not None and count == old.about.count):
+    if not count or (old is not None and count == old.metadata.count):
         return
     index.save_index(str(new["hnsw"]))
-    for made in new.values():
-        with open(made, "rb") as written:
-            os.fsync(written.fileno())
-    made_of = GraphFiles(model, dimensions, count, last, {suffix: _sha256(file) for suffix, file in new.items()})
+    for path in new.values():
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+    new_metadata = GraphFiles(model, dimensions, count, last, {suffix: _sha256(file) for suffix, file in new.items()})
     for suffix, file in new.items():
-        os.replace(file, made_of.file(folder, suffix))
+        os.replace(file, new_metadata.file(folder, suffix))
     side_car = folder / ".graph.json.new"
     side_car.write_text(
         json.dumps(
-            {"numbers_as": _MAPPED.str}
-            | {name: getattr(made_of, name) for name in ("model", "dimensions", "count", "last", "sha256")}
+            {"numbers_as": _MAPPED_DTYPE.str}
+            | {name: getattr(new_metadata, name) for name in ("model", "dimensions", "count", "last", "sha256")}
         )
     )
     os.replace(side_car, folder / _SIDE_CAR)
@@ -355,14 +363,14 @@ def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total
             stale.unlink(missing_ok=True)
 
 
-def _blocks(rows: Rows, last: int) -> Iterator[tuple[Numbers, Vectors]]:
-    while found := rows(last, 8192):
-        block = unpack_vectors([vector for _, vector in found])
-        sound = np.isfinite(block).all(axis=1)  # hnswlib accepts NaN silently and then never finds the vector
-        numbers = np.array([number for number, _ in found], dtype=np.int64)
+def _read_blocks(rows: Rows, last: int) -> Iterator[tuple[Numbers, Vectors]]:
+    while batch := rows(last, 8192):
+        block = unpack_vectors([vector for _, vector in batch])
+        is_finite = np.isfinite(block).all(axis=1)  # hnswlib accepts NaN silently and then never finds the vector
+        numbers = np.array([number for number, _ in batch], dtype=np.int64)
         last = int(numbers[-1])
-        if sound.any():
-            yield numbers[sound], block[sound]
+        if is_finite.any():
+            yield numbers[is_finite], block[is_finite]
 
 
 def _sha256(file: HostPath) -> str:

@@ -24,13 +24,13 @@ from ctxfs.index.search.chunk_columns import CorpusCounts
 from ctxfs.model.path import printable
 
 _K1, _B = 1.2, 0.75
-_OTHERS = 0.2  # weight of a term in the fields other than its best
-_PLACES = 9  # decimals: sums in another order differ only in later ones
+_OTHER_FIELDS_WEIGHT = 0.2  # weight of a term in the fields other than its best
+_SCORE_DECIMALS = 9  # decimals: sums in another order differ only in later ones
 # The usual length of a heading or symbol, and of a path, in words.
-_NAME_WORDS = 3.0
-_PATH_WORDS = 6.0
-_MOST_WORDS = 200_000
-_STEM_KEEPS = 2  # leading letters that stemming never changes
+_DEFAULT_NAME_WORDS = 3.0
+_DEFAULT_PATH_WORDS = 6.0
+_MAX_CACHED_WORDS = 200_000
+_MIN_STEM_CHARS = 2  # leading letters that stemming never changes
 
 Counts = npt.NDArray[np.float64]
 
@@ -48,11 +48,11 @@ class Units:
 class Statistics:
     """Corpus statistics of the living chunks.
 
-    `having` returns the number of chunks with a term in a field: `having(field, term)`.
+    `document_frequency` returns the number of chunks with a term in a field: `document_frequency(field, term)`.
     """
 
-    makeup: CorpusCounts
-    having: Callable[[str, str], int]
+    corpus: CorpusCounts
+    document_frequency: Callable[[str, str], int]
 
 
 class Bm25:
@@ -66,119 +66,128 @@ class Bm25:
         """Take the boost of each field in `fields`; `text` is the chunk's own text, `symbol` the heading of code."""
         self._fields = fields
         self._analyse = analyse
-        self._met: set[str] = set()
-        self._words: dict[str, list[str]] = {}  # by stem
+        self._cached_words: set[str] = set()
+        self._words_by_stem: dict[str, list[str]] = {}
 
-    def weigh(
+    def score(
         self,
         units: Units,
-        own: Collection[int],
-        near: Collection[int],
+        own_chunks: Collection[int],
+        near_chunks: Collection[int],
         terms: Sequence[str],
-        known: Statistics,
+        statistics: Statistics,
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Return two maps from chunk to score.
 
-        The first scores the chunks in `own` by their own words,
-        the second those in `near` together with their neighbours.
-        `units` contains all these chunks and the neighbours of those in `near`, sorted by number.
+        The first scores the chunks in `own_chunks` by their own words,
+        the second those in `near_chunks` together with their neighbours.
+        `units` contains all these chunks and the neighbours of those in `near_chunks`, sorted by number.
         """
         if not units.rows or not terms:
             return {}, {}
-        text = self._counted(split_texts([row.text for row in units.rows]), terms)
-        scores = self._own(units, text, terms, known)
-        by_own = {row.id: score for row, score in zip(units.rows, scores.tolist(), strict=True) if row.id in own}
-        if not near:
+        text = self._count_terms(split_texts([row.text for row in units.rows]), terms)
+        scores = self._score_own(units, text, terms, statistics)
+        by_own = {row.id: score for row, score in zip(units.rows, scores.tolist(), strict=True) if row.id in own_chunks}
+        if not near_chunks:
             return by_own, {}
-        return by_own, self._near(units, text, near, terms, known)
+        return by_own, self._score_neighbourhoods(units, text, near_chunks, terms, statistics)
 
-    def _own(self, units: Units, text: Counts, terms: Sequence[str], known: Statistics) -> Counts:
-        named, named_lengths = self._names([row.heading for row in units.rows], terms)
-        places, place_lengths = self._names([printable(row.path) for row in units.rows], terms)
+    def _score_own(self, units: Units, text: Counts, terms: Sequence[str], statistics: Statistics) -> Counts:
+        headings, heading_lengths = self._count_names([row.heading for row in units.rows], terms)
+        paths, path_lengths = self._count_names([printable(row.path) for row in units.rows], terms)
         is_code = np.array([row.kind == "code" for row in units.rows])[:, None]
         # As in the full-text index, the mean of a field is over all units: where code is rare, its names weigh little.
-        code, other = _NAME_WORDS * known.makeup.code, _NAME_WORDS * (1 - known.makeup.code)
+        code, other = (
+            _DEFAULT_NAME_WORDS * statistics.corpus.code_share,
+            _DEFAULT_NAME_WORDS * (1 - statistics.corpus.code_share),
+        )
         parts = [
-            self._part("text", text, units.lengths, known.makeup.mean_words, terms, known),
-            self._part("heading", np.where(is_code, 0.0, named), named_lengths, other, terms, known),
-            self._part("symbol", np.where(is_code, named, 0.0), named_lengths, code, terms, known),
-            self._part("path", places, place_lengths, _PATH_WORDS, terms, known),
+            self._score_field("text", text, units.lengths, statistics.corpus.mean_words, terms, statistics),
+            self._score_field("heading", np.where(is_code, 0.0, headings), heading_lengths, other, terms, statistics),
+            self._score_field("symbol", np.where(is_code, headings, 0.0), heading_lengths, code, terms, statistics),
+            self._score_field("path", paths, path_lengths, _DEFAULT_PATH_WORDS, terms, statistics),
         ]
         best = np.maximum.reduce(parts)
-        each = best + _OTHERS * (np.add.reduce(parts) - best)
-        scores: Counts = np.round(each.sum(axis=1), _PLACES)
+        term_scores = best + _OTHER_FIELDS_WEIGHT * (np.add.reduce(parts) - best)
+        scores: Counts = np.round(term_scores.sum(axis=1), _SCORE_DECIMALS)
         return scores
 
-    def _names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
+    def _count_names(self, texts: Sequence[str], terms: Sequence[str]) -> tuple[Counts, Counts]:
         """Return (count of each term in each text [text, term], number of words of each text [text])."""
         split = split_texts(texts)
-        return self._counted(split, terms), split.lengths
+        return self._count_terms(split, terms), split.lengths
 
-    def _near(
+    def _score_neighbourhoods(
         self,
         units: Units,
         text: Counts,
-        near: Collection[int],
+        near_chunks: Collection[int],
         terms: Sequence[str],
-        known: Statistics,
+        statistics: Statistics,
     ) -> dict[int, float]:
-        large = [at for at, row in enumerate(units.rows) if len(row.text) > SMALL_UNIT]
-        said, lengths = text.copy(), units.lengths.copy()
+        large = [index for index, row in enumerate(units.rows) if len(row.text) > SMALL_UNIT]
+        counts, lengths = text.copy(), units.lengths.copy()
         if large:  # of a large neighbour only the start counts
-            starts = [units.rows[at].text[:SMALL_UNIT] for at in large]
-            said[large] = self._counted(split_texts(starts), terms)
+            starts = [units.rows[index].text[:SMALL_UNIT] for index in large]
+            counts[large] = self._count_terms(split_texts(starts), terms)
             lengths[large] = [start.count(" ") + 1 for start in starts]
-        chunks = np.array([row.id for row in units.rows], dtype=np.int64)
+        numbers = np.array([row.id for row in units.rows], dtype=np.int64)
         files = units.files
-        total, length = np.zeros_like(said), np.zeros(len(chunks))
+        total, length = np.zeros_like(counts), np.zeros(len(numbers))
         for step in range(-NEIGHBOURS, NEIGHBOURS + 1):
-            at = np.minimum(np.searchsorted(chunks, chunks + step), len(chunks) - 1)
-            same = (chunks[at] == chunks + step) & (files[at] == files)
-            total[same] += said[at[same]]
-            length[same] += lengths[at[same]]
-        mean = known.makeup.mean_words * known.makeup.loose * (2 * NEIGHBOURS + 1)
-        scores = np.round(self._part("around", total, length, mean, terms, known).sum(axis=1), _PLACES)
-        small = np.ones(len(chunks), dtype=np.bool_)
-        small[large] = False
+            index = np.minimum(np.searchsorted(numbers, numbers + step), len(numbers) - 1)
+            is_neighbour = (numbers[index] == numbers + step) & (files[index] == files)
+            total[is_neighbour] += counts[index[is_neighbour]]
+            length[is_neighbour] += lengths[index[is_neighbour]]
+        mean = statistics.corpus.mean_words * statistics.corpus.neighbour_share * (2 * NEIGHBOURS + 1)
+        scores = np.round(
+            self._score_field("around", total, length, mean, terms, statistics).sum(axis=1), _SCORE_DECIMALS
+        )
+        is_small = np.ones(len(numbers), dtype=np.bool_)
+        is_small[large] = False
         return {
             row.id: score
-            for row, score, fits in zip(units.rows, scores.tolist(), small.tolist(), strict=True)
-            if fits and row.id in near and ranks_with_neighbours(row.kind, (row.author,))
+            for row, score, is_ranked in zip(units.rows, scores.tolist(), is_small.tolist(), strict=True)
+            if is_ranked and row.id in near_chunks and ranks_with_neighbours(row.kind, (row.author,))
         }
 
-    def _part(
-        self, field: str, counts: Counts, lengths: Counts, mean: float, terms: Sequence[str], known: Statistics
+    def _score_field(
+        self, field: str, counts: Counts, lengths: Counts, mean: float, terms: Sequence[str], statistics: Statistics
     ) -> Counts:
         """Return the BM25 scores [unit, term] of a field, multiplied by the boost of the field."""
-        having = np.array([known.having(field, term) for term in terms], dtype=np.float64)
-        rarity = np.log1p((np.maximum(known.makeup.units - having, 0.0) + 0.5) / (having + 0.5))
-        room = _K1 * (1 - _B + _B * lengths / max(mean, 0.1))[:, None]
-        part: Counts = self._fields.get(field, 1.0) * rarity * counts * (_K1 + 1) / (counts + room)
+        document_frequencies = np.array(
+            [statistics.document_frequency(field, term) for term in terms], dtype=np.float64
+        )
+        idf = np.log1p(
+            (np.maximum(statistics.corpus.units - document_frequencies, 0.0) + 0.5) / (document_frequencies + 0.5)
+        )
+        saturation = _K1 * (1 - _B + _B * lengths / max(mean, 0.1))[:, None]
+        part: Counts = self._fields.get(field, 1.0) * idf * counts * (_K1 + 1) / (counts + saturation)
         return part
 
-    def _counted(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
+    def _count_terms(self, texts: SplitTexts, terms: Sequence[str]) -> Counts:
         """Return the number of occurrences of each of `terms` in each text [text, term]."""
-        found = texts.beginning_with({term[:_STEM_KEEPS] for term in terms})
-        self._learn({word for _, word in found}, terms)
-        columns = {word: column for column, term in enumerate(terms) for word in self._words.get(term, ())}
+        occurrences = texts.beginning_with({term[:_MIN_STEM_CHARS] for term in terms})
+        self._cache_stems({word for _, word in occurrences}, terms)
+        columns = {word: column for column, term in enumerate(terms) for word in self._words_by_stem.get(term, ())}
         counts = [[0.0] * len(terms) for _ in range(texts.count)]
-        for text, word in found:
+        for text, word in occurrences:
             if (column := columns.get(word)) is not None:
                 counts[text][column] += 1
         return np.array(counts)
 
-    def _learn(self, vocabulary: set[str], terms: Sequence[str]) -> None:
+    def _cache_stems(self, vocabulary: set[str], terms: Sequence[str]) -> None:
         """Cache the words of a vocabulary that stem to one of the terms; only words with the same first letters can."""
-        starts = {term[:_STEM_KEEPS] for term in terms}
-        new = [word for word in vocabulary if word[:_STEM_KEEPS] in starts and word not in self._met]
-        if len(self._met) > _MOST_WORDS:
-            self._met.clear()
-            self._words.clear()
+        starts = {term[:_MIN_STEM_CHARS] for term in terms}
+        new = [word for word in vocabulary if word[:_MIN_STEM_CHARS] in starts and word not in self._cached_words]
+        if len(self._cached_words) > _MAX_CACHED_WORDS:
+            self._cached_words.clear()
+            self._words_by_stem.clear()
         if not new:
             return
         stems = self._analyse(" ".join(new))
         if len(stems) != len(new):  # the analyser drops overlong words
             stems = [(self._analyse(word) or ("",))[0] for word in new]
-        self._met.update(new)
+        self._cached_words.update(new)
         for word, stem in zip(new, stems, strict=True):
-            self._words.setdefault(stem, []).append(word)
+            self._words_by_stem.setdefault(stem, []).append(word)

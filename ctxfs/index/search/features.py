@@ -13,8 +13,8 @@ from ctxfs.index.extract.text_features import TextFeature
 from ctxfs.index.search.query_hints import QueryHints
 from ctxfs.index.search.rank_fusion import Column, Flags, Profile
 
-_TURN_WORDS = 200
-_BEST_OF_FILE = 3
+_MAX_TURN_WORDS = 200
+_MAX_FILE_CHUNKS = 3
 
 Scores = Mapping[int, float]  # chunk → score
 Numbers = npt.NDArray[np.int64]
@@ -42,8 +42,8 @@ class Candidates:
     @property
     def turns(self) -> Flags:
         """A mask of the dialogue turns: short chunks with an author."""
-        found: Flags = (self.authors != "") & (self.words <= _TURN_WORDS)
-        return found
+        turns: Flags = (self.authors != "") & (self.words <= _MAX_TURN_WORDS)
+        return turns
 
     def profiles(self) -> dict[Profile, int]:
         """Return the number of candidates that are dialogue turns, code or prose."""
@@ -51,24 +51,24 @@ class Candidates:
         code = int(((self.kinds == "code") & ~turns).sum())
         return {"dialogue": int(turns.sum()), "code": code, "prose": len(self.chunks) - int(turns.sum()) - code}
 
-    def before(self, others: Candidates) -> Candidates:
+    def followed_by(self, others: Candidates) -> Candidates:
         """Return these candidates followed by `others`, whose chunk numbers are higher."""
         pairs = ((getattr(self, column.name), getattr(others, column.name)) for column in fields(self))
         return Candidates(*(np.concatenate(pair) for pair in pairs))
 
 
-def columns(
-    candidates: Candidates, found: Mapping[str, Scores], hints: QueryHints, complete: Iterable[str] = ()
+def signal_columns(
+    candidates: Candidates, scores_by_signal: Mapping[str, Scores], hints: QueryHints, complete: Iterable[str] = ()
 ) -> dict[str, Column]:
     """Return a column for each signal, with NaN for a candidate without a value.
 
     A signal in `complete` has found all matches, so that a missing value is 0.
     Without dialogue turns, only the signals of the engines are returned.
     """
-    out = {name: _placed(candidates.chunks, scores) for name, scores in found.items()}
+    out = {name: _align(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
     turns = candidates.turns
     for name in complete:
-        if found.get(name):
+        if scores_by_signal.get(name):
             out[name] = np.nan_to_num(out[name])
     if not turns.any():
         return out
@@ -76,35 +76,35 @@ def columns(
         out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"]))
     out["length"] = np.log1p(candidates.words)
     if hints.authors:
-        named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
-        out["author"] = named
-        out["first_person"] = named * _flag(candidates, TextFeature.FIRST_PERSON)
+        is_named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
+        out["author"] = is_named
+        out["first_person"] = is_named * _feature_column(candidates, TextFeature.FIRST_PERSON)
     if hints.dates:
-        out["date"] = np.array([_date_fit(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
-    if hints.asks_when:
-        out["says_when"] = _flag(candidates, TextFeature.SAYS_WHEN)
-    out["asks"] = _flag(candidates, TextFeature.ASKS)
+        out["date"] = np.array([_score_date(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
+    if hints.asks_for_time:
+        out["says_when"] = _feature_column(candidates, TextFeature.SAYS_WHEN)
+    out["asks"] = _feature_column(candidates, TextFeature.ASKS)
     return out
 
 
-def _placed(chunks: Numbers, scores: Scores) -> Column:
+def _align(chunks: Numbers, scores: Scores) -> Column:
     """Return the scores as a column aligned with `chunks`, which are sorted; NaN where there is none."""
     out = np.full(len(chunks), np.nan)
     if scores and len(chunks):
         numbers = np.fromiter(scores.keys(), dtype=np.int64, count=len(scores))
         values = np.fromiter(scores.values(), dtype=np.float64, count=len(scores))
-        at = np.minimum(np.searchsorted(chunks, numbers), len(chunks) - 1)
-        here = chunks[at] == numbers
-        out[at[here]] = values[here]
+        indices = np.minimum(np.searchsorted(chunks, numbers), len(chunks) - 1)
+        is_match = chunks[indices] == numbers
+        out[indices[is_match]] = values[is_match]
     return out
 
 
-def _flag(candidates: Candidates, trait: TextFeature) -> Column:
+def _feature_column(candidates: Candidates, trait: TextFeature) -> Column:
     flags: Column = ((candidates.traits & int(trait)) != 0).astype(np.float64)
     return flags
 
 
-def _date_fit(day: int, hints: QueryHints) -> int:
+def _score_date(day: int, hints: QueryHints) -> int:
     if not 0 < day <= date.max.toordinal():
         return 0
     when = date.fromordinal(day)
@@ -121,12 +121,14 @@ def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosine
     total, count = np.zeros(len(turns)), np.zeros(len(turns))
     if len(chunks):
         for step in range(-reach, reach + 1):
-            wanted = candidates.chunks + step
-            at = np.minimum(np.searchsorted(chunks, wanted), len(chunks) - 1)
-            same = (chunks[at] == wanted) & (files[at] == candidates.files) & ~np.isnan(cosines[at])
-            same &= turns
-            total[same] += cosines[at][same]
-            count[same] += 1
+            neighbours = candidates.chunks + step
+            indices = np.minimum(np.searchsorted(chunks, neighbours), len(chunks) - 1)
+            is_neighbour = (
+                (chunks[indices] == neighbours) & (files[indices] == candidates.files) & ~np.isnan(cosines[indices])
+            )
+            is_neighbour &= turns
+            total[is_neighbour] += cosines[indices][is_neighbour]
+            count[is_neighbour] += 1
     means: Column = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return means
 
@@ -137,5 +139,5 @@ def _file_scores(files: Numbers, words: Column) -> Column:
     order = np.lexsort((-words, files))
     starts = np.flatnonzero(np.r_[True, np.diff(files[order]) != 0])
     for start, end in zip(starts, [*starts[1:], len(files)], strict=True):
-        out[order[start:end]] = words[order[start : min(end, start + _BEST_OF_FILE)]].sum()
+        out[order[start:end]] = words[order[start : min(end, start + _MAX_FILE_CHUNKS)]].sum()
     return out

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_MARKS = ("quarantined", "expires_at", "trust")
+_STATUS_ATTRIBUTES = ("quarantined", "expires_at", "trust")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +24,28 @@ class FileStatus:
     claims: str = ""
 
 
-def standing_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
+def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", claims: str = "") -> FileStatus | None:
     """Return the status from a file's attributes (names without prefix); None if none of them sets a status."""
-    said = {name: value for name, value in attributes if name in _MARKS}
-    if not said and not superseded_by and not claims:
+    values = {name: value for name, value in attributes if name in _STATUS_ATTRIBUTES}
+    if not values and not superseded_by and not claims:
         return None
     return FileStatus(
-        said.get("quarantined") == "true",
-        _nanoseconds(said["expires_at"]) if "expires_at" in said else None,
+        values.get("quarantined") == "true",
+        _nanoseconds(values["expires_at"]) if "expires_at" in values else None,
         superseded_by,
-        said.get("trust") == "untrusted",
+        values.get("trust") == "untrusted",
         claims,
     )
 
 
-def superseded(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+def superseded_paths(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     """Return a map from each superseded path to the path that supersedes it.
 
     `pairs` are (path, value of its `supersedes` attribute). Two files that supersede each other both stay valid.
     """
-    said = [(path, value.strip().strip("/")) for path, value in pairs]
-    both = set(said)
-    return {old: new for new, old in sorted(said) if old != new and (old, new) not in both}
+    claims = [(path, value.strip().strip("/")) for path, value in pairs]
+    claim_set = set(claims)
+    return {old: new for new, old in sorted(claims) if old != new and (old, new) not in claim_set}
 
 
 def _nanoseconds(text: str) -> int:

@@ -46,18 +46,18 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
 
 def _expand(pattern: str) -> list[str]:
     """Return the pattern once for each choice of its `{a,b}`. Raise OSError EINVAL for too many."""
-    done: list[str] = []
+    expanded: list[str] = []
     pending = [pattern]
     while pending:
-        each = pending.pop()
-        choice = _first_choice(each)
+        alternative = pending.pop()
+        choice = _first_choice(alternative)
         if choice is None:
-            done.append(each)
+            expanded.append(alternative)
         else:
             pending.extend(reversed(choice))
-        if len(done) + len(pending) > MAX_ALTERNATIVES:
+        if len(expanded) + len(pending) > MAX_ALTERNATIVES:
             raise invalid(pattern[:80], f"its braces stand for more than {MAX_ALTERNATIVES} patterns")
-    return done
+    return expanded
 
 
 def _first_choice(pattern: str) -> list[str] | None:
@@ -67,18 +67,18 @@ def _first_choice(pattern: str) -> list[str] | None:
     """
     start = -1
     depth, cuts = 0, []
-    for at, character in enumerate(pattern):
-        if character == "{" and (depth or "}" in pattern[at:]):
+    for index, character in enumerate(pattern):
+        if character == "{" and (depth or "}" in pattern[index:]):
             if not depth:
-                start, cuts = at, [at]
+                start, cuts = index, [index]
             depth += 1
         elif depth and character == "," and depth == 1:
-            cuts.append(at)
+            cuts.append(index)
         elif depth and character == "}":
             depth -= 1
             if not depth:
-                parts = [pattern[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], at], strict=True)]
-                return [pattern[:start] + part + pattern[at + 1 :] for part in parts]
+                parts = [pattern[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], index], strict=True)]
+                return [pattern[:start] + part + pattern[index + 1 :] for part in parts]
     if start >= 0:
         raise re.error("a brace is not closed")
     return None
@@ -87,12 +87,12 @@ def _first_choice(pattern: str) -> list[str] | None:
 def _steps(pattern: str) -> list[_Step]:
     steps: list[_Step] = []
     names = pattern.split("/")
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if name != "**":
             steps.append(_name_matcher(name))
         elif not steps or steps[-1] is not _ANY_NAMES:
             steps.append(_ANY_NAMES)
-        if name == "**" and place == len(names) - 1:
+        if name == "**" and index == len(names) - 1:
             steps.append(_name_matcher("*"))  # the files below a folder, not the folder itself
     return steps
 
@@ -112,21 +112,21 @@ def _name_matcher(name: str) -> Callable[[str], object]:
 def _runs(name: str) -> Iterator[list[str]]:
     """Yield the runs between the stars of a name, as expressions of fixed length."""
     run: list[str] = []
-    at = 0
-    while at < len(name):
-        if name[at] == "*":
+    index = 0
+    while index < len(name):
+        if name[index] == "*":
             yield run
             run = []
-            while at < len(name) and name[at] == "*":
-                at += 1
+            while index < len(name) and name[index] == "*":
+                index += 1
             continue
-        if name[at] == "[" and (end := name.find("]", at + 2)) > 0:
-            inside = _SET_SYNTAX.sub(r"\\\g<0>", name[at + 1 : end])
-            run.append(f"[{'^' if inside[0] in '!^' else ''}{inside.lstrip('!^')}]")
-            at = end + 1
+        if name[index] == "[" and (end := name.find("]", index + 2)) > 0:
+            characters = _SET_SYNTAX.sub(r"\\\g<0>", name[index + 1 : end])
+            run.append(f"[{'^' if characters[0] in '!^' else ''}{characters.lstrip('!^')}]")
+            index = end + 1
             continue
-        run.append("." if name[at] == "?" else re.escape(name[at]))
-        at += 1
+        run.append("." if name[index] == "?" else re.escape(name[index]))
+        index += 1
     yield run
 
 
@@ -137,7 +137,7 @@ def _names_match(steps: Sequence[_Step], names: Sequence[str]) -> bool:
         if step is _ANY_NAMES:
             reached = set(range(min(reached), len(names) + 1)) if reached else reached
         else:
-            reached = {at + 1 for at in reached if at < len(names) and step(names[at])}
+            reached = {count + 1 for count in reached if count < len(names) and step(names[count])}
         if not reached:
             return False
     return len(names) in reached

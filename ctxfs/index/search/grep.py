@@ -77,9 +77,9 @@ def places_of(
     out = []
     for path in paths:
         parts = tuple(path.split("/"))
-        found = depths.get("/".join(parts[:2])) or depths.get(parts[0])
-        if found is not None and (hidden or not any(part.startswith(".") for part in parts[found[1] :])):
-            out.append((found[0], parts[found[1] :]))
+        match = depths.get("/".join(parts[:2])) or depths.get(parts[0])
+        if match is not None and (hidden or not any(part.startswith(".") for part in parts[match[1] :])):
+            out.append((match[0], parts[match[1] :]))
     return out
 
 
@@ -91,7 +91,7 @@ def scan(
     With `only` "first", return the first matching line of each file.
     With "count", return one line a file whose number is the number of matching lines.
     """
-    found: list[Line] = []
+    matches: list[Line] = []
     faults: list[str] = []
     for root, parts in files:
         path = "/".join((root.prefix, *parts))
@@ -106,8 +106,8 @@ def scan(
             lines = matcher.lines(text)
             if only == "count":
                 count = sum(1 for _ in lines)
-                found += [Line(path, count, "")] if count else []
+                matches += [Line(path, count, "")] if count else []
             else:
-                kept = itertools.islice(lines, 1) if only == "first" else lines
-                found.extend(Line(path, *line) for line in kept)
-    return found, faults
+                selected = itertools.islice(lines, 1) if only == "first" else lines
+                matches.extend(Line(path, *line) for line in selected)
+    return matches, faults

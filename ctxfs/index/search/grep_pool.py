@@ -52,11 +52,11 @@ class GrepProcess:
         """
         request = {**matcher.options, "only": only, "files": [(root.prefix, root.root, parts) for root, parts in files]}
         try:
-            answer = self._exchange(json.dumps(request).encode() + b"\n", deadline)
+            response = self._exchange(json.dumps(request).encode() + b"\n", deadline)
         except (OSError, ValueError) as error:
             self.kill()
             raise TimeoutError("a search took too long and was ended") from error
-        return [Line(*line) for line in answer["lines"]], answer["faults"]
+        return [Line(*line) for line in response["lines"]], response["faults"]
 
     def _exchange(self, request: bytes, deadline: float) -> dict[str, list[str]]:
         assert self._process.stdin is not None
@@ -80,8 +80,8 @@ class GrepProcess:
                         received += piece
                     else:
                         raise BrokenPipeError
-        answer: dict[str, list[str]] = json.loads(received)
-        return answer
+        response: dict[str, list[str]] = json.loads(received)
+        return response
 
     def kill(self) -> None:
         """Kill the process and close its pipes."""
@@ -104,7 +104,7 @@ class GrepPool:
         self._idle: list[GrepProcess] = []
         self._lock = threading.Lock()
         self._slots = trio.Semaphore(MAX_PROCESSES)
-        self._turns: defaultdict[Hashable, trio.Lock] = defaultdict(trio.Lock)
+        self._principal_locks: defaultdict[Hashable, trio.Lock] = defaultdict(trio.Lock)
 
     async def scan(
         self, principal: Hashable, files: Files, matcher: Matcher, only: Only, limit: int
@@ -117,34 +117,34 @@ class GrepPool:
         faults: list[str] = []
         if not files:
             return lines, faults
-        async with self._turn(principal), self._slots:
+        async with self._exclusive(principal), self._slots:
             deadline = time.monotonic() + MAX_SECONDS
-            process = self._take()
+            process = self._acquire_process()
             try:
                 for start in range(0, len(files), BATCH_FILES):
                     batch = files[start : start + BATCH_FILES]
-                    found, bad = await _cancellable(process, batch, matcher, only, deadline)
-                    lines += found
-                    faults += bad
+                    batch_lines, batch_faults = await _cancellable(process, batch, matcher, only, deadline)
+                    lines += batch_lines
+                    faults += batch_faults
                     if len(lines) > limit:
                         break
             except TimeoutError:
                 faults.append(f"the search was ended after {MAX_SECONDS:g} s: narrow the pattern, or name a folder")
             finally:
-                self._put_back(process)
+                self._release_process(process)
         return lines, faults
 
     @asynccontextmanager
-    async def _turn(self, principal: Hashable) -> AsyncIterator[None]:
-        turn = self._turns[principal]
+    async def _exclusive(self, principal: Hashable) -> AsyncIterator[None]:
+        turn = self._principal_locks[principal]
         try:
             async with turn:
                 yield
         finally:
             if not turn.locked():
-                self._turns.pop(principal, None)
+                self._principal_locks.pop(principal, None)
 
-    def _take(self) -> GrepProcess:
+    def _acquire_process(self) -> GrepProcess:
         with self._lock:
             while self._idle:
                 process = self._idle.pop()
@@ -153,7 +153,7 @@ class GrepPool:
                 process.kill()
         return GrepProcess()
 
-    def _put_back(self, process: GrepProcess) -> None:
+    def _release_process(self, process: GrepProcess) -> None:
         with self._lock:
             if process.is_alive:
                 self._idle.append(process)

@@ -25,7 +25,7 @@ IDLE_SECONDS = 60.0
 _MEMORY_BYTES = 4 << 30
 
 
-class _TookTooLong(Exception):
+class _FileTimeout(Exception):
     """The CPU alarm of a file. The engine checks for signals every few thousand steps."""
 
 
@@ -33,35 +33,35 @@ def main() -> None:
     """Serve requests until stdin ends, or until no request arrives for `IDLE_SECONDS`."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     os.nice(5)
-    signal.signal(signal.SIGPROF, _ring)
+    signal.signal(signal.SIGPROF, _raise_timeout)
     # The pool sends one request at a time, so that the buffer is empty while `select` waits.
     while select.select([sys.stdin], [], [], IDLE_SECONDS)[0] and (request := sys.stdin.buffer.readline()):
-        answer = _answer(json.loads(request))
-        sys.stdout.write(json.dumps(answer) + "\n")
+        response = _handle_request(json.loads(request))
+        sys.stdout.write(json.dumps(response) + "\n")
         sys.stdout.flush()
 
 
-def _ring(*_: object) -> None:
-    raise _TookTooLong
+def _raise_timeout(*_: object) -> None:
+    raise _FileTimeout
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def _handle_request(request: dict[str, Any]) -> dict[str, Any]:
     matcher = Matcher(request["pattern"], **{name: request[name] for name in ("fixed", "word", "ignore_case")})
     lines: list[Line] = []
     faults: list[str] = []
     for prefix, root, parts in request["files"]:
         try:
             signal.setitimer(signal.ITIMER_PROF, MAX_FILE_CPU_SECONDS)
-            found, bad = scan([(IndexedRoot(prefix, root), tuple(parts))], matcher, request["only"])
+            file_lines, file_faults = scan([(IndexedRoot(prefix, root), tuple(parts))], matcher, request["only"])
             signal.setitimer(signal.ITIMER_PROF, 0)
-        except _TookTooLong:
-            found, bad = [], [f"{prefix}/{'/'.join(parts)}: the pattern takes too long on it"]
+        except _FileTimeout:
+            file_lines, file_faults = [], [f"{prefix}/{'/'.join(parts)}: the pattern takes too long on it"]
         except MemoryError:
-            found, bad = [], [f"{prefix}/{'/'.join(parts)}: it is too large"]
+            file_lines, file_faults = [], [f"{prefix}/{'/'.join(parts)}: it is too large"]
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        lines += found
-        faults += bad
+        lines += file_lines
+        faults += file_faults
     return {"lines": lines, "faults": faults}
 
 

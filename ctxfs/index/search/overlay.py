@@ -36,38 +36,38 @@ from ctxfs.index.search.features import Candidates
 from ctxfs.model.path import Path, printable
 from ctxfs.store import rooted_fs
 
-LARGEST = 65_536  # bytes
-MOST = 200  # files
-MOST_IN_FOLDER = 50
+MAX_FILE_BYTES = 65_536
+MAX_FILES = 200
+MAX_FOLDER_FILES = 50
 _K1 = 1.2
 
 Analyse = Callable[[str], Sequence[str]]  # FullText.terms
-Rarity = Callable[[str], float]  # FullText.rarity
+Idf = Callable[[str], float]  # FullText.idf
 
 
 @dataclass(frozen=True, slots=True)
-class _FreshChunk:
+class _OverlayChunk:
     row: ChunkRow
     file: int
     traits: int
     words: int
     fields: tuple[Sequence[str], Sequence[str], Sequence[str]]  # terms of text, heading and path
     counts: Mapping[str, int]
-    near: Mapping[str, int]  # of the chunk with its neighbours
+    neighbourhood: Mapping[str, int]  # of the chunk with its neighbours
     authors: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _FreshFile:
+class _OverlayFile:
     """A file in the overlay. `stat` is None for a deleted file."""
 
     stat: FileStat | None
     sha256: str = ""
     attributes: Sequence[tuple[str, str]] = ()
-    chunks: Sequence[_FreshChunk] = ()
+    chunks: Sequence[_OverlayChunk] = ()
 
 
-def _folders_of(path: str) -> Iterator[str]:
+def _ancestors_of(path: str) -> Iterator[str]:
     while path := path.rpartition("/")[0]:
         yield path
 
@@ -89,7 +89,7 @@ class Overlay:
         self._analyse = analyse
         self._break_up = break_up
         self._author_terms = author_terms
-        self._files: OrderedDict[str, _FreshFile] = OrderedDict()
+        self._files: OrderedDict[str, _OverlayFile] = OrderedDict()
         self._rules: dict[IndexedRoot, IgnoreRules] = {}
         self._last = 0
 
@@ -103,34 +103,34 @@ class Overlay:
 
     def digest(self, path: str) -> str:
         """Return the hexadecimal sha256 of a file's content in the overlay; empty if there is none."""
-        found = self._files.get(path)
-        return found.sha256 if found else ""
+        file = self._files.get(path)
+        return file.sha256 if file else ""
 
     def stat(self, path: str) -> FileStat | None:
         """Return the stat values of a file in the overlay; None if it is deleted or not in the overlay."""
-        found = self._files.get(path)
-        return found.stat if found else None
+        file = self._files.get(path)
+        return file.stat if file else None
 
     def is_gone(self, path: str) -> bool:
         """Return True if the overlay records the file as deleted."""
-        found = self._files.get(path)
-        return found is not None and found.stat is None
+        file = self._files.get(path)
+        return file is not None and file.stat is None
 
-    def gone(self, path: str) -> None:
+    def record_deletion(self, path: str) -> None:
         """Record that no file exists at `path` any more."""
-        self._put(path, _FreshFile(None))
+        self._put(path, _OverlayFile(None))
 
-    def gone_below(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
+    def record_folder_deletions(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
         """Record the deletion of folders, with the files `indexed` below them and those in the overlay."""
-        here = [path for path in self._files if not folders.isdisjoint(_folders_of(path))]
-        for path in (*indexed, *here):
-            self._put(path, _FreshFile(None))
+        existing = [path for path in self._files if not folders.isdisjoint(_ancestors_of(path))]
+        for path in (*indexed, *existing):
+            self._put(path, _OverlayFile(None))
 
-    def seen_by(self, may_see: Callable[[str, Sequence[tuple[str, str]]], bool]) -> "Overlay":
+    def filtered(self, may_see: Callable[[str, Sequence[tuple[str, str]]], bool]) -> "Overlay":
         """Return the overlay of the files for which `may_see(path, attributes)` is True."""
-        seen = copy.copy(self)
-        seen._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
-        return seen
+        view = copy.copy(self)
+        view._files = OrderedDict((path, file) for path, file in self._files.items() if may_see(path, file.attributes))
+        return view
 
     def drop(self, path: str) -> None:
         """Remove a file, because the index is up to date for it."""
@@ -138,24 +138,24 @@ class Overlay:
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """Remove the files of all sources except these."""
-        for path in [path for path in self._files if prefixes.isdisjoint(_folders_of(path))]:
+        for path in [path for path in self._files if prefixes.isdisjoint(_ancestors_of(path))]:
             del self._files[path]
 
-    def caught_up(self, indexed: Callable[[str], FileStat | None]) -> None:
+    def drop_indexed(self, indexed: Callable[[str], FileStat | None]) -> None:
         """Remove the files for which `indexed` returns the stat values in the overlay (None: not in the index)."""
         for path, file in list(self._files.items()):
             if indexed(path) == file.stat:
                 del self._files[path]
 
-    def inside(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
+    def files_in_folder(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
         """Return the files in a new folder: empty if it is no folder, None if it contains too many."""
-        found = walk(root.root, parts, self._rules_of(root), MOST_IN_FOLDER)
-        return [inner for inner, _ in found] if len(found) <= MOST_IN_FOLDER else None
+        files = walk(root.root, parts, self._rules_of(root), MAX_FOLDER_FILES)
+        return [inner for inner, _ in files] if len(files) <= MAX_FOLDER_FILES else None
 
     def _rules_of(self, root: IndexedRoot) -> IgnoreRules:
         return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
 
-    def take_in(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
+    def update(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
         """Read a path of a source. Return False if it has to wait for the index (a folder, a large file)."""
         path = "/".join((root.prefix, *parts))
         rules = self._rules_of(root)
@@ -163,111 +163,117 @@ class Overlay:
             rules.forget()
         try:
             with rooted_fs.directory_of(root.root, parts) as (folder, name):
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if not S_ISREG(found.st_mode) or found.st_size > LARGEST or is_slow(parts[-1]):
+                stat = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not S_ISREG(stat.st_mode) or stat.st_size > MAX_FILE_BYTES or is_slow(parts[-1]):
                 return False
             if rules.ignores_path(parts):
                 return True
-            data = rooted_fs.read_file(root.root, parts, LARGEST)
+            data = rooted_fs.read_file(root.root, parts, MAX_FILE_BYTES)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                self._put(path, _FreshFile(None))
+                self._put(path, _OverlayFile(None))
             return error.errno != errno.EFBIG  # the index reports why other files cannot be read
         try:
-            file = self._made(path, read_attributes(root.root, parts), stat_of(found), data, soon=True)
+            file = self._build_file(path, read_attributes(root.root, parts), stat_of(stat), data, soon=True)
         except (TooSlow, ExtractorDown):
             return False
         except UnreadableFile:
-            file = _FreshFile(stat_of(found))
+            file = _OverlayFile(stat_of(stat))
         self._put(path, file)
         return True
 
-    def take_past(self, path: str, data: bytes | None, attributes: Mapping[str, bytes], when_ns: int) -> None:
+    def add_past(self, path: str, data: bytes | None, attributes: Mapping[str, bytes], when_ns: int) -> None:
         """Add the content of a file at another time; None if it did not exist. The number of files is not limited."""
-        file = _FreshFile(None)
+        file = _OverlayFile(None)
         if data is not None:
             stat = (len(data), when_ns, 0, 0)
             with contextlib.suppress(UnreadableFile):
-                file = self._made(path, sound_attributes(attributes), stat, data)
+                file = self._build_file(path, sound_attributes(attributes), stat, data)
         self._files[path] = file
 
-    def _put(self, path: str, file: _FreshFile) -> None:
+    def _put(self, path: str, file: _OverlayFile) -> None:
         self._files[path] = file
         self._files.move_to_end(path)
         if file.stat is None:
             return
         # Only changes are evicted: without its deletion a file would reappear, but a change is only found later.
-        changes = [old for old, kept in self._files.items() if kept.stat is not None]
-        for old in changes[: max(0, len(self._files) - MOST)]:
+        changes = [old for old, entry in self._files.items() if entry.stat is not None]
+        for old in changes[: max(0, len(self._files) - MAX_FILES)]:
             del self._files[old]
 
-    def _made(
-        self, path: str, attributes: Sequence[tuple[str, str]], seen: FileStat, data: bytes, *, soon: bool = False
-    ) -> _FreshFile:
+    def _build_file(
+        self, path: str, attributes: Sequence[tuple[str, str]], stat: FileStat, data: bytes, *, soon: bool = False
+    ) -> _OverlayFile:
         name = printable(path.rpartition("/")[2])
-        cuts = self._extractor.chunks_soon(name, data) if soon else self._extractor.chunks_of(name, data)
+        pieces = self._extractor.chunks_soon(name, data) if soon else self._extractor.chunks_of(name, data)
         kind = kind_of(path, attributes, data)
         digest = hashlib.sha256(data).hexdigest()
-        place = self._analyse(printable(path))
+        path_terms = self._analyse(printable(path))
         self._last -= 1
         file = self._last
         chunks = []
-        broken = [self._break_up(chunk.text) for chunk in cuts]
-        close = ranks_with_neighbours(kind, [chunk.author for chunk in cuts])
-        for at, chunk in enumerate(cuts):
+        broken = [self._break_up(chunk.text) for chunk in pieces]
+        has_neighbours = ranks_with_neighbours(kind, [chunk.author for chunk in pieces])
+        for index, chunk in enumerate(pieces):
             self._last -= 1
             row = ChunkRow(
-                self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, seen[1], digest, chunk.author, chunk.day
+                self._last, path, chunk.first, chunk.last, chunk.heading, chunk.text, kind, stat[1], digest, chunk.author, chunk.day
             )  # fmt: skip
-            said = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
-            fields = (self._analyse(chunk.text), self._analyse(chunk.heading), place)
+            features = (int(traits(chunk.text, chunk.author)), word_count(chunk.text))
+            fields = (self._analyse(chunk.text), self._analyse(chunk.heading), path_terms)
             counts = Counter(term for field in fields for term in field)
-            near = Counter(self._analyse(around(broken, at) if close else ""))
-            chunks.append(_FreshChunk(row, file, *said, fields, counts, near, self._author_terms(chunk.author)))
-        return _FreshFile(seen, digest, attributes, chunks)
+            neighbourhood = Counter(self._analyse(around(broken, index) if has_neighbours else ""))
+            chunks.append(
+                _OverlayChunk(row, file, *features, fields, counts, neighbourhood, self._author_terms(chunk.author))
+            )
+        return _OverlayFile(stat, digest, attributes, chunks)
 
     # queries
 
     def search(
-        self, query: Query, below: Path, terms: Sequence[str], rarity: Rarity
+        self, query: Query, below: Path, terms: Sequence[str], idf: Idf
     ) -> tuple[dict[int, float], dict[int, float]]:
         """Return two maps from chunk to score, by the words of the chunk, and by those of its neighbourhood.
 
         The scores have the scale of the full-text index.
         """
-        weights = {term: rarity(term) for term in terms}
+        weights = {term: idf(term) for term in terms}
         required = [self._analyse(text) for text in (*query.phrases, *query.must)]
-        refused = [self._analyse(text) for text in query.must_not]
-        extra = sum(map(rarity, {term for wanted in required for term in wanted}))
-        own: dict[int, float] = {}
-        near: dict[int, float] = {}
-        for chunk in self._passing(query, below):
-            if not all(_says(chunk, wanted) for wanted in required if wanted):
+        excluded = [self._analyse(text) for text in query.must_not]
+        extra = sum(map(idf, {term for phrase in required for term in phrase}))
+        own_scores: dict[int, float] = {}
+        neighbour_scores: dict[int, float] = {}
+        for chunk in self._passing_chunks(query, below):
+            if not all(_has_phrase(chunk, phrase) for phrase in required if phrase):
                 continue
-            if any(_says(chunk, unwanted) for unwanted in refused if unwanted):
+            if any(_has_phrase(chunk, phrase) for phrase in excluded if phrase):
                 continue
-            for out, counts in ((own, chunk.counts), (near, chunk.near)):
+            for out, counts in ((own_scores, chunk.counts), (neighbour_scores, chunk.neighbourhood)):
                 if score := extra + _score(weights, counts):
                     out[chunk.row.id] = score
         # Operators apply to a chunk's own words.
-        return own, {chunk: near[chunk] for chunk in near if chunk in own} if required or refused else near
+        if required or excluded:
+            neighbour_scores = {chunk: score for chunk, score in neighbour_scores.items() if chunk in own_scores}
+        return own_scores, neighbour_scores
 
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """Return the first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}
-        for chunk in self._passing(query, below):
+        for chunk in self._passing_chunks(query, below):
             first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
         """Yield (file, chunk, text) of the chunks that pass the filters, like `Catalog.texts_of`."""
-        for chunk in self._passing(query, below):
+        for chunk in self._passing_chunks(query, below):
             yield chunk.file, chunk.row.id, chunk.row.text
 
     def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
         """Return the ranking columns of these chunks, sorted by number."""
-        wanted = set(chunks)
-        picked = sorted((chunk for _, chunk in self._all() if chunk.row.id in wanted), key=lambda chunk: chunk.row.id)
+        numbers = set(chunks)
+        picked = sorted(
+            (chunk for _, chunk in self._all_chunks() if chunk.row.id in numbers), key=lambda chunk: chunk.row.id
+        )
         rows = [chunk.row for chunk in picked]
         return Candidates(
             np.array([row.id for row in rows], dtype=np.int64),
@@ -283,30 +289,32 @@ class Overlay:
 
     def rows(self) -> dict[int, ChunkRow]:
         """Return the rows of all chunks by number."""
-        return {chunk.row.id: chunk.row for _, chunk in self._all()}
+        return {chunk.row.id: chunk.row for _, chunk in self._all_chunks()}
 
     def attributes(self, path: str) -> Sequence[tuple[str, str]] | None:
         """Return the (name, value) pairs of a file's attributes; None if it is not in the overlay."""
-        found = self._files.get(path)
-        return found.attributes if found is not None else None
+        file = self._files.get(path)
+        return file.attributes if file is not None else None
 
     def authors(self) -> set[str]:
         """Return the authors of the chunks."""
-        return {chunk.row.author for _, chunk in self._all()} - {""}
+        return {chunk.row.author for _, chunk in self._all_chunks()} - {""}
 
-    def _all(self) -> Iterator[tuple[_FreshFile, _FreshChunk]]:
+    def _all_chunks(self) -> Iterator[tuple[_OverlayFile, _OverlayChunk]]:
         for file in self._files.values():
             for chunk in file.chunks:
                 yield file, chunk
 
-    def _passing(self, query: Query, below: Path) -> Iterator[_FreshChunk]:
+    def _passing_chunks(self, query: Query, below: Path) -> Iterator[_OverlayChunk]:
         """Yield the chunks that pass the filters, which match like those of the full-text index."""
-        for file, chunk in self._all():
+        for file, chunk in self._all_chunks():
             path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
-            place = chunk.fields[2]
+            path_terms = chunk.fields[2]
             if not below.is_root and not _is_under(path, printable(str(below))):
                 continue
-            if query.paths and not any(_is_under(path, at) or _has_all(place, self._analyse(at)) for at in query.paths):
+            if query.paths and not any(
+                _is_under(path, value) or _contains_all(path_terms, self._analyse(value)) for value in query.paths
+            ):
                 continue
             if query.kinds and chunk.row.kind not in query.kinds:
                 continue
@@ -314,7 +322,7 @@ class Overlay:
                 continue
             if not all(pair in file.attributes for pair in query.attributes):
                 continue
-            if query.confidence is not None and not _within(file.attributes, query.confidence):
+            if query.confidence is not None and not _has_confidence_in(file.attributes, query.confidence):
                 continue
             if not (query.since or 0) <= mtime_ns <= (query.until if query.until is not None else mtime_ns):
                 continue
@@ -332,17 +340,19 @@ def _is_under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + "/")
 
 
-def _has_all(terms: Sequence[str], wanted: Sequence[str]) -> bool:
-    return bool(wanted) and set(wanted) <= set(terms)
+def _contains_all(terms: Sequence[str], required: Sequence[str]) -> bool:
+    return bool(required) and set(required) <= set(terms)
 
 
-def _within(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
+def _has_confidence_in(attributes: Sequence[tuple[str, str]], bounds: tuple[float, float]) -> bool:
     return any(name == "confidence" and bounds[0] <= float(value) <= bounds[1] for name, value in attributes)
 
 
-def _says(chunk: _FreshChunk, wanted: Sequence[str]) -> bool:
+def _has_phrase(chunk: _OverlayChunk, phrase: Sequence[str]) -> bool:
     """Return True if a field contains these terms consecutively."""
-    length = len(wanted)
+    length = len(phrase)
     return any(
-        list(field[at : at + length]) == list(wanted) for field in chunk.fields for at in range(len(field) - length + 1)
+        list(field[start : start + length]) == list(phrase)
+        for field in chunk.fields
+        for start in range(len(field) - length + 1)
     )

@@ -12,7 +12,9 @@ _WHEN = re.compile(
     r"(?:what|which|whose) (?:date|day|month|year|time|week|weekend))\b",
     re.IGNORECASE,
 )
-_COMMON = frozenset("will mark may art grace hope joy faith rose page bill chase grant drew pat sue rob dash".split())
+_COMMON_WORDS = frozenset(
+    "will mark may art grace hope joy faith rose page bill chase grant drew pat sue rob dash".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,10 @@ class QueryHints:
     query: Query
     authors: frozenset[str] = frozenset()
     dates: tuple[Mentioned, ...] = ()
-    asks_when: bool = False
+    asks_for_time: bool = False
 
 
-def known_names(authors: Sequence[str]) -> dict[str, list[str]]:
+def names_of_authors(authors: Sequence[str]) -> dict[str, list[str]]:
     """Return a map from first names and whole names, as the files spell them, to the authors that they may name."""
     names: dict[str, list[str]] = {}
     for author in authors:
@@ -43,15 +45,15 @@ def read_hints(query: Query, names: Mapping[str, Sequence[str]]) -> QueryHints:
     The name stays in the query if the query has no other word.
     """
     text = " ".join(query.words)
-    found: set[str] = set()
-    kept: list[str] = []
+    authors: set[str] = set()
+    remaining: list[str] = []
     for number, word in enumerate(query.words):
         bare = bare_word(word)
-        known = names.get(bare)
+        matches = names.get(bare)
         # The first word of a query may be capitalised without being a name.
-        if known and not (number == 0 and bare.lower() in _COMMON and word == bare):
-            found.update(known)
+        if matches and not (number == 0 and bare.lower() in _COMMON_WORDS and word == bare):
+            authors.update(matches)
         else:
-            kept.append(word)
-    asked = replace(query, words=tuple(kept)) if found and kept else query
-    return QueryHints(asked, frozenset(found), tuple(find_dates(text)), bool(_WHEN.search(text)))
+            remaining.append(word)
+    reduced = replace(query, words=tuple(remaining)) if authors and remaining else query
+    return QueryHints(reduced, frozenset(authors), tuple(find_dates(text)), bool(_WHEN.search(text)))

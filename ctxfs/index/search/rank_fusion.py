@@ -27,11 +27,11 @@ Profile = Literal["prose", "dialogue", "code"]
 Column = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-_STANDARDISED = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
-_OF_VECTORS = frozenset(("meaning", "nearby"))
-_BEST_OF_FOLDER = 5
+_STANDARDISED_SIGNALS = frozenset(("words", "around", "meaning", "nearby", "file", "folder", "length"))
+_VECTOR_SIGNALS = frozenset(("meaning", "nearby"))
+_MAX_FOLDER_CHUNKS = 5
 # The share of vectors among this many best candidates by words is one estimate of the confidence.
-_BEST_BY_WORDS = 32
+_CONFIDENCE_CHUNKS = 32
 _RANK_STEP = 1e-5
 WEIGHTS: Mapping[Profile, Mapping[str, float]] = {
     "prose": {"words": 0.35, "meaning": 0.65},
@@ -78,8 +78,8 @@ def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
     """Return for each candidate the mean of the best totals in its folder."""
     out = np.empty_like(totals)
     for folder in np.unique(folders):
-        inside = folders == folder
-        out[inside] = np.sort(totals[inside])[-_BEST_OF_FOLDER:].mean()
+        is_inside = folders == folder
+        out[is_inside] = np.sort(totals[is_inside])[-_MAX_FOLDER_CHUNKS:].mean()
     return out
 
 
@@ -95,10 +95,10 @@ def prepare(
     out = {}
     for name, column in signals.items():
         if len(column) and not np.isnan(column).all():
-            mean, least = np.nanmean(column), np.nanmin(column)
-            absent = mean if name in partial else least if unseen is None else np.where(unseen, mean, least)
+            mean, minimum = np.nanmean(column), np.nanmin(column)
+            absent = mean if name in partial else minimum if unseen is None else np.where(unseen, mean, minimum)
             filled = np.where(np.isnan(column), absent, column)
-            out[name] = standardise(filled) if name in _STANDARDISED else filled
+            out[name] = standardise(filled) if name in _STANDARDISED_SIGNALS else filled
     return out
 
 
@@ -125,7 +125,7 @@ def fuse(
     """
     numbers = np.asarray(chunks, dtype=np.int64)
     group = None if folders is None else np.asarray(folders, dtype=np.int64)
-    if waiting is not None and waiting.any() and any(weights.get(name) and name in signals for name in _OF_VECTORS):
+    if waiting is not None and waiting.any() and any(weights.get(name) and name in signals for name in _VECTOR_SIGNALS):
         totals, shares = _merge_ranks(numbers, signals, weights, partial, group, waiting, share)
     else:
         totals, shares = _weigh(numbers, signals, weights, partial, group)
@@ -179,31 +179,31 @@ def _merge_ranks(
     So at c = 0 the order is that of r, at c = 1 that of k.
     The totals are reassigned in that order, so that they decrease with it; the difference is the share `rank_merge`.
     """
-    known = ~waiting
+    has_vector = ~waiting
     by_words, word_shares = _weigh(
         numbers,
-        {name: column for name, column in signals.items() if name not in _OF_VECTORS},
+        {name: column for name, column in signals.items() if name not in _VECTOR_SIGNALS},
         weights,
         partial,
         folders,
     )
     hybrid, hybrid_shares = _weigh(
-        numbers[known],
-        {name: column[known] for name, column in signals.items()},
+        numbers[has_vector],
+        {name: column[has_vector] for name, column in signals.items()},
         weights,
         partial,
-        None if folders is None else folders[known],
+        None if folders is None else folders[has_vector],
     )
     word_ranks = _ranks(by_words)
-    best = np.lexsort((numbers, word_ranks))[:_BEST_BY_WORDS]
-    confidence = max(min(share, 1.0), float(known[best].mean()))
+    best = np.lexsort((numbers, word_ranks))[:_CONFIDENCE_CHUNKS]
+    confidence = max(min(share, 1.0), float(has_vector[best].mean()))
     keys = word_ranks.copy()
-    keys[known] = 1 / (confidence / _ranks(hybrid) + (1 - confidence) / word_ranks[known])
+    keys[has_vector] = 1 / (confidence / _ranks(hybrid) + (1 - confidence) / word_ranks[has_vector])
     totals = by_words.copy()
-    totals[known] = hybrid
+    totals[has_vector] = hybrid
     shares = {name: np.where(waiting, column, np.nan) for name, column in word_shares.items()}
     for name, column in hybrid_shares.items():
-        shares.setdefault(name, np.full(len(numbers), np.nan))[known] = column
+        shares.setdefault(name, np.full(len(numbers), np.nan))[has_vector] = column
     merged = np.empty_like(totals)
     # The step keeps equal totals in the merged order, even if they are rounded later.
     merged[np.lexsort((numbers, keys))] = np.sort(totals)[::-1] - _RANK_STEP * np.arange(len(totals))

@@ -14,20 +14,20 @@ from typing import Any
 
 Needed = list[frozenset[str]]
 
-LEAST = 3  # characters: the index consists of trigrams
+MIN_LITERAL_CHARS = 3  # the index consists of trigrams, and shorter literals are in every file
 
 
 def needed_literals(pattern: str, *, ignore_case: bool = False) -> Needed:
-    """Return the sets of lower-case literals, each of at least `LEAST` characters.
+    """Return the sets of lower-case literals, each of at least `MIN_LITERAL_CHARS` characters.
 
     Raise `re.error` for an invalid expression.
     """
-    found = _of_sequence(parser.parse(pattern, re.IGNORECASE if ignore_case else 0))
-    kept = (frozenset(text.lower() for text in alternatives) for alternatives in found)
-    return list(dict.fromkeys(item for item in kept if all(len(text) >= LEAST for text in item)))
+    literals = _literals_of_sequence(parser.parse(pattern, re.IGNORECASE if ignore_case else 0))
+    lowered = (frozenset(text.lower() for text in alternatives) for alternatives in literals)
+    return list(dict.fromkeys(item for item in lowered if all(len(text) >= MIN_LITERAL_CHARS for text in item)))
 
 
-def _of_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
+def _literals_of_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
     needed: Needed = []
     run = ""
     for kind, value in items:
@@ -38,22 +38,22 @@ def _of_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
         else:
             needed += [frozenset((run,))] if run else []
             run = ""
-            needed += _of_item(kind, value)
+            needed += _literals_of_item(kind, value)
     return needed + ([frozenset((run,))] if run else [])
 
 
-def _of_item(kind: Any, value: Any) -> Needed:
+def _literals_of_item(kind: Any, value: Any) -> Needed:
     if kind is sre.SUBPATTERN:
-        return _of_sequence(value[3])
+        return _literals_of_sequence(value[3])
     if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-        return _of_sequence(value[2]) if value[0] >= 1 else []
+        return _literals_of_sequence(value[2]) if value[0] >= 1 else []
     if kind is sre.ATOMIC_GROUP:
-        return _of_sequence(value)
+        return _literals_of_sequence(value)
     if kind is sre.BRANCH:
-        best = [max(_of_sequence(branch), key=_selective, default=None) for branch in value[1]]
+        best = [max(_literals_of_sequence(branch), key=_min_length, default=None) for branch in value[1]]
         return [frozenset().union(*(item for item in best if item))] if all(best) else []
     return []  # sets, dots, look-arounds and back references require no literal
 
 
-def _selective(alternatives: frozenset[str]) -> int:
+def _min_length(alternatives: frozenset[str]) -> int:
     return min(map(len, alternatives))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ctxfs.index.engines.catalog import ChunkRow, Counts
 from ctxfs.index.query import Query
 
-_STEADY_SECONDS = 0.5
+_MIN_STEADY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ class Generation(NamedTuple):
     written: int
     indexed: int
 
-    def allows(self, made: Generation, age: float) -> bool:
-        """Return True if a result of generation `made`, `age` seconds old, may be served again.
+    def allows(self, source: Generation, age_seconds: float) -> bool:
+        """Return True if a result of generation `source`, `age_seconds` old, may be served again.
 
         A change of a file invalidates it at once. A commit of the index does so only after half a second.
         A listing stats each of its links, and these must not change under it while many files are being indexed.
         """
-        return made == self or (made.written == self.written and age < _STEADY_SECONDS)
+        return source == self or (source.written == self.written and age_seconds < _MIN_STEADY_SECONDS)

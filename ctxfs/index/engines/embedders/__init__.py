@@ -14,7 +14,7 @@ from ctxfs.model.errors import CommandError
 
 Vectors = npt.NDArray[np.float32]
 
-_ENDS = 1 << 20
+_FILE_END_BYTES = 1 << 20
 
 
 class Embedder(Protocol):
@@ -61,9 +61,9 @@ def name_of(spec: EmbedderSpec) -> str:
         raise CommandError(f"no embedding model in '{spec.folder}'", "install it: ctxfs model install")
     digest = hashlib.sha256(str(weights.stat().st_size).encode())
     with open(weights, "rb") as file:
-        digest.update(file.read(_ENDS))
-        file.seek(max(0, weights.stat().st_size - _ENDS))
-        digest.update(file.read(_ENDS))
+        digest.update(file.read(_FILE_END_BYTES))
+        file.seek(max(0, weights.stat().st_size - _FILE_END_BYTES))
+        digest.update(file.read(_FILE_END_BYTES))
     return f"{HostPath(spec.folder).name} {digest.hexdigest()[:12]}"
 
 

@@ -15,12 +15,12 @@ from ctxfs.index.engines.embedders import Vectors, unit
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.model.errors import CommandError
 
-_BATCH = 64
-_MAX_CHARACTERS = 8000  # models of this kind take 512 to 8,192 tokens; a chunk is shorter than either
-_SECONDS = 60.0
-_QUESTION_SECONDS = 10.0
-_ATTEMPTS = 4
-_AGAIN = frozenset((408, 409, 429, 500, 502, 503, 504))
+_MAX_BATCH_TEXTS = 64
+_MAX_TEXT_CHARS = 8000  # models of this kind take 512 to 8,192 tokens; a chunk is shorter than either
+_DEFAULT_TIMEOUT_SECONDS = 60.0
+_QUESTION_TIMEOUT_SECONDS = 10.0
+_MAX_ATTEMPTS = 4
+_RETRY_STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504))
 
 
 class EndpointEmbedder:
@@ -36,7 +36,7 @@ class EndpointEmbedder:
             "words are searched meanwhile"
         )
         try:
-            self._client = httpx2.Client(headers=headers, timeout=_SECONDS)
+            self._client = httpx2.Client(headers=headers, timeout=_DEFAULT_TIMEOUT_SECONDS)
         except (ValueError, httpx2.HTTPError) as error:
             raise CommandError(f"[endpoint] cannot be used: {error}", self._remedy) from error
         self._dimensions = 0
@@ -50,39 +50,44 @@ class EndpointEmbedder:
 
     def embed_question(self, text: str) -> Vectors:
         """Embed a query in a single attempt with a short timeout, because the caller waits for it."""
-        row: Vectors = self._ask([text], attempts=1, seconds=_QUESTION_SECONDS)[0]
+        row: Vectors = self._request_vectors([text], attempts=1, timeout_seconds=_QUESTION_TIMEOUT_SECONDS)[0]
         return row
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts in batches, and retry with exponential backoff while the server is overloaded."""
-        parts = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-        return np.concatenate([self._ask(part, attempts=_ATTEMPTS, seconds=_SECONDS) for part in parts])
+        parts = [texts[start : start + _MAX_BATCH_TEXTS] for start in range(0, len(texts), _MAX_BATCH_TEXTS)]
+        return np.concatenate(
+            [
+                self._request_vectors(part, attempts=_MAX_ATTEMPTS, timeout_seconds=_DEFAULT_TIMEOUT_SECONDS)
+                for part in parts
+            ]
+        )
 
-    def _ask(self, texts: Sequence[str], attempts: int, seconds: float) -> Vectors:
+    def _request_vectors(self, texts: Sequence[str], attempts: int, timeout_seconds: float) -> Vectors:
         # Some servers refuse an empty text.
-        asked = {"model": self._model, "input": [text[:_MAX_CHARACTERS] or " " for text in texts]}
+        payload = {"model": self._model, "input": [text[:_MAX_TEXT_CHARS] or " " for text in texts]}
         for attempt in range(1, attempts + 1):
             try:
-                reply = self._client.post(self._url, json=asked, timeout=seconds)
+                reply = self._client.post(self._url, json=payload, timeout=timeout_seconds)
             except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
                 fault = f"{type(error).__name__}: {error}"
             else:
                 if reply.status_code == 200:
-                    return self._read(reply, len(texts))
+                    return self._parse_vectors(reply, len(texts))
                 fault = f"it answered {reply.status_code}: {reply.text[:200]}"
-                if reply.status_code not in _AGAIN:
+                if reply.status_code not in _RETRY_STATUSES:
                     break
             if attempt < attempts:
                 time.sleep(2.0 ** (attempt - 1))
         raise CommandError(f"the embedding server at {self._url} cannot be asked: {fault}", self._remedy)
 
-    def _read(self, reply: Any, count: int) -> Vectors:
+    def _parse_vectors(self, reply: Any, count: int) -> Vectors:
         try:
             rows = sorted(reply.json()["data"], key=lambda row: row["index"])
-            found = np.array([row["embedding"] for row in rows], dtype=np.float32)
+            vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{self._url} gave no vectors: {reply.text[:200]}", self._remedy) from error
-        if found.ndim != 2 or len(found) != count or found.shape[1] != (self._dimensions or found.shape[1]):
-            raise CommandError(f"{self._url} gave vectors of shape {found.shape} for {count} texts", self._remedy)
-        self._dimensions = found.shape[1]
-        return unit(found)
+        if vectors.ndim != 2 or len(vectors) != count or vectors.shape[1] != (self._dimensions or vectors.shape[1]):
+            raise CommandError(f"{self._url} gave vectors of shape {vectors.shape} for {count} texts", self._remedy)
+        self._dimensions = vectors.shape[1]
+        return unit(vectors)

@@ -17,9 +17,9 @@ from ctxfs.index.engines.embedders import Vectors, unit
 from ctxfs.index.engines.model_files import weights_of
 from ctxfs.model.errors import CommandError
 
-_MAX_TOKENS = 256
-_LONGEST = 512
-_PADDING = ("[PAD]", "<pad>")
+_DEFAULT_MAX_TOKENS = 256
+_MAX_TOKENS = 512
+_PADDING_NAMES = ("[PAD]", "<pad>")
 _REMEDY = "export it again (tokenizer.json and model.onnx), or: ctxfs model install"
 
 
@@ -45,20 +45,24 @@ class SentenceModel:
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # both libraries raise their own exception types
             raise CommandError(f"the embedding model in '{folder}' cannot be read: {error}", _REMEDY) from error
-        self._runs = ThreadPoolExecutor(threads, "ctxfs-embed")
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._executor = ThreadPoolExecutor(threads, "ctxfs-embed")
+        self._input_names = [value.name for value in self._session.get_inputs()]
         output = self._session.get_outputs()[0]
-        self._output, self._dimensions = output.name, _width(output.shape, folder)
-        self._pooled = len(output.shape) == 2
-        self._first_only = bool(_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token"))
-        prompts = _settings(folder / "config_sentence_transformers.json").get("prompts") or {}
-        self._question_prompt = str(prompts.get("query") or "")
-        self._text_prompt = str(prompts.get("document") or prompts.get("passage") or "")
-        self._padding = next((n for name in _PADDING if (n := self._tokenizer.token_to_id(name)) is not None), 0)
+        self._output_name, self._dimensions = output.name, _output_dimensions(output.shape, folder)
+        self._is_pooled = len(output.shape) == 2
+        self._pools_first_token = bool(
+            _read_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token")
+        )
+        prompts = _read_settings(folder / "config_sentence_transformers.json").get("prompts") or {}
+        self._query_prompt = str(prompts.get("query") or "")
+        self._document_prompt = str(prompts.get("document") or prompts.get("passage") or "")
+        self._padding_id = next(
+            (n for name in _PADDING_NAMES if (n := self._tokenizer.token_to_id(name)) is not None), 0
+        )
         # The published tokenizer files contain padding, and truncation at 128 tokens.
         self._tokenizer.no_padding()
-        longest = _settings(folder / "sentence_bert_config.json").get("max_seq_length") or _MAX_TOKENS
-        self._tokenizer.enable_truncation(min(int(longest), _LONGEST))
+        max_tokens = _read_settings(folder / "sentence_bert_config.json").get("max_seq_length") or _DEFAULT_MAX_TOKENS
+        self._tokenizer.enable_truncation(min(int(max_tokens), _MAX_TOKENS))
 
     @property
     def dimensions(self) -> int:
@@ -67,13 +71,13 @@ class SentenceModel:
 
     def embed_question(self, text: str) -> Vectors:
         """Embed a query."""
-        return self._run(self._tokenizer.encode(self._question_prompt + text).ids)
+        return self._run_model(self._tokenizer.encode(self._query_prompt + text).ids)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts."""
-        return self._embed([self._text_prompt + text for text in texts])
+        return self._embed_prompted([self._document_prompt + text for text in texts])
 
-    def _embed(self, texts: Sequence[str]) -> Vectors:
+    def _embed_prompted(self, texts: Sequence[str]) -> Vectors:
         """Embed texts, one text a run and one thread a run.
 
         An int8 model scales its activations over all texts of a run.
@@ -85,32 +89,32 @@ class SentenceModel:
         """
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         out = np.empty((len(texts), self._dimensions), dtype=np.float32)
-        for row, vector in enumerate(self._runs.map(self._run, encoded)):
+        for row, vector in enumerate(self._executor.map(self._run_model, encoded)):
             out[row] = vector
         return out
 
-    def _run(self, tokens: list[int]) -> Vectors:
-        ids = np.array([tokens or [self._padding]], dtype=np.int64)
-        known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (found,) = self._session.run([self._output], {name: known[name] for name in self._inputs})
-        row: Vectors = unit(found if self._pooled else self._pool(found))[0]
+    def _run_model(self, tokens: list[int]) -> Vectors:
+        ids = np.array([tokens or [self._padding_id]], dtype=np.int64)
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        (output,) = self._session.run([self._output_name], {name: inputs[name] for name in self._input_names})
+        row: Vectors = unit(output if self._is_pooled else self._pool(output))[0]
         return row
 
     def _pool(self, hidden: Any) -> Any:
-        return hidden[:, 0] if self._first_only else hidden.mean(axis=1)
+        return hidden[:, 0] if self._pools_first_token else hidden.mean(axis=1)
 
 
-def _settings(file: HostPath) -> dict[str, Any]:
+def _read_settings(file: HostPath) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise CommandError(f"'{file}' cannot be read: {error}", _REMEDY) from error
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
-def _width(shape: Sequence[object], folder: HostPath) -> int:
+def _output_dimensions(shape: Sequence[object], folder: HostPath) -> int:
     if len(shape) not in (2, 3) or not isinstance(shape[-1], int):
         raise CommandError(f"the model in '{folder}' does not give sentence or token vectors: {shape}", _REMEDY)
     return shape[-1]
