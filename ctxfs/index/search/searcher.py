@@ -524,41 +524,26 @@ def _search_ranked(
     view: IndexView, embedded: _EmbeddedQuery, below: Path, limit: int, executor: Executor
 ) -> tuple[list[Scored], list[str]]:
     """Return the best `limit` candidates of all engines, and the reasons why engines could not be searched."""
-    from ctxfs.index.search.features import signal_columns
-    from ctxfs.index.search.rank_fusion import fuse, mixed_weights
-
     hints, notes = embedded.hints, [embedded.note] if embedded.note else []
     query = hints.query
     # Hidden chunks must not displace visible ones from the pool.
     pool = DEFAULT_POOL_CHUNKS + min(_CHUNKS_PER_HIDDEN_FILE * len(view.hidden), _MAX_HIDDEN_CHUNKS)
-    scores_by_signal: dict[str, dict[int, float]] = {}
     # A named author is one of many, so that the author's chunks get a pool of their own.
     has_named_authors = hints.authors and not query.authors
     queries = [query, replace(query, authors=tuple(hints.authors))] if has_named_authors else [query]
-    # A filter that passes every chunk costs the full-text index as much as one that does not, so that it is omitted.
-    indexed = [
-        (query_part, below)
-        if view.filtered_chunks(query_part, below) is not None
-        else (query_part.without_filters(), ROOT)
-        for query_part in queries
-    ]
+    # Before the vector search starts, because it shares the cache of filters with this thread.
+    indexed = _omit_idle_filters(view, queries, below)
     vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
-    # Both engines release the interpreter lock while they search, so that they run in parallel.
     # Few vectors have few near ones: a full pool would contain all of them, regardless of distance.
     share = view.share_embedded(query, below) if vector is not None else 1.0
     vector_limit = max(1, pool - DEFAULT_POOL_CHUNKS + round(DEFAULT_POOL_CHUNKS * share))
+    # Both engines release the interpreter lock while they search, so that they run in parallel.
     vector_scores = (
         executor.submit(_nearest_of_queries, view, vector, queries, below, vector_limit, embedded.exact)
         if vector is not None
         else None
     )
-    if query.mode != "meaning":
-        scores_by_signal["words"] = {
-            k: v for query_part, folder in indexed for k, v in view.full_text.search(query_part, folder, pool)
-        }
-        scores_by_signal["around"] = {
-            k: v for query_part, folder in indexed for k, v in view.full_text.search_around(query_part, folder, pool)
-        }
+    scores_by_signal = _search_words(view, indexed, pool) if query.mode != "meaning" else {}
     full_signals = {name for name, scores in scores_by_signal.items() if len(scores) >= pool}
     if embedded.exact:
         scores_by_signal |= _score_again(view, query, scores_by_signal, full_signals)
@@ -566,18 +551,64 @@ def _search_ranked(
         scores_by_signal["meaning"] = vector_scores.result() if vector_scores is not None else {}
         if view.behind and scores_by_signal["meaning"]:
             notes.append(view.behind)
+    candidates = _collect_candidates(view, query, below, scores_by_signal)
+    return _fuse_signals(view, hints, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+
+
+def _omit_idle_filters(view: IndexView, queries: Sequence[Query], below: Path) -> list[tuple[Query, Path]]:
+    """Return (query, folder) for the full-text index, without filters that every chunk passes.
+
+    Such a filter costs the full-text index as much as one that excludes chunks.
+    """
+    return [
+        (query, below) if view.filtered_chunks(query, below) is not None else (query.without_filters(), ROOT)
+        for query in queries
+    ]
+
+
+def _search_words(view: IndexView, indexed: Sequence[tuple[Query, Path]], pool: int) -> dict[str, dict[int, float]]:
+    """Return the scores of the signals `words` and `around` by chunk, merged over queries with different filters."""
+    full_text = view.full_text
+    return {
+        "words": {chunk: score for query, folder in indexed for chunk, score in full_text.search(query, folder, pool)},
+        "around": {
+            chunk: score for query, folder in indexed for chunk, score in full_text.search_around(query, folder, pool)
+        },
+    }
+
+
+def _collect_candidates(
+    view: IndexView, query: Query, below: Path, scores_by_signal: Mapping[str, dict[int, float]]
+) -> Candidates:
+    """Return the chunks of all signals, with those of the overlay. Add the scores of the overlay to the signals."""
     chunks = {chunk for scores in scores_by_signal.values() for chunk in scores}
     if query.must or query.phrases or query.must_not:
         # Operators apply to words: a chunk that the full-text index does not return does not satisfy them.
         chunks &= {chunk for chunk, _ in view.full_text.search(query, below, _MAX_OPERATOR_CHUNKS)}
     candidates = view.columns.candidates(chunks, view.hidden)
-    if view.overlay and query.mode != "meaning":
-        own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), view.idf)
-        scores_by_signal["words"].update(own_scores)
-        scores_by_signal["around"].update(neighbour_scores)
-        candidates = view.overlay.candidates({*own_scores, *neighbour_scores}, view.columns.folder_number).followed_by(
-            candidates
-        )
+    if not view.overlay or query.mode == "meaning":
+        return candidates
+    own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), view.idf)
+    scores_by_signal["words"].update(own_scores)
+    scores_by_signal["around"].update(neighbour_scores)
+    unindexed = view.overlay.candidates({*own_scores, *neighbour_scores}, view.columns.folder_number)
+    return unindexed.followed_by(candidates)
+
+
+def _fuse_signals(
+    view: IndexView,
+    hints: QueryHints,
+    vector: Vectors | None,
+    candidates: Candidates,
+    scores_by_signal: Mapping[str, Mapping[int, float]],
+    full_signals: AbstractSet[str],
+    limit: int,
+    share: float,
+) -> list[Scored]:
+    """Return the best `limit` candidates by the fusion of their signals; `full_signals` are cut off at the pool."""
+    from ctxfs.index.search.features import signal_columns
+    from ctxfs.index.search.rank_fusion import fuse, mixed_weights
+
     # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
     signals = signal_columns(candidates, scores_by_signal, hints, complete)
@@ -592,7 +623,7 @@ def _search_ranked(
         candidates.folders if candidates.turns.any() else None,
         candidates.vectors < 0,
         share,
-    ), notes
+    )
 
 
 def _score_again(
