@@ -27,6 +27,7 @@ from ctxfs.index.engines.vectors import build_graph, pack_vector
 from ctxfs.index.ingest.embed_worker import EmbeddingQueue
 from ctxfs.index.options import EmbedderSpec
 from ctxfs.index.query import parse_query
+from ctxfs.index.search.question_embedding import QuestionEmbedder
 from ctxfs.index.search.searcher import Searcher
 from ctxfs.model.path import ROOT
 from ctxfs.model.path import Path as TreePath
@@ -66,16 +67,26 @@ class WordProjection:
         return row
 
 
+class _StandInEmbedder(QuestionEmbedder):
+    """A question embedder that opens one given embedder."""
+
+    def __init__(self, embedder: Embedder, spec: EmbedderSpec) -> None:
+        super().__init__(spec)
+        self._stand_in = embedder
+
+    def open(self, spec: EmbedderSpec) -> Embedder:
+        """Return the given embedder."""
+        return self._stand_in
+
+
 class Asked(Searcher):
     """A searcher with the stand-in."""
 
     def __init__(self, folder: Path, embedder: WordProjection) -> None:
         super().__init__(folder, embedder.spec)
         self._stand_in = embedder
+        self._question_embedder = _StandInEmbedder(self, embedder.spec)
         self.vector_seconds = 0.0
-
-    def _open_embedder(self, spec: EmbedderSpec) -> Embedder:
-        return self
 
     @property
     def dimensions(self) -> int:

@@ -1,0 +1,131 @@
+"""Embedding of queries: the embedder of the serving model, opened on demand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxfs.index.options import EmbedderSpec
+from ctxfs.index.query import Query
+from ctxfs.index.search.query_hints import QueryHints, read_hints
+from ctxfs.model.errors import CommandError
+
+if TYPE_CHECKING:
+    # Imported for the first query: see `searcher`.
+    from ctxfs.index.engines.embedders import Embedder, Vectors
+    from ctxfs.index.engines.embeddings import EmbeddingModel
+    from ctxfs.index.search.view import IndexView, Reader
+
+_RETRY_SECONDS = 10.0
+_OFF_NOTE = "search by meaning is switched off (index.meaning = false)"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedQuery:
+    """A query with its hints and its vector, or the reason why it has none (`note`).
+
+    `model` is the model whose vectors it may be compared with.
+    `exact`: compare it with all vectors instead of the graph, so that every index gives the same result.
+    """
+
+    hints: QueryHints
+    vector: Vectors | None = None
+    model: int = 0
+    note: str = ""
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HintedQuery:
+    """A query with its hints, and the model to embed it with; None if no chunk is embedded yet."""
+
+    query: Query
+    hints: QueryHints
+    model: EmbeddingModel | None
+
+
+def read_query(view: IndexView | None, query: Query, reader: Reader | None) -> HintedQuery:
+    """Read the hints of a query and the serving model from the open view, as `reader` may see it."""
+    hints = read_hints(query, view.for_reader(reader).names if view is not None else {})
+    model = view.model if view is not None and view.vectors is not None and view.vectors.count else None
+    return HintedQuery(query, hints, model)
+
+
+class QuestionEmbedder:
+    """The embedder of queries. Methods block; they may be called from several threads, without the view's lock."""
+
+    def __init__(self, spec: EmbedderSpec | None) -> None:
+        """Take the configured embedder; None if semantic search is switched off."""
+        self._spec = spec
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+        self._opened_spec: EmbedderSpec | None = None
+        self._fault = ""
+        self._fault_until = 0.0
+
+    @property
+    def is_enabled(self) -> bool:
+        """True if semantic search is switched on."""
+        return self._spec is not None
+
+    def spec_for(self, view: IndexView | None) -> EmbedderSpec | None:
+        """Return the spec of the view's serving model, or else the configured one."""
+        return view.model.spec if view is not None and view.model is not None else self._spec
+
+    def fault(self, spec: EmbedderSpec | None) -> str:
+        """Return why semantic search with the model of `spec` is unavailable; empty if it is available."""
+        if self._spec is None or spec is None:
+            return _OFF_NOTE
+        return "" if self.open(spec) else self._fault
+
+    def embed_query(self, hinted: HintedQuery) -> EmbeddedQuery:
+        """Embed a query with the serving model, or return the reason why it has no vector."""
+        query, hints, model = hinted.query, hinted.hints, hinted.model
+        if query.mode in ("words", "exact") or not query.has_words:
+            return EmbeddedQuery(hints)
+        if self._spec is None:
+            return EmbeddedQuery(hints, note="" if query.mode == "hybrid" else _OFF_NOTE)
+        embedder = self.open(model.spec if model is not None else self._spec)
+        if embedder is None:
+            return EmbeddedQuery(hints, note=self._fault)
+        if model is None:
+            return EmbeddedQuery(hints, note="nothing has been embedded yet: words only for now")
+        if not hints.query.plain:
+            return EmbeddedQuery(hints)
+        try:
+            vector = embedder.embed_question(hints.query.plain)
+        except CommandError as error:
+            return EmbeddedQuery(hints, note=f"{error.message}: words only. {error.remedy}")
+        return EmbeddedQuery(hints, vector, model.id)
+
+    def embed(self, texts: Sequence[str], spec: EmbedderSpec | None) -> Vectors:
+        """Embed texts with the model of `spec`: float32 [len(texts), dimensions]. Raise CommandError on failure."""
+        embedder = self.open(spec) if spec is not None else None
+        if embedder is None:
+            raise CommandError(self._fault or _OFF_NOTE, "")
+        return embedder.embed(texts)
+
+    def open(self, spec: EmbedderSpec) -> Embedder | None:
+        """Return the embedder of a spec; None if it cannot be opened, with the reason in `_fault`.
+
+        A failure is retried after `_RETRY_SECONDS`.
+        """
+        with self._lock:
+            if self._opened_spec == spec and (self._embedder is not None or time.monotonic() < self._fault_until):
+                return self._embedder
+            from ctxfs.index.engines.embedders import open_embedder
+
+            self._opened_spec, self._embedder, self._fault = spec, None, ""
+            try:
+                self._embedder = open_embedder(spec, 1)
+            except CommandError as error:
+                self._fault = f"{error.message}: words only. {error.remedy}"
+                self._fault_until = time.monotonic() + _RETRY_SECONDS
+            return self._embedder
+
+    def close(self) -> None:
+        """Release the model; the next query opens it again."""
+        self._embedder = None

@@ -1,0 +1,296 @@
+"""Ranking of a query's candidates: by filters, by exact keywords, or by the fusion of full-text and vector signals.
+
+Every function takes the open view, under the lock of the searcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
+from dataclasses import replace
+from itertools import chain, groupby, islice
+from typing import TYPE_CHECKING
+
+from ctxfs.index.extract.chunks import NEIGHBOURS
+from ctxfs.index.query import Query
+from ctxfs.index.search.query_hints import QueryHints
+from ctxfs.index.search.question_embedding import EmbeddedQuery
+from ctxfs.index.search.regex_literals import MIN_LITERAL_CHARS
+from ctxfs.index.search.results import Hit
+from ctxfs.model.path import ROOT, Path
+
+if TYPE_CHECKING:
+    # Imported by the view: see `searcher`.
+    from ctxfs.index.engines.vectors import Neighbours, Vectors
+    from ctxfs.index.search.features import Candidates
+    from ctxfs.index.search.rank_fusion import Column, Scored
+    from ctxfs.index.search.view import IndexView
+
+DEFAULT_POOL_CHUNKS = 400
+# Few chunks that pass a filter are compared one by one. For many, the graph returns so many that some of them pass.
+_MAX_COMPARED_CHUNKS = 6000
+_MAX_WIDENED_POOL = 4 * DEFAULT_POOL_CHUNKS
+_MIN_PASSING = 50
+_MIN_FILTERED_HITS = 25
+_CHUNKS_PER_HIDDEN_FILE = 4
+_MAX_HIDDEN_CHUNKS = 10_000
+# The size of a full pool after cutting, if the result must not depend on the history of the index.
+_MAX_EXACT_POOL = 300
+_MAX_EXACT_PROSE_POOL = 200
+_MAX_FILTERED_CHUNKS = 1_000_000
+_MAX_OPERATOR_CHUNKS = 5000
+
+
+def search_filters(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
+    """Return a hit for each file that passes the filters of a query without words, newest first."""
+    # The files in the overlay are newer than those in the index.
+    overlay_chunks = view.overlay.first_passing(query, below)
+    indexed_chunks = view.catalog.first_chunks(
+        view.full_text.chunks_passing(query, below, _MAX_FILTERED_CHUNKS), limit, view.hidden
+    )
+    chunks = [*overlay_chunks, *indexed_chunks][:limit]
+    rows = view.rows(chunks)
+    return [Hit(rows[chunk], 1.0, {"filter": 1.0}) for chunk in chunks if chunk in rows]
+
+
+def search_exact(view: IndexView, query: Query, below: Path, limit: int) -> list[Hit]:
+    """Return a hit for each file that matches the keywords: its chunk with the most occurrences.
+
+    The file with the most occurrences comes first.
+    """
+    keywords = query.keywords
+    keyword_sets = [{word} for word in keywords.every] or [set(keywords.some)]
+    # Trigrams are looked up chunk by chunk, but the keywords of a file may be in different chunks.
+    lookups = [
+        [words] for words in keyword_sets if all(len(word) >= MIN_LITERAL_CHARS and " " not in word for word in words)
+    ]
+    file_sets = [set(view.full_text.files_with_literals(needed, below)) for needed in lookups or [[]]]
+    files = sorted(set.intersection(*file_sets) - view.hidden)
+    texts = view.catalog.texts_of(files)
+    if query.has_filters:
+        passing = set(view.full_text.chunks_passing(query, below, _MAX_FILTERED_CHUNKS))
+        texts = (row for row in texts if row[1] in passing)
+    ranked: list[tuple[int, int]] = []
+    for _, rows in groupby(chain(view.overlay.passing_texts(query, below), texts), key=lambda row: row[0]):
+        chunks = list(rows)
+        counts = keywords.count([text for _, _, text in chunks])
+        if any(counts):
+            ranked.append((sum(counts), chunks[counts.index(max(counts))][1]))
+    ranked.sort(key=lambda item: (-item[0], item[1]))
+    rows_by_chunk = view.rows([chunk for _, chunk in ranked[:limit]])
+    return [
+        Hit(rows_by_chunk[chunk], float(n), {"exact": float(n)}, {"exact": float(n)})
+        for n, chunk in ranked[:limit]
+        if chunk in rows_by_chunk
+    ]
+
+
+def search_ranked(
+    view: IndexView, embedded: EmbeddedQuery, below: Path, limit: int, executor: Executor
+) -> tuple[list[Scored], list[str]]:
+    """Return the best `limit` candidates of all engines, and the reasons why engines could not be searched."""
+    hints, notes = embedded.hints, [embedded.note] if embedded.note else []
+    query = hints.query
+    # Hidden chunks must not displace visible ones from the pool.
+    pool = DEFAULT_POOL_CHUNKS + min(_CHUNKS_PER_HIDDEN_FILE * len(view.hidden), _MAX_HIDDEN_CHUNKS)
+    # A named author is one of many, so that the author's chunks get a pool of their own.
+    has_named_authors = hints.authors and not query.authors
+    queries = [query, replace(query, authors=tuple(hints.authors))] if has_named_authors else [query]
+    # Before the vector search starts, because it shares the cache of filters with this thread.
+    indexed = _omit_idle_filters(view, queries, below)
+    vector = embedded.vector if view.vectors is not None and view.vectors.model == embedded.model else None
+    # Few vectors have few near ones: a full pool would contain all of them, regardless of distance.
+    share = view.share_embedded(query, below) if vector is not None else 1.0
+    vector_limit = max(1, pool - DEFAULT_POOL_CHUNKS + round(DEFAULT_POOL_CHUNKS * share))
+    # Both engines release the interpreter lock while they search, so that they run in parallel.
+    vector_scores = (
+        executor.submit(_nearest_of_queries, view, vector, queries, below, vector_limit, embedded.exact)
+        if vector is not None
+        else None
+    )
+    scores_by_signal = _search_words(view, indexed, pool) if query.mode != "meaning" else {}
+    full_signals = {name for name, scores in scores_by_signal.items() if len(scores) >= pool}
+    if embedded.exact:
+        scores_by_signal |= _score_again(view, query, scores_by_signal, full_signals)
+    if query.mode != "words":
+        scores_by_signal["meaning"] = vector_scores.result() if vector_scores is not None else {}
+        if view.behind and scores_by_signal["meaning"]:
+            notes.append(view.behind)
+    candidates = _collect_candidates(view, query, below, scores_by_signal)
+    return _fuse_signals(view, hints, vector, candidates, scores_by_signal, full_signals, limit, share), notes
+
+
+def _omit_idle_filters(view: IndexView, queries: Sequence[Query], below: Path) -> list[tuple[Query, Path]]:
+    """Return (query, folder) for the full-text index, without filters that every chunk passes.
+
+    Such a filter costs the full-text index as much as one that excludes chunks.
+    """
+    return [
+        (query, below) if view.filtered_chunks(query, below) is not None else (query.without_filters(), ROOT)
+        for query in queries
+    ]
+
+
+def _search_words(view: IndexView, indexed: Sequence[tuple[Query, Path]], pool: int) -> dict[str, dict[int, float]]:
+    """Return the scores of the signals `words` and `around` by chunk, merged over queries with different filters."""
+    full_text = view.full_text
+    return {
+        "words": {chunk: score for query, folder in indexed for chunk, score in full_text.search(query, folder, pool)},
+        "around": {
+            chunk: score for query, folder in indexed for chunk, score in full_text.search_around(query, folder, pool)
+        },
+    }
+
+
+def _collect_candidates(
+    view: IndexView, query: Query, below: Path, scores_by_signal: Mapping[str, dict[int, float]]
+) -> Candidates:
+    """Return the chunks of all signals, with those of the overlay. Add the scores of the overlay to the signals."""
+    chunks = {chunk for scores in scores_by_signal.values() for chunk in scores}
+    if query.must or query.phrases or query.must_not:
+        # Operators apply to words: a chunk that the full-text index does not return does not satisfy them.
+        chunks &= {chunk for chunk, _ in view.full_text.search(query, below, _MAX_OPERATOR_CHUNKS)}
+    candidates = view.columns.candidates(chunks, view.hidden)
+    if not view.overlay or query.mode == "meaning":
+        return candidates
+    own_scores, neighbour_scores = view.overlay.search(query, below, view.full_text.question_terms(query), view.idf)
+    scores_by_signal["words"].update(own_scores)
+    scores_by_signal["around"].update(neighbour_scores)
+    unindexed = view.overlay.candidates({*own_scores, *neighbour_scores}, view.columns.folder_number)
+    return unindexed.followed_by(candidates)
+
+
+def _fuse_signals(
+    view: IndexView,
+    hints: QueryHints,
+    vector: Vectors | None,
+    candidates: Candidates,
+    scores_by_signal: Mapping[str, Mapping[int, float]],
+    full_signals: AbstractSet[str],
+    limit: int,
+    share: float,
+) -> list[Scored]:
+    """Return the best `limit` candidates by the fusion of their signals; `full_signals` are cut off at the pool."""
+    from ctxfs.index.search.features import signal_columns
+    from ctxfs.index.search.rank_fusion import fuse, mixed_weights
+
+    # A chunk that is absent from all matches has none of the words; absent from a full pool, it may have some.
+    complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
+    signals = signal_columns(candidates, scores_by_signal, hints, complete)
+    if vector is not None and scores_by_signal["meaning"]:
+        signals |= _cosines(view, vector, candidates, signals["meaning"])
+    return fuse(
+        candidates.chunks,
+        signals,
+        mixed_weights(candidates.profiles()),
+        ("meaning", "nearby") if view.behind else (),
+        limit,
+        candidates.folders if candidates.turns.any() else None,
+        candidates.vectors < 0,
+        share,
+    )
+
+
+def _score_again(
+    view: IndexView, query: Query, scores_by_signal: Mapping[str, Mapping[int, float]], full_signals: set[str]
+) -> dict[str, dict[int, float]]:
+    """Score the results of the word search again, from the current content alone.
+
+    Cut the last results of a full pool, because another index might have others in their place.
+    Add the signals that are cut here to `full_signals`.
+    """
+    if "words" not in scores_by_signal:
+        return {}
+    terms = list(dict.fromkeys((*view.full_text.question_terms(query), *view.full_text.required_terms(query))))
+    has_turns = bool(view.columns.candidates(scores_by_signal["around"]).turns.any())
+    max_candidates, pool_limit = (
+        (len(scores_by_signal["words"]), _MAX_EXACT_POOL) if has_turns else (_MAX_EXACT_POOL, _MAX_EXACT_PROSE_POOL)
+    )
+    # Without dialogue, neighbours do not count, and chunks are large, so that fewer of them are useful.
+    words = dict(islice(scores_by_signal["words"].items(), max_candidates))
+    if len(words) < len(scores_by_signal["words"]):
+        full_signals.add("words")
+    own_scores, neighbour_scores = view.score_candidates(words, scores_by_signal["around"] if has_turns else {}, terms)
+    scored = {"words": own_scores, "around": neighbour_scores}
+    return {
+        name: _select_best(scores, pool_limit) if name in full_signals else scores for name, scores in scored.items()
+    }
+
+
+def _select_best(scores: Mapping[int, float], limit: int) -> dict[int, float]:
+    """Return the best `limit` scores, and all that tie with the last of them."""
+    threshold = sorted(scores.values(), reverse=True)[:limit][-1:] or [0.0]
+    return {chunk: score for chunk, score in scores.items() if score >= threshold[0]}
+
+
+def _nearest_of_queries(
+    view: IndexView, vector: Vectors, queries: Sequence[Query], below: Path, pool: int, exact: bool
+) -> dict[int, float]:
+    """Return the cosines by chunk, merged over queries with the same words and different filters."""
+    return {chunk: cosine for query in queries for chunk, cosine in _nearest(view, vector, query, below, pool, exact)}
+
+
+def _nearest(
+    view: IndexView, vector: Vectors, query: Query, below: Path, pool: int, exact: bool
+) -> list[tuple[int, float]]:
+    """Return (chunk, cosine) of the nearest chunks that pass the filters."""
+    import numpy as np
+
+    assert view.vectors is not None
+
+    def nearest(limit: int) -> list[tuple[int, float]]:
+        assert view.vectors is not None
+        if exact:
+            return _chunks_of_vectors(view, view.vectors.search_among(vector, view.living_vectors(), limit))
+        return _chunks_of_vectors(view, view.vectors.search(vector, limit))
+
+    passing = view.filtered_chunks(query, below)
+    if passing is None:
+        return nearest(pool)[:pool]
+    if passing.count > _MAX_COMPARED_CHUNKS:
+        widened = nearest(max(pool, min(_MAX_WIDENED_POOL, _MIN_PASSING * len(view.columns) // passing.count)))
+        passing_chunks = passing.among([chunk for chunk, _ in widened])
+        scored = [pair for pair in widened if pair[0] in passing_chunks]
+        if len(scored) >= _MIN_FILTERED_HITS or passing.listed is None:
+            return scored[:pool]
+    assert passing.listed is not None
+    _, _, vectors = view.columns.vectors_of(passing.listed)
+    among = _chunks_of_vectors(view, view.vectors.search_among(vector, np.unique(vectors), pool))
+    # Chunks that do not pass may share a vector with chunks that do.
+    passing_chunks = passing.among([chunk for chunk, _ in among])
+    return [pair for pair in among if pair[0] in passing_chunks][:pool]
+
+
+def _chunks_of_vectors(view: IndexView, neighbours: Neighbours) -> list[tuple[int, float]]:
+    """Return (chunk, cosine), nearest first, for each chunk that has one of the found vectors."""
+    chunks, positions = view.columns.chunks_with(neighbours[0])
+    return list(zip(chunks.tolist(), neighbours[1][positions].tolist(), strict=True))
+
+
+def _cosines(view: IndexView, vector: Vectors, candidates: Candidates, found_cosines: Column) -> dict[str, Column]:
+    """Return the cosine of each candidate, and the mean cosine of each turn and its neighbours.
+
+    `found_cosines` contains the cosines that semantic search found, NaN for the other candidates.
+    """
+    import numpy as np
+
+    from ctxfs.index.search.features import nearby_means
+
+    assert view.vectors is not None
+    meaning = found_cosines.copy()
+    is_missing = np.isnan(found_cosines)
+    meaning[is_missing] = view.vectors.cosines(vector, candidates.vectors[is_missing])
+    out = {"meaning": meaning}
+    turns = candidates.chunks[candidates.turns]
+    if len(turns):
+        around = np.unique(np.concatenate([turns + step for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]))
+        chunks, files, vectors = view.columns.vectors_of(around)
+        out["nearby"] = nearby_means(candidates, chunks, files, view.vectors.cosines(vector, vectors), NEIGHBOURS)
+    return out
+
+
+def build_hits(view: IndexView, scored: Sequence[Scored]) -> list[Hit]:
+    """Return the hits of ranked candidates, without chunks that no longer exist."""
+    rows = view.rows([item.chunk for item in scored])
+    return [Hit(rows[item.chunk], item.score, item.signals, item.shares) for item in scored if item.chunk in rows]
