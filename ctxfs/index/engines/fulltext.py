@@ -69,7 +69,7 @@ class FullTextDocument:
     cut: bool = False
 
 
-def _schema() -> tantivy.Schema:
+def _build_schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("chunk", stored=False, indexed=True, fast=True)
     builder.add_unsigned_field("file", stored=False, indexed=True, fast=True)
@@ -83,7 +83,7 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
-def _analyzer() -> tantivy.TextAnalyzer:
+def _build_analyzer() -> tantivy.TextAnalyzer:
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
         .filter(tantivy.Filter.lowercase())
@@ -94,16 +94,16 @@ def _analyzer() -> tantivy.TextAnalyzer:
 
 
 @lru_cache(maxsize=1)
-def _shared_analyzer() -> tantivy.TextAnalyzer:
-    return _analyzer()
+def _get_shared_analyzer() -> tantivy.TextAnalyzer:
+    return _build_analyzer()
 
 
 def analyse(text: str) -> list[str]:
     """Return the index terms of `text`."""
-    return list(_shared_analyzer().analyze(break_up(text)))
+    return list(_get_shared_analyzer().analyze(break_up(text)))
 
 
-def _gram_analyzer() -> tantivy.TextAnalyzer:
+def _build_gram_analyzer() -> tantivy.TextAnalyzer:
     """Build an analyser for lower-case character trigrams, which index the literals of regular expressions."""
     return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.ngram(3, 3, False)).filter(tantivy.Filter.lowercase()).build()
 
@@ -121,7 +121,7 @@ def break_up(text: str) -> str:
         if word.isascii():
             out.append(_IDENTIFIER.sub(_append_parts, word))
         elif _CJK.search(word):
-            out.extend(_cjk_bigrams(word))
+            out.extend(_split_cjk(word))
         else:
             out.append(word)
     return " ".join(out)
@@ -145,7 +145,7 @@ def author_terms(name: str) -> list[str]:
     return list(dict.fromkeys((whole, *_WORD.findall(whole))))
 
 
-def _cjk_bigrams(word: str) -> list[str]:
+def _split_cjk(word: str) -> list[str]:
     """Return the overlapping bigrams of a CJK run: CJK text has no spaces, and most words have two characters."""
     out: list[str] = []
     offset = 0
@@ -169,7 +169,7 @@ class FullText:
         With `make`, create an index that is absent, and replace one that cannot be opened.
         """
         self.folder = folder
-        self._schema = _schema()
+        self._schema = _build_schema()
         self._exists = True
         self._refreshes = 0
         self._document_frequencies: dict[tuple[str, str], int] = {}
@@ -181,7 +181,7 @@ class FullText:
             # Another schema or a damaged file: the index is derived data, so it is rebuilt.
             shutil.rmtree(folder)
             self._open(make)
-        self._grams = _gram_analyzer()
+        self._grams = _build_gram_analyzer()
 
     def _open(self, make: bool) -> None:
         self._exists = make or (self.folder / "meta.json").exists()
@@ -189,8 +189,8 @@ class FullText:
             self.folder.mkdir(parents=True, exist_ok=True)
         with detect_corruption("words"):
             self._index = tantivy.Index(self._schema, path=str(self.folder) if self._exists else None)
-            self._index.register_tokenizer(_ANALYZER, _analyzer())
-            self._index.register_tokenizer(_GRAM_ANALYZER, _gram_analyzer())
+            self._index.register_tokenizer(_ANALYZER, _build_analyzer())
+            self._index.register_tokenizer(_GRAM_ANALYZER, _build_gram_analyzer())
             self._index.config_reader("manual")
             self._searcher = self._index.searcher()
 
@@ -232,7 +232,7 @@ class FullText:
 
     def count_passing(self, query: Query, below: Path) -> int | None:
         """Return the number of chunks that pass the filters, regardless of the words; None without filters."""
-        filters = self._filter_clauses(query, below)
+        filters = self._build_filters(query, below)
         if not filters:
             return None
         filter_query = tantivy.Query.boolean_query(filters)
@@ -243,7 +243,7 @@ class FullText:
     def filter_chunks(self, query: Query, below: Path, chunks: Collection[int]) -> set[int]:
         """Return those of `chunks` that pass the filters."""
         among = tantivy.Query.term_set_query(self._schema, "chunk", list(chunks))
-        filters = self._filter_clauses(query, below)
+        filters = self._build_filters(query, below)
         filter_query = tantivy.Query.boolean_query([(tantivy.Occur.Must, among), *filters])
         return {
             chunk
@@ -252,7 +252,7 @@ class FullText:
 
     def chunks_passing(self, query: Query, below: Path, limit: int) -> list[int]:
         """Return at most `limit` chunks that pass the filters, regardless of the words, in no particular order."""
-        filters = self._filter_clauses(query, below)
+        filters = self._build_filters(query, below)
         return [chunk for chunk, _ in self._run_query(tantivy.Query.boolean_query(filters), limit)] if filters else []
 
     def files_with_literals(self, needed: Sequence[Collection[str]], below: Path) -> list[int]:
@@ -261,7 +261,9 @@ class FullText:
         Each text has three characters or more.
         """
         required = [
-            tantivy.Query.boolean_query([(tantivy.Occur.Must, _any_of([self._literal_query(text) for text in texts]))])
+            tantivy.Query.boolean_query(
+                [(tantivy.Occur.Must, _combine_any([self._build_literal_query(text) for text in texts]))]
+            )
             for texts in needed
         ]
         literal_query = (
@@ -269,10 +271,10 @@ class FullText:
             if required
             else tantivy.Query.all_query()
         )
-        candidate_query = _any_of([literal_query, self._term_query(_GRAMS, _CUT_MARK)])
+        candidate_query = _combine_any([literal_query, self._build_term_query(_GRAMS, _CUT_MARK)])
         clauses = [(tantivy.Occur.Must, candidate_query)]
         if not below.is_root:
-            clauses.append((tantivy.Occur.Must, self._term_query("under", printable(str(below)))))
+            clauses.append((tantivy.Occur.Must, self._build_term_query("under", printable(str(below)))))
         with detect_corruption("words"):
             searcher = self._searcher
             hits = searcher.search(
@@ -281,9 +283,11 @@ class FullText:
             files = searcher.fast_field_values("file", [address for _, address in hits])
         return sorted({int(file) for file in files if file is not None})
 
-    def _literal_query(self, text: str) -> tantivy.Query:
+    def _build_literal_query(self, text: str) -> tantivy.Query:
         grams = dict.fromkeys(self._grams.analyze(text))
-        return tantivy.Query.boolean_query([(tantivy.Occur.Must, self._term_query(_GRAMS, gram)) for gram in grams])
+        return tantivy.Query.boolean_query(
+            [(tantivy.Occur.Must, self._build_term_query(_GRAMS, gram)) for gram in grams]
+        )
 
     def terms(self, text: str) -> list[str]:
         """Return the index terms of `text`."""
@@ -309,7 +313,7 @@ class FullText:
         """
         count = self._document_frequencies.get((field, term))
         if count is None:
-            term_query = tantivy.Query.const_score_query(self._term_query(field, term), 0.0)
+            term_query = tantivy.Query.const_score_query(self._build_term_query(field, term), 0.0)
             with detect_corruption("words"):
                 result = self._searcher.search(term_query, 1, count=True)
             count = self._document_frequencies[field, term] = int(result.count or 0)  # type: ignore[attr-defined]  # the stubs do not have it
@@ -317,7 +321,7 @@ class FullText:
 
     def files_with_term(self, field: str, term: str) -> list[int]:
         """Return the file of each living chunk that has a term in a field."""
-        term_query = tantivy.Query.const_score_query(self._term_query(field, term), 0.0)
+        term_query = tantivy.Query.const_score_query(self._build_term_query(field, term), 0.0)
         with detect_corruption("words"):
             hits = self._searcher.search(term_query, _MAX_RESULTS, count=False).hits
             files = self._searcher.fast_field_values("file", [address for _, address in hits])
@@ -332,36 +336,36 @@ class FullText:
 
     def _build_query(self, query: Query, below: Path, around: bool = False) -> tantivy.Query | None:
         should = [
-            self._term_query(_AROUND, term) if around else self._any_field_query(term)
+            self._build_term_query(_AROUND, term) if around else self._build_any_field_query(term)
             for term in self.question_terms(query)
         ]
         clauses: list[tuple[tantivy.Occur, tantivy.Query]] = [(tantivy.Occur.Should, part) for part in should]
         for required in (*query.phrases, *query.must):
-            phrase = self._phrase_query(required)
+            phrase = self._build_phrase_query(required)
             if phrase is not None:
                 clauses.append((tantivy.Occur.Must, phrase))
         if not clauses:
             return None
         for excluded in query.must_not:
-            phrase = self._phrase_query(excluded)
+            phrase = self._build_phrase_query(excluded)
             if phrase is not None:
                 clauses.append((tantivy.Occur.MustNot, phrase))
         search_query = tantivy.Query.boolean_query(clauses)
-        filters = self._filter_clauses(query, below)
+        filters = self._build_filters(query, below)
         return tantivy.Query.boolean_query([(tantivy.Occur.Must, search_query), *filters]) if filters else search_query
 
-    def _filter_clauses(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
+    def _build_filters(self, query: Query, below: Path) -> list[tuple[tantivy.Occur, tantivy.Query]]:
         """Return the clauses that filter without scoring."""
         groups: list[list[tantivy.Query]] = []
         if not below.is_root:
-            groups.append([self._term_query("under", printable(str(below)))])
+            groups.append([self._build_term_query("under", printable(str(below)))])
         if query.paths:
-            groups.append([self._path_query(path) for path in query.paths])
+            groups.append([self._build_path_query(path) for path in query.paths])
         if query.kinds:
-            groups.append([self._term_query("kind", kind) for kind in query.kinds])
+            groups.append([self._build_term_query("kind", kind) for kind in query.kinds])
         if query.authors:
-            groups.append([self._term_query("author", name.lower()) for name in query.authors])
-        groups.extend([self._term_query("attribute", f"{name}={value}")] for name, value in query.attributes)
+            groups.append([self._build_term_query("author", name.lower()) for name in query.authors])
+        groups.extend([self._build_term_query("attribute", f"{name}={value}")] for name, value in query.attributes)
         if query.confidence is not None:
             low, high = query.confidence
             groups.append([tantivy.Query.range_query(self._schema, "confidence", tantivy.FieldType.Float, low, high)])
@@ -373,28 +377,30 @@ class FullText:
                     )
                 ]
             )
-        return [(tantivy.Occur.Must, tantivy.Query.const_score_query(_any_of(parts), 0.0)) for parts in groups if parts]
+        return [
+            (tantivy.Occur.Must, tantivy.Query.const_score_query(_combine_any(parts), 0.0)) for parts in groups if parts
+        ]
 
-    def _path_query(self, path: str) -> tantivy.Query:
+    def _build_path_query(self, path: str) -> tantivy.Query:
         """Match a path from the root (`path:knowledge/handbook`), or words anywhere in the path (`path:handbook`)."""
-        anywhere = [(tantivy.Occur.Must, self._term_query("path", term)) for term in self.terms(path)]
-        exact = self._term_query("under", path)
-        return _any_of([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
+        anywhere = [(tantivy.Occur.Must, self._build_term_query("path", term)) for term in self.terms(path)]
+        exact = self._build_term_query("under", path)
+        return _combine_any([exact, tantivy.Query.boolean_query(anywhere)]) if anywhere else exact
 
-    def _term_query(self, field: str, value: str) -> tantivy.Query:
+    def _build_term_query(self, field: str, value: str) -> tantivy.Query:
         return tantivy.Query.term_query(self._schema, field, value)
 
-    def _any_field_query(self, term: str) -> tantivy.Query:
-        parts = [tantivy.Query.boost_query(self._term_query(field, term), boost) for field, boost in FIELDS]
+    def _build_any_field_query(self, term: str) -> tantivy.Query:
+        parts = [tantivy.Query.boost_query(self._build_term_query(field, term), boost) for field, boost in FIELDS]
         return tantivy.Query.disjunction_max_query(parts, 0.2)
 
-    def _phrase_query(self, text: str) -> tantivy.Query | None:
+    def _build_phrase_query(self, text: str) -> tantivy.Query | None:
         terms = self.terms(text)
         if not terms:
             return None
         if len(terms) == 1:
-            return self._any_field_query(terms[0])
-        return _any_of([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
+            return self._build_any_field_query(terms[0])
+        return _combine_any([tantivy.Query.phrase_query(self._schema, field, list(terms)) for field, _ in FIELDS])
 
 
 def inverse_document_frequency(total: int, document_frequency: int) -> float:
@@ -407,7 +413,7 @@ def content_words(words: Sequence[str]) -> Sequence[str]:
     return [word for word in words if bare_word(word.lower()) not in _FUNCTION_WORDS] or words
 
 
-def _any_of(parts: Sequence[tantivy.Query]) -> tantivy.Query:
+def _combine_any(parts: Sequence[tantivy.Query]) -> tantivy.Query:
     return parts[0] if len(parts) == 1 else tantivy.Query.boolean_query([(tantivy.Occur.Should, p) for p in parts])
 
 

@@ -129,15 +129,15 @@ def build_onnx(weights_file: HostPath, target: HostPath) -> None:
     from safetensors.numpy import load_file
 
     graph = _Graph({name.removeprefix("bert."): value for name, value in load_file(str(weights_file)).items()})
-    hidden = _embeddings(graph)
+    hidden = _add_embeddings(graph)
     # 0 for a token, a large negative number for padding
     mask = graph.node("Cast", "attention_mask", to=TensorProto.FLOAT)
     spread = graph.node("Unsqueeze", mask, graph.constant("axes_1_2", np.array([1, 2], dtype=np.int64)))
     absent = graph.node("Sub", graph.constant("one", np.array(1, dtype=np.float32)), spread)
     mask_bias = graph.node("Mul", absent, graph.constant("very_negative", np.array(-10000, dtype=np.float32)))
     for layer in range(_LAYERS):
-        hidden = _layer(graph, hidden, mask_bias, f"encoder.layer.{layer}")
-    _pool(graph, hidden, mask)
+        hidden = _add_layer(graph, hidden, mask_bias, f"encoder.layer.{layer}")
+    _add_pooling(graph, hidden, mask)
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask")
@@ -149,7 +149,7 @@ def build_onnx(weights_file: HostPath, target: HostPath) -> None:
     onnx.save(model, str(target))
 
 
-def _embeddings(graph: _Graph) -> str:
+def _add_embeddings(graph: _Graph) -> str:
     words = graph.node(
         "Gather",
         graph.constant("words", graph.weights["embeddings.word_embeddings.weight"]),
@@ -164,7 +164,7 @@ def _embeddings(graph: _Graph) -> str:
     return graph.norm(graph.node("Add", graph.node("Add", words, first), kind), "embeddings.LayerNorm")
 
 
-def _layer(graph: _Graph, hidden: str, bias: str, prefix: str) -> str:
+def _add_layer(graph: _Graph, hidden: str, bias: str, prefix: str) -> str:
     size = DIMENSIONS // _HEADS
     head_shape = graph.constant("heads_apart", np.array([0, 0, _HEADS, size], dtype=np.int64))
     hidden_shape = graph.constant("heads_together", np.array([0, 0, DIMENSIONS], dtype=np.int64))
@@ -185,7 +185,7 @@ def _layer(graph: _Graph, hidden: str, bias: str, prefix: str) -> str:
     return graph.norm(graph.node("Add", hidden, projected_back), f"{prefix}.output.LayerNorm")
 
 
-def _pool(graph: _Graph, hidden: str, mask: str) -> None:
+def _add_pooling(graph: _Graph, hidden: str, mask: str) -> None:
     """Add mean pooling over the tokens that are not padding, and normalisation to length one."""
     weights = graph.node("Unsqueeze", mask, graph.constant("axis_last", np.array([-1], dtype=np.int64)))
     axis = graph.constant("axis_1", np.array([1], dtype=np.int64))

@@ -28,7 +28,7 @@ class SignHashes:
         words = np.empty((-(-matrix.shape[1] // _WORD_BITS), len(matrix)), dtype=np.uint64)
         for start in range(0, len(matrix), _BLOCK):
             block = matrix[start : start + _BLOCK]
-            words[:, start : start + len(block)] = _signs(block).T
+            words[:, start : start + len(block)] = _pack_signs(block).T
         return cls(words)
 
     def appended(self, matrix: Matrix) -> SignHashes:
@@ -42,12 +42,12 @@ class SignHashes:
     def count_differing(self, vector: Matrix) -> npt.NDArray[np.uint16]:
         """Return the number of signs in which each vector differs from `vector` [dimensions]."""
         counts = np.zeros(self._words.shape[1], dtype=np.uint16)
-        for word, other in zip(self._words, _signs(vector[None])[0], strict=True):
+        for word, other in zip(self._words, _pack_signs(vector[None])[0], strict=True):
             counts += np.bitwise_count(word ^ other)
         return counts
 
 
-def _signs(rows: Matrix) -> npt.NDArray[np.uint64]:
+def _pack_signs(rows: Matrix) -> npt.NDArray[np.uint64]:
     """Return the packed signs [rows, words]; zeros pad the last word."""
     bits = np.packbits(rows > 0, axis=1)
     padding = -bits.shape[1] % (_WORD_BITS // 8)

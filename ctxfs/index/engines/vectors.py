@@ -170,16 +170,16 @@ class VectorTable:
         Of more than 8,192 numbers, only those with the nearest signs are compared: at least four times `limit`.
         """
         if len(numbers) > _MAX_COMPARED:
-            numbers = self._nearest_by_signs(vector, numbers, max(_MIN_SIGN_MATCHES, _SIGN_MATCH_FACTOR * limit))
+            numbers = self._select_by_signs(vector, numbers, max(_MIN_SIGN_MATCHES, _SIGN_MATCH_FACTOR * limit))
         cosines = self.cosines(vector, numbers)
         is_loaded = ~np.isnan(cosines)
         return _select_best(numbers[is_loaded], cosines[is_loaded], limit)
 
-    def _nearest_by_signs(self, vector: Vectors, numbers: Numbers, min_count: int) -> Numbers:
+    def _select_by_signs(self, vector: Vectors, numbers: Numbers, min_count: int) -> Numbers:
         """Return at least `least` of `numbers`, those that differ from `vector` in the fewest signs, with all ties."""
         with self._lock:
             graph = self._graph
-            positions = self._positions(numbers)
+            positions = self._find_positions(numbers)
             parts = (
                 [self._sign_hashes.count_differing(vector)]
                 if graph is None
@@ -191,7 +191,7 @@ class VectorTable:
         nearest: Numbers = numbers[is_loaded][differing <= max_difference]
         return nearest
 
-    def _positions(self, numbers: Numbers) -> Numbers:
+    def _find_positions(self, numbers: Numbers) -> Numbers:
         """Return the row of each number, counting the rows of the graph first; -1 if it is not loaded.
 
         The last result is cached, because most calls pass all living vectors.
@@ -225,7 +225,7 @@ class VectorTable:
                 if len(part_numbers):
                     indices = np.minimum(np.searchsorted(part_numbers, numbers), len(part_numbers) - 1)
                     is_match = part_numbers[indices] == numbers
-                    out[is_match] = _dot_products(matrix, indices[is_match], vector)
+                    out[is_match] = _multiply_rows(matrix, indices[is_match], vector)
         return out
 
     def _reserve(self, count: int) -> None:
@@ -238,7 +238,7 @@ class VectorTable:
         self._numbers, self._matrix = numbers, matrix
 
 
-def _dot_products(matrix: Any, rows: Any, vector: Vectors) -> Any:
+def _multiply_rows(matrix: Any, rows: Any, vector: Vectors) -> Any:
     """Return the dot products of some rows with a vector; in parts, because `take` copies the rows."""
     parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
     products = [np.take(matrix, part, axis=0).astype(np.float32, copy=False) @ vector for part in parts]
@@ -283,7 +283,7 @@ def is_graph_sound(folder: HostPath) -> bool:
     if metadata is None:
         return False
     try:
-        return all(_sha256(metadata.file(folder, suffix)) == digest for suffix, digest in metadata.sha256.items())
+        return all(_hash_file(metadata.file(folder, suffix)) == digest for suffix, digest in metadata.sha256.items())
     except OSError:
         return False
 
@@ -347,7 +347,9 @@ def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total
     for path in new.values():
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
-    new_metadata = GraphFiles(model, dimensions, count, last, {suffix: _sha256(file) for suffix, file in new.items()})
+    new_metadata = GraphFiles(
+        model, dimensions, count, last, {suffix: _hash_file(file) for suffix, file in new.items()}
+    )
     for suffix, file in new.items():
         os.replace(file, new_metadata.file(folder, suffix))
     side_car = folder / ".graph.json.new"
@@ -373,6 +375,6 @@ def _read_blocks(rows: Rows, last: int) -> Iterator[tuple[Numbers, Vectors]]:
             yield numbers[is_finite], block[is_finite]
 
 
-def _sha256(file: HostPath) -> str:
+def _hash_file(file: HostPath) -> str:
     with open(file, "rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()

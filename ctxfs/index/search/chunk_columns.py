@@ -84,29 +84,29 @@ class ChunkColumns:
     @property
     def waiting(self) -> int:
         """The number of living chunks without a vector."""
-        return int((self._alive[: self._rows] & (self._filled_column("vector") < 0)).sum())
+        return int((self._alive[: self._rows] & (self._get_column("vector") < 0)).sum())
 
     def share_embedded(self, chunks: Numbers) -> float:
         """Return the share (0 to 1) of the living chunks among `chunks` that have a vector; 1 if none is alive."""
-        rows = self._living_rows(chunks)
+        rows = self._find_living_rows(chunks)
         return float((self._columns["vector"][rows] >= 0).mean()) if len(rows) else 1.0
 
     def corpus_counts(self, hidden: frozenset[int] = frozenset()) -> CorpusCounts:
         """Return the statistics of the living chunks, without those of the files `unseen`."""
         seen = self._alive[: self._rows].copy()
         if hidden:
-            seen &= ~np.isin(self._filled_column("file"), np.fromiter(hidden, dtype=np.int64))
+            seen &= ~np.isin(self._get_column("file"), np.fromiter(hidden, dtype=np.int64))
         units = int(seen.sum())
-        counts = np.bincount(self._filled_column("kind")[seen], minlength=len(self._kind_numbers.texts)).tolist()
+        counts = np.bincount(self._get_column("kind")[seen], minlength=len(self._kind_numbers.texts)).tolist()
         kinds = dict(zip(self._kind_numbers.texts, counts, strict=True))
         neighbour_count = sum(count for kind, count in kinds.items() if ranks_with_neighbours(kind, ()))
         authors = [
-            self._author_numbers.texts[number] for number in np.unique(self._filled_column("author")[seen]).tolist()
+            self._author_numbers.texts[number] for number in np.unique(self._get_column("author")[seen]).tolist()
         ]
-        words = float(self._filled_column("words")[seen].sum())
+        words = float(self._get_column("words")[seen].sum())
         return CorpusCounts(
             units,
-            int((seen & (self._filled_column("vector") < 0)).sum()),
+            int((seen & (self._get_column("vector") < 0)).sum()),
             words / max(units, 1),
             kinds.get("code", 0) / max(units, 1),
             neighbour_count / max(units, 1),
@@ -131,7 +131,7 @@ class ChunkColumns:
 
     def _mark_dead(self, files: Iterable[int]) -> None:
         """Mark all rows of these files as dead; rows that still exist are loaded again."""
-        is_affected = np.isin(self._filled_column("file"), np.fromiter(files, dtype=np.int64))
+        is_affected = np.isin(self._get_column("file"), np.fromiter(files, dtype=np.int64))
         is_affected &= self._alive[: self._rows]
         self._alive[: self._rows][is_affected] = False
         self._dead += int(is_affected.sum())
@@ -166,11 +166,11 @@ class ChunkColumns:
         """Return (row of each chunk, True where the chunk exists)."""
         if not self._rows:
             return np.zeros(len(chunks), dtype=np.int64), np.zeros(len(chunks), dtype=np.bool_)
-        numbers = self._filled_column("chunk")
+        numbers = self._get_column("chunk")
         rows = np.minimum(np.searchsorted(numbers, chunks), self._rows - 1)
         return rows, numbers[rows] == chunks
 
-    def _filled_column(self, name: str) -> Numbers:
+    def _get_column(self, name: str) -> Numbers:
         return self._columns[name][: self._rows]
 
     def _reserve(self, count: int) -> None:
@@ -186,17 +186,17 @@ class ChunkColumns:
     def _compact(self) -> None:
         alive = self._alive[: self._rows]
         for name in self._columns:
-            self._columns[name] = self._filled_column(name)[alive]
+            self._columns[name] = self._get_column(name)[alive]
         self._rows, self._dead = int(alive.sum()), 0
         self._alive = np.ones(self._rows, dtype=np.bool_)
         self._by_vector, self._unsorted = (
             np.empty(0, dtype=np.int64),
-            [np.flatnonzero(self._filled_column("vector") >= 0)],
+            [np.flatnonzero(self._get_column("vector") >= 0)],
         )
 
     # queries
 
-    def _living_rows(self, chunks: Numbers) -> Numbers:
+    def _find_living_rows(self, chunks: Numbers) -> Numbers:
         rows, is_present = self._find_rows(chunks)
         rows = rows[is_present]
         living: Numbers = rows[self._alive[rows]]
@@ -204,7 +204,7 @@ class ChunkColumns:
 
     def candidates(self, chunks: Iterable[int], hidden: Container[int] = ()) -> Candidates:
         """Return those of `chunks` that are alive and not in `hidden` files, sorted by number."""
-        rows = self._living_rows(np.unique(np.fromiter(chunks, dtype=np.int64)))
+        rows = self._find_living_rows(np.unique(np.fromiter(chunks, dtype=np.int64)))
         if hidden:
             rows = rows[[file not in hidden for file in self._columns["file"][rows].tolist()]]
         columns = {name: column[rows] for name, column in self._columns.items()}
@@ -226,16 +226,16 @@ class ChunkColumns:
 
     def vectors_of(self, chunks: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """Return (chunk, file, vector) columns of those of `chunks` that have a vector, in their order."""
-        rows = self._living_rows(chunks)
+        rows = self._find_living_rows(chunks)
         rows = rows[self._columns["vector"][rows] >= 0]
         return self._columns["chunk"][rows], self._columns["file"][rows], self._columns["vector"][rows]
 
     def living_vectors(self, hidden: frozenset[int] = frozenset()) -> Numbers:
         """Return the sorted, distinct vectors of the living chunks that are not in `hidden` files."""
-        rows = self._alive[: self._rows] & (self._filled_column("vector") >= 0)
+        rows = self._alive[: self._rows] & (self._get_column("vector") >= 0)
         if hidden:
-            rows &= ~np.isin(self._filled_column("file"), np.fromiter(hidden, dtype=np.int64))
-        living: Numbers = np.unique(self._filled_column("vector")[rows])
+            rows &= ~np.isin(self._get_column("file"), np.fromiter(hidden, dtype=np.int64))
+        living: Numbers = np.unique(self._get_column("vector")[rows])
         return living
 
     def chunks_with(self, vectors: Numbers) -> tuple[Numbers, Numbers]:

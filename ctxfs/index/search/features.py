@@ -65,7 +65,7 @@ def signal_columns(
     A signal in `complete` has found all matches, so that a missing value is 0.
     Without dialogue turns, only the signals of the engines are returned.
     """
-    out = {name: _align(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
+    out = {name: _align_scores(candidates.chunks, scores) for name, scores in scores_by_signal.items()}
     turns = candidates.turns
     for name in complete:
         if scores_by_signal.get(name):
@@ -73,21 +73,21 @@ def signal_columns(
     if not turns.any():
         return out
     if "words" in out:
-        out["file"] = _file_scores(candidates.files, np.nan_to_num(out["words"]))
+        out["file"] = _sum_file_scores(candidates.files, np.nan_to_num(out["words"]))
     out["length"] = np.log1p(candidates.words)
     if hints.authors:
         is_named = np.array([author in hints.authors for author in candidates.authors], dtype=np.float64)
         out["author"] = is_named
-        out["first_person"] = is_named * _feature_column(candidates, TextFeature.FIRST_PERSON)
+        out["first_person"] = is_named * _flag_feature(candidates, TextFeature.FIRST_PERSON)
     if hints.dates:
         out["date"] = np.array([_score_date(day, hints) for day in candidates.days.tolist()], dtype=np.float64)
     if hints.asks_for_time:
-        out["says_when"] = _feature_column(candidates, TextFeature.SAYS_WHEN)
-    out["asks"] = _feature_column(candidates, TextFeature.ASKS)
+        out["says_when"] = _flag_feature(candidates, TextFeature.SAYS_WHEN)
+    out["asks"] = _flag_feature(candidates, TextFeature.ASKS)
     return out
 
 
-def _align(chunks: Numbers, scores: Scores) -> Column:
+def _align_scores(chunks: Numbers, scores: Scores) -> Column:
     """Return the scores as a column aligned with `chunks`, which are sorted; NaN where there is none."""
     out = np.full(len(chunks), np.nan)
     if scores and len(chunks):
@@ -99,7 +99,7 @@ def _align(chunks: Numbers, scores: Scores) -> Column:
     return out
 
 
-def _feature_column(candidates: Candidates, trait: TextFeature) -> Column:
+def _flag_feature(candidates: Candidates, trait: TextFeature) -> Column:
     flags: Column = ((candidates.traits & int(trait)) != 0).astype(np.float64)
     return flags
 
@@ -133,7 +133,7 @@ def nearby_means(candidates: Candidates, chunks: Numbers, files: Numbers, cosine
     return means
 
 
-def _file_scores(files: Numbers, words: Column) -> Column:
+def _sum_file_scores(files: Numbers, words: Column) -> Column:
     """Return for each candidate the sum of the three best word scores in its file."""
     out = np.empty(len(files))
     order = np.lexsort((-words, files))

@@ -31,7 +31,7 @@ def status_of(attributes: Iterable[tuple[str, str]], superseded_by: str = "", cl
         return None
     return FileStatus(
         values.get("quarantined") == "true",
-        _nanoseconds(values["expires_at"]) if "expires_at" in values else None,
+        _parse_nanoseconds(values["expires_at"]) if "expires_at" in values else None,
         superseded_by,
         values.get("trust") == "untrusted",
         claims,
@@ -48,6 +48,6 @@ def superseded_paths(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     return {old: new for new, old in sorted(claims) if old != new and (old, new) not in claim_set}
 
 
-def _nanoseconds(text: str) -> int:
+def _parse_nanoseconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000_000)

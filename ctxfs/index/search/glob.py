@@ -33,13 +33,13 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
     if len(re.findall(r"\*+", plain)) > MAX_STARS:
         raise invalid(pattern[:80], f"{MAX_STARS} stars at most")
     try:
-        steps = [_steps(alternative) for alternative in _expand(plain)]
+        steps = [_compile_steps(alternative) for alternative in _expand(plain)]
     except re.error as error:
         raise invalid(pattern[:80], f"this is no pattern: {error}") from error
 
     def matches(path: str) -> bool:
         names = path.split("/")
-        return any(_names_match(alternative, names) for alternative in steps)
+        return any(_match_names(alternative, names) for alternative in steps)
 
     return matches
 
@@ -50,7 +50,7 @@ def _expand(pattern: str) -> list[str]:
     pending = [pattern]
     while pending:
         alternative = pending.pop()
-        choice = _first_choice(alternative)
+        choice = _split_first_choice(alternative)
         if choice is None:
             expanded.append(alternative)
         else:
@@ -60,7 +60,7 @@ def _expand(pattern: str) -> list[str]:
     return expanded
 
 
-def _first_choice(pattern: str) -> list[str] | None:
+def _split_first_choice(pattern: str) -> list[str] | None:
     """Return the pattern with its first outermost braces replaced by each of their parts.
 
     Return None if it has no closed braces.
@@ -84,32 +84,32 @@ def _first_choice(pattern: str) -> list[str] | None:
     return None
 
 
-def _steps(pattern: str) -> list[_Step]:
+def _compile_steps(pattern: str) -> list[_Step]:
     steps: list[_Step] = []
     names = pattern.split("/")
     for index, name in enumerate(names):
         if name != "**":
-            steps.append(_name_matcher(name))
+            steps.append(_compile_name(name))
         elif not steps or steps[-1] is not _ANY_NAMES:
             steps.append(_ANY_NAMES)
         if name == "**" and index == len(names) - 1:
-            steps.append(_name_matcher("*"))  # the files below a folder, not the folder itself
+            steps.append(_compile_name("*"))  # the files below a folder, not the folder itself
     return steps
 
 
-def _name_matcher(name: str) -> Callable[[str], object]:
+def _compile_name(name: str) -> Callable[[str], object]:
     """Return a matcher for one name.
 
     The run after a star matches at its first position, which leaves the most text for later runs.
     """
-    runs = ["".join(run) for run in _runs(name)]
+    runs = ["".join(run) for run in _split_runs(name)]
     if len(runs) == 1:
         return re.compile(runs[0], re.DOTALL).fullmatch
     middle = "".join(f"(?>.*?{run})" for run in runs[1:-1])
     return re.compile(f"{runs[0]}{middle}.*{runs[-1]}", re.DOTALL).fullmatch
 
 
-def _runs(name: str) -> Iterator[list[str]]:
+def _split_runs(name: str) -> Iterator[list[str]]:
     """Yield the runs between the stars of a name, as expressions of fixed length."""
     run: list[str] = []
     index = 0
@@ -130,7 +130,7 @@ def _runs(name: str) -> Iterator[list[str]]:
     yield run
 
 
-def _names_match(steps: Sequence[_Step], names: Sequence[str]) -> bool:
+def _match_names(steps: Sequence[_Step], names: Sequence[str]) -> bool:
     """Return True if the steps match all of the names; `**` matches any number of names, including none."""
     reached = {0}  # possible numbers of matched names
     for step in steps:

@@ -52,13 +52,13 @@ class GrepProcess:
         """
         request = {**matcher.options, "only": only, "files": [(root.prefix, root.root, parts) for root, parts in files]}
         try:
-            response = self._exchange(json.dumps(request).encode() + b"\n", deadline)
+            response = self._exchange_lines(json.dumps(request).encode() + b"\n", deadline)
         except (OSError, ValueError) as error:
             self.kill()
             raise TimeoutError("a search took too long and was ended") from error
         return [Line(*line) for line in response["lines"]], response["faults"]
 
-    def _exchange(self, request: bytes, deadline: float) -> dict[str, list[str]]:
+    def _exchange_lines(self, request: bytes, deadline: float) -> dict[str, list[str]]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         writing, reading = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -117,13 +117,13 @@ class GrepPool:
         faults: list[str] = []
         if not files:
             return lines, faults
-        async with self._exclusive(principal), self._slots:
+        async with self._lock_principal(principal), self._slots:
             deadline = time.monotonic() + MAX_SECONDS
             process = self._acquire_process()
             try:
                 for start in range(0, len(files), BATCH_FILES):
                     batch = files[start : start + BATCH_FILES]
-                    batch_lines, batch_faults = await _cancellable(process, batch, matcher, only, deadline)
+                    batch_lines, batch_faults = await _scan_cancellable(process, batch, matcher, only, deadline)
                     lines += batch_lines
                     faults += batch_faults
                     if len(lines) > limit:
@@ -135,7 +135,7 @@ class GrepPool:
         return lines, faults
 
     @asynccontextmanager
-    async def _exclusive(self, principal: Hashable) -> AsyncIterator[None]:
+    async def _lock_principal(self, principal: Hashable) -> AsyncIterator[None]:
         turn = self._principal_locks[principal]
         try:
             async with turn:
@@ -166,7 +166,7 @@ class GrepPool:
             process.kill()
 
 
-async def _cancellable(
+async def _scan_cancellable(
     process: GrepProcess, batch: Files, matcher: Matcher, only: Only, deadline: float
 ) -> tuple[list[Line], list[str]]:
     """Run `process.scan` in a thread. A cancellation kills the process, which ends the thread."""

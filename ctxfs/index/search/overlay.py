@@ -67,7 +67,7 @@ class _OverlayFile:
     chunks: Sequence[_OverlayChunk] = ()
 
 
-def _ancestors_of(path: str) -> Iterator[str]:
+def _iterate_ancestors(path: str) -> Iterator[str]:
     while path := path.rpartition("/")[0]:
         yield path
 
@@ -122,7 +122,7 @@ class Overlay:
 
     def record_folder_deletions(self, folders: AbstractSet[str], indexed: Iterable[str]) -> None:
         """Record the deletion of folders, with the files `indexed` below them and those in the overlay."""
-        existing = [path for path in self._files if not folders.isdisjoint(_ancestors_of(path))]
+        existing = [path for path in self._files if not folders.isdisjoint(_iterate_ancestors(path))]
         for path in (*indexed, *existing):
             self._put(path, _OverlayFile(None))
 
@@ -138,7 +138,7 @@ class Overlay:
 
     def keep_sources(self, prefixes: AbstractSet[str]) -> None:
         """Remove the files of all sources except these."""
-        for path in [path for path in self._files if prefixes.isdisjoint(_ancestors_of(path))]:
+        for path in [path for path in self._files if prefixes.isdisjoint(_iterate_ancestors(path))]:
             del self._files[path]
 
     def drop_indexed(self, indexed: Callable[[str], FileStat | None]) -> None:
@@ -149,16 +149,16 @@ class Overlay:
 
     def files_in_folder(self, root: IndexedRoot, parts: tuple[str, ...]) -> list[tuple[str, ...]] | None:
         """Return the files in a new folder: empty if it is no folder, None if it contains too many."""
-        files = walk(root.root, parts, self._rules_of(root), MAX_FOLDER_FILES)
+        files = walk(root.root, parts, self._get_rules(root), MAX_FOLDER_FILES)
         return [inner for inner, _ in files] if len(files) <= MAX_FOLDER_FILES else None
 
-    def _rules_of(self, root: IndexedRoot) -> IgnoreRules:
+    def _get_rules(self, root: IndexedRoot) -> IgnoreRules:
         return self._rules.setdefault(root, IgnoreRules(root.root, root.exclude, gitignore=root.gitignore))
 
     def update(self, root: IndexedRoot, parts: tuple[str, ...]) -> bool:
         """Read a path of a source. Return False if it has to wait for the index (a folder, a large file)."""
         path = "/".join((root.prefix, *parts))
-        rules = self._rules_of(root)
+        rules = self._get_rules(root)
         if parts[-1:] == (".gitignore",):
             rules.forget()
         try:
@@ -243,13 +243,13 @@ class Overlay:
         extra = sum(map(idf, {term for phrase in required for term in phrase}))
         own_scores: dict[int, float] = {}
         neighbour_scores: dict[int, float] = {}
-        for chunk in self._passing_chunks(query, below):
+        for chunk in self._filter_chunks(query, below):
             if not all(_has_phrase(chunk, phrase) for phrase in required if phrase):
                 continue
             if any(_has_phrase(chunk, phrase) for phrase in excluded if phrase):
                 continue
             for out, counts in ((own_scores, chunk.counts), (neighbour_scores, chunk.neighbourhood)):
-                if score := extra + _score(weights, counts):
+                if score := extra + _score_terms(weights, counts):
                     out[chunk.row.id] = score
         # Operators apply to a chunk's own words.
         if required or excluded:
@@ -259,20 +259,20 @@ class Overlay:
     def first_passing(self, query: Query, below: Path) -> list[int]:
         """Return the first chunk of each file that passes the filters, the newest file first."""
         first: dict[str, tuple[int, int]] = {}
-        for chunk in self._passing_chunks(query, below):
+        for chunk in self._filter_chunks(query, below):
             first.setdefault(chunk.row.path, (-chunk.row.mtime_ns, chunk.row.id))
         return [number for _, number in sorted(first.values())]
 
     def passing_texts(self, query: Query, below: Path) -> Iterator[tuple[int, int, str]]:
         """Yield (file, chunk, text) of the chunks that pass the filters, like `Catalog.texts_of`."""
-        for chunk in self._passing_chunks(query, below):
+        for chunk in self._filter_chunks(query, below):
             yield chunk.file, chunk.row.id, chunk.row.text
 
     def candidates(self, chunks: Iterable[int], folder_number: Callable[[str], int]) -> Candidates:
         """Return the ranking columns of these chunks, sorted by number."""
         numbers = set(chunks)
         picked = sorted(
-            (chunk for _, chunk in self._all_chunks() if chunk.row.id in numbers), key=lambda chunk: chunk.row.id
+            (chunk for _, chunk in self._iterate_chunks() if chunk.row.id in numbers), key=lambda chunk: chunk.row.id
         )
         rows = [chunk.row for chunk in picked]
         return Candidates(
@@ -289,7 +289,7 @@ class Overlay:
 
     def rows(self) -> dict[int, ChunkRow]:
         """Return the rows of all chunks by number."""
-        return {chunk.row.id: chunk.row for _, chunk in self._all_chunks()}
+        return {chunk.row.id: chunk.row for _, chunk in self._iterate_chunks()}
 
     def attributes(self, path: str) -> Sequence[tuple[str, str]] | None:
         """Return the (name, value) pairs of a file's attributes; None if it is not in the overlay."""
@@ -298,16 +298,16 @@ class Overlay:
 
     def authors(self) -> set[str]:
         """Return the authors of the chunks."""
-        return {chunk.row.author for _, chunk in self._all_chunks()} - {""}
+        return {chunk.row.author for _, chunk in self._iterate_chunks()} - {""}
 
-    def _all_chunks(self) -> Iterator[tuple[_OverlayFile, _OverlayChunk]]:
+    def _iterate_chunks(self) -> Iterator[tuple[_OverlayFile, _OverlayChunk]]:
         for file in self._files.values():
             for chunk in file.chunks:
                 yield file, chunk
 
-    def _passing_chunks(self, query: Query, below: Path) -> Iterator[_OverlayChunk]:
+    def _filter_chunks(self, query: Query, below: Path) -> Iterator[_OverlayChunk]:
         """Yield the chunks that pass the filters, which match like those of the full-text index."""
-        for file, chunk in self._all_chunks():
+        for file, chunk in self._iterate_chunks():
             path, mtime_ns = printable(chunk.row.path), chunk.row.mtime_ns
             path_terms = chunk.fields[2]
             if not below.is_root and not _is_under(path, printable(str(below))):
@@ -329,7 +329,7 @@ class Overlay:
             yield chunk
 
 
-def _score(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
+def _score_terms(weights: Mapping[str, float], counts: Mapping[str, int]) -> float:
     """Return BM25 without length normalisation, because the mean length is unknown here."""
     return sum(
         weight * count * (_K1 + 1) / (count + _K1) for term, weight in weights.items() if (count := counts.get(term, 0))

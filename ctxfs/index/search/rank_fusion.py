@@ -75,7 +75,7 @@ def mixed_weights(profiles: Mapping[Profile, int]) -> dict[str, float]:
     return mixed
 
 
-def _folder_means(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
+def _average_folders(totals: Column, folders: npt.NDArray[np.int64]) -> Column:
     """Return for each candidate the mean of the best totals in its folder."""
     out = np.empty_like(totals)
     for folder in np.unique(folders):
@@ -129,9 +129,9 @@ def fuse(
     if waiting is not None and waiting.any() and any(weights.get(name) and name in signals for name in _VECTOR_SIGNALS):
         totals, shares = _merge_ranks(numbers, signals, weights, partial, group, waiting, share)
     else:
-        totals, shares = _weigh(numbers, signals, weights, partial, group)
+        totals, shares = _weigh_signals(numbers, signals, weights, partial, group)
     order = np.lexsort((numbers, -totals))[:limit]
-    measured, added = _rows(signals, order), _rows(shares, order)
+    measured, added = _split_rows(signals, order), _split_rows(shares, order)
     return [
         Scored(chunk, score, signal, share)
         for chunk, score, signal, share in zip(
@@ -140,7 +140,7 @@ def fuse(
     ]
 
 
-def _weigh(
+def _weigh_signals(
     numbers: npt.NDArray[np.int64],
     signals: Mapping[str, Column],
     weights: Mapping[str, float],
@@ -155,7 +155,7 @@ def _weigh(
             shares[name] = weights[name] * column
             totals += shares[name]
     if folders is not None and weights.get("folder") and len(numbers):
-        shares["folder"] = weights["folder"] * standardise(_folder_means(totals, folders))
+        shares["folder"] = weights["folder"] * standardise(_average_folders(totals, folders))
         totals = totals + shares["folder"]
     return totals, shares
 
@@ -169,7 +169,7 @@ def _merge_ranks(
     waiting: Flags,
     share: float,
 ) -> tuple[Column, dict[str, Column]]:
-    """Return `_weigh`'s columns for candidates of which some have no vector.
+    """Return `_weigh_signals`'s columns for candidates of which some have no vector.
 
     r is the rank of a candidate by all signals except those of vectors.
     k is its rank by all signals among the candidates with a vector.
@@ -181,25 +181,25 @@ def _merge_ranks(
     The totals are reassigned in that order, so that they decrease with it; the difference is the share `rank_merge`.
     """
     has_vector = ~waiting
-    by_words, word_shares = _weigh(
+    by_words, word_shares = _weigh_signals(
         numbers,
         {name: column for name, column in signals.items() if name not in _VECTOR_SIGNALS},
         weights,
         partial,
         folders,
     )
-    hybrid, hybrid_shares = _weigh(
+    hybrid, hybrid_shares = _weigh_signals(
         numbers[has_vector],
         {name: column[has_vector] for name, column in signals.items()},
         weights,
         partial,
         None if folders is None else folders[has_vector],
     )
-    word_ranks = _ranks(by_words)
+    word_ranks = _rank_totals(by_words)
     best = np.lexsort((numbers, word_ranks))[:_CONFIDENCE_CHUNKS]
     confidence = max(min(share, 1.0), float(has_vector[best].mean()))
     keys = word_ranks.copy()
-    keys[has_vector] = 1 / (confidence / _ranks(hybrid) + (1 - confidence) / word_ranks[has_vector])
+    keys[has_vector] = 1 / (confidence / _rank_totals(hybrid) + (1 - confidence) / word_ranks[has_vector])
     totals = by_words.copy()
     totals[has_vector] = hybrid
     shares = {name: np.where(waiting, column, np.nan) for name, column in word_shares.items()}
@@ -212,13 +212,13 @@ def _merge_ranks(
     return merged, shares
 
 
-def _ranks(totals: Column) -> Column:
+def _rank_totals(totals: Column) -> Column:
     """Return the rank of each total, the largest 1.0; equal totals share the smallest of their ranks."""
     ranks: Column = np.searchsorted(np.sort(-totals), -totals, "left").astype(np.float64) + 1
     return ranks
 
 
-def _rows(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> list[dict[str, float]]:
+def _split_rows(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> list[dict[str, float]]:
     """Return the values by name for each index in `order`, without NaN."""
     if not columns:
         return [{} for _ in order]

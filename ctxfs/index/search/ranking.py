@@ -105,7 +105,7 @@ def search_ranked(
     vector_limit = max(1, pool - DEFAULT_POOL_CHUNKS + round(DEFAULT_POOL_CHUNKS * share))
     # Both engines release the interpreter lock while they search, so that they run in parallel.
     vector_scores = (
-        executor.submit(_nearest_of_queries, view, vector, queries, below, vector_limit, embedded.exact)
+        executor.submit(_merge_nearest, view, vector, queries, below, vector_limit, embedded.exact)
         if vector is not None
         else None
     )
@@ -179,7 +179,7 @@ def _fuse_signals(
     complete = {name for name in ("words", "around") if name in scores_by_signal and name not in full_signals}
     signals = signal_columns(candidates, scores_by_signal, hints, complete)
     if vector is not None and scores_by_signal["meaning"]:
-        signals |= _cosines(view, vector, candidates, signals["meaning"])
+        signals |= _compute_cosines(view, vector, candidates, signals["meaning"])
     return fuse(
         candidates.chunks,
         signals,
@@ -224,14 +224,16 @@ def _select_best(scores: Mapping[int, float], limit: int) -> dict[int, float]:
     return {chunk: score for chunk, score in scores.items() if score >= threshold[0]}
 
 
-def _nearest_of_queries(
+def _merge_nearest(
     view: IndexView, vector: Vectors, queries: Sequence[Query], below: Path, pool: int, exact: bool
 ) -> dict[int, float]:
     """Return the cosines by chunk, merged over queries with the same words and different filters."""
-    return {chunk: cosine for query in queries for chunk, cosine in _nearest(view, vector, query, below, pool, exact)}
+    return {
+        chunk: cosine for query in queries for chunk, cosine in _find_nearest(view, vector, query, below, pool, exact)
+    }
 
 
-def _nearest(
+def _find_nearest(
     view: IndexView, vector: Vectors, query: Query, below: Path, pool: int, exact: bool
 ) -> list[tuple[int, float]]:
     """Return (chunk, cosine) of the nearest chunks that pass the filters."""
@@ -242,8 +244,8 @@ def _nearest(
     def nearest(limit: int) -> list[tuple[int, float]]:
         assert view.vectors is not None
         if exact:
-            return _chunks_of_vectors(view, view.vectors.search_among(vector, view.living_vectors(), limit))
-        return _chunks_of_vectors(view, view.vectors.search(vector, limit))
+            return _map_to_chunks(view, view.vectors.search_among(vector, view.living_vectors(), limit))
+        return _map_to_chunks(view, view.vectors.search(vector, limit))
 
     passing = view.filtered_chunks(query, below)
     if passing is None:
@@ -256,19 +258,21 @@ def _nearest(
             return scored[:pool]
     assert passing.listed is not None
     _, _, vectors = view.columns.vectors_of(passing.listed)
-    among = _chunks_of_vectors(view, view.vectors.search_among(vector, np.unique(vectors), pool))
+    among = _map_to_chunks(view, view.vectors.search_among(vector, np.unique(vectors), pool))
     # Chunks that do not pass may share a vector with chunks that do.
     passing_chunks = passing.among([chunk for chunk, _ in among])
     return [pair for pair in among if pair[0] in passing_chunks][:pool]
 
 
-def _chunks_of_vectors(view: IndexView, neighbours: Neighbours) -> list[tuple[int, float]]:
+def _map_to_chunks(view: IndexView, neighbours: Neighbours) -> list[tuple[int, float]]:
     """Return (chunk, cosine), nearest first, for each chunk that has one of the found vectors."""
     chunks, positions = view.columns.chunks_with(neighbours[0])
     return list(zip(chunks.tolist(), neighbours[1][positions].tolist(), strict=True))
 
 
-def _cosines(view: IndexView, vector: Vectors, candidates: Candidates, found_cosines: Column) -> dict[str, Column]:
+def _compute_cosines(
+    view: IndexView, vector: Vectors, candidates: Candidates, found_cosines: Column
+) -> dict[str, Column]:
     """Return the cosine of each candidate, and the mean cosine of each turn and its neighbours.
 
     `found_cosines` contains the cosines that semantic search found, NaN for the other candidates.

@@ -22,12 +22,12 @@ def needed_literals(pattern: str, *, ignore_case: bool = False) -> Needed:
 
     Raise `re.error` for an invalid expression.
     """
-    literals = _literals_of_sequence(parser.parse(pattern, re.IGNORECASE if ignore_case else 0))
+    literals = _collect_from_sequence(parser.parse(pattern, re.IGNORECASE if ignore_case else 0))
     lowered = (frozenset(text.lower() for text in alternatives) for alternatives in literals)
     return list(dict.fromkeys(item for item in lowered if all(len(text) >= MIN_LITERAL_CHARS for text in item)))
 
 
-def _literals_of_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
+def _collect_from_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
     needed: Needed = []
     run = ""
     for kind, value in items:
@@ -38,19 +38,19 @@ def _literals_of_sequence(items: Iterable[tuple[Any, Any]]) -> Needed:
         else:
             needed += [frozenset((run,))] if run else []
             run = ""
-            needed += _literals_of_item(kind, value)
+            needed += _collect_from_item(kind, value)
     return needed + ([frozenset((run,))] if run else [])
 
 
-def _literals_of_item(kind: Any, value: Any) -> Needed:
+def _collect_from_item(kind: Any, value: Any) -> Needed:
     if kind is sre.SUBPATTERN:
-        return _literals_of_sequence(value[3])
+        return _collect_from_sequence(value[3])
     if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT):
-        return _literals_of_sequence(value[2]) if value[0] >= 1 else []
+        return _collect_from_sequence(value[2]) if value[0] >= 1 else []
     if kind is sre.ATOMIC_GROUP:
-        return _literals_of_sequence(value)
+        return _collect_from_sequence(value)
     if kind is sre.BRANCH:
-        best = [max(_literals_of_sequence(branch), key=_min_length, default=None) for branch in value[1]]
+        best = [max(_collect_from_sequence(branch), key=_min_length, default=None) for branch in value[1]]
         return [frozenset().union(*(item for item in best if item))] if all(best) else []
     return []  # sets, dots, look-arounds and back references require no literal
 

@@ -254,7 +254,7 @@ class Searcher:
                 f"{query.text[:40]}…", f"a question has {MAX_QUESTION_CHARS} characters at most: ask for its point"
             )
         try:
-            results = self._search(query, below, limit, past, exact)
+            results = self._search_loosely(query, below, limit, past, exact)
             behind = self.missing()
             if behind and (results.is_complete or results.hits):
                 return replace(results, notes=(*results.notes, behind), is_complete=False)
@@ -262,18 +262,20 @@ class Searcher:
         except CorruptIndex as error:
             return SearchResults(query, (), (error.strerror or str(error),), is_complete=False)
 
-    def _search(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
-        results = self._attempt(query, below, limit, past, exact)
+    def _search_loosely(
+        self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool
+    ) -> SearchResults:
+        results = self._search_once(query, below, limit, past, exact)
         if not results.hits and query.has_words and query.mode != "exact" and query.phrases and query.words:
             # A title in a question is quoted as a title, not as a required phrase.
             loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
-            loose_results = self._attempt(loose, below, limit, past, exact)
+            loose_results = self._search_once(loose, below, limit, past, exact)
             if loose_results.hits:
                 remark = f"nothing contains {_quote(query.phrases)} as it stands: its words were looked for"
                 return replace(loose_results, query=query, remarks=(remark,))
         return results
 
-    def _attempt(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
+    def _search_once(self, query: Query, below: Path, limit: int, past: Overlay | None, exact: bool) -> SearchResults:
         reader = self._reader()
         with self._locked_view() as view:
             hinted = read_query(view, query, reader)
@@ -338,7 +340,7 @@ class Searcher:
 
     def state(self) -> IndexState:
         """Return the state of the index; never fails."""
-        fault = self._semantic_fault()
+        fault = self._explain_unavailable()
         try:
             with self._locked_view() as view:
                 if view is None:
@@ -373,7 +375,7 @@ class Searcher:
 
     # meaning
 
-    def _semantic_fault(self) -> str:
+    def _explain_unavailable(self) -> str:
         """Return why semantic search is unavailable; empty if it is available."""
         spec = None
         if self._question_embedder.is_enabled:
@@ -387,7 +389,7 @@ class Searcher:
 
     def can_embed(self) -> bool:
         """Return True if semantic search is available. Loads the model, which may take a fifth of a second."""
-        return not self._semantic_fault()
+        return not self._explain_unavailable()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Embed texts with the serving model: float32 [len(texts), dimensions]. Raise CommandError on failure."""

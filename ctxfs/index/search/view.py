@@ -133,7 +133,7 @@ class IndexView:
         """Load the newest commits of the engines, and use a newer graph."""
         # Read before the refresh: a file is settled after its words are committed,
         # so that the refresh contains all settled files.
-        settled_stats = {path: self._settled_stat(path) for path in self.overlay.paths}
+        settled_stats = {path: self._read_settled_stat(path) for path in self.overlay.paths}
         self.full_text.refresh()
         if self.full_text.count == 0 and self.catalog.has_words():
             raise CorruptIndex("words: they are gone")
@@ -153,7 +153,7 @@ class IndexView:
                 self.vectors.use_graph(graph)
             self.vectors.load(partial(self.catalog.embeddings.after, self.vectors.model))
         self._waiting = self.columns.waiting
-        self.behind = _behind_note(self._waiting, len(self.columns))
+        self.behind = _format_behind_note(self._waiting, len(self.columns))
         self._authors = self.catalog.authors()
         if self.overlay:
             self.overlay.drop_indexed(settled_stats.__getitem__)
@@ -168,7 +168,7 @@ class IndexView:
         Return the paths that can only be found with the index.
         """
         paths, maybe_deleted = paths[-MAX_FILES:], [*paths[:-MAX_FILES], *maybe_deleted]
-        deleted = {"/".join((root.prefix, *parts)) for parts in _missing_paths(root.root, maybe_deleted)}
+        deleted = {"/".join((root.prefix, *parts)) for parts in _find_missing(root.root, maybe_deleted)}
         if deleted:
             indexed = [inner for path in deleted for inner in (path, *self.catalog.paths_below(path))]
             self.overlay.record_folder_deletions(deleted, indexed)
@@ -193,7 +193,7 @@ class IndexView:
             # A folder at this path is deleted, or replaced by a file.
             self.overlay.record_folder_deletions({path}, self.catalog.paths_below(path))
             updated.append(path)
-        if any(self._settled_stat(path) == self.overlay.stat(path) for path in updated):
+        if any(self._read_settled_stat(path) == self.overlay.stat(path) for path in updated):
             self.load_commits(None)  # the index contains it, but the open view may be older
         else:
             self._refresh_derived()
@@ -237,15 +237,15 @@ class IndexView:
         view.behind = _BEHIND_NOTE if self.behind else ""
         return view
 
-    def _statistics(self) -> Statistics:
+    def _build_statistics(self) -> Statistics:
         visibility = self._visibility
         if visibility is None:
             if self._corpus is None:
                 self._corpus = self.columns.corpus_counts()
             return Statistics(self._corpus, self.full_text.document_frequency)
-        return Statistics(visibility.corpus, self._visible_document_frequency)
+        return Statistics(visibility.corpus, self._count_visible)
 
-    def _visible_document_frequency(self, name: str, term: str) -> int:
+    def _count_visible(self, name: str, term: str) -> int:
         assert self._visibility is not None
         frequencies = self._visibility.document_frequencies
         if (name, term) not in frequencies:
@@ -257,7 +257,7 @@ class IndexView:
         """Return the inverse document frequency of a term among the visible chunks."""
         if self._visibility is None:
             return self.full_text.idf(term)
-        return inverse_document_frequency(self._visibility.corpus.units, self._visible_document_frequency("text", term))
+        return inverse_document_frequency(self._visibility.corpus.units, self._count_visible("text", term))
 
     def _refresh_derived(self) -> None:
         """Hide the indexed chunks of files in the overlay, and collect the names of all authors."""
@@ -265,7 +265,7 @@ class IndexView:
         self.hidden = frozenset(row.id for row in rows if row is not None)
         self.names = names_of_authors([*self._authors, *self.overlay.authors()])
 
-    def _settled_stat(self, path: str) -> FileStat | None:
+    def _read_settled_stat(self, path: str) -> FileStat | None:
         """Return the indexed stat values of a file; None if it is not indexed.
 
         Return an impossible value while its words are not committed.
@@ -329,7 +329,7 @@ class IndexView:
         exists = np.array([chunk in self._row_cache for chunk in living.chunks.tolist()], dtype=np.bool_)
         rows = [self._row_cache[chunk] for chunk in living.chunks[exists].tolist()]
         units = Units(rows, living.files[exists], living.words[exists].astype(np.float64))
-        return self._scorer.score(units, own_chunks, near_chunks, terms, self._statistics())
+        return self._scorer.score(units, own_chunks, near_chunks, terms, self._build_statistics())
 
     def rows(self, chunks: Collection[int]) -> dict[int, ChunkRow]:
         """Return the rows of these chunks for hits, as far as they still exist."""
@@ -373,7 +373,7 @@ class IndexView:
         return {path: status for path, status in statuses.items() if status is not None}
 
 
-def _missing_paths(root: str, paths: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+def _find_missing(root: str, paths: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     """Yield those of the paths below a host folder at which no file exists.
 
     For many names the directory is listed instead of looked up,
@@ -384,7 +384,7 @@ def _missing_paths(root: str, paths: Iterable[tuple[str, ...]]) -> Iterator[tupl
         by_folder.setdefault(parts[:-1], []).append(parts)
     for folder, members in by_folder.items():
         if len(members) < _MIN_LISTED_NAMES:
-            yield from (parts for parts in members if _mode_of(root, parts) is None)
+            yield from (parts for parts in members if _read_mode(root, parts) is None)
             continue
         try:
             with rooted_fs.listed_directory(root, folder) as directory:
@@ -402,14 +402,14 @@ def inode_of(folder: HostPath) -> int:
         return 0
 
 
-def _behind_note(waiting: int, total: int) -> str:
+def _format_behind_note(waiting: int, total: int) -> str:
     """Return a note that semantic search is behind; empty if all but a few chunks are embedded."""
     if waiting <= max(_MAX_IGNORED_WAITING, total // 10):
         return ""
     return f"meaning covers {total - waiting} of {total} chunks so far; words cover all"
 
 
-def _mode_of(root: str, parts: tuple[str, ...]) -> int | None:
+def _read_mode(root: str, parts: tuple[str, ...]) -> int | None:
     """Return the mode of a path below a host folder, without following links; None if it does not exist."""
     try:
         with rooted_fs.directory_of(root, parts) as (folder, name):
@@ -419,4 +419,4 @@ def _mode_of(root: str, parts: tuple[str, ...]) -> int | None:
 
 
 def _is_file(root: str, parts: tuple[str, ...]) -> bool:
-    return S_ISREG(_mode_of(root, parts) or 0)
+    return S_ISREG(_read_mode(root, parts) or 0)

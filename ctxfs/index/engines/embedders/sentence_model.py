@@ -48,7 +48,7 @@ class SentenceModel:
         self._executor = ThreadPoolExecutor(threads, "ctxfs-embed")
         self._input_names = [value.name for value in self._session.get_inputs()]
         output = self._session.get_outputs()[0]
-        self._output_name, self._dimensions = output.name, _output_dimensions(output.shape, folder)
+        self._output_name, self._dimensions = output.name, _check_output_shape(output.shape, folder)
         self._is_pooled = len(output.shape) == 2
         self._pools_first_token = bool(
             _read_settings(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token")
@@ -97,10 +97,10 @@ class SentenceModel:
         ids = np.array([tokens or [self._padding_id]], dtype=np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         (output,) = self._session.run([self._output_name], {name: inputs[name] for name in self._input_names})
-        row: Vectors = unit(output if self._is_pooled else self._pool(output))[0]
+        row: Vectors = unit(output if self._is_pooled else self._pool_tokens(output))[0]
         return row
 
-    def _pool(self, hidden: Any) -> Any:
+    def _pool_tokens(self, hidden: Any) -> Any:
         return hidden[:, 0] if self._pools_first_token else hidden.mean(axis=1)
 
 
@@ -114,7 +114,7 @@ def _read_settings(file: HostPath) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _output_dimensions(shape: Sequence[object], folder: HostPath) -> int:
+def _check_output_shape(shape: Sequence[object], folder: HostPath) -> int:
     if len(shape) not in (2, 3) or not isinstance(shape[-1], int):
         raise CommandError(f"the model in '{folder}' does not give sentence or token vectors: {shape}", _REMEDY)
     return shape[-1]
