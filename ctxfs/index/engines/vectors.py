@@ -18,7 +18,7 @@ import mmap
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as HostPath
 from typing import Any
@@ -344,24 +344,27 @@ def build_graph(folder: HostPath, model: int, dimensions: int, rows: Rows, total
     if not count or (old is not None and count == old.metadata.count):
         return
     index.save_index(str(new["hnsw"]))
+    checksums = {suffix: _hash_file(file) for suffix, file in new.items()}
+    _publish_graph(folder, GraphFiles(model, dimensions, count, last, checksums), new)
+
+
+def _publish_graph(folder: HostPath, metadata: GraphFiles, new: Mapping[str, HostPath]) -> None:
+    """Move the files `new` (by suffix) and their side-car into place, and delete the files of older graphs."""
     for path in new.values():
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
-    new_metadata = GraphFiles(
-        model, dimensions, count, last, {suffix: _hash_file(file) for suffix, file in new.items()}
-    )
     for suffix, file in new.items():
-        os.replace(file, new_metadata.file(folder, suffix))
+        os.replace(file, metadata.file(folder, suffix))
     side_car = folder / ".graph.json.new"
     side_car.write_text(
         json.dumps(
             {"numbers_as": _MAPPED_DTYPE.str}
-            | {name: getattr(new_metadata, name) for name in ("model", "dimensions", "count", "last", "sha256")}
+            | {name: getattr(metadata, name) for name in ("model", "dimensions", "count", "last", "sha256")}
         )
     )
     os.replace(side_car, folder / _SIDE_CAR)
     for stale in folder.glob("graph-*"):
-        if not stale.name.startswith(f"graph-{last}."):
+        if not stale.name.startswith(f"graph-{metadata.last}."):
             stale.unlink(missing_ok=True)
 
 

@@ -271,7 +271,8 @@ class Searcher:
             loose = replace(query, words=(*query.words, *" ".join(query.phrases).split()), phrases=())
             loose_results = self._search_once(loose, below, limit, past, exact)
             if loose_results.hits:
-                remark = f"nothing contains {_quote(query.phrases)} as it stands: its words were looked for"
+                phrases = ", ".join(f'"{phrase}"' for phrase in query.phrases)
+                remark = f"nothing contains {phrases} as it stands: its words were looked for"
                 return replace(loose_results, query=query, remarks=(remark,))
         return results
 
@@ -396,7 +397,3 @@ class Searcher:
         with self._locked_view() as view:
             spec = self._question_embedder.spec_for(view)
         return self._question_embedder.embed(texts, spec)
-
-
-def _quote(phrases: Sequence[str]) -> str:
-    return ", ".join(f'"{phrase}"' for phrase in phrases)
