@@ -96,7 +96,7 @@ def draw(transcript: list[tuple[str, str]]) -> str:
     """Return the picture as SVG."""
     console = Console(
         record=True, width=WIDTH, file=open(os.devnull, "w"), color_system="truecolor", force_terminal=True
-    )  # noqa: SIM115
+    )
     for command, output in transcript:
         console.print(Text.assemble(("$ ", "green bold"), (command, "bold")), soft_wrap=False)
         if output:

@@ -112,7 +112,8 @@ class TreeAt(CurrentTree):
         self._commit = archive.resolve(as_of).commit
         self.revision = self._commit.oid
         files = [
-            file if self._was_visible(file.path) else file.hidden for file in archive.differences(self._commit, MAX_FILE_BYTES)
+            file if self._was_visible(file.path) else file.hidden
+            for file in archive.differences(self._commit, MAX_FILE_BYTES)
         ]
         large = sorted(file.path for file in files if file.too_large)
         self._old_files = searcher.past((file.path, file.data, file.attributes, self._commit.time_ns) for file in files)
