@@ -6,6 +6,7 @@ compares the text of the picture with a new run and exits with 1 if they differ:
 
 import argparse
 import html
+import io
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from rich.text import Text
 
 PICTURE = Path(__file__).with_name("session.svg")
 HANDBOOK = {
-    "rotation.md": "# Key rotation\n\nSigning keys rotate every ninety days. Ada starts the rotation; the old key stays valid for a week.\n",
+    "rotation.md": "# Key rotation\n\nSigning keys rotate every ninety days. Ada starts it; the old key stays valid a week.\n",
     "release.md": "# Releases\n\nTwo maintainers approve a release. The build is signed with the current signing key.\n",
     "incidents.md": "# Incidents\n\nAn open incident has one owner, who writes the summary within two days.\n",
 }
@@ -94,9 +95,7 @@ def run_session() -> list[tuple[str, str]]:
 
 def draw(transcript: list[tuple[str, str]]) -> str:
     """Return the picture as SVG."""
-    console = Console(
-        record=True, width=WIDTH, file=open(os.devnull, "w"), color_system="truecolor", force_terminal=True
-    )
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for command, output in transcript:
         console.print(Text.assemble(("$ ", "green bold"), (command, "bold")), soft_wrap=False)
         if output:
