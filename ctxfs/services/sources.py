@@ -11,6 +11,7 @@ from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 from ctxfs.model.mount import Mount
 from ctxfs.model.path import Path
 from ctxfs.policy.engine import PolicyEngine
+from ctxfs.services.providers import MountProviders
 from ctxfs.store.config import Settings, read_settings
 from ctxfs.store.folder import Folder
 from ctxfs.store.layout import Layout
@@ -49,6 +50,7 @@ class Sources:
         self._namespace = namespace
         self._policy = policy
         self._tools = tools
+        self.providers = MountProviders()
         # A tree that contained itself would have no end, and a mount that read itself would wait for ever.
         self.opaque: frozenset[str] = frozenset({os.path.realpath(layout.root), *confirmed_roots()})
 
@@ -62,6 +64,7 @@ class Sources:
         for name, server in self._tools.shelf.shown().items():
             if server.documents or server.templates:
                 mounts[Path(("knowledge", name))] = self._documents_of(name)
+        mounts |= self.providers.open(self._settings.current.providers)
         for path in self._namespace.mountpoints:
             if len(path.parts) == 2 and path.parts[0] == "knowledge" and path not in mounts:
                 self._namespace.detach(path)

@@ -72,6 +72,7 @@ class Status:
             "principal": str(self._owner),
             "mounts": list(self._daemon.mountpoints()),
             "sources": [_source_status(root) for root in self._sources.indexed_roots()],
+            "providers": self._sources.providers.status(),
             "index": {
                 "files": counts.files if counts else 0,
                 "searchable": counts.searchable if counts else 0,

@@ -144,6 +144,15 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MountProvider:
+    """A mount of an installed package at knowledge/<name>: the entry point `kind` of `ctxfs.mounts`, and its options."""
+
+    name: str
+    kind: str
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of ctxfs.toml."""
 
@@ -157,6 +166,7 @@ class Settings:
     tools: ToolSettings = ToolSettings()
     sources: tuple[Source, ...] = ()
     servers: tuple[ServerSource, ...] = ()
+    providers: tuple[MountProvider, ...] = ()
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -197,6 +207,12 @@ def default_text() -> str:
         '# token_env = "TOKEN"                # for a url: the variable that holds the token',
         "# searchable = false                 # index its documents",
         "",
+        "# Mounts of installed packages (entry point group ctxfs.mounts), at knowledge/<name>/.",
+        "# [[provider]]",
+        '# name = "orders"',
+        '# kind = "sqlite"',
+        '# options = { file = "/home/me/orders.db" }',
+        "",
         "# Who may do what where, beside the defaults (docs/policy.md). A denial wins, then the most specific.",
         "# [groups]",
         '# writers = ["agent:alice", "agent:bob"]',
@@ -219,7 +235,9 @@ def read_settings(config: HostPath) -> Settings:
         raise CommandError(f"cannot read '{config}': {error.strerror}", "check its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"'{config}' is not valid TOML: {error}", "mend that line") from error
-    unknown = set(data) - set(_SECTIONS) - {"source", "server", "rule", "groups"}  # `ctxfs.policy` reads the last two
+    unknown = (
+        set(data) - set(_SECTIONS) - {"source", "server", "provider", "rule", "groups"}
+    )  # `ctxfs.policy` reads the last two
     if unknown:
         raise CommandError(f"'{config}' has an unknown section '{min(unknown)}'", f"known: {', '.join(_SECTIONS)}")
     sections = {name: _read_section(config, name, kind, data.get(name, {})) for name, kind in _SECTIONS.items()}
@@ -233,7 +251,11 @@ def read_settings(config: HostPath) -> Settings:
     servers = tuple(_read_server(config, entry) for entry in data.get("server", []))
     if len({server.name for server in servers} | set(names)) != len(servers) + len(names):
         raise CommandError(f"'{config}' names a server like another, or like a source", "give it a name of its own")
-    return Settings(**sections, sources=sources, servers=servers)
+    providers = tuple(_read_provider(config, entry) for entry in data.get("provider", []))
+    names = [*names, *(server.name for server in servers), *(provider.name for provider in providers)]
+    if len(names) != len(set(names)):
+        raise CommandError(f"'{config}' names a provider like another, or like a source or server", "rename it")
+    return Settings(**sections, sources=sources, servers=servers, providers=providers)
 
 
 def _read_section(config: HostPath, section: str, kind: type[Any], values: object) -> Any:
@@ -303,6 +325,20 @@ def _read_server(config: HostPath, entry: dict[str, Any]) -> ServerSource:
     if not isinstance(searchable, bool):
         raise fault("searchable is true or false")
     return ServerSource(check_server_name(str(entry.get("name", ""))), command, url, env, token_env, searchable)
+
+
+def _read_provider(config: HostPath, entry: dict[str, Any]) -> MountProvider:
+    def fault(text: str) -> CommandError:
+        return CommandError(f"'{config}': provider '{entry.get('name', '')}': {text}", "see: docs/extending/mount.md")
+
+    if unknown := set(entry) - {item.name for item in dataclasses.fields(MountProvider)}:
+        raise fault(f"there is no setting '{min(unknown)}'")
+    kind, options = entry.get("kind"), entry.get("options", {})
+    if not isinstance(kind, str) or not kind:
+        raise fault("kind is the name of an entry point of ctxfs.mounts")
+    if not isinstance(options, dict) or not all(isinstance(value, str | int | float) for value in options.values()):
+        raise fault("options is a table of texts, numbers and truth values")
+    return MountProvider(check_source_name(entry.get("name", "")), kind, tuple(sorted(options.items())))
 
 
 def check_server_name(name: str) -> str:

@@ -113,6 +113,11 @@ def programs_of(root: HostPath) -> list[str]:
     for server in settings.get("server", ()):
         if isinstance(server, dict):
             lines.append(f"MCP server {server.get('name')!r}: {server.get('command') or server.get('url')!r}")
+    for provider in settings.get("provider", ()):
+        if isinstance(provider, dict):
+            lines.append(
+                f"mount provider {provider.get('name')!r}: {provider.get('kind')!r} {provider.get('options')!r}"
+            )
     with contextlib.suppress(ValueError, AttributeError):
         lines += [f"approved tool {name!r}" for name in json.loads(_read_small_file(root / APPROVALS_NAME) or b"{}")]
     return lines
@@ -131,7 +136,7 @@ def _describe_store(real: str, *, make_id: bool = False) -> dict[str, str]:
         identity = secrets.token_hex(16)
         replace_file(file, f"{identity}\n".encode(), 0o600)
     settings = _read_settings(real)
-    programs = [_program_settings(settings), settings.get("server", [])]
+    programs = [_program_settings(settings), settings.get("server", []), settings.get("provider", [])]
     digest = hashlib.sha256(json.dumps(programs, sort_keys=True, default=str).encode())
     digest.update(_read_small_file(HostPath(real) / APPROVALS_NAME))
     return {"path": real, "id": identity, "programs": digest.hexdigest()}

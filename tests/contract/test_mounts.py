@@ -1,7 +1,11 @@
 """What every provider owes: run on each of them, and on the namespace that is made of them."""
 
+import contextlib
 import errno
 import json
+import re
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path as HostPath
 
@@ -16,14 +20,16 @@ from ctxfs.store.config import ServerSource, Source, add_source
 from ctxfs.store.layout import Layout
 from mounts import knowledge
 
+ROOT_FOLDER = HostPath(__file__).parent.parent.parent
 SOME_QUESTION = Path.parse("how to rotate keys")
 
 
 @pytest.fixture
-def app(layout: Layout, corpus: HostPath) -> Iterator[App]:
+def app(layout: Layout, corpus: HostPath, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     """An opened store with one source; nothing is indexed."""
     add_source(layout.config, Source("handbook", str(corpus)))
     add_source(layout.config, ServerSource("wiki", ("true",)))
+    add_sqlite_provider(layout, corpus.parent, monkeypatch)
     said = layout.servers / "wiki"
     (said / "resources" / "memo").mkdir(parents=True)
     (said / "resources" / "memo" / "one.md").write_text("a document")
@@ -47,6 +53,25 @@ def app(layout: Layout, corpus: HostPath) -> Iterator[App]:
     made.archive.close()
 
 
+def add_sqlite_provider(layout: Layout, folder: HostPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the provider of docs/extending/mount.md, as a package with an entry point, and name it in ctxfs.toml."""
+    page = (ROOT_FOLDER / "docs/extending/mount.md").read_text()
+    code = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert code is not None
+    packages = folder / "packages"
+    information = packages / "ctxfs_sqlite-1.0.dist-info"
+    information.mkdir(parents=True, exist_ok=True)
+    (packages / "ctxfs_sqlite.py").write_text(code[1])
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: ctxfs-sqlite\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[ctxfs.mounts]\nsqlite = ctxfs_sqlite:provide\n")
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.delitem(sys.modules, "ctxfs_sqlite", raising=False)
+    with contextlib.closing(sqlite3.connect(folder / "orders.db")) as database:
+        database.executescript("CREATE TABLE orders (item, amount); INSERT INTO orders VALUES ('bolt', 3), ('nut', 4);")
+    section = f'[[provider]]\nname = "orders"\nkind = "sqlite"\noptions = {{ file = "{folder / "orders.db"}" }}\n'
+    layout.config.write_text(f"{layout.config.read_text()}\n{section}")
+
+
 def at(place: str) -> Callable[[App], Mount]:
     return lambda app: app.namespace.mountpoints[Path.parse(place)]
 
@@ -66,6 +91,7 @@ PROVIDERS: dict[str, Callable[[App], Mount]] = {
             ".ctxfs",
             "knowledge/handbook",
             "knowledge/wiki",
+            "knowledge/orders",
         )
     },
     "namespace": lambda app: app.tree,
@@ -230,6 +256,33 @@ def test_a_source_whose_folder_is_gone_does_not_hide_the_others(app: App, layout
     gone.rmdir()
 
     async def check() -> None:
-        assert {entry.name for entry in await app.tree.list(Path.parse("knowledge"))} == {"gone", "handbook", "wiki"}
+        assert {entry.name for entry in await app.tree.list(Path.parse("knowledge"))} == {
+            "gone",
+            "handbook",
+            "orders",
+            "wiki",
+        }
 
     trio.run(check)
+
+
+def test_provider_of_the_documentation_shows_rows_as_files(app: App) -> None:
+    data = trio.run(app.tree.read, Path.parse("knowledge/orders/orders/2.json"))
+    assert json.loads(data) == {"item": "nut", "amount": 4}
+    assert app.sources.providers.status() == {"orders": "ok"}
+
+
+def test_provider_that_cannot_be_opened_is_an_empty_directory_with_a_reason(app: App, layout: Layout) -> None:
+    text = layout.config.read_text()
+    layout.config.write_text(
+        f'{text}\n[[provider]]\nname = "absent"\nkind = "nowhere"\n'
+        '[[provider]]\nname = "wrong"\nkind = "sqlite"\noptions = { file = "relative.db" }\n'
+    )
+    app.sources.reload()
+    assert trio.run(app.tree.list, Path.parse("knowledge/absent")) == []
+    status = app.sources.providers.status()
+    assert status["absent"].startswith("down: no installed package offers 'nowhere'")
+    assert status["wrong"].startswith("down: ValueError: 'file' is the absolute path")
+    layout.config.write_text(text)
+    app.sources.reload()
+    assert "absent" not in {entry.name for entry in trio.run(app.tree.list, Path.parse("knowledge"))}
