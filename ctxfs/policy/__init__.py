@@ -1,1 +1,5 @@
-"""Who may do what where: rules, and one pure function over them. Knows no mounts, no sockets and no files but their names."""
+"""Access control: rules of principals, paths and permissions, and one pure decision function over them.
+
+This package has no mounts and no sockets. The only files that it reads are those of rules, credentials, owners and the
+rule history.
+"""

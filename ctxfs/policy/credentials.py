@@ -1,4 +1,7 @@
-"""Tokens: who holds one acts for an agent, until it expires or is revoked, and may do no more than it allows. Pure."""
+"""Credentials: access tokens that let their bearer act as an agent.
+
+A token expires, can be revoked, and narrows rights. Pure.
+"""
 
 import hashlib
 import hmac
@@ -18,7 +21,11 @@ _MOST_ALLOWANCES = 100
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What is kept of a token; times in nanoseconds since the epoch, `expires_ns` 0: never. The secret is 256 random bits."""
+    """The stored part of an access token.
+
+    Times are nanoseconds since the epoch; an `expires_ns` of 0 means that it never expires. The secret has 256 random
+    bits, and only its SHA-256 is stored.
+    """
 
     id: str
     principal: str
@@ -28,21 +35,24 @@ class Credential:
     sha256: str
 
     def is_over(self, now_ns: int) -> bool:
-        """True once it has expired."""
+        """Return True once the credential has expired."""
         return bool(self.expires_ns) and self.expires_ns <= now_ns
 
     def is_proved_by(self, secret: str) -> bool:
-        """True for the secret that was shown when it was issued; takes as long for any other."""
+        """Return True for the secret that was shown at issue.
+
+        The comparison takes constant time (`hmac.compare_digest`).
+        """
         return hmac.compare_digest(self.sha256, _digest(secret))
 
     @property
     def bound(self) -> Principal:
-        """Who acts with it: the principal, narrowed by the token."""
+        """The principal that acts with the credential: its own principal, narrowed by the credential's id."""
         return parse_principal(f"{self.principal}#{self.id}")
 
     @property
     def grant(self) -> tuple[Rule, ...]:
-        """What it allows, as rules."""
+        """The permissions of the credential, as allowing rules that expire with it."""
         name = self.principal.partition(":")[2]
         rules = (parse_allowance(text.replace("{name}", name)) for text in self.allow or (_ALL,))
         return tuple(
@@ -54,7 +64,10 @@ class Credential:
 def make_token(
     principal: Principal, allow: Sequence[str], now_ns: int, seconds: float | None
 ) -> tuple[Credential, str]:
-    """(a new token, the text that proves it). CommandError for people, who need none, and for allowances that cannot be read."""
+    """Return a new credential and the text of its access token.
+
+    Raise `CommandError` for a person, since tokens are for agents and groups, and for allowances that do not parse.
+    """
     if principal.is_person:
         raise CommandError(f"{principal} is a person: tokens are for agents and groups", "such as agent:alice", 2)
     if len(allow) > _MOST_ALLOWANCES:
@@ -68,13 +81,13 @@ def make_token(
 
 
 def read_token(text: str) -> tuple[str, str]:
-    """(number, secret) of a token as it was shown; two empty texts for what is none."""
+    """Return the (id, secret) of an access token; two empty texts if it does not have the form of one."""
     found = _FORM.fullmatch(text)
     return (found[1], found[2]) if found else ("", "")
 
 
 def grants_of(tokens: Sequence[Credential]) -> Mapping[str, tuple[Rule, ...]]:
-    """Number of a token → what it allows."""
+    """Return the rules of each credential, by its id."""
     return {token.id: token.grant for token in tokens}
 
 

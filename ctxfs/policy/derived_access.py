@@ -1,4 +1,4 @@
-"""Who may read what was made from other files: the text of a context, a window, a response, an evaluation. Pure."""
+"""Access to derived texts: a context, a window, a response or an evaluation, made from other files. Pure."""
 
 from collections.abc import Callable, Collection
 
@@ -12,9 +12,11 @@ def may_read_derived(
     sources: Collection[Path] | None,
     may_read: Callable[[Path], bool],
 ) -> bool:
-    """True for a reader who may see everything (None), and for one who may read all `sources`.
+    """Return True if `reader` may read a text that was derived from `sources`.
 
-    `sources` None: the record of them is missing. Then people read the text, and those whom it was made for.
+    An unrestricted reader (None) may. Any other reader must be able to read all `sources`. If `sources` is None, the
+    record of them is missing; then persons, and the principals in `made_for`, may read the text unless a credential
+    narrows them.
     """
     if reader is None:
         return True

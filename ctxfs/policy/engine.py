@@ -1,6 +1,6 @@
-"""The policy in force: rules of ctxfs.toml and policy.toml, and tokens, read again when they change.
+"""The policy engine: rules of ctxfs.toml and policy.toml, and credentials, loaded again when the files change.
 
-Of a broken file the last good rules stay.
+While a file does not parse, its last good rules stay in force.
 """
 
 import errno
@@ -32,18 +32,18 @@ _SETTLE_SECONDS = 0.5
 
 
 class CredentialSource(Protocol):
-    """The tokens of a store, as far as they are needed here."""
+    """The credentials of a store, as the policy engine loads them."""
 
     file: HostPath
 
     def load(self) -> list[Credential]:
-        """All that have not been revoked. CommandError."""
+        """Return all credentials that are not revoked. Raise `CommandError` if they cannot be read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a file says, or said while it was good; `known` are the groups that it may name besides its own."""
+    """The rules of one file, or its last good ones after a fault; `known` are the groups of other files."""
 
     stamp: object
     known: frozenset[str]
@@ -54,7 +54,7 @@ class _Read:
 
 
 class Reader:
-    """Somebody who may not see everything, as search asks about them. `key` changes when the answers may."""
+    """A principal that may not read everything, as search filters for it. `key` changes when the answers may change."""
 
     def __init__(self, principal: Principal, book: "PolicyEngine") -> None:
         self._principal = principal
@@ -63,23 +63,29 @@ class Reader:
         self.key: Hashable = (principal, book.epoch, book.policy.next_change(time.time_ns()), self._withheld)
 
     def may_read(self, path: str) -> bool:
-        """True for a file of the tree whose content this principal may see; what calls of tools have said is for who sees all."""
+        """Return True if the principal may read the file at `path`.
+
+        Results of tool calls are for unrestricted readers only.
+        """
         at = Path(tuple(path.split("/")))
         return path not in self._withheld and not is_of_calls(at) and self._book.may(self._principal, Verb.READ, at)
 
     @property
     def sees_quarantined(self) -> bool:
-        """Only people find what is in quarantine."""
+        """True for persons: only they find quarantined files."""
         return self._principal.is_person
 
 
 def is_of_calls(path: Path) -> bool:
-    """True for what is kept of calls of tools: it belongs to who called, which no rule knows."""
+    """Return True for a path of a tool call's record. It belongs to the caller, and rules cannot express that."""
     return path.parts[:1] == ("tools",) and "calls" in path.parts[2:]
 
 
 class PolicyEngine:
-    """Answers for whoever asks. `epoch` changes with the rules; `fault` says what is wrong with the file, if anything is."""
+    """The policy in force.
+
+    `epoch` changes with the rules; `fault` describes errors of the files, and is empty without one.
+    """
 
     def __init__(
         self,
@@ -91,9 +97,12 @@ class PolicyEngine:
         settle_seconds: float = _SETTLE_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`files`: the settings, whose rules are some of their tables, then files of rules alone, which may be missing; of none:
-        rules come by `use` alone. `past` is told of every change of the rules. `owners` None: tasks of contexts are not told apart.
-        `quarantined` says what is in quarantine, which mount processes hear of with the rules.
+        """Load the policy from files.
+
+        `files` begins with the settings, which hold rules in some of their tables. Files of rules alone follow, and may
+        be missing. Without files, rules come from `use` only. `past` records every change of the rules. Without
+        `owners`, tasks of contexts are not separated by owner. `quarantined` returns the current quarantine, which
+        mount processes receive together with the rules.
         """
         self._quarantined = quarantined
         self.quarantine = quarantined()
@@ -105,7 +114,7 @@ class PolicyEngine:
         self._read: dict[HostPath, _Read] = {}
         self._settle_seconds = settle_seconds
         self._now = now
-        # What files that deny less were like when they were first seen so, and when that was.
+        # The stamps of files that deny less than the rules in force, and the time of the first look at them.
         self._waits: tuple[Mapping[HostPath | None, object], float] | None = None
         self._free: dict[Principal, bool] = {}
         self.rules: tuple[Rule, ...] = ()
@@ -117,10 +126,10 @@ class PolicyEngine:
         self.reload()
 
     def reload(self) -> bool:
-        """Read the files again if they are others; True if the rules or tokens are others now.
+        """Load changed files again; return True if the rules, the credentials or the quarantine changed.
 
-        Rules that no longer deny something are taken up when the files have been the same for a moment: an editor may be in the
-        middle of writing them, and half a file, or an empty one, denies less.
+        A change that removes a denial takes effect only after the files have been stable for `settle_seconds`. An
+        editor may be writing them, and half a file, or an empty one, denies less.
         """
         if not self._files:
             return False
@@ -153,14 +162,14 @@ class PolicyEngine:
         return True
 
     def _have_settled(self, seen: Mapping[HostPath | None, object]) -> bool:
-        """Return True from the second look at the same files on, once they have been so for `settle_seconds`."""
+        """Return True from the second look at the same files on, once they have been stable for `settle_seconds`."""
         if self._waits is None or self._waits[0] != seen:
             self._waits = seen, self._now()
             return False
         return self._now() - self._waits[1] >= self._settle_seconds
 
     def _read_files(self, seen: Mapping[HostPath | None, object]) -> dict[HostPath, _Read]:
-        """What each file says; of a broken one what it said before, with its fault."""
+        """Return the parsed content of each file; of a broken file the last good content, with the fault."""
         read: dict[HostPath, _Read] = {}
         known: set[str] = set()
         for file in self._files:
@@ -183,7 +192,10 @@ class PolicyEngine:
             return _Read(stamp, known, good.rules if good else (), good.groups if good else {}, fault, good is not None)
 
     def _together(self, read: Mapping[HostPath, _Read]) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]], str]:
-        """(rules, groups, what is wrong). Where a file was never good, nobody knows what it denies: only people do anything."""
+        """Return (rules, groups, fault) of all files.
+
+        A file that was never good has unknown denials. Then the default rules of persons are the only rules.
+        """
         fault = "; ".join(each.fault for each in read.values() if each.fault)
         if not all(each.is_good for each in read.values()):
             return tuple(rule for rule in default_rules() if rule.principal.startswith("human:")), {}, fault
@@ -209,10 +221,10 @@ class PolicyEngine:
         groups: dict[str, frozenset[str]],
         grants: Mapping[str, tuple[Rule, ...]] | None = None,
     ) -> None:
-        """These rules are in force from now on."""
+        """Put rules, groups and grants into force."""
         self.rules, self.groups, self.grants = rules, groups, dict(grants or {})
         self.policy = Policy(rules, groups, self.grants)
-        # To the contexts of others the defaults give nothing, rules that people write do.
+        # The defaults grant nothing in other principals' contexts; rules that persons write do.
         said = [rule for rule in rules if rule.where != DEFAULT or rule.pattern[:1] != (_CONTEXT,)]
         self._of_others = Policy(said, groups, self.grants)
         self._free.clear()
@@ -220,12 +232,12 @@ class PolicyEngine:
 
     @property
     def quarantined_paths(self) -> frozenset[str]:
-        """Paths that agents do not read, as they are at this moment."""
+        """The paths that are quarantined at this moment."""
         return self._quarantined().paths
 
     @property
     def wire(self) -> list[Any]:
-        """The rules as plain values, for other processes."""
+        """The rules, groups, grants and quarantine as plain values, for other processes."""
         return [
             [rule.wire for rule in self.rules],
             {name: sorted(members) for name, members in self.groups.items()},
@@ -234,7 +246,7 @@ class PolicyEngine:
         ]
 
     def use_wire(self, value: list[Any]) -> None:
-        """Take over the rules of another process."""
+        """Put the rules of another process into force (`wire`)."""
         rules, groups, grants, quarantine = value
         self.quarantine = quarantine_from_wire(quarantine)
         self.use(
@@ -244,7 +256,7 @@ class PolicyEngine:
         )
 
     def is_free(self, principal: Principal | None) -> bool:
-        """True for ctxfs itself (None) and for whoever may do everything."""
+        """Return True for ctxfs itself (None) and for a principal that has every permission everywhere."""
         if principal is None:
             return True
         free = self._free.get(principal)
@@ -253,7 +265,7 @@ class PolicyEngine:
         return free
 
     def rights(self, principal: Principal | None, path: Path) -> Rights:
-        """What somebody may do to a path of the tree, as views name it too."""
+        """Return the rights of a principal at a path of the tree, which may be a view's path."""
         if principal is None or self.is_free(principal):
             return ALL
         place = judged(path)
@@ -266,7 +278,7 @@ class PolicyEngine:
         return replace(rights, below=rights.below & self._of_others.rights(principal, place, now).below)
 
     def decide(self, principal: Principal, verb: Verb, path: Path) -> Decision:
-        """One verb, with the rule that decides."""
+        """Return the decision on one permission, with the rule that makes it."""
         place = judged(path)
         return self._policy_at(principal, place).decide(principal, verb, place, time.time_ns())
 
@@ -277,26 +289,26 @@ class PolicyEngine:
         return self._of_others if is_of_others else self.policy
 
     def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
-        """From when on the rules let somebody see the past of a path; 0: always."""
+        """Return the time in nanoseconds since which a principal may read the path's versions; 0 for always."""
         return 0 if self._past is None else self._past.since(principal, judged(path), below=below)
 
     def reader(self, principal: Principal | None) -> Reader | None:
-        """How search asks about somebody; None for whoever may see everything."""
+        """Return the search filter for a principal; None for an unrestricted one."""
         return None if principal is None or self.is_free(principal) else Reader(principal, self)
 
     def is_for_all_agents(self, path: Path) -> bool:
-        """True for a file that every agent may read: one that no rule names, and those that rules name."""
+        """Return True if every agent may read the file: agents that rules name, and an agent that no rule names."""
         named = {name for rule in self.rules for name in (rule.principal, *self.groups.get(rule.principal[6:], ()))}
         names = {"", *(name[6:] for name in named if name.startswith("agent:") and name != "agent:*")}
         return all(self.may(Principal("agent", name), Verb.READ, path) for name in names)
 
     def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
-        """One question."""
+        """Return True if a principal has the permission `verb` at `path`."""
         return self.rights(principal, path).allows(verb)
 
 
 def _denied(rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> set[tuple[object, ...]]:
-    """The denials among rules, wherever they stand, a member of a group at a time."""
+    """Return the denials among rules, without their order or file, with groups expanded to members."""
     return {
         (who, rule.pattern, rule.verbs, rule.expires_ns)
         for rule in rules
@@ -306,7 +318,7 @@ def _denied(rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> set[
 
 
 def _stamp(file: HostPath | None) -> object:
-    """What tells a file from what it was."""
+    """Return the identity of a file's content: its (mtime, inode, size), or the errno of a failed stat."""
     try:
         found = os.stat(file) if file is not None else None
     except OSError as error:

@@ -1,7 +1,8 @@
-"""The one function that says who may do what where. Pure: rules in, decisions out.
+"""Rule evaluation: decide the permissions of a principal at a path. Pure: rules in, decisions out.
 
-Of the rules that match, a denial wins; else the most specific that allows; else nothing is allowed. What may not be listed does
-not exist, so every other verb needs `list` too. A directory through which something allowed is reached exists, and shows only that.
+Among the matching rules a denial wins, else the most specific allowing rule; without a match nothing is allowed. A path
+that may not be listed does not exist, so every other permission requires `list` as well. A directory on the way to an
+allowed path exists, and lists only that way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ctxfs.policy.rules import EVERYTHING, NOTHING, Rule, Verb
 
 _KEPT = 100_000
 _LIST = Verb.LIST
-# What flags have in common, as a number: a tenth of the time that `&` of flags takes, which makes a flag.
+# The intersection of flags as an int. It takes a tenth of the time of `&`, which creates a flag.
 _both = int.__and__
 _DEEP = "**"
 _SOURCES = "knowledge"
@@ -31,8 +32,10 @@ _GRANT = "grant"
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a principal may do to a path. `leads`: it may not be listed, but something below may. `below`: what it may do to
-    everything below, whatever is or comes to be there.
+    """The permissions of a principal at a path.
+
+    `leads` means that the path itself may not be listed, but something below it may. `below` are the permissions at
+    everything below the path, including files that are created later.
     """
 
     verbs: Verb
@@ -40,25 +43,25 @@ class Rights:
     below: Verb = NOTHING
 
     def allows(self, verb: Verb) -> bool:
-        """True if all of `verb` is allowed."""
+        """Return True if all of `verb` is allowed."""
         return _both(self.verbs, verb) == verb
 
     def allows_some(self, verbs: Verb) -> bool:
-        """True if one of `verbs` is allowed."""
+        """Return True if at least one of `verbs` is allowed."""
         return _both(self.verbs, verbs) != 0
 
     @property
     def exists(self) -> bool:
-        """False: for this principal there is nothing here."""
+        """True if the path exists for this principal."""
         return self.leads or _both(self.verbs, _LIST) != 0
 
     @property
     def lists_below(self) -> bool:
-        """True if everything below may be listed, whatever comes to be there."""
+        """True if everything below may be listed, including files that are created later."""
         return _both(self.below, _LIST) != 0
 
     def within(self, other: Rights) -> Rights:
-        """What both allow."""
+        """Return the rights that both allow."""
         verbs = self.verbs & other.verbs
         if not verbs & Verb.LIST:
             verbs = NOTHING
@@ -71,16 +74,17 @@ _WHOLE = Verb.LIST | Verb.READ
 
 
 def is_repository(name: str | bytes) -> bool:
-    """True for a name that version control gives its folder, or a bare repository; also for the file that leads to one."""
+    """Return True for the name of a version control folder or a bare repository, or of the file that points to one."""
     return name in _REPOSITORIES or name[-4:] in _BARE
 
 
 def repository_depth(parts: Sequence[str]) -> int:
-    """How many names lead to the folder that holds a repository in which the path lies; 0 for a path in none.
+    """Return the number of names above the repository that the path lies in; 0 for a path outside of repositories.
 
-    Objects of a repository are the content of every file of its folder, its configuration may hold credentials, and what is written
-    there runs as whoever uses it: of sources it exists for nobody but those who may do everything, elsewhere for those who may read
-    the folder whole. A source that is a repository itself was named by a person.
+    The objects of a repository are the content of every file of its folder. Its configuration may hold credentials, and
+    its hooks run with the rights of its user. Below a source, a repository exists only for unrestricted principals;
+    elsewhere, for principals that may read its whole folder. A source that is a repository itself is exempt, because a
+    person named it.
     """
     for depth in range(1, len(parts)):
         name = parts[depth]
@@ -91,7 +95,10 @@ def repository_depth(parts: Sequence[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a verb is allowed, by which rule (None: no rule says anything), and every rule that matched, the first counts most."""
+    """A decision on a permission.
+
+    `rule` is the deciding rule, or None if no rule applies. `matched` are all matching rules, the decisive one first.
+    """
 
     allowed: bool
     rule: Rule | None
@@ -99,25 +106,28 @@ class Decision:
 
     @property
     def why(self) -> str:
-        """In words."""
+        """The reason as text."""
         return str(self.rule) if self.rule else "no rule allows it"
 
 
 @dataclass(slots=True)
 class _Step:
-    """Where a walk along a path stands: which rules end here, and what may come next."""
+    """A state of the pattern automaton: the rules that end here, and the transitions by name."""
 
     names: dict[str, _Step] = field(default_factory=dict)
     globs: list[tuple[re.Pattern[str], _Step]] = field(default_factory=list)
     deep: _Step | None = None
     is_deep: bool = False
     ends: list[Rule] = field(default_factory=list)
-    below: Verb = NOTHING  # what rules that end here or further on allow
-    refused: Verb = NOTHING  # what they deny
+    below: Verb = NOTHING  # allowed by rules that end here or in later states
+    refused: Verb = NOTHING  # denied by rules that end here or in later states
 
 
 class Policy:
-    """Rules over groups, for times that go forward. Compiled a principal at a time; answers are remembered until something expires."""
+    """Rules over groups, compiled once for each principal.
+
+    Results are cached until a rule expires. Times in calls must not go backwards.
+    """
 
     def __init__(
         self,
@@ -125,7 +135,7 @@ class Policy:
         groups: Mapping[str, frozenset[str]] | None = None,
         grants: Mapping[str, tuple[Rule, ...]] | None = None,
     ) -> None:
-        """`grants`: number of a token → what it allows; a number that is not there allows nothing."""
+        """Create the policy. `grants` maps a credential's id to its rules; an unknown id has no rights."""
         self._rules = tuple(rules)
         self._groups = dict(groups or {})
         self._grants = dict(grants or {})
@@ -134,7 +144,7 @@ class Policy:
         self._now_ns = self._until = 0
 
     def is_unrestricted(self, principal: Principal) -> bool:
-        """True for somebody who may do everything everywhere, for as long as these rules stand."""
+        """Return True for a principal with every permission everywhere, for as long as these rules are in force."""
         if principal.grant:
             return False
         mine = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
@@ -142,7 +152,7 @@ class Policy:
         return whole and all(rule.effect == "allow" for rule in mine)
 
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
-        """What the principal may do to a path of the tree, as it is now (`judged` says which path of it a view's path is)."""
+        """Return the current rights of the principal at a path of the tree (`judged` maps a view's path to one)."""
         self._expire(now_ns)
         key = (principal, path.parts)
         found = self._known.get(key)
@@ -153,7 +163,7 @@ class Policy:
         return found
 
     def _decided(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
-        """What the rules give, less repositories that would show what they keep."""
+        """Return the rights by the rules, without those in repositories that would disclose other files."""
         depth = repository_depth(parts)
         if depth and not self.is_unrestricted(principal):
             whole = _both(self._narrowed(principal, parts[:depth]).below, _WHOLE) == _WHOLE
@@ -162,14 +172,14 @@ class Policy:
         return self._narrowed(principal, parts)
 
     def _narrowed(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
-        """A token narrows what its principal may do anyway."""
+        """Return the principal's own rights, narrowed by its credential if it has one."""
         if not principal.grant:
             return self._rights(principal, parts)
         own = self._rights(Principal(principal.kind, principal.name), parts)
         return own.within(self._rights(Principal(_GRANT, principal.grant), parts))
 
     def decide(self, principal: Principal, verb: Verb, path: Path, now_ns: int) -> Decision:
-        """One verb, with the reason. The same answer as `rights`."""
+        """Return the decision on one permission, with its reason. It agrees with `rights`."""
         self._expire(now_ns)
         matched = [rule for rule in self._matched(principal, path.parts) if rule.verbs & verb]
         matched.sort(key=lambda rule: (rule.effect != "deny", *(-part for part in rule.specificity)))
@@ -180,12 +190,15 @@ class Policy:
         return Decision(allowed, matched[0] if matched else None, tuple(matched))
 
     def next_change(self, now_ns: int) -> int | None:
-        """When a rule expires next, in nanoseconds since the epoch; None: never."""
+        """Return the time of the next expiry of a rule, in nanoseconds since the epoch; None if no rule expires."""
         rules = chain(self._rules, *self._grants.values())
         return min((rule.expires_ns for rule in rules if rule.expires_ns > now_ns), default=None)
 
     def _expire(self, now_ns: int) -> None:
-        """What has expired is as if it had never been a rule: nothing leads to what it allowed."""
+        """Drop compiled rules and cached rights once a rule has expired.
+
+        An expired rule has no effect, not even on `leads`.
+        """
         if now_ns >= self._until:
             self._known.clear()
             self._steps.clear()
@@ -227,7 +240,10 @@ class Policy:
         return list(dict.fromkeys(found))
 
     def _walk(self, principal: Principal, parts: tuple[str, ...]) -> list[tuple[_Step, bool]]:
-        """Every step that the path ends on, and, with True, those that it has passed: denials reach what is below."""
+        """Return (state, is passed) of the states in which the path ends, and of those that it has passed.
+
+        Denials of a passed state apply to the path, because they reach everything below.
+        """
         active = _with_deep([self._first(principal)])
         passed: list[tuple[_Step, bool]] = []
         for part in parts:
@@ -293,7 +309,7 @@ def _allowed_by(step: _Step) -> Verb:
 
 
 def _glob_step(step: _Step, part: str) -> _Step:
-    # Only `*` and `?` are special: brackets are letters like others.
+    # Only `*` and `?` are special; `fnmatch` would treat brackets as a set of characters.
     glob = re.compile(fnmatch.translate(part.replace("[", "[[]")))
     for known, further in step.globs:
         if known.pattern == glob.pattern:
@@ -304,14 +320,14 @@ def _glob_step(step: _Step, part: str) -> _Step:
 
 
 def _with_deep(steps: Iterable[_Step]) -> list[_Step]:
-    """`**` stands for no name too."""
+    """Return the states and the `**` states after them, since `**` also matches zero names."""
     out = list(steps)
     out += [step.deep for step in out if step.deep is not None]
     return out
 
 
 def judged(path: Path) -> Path:
-    """Which path of the tree decides about a path: what a view shows is judged as what it is a view of.
+    """Return the path of the tree whose rights apply to `path`: for a view's path, the path that it is a view of.
 
     `a/.versions/x/…` is judged as `a/x/…`, `a/.search/question/…` as `a`, `.snapshots/when/a/x` as `a/x`.
     """

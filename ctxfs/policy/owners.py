@@ -1,6 +1,9 @@
-"""Whose a task of `context/` or a kept question of `search/` is. No rule can say it: such paths are named by whoever makes them.
+"""Owners of tasks in `context/` and of saved queries in `search/`.
 
-`<store>/owners.jsonl` has a line for each change: `[time_ns, area, name, [principals]]`. A name without a line belongs to people.
+Rules cannot express them: the creator chooses such a path.
+
+`<store>/owners.jsonl` has a line for each change: `[time_ns, area, name, [principals]]`. A name without a line belongs
+to persons.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ _Spans = list[tuple[int, frozenset[str]]]
 
 
 class Owners:
-    """Who owns what since when; what is in the file is in memory. `exists`: whether a path of the work tree is there."""
+    """The owners of tasks and saved queries over time, cached in memory.
+
+    `exists` returns True for a path in the work tree.
+    """
 
     def __init__(self, file: HostPath, exists: Callable[[Path], bool]) -> None:
         self._file = file
@@ -35,25 +41,25 @@ class Owners:
         self._load()
 
     def of(self, path: Path) -> frozenset[str]:
-        """The owners that were named last for the task or question that a path is in; nobody if none was."""
+        """Return the current owners of the task or saved query that contains `path`; an empty set without a record."""
         spans = self._spans.get(path.parts[:2])
         return spans[-1][1] if spans else frozenset()
 
     def may_use(self, principal: Principal, path: Path) -> bool:
-        """True where the rules alone decide: for people, for owners, and for a name that is free.
+        """Return True where the rules alone decide: for a person, for an owner, and at a name that is free.
 
-        A name that is taken and has no record is closed to everyone but people.
+        A name that exists without a record is closed to all principals but persons.
         """
         if principal.is_person or len(path.parts) < 2 or path.parts[0] not in OWNED_AREAS:
             return True
         return str(principal) in self.of(path) or not self._exists(Path(path.parts[:2]))
 
     def owns(self, principal: Principal, path: Path) -> bool:
-        """True for a person, and for the agent that a task or question belongs to, whether it is there now or not."""
+        """Return True for a person, and for an owner of the task or saved query, whether or not it exists now."""
         return principal.is_person or str(principal) in self.of(path)
 
     def since(self, principal: Principal, path: Path) -> int:
-        """From when on a task or question has belonged to a principal without a break; NEVER if it does not."""
+        """Return the start of a principal's current ownership, in nanoseconds; NEVER if it is not an owner."""
         since = NEVER
         for time_ns, owners in reversed(self._spans.get(path.parts[:2], ())):
             if str(principal) not in owners:
@@ -62,7 +68,10 @@ class Owners:
         return since
 
     def give(self, path: Path, principals: Sequence[str] | frozenset[str]) -> None:
-        """Record the owners of a task or question from now on; OSError if it cannot be written, and then nothing has changed."""
+        """Record the owners of a task or saved query from now on.
+
+        Raise `OSError`, with nothing changed, if the record cannot be written.
+        """
         area, name = path.parts
         owners = frozenset(principals)
         if self.of(path) == owners:
@@ -100,7 +109,7 @@ class Owners:
                 log.warning("a line of '%s' cannot be read: what it gave belongs to people", self._file)
 
     def _compact(self) -> None:
-        """Keep what is there, and the newest of what is not."""
+        """Rewrite the file with the records of existing names, and the newest records of names that are gone."""
         newest = sorted(self._spans, key=lambda key: self._spans[key][-1][0], reverse=True)
         kept: dict[_Key, _Spans] = {}
         count = 0

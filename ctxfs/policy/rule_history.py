@@ -1,7 +1,10 @@
-"""Which rules held when. The past is judged by the rules of now and of then, whichever allow less.
+"""The history of the rules.
 
-`<store>/policy.jsonl` has a line for each change of the rules: `[time_ns, rules, groups]`, as `Rule.wire` makes them. For somebody who
-may not see everything the past of a path begins where it was last kept from them: what they may read now they may read since then.
+An old version is readable only if both the current rules and the rules of its time allow it.
+
+`<store>/policy.jsonl` has a line for each change of the rules: `[time_ns, rules, groups]`, with rules as in
+`Rule.wire`. For a restricted principal the versions of a path begin at the end of the last period in which it could not
+read the path.
 """
 
 from __future__ import annotations
@@ -21,14 +24,14 @@ from ctxfs.policy.rules import Rule, Verb, rule_from_wire
 
 log = logging.getLogger(__name__)
 
-_MOST = 2000  # changes that are looked at
+_MOST = 2000  # changes that are evaluated
 _KEPT = 20_000
 _WANTED = Verb.LIST | Verb.READ
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Until when what a policy says at a moment was so; nothing in it expires in between."""
+    """A period that ends at `until_ns`, in which the policy's decisions at `at_ns` hold; no rule expires within it."""
 
     until_ns: int
     at_ns: int
@@ -36,7 +39,7 @@ class _Span:
 
 
 class RuleHistory:
-    """Remembers rules. `note` and the questions are for one thread."""
+    """The recorded rules of a store. `note` and the queries are for one thread."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
@@ -45,7 +48,10 @@ class RuleHistory:
         self._known: dict[tuple[Principal, tuple[str, ...], bool], int] = {}
 
     def note(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> None:
-        """These rules are in force from now on. A line that cannot be written is logged: then the past is that of the rules before."""
+        """Record the rules that are in force from now on.
+
+        A failed write is logged. Versions are then judged by the rules that were recorded before.
+        """
         said = [[rule.wire for rule in rules], {name: sorted(members) for name, members in sorted(groups.items())}]
         if self._last is None:
             lines = self._lines()
@@ -62,7 +68,10 @@ class RuleHistory:
             log.error("the rules of now cannot be remembered: %s", error)
 
     def since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
-        """From when on the path (`below`: everything below it) could be read without a break, in nanoseconds; 0: always."""
+        """Return the time in nanoseconds since which a principal could read the path without a break; 0 for always.
+
+        With `below`, everything below the path must have been readable.
+        """
         key = (principal, path.parts, below)
         found = self._known.get(key)
         if found is None:
@@ -77,13 +86,13 @@ class RuleHistory:
         for span in self._spans:
             rights = span.policy.rights(principal, path, span.at_ns)
             allowed = rights.below if below else rights.verbs
-            # What only leads to something shows nothing itself.
+            # A directory that only leads to an allowed path shows nothing of its own.
             if allowed & _WANTED != _WANTED and (below or not rights.leads):
                 return span.until_ns
         return 0
 
     def _lines(self) -> list[list[Any]]:
-        """What was noted, oldest first."""
+        """Return the recorded changes, oldest first."""
         try:
             lines = self._file.read_bytes().splitlines()[-_MOST:]
         except FileNotFoundError:
@@ -94,12 +103,15 @@ class RuleHistory:
                 when, rules, groups = json.loads(line)
                 out.append([int(when), rules, groups])
             except (ValueError, TypeError):
-                log.warning("a line of '%s' cannot be read", self._file)  # cut off by a power cut
+                log.warning("a line of '%s' cannot be read", self._file)  # truncated by a power cut
         return out
 
 
 def _spans(lines: Sequence[Sequence[Any]]) -> Iterator[_Span]:
-    """Newest first; what came before the first line was like it. The newest reaches into the future."""
+    """Yield the periods, newest first.
+
+    The newest one has no end, and the oldest one extends to times before the first record.
+    """
     end = 1 << 62
     for when, wire, groups in reversed(lines):
         rules = [rule_from_wire(rule) for rule in wire]

@@ -1,8 +1,9 @@
-"""Rules as people write them, checked. Pure.
+"""Access rules: the parser of rules in TOML, and the default rules. Pure.
 
-A rule names a principal (`agent:alice`, `agent:*`, `human:*`, `group:writers`, `*`), a path pattern, verbs and an effect, and may
-expire. In a pattern `*` and `?` stand for characters of one name, `**` for any number of names, `{name}` for the principal's own name.
-An allowing pattern means what it matches; a denying one also everything below.
+A rule names a principal (`agent:alice`, `agent:*`, `human:*`, `group:writers`, `*`), a path pattern, permissions and an
+effect, and may expire. In a pattern `*` and `?` stand for characters of one name, `**` for any number of names,
+`{name}` for the principal's own name. An allowing pattern applies to the paths that it matches; a denying one also to
+everything below them.
 """
 
 import re
@@ -19,7 +20,7 @@ Effect = Literal["allow", "deny"]
 
 
 class Verb(IntFlag):
-    """What can be done to a path."""
+    """A permission at a path, or a set of permissions."""
 
     LIST = 1
     READ = 2
@@ -51,7 +52,10 @@ _MAX_RULES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a policy; `where` says where it stands, `expires_ns` is in nanoseconds since the epoch, 0: never."""
+    """An access rule.
+
+    `where` is its position in a file; `expires_ns` is in nanoseconds since the epoch, 0 for no expiry.
+    """
 
     principal: str
     pattern: tuple[str, ...]
@@ -62,7 +66,7 @@ class Rule:
 
     @property
     def specificity(self) -> tuple[int, int, int]:
-        """Larger for a pattern that says more: literal names, fewer `**`, literal characters."""
+        """The sort key by precision: more literal names, fewer `**`, more literal characters."""
         plain = [part for part in self.pattern if part != "**" and not set("*?") & set(part)]
         deep = self.pattern.count("**")
         return len(plain), -deep, sum(len(part.replace("*", "").replace("?", "")) for part in self.pattern)
@@ -78,13 +82,13 @@ class Rule:
 
 
 def rule_from_wire(value: list[Any]) -> Rule:
-    """The rule that `Rule.wire` made."""
+    """Return the rule from the value of `Rule.wire`."""
     principal, pattern, verbs, effect, where, expires_ns = value
     return Rule(principal, tuple(pattern), Verb(verbs), effect, where, expires_ns)
 
 
-# People do everything. An agent reads what is shared, keeps what is its own, and asks.
-DEFAULT = "default"  # where such a rule stands
+# Persons have every permission. An agent reads shared files, and writes its own memory, pads, queries and contexts.
+DEFAULT = "default"  # `Rule.where` of such a rule
 _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("human:*", "**", "lrwxa"),
     ("agent:*", "AGENTS.md", "r"),
@@ -97,12 +101,12 @@ _DEFAULTS: tuple[tuple[str, str, str | list[str]], ...] = (
     ("agent:*", "search/**", "rw"),
     ("agent:*", "context/**", "rw"),
     ("agent:*", "tools/**", "r"),
-    ("agent:*", "history/????-??-??/{name}.jsonl", ["list", "read", "write", "create"]),  # what it says of itself
+    ("agent:*", "history/????-??-??/{name}.jsonl", ["list", "read", "write", "create"]),  # its own records
 )
 
 
 def default_rules() -> tuple[Rule, ...]:
-    """What holds where nobody has written a rule."""
+    """Return the built-in rules, which are in force in addition to those of files."""
     return tuple(
         Rule(principal, parse_pattern(path, DEFAULT), parse_verbs(verbs, DEFAULT), "allow", DEFAULT)
         for principal, path, verbs in _DEFAULTS
@@ -112,9 +116,10 @@ def default_rules() -> tuple[Rule, ...]:
 def parse_policy(
     data: Mapping[str, Any], file: str, known: Collection[str] = (), *, alone: bool = False
 ) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
-    """(rules, group → members) of the tables `rule` and `groups` of a TOML document; CommandError names what is wrong and where.
+    """Return (rules, group → members) from the tables `rule` and `groups` of a TOML document.
 
-    `known`: groups that are defined elsewhere. `alone`: the document holds nothing else.
+    `known` are groups that other documents define. With `alone`, the document may have no other tables. Raise
+    `CommandError` with the position and the reason of the first error.
     """
     if alone and (others := set(data) - {"rule", "groups"}):
         raise CommandError(f"'{file}': there is no '{min(others)}' here", "known: [groups] and [[rule]]")
@@ -173,7 +178,11 @@ def _rule(entry: object, where: str) -> Rule:
 
 
 def parse_verbs(said: object, where: str) -> Verb:
-    """Verbs by name (a list), or by letter (`rw`: r lists and reads, w writes, creates, deletes and labels, x runs, a administers)."""
+    """Return permissions from a list of names, or from letters.
+
+    `r` lists and reads, `w` writes, creates, deletes and sets metadata, `x` lists and executes, `a` administers, `l`
+    lists. Raise `CommandError` for other values.
+    """
     names = list(said) if isinstance(said, str | list) else []
     table: Mapping[str, Verb] = _SHORT if isinstance(said, str) else _NAMES
     if not names or not all(isinstance(name, str) and name in table for name in names):
@@ -185,7 +194,11 @@ def parse_verbs(said: object, where: str) -> Verb:
 
 
 def parse_pattern(said: object, where: str) -> tuple[str, ...]:
-    """A path pattern in parts. Refused: `..`, `**` inside a name, text that is not in normal form, letters of mixed scripts."""
+    """Return the parts of a path pattern.
+
+    Raise `CommandError` for `..`, for `**` inside a name, for text that is not NFKC, and for letters of mixed scripts
+    in one name.
+    """
     if not isinstance(said, str) or not said.strip("/") or len(said) > _MAX_PATTERN:
         raise CommandError(f"{where}: {said!r} is not a path pattern", "such as memory/alice/**")
     parts = tuple(part for part in said.split("/") if part)
@@ -205,7 +218,7 @@ def parse_pattern(said: object, where: str) -> tuple[str, ...]:
 
 
 def _scripts(text: str) -> set[str]:
-    """The scripts with letters that look like those of another."""
+    """Return the scripts of a text whose letters look like those of another script."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
     return names & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
 
@@ -225,7 +238,7 @@ def _expiry(said: object, where: str) -> int:
 
 
 def parse_allowance(text: str) -> Rule:
-    """`memory/alice/**:rw`, as a token is narrowed by."""
+    """Return the rule of an allowance such as `memory/alice/**:rw`, by which a credential is narrowed."""
     path, colon, verbs = text.rpartition(":")
     if not colon:
         raise CommandError(f"'{text}' is not PATTERN:VERBS", "such as 'memory/alice/**:rw'", 2)
