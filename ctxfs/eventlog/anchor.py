@@ -1,8 +1,10 @@
-"""Anchors: where the event log and the audit stand, kept in each version and so on remotes, outside of the chains themselves.
+"""Anchors: the last records of the event log and of the audit, stored in each version and thereby on remotes.
 
-A chain proves that its records belong together. Whoever may write all of it can write all of it again, or cut it with its head; what
-an anchor names must still be there then. With a key, which lies outside the store, each anchor has a seal (HMAC-SHA256) that cannot
-be made again without it. Format of an anchor: `<store id> events=<seq>:<hash> audit=<seq>:<hash>[ seal=<hex>]`.
+A chain proves that its records belong together. A writer with access to the whole chain can compute it anew, or
+truncate it together with its head; the record that an anchor names must still be in the chain then. With a key, which
+lies outside of the store, each anchor has a seal (HMAC-SHA256) that cannot be computed without the key.
+
+Format of an anchor: `<store id> events=<seq>:<hash> audit=<seq>:<hash>[ seal=<hex>]`.
 """
 
 import hashlib
@@ -21,7 +23,7 @@ from ctxfs.model.errors import CommandError
 log = logging.getLogger(__name__)
 
 MIN_KEY_BYTES = 16
-MAX_FAULTS = 10  # a chain that was written again differs everywhere
+MAX_FAULTS = 10  # a chain that was computed anew differs in every record
 _ANCHOR = re.compile(
     r"([0-9a-f]{32}) events=(\d{1,18}):([0-9a-f]{64}) audit=(\d{1,18}):([0-9a-f]{64})(?: seal=([0-9a-f]{64}))?"
 )
@@ -30,7 +32,7 @@ CHAINS = ("events", "audit")
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where the chains of a store stood, and in which version that is kept."""
+    """The last link of each chain of a store, and the version that contains the anchor."""
 
     store: str
     links: Mapping[str, Link]
@@ -40,13 +42,17 @@ class Anchor:
 
     @property
     def text(self) -> str:
-        """The sealed part."""
+        """The sealed part of the anchor."""
         return _text(self.store, self.links)
 
 
 @dataclass(slots=True)
 class Anchored:
-    """What anchors tell: how many there are, since when, up to which record of each chain, and every fault."""
+    """The result of a comparison with anchors.
+
+    It contains the number of versions with anchors and of sealed ones, the times of the oldest and newest, the last
+    anchored record of each chain, the number of anchors of other stores, and all faults.
+    """
 
     versions: int = 0
     since: str = ""
@@ -59,19 +65,19 @@ class Anchored:
 
 
 class Anchors:
-    """Writes anchors of two chains, and compares them."""
+    """The writer of anchors of two chains, which also compares them."""
 
     def __init__(self, events: EventLog, audit: EventLog, key: bytes | None) -> None:
         self._logs = {"events": events, "audit": audit}
         self.key = key
 
     def text(self, store: str) -> str:
-        """Return an anchor for the chains as they stand now."""
+        """Return an anchor for the current last records of the chains."""
         text = _text(store, {name: chain.head_nowait() or Link() for name, chain in self._logs.items()})
         return f"{text} seal={_seal(self.key, text)}" if self.key else text
 
     def compare(self, store: str, anchors: Sequence[Anchor], chains: Mapping[str, Mapping[int, str]]) -> Anchored:
-        """Hold anchors, oldest first, against the hashes of the records that are there (seq → hash) of each chain."""
+        """Compare anchors, oldest first, with the hashes of the current records (seq → hash) of each chain."""
         found = Anchored(up_to=dict.fromkeys(CHAINS, 0))
         for anchor in anchors:
             if anchor.store != store:
@@ -98,7 +104,7 @@ class Anchors:
 
 
 def parse_anchor(text: str, version: str, when: str) -> Anchor | None:
-    """Return the anchor in a version's trailer; None for what is none."""
+    """Return the anchor in a version's trailer; None if the text is not an anchor."""
     match = _ANCHOR.fullmatch(text.strip())
     if match is None:
         return None
@@ -108,10 +114,10 @@ def parse_anchor(text: str, version: str, when: str) -> Anchor | None:
 
 
 def read_key(named: str, root: HostPath) -> bytes | None:
-    """Return the key in the file that the settings, or $CTXFS_HISTORY_KEY_FILE, name; None where nothing names one.
+    """Return the key from the file that the settings or $CTXFS_HISTORY_KEY_FILE name; None if neither names one.
 
-    CommandError for a file in the store, or with fewer than 16 bytes. One that cannot be read now is logged: versions have no seals
-    meanwhile.
+    Raise `CommandError` for a file inside the store, and for a key of fewer than 16 bytes. A file that cannot be read
+    is logged, and versions get no seals meanwhile.
     """
     named = named or os.environ.get("CTXFS_HISTORY_KEY_FILE", "")
     if not named:

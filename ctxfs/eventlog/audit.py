@@ -1,7 +1,8 @@
-"""The audit: every operation that matters, whoever did it, in a chain of its own: `<store>/history/audit/<date>/audit.jsonl`.
+"""The audit: a chain of records of all audited operations, at `<store>/history/audit/<date>/audit.jsonl`.
 
-What processes spooled (`spool`) is taken in now and then, a record an event, each once: its record says from which spool it came and
-as the how manieth, so after a kill in the middle it is known what is there already.
+Processes write events to spools (`spool`). The audit collects them, one record for each event, exactly once: a record
+contains the id of its spool and the event's sequence number. So a collection that was killed resumes after the last
+event in the chain.
 """
 
 import contextlib
@@ -29,42 +30,48 @@ log = logging.getLogger(__name__)
 SESSION = "audit"
 _FOLDER = "spool"
 _BATCH = 100
-_FROM = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # a quote within a text would be escaped
-_PAUSE_SECONDS = 0.02  # between two: others in this process have something to do as well
+_FROM = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # unambiguous, because JSON escapes quotes inside texts
+_PAUSE_SECONDS = 0.02  # between two batches, so that other threads of this process can run
 
 
 @dataclass(slots=True)
 class _File:
-    """How far a spooled file has been read."""
+    """The read position in a spool file."""
 
     offset: int = 0
-    seen: int = 0  # its size then: less than a line may be missing
+    seen: int = 0  # the file's size at the last complete read; the rest after `offset` is less than a line
     spool: str = ""
     actors: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Audit:
-    """Methods block; one thread at a time uses an object, several processes may use the folder."""
+    """The audit of a store. Methods block.
+
+    One thread at a time may use an object; several processes may use the folder.
+    """
 
     def __init__(self, folder: HostPath, *, enabled: bool = True) -> None:
-        """`folder` is `<store>/history/audit`."""
+        """Open the audit in `folder`, which is `<store>/history/audit`."""
         self.log = EventLog(folder)
         self.spools = folder / _FOLDER if enabled else None
         self._files: dict[str, _File] = {}
         self._stood: Link | None = None
         self._looked_at: set[str] = set()  # days whose records are in `_taken`
-        self._taken: dict[str, int] = {}  # spool → the last of its events that is in the chain
+        self._taken: dict[str, int] = {}  # spool id → number of its last event in the chain
 
     def spool(self) -> Spool:
-        """For a process that does things."""
+        """Return a spool for the events of this process."""
         return Spool(self.spools)
 
     def collect(self, most: int = 1 << 62) -> int:
-        """Take in what was spooled since, not much more than `most` of it; how many records that made."""
+        """Append the spooled events to the chain; return the number of new records.
+
+        It stops after the batch that reaches `most` records.
+        """
         if self.spools is None or not self.spools.is_dir():
             return 0
         with held(self.spools):
-            if self.log.head() != self._stood:  # somebody else has taken in what was there
+            if self.log.head() != self._stood:  # another process has collected meanwhile
                 self._files.clear()
                 self._taken.clear()
                 self._looked_at.clear()
@@ -86,9 +93,9 @@ class Audit:
         return made
 
     def records(self, *, day: str = "", limit: int = 1000, **wanted: str) -> list[dict[str, Any]]:
-        """The newest `limit` records, oldest first, whose members are as `wanted`.
+        """Return the newest `limit` records, oldest first, whose members equal `wanted`.
 
-        `path` stands for what is below it too, and for the question of these words.
+        `path` also matches paths below it, and the digest of a query with this text.
         """
         asked = wanted.pop("path", "")
         below, question = without_words(asked.strip("/")), question_digest(asked)
@@ -101,7 +108,7 @@ class Audit:
         return found[-limit:]
 
     def verify(self) -> Verified:
-        """Check the chain."""
+        """Verify the chain."""
         return self.log.verify()
 
     def _read(self, name: str) -> Iterator[dict[str, Any]]:
@@ -120,14 +127,17 @@ class Audit:
             try:
                 body = self._body(state, json.loads(line), name)
             except (ValueError, KeyError, TypeError):
-                log.warning("a line of the spooled audit '%s' cannot be read", name)  # a power cut may leave anything
+                log.warning("a line of the spooled audit '%s' cannot be read", name)  # a power cut may leave any bytes
                 continue
             if body is not None:
                 yield body
-        state.seen = size  # only now: whoever has enough reads the rest another time
+        state.seen = size  # last, because a caller that stops early reads the rest at the next collection
 
     def _body(self, state: _File, line: Any, name: str) -> dict[str, Any] | None:
-        """What a line says as the body of a record; None for a line that says who, and for what is in the chain already."""
+        """Return the body of the record for a spooled line.
+
+        Return None for a line that defines an actor or names the spool, and for an event that is in the chain already.
+        """
         if isinstance(line, dict):
             if "spool" in line:
                 state.spool = str(line["spool"])
@@ -148,7 +158,10 @@ class Audit:
         return {**body, "from": f"{state.spool}:{number}"}
 
     def _look_back(self, begun_ns: int) -> None:
-        """Which events of spools are in the chain: those of one that was begun then can only be there since that day."""
+        """Find the last event in the chain of each spool.
+
+        Events of a spool that was begun at `begun_ns` can only be in the records of that day and later ones.
+        """
         since = datetime.fromtimestamp(begun_ns / 1e9, UTC).date().isoformat()
         for day in self.log.days():
             if day < since or day in self._looked_at:
@@ -159,15 +172,15 @@ class Audit:
                 self._taken[spool.decode()] = max(known, int(number))
 
     def _settle(self, name: str) -> None:
-        """Delete a file that is in the chain and that nobody appends to any more."""
+        """Delete a spool file that is in the chain completely and has no writer any more."""
         assert self.spools is not None
         state = self._files.get(name)
         if state is None:
-            return  # its turn has not come
+            return  # not read yet, because the collection stopped before it
         with contextlib.suppress(OSError):
             fd = os.open(self.spools / name, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                # Whoever writes it holds a shared lock; the kernel lets go of it with the process.
+                # The writer holds a shared lock, which the kernel releases when the process ends.
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_size == state.seen:
                     os.unlink(self.spools / name)
@@ -181,5 +194,5 @@ def _is_below(path: str, below: str, question: str) -> bool:
 
 
 def outcome_of(error: OSError) -> str:
-    """The name of what went wrong."""
+    """Return the symbolic name of the error's errno, `EIO` without one."""
     return errno.errorcode.get(error.errno or errno.EIO, "EIO")

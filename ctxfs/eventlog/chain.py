@@ -1,9 +1,11 @@
-"""The format of a record, and the chain that records make. Pure.
+"""The hash chain: the format of a record, and the verification of a chain of records. Pure.
 
-A record is one line of JSON. Four members make the chain: `seq` counts from 1 over the whole store, `body_sha256` is of the canonical
-JSON of all other members, `prev` is the `hash` of the record before, `hash` the sha256 of `seq`, `prev` and `body_sha256`, a newline
-after each. So an edit, a gap, a repetition and another order are found; and a body can be erased while the chain still holds, by a
-tombstone that keeps the four (`forgotten` says when and by whom).
+A record is one line of JSON. Four members make the chain: `seq` counts from 1 over the whole store, `body_sha256` is of
+the canonical JSON of all other members, `prev` is the `hash` of the preceding record, `hash` is the SHA-256 of `seq`,
+`prev` and `body_sha256`, each followed by a newline.
+
+So an edit, a gap, a repetition and a different order are detected. A body can be erased without breaking the chain: a
+tombstone keeps the four members, and `forgotten` records the time and the principal of the erasure.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ FORGOTTEN = "forgotten"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where a chain stands: the number and the hash of its last record."""
+    """The position of a chain: the number and the hash of its last record."""
 
     seq: int = 0
     hash: str = FIRST
@@ -27,7 +29,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a chain, and where: `file:line`, as far as there is one."""
+    """An error in a chain, and its position as `file:line` if it has one."""
 
     where: str
     what: str
@@ -35,7 +37,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Verified:
-    """How many records hold together, the hash of each by its number, and every fault."""
+    """The result of a verification: the number of valid records, their hashes by number, and all faults."""
 
     records: int = 0
     forgotten: int = 0
@@ -44,13 +46,16 @@ class Verified:
 
 
 def body_sha256(body: Mapping[str, Any]) -> str:
-    """Hexadecimal, of the canonical JSON: sorted keys, no blanks, UTF-8."""
+    """Return the hexadecimal SHA-256 of the canonical JSON of a body: sorted keys, no blanks, UTF-8."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def chained(body: Mapping[str, Any], last: Link) -> tuple[bytes, Link]:
-    """The line of a record that follows `last`, and where the chain then stands. ValueError for a body that names a link."""
+    """Return the line of the record that follows `last`, and the new last link of the chain.
+
+    Raise `ValueError` for a body with a member of the chain.
+    """
     if taken := set(body) & {*_LINKS, FORGOTTEN}:
         raise ValueError(f"a record cannot set {', '.join(sorted(taken))}")
     digest = body_sha256(body)
@@ -60,13 +65,13 @@ def chained(body: Mapping[str, Any], last: Link) -> tuple[bytes, Link]:
 
 
 def tombstone(record: Mapping[str, Any], when: str, by: str) -> bytes:
-    """The line that stays of a record whose body is erased."""
+    """Return the line that replaces a record whose body is erased."""
     kept = {name: record[name] for name in _LINKS}
     return json.dumps({**kept, FORGOTTEN: {"at": when, "by": by}}).encode() + b"\n"
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
-    """A record; ValueError if the line is none."""
+    """Return the record of a line. Raise `ValueError` if the line is not one."""
     record = json.loads(line)
     if not isinstance(record, dict) or not all(name in record for name in _LINKS) or not isinstance(record["seq"], int):
         raise ValueError("not a record")
@@ -74,12 +79,12 @@ def parse_record(line: bytes) -> dict[str, Any]:
 
 
 def body_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says, without the chain."""
+    """Return the members of a record that are not part of the chain."""
     return {name: value for name, value in record.items() if name not in _LINKS}
 
 
 def verify(lines: Iterable[tuple[str, bytes]], end: Link | None) -> Verified:
-    """Check (where, line) of all records, in any order; `end` is where the chain is known to stand at least."""
+    """Verify the (position, line) of all records, in any order. `end` is a link that the chain must reach."""
     found = Verified()
     records: list[tuple[int, str, dict[str, Any]]] = []
     for where, line in lines:

@@ -1,9 +1,9 @@
-"""The history on disk: `<store>/history/<date>/<session>.jsonl`, append only, one chain over all of them.
+"""The event log on disk: `<store>/history/<date>/<session>.jsonl`, append-only, with one hash chain over all files.
 
-`head` says where the chain stands. It holds two lines: the last record that is surely there (`seq hash`), and what is being appended
-(`seq hash offset length file`, or `-`), written before the append, so that after a kill the next writer knows whether it was done.
-Whoever appends holds an flock on it: the daemon and commands without one may take turns. Old days may be compressed (`.jsonl.gz`),
-which changes no record.
+The file `head` has two lines. The first is the last committed record (`seq hash`). The second is a pending append (`seq
+hash offset length file`), or `-`. It is written before the append, so that after a kill the next writer can detect
+whether the append was complete. A writer holds an flock on `head`; the daemon and commands without a daemon may
+alternate. Files of old days may be compressed (`.jsonl.gz`), which changes no record.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """An append that was begun: where the chain stands after it, and which bytes of which file it is."""
+    """An append that has begun: the last link after it, and its byte range in a file."""
 
     link: Link
     offset: int
@@ -42,17 +42,17 @@ class _Pending:
 
 
 def is_session(name: str) -> bool:
-    """True for what can name a session."""
+    """Return True for a valid session name."""
     return bool(_SESSION.fullmatch(name))
 
 
 def is_day(name: str) -> bool:
-    """True for a date as directories are named."""
+    """Return True for the name of a day's directory, an ISO date."""
     return bool(_DATE.fullmatch(name))
 
 
 class EventLog:
-    """Methods block; several processes may use the same folder at once."""
+    """An event log. Methods block; several processes may use the same folder at once."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
@@ -61,10 +61,10 @@ class EventLog:
     # writing
 
     def append(self, session: str, bodies: Sequence[Mapping[str, Any]], *, durable: bool = False) -> list[int]:
-        """Append records to a session's file of today; their numbers. `durable`: they survive a power cut.
+        """Append records to today's file of a session; return their numbers. With `durable`, fsync before returning.
 
-        Adds `at`, the time in UTC, to each. OSError: EINVAL for a session that no file can be named after and for bodies that
-        name a member of the chain.
+        Add `at`, the time in UTC, to each record. Raise `OSError` EINVAL for an invalid session name, and for a body
+        with a member of the chain.
         """
         if not is_session(session):
             raise invalid(session, "a session is named by letters, digits, '.', '_' and '-'")
@@ -88,12 +88,12 @@ class EventLog:
         return numbers
 
     def head(self) -> Link | None:
-        """Where the chain stands; None where nothing was written yet."""
+        """Return the last link of the chain; None if the log has never been written."""
         with self._turn() as head:
             return _read_head(head)[0]
 
     def head_nowait(self) -> Link | None:
-        """Return where the chain surely stood a moment ago, without waiting for an append; None if nothing can be read."""
+        """Return a recent last link of the chain, without waiting for an append; None if the head cannot be read."""
         try:
             text = (self._folder / _HEAD).read_text(encoding="ascii").partition("\n")[0]
         except (OSError, UnicodeDecodeError):
@@ -102,7 +102,7 @@ class EventLog:
         return Link(int(match[1]), match[2]) if match else None
 
     def begin(self, day: str, session: str) -> None:
-        """Make a session's file, empty, unless it is there. EINVAL for another day than today."""
+        """Create an empty file for a session, unless it exists. Raise `OSError` EINVAL for a day other than today."""
         if day != datetime.now(UTC).date().isoformat() or not is_session(session):
             raise invalid(f"{day}/{session}", "a session's file is made in the directory of today (UTC)")
         place = self._folder / day
@@ -128,9 +128,9 @@ class EventLog:
             os.close(fd)
 
     def _settled(self, head: int) -> Link:
-        """Where the chain stands; an append that a kill cut off is taken back, one that was done is counted."""
+        """Return the last link of the chain, after recovery: roll a truncated append back, commit a complete one."""
         last, pending = _read_head(head)
-        if last is None:  # never written, or lost: the files say where the chain stands
+        if last is None:  # never written, or lost: compute it from the files
             last = max(
                 (Link(r["seq"], str(r["hash"])) for r in self._all_records()), key=lambda x: x.seq, default=Link()
             )
@@ -156,7 +156,10 @@ class EventLog:
             os.close(head)
 
     def forget(self, session: str, by: str) -> int:
-        """Erase what a session's records say; their places in the chain stay, and a record of this. How many; ENOENT if none."""
+        """Erase the bodies of a session's records; return their number. Raise `OSError` ENOENT if there are none.
+
+        The records stay in the chain as tombstones, and a new record logs the erasure.
+        """
         erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._turn():
             for day in self.days():
@@ -172,7 +175,10 @@ class EventLog:
         return erased
 
     def forget_matching(self, is_doomed: Callable[[bytes], bool], by: str) -> int:
-        """Erase what those records say whose line `is_doomed`; as `forget`, whatever their session. How many."""
+        """Erase the bodies of records, of any session, for whose line `is_doomed` returns True; return their number.
+
+        Tombstones and the record of the erasure are as in `forget`.
+        """
         erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
         with self._turn():
             for day in self.days():
@@ -188,7 +194,7 @@ class EventLog:
         return erased
 
     def compress_before(self, day: date) -> int:
-        """Pack the files of earlier days; how many. They read as before."""
+        """Compress the files of earlier days; return their number. Readers see no difference."""
         packed = 0
         with self._turn():
             for name in self.days():
@@ -210,14 +216,14 @@ class EventLog:
     # reading
 
     def days(self) -> list[str]:
-        """The dates that have records, in order."""
+        """Return the dates that have records, in order."""
         try:
             return sorted(name for name in os.listdir(self._folder) if is_day(name))
         except FileNotFoundError:
             return []
 
     def sessions(self, day: str) -> list[str]:
-        """The sessions of a day."""
+        """Return the sessions of a day, sorted."""
         try:
             names = os.listdir(self._folder / day)
         except FileNotFoundError:
@@ -226,14 +232,14 @@ class EventLog:
         return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
 
     def touched(self, day: str) -> int:
-        """When a session of a day was last begun, in nanoseconds; 0 for a day without."""
+        """Return the time in nanoseconds at which the last session's file of a day was created; 0 without files."""
         try:
             return mtime_ns_of(os.stat(self._folder / day))
         except FileNotFoundError:
             return 0
 
     def size(self, day: str, session: str) -> tuple[int, int]:
-        """(bytes of a session's file as it reads, mtime in nanoseconds); ENOENT."""
+        """Return (size of a session's file in bytes, uncompressed; mtime in nanoseconds). Raise `OSError` ENOENT."""
         try:
             found = os.stat(self._folder / day / f"{session}{SUFFIX}")
         except FileNotFoundError:
@@ -241,7 +247,7 @@ class EventLog:
         return found.st_size, mtime_ns_of(found)
 
     def read(self, day: str, session: str) -> bytes:
-        """A session's file of a day; ENOENT."""
+        """Return the content of a session's file of a day. Raise `OSError` ENOENT."""
         if not is_day(day) or not is_session(session):
             raise not_found(f"{day}/{session}")
         try:
@@ -256,7 +262,7 @@ class EventLog:
         return file
 
     def principals(self, day: str, session: str) -> frozenset[str]:
-        """Who acts in a session's file; read once as long as it stays the same."""
+        """Return the principals in a session's file; cached by the file's size."""
         key = (day, session, self.size(day, session)[0])
         if key not in self._principals:
             found = frozenset(str(r.get("principal", "")) for r in self._records_of(day, session))
@@ -264,7 +270,10 @@ class EventLog:
         return self._principals[key]
 
     def records(self, day: str = "", session: str = "", principal: str = "") -> list[dict[str, Any]]:
-        """What the records say, oldest first; lines that are no records are left out (`verify` names them)."""
+        """Return the bodies of records with their `seq`, oldest first.
+
+        Invalid lines are omitted (`verify` reports them).
+        """
         days = [day] if day else self.days()
         found = [
             record
@@ -277,7 +286,7 @@ class EventLog:
         return [{"seq": r["seq"], **body_of(r)} for r in sorted(found, key=lambda r: int(r["seq"]))]
 
     def verify(self) -> Verified:
-        """Check every record and the chain."""
+        """Verify every record and the chain."""
         with self._turn() as head:
             _, pending = _read_head(head)
             last = self._settled(head) if pending is not None else _read_head(head)[0]

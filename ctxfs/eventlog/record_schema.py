@@ -1,8 +1,8 @@
-"""What somebody adds to the history, checked. Pure.
+"""The schema of records that clients write to the event log. Pure.
 
-A line is a JSON object, or text that becomes one of kind `note`. `kind` says what it is (`input`, `output`, `reasoning`, `tool_call`,
-`tool_result`, or any other word), `text` or `data` what was said, `origin` where it came from, `model` which model said it:
-a name, or `{"name": …, "version": …}`. Other members are kept as they are.
+A line is a JSON object, or text that becomes an object of kind `note`. `kind` is one of `input`, `output`, `reasoning`,
+`tool_call`, `tool_result`, or any other word. `text` or `data` is the message, `origin` its source, `model` the model
+that produced it: a name, or `{"name": …, "version": …}`. Other members stay unchanged.
 """
 
 import json
@@ -21,7 +21,10 @@ _OURS = ("at", "session", "principal", "seq", "prev", "hash", "body_sha256", "fo
 
 
 def interactions(data: bytes, principal: str) -> list[dict[str, Any]]:
-    """The bodies of records for whole lines; blank ones are left out. OSError: EINVAL for what is too long or of no kind."""
+    """Return the bodies of records for whole lines, without blank ones.
+
+    Raise `OSError` EINVAL for a line that is too long, or whose `kind` or `model` is invalid.
+    """
     return [_interaction(line, principal) for line in data.split(b"\n") if line.strip()]
 
 
@@ -37,12 +40,17 @@ def _interaction(line: bytes, principal: str) -> dict[str, Any]:
 
 
 def shell_session(principal: Principal) -> str:
-    """The session of commands that name none: one of all persons, and one of each agent."""
+    """Return the session of commands without one: a common session for all persons, and one for each agent."""
     return "shell" if principal.is_person else f"shell-{principal.name}"
 
 
 def interaction(said: Mapping[str, Any], principal: str) -> dict[str, Any]:
-    """The body of a record. What only the history says (`at`, `session`, `principal` …) is kept as `said_at` and so on."""
+    """Return the body of a record.
+
+    Members that only the log sets (`at`, `session`, `principal` …) are renamed to `said_at` and so on.
+
+    Raise `OSError` EINVAL for an invalid `kind` or `model`.
+    """
     kind = said.get("kind", "note")
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise invalid("history", f"kind is a word in small letters, such as {', '.join(KINDS)}")

@@ -1,9 +1,11 @@
-"""What was done, on its way into the audit: written by whoever did it, read by whoever keeps the chain.
+"""The audit spool: files of events between the processes that produce them and the audit that collects them.
 
-A file a process below `<store>/history/audit/spool/`, append only, JSON lines. `{"spool": id}` comes first, `{"actor": number,
-"principal": …, "session": …, "tool": …}` before the first event of an actor; events are
-`[n, time_ns, actor, op, path, to, outcome, times]`, `n` counting from 1 over all files of a spool. Events wait in memory for a tenth
-of a second at most (`flush`), or until an fsync: then they survive a kill. The writer holds a shared flock for as long as it lives.
+Each process appends to a file below `<store>/history/audit/spool/`, in JSON lines. `{"spool": id}` is the first line. A
+line `{"actor": number, "principal": …, "session": …, "tool": …}` precedes the first event of an actor. Events are `[n,
+time_ns, actor, op, path, to, outcome, times]`, with `n` counting from 1 over all files of a spool.
+
+Events are buffered for a tenth of a second at most (`flush`), or until an fsync; after that they survive a kill of the
+process. The writer holds a shared flock until it ends.
 """
 
 import fcntl
@@ -28,23 +30,23 @@ _NOTHING = '""'
 
 
 class AuditActor(NamedTuple):
-    """On whose account something is done."""
+    """The principal, session and tool on whose behalf an operation runs."""
 
     principal: str
     session: str
     tool: str
 
 
-# Something that was done or refused: when in nanoseconds, by whom, what (`said`), how many times in a row. A plain tuple: who reads
-# many files notes each.
+# (time in nanoseconds, actor, event as returned by `said`, repetitions). A plain tuple for speed, because a reader of
+# many files records an event for each.
 _Event = tuple[int, AuditActor, str, int]
 
 
 class Spool:
-    """The events of one process. One thread uses it."""
+    """The events of one process. For one thread."""
 
     def __init__(self, folder: HostPath | None) -> None:
-        """`folder` None: nothing is kept."""
+        """Create a spool below `folder`; without a folder, discard all events."""
         self._folder = folder
         self._held: list[_Event] = []
         self._id = secrets.token_hex(8)
@@ -56,17 +58,20 @@ class Spool:
 
     @property
     def has_news(self) -> bool:
-        """True while something waits to be written."""
+        """True while events are buffered."""
         return bool(self._held)
 
     def note(self, doer: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
-        """Remember that something was just done, or refused."""
+        """Record an operation that was just carried out or refused."""
         if self._folder is None:
             return
         self.note_said(doer, [(time.time_ns(), said(op, path, to, outcome))])
 
     def note_said(self, doer: AuditActor, events: Iterable[tuple[int, str]]) -> None:
-        """The same of many: when each was in nanoseconds, and what (`said`)."""
+        """Record several operations as (time in nanoseconds, event as returned by `said`).
+
+        Equal consecutive events become one event with a count.
+        """
         if self._folder is None:
             return
         held = self._held
@@ -81,7 +86,11 @@ class Spool:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held: it survives the end of this process. What cannot be written is tried again; what is lost is counted."""
+        """Write the buffered events to the file, so that they survive the end of this process.
+
+        After a failed write the events stay buffered. Beyond a limit they are discarded, and their number is recorded
+        as an event `lost`.
+        """
         if not self._held or self._folder is None:
             return
         try:
@@ -103,12 +112,12 @@ class Spool:
         self._held.clear()
 
     def close(self) -> None:
-        """Write what is held; nothing follows."""
+        """Write the buffered events and close the file."""
         self.flush()
         self._drop_file()
 
     def _lines(self) -> tuple[bytes, int]:
-        """(lines of what is held, the number of the last event)."""
+        """Return (lines of the buffered events, number of the last event)."""
         lines: list[str] = []
         number, actor, named = self._written, 0, None
         if self._lost:
@@ -140,18 +149,18 @@ class Spool:
 
 
 def said(op: str, path: str, to: str = "", outcome: str = OK) -> str:
-    """An event as it is in a line, without when and by whom."""
-    # Operations and outcomes are words of ours, with nothing in them to quote.
+    """Return an event as in its line, without time and actor."""
+    # Operations and outcomes are constants of ctxfs, without characters to escape.
     return f'"{op}", {quoted(without_words(path))}, {quoted(without_words(to)) if to else _NOTHING}, "{outcome}"'
 
 
 def question_digest(text: str) -> str:
-    """As what the audit keeps a question: it can be looked for, not read."""
+    """Return the digest by which the audit stores a query: it can be matched, but not read."""
     return f"question:{hashlib.sha256(text.replace('%2F', '/').encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
 def without_words(path: str) -> str:
-    """A path with the digest of a question in its place: `search/<question>/…`, `…/.search/<question>/…`."""
+    """Return a path with the query in it replaced by its digest: `search/<query>/…`, `…/.search/<query>/…`."""
     if "search/" not in path:
         return path
     parts = path.split("/")
