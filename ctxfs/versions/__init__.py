@@ -1,1 +1,4 @@
-"""The past of a store's work tree: journal, commits, history, rollback, recovery, erasure. Only `git.py` knows git."""
+"""Versions of a store's work tree: journal, commits, history, rollback, recovery and erasure.
+
+Only `objects/git.py` and the modules that it uses run git.
+"""

@@ -1,7 +1,7 @@
-"""The past of one store, as one object: what the daemon, or a command without one, asks of it.
+"""The archive: all operations on the versions of one store, for the daemon or for a command without a daemon.
 
-Methods block and may be called from any thread; one is carried out at a time. Paths are those of the tree
-(`memory/a/x.md`), texts with surrogateescape, and lie in the areas that are versioned.
+Methods block and may be called from any thread; one operation runs at a time. Paths are paths of the tree
+(`memory/a/x.md`) in the versioned areas, as texts with surrogateescape.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ _LARGE_ROUNDS = 3  # a file that is written all the time is captured later
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A change of a path: its number in the path's history, the commit, and what the path is since."""
+    """A change of a path: its number in the path's history, the commit, and the state of the path after it."""
 
     number: int
     commit: Commit
@@ -67,12 +67,15 @@ class Shown:
 
     @property
     def is_file(self) -> bool:
-        """True if there is content to show."""
+        """True if the path has content after the change."""
         return self.change.mode in (MODE_FILE, MODE_PROGRAM, MODE_LINK)
 
 
 class Archive:
-    """History has one writer: `open` takes the store's lock, unless the owner says that he `holds_lock`, and recovers."""
+    """The versions of one store, which have a single writer.
+
+    `open` recovers, and takes the store's lock unless the caller has it and has set `holds_lock`.
+    """
 
     def __init__(
         self,
@@ -84,8 +87,8 @@ class Archive:
         anchors: Anchors | None = None,
     ) -> None:
         self.holds_lock = False
-        # What changed from then on is not taken for nobody's at the start: a daemon has mount processes, which may be
-        # about to note whose it is.
+        # Recovery commits no changes after this time as unattributed: a mount process of the daemon may be about to
+        # journal them.
         self.served_since_ns = 1 << 62
         self._store_lock = StoreLock(layout.run)
         self._layout = layout
@@ -93,10 +96,10 @@ class Archive:
         self._large_from = large_from
         self._max_file_bytes = max_file_bytes
         self._anchors = anchors
-        self._depth = 0  # of operations within one another; changed by the lock's holder
+        self._depth = 0  # nesting depth of operations; changed by the lock's holder
         self._lock = threading.RLock()
-        self._upkeep = threading.Lock()  # taken before the other one
-        self._checkpointing = threading.Lock()  # the last to be taken
+        self._upkeep = threading.Lock()  # lock order: before `_lock`
+        self._checkpointing = threading.Lock()  # lock order: last
         self._journal = JournalReader(layout.journal)
         self.marks = Marks(layout.marks)
         self._opened = False
@@ -105,10 +108,15 @@ class Archive:
         self._unrecorded = ""
         self._reserve = DiskReserve(layout.journal / "reserve")
 
-    # life
+    # life cycle
 
     def open(self) -> list[Commit]:
-        """Recover, and commit what happened while nobody looked. Safe to call again. The commits that this made."""
+        """Open the archive: recover, and commit the changes since it was last open.
+
+        Return the commits that this makes.
+
+        Idempotent.
+        """
         with self._lock:
             if self._opened:
                 return []
@@ -178,7 +186,7 @@ class Archive:
         return made
 
     def _is_recorded(self, parts: Parts, found: os.stat_result) -> bool:
-        """True if some version holds the content of a file of the work tree."""
+        """Return True if a version contains the content of a file of the work tree."""
         capture = Capture(self.ledger, keep=False)
         entry = capture.state(parts, found, ABSENT, moved=False).entry
         return entry is not None and self.ledger.repo.has(entry.oid)
@@ -188,23 +196,26 @@ class Archive:
             if self._eraser.finish() is not None:
                 log.warning("an erasure that was interrupted has been finished")
         except OSError as error:
-            # It stays noted and is tried again at the next start; until then the store must be usable.
+            # The intent record stays, so that the next start tries again. Until then the store must be usable.
             log.error("an interrupted erasure could not be finished yet: %s", error.strerror)
             self.ledger.forget_memory()
             self.ledger.open_head()
 
     @property
     def is_open(self) -> bool:
-        """True while it is open, and holds the store's lock unless its owner does."""
+        """True while the archive is open. It then holds the store's lock, unless its owner does."""
         return self._opened
 
     def is_urgent(self) -> bool:
-        """True if somebody does not want to wait for the commit window: an fsync, or a session's end."""
+        """Return True if a client waits for a commit before the commit window ends, such as at an fsync."""
         with self._ready():
             return self._journal.is_urgent()
 
     def close(self) -> None:
-        """Commit what is left. It is not waited for the disk: the next start verifies what is newer than the checkpoint."""
+        """Commit the remaining changes and close.
+
+        It does not wait for the disk, because the next start verifies the commits after the checkpoint.
+        """
         with self._lock:
             if not self._opened:
                 return
@@ -222,7 +233,7 @@ class Archive:
             self._store_lock.release()
 
     def checkpoint(self) -> bool:
-        """Make the newest version survive a power cut; False if it does already. It may take as long as the disk likes."""
+        """Make the newest version durable; return False if it already is. It waits for the disk."""
         with self._lock:
             if self._opened:
                 self._rollback.record_late()
@@ -239,7 +250,7 @@ class Archive:
 
     @property
     def _since_checkpoint(self) -> int:
-        """How many commits the next start has to verify."""
+        """The number of commits that the next start has to verify."""
         return self.ledger.seq - self._checkpointed
 
     @property
@@ -254,13 +265,13 @@ class Archive:
         return Actor(self._principal, self.session, tool, reason)
 
     def writer(self, actor: Actor) -> JournalWriter:
-        """A journal for a session whose changes are made in this process."""
+        """Return a journal writer for a session whose changes are made in this process."""
         return JournalWriter(self._layout.journal, actor)
 
     # committing
 
     def commit_if_room(self) -> list[Commit]:
-        """The same as `commit`, but a full disk is no reason to keep the past from anybody: `unrecorded` says so then."""
+        """Commit, but ignore a full disk, so that versions stay readable. `unrecorded` then has the reason."""
         try:
             return self.commit()
         except OSError as error:
@@ -270,13 +281,13 @@ class Archive:
 
     @property
     def unrecorded(self) -> str:
-        """Why the newest changes have no version yet; empty if they have one, or wait for the commit window only."""
+        """The reason why the newest changes have no version; empty if they only wait for the commit window."""
         return self._unrecorded
 
     def commit(self, also: Iterable[bytes] = ()) -> list[Commit]:
-        """Commit what the journal says, then what changed at the paths `also` without a word in it.
+        """Commit the journal's changes, then unjournalled changes at the paths `also`. Return the commits.
 
-        Large files are read between two commits, without the lock, unless this is a part of another operation.
+        Large files are read between two commits without the lock, unless this call is a part of another operation.
         """
         made = self.commit_nowait(also)
         for _ in range(_LARGE_ROUNDS):
@@ -288,16 +299,16 @@ class Archive:
 
     @property
     def large_delay(self) -> float:
-        """Return in how many seconds a large file is to be read for its version; infinite if none is."""
+        """The seconds until a large file is to be read for its version; infinite without such a file."""
         return self.ledger.large_capture.delay if self._opened else math.inf
 
     def prepare_large(self) -> None:
-        """Read the large files that a commit met; the next commit takes them. Takes long, and holds up nothing."""
+        """Read the large files that a commit postponed, for the next commit. Slow, but it takes no lock."""
         if self._opened:
             self.ledger.large_capture.prepare()
 
     def commit_nowait(self, also: Iterable[bytes] = ()) -> list[Commit]:
-        """Commit what can be committed at once: large files that were not read yet are left to the next commit."""
+        """Commit without reading large files; those that have not been read yet are left to the next commit."""
         with self._ready():
             capture, is_part = self.ledger.large_capture, self._depth > 1
             capture.may_wait = not is_part
@@ -334,7 +345,10 @@ class Archive:
         return made
 
     def upkeep(self, *, full: bool = False, always: bool = False) -> bool:
-        """Pack the repository if it is time to; True if it was. Commits go on meanwhile."""
+        """Pack the repository if it is due, or with `full` or `always`; return True if it was packed.
+
+        Commits continue meanwhile.
+        """
         with self._ready():
             repo = self.ledger.repo
         full = full or (maintenance.is_needed(repo) and maintenance.is_full_due(repo.folder))
@@ -349,16 +363,16 @@ class Archive:
         return True
 
     def _collect_large(self) -> None:
-        """Drop large contents that no version names any more."""
+        """Delete large contents that no version refers to."""
         self.ledger.large.remove(set(self.ledger.large.names()) - self._large_named())
 
     def _large_named(self) -> set[str]:
-        """Large contents that some version names."""
+        """Return the ids of the large contents that versions refer to."""
         sides = map(self.ledger.side, self.index.sides_of(MIN_LARGE_BYTES))
         return {side.large.sha256 for side in sides if side.large is not None}
 
     def anchors(self, remote: str = "") -> tuple[str, list[Anchor]]:
-        """Return the id of this store, and the anchors that its versions hold, oldest first; those of a remote, if one is named."""
+        """Return the id of this store and the anchors in its versions, or in those of `remote`, oldest first."""
         with self._ready():
             remotes, repo = self._remotes, self.ledger.repo
             store, ref = self.ledger.store_id, BRANCH
@@ -372,12 +386,12 @@ class Archive:
         return store, list(_anchors_of(repo, ref))
 
     def status(self) -> dict[str, object]:
-        """Totals for `ctxfs status`."""
+        """Return the totals for `ctxfs status`; the state is `busy` if the lock is taken for a tenth of a second."""
         if not self._lock.acquire(timeout=_GLANCE_SECONDS):
             return {"state": "busy"}
         try:
             if not self._opened:
-                # Looking at the status is no reason to open it.
+                # A status request must not open the archive.
                 return {"state": "closed", "unversioned": saved_reasons(self._unversioned_file)}
             head = self.ledger.head
             return {
@@ -392,11 +406,10 @@ class Archive:
         finally:
             self._lock.release()
 
-    # questions
-
+    # history
     @property
     def newest(self) -> str:
-        """The newest revision, without waiting for anybody; empty before the archive is open."""
+        """The newest revision, read without the lock; empty before the archive is open."""
         head = self.ledger.head if self._opened else None
         return head.oid if head else ""
 
@@ -407,12 +420,12 @@ class Archive:
             return self.ledger.head
 
     def resolve(self, text: str) -> Step:
-        """The version that a revision, a snapshot's name or a time names; OSError ENOENT or EINVAL."""
+        """Return the version for a revision, a snapshot's name or a time. Raise `OSError` ENOENT or EINVAL."""
         with self._ready():
             return self.history.resolve(text)
 
     def log(self, path: str, wanted: Filter, limit: int) -> list[Step]:
-        """The newest `limit` commits that changed a path."""
+        """Return the newest `limit` commits that changed a path. Raise `OSError` ENOENT for a path without history."""
         with self._ready():
             found = self.history.log(path_bytes(path), wanted, limit)
             if not found and wanted == EVERYTHING:
@@ -420,12 +433,12 @@ class Archive:
             return found
 
     def changes_of(self, numbers: Iterable[int], path: str) -> list[list[PathChange]]:
-        """What each of these commits changed at a path and below it."""
+        """Return, for each commit, its changes at a path and below it."""
         with self._ready():
             return [self.index.changes_of(number, path_bytes(path)) for number in numbers]
 
     def versions(self, path: str) -> list["Shown"]:
-        """Every change of exactly this path, oldest first, numbered from 1, removals included."""
+        """Return all changes of exactly this path, oldest first, numbered from 1, removals included."""
         with self._ready():
             return [
                 Shown(number, step.commit, version.change)
@@ -433,94 +446,102 @@ class Archive:
             ]
 
     def names_below(self, path: str) -> list[tuple[str, bool]]:
-        """(name, is a directory) of everything that was ever in a directory."""
+        """Return (name, is a directory) of all entries that a directory ever had."""
         with self._ready():
             return [(path_text(name), inside) for name, inside in self.index.names_below(path_bytes(path))]
 
     def changed_since(self, path: str, since_ns: int) -> bool:
-        """True if a path, or anything below it, was changed at that time or later."""
+        """Return True if a path, or anything below it, changed at or after a time."""
         with self._ready():
             return bool(self.index.below(path_bytes(path), Filter(since_ns=since_ns), 1 << 62, 1))
 
     def was_directory(self, path: str) -> bool:
-        """True if a path ever was a directory."""
+        """Return True if a path ever was a directory."""
         with self._ready():
             return self.index.was_directory(path_bytes(path))
 
     def moves_of(self, path: str) -> list[tuple[int, str]]:
-        """(when in nanoseconds, what it was called before) of each rename of a path, the newest first."""
+        """Return (time in nanoseconds, previous name) of each rename of a path, newest first."""
         with self._ready():
             return self.history.moves_of(path_bytes(path))
 
     def last_change(self, path: str) -> Commit | None:
-        """The newest commit that changed exactly this path (of a directory: anything below it)."""
+        """Return the newest commit that changed exactly this path; for a directory, anything below it.
+
+        None without one.
+        """
         with self._ready():
             found = self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1)
             return found[0][1] if found else None
 
     def first_change(self, path: str) -> Commit | None:
-        """The commit that made this path, through renames."""
+        """Return the commit that created this path, followed through renames; None without one."""
         with self._ready():
             found = self.index.versions(path_bytes(path))
             return self.index.commit(found[0].seq) if found else None
 
     def content_of(self, shown: "Shown") -> bytes:
-        """The bytes of a file as a change left it."""
+        """Return the content of a file after a change."""
         with self._ready():
             return self.ledger.content(state_of(shown.change))
 
     def attributes(self, shown: "Shown") -> tuple[int, dict[str, bytes]]:
-        """(permission bits, extended attributes) of a file as a change left it."""
+        """Return (permission bits, extended attributes) of a file after a change."""
         with self._ready():
             return self._then.attributes_of(state_of(shown.change))
 
-    # the tree as it was
-
+    # the tree in a version
     def entry_then(self, commit: Commit, path: str, name: str) -> Entry:
-        """A path in a version."""
+        """Return the entry of a path in a version. Raise `OSError` ENOENT."""
         with self._ready():
             return self._then.entry(commit, path, name)
 
     def list_then(self, commit: Commit, path: str) -> list[Entry]:
-        """A directory in a version, sorted; sizes of files are left open. OSError ENOENT, ENOTDIR."""
+        """Return the sorted entries of a directory in a version, without file sizes.
+
+        Raise `OSError` ENOENT or ENOTDIR.
+        """
         with self._ready():
             return self._then.entries(commit, path)
 
     def read_then(self, commit: Commit, path: str) -> bytes:
-        """A file in a version. OSError ENOENT, EISDIR."""
+        """Return the content of a file in a version. Raise `OSError` ENOENT or EISDIR."""
         with self._ready():
             return self._then.read(commit, path)
 
     def attributes_then(self, commit: Commit, path: str) -> dict[str, bytes]:
-        """The extended attributes of a path in a version."""
+        """Return the extended attributes of a path in a version. Raise `OSError` ENOENT."""
         with self._ready():
             return self._then.attributes(commit, path)
 
     def differences(self, commit: Commit, most_bytes: int) -> list[SnapshotEntry]:
-        """Each file that was another in a version than it is in the newest one."""
+        """Return the state in a version of each file that differs from the newest version.
+
+        Files of more than `most_bytes` have no content.
+        """
         with self._ready():
             newest = self.ledger.head
             return list(self._then.differences(commit, newest, most_bytes)) if newest else []
 
     def show(self, path: str, at: str) -> bytes:
-        """A file's content in a version, under the name it had then. OSError ENOENT, EISDIR."""
+        """Return a file's content in a version, under the name that it had then. Raise `OSError` ENOENT or EISDIR."""
         with self._ready():
             step = self.history.resolve(at)
             return self._then.read(step.commit, path_text(self.history.name_at(path_bytes(path), step.seq)))
 
     def snapshots(self) -> dict[str, str]:
-        """Names of snapshots and the commits that they name."""
+        """Return the commit id of each snapshot, by its name."""
         with self._ready():
             return dict(self.ledger.tags)
 
     def diff(self, path: str, old: str, new: str) -> bytes:
-        """A unified diff of a path between two versions, attributes included."""
+        """Return a unified diff of a path between two versions, attributes included."""
         with self._ready():
             trees = [self._tree_at(name) for name in (old, new)]
             return diff_trees(self.ledger, trees[0], trees[1], path_bytes(path))
 
     def _tree_at(self, name: str) -> str:
-        """The tree of a version; a time before the first one had an empty tree."""
+        """Return the tree of a version; the empty tree for a time before the first version."""
         try:
             return self.history.resolve(name).commit.tree
         except FileNotFoundError:
@@ -529,29 +550,34 @@ class Archive:
             return EMPTY_TREE
 
     def blame(self, path: str, at: str) -> list[Line]:
-        """Every line of a file with the version it came with."""
+        """Return the lines of a file in a version, each with the version that added it."""
         with self._ready():
             step = self.history.resolve(at)
             then = self.history.name_at(path_bytes(path), step.seq)
-            self._then.read(step.commit, path_text(then))  # its errors say more than git's
+            self._then.read(step.commit, path_text(then))  # for its errors, which are clearer than git's
             return blame_lines(self.ledger, step.commit.oid, then)
 
-    # going back
-
+    # rollback, snapshots, erasure
     def restore(self, path: str, to: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
-        """Bring a path back to a version; the outcome and its diff."""
+        """Restore a path to a version. Return the outcome and, with `dry_run`, the diff."""
         return self._go_back(
             lambda: self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
         )
 
     def restore_from(self, path: str, source: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
-        """Take back all that came from a source, below a path."""
+        """Take back all files below a path that came from a source.
+
+        Return the outcome and, with `dry_run`, the diff.
+        """
         return self._go_back(lambda: self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
 
     def undo(
         self, path: str, actor: Actor, wanted: Filter = EVERYTHING, *, dry_run: bool = False
     ) -> tuple[Outcome, bytes]:
-        """Undo the newest change of a path, or everything that a principal or session did there."""
+        """Undo the newest change of a path, or all changes by a principal or session below it.
+
+        Return the outcome and, with `dry_run`, the diff.
+        """
 
         def plan() -> Plan:
             if wanted != EVERYTHING:
@@ -562,7 +588,7 @@ class Archive:
         return self._go_back(plan, actor, dry_run)
 
     def redo(self, path: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
-        """Take back the last undo of a path."""
+        """Redo the last undo of a path. Return the outcome and, with `dry_run`, the diff."""
 
         def plan() -> Plan:
             self._check_known(path)
@@ -571,7 +597,7 @@ class Archive:
         return self._go_back(plan, actor, dry_run)
 
     def snapshot(self, name: str) -> Commit:
-        """Name the newest version."""
+        """Give the newest version a name, and return it. Raise `CommandError` for an invalid or existing name."""
         if not _SNAPSHOT.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name:
             raise CommandError(
                 f"'{printable(name)}' cannot name a snapshot", "use letters, digits, '.', '_' and '-'", 2
@@ -591,7 +617,7 @@ class Archive:
             return head
 
     def delete_snapshot(self, name: str) -> None:
-        """Forget a name; the version itself stays."""
+        """Delete a snapshot's name; the version itself stays. Raise `CommandError` if it does not exist."""
         with self._ready():
             known = self.ledger.repo.ref(f"refs/tags/{name}") if _SNAPSHOT.fullmatch(name) else None
             if known is None:
@@ -600,29 +626,29 @@ class Archive:
             self.ledger.read_tags()
 
     def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
-        """Erase a path, or everything that a principal wrote, from every version, and what ctxfs made from it."""
+        """Erase a path, or all contents that a principal wrote, with derived texts, from every version."""
         with self._upkeep, self._ready():
             self.commit()
             doomed, copies = self._doomed_wholly(path, principal)
             if not dry_run and self.commit(doomed.contents.keys()):
-                # What was written there without a word may hold nothing of it: it is judged by itself.
+                # The commit contained unjournalled changes at these paths. They may hold none of it, so plan anew.
                 doomed, copies = self._doomed_wholly(path, principal)
             if dry_run:
                 places = sorted(doomed.places | doomed.contents.keys())
                 return ErasureResult(0, len(doomed.blobs), tuple(places), (), copies)
-            self._rollback.close()  # what was swapped out may hold it
+            self._rollback.close()  # because swapped-out files may hold it
             erased = self._eraser.erase(doomed, actor)
             self._journal.settle()
         self.checkpoint()
         return replace(erased, copies=tuple(path for path in copies if path not in erased.elsewhere))
 
     def phrases_of(self, path: str | None, principal: str) -> Phrases:
-        """Return the phrases of what `forget` would erase; to be asked before."""
+        """Return the phrases of the contents that `forget` would erase. Call it before the erasure."""
         with self._ready():
             return self._eraser.phrases(self._doomed_by(path, principal))
 
     def _doomed_wholly(self, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
-        """What is to go with what was made of it, and files of others that hold phrases of it."""
+        """Return the plan with derived texts, and the files of other principals that hold phrases of them."""
         doomed = self._doomed_by(path, principal)
         phrases = self._eraser.phrases(doomed)
         return self._eraser.with_derived(doomed, phrases), self._eraser.copies(doomed, phrases)
@@ -631,39 +657,38 @@ class Archive:
         return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
 
     def learn_marks(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
-        """Know the text of a file without versions by its marks of distrust, as long as it has some."""
+        """Record the text of an unversioned file with its marks, for as long as it has marks."""
         with self._lock:
             self.marks.learn(path_bytes(path), attributes, data)
 
-    # elsewhere
-
+    # remotes
     def remotes(self) -> dict[str, str]:
-        """Names of remotes and where they are; passwords in addresses are left out."""
+        """Return the address of each remote, by its name. Passwords in addresses are removed."""
         with self._ready():
             return {name: without_passwords(url) for name, url in self._remotes.places().items()}
 
     def trusted_remotes(self) -> list[str]:
-        """Names of the remotes whose history is believed like our own."""
+        """Return the names of the remotes whose history is trusted like the store's own."""
         with self._ready():
             return self._remotes.trusted()
 
     def add_remote(self, name: str, url: str, *, is_trusted: bool = False) -> None:
-        """Remember a place to push to and pull from."""
+        """Add a remote to push to and pull from."""
         with self._ready():
             self._remotes.add(name, url, is_trusted=is_trusted)
 
     def trust_remote(self, name: str, *, is_trusted: bool) -> None:
-        """Believe a remote's history like our own, or not any more."""
+        """Trust a remote's history like the store's own, or stop trusting it."""
         with self._ready():
             self._remotes.trust(name, is_trusted=is_trusted)
 
     def remove_remote(self, name: str) -> None:
-        """Forget a place."""
+        """Remove a remote."""
         with self._ready():
             self._remotes.remove(name)
 
     def push(self, name: str, *, replace: bool = False) -> str:
-        """Send every version to a remote; the revision that it has now. Commits go on meanwhile."""
+        """Push every version to a remote; return the revision that it then has. Commits continue meanwhile."""
         with self._upkeep:
             with self._ready():
                 self.commit()
@@ -676,7 +701,10 @@ class Archive:
         return pushing.head
 
     def pull(self, name: str, actor: Actor) -> tuple[PullResult, list[PathChange]]:
-        """Take in what a remote has; what came of it, and what changed here. Commits go on while it is fetched."""
+        """Fetch and merge a remote's versions. Return the result, and the changes in this store.
+
+        Commits continue during the fetch.
+        """
         with self._ready():
             remotes = self._remotes
         with self._upkeep:
@@ -698,9 +726,9 @@ class Archive:
         return steps[1]
 
     def _go_back(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
-        """Plan, and carry out with the writers held off: what they have written until now has a version first.
+        """Plan a rollback and carry it out with its writers blocked. Changes up to then are committed first.
 
-        On a full disk what has no version is left as it is, and the reserve is given up for the rest.
+        On a full disk uncommitted changes stay as they are, and the disk reserve is released for the rollback.
         """
         with self._ready():
             self.commit_if_room()
@@ -725,13 +753,13 @@ class Archive:
             return self._rollback.carry_out(plan, actor), b""
 
     def _check_known(self, path: str) -> None:
-        """ENOENT for a path that never was: otherwise a misspelt one would look like one without changes."""
+        """Raise `OSError` ENOENT for a path without history, since a misspelt path would look like an unchanged one."""
         if path and not self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1):
             raise path_error(errno.ENOENT, path, "no version knows this path")
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[None]:
-        """The lock, with the archive open behind it."""
+        """Hold the lock, with the archive open."""
         with self._lock:
             self.open()
             self._depth += 1
@@ -742,7 +770,7 @@ class Archive:
 
 
 def _anchors_of(repo: Repository, ref: str) -> Iterator[Anchor]:
-    """The anchors in the versions that a ref leads to, oldest first."""
+    """Yield the anchors in the versions that a ref reaches, oldest first."""
     form = "--format=%H%x09%ct%x09%(trailers:key=Ctxfs-Anchor,valueonly,separator=%x09)"
     for line in repo.run("log", "--reverse", "--topo-order", form, ref, "--").decode("utf-8", "replace").splitlines():
         oid, _, rest = line.partition("\t")

@@ -1,4 +1,4 @@
-"""What people read about changes: diffs with attributes, and who wrote which line."""
+"""Diffs with attributes, and blame."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ORIGIN = re.compile(rb"([0-9a-f]{40}) \d+ (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file and the version that it came with."""
+    """A line of a file, and the version that added it."""
 
     commit: str
     principal: str
@@ -24,7 +24,7 @@ class Line:
 
 
 def diff_trees(ledger: Ledger, old: str, new: str, path: bytes) -> bytes:
-    """What git says of the contents between two trees below `path`, then a line for each attribute that differs."""
+    """Return git's unified diff between two trees below `path`, followed by a line for each differing attribute."""
     where = b":(top,literal)" + stored_path(path) if path else b"."
     options = ("-p", "-r", "--no-ext-diff", "--no-textconv", "-M")
     out = ledger.repo.run("diff-tree", *options, old, new, "--", where, ":(top,exclude,glob)**/.x~*")
@@ -50,7 +50,7 @@ def _attribute_changes(before: SideCar, after: SideCar) -> list[str]:
 
 
 def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
-    """Every line of a file in a version, with the version it came with."""
+    """Return the lines of a file in a version, each with the version that added it."""
     out = ledger.repo.run("blame", "--line-porcelain", commit, "--", stored_path(path))
     found, known = list[Line](), dict[str, Commit]()
     oid, number = "", 0

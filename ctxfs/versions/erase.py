@@ -1,8 +1,8 @@
-"""Erasure: take content out of every version, and see that it is gone.
+"""Erasure: remove contents from every version, and verify that they are gone.
 
-Every commit from the first that held it is written again without it, the old ones and their objects are deleted, and the
-repository is asked for each erased blob by its id. What is to go is written down first, so that a kill in between is
-finished at the next start.
+Every commit from the first with the content on is rewritten without it. The old commits and their objects are deleted,
+and each erased blob is looked up by its id to verify that it is gone. The plan is written to an intent record first, so
+that an interrupted erasure is finished at the next start.
 """
 
 import errno
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 _FORGOTTEN = "forgotten"
-_WAIT_SECONDS = 2.0  # for the writers of what is erased
+_WAIT_SECONDS = 2.0  # for the writers of an erased file
 _DERIVED_AREAS = (b"context", b"search", b"human")
 _OWN_AREAS = (b"memory", b"pad")
 _BATCH = 50
@@ -41,7 +41,7 @@ FORGOTTEN = "ctxfs-forgotten"
 
 @dataclass(frozen=True, slots=True)
 class ErasurePlan:
-    """What is to be erased: whole places, contents at places (path → blob ids), the name of a principal, large contents."""
+    """The contents to erase: whole paths, blob ids by path, the name of a principal, and large contents."""
 
     places: frozenset[bytes] = frozenset()
     contents: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
@@ -51,33 +51,38 @@ class ErasurePlan:
 
     @property
     def is_empty(self) -> bool:
-        """True when no version holds anything of it."""
+        """True if no version holds any of the contents."""
         return not (self.places or self.contents or self.principal)
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureResult:
-    """What was done: versions written again, blobs that are gone, and paths where the same content is still kept."""
+    """The result of an erasure: rewritten versions, erased blobs, and the paths that still have the content."""
 
     versions: int
     blobs: int
     paths: tuple[bytes, ...]
     elsewhere: tuple[bytes, ...]
-    copies: tuple[bytes, ...] = ()  # files of others that hold phrases of it, and stay
+    copies: tuple[bytes, ...] = ()  # other principals' files that hold phrases of it; they stay
 
 
 class Eraser:
-    """Used under the archive's lock, with nothing packing meanwhile."""
+    """The erasure of contents of one store.
+
+    Used under the archive's lock, while nothing packs the repository.
+    """
 
     def __init__(self, ledger: Ledger, committer: Committer, intent: HostPath) -> None:
         self._ledger = ledger
         self._committer = committer
         self._intent = intent
 
-    # what
-
+    # plans
     def of_path(self, path: bytes) -> ErasurePlan:
-        """Everything that ever was at a path and below it, also under the names it had before."""
+        """Return the plan for all contents that were ever at a path or below it, also under its earlier names.
+
+        Raise `OSError` ENOENT for a path without history.
+        """
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
         sides = set()
@@ -94,7 +99,7 @@ class Eraser:
         return self._doomed(frozenset((path,)), contents, sides, "")
 
     def of_principal(self, principal: str) -> ErasurePlan:
-        """Every content that a principal wrote, where it was written and where it was moved to; and the name itself."""
+        """Return the plan for a principal's name and for all contents that it wrote, also after renames."""
         index = self._ledger.index
         contents: dict[bytes, set[str]] = {}
         sides = []
@@ -109,12 +114,12 @@ class Eraser:
         return self._doomed(frozenset(), contents, [side for side in sides if side], principal)
 
     def phrases(self, doomed: ErasurePlan) -> Phrases:
-        """The phrases of the texts that are to go."""
+        """Return the phrases of the texts to erase."""
         oids = {oid for found in doomed.contents.values() for oid in found}
         return Phrases(data for _, data in self._read(oids))
 
     def with_derived(self, doomed: ErasurePlan, phrases: Phrases) -> ErasurePlan:
-        """Also what the areas that ctxfs writes hold of it, in every version."""
+        """Return the plan, extended by contents of the derived areas, in any version, with phrases of the texts."""
         index, places = self._ledger.index, dict[str, set[bytes]]()
         for area in _DERIVED_AREAS:
             for row in index.rows_below(area):
@@ -129,7 +134,10 @@ class Eraser:
         return replace(doomed, contents=kept, blobs=frozenset(blobs - {_EMPTY_BLOB}))
 
     def copies(self, doomed: ErasurePlan, phrases: Phrases) -> tuple[bytes, ...]:
-        """Files as they are now that hold phrases of it and are not erased: they are somebody's own."""
+        """Return the current files outside of the plan that hold phrases of the texts.
+
+        They belong to principals, and stay.
+        """
         ledger, places = self._ledger, dict[str, list[bytes]]()
         for area in _OWN_AREAS:
             for parts, state in ledger.walk(ledger.tree, (area,)):
@@ -150,7 +158,7 @@ class Eraser:
         return below or oid in doomed.contents.get(path, ())
 
     def _read(self, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """The contents of blobs that are texts of a bounded size, some in memory at a time."""
+        """Yield (id, content) of the blobs of at most `MAX_TEXT_BYTES`, a batch in memory at a time."""
         repo = self._ledger.repo
         sizes = repo.sizes(oids)
         wanted = [oid for oid, size in sizes.items() if size <= MAX_TEXT_BYTES]
@@ -165,10 +173,9 @@ class Eraser:
         kept = {path: frozenset(found) for path, found in contents.items()}
         return ErasurePlan(places, kept, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
 
-    # how
-
+    # execution
     def erase(self, doomed: ErasurePlan, actor: Actor) -> ErasureResult:
-        """Carry it out. OSError if something of it is left; calling again goes on."""
+        """Carry out a plan. Raise `OSError` if a content is left; another call resumes."""
         self._write_intent(doomed, actor)
         paths = self._bury(doomed, actor)
         versions = self._rewrite(doomed)
@@ -182,13 +189,13 @@ class Eraser:
         return ErasureResult(versions, len(doomed.blobs), paths, elsewhere)
 
     def _remember(self, doomed: ErasurePlan) -> None:
-        """Keep the ids of what was erased, so that a pull does not bring it back."""
+        """Record the ids of erased blobs, so that a pull does not bring them back."""
         file = self._ledger.repo.folder / FORGOTTEN
         known = set(file.read_text().split()) if file.exists() else set()
         replace_text(file, "".join(f"{oid}\n" for oid in sorted(known | doomed.blobs)))
 
     def finish(self) -> ErasureResult | None:
-        """Go on with an erasure that was interrupted."""
+        """Resume an interrupted erasure; return None if there is none."""
         try:
             found = json.loads(self._intent.read_text())
         except FileNotFoundError:
@@ -207,7 +214,10 @@ class Eraser:
         return self.erase(doomed, Actor(**found["actor"]))
 
     def _bury(self, doomed: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
-        """Take it out of the work tree; a link that leads nowhere, and says why, stays in its place."""
+        """Remove the contents from the work tree.
+
+        A dangling symbolic link with the reason takes the place of each file.
+        """
         ledger = self._ledger
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         note = f"(forgotten {when} by {actor.principal})".encode()
@@ -219,7 +229,7 @@ class Eraser:
             if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
                 continue
             if path in doomed.places:
-                ledger.work.bury(parts, note)  # with what is written to it at this moment
+                ledger.work.bury(parts, note)  # including concurrent writes to it
             elif not self._bury_content(parts, state, note):
                 continue
             paths.append(path)
@@ -228,7 +238,10 @@ class Eraser:
         return tuple(paths)
 
     def _bury_content(self, parts: Parts, state: State, note: bytes) -> bool:
-        """Replace a file that is as the newest version has it; False if it is another by now. OSError EBUSY while it is written to."""
+        """Replace a file whose state is that of the newest version; return False for a file that differs.
+
+        Raise `OSError` EBUSY while it is open for writing.
+        """
         work, capture = self._ledger.work, Capture(self._ledger, keep=False)
         work.patience = Patience(_WAIT_SECONDS)
         swap = work.put_link(parts, note, lambda found: capture.state(parts, found, state) == state)
@@ -251,7 +264,7 @@ class Eraser:
                 os.close(orphan.fd)
 
     def _rewrite(self, doomed: ErasurePlan) -> int:
-        """Write again every commit that holds, or follows one that holds, something of it; how many."""
+        """Rewrite every commit that holds a content to erase, and its descendants; return their number."""
         ledger = self._ledger
         assert ledger.head is not None
         old_head = ledger.head.oid
@@ -280,14 +293,14 @@ class Eraser:
             self._ledger.repo.update(name, oid, now)
 
     def _again(self, commit: Commit, filtered: "_Filter", new: Mapping[str, str], *, named: bool, telling: bool) -> str:
-        """The id of the commit without what is doomed: the old one if nothing of it changes.
+        """Return the id of the commit without the contents; the old id if nothing of it changes.
 
-        `named`: it is the doomed principal's; `telling`: it names a path.
+        `named` means that the commit's principal is erased, `telling` that the commit changed a path of the plan.
         """
         tree = filtered.tree(commit.tree)
         parents = tuple(dict.fromkeys(new[parent] for parent in commit.parents))
         if len(parents) == 1 and tree != commit.tree and self._tree_of(parents[0]) == tree:
-            return parents[0]  # it did nothing else
+            return parents[0]  # the commit had no other changes
         moves = tuple(move for move in commit.moves if not any(map(filtered.is_place, move)))
         actor = replace(commit.actor, principal=_FORGOTTEN, session="", reason="", tool="") if named else commit.actor
         told = replace(
@@ -308,7 +321,11 @@ class Eraser:
         return decode_commit(oid, self._ledger.repo.read(oid)).tree
 
     def _sweep(self, doomed: ErasurePlan) -> tuple[list[str], tuple[bytes, ...]]:
-        """Delete what no version needs now; the erased blobs that are left without reason, and where others are kept."""
+        """Delete unreachable objects and large contents.
+
+        Return the erased blobs that are still stored though no version uses them, and the paths at which versions use
+        others.
+        """
         ledger = self._ledger
         repo = ledger.repo
         repo.forget_helpers()
@@ -328,7 +345,7 @@ class Eraser:
         ledger.open_head()
         elsewhere = {path: oid for path, oid, _ in ledger.index.places_of(doomed.blobs)}
         kept = set(elsewhere.values())
-        sides = set(ledger.index.sides_of(0))  # one says the same of many files: others may need it
+        sides = set(ledger.index.sides_of(0))  # equal side-cars are one blob, which other files may refer to
         named = {side.large.sha256 for oid in sides if (side := ledger.side(oid)).large is not None}
         ledger.large.remove(doomed.large - named)
         left = [oid for oid in doomed.blobs - kept - sides if repo.has(oid)]
@@ -347,7 +364,7 @@ class Eraser:
 
 
 class _Filter:
-    """Trees without what is doomed; each tree at each place is filtered once."""
+    """The trees without the contents of a plan. Each tree at each path is filtered once."""
 
     def __init__(self, ledger: Ledger, doomed: ErasurePlan) -> None:
         self._ledger = ledger
@@ -360,11 +377,11 @@ class _Filter:
         self._done: dict[tuple[str, Parts], str] = {}
 
     def is_place(self, path: bytes) -> bool:
-        """True for a path that is erased whole, or lies below one."""
+        """Return True for a path that is erased whole, or lies below one."""
         return any(path == place or path.startswith(place + b"/") for place in self._doomed.places)
 
     def tree(self, oid: str) -> str:
-        """The id of the tree without it."""
+        """Return the id of the filtered tree."""
         pending: list[tuple[str, Parts]] = [(oid, ())]
         while pending:
             key = pending[-1]
@@ -379,7 +396,7 @@ class _Filter:
         return self._done[oid, ()]
 
     def _inside(self, oid: str, at: Parts) -> list[tuple[str, Parts]]:
-        """The directories in a tree below which something is doomed."""
+        """Return (id, path) of the directories in a tree that contain paths of the plan."""
         found = []
         for stored, entry in self._ledger.trees.listing(oid).items():
             name = real_name(stored)
@@ -410,7 +427,7 @@ class _Filter:
         return self._ledger.trees.write(listing) if listing else EMPTY_TREE
 
     def _goes(self, path: bytes, entry: TreeEntry) -> bool:
-        """Doomed, unless it is the tombstone that has just been put there."""
+        """Return True if an entry is to be erased and is not its new tombstone."""
         if path in self._doomed.places:
             return not self._is_tombstone(entry)
         return entry.oid in self._doomed.contents.get(path, ())

@@ -1,4 +1,4 @@
-"""Questions about the past: what a revision or a time means, what changed a path, what it looked like then."""
+"""The history: resolve revisions and times, list the changes of a path, and find its state in a version."""
 
 import errno
 import re
@@ -21,16 +21,17 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A commit in the history of a path, with its number in the order of all commits."""
+    """A commit in the history of a path, with its sequence number among all commits."""
 
     seq: int
     commit: Commit
 
 
 def parse_moment(text: str, now: datetime) -> int | None:
-    """`1h-ago`, `yesterday`, `today`, an ISO date (the end of that day) or time; UTC unless it says otherwise.
+    """Return the time of a text in nanoseconds since the epoch, or None if it is not a time.
 
-    Nanoseconds since the epoch: the last one that is meant. None if it is no time.
+    Valid are `1h-ago`, `yesterday`, `today`, and ISO dates and times; without an offset they are UTC. The result is the
+    last nanosecond of the period that the text denotes: the end of a day, a minute or a second.
     """
     text = text.strip()
     if found := _AGE.fullmatch(text):
@@ -49,13 +50,13 @@ def parse_moment(text: str, now: datetime) -> int | None:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
         return _ns(moment + timedelta(days=1)) - 1
-    # What is not said is not meant: 10:00 includes the whole of that minute's or second's versions.
+    # A time without seconds is a whole minute, one without microseconds a whole second, including their versions.
     grain = 1_000_000_000 if re.search(r":\d{2}:\d{2}", text) else 60_000_000_000
     return _ns(moment) + (1_000 if moment.microsecond else grain) - 1
 
 
 def is_snapshot_name(name: str) -> bool:
-    """True for what can name a snapshot: nothing that reads as a revision or a time."""
+    """Return True for a valid name of a snapshot, which must not parse as a revision or a time."""
     if not _SNAPSHOT.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name or name in ("latest", "HEAD"):
         return False
     return not re.fullmatch(r"[0-9a-f]{4,40}", name) and parse_moment(name, datetime.now(UTC)) is None
@@ -63,19 +64,21 @@ def is_snapshot_name(name: str) -> bool:
 
 def _ns(moment: datetime) -> int:
     found = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-    return max(-_EVER, min(found, _EVER))  # SQLite's integers end in the year 2262
+    return max(-_EVER, min(found, _EVER))  # SQLite's integers overflow in the year 2262
 
 
 class History:
-    """Reads the ledger. Used under the archive's lock."""
+    """The history of a store, read from the ledger. Used under the archive's lock."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def resolve(self, text: str) -> Step:
-        """The commit that a revision, a prefix of one, a tag, `latest` or a time (at or before) names.
+        """Return the commit for a revision, a prefix of one, a tag, `latest` or a time.
 
-        OSError ENOENT if there is none, EINVAL if a prefix fits several.
+        For a time it is the newest commit at or before it.
+
+        Raise `OSError` ENOENT if there is none, EINVAL if several revisions have the prefix.
         """
         index = self._ledger.index
         found = None
@@ -98,11 +101,11 @@ class History:
         return Step(*found)
 
     def log(self, path: bytes, wanted: Filter = EVERYTHING, limit: int = 1 << 31, before: int = _EVER) -> list[Step]:
-        """The commits that changed a path (of a directory: anything below it), newest first, through renames."""
+        """Return the commits that changed a path, or anything below a directory, newest first, through renames."""
         index = self._ledger.index
         found = dict(index.below(path, wanted, before, limit))
         if path and len(found) < limit:
-            # A file's earlier names; a directory's are found through any of its files' own histories.
+            # Add the changes under a file's earlier names. For a directory, the histories of its files have them.
             missing = {version.seq for version in index.versions(path, before)} - found.keys()
             for seq in sorted(missing, reverse=True)[: limit - len(found)]:
                 commit = index.commit(seq)
@@ -111,7 +114,7 @@ class History:
         return [Step(seq, found[seq]) for seq in sorted(found, reverse=True)]
 
     def versions(self, path: bytes) -> list[tuple[int, Step, Version]]:
-        """(number from 1, commit, change) of every change of exactly this path, oldest first, removals included."""
+        """Return (number from 1, commit, change) of the changes of exactly this path, oldest first, with removals."""
         index = self._ledger.index
         return [
             (number, Step(version.seq, index.commit(version.seq)), version)
@@ -119,18 +122,18 @@ class History:
         ]
 
     def state(self, commit: Commit, parts: Parts) -> State:
-        """A path as it was in a commit."""
+        """Return the state of a path in a commit."""
         return self._ledger.state(commit.tree, parts)
 
     def name_at(self, path: bytes, seq: int) -> bytes:
-        """What a path was called in the commit number `seq`, if it was renamed since."""
+        """Return the name that a path had in the commit with the number `seq`, before later renames."""
         index, before = self._ledger.index, _EVER
         while (move := index.arrival(path, before)) is not None and move[0] > seq:
             before, path = move
         return path
 
     def moves_of(self, path: bytes) -> list[tuple[int, str]]:
-        """(when, the name before) of each rename of a path, the newest first."""
+        """Return (time in nanoseconds, previous name) of each rename of a path, newest first."""
         index, before, out = self._ledger.index, _EVER, list[tuple[int, str]]()
         while (move := index.arrival(path, before)) is not None:
             before, path = move
@@ -138,7 +141,7 @@ class History:
         return out
 
     def before(self, step: Step) -> str:
-        """The tree before a commit: that of its first parent."""
+        """Return the tree before a commit: that of its first parent, or the empty tree."""
         if not step.commit.parents:
             return EMPTY_TREE
         known = self._ledger.index.by_oid(step.commit.parents[0])

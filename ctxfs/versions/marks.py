@@ -1,14 +1,15 @@
-"""Marks of distrust outlive what an agent may do to a file: `quarantined`, `trust = untrusted`, `frozen`.
+"""Marks of distrust: `quarantined`, `trust = untrusted` and `frozen`. They persist whatever an agent does to a file.
 
-Two things carry them. A path: what replaces a marked file, by rename, by restoring, by deleting and making it again, is marked. A
-content: what equals a marked text, or holds a part of it, is marked when its version is made. Only a person lifts a mark, by
-changing the attribute itself.
+Marks belong to paths and to contents. A file that replaces a marked file, by rename, by restore, or by deletion and
+creation, has the marks of the path. A content that equals a marked text, or contains a part of it, is marked when its
+version is made. Only a person lifts a mark, by changing the attribute.
 
-Texts of files without versions (sources) are known as long as these are marked; they are learned again at each start.
+Texts of unversioned files (sources) are recorded for as long as the files are marked, and are learned again at each
+start.
 
-`<store>/marks.jsonl`, one JSON object a line, the last one counts: `{"path": …, "marks": {name: value}}`, and
-`{"content": git id, "size": …, "marks": …, "length": …, "runs": […]}`; empty `marks` lift: for a text that a source has, too.
-Texts themselves are not kept.
+`<store>/marks.jsonl` has one JSON object a line, and the last one for a path or content is in force: `{"path": …,
+"marks": {name: value}}`, and `{"content": git id, "size": …, "marks": …, "length": …, "runs": […]}`. Empty `marks` lift
+the marks, also those of an equal text in a source. The texts themselves are not stored.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 QUARANTINED, TRUST, FROZEN, SOURCE = (f"{PREFIX}{name}" for name in ("quarantined", "trust", "frozen", "source"))
 MARKS: Mapping[str, bytes] = {QUARANTINED: b"true", TRUST: b"untrusted", FROZEN: b"true"}
-# A journal says with this word that a principal has changed a mark itself, not only the file.
+# The operation in a journal by which a principal changes a mark, not only the file.
 MARK_OP = "mark"
 MAX_QUARANTINED_RUNS = 4096  # of one text
 MAX_UNTRUSTED_RUNS = 32
@@ -41,7 +42,7 @@ _Values = dict[str, bytes]
 
 
 def marks_in(xattrs: Mapping[str, bytes]) -> _Values:
-    """The marks among attributes, and with a mark of mistrust its source."""
+    """Return the marks among attributes; with `trust`, also `source`."""
     found = {name: value for name, value in MARKS.items() if xattrs.get(name) == value}
     if TRUST in found and SOURCE in xattrs:
         found[SOURCE] = xattrs[SOURCE]
@@ -50,7 +51,7 @@ def marks_in(xattrs: Mapping[str, bytes]) -> _Values:
 
 @dataclass(slots=True)
 class _Content:
-    """A marked text: its size in bytes, and hashes of runs of `length` words of it."""
+    """A marked text: its size in bytes, its marks, and hashes of runs of `length` words."""
 
     size: int
     marks: _Values
@@ -59,24 +60,24 @@ class _Content:
 
 
 class _Texts:
-    """Marked texts by the git id of their content, and by the runs of words that they have."""
+    """The marked texts by git id, with an index by the hashes of their runs of words."""
 
     def __init__(self) -> None:
         self.by_id: dict[str, _Content] = {}
         self.runs: dict[tuple[int, int], list[str]] = {}  # (words in a run, hash) → contents
 
     def put(self, oid: str, content: _Content) -> None:
-        """Know a text, in place of what was known of it."""
+        """Add a text, replacing an older record of it."""
         self.drop(oid)
         self.by_id[oid] = content
         for run in content.runs:
             self.runs.setdefault((content.length, run), []).append(oid)
 
     def drop(self, oid: str) -> None:
-        """Know it no longer."""
+        """Remove a text."""
         old = self.by_id.pop(oid, None)
         for run in old.runs if old is not None else ():
-            key = (old.length, run)  # type: ignore[union-attr]  # there are runs only of one that was there
+            key = (old.length, run)  # type: ignore[union-attr]  # with runs, `old` is not None
             left = [other for other in self.runs.get(key, ()) if other != oid]
             if left:
                 self.runs[key] = left
@@ -84,14 +85,14 @@ class _Texts:
                 self.runs.pop(key, None)
 
     def found(self, oid: str, data: bytes | None) -> dict[str, _Content]:
-        """The texts that a content equals, or holds a part of."""
+        """Return the marked texts that a content equals, or contains a part of."""
         found = {oid} & self.by_id.keys()
         if data is not None and self.runs:
             found |= self.copied(data)
         return {each: self.by_id[each] for each in sorted(found)}
 
     def copied(self, data: bytes) -> set[str]:
-        """Ids of the texts of which a content holds a part."""
+        """Return the ids of the marked texts of which a content contains a part."""
         words = words_of(data)
         hits: dict[str, int] = {}
         for length in {length for length, _ in self.runs}:
@@ -102,31 +103,30 @@ class _Texts:
 
 
 class Marks:
-    """The marks of one store. Changed under the archive's lock; `quarantine` and `holds` may be asked by any thread."""
+    """The marks of one store. Changed under the archive's lock; `quarantine` and `holds` may be used by any thread."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
         self._paths: dict[bytes, _Values] = {}
         self._texts = _Texts()
         self._elsewhere = _Texts()  # of files without versions
-        self._sources: dict[bytes, str] = {}  # path of such a file → its content
-        self._paths_of: dict[str, set[bytes]] = {}  # the same the other way
-        self._lifted: set[str] = set()  # contents that a person has said need no marks
+        self._sources: dict[bytes, str] = {}  # path of such a file → git id of its content
+        self._paths_of: dict[str, set[bytes]] = {}  # git id → paths
+        self._lifted: set[str] = set()  # contents whose marks a person has lifted
         self._lines = 0
         self.quarantine = NO_QUARANTINE
         self._load()
 
     @property
     def is_empty(self) -> bool:
-        """True where nothing is marked."""
+        """True if nothing is marked."""
         return not self._paths and not self._texts.by_id and not self._elsewhere.by_id
 
-    # asked when a version is made, and before a rollback
-
+    # for new versions and rollbacks
     def owed(self, path: bytes, oid: str, data: bytes | None = None, lifted: str = "") -> _Values:
-        """The marks that a file has to have: of its path, and of the contents that it equals or holds.
+        """Return the marks that a file must have: those of its path, and those of contents that it equals or contains.
 
-        `lifted` is a source that a person takes back: its mistrust of the path is not owed.
+        `lifted` is a source whose files a person takes back: its distrust of the path is not included.
         """
         marks = dict(self._paths.get(path, {}))
         if lifted and marks.get(SOURCE, b"").decode("utf-8", "replace") == lifted:
@@ -136,17 +136,17 @@ class Marks:
         return marks
 
     def settle(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> _Values:
-        """The attributes that a file has to have, which are those that it has and its marks; remembers them."""
+        """Record a file's marks, and return the attributes that it must have: its own, and the marks."""
         has, owed = marks_in(xattrs), self.owed(path, oid, data)
         new = {name: value for name, value in has.items() if name != SOURCE and owed.get(name) != value}
-        if new:  # somebody has set them here, so this is the text that they are about
+        if new:  # a principal has set them on this file, so they apply to its text
             self._learn(oid, size, has, data)
         marks = {**owed, **has}
         self._set_path(path, marks)
         return dict(self.kept_in(path, oid, SideCar(xattrs), data).xattrs)
 
     def set_by_person(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> None:
-        """A person has set or lifted marks of a file: they are what it says now, and of its text nothing else is owed."""
+        """Record the marks of a file that a person has set or lifted, and lift the other marks of its text."""
         has = marks_in(xattrs)
         for other, known in self._known(oid, data).items():
             left = {name: value for name, value in known.marks.items() if name in has}
@@ -156,11 +156,11 @@ class Marks:
         self._learn(oid, size, has, data)
 
     def removed_by_person(self, path: bytes) -> None:
-        """A person has taken a file away: what comes in its place is another one."""
+        """Drop the marks of a path from which a person has removed the file: a later file there is a different one."""
         self._set_path(path, {})
 
     def begin(self, files: Iterable[tuple[bytes, str, SideCar, bytes | None]]) -> None:
-        """Take the marks of a store that has none recorded: (path, git id, attributes, content) of its files."""
+        """Record the marks of a store without a marks file, from (path, git id, side-car, content) of its files."""
         self._file.touch(mode=0o600)
         for path, oid, side, data in files:
             if marks_in(side.xattrs):
@@ -168,11 +168,11 @@ class Marks:
                 self.settle(path, oid, size, side.xattrs, data)
 
     def replaced_by_person(self, path: bytes, xattrs: Mapping[str, bytes]) -> None:
-        """Record the marks of a file that a person has brought back without what came from a source."""
+        """Record the marks of a file that a person has restored to a state without changes from a source."""
         self._set_path(path, marks_in(xattrs))
 
     def kept_in(self, path: bytes, oid: str, side: SideCar, data: bytes | None, lifted: str = "") -> SideCar:
-        """The attributes that a file of another version has to have when it comes back; `lifted` as for `owed`."""
+        """Return the side-car that a file of an older version must have when restored; `lifted` is as in `owed`."""
         owed = self.owed(path, oid, data, lifted)
         lost = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
         if SOURCE in lost and (TRUST not in lost or SOURCE in side.xattrs):
@@ -182,10 +182,9 @@ class Marks:
     def _known(self, oid: str, data: bytes | None) -> dict[str, _Content]:
         return {**self._elsewhere.found(oid, data), **self._texts.found(oid, data)}
 
-    # texts of files without versions
-
+    # texts of unversioned files
     def learn(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
-        """Know the text of a file without versions as long as it is marked; without marks forget it."""
+        """Record the text of an unversioned file for as long as it is marked; without marks, drop it."""
         marks = {name: value for name, value in marks_in(xattrs).items() if name != FROZEN}
         oid = blob_id(data) if data and marks else ""
         self._unlearn(path)
@@ -206,21 +205,19 @@ class Marks:
             self._elsewhere.drop(oid)
             self._publish()
 
-    # asked by whoever reads
-
+    # for readers
     def holds(self, data: bytes) -> bool:
-        """True if a text is, or holds a part of, a text in quarantine."""
+        """Return True if a text equals a quarantined text, or contains a part of one."""
         if self.quarantine.is_empty:
             return False
         if blob_id(data) in self.quarantine.contents.get(len(data), ()):
             return True
         try:
             return any(content.marks.get(QUARANTINED) for content in self._known("", data).values())
-        except (KeyError, RuntimeError):  # changed while it was read
+        except (KeyError, RuntimeError):  # changed by another thread meanwhile
             return True
 
-    # remembering
-
+    # storage
     def _learn(self, oid: str, size: int, marks: _Values, data: bytes | None) -> None:
         marks = {name: value for name, value in marks.items() if name != FROZEN}
         if not marks or not size:
@@ -292,7 +289,7 @@ class Marks:
             except (ValueError, KeyError, TypeError, AttributeError):
                 log.warning(
                     "a line of '%s' cannot be read", self._file
-                )  # cut off by a power cut; the file itself has its mark
+                )  # truncated by a power cut; the marked file itself has the attribute
         if lines and not self._file.read_bytes().endswith(b"\n"):
             with open(self._file, "ab") as out:
                 out.write(b"\n")

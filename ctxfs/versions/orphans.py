@@ -1,7 +1,7 @@
-"""Files that a rollback or a pull swapped out: what a late writer adds to one of them becomes a version, too.
+"""Orphans: files that a rollback or a pull swapped out, whose late writes become versions as well.
 
-A writer may have found the file just before the swap and write to it just after. So each is looked at again: when the swap is over,
-and while it is kept open, for some seconds. Used under the archive's lock.
+A writer may have opened the file just before the swap, and write to it just after. So each orphan is examined again at
+the end of the swap, and for some seconds in which its descriptor stays open. Used under the archive's lock.
 """
 
 import errno
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 _KEPT_SECONDS = 2.0
 _MAX_KEPT = 128
 _UNREADABLE = State(None, "unreadable")
-_MAX_KEPT_BYTES = 64_000_000  # an open file keeps its room on the disk
+_MAX_KEPT_BYTES = 64_000_000  # because the disk space of an open file is not freed
 
 
 class Rescue(NamedTuple):
-    """What writers made of a swapped-out file: the state in which it is recorded, and the one in which it is now."""
+    """A swapped-out file with late writes: its recorded state, and its current one."""
 
     path: bytes
     old: State
@@ -38,7 +38,10 @@ class Rescue(NamedTuple):
 
 @dataclass(slots=True)
 class _Kept:
-    """An orphan, the path that it had, and the state in which it is recorded. `is_merged`: what is added belongs into the file, too."""
+    """An orphan, its former path, and its recorded state.
+
+    With `is_merged`, late writes belong to the file at the path, too.
+    """
 
     parts: Parts
     orphan: Orphan
@@ -58,7 +61,7 @@ class Orphans:
         self._kept_bytes = 0
 
     def add(self, parts: Parts, state: State, orphan: Orphan, *, is_merged: bool) -> None:
-        """`orphan` was at `parts`, and `state`, when it was looked at."""
+        """Add an orphan that had `state` at `parts` when it was swapped out."""
         each = _Kept(parts, orphan, state, is_merged, (orphan.found.st_size, orphan.found.st_mtime_ns))
         if orphan.is_suspect:
             self._suspects.append(each)
@@ -66,7 +69,7 @@ class Orphans:
             self._keep(each)
 
     def settle(self, patience: Patience) -> list[Rescue]:
-        """Wait for the writers of what was swapped out; the states that no version has."""
+        """Wait for the writers of the orphans that may have one; return the states without a version."""
         rescues: list[Rescue] = []
         suspects, self._suspects = self._suspects, []
         for each in suspects:
@@ -82,7 +85,7 @@ class Orphans:
     def _settle(self, each: _Kept, patience: Patience, rescues: list[Rescue]) -> None:
         orphan = each.orphan
         if orphan.fd < 0 and _is_same(self._ledger.work.look((*each.parts[:-1], orphan.name)), orphan.found):
-            self._ledger.work.release(each.parts, orphan)  # it cannot be read, and is as it was
+            self._ledger.work.release(each.parts, orphan)  # it cannot be read, and is unchanged
             return
         is_quiet = wait_quiet(orphan.fd, patience)
         rescues.extend(self._rescue(each))
@@ -93,7 +96,7 @@ class Orphans:
         self._keep(each)
 
     def changed(self) -> list[Rescue]:
-        """What late writers have made since the last look. What was kept for long enough is let go."""
+        """Return the late writes since the last call, and release the orphans whose time is over."""
         late, kept, now = list[Rescue](), deque[_Kept](), time.monotonic()
         for each in self._kept:
             if _look(each.orphan.fd) != each.look:
@@ -104,7 +107,7 @@ class Orphans:
                     log.error(
                         "what was added to '%s' when it was replaced cannot be recorded: %s", path, error.strerror
                     )
-                each.until = now + _KEPT_SECONDS  # it is being written to
+                each.until = now + _KEPT_SECONDS  # a writer is active
             if now < each.until:
                 kept.append(each)
             else:
@@ -119,7 +122,7 @@ class Orphans:
             yield Rescue(b"/".join(each.parts), old, each.state, each.is_merged)
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Release all orphans."""
         for each in self._kept:
             self._let_go(each)
         self._kept.clear()
@@ -164,7 +167,7 @@ def _is_same(found: os.stat_result | None, before: os.stat_result) -> bool:
 
 
 def _look(fd: int) -> tuple[int, int]:
-    """(size, mtime) of what a descriptor stands for."""
+    """Return (size, mtime in nanoseconds) of an open file; zeros without a descriptor."""
     if fd < 0:
         return 0, 0
     found = os.fstat(fd)

@@ -1,6 +1,9 @@
-"""The phrases of texts that are erased, to find what was made from them: windows, responses, records, results of calls. Pure.
+"""Phrases of erased texts, by which derived texts are found: windows, responses, records, results of tool calls.
 
-A phrase is a run of words within a line; wrapping, markup, case, and the escapes of JSON do not hide it. A paraphrase is not found.
+Pure.
+
+A phrase is a run of words within a line. Line wrapping, markup, case and JSON escapes do not hide it. A paraphrase is
+not detected.
 """
 
 import re
@@ -16,7 +19,7 @@ _BREAKS = frozenset(b"nrtbf")
 
 
 class Phrases:
-    """`is_in` says whether a content holds one of them."""
+    """The phrases of texts."""
 
     def __init__(self, texts: Iterable[bytes]) -> None:
         self._by_length: dict[int, set[bytes]] = {}
@@ -34,7 +37,7 @@ class Phrases:
                 self._by_length.setdefault(length, set()).update(runs)
 
     def is_in(self, data: bytes) -> bool:
-        """True if a content holds a phrase, plainly or within JSON (also of JSON within JSON)."""
+        """Return True if a content contains a phrase, plainly or in JSON strings (also in JSON within JSON)."""
         if not self._by_length:
             return False
         once = _unescaped(data)

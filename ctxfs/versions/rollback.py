@@ -1,8 +1,11 @@
-"""Go back: restore, undo, redo. A rollback is a new commit; content, attributes, modes and links go back together.
+"""Rollback: restore, undo and redo.
 
-The work tree is changed first, file by file, each with its writers blocked (`store/atomic_replace.py`), then the commit is made.
-A path that differs from the last version, or stays open for writing, is not changed. An intent record is written before, so that
-an interrupted rollback is finished at the next start, except at paths that were written since.
+Each is a new commit with the content, attributes, modes and links of older versions.
+
+First the work tree is changed, file by file, with the writers of each file blocked (`store/atomic_replace.py`); then
+the commit is made. A path that differs from the newest version, or stays open for writing, is not changed. An intent
+record is written before, so that an interrupted rollback is finished at the next start, except at paths that have
+changed since.
 """
 
 import contextlib
@@ -35,13 +38,16 @@ _PAGE = 100
 _AT_ONCE_BYTES = 16_000_000
 _EVER = 1 << 62
 _LISTED = 20
-_MAX_HELD = 64  # files whose writers are held together
+_MAX_HELD = 64  # files whose writers are blocked together
 _WAIT_SECONDS = 2.0  # for the writers of all files of a rollback
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A tree that a rollback leads to, and how it will be recorded; `source` is what it takes back, if it does."""
+    """The tree to which a rollback leads, and the members of its commit.
+
+    `source` is the source whose files it takes back, if any.
+    """
 
     tree: str
     op: str
@@ -53,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a rollback did: the commit (None: there was nothing to do), and the paths that were left, with the reasons."""
+    """The result of a rollback: its commit (None without changes), and the skipped paths with the reasons."""
 
     commit: Commit | None
     changes: Sequence[PathChange]
@@ -61,24 +67,24 @@ class Outcome:
 
     @property
     def kept(self) -> Sequence[bytes]:
-        """The paths that were left."""
+        """The skipped paths."""
         return list(self.left)
 
 
 @dataclass(slots=True)
 class ApplyResult:
-    """What became of the work tree: the paths that were left, and contents without a version that were swapped out."""
+    """The result of a change of the work tree: the skipped paths, and swapped-out contents without a version."""
 
     left: dict[bytes, KeptReason] = field(default_factory=dict)
     rescued: list[Rescue] = field(default_factory=list)
-    # What each path looked like when it was known to be as meant.
+    # The stat result of each path from when its state was verified.
     looks: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class Rollback:
-    """Plans and carries out. Used under the archive's lock, after everything journalled has been committed.
+    """The rollback of one store. Used under the archive's lock, after all journalled changes have been committed.
 
-    `outside` is the author of what writers added to a file in the moment in which it was swapped out.
+    `outside` is the author of late writes to files that were swapped out.
     """
 
     def __init__(
@@ -90,17 +96,20 @@ class Rollback:
         self._intent = intent
         self._outside = outside
         self._orphans = Orphans(ledger)
-        self._is_pull = False  # both what was there and what comes is wanted
+        self._is_pull = False  # a pull keeps both the replaced and the new content
 
     @property
     def work(self) -> WorkTree:
-        """The files."""
+        """The work tree."""
         return self._ledger.work
 
     # plans
 
     def plan_restore(self, path: bytes, to: Step) -> Plan:
-        """`path` as it was in the version `to`, under the name that it has now. OSError ENOENT if it was not there."""
+        """Return the plan to restore `path`, under its current name, to the version `to`.
+
+        Raise `OSError` ENOENT if it did not exist in that version.
+        """
         ledger = self._ledger
         then = self._history.name_at(path, to.seq)
         state = ledger.state(to.commit.tree, split_path(then))
@@ -112,7 +121,10 @@ class Rollback:
         return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
 
     def plan_restore_from(self, path: bytes, source: str) -> Plan:
-        """Each file below `path` that says it came from `source` as it was in its last version from elsewhere, or gone."""
+        """Return the plan to restore each file from `source` to its last version from elsewhere, or to remove it.
+
+        Raise `CommandError` if no file came from `source`.
+        """
         ledger, states = self._ledger, dict[Parts, State]()
         for parts, state in ledger.walk(ledger.tree, split_path(path)):
             if self._is_from(state, source):
@@ -126,7 +138,7 @@ class Rollback:
         for _, step, version in reversed(self._history.versions(path)):
             state = state_of(version.change)
             if f"remote:{self._ledger.origins.remote_of(step.commit.oid)}" == source:
-                continue  # the mark came with the pull, after the version itself
+                continue  # the pull added the mark later, so the version itself lacks it
             if version.change.what == "remove":
                 break
             if not self._is_from(state, source):
@@ -138,7 +150,7 @@ class Rollback:
         return said.decode("utf-8", "replace") == source
 
     def plan_undo(self, path: bytes) -> Plan:
-        """`path` as it was before its newest change that is not undone already."""
+        """Return the plan to undo the newest change of `path` that is not undone. Raise `CommandError` without one."""
         step = self._undoable(path)
         if step is None:
             raise CommandError(
@@ -148,7 +160,7 @@ class Rollback:
         return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
     def plan_redo(self, path: bytes) -> Plan:
-        """`path` as it was before the last undo."""
+        """Return the plan to redo the last undo at `path`. Raise `CommandError` without one."""
         step = self._redoable(path)
         if step is None:
             raise CommandError(
@@ -158,7 +170,10 @@ class Rollback:
         return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
     def plan_undo_of(self, path: bytes, wanted: Filter) -> Plan:
-        """Everything below `path` without what a principal or session did; CommandError where later edits overlap."""
+        """Return the plan to undo all changes below `path` by a principal or session.
+
+        Raise `CommandError` if there are none, or if later edits by others overlap.
+        """
         ledger = self._ledger
         theirs = {step.seq: step for step in self._history.log(path, wanted)}
         who = " ".join(part for part in (wanted.principal, wanted.session) if part)
@@ -180,7 +195,7 @@ class Rollback:
             states[parts] = ledger.state(self._history.before(theirs[first]), parts)
         if overlapping:
             raise CommandError(_overlap(who, overlapping), "undo those first, or restore single files: ctxfs restore")
-        # A directory that they made, and others filled since, stays.
+        # A directory that they created stays if other principals have added entries since.
         for parts, state in list(states.items()):
             if state.entry is None and any(
                 inner not in states for inner, _ in ledger.walk(ledger.tree, parts) if inner != parts
@@ -190,13 +205,13 @@ class Rollback:
                 states[parts] = State(self._now_directory(parts), state.side)
         return Plan(self._with(states, ledger.tree), "undo", f"undo what {who} did at {shown_path(path)}", path)
 
-    # carrying out
-
+    # execution
     @contextlib.contextmanager
     def holding(self, tree: str) -> Iterator[list[bytes]]:
-        """Hold the writers of the files that going to `tree` replaces, if they are few; the paths that are held.
+        """Block the writers of the files that a change to `tree` replaces; yield their paths.
 
-        What is committed meanwhile is what will be replaced.
+        A commit in this block contains exactly the contents that will be replaced. More than `_MAX_HELD` files are not
+        blocked.
         """
         ledger = self._ledger
         changes = ledger.changes(ledger.tree, tree) if tree != ledger.tree else []
@@ -205,7 +220,7 @@ class Rollback:
             yield [b"/".join(parts) for parts in held]
 
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
-        """Change the work tree and commit. OSError leaves the work tree as it was, as far as the disk lets it."""
+        """Change the work tree and commit. On `OSError` the work tree is changed back, as far as the disk permits."""
         ledger = self._ledger
         base = ledger.tree
         lifted = plan.source if actor.is_person else ""
@@ -235,7 +250,7 @@ class Rollback:
     def _commit(
         self, plan: Plan, actor: Actor, base: str, changes: Sequence[PathChange], applied: ApplyResult
     ) -> Commit | None:
-        """The version that a rollback makes; paths that were left are in it as they were."""
+        """Make the version of a rollback; skipped paths are in it with their old state."""
         ledger = self._ledger
         tree, known = plan.tree, None if applied.left or applied.rescued else changes
         if applied.left:
@@ -246,7 +261,7 @@ class Rollback:
         return ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known)
 
     def _left_state(self, base: str, tree: str, parts: Parts) -> State:
-        """A path as in `base`; of a directory only itself, since what was in it may have gone."""
+        """Return the state of a path in `base`; for a directory without its entries, which may have been removed."""
         state = self._ledger.state(base, parts)
         if state.entry is None or state.entry.mode != MODE_DIR:
             return state
@@ -255,7 +270,7 @@ class Rollback:
         return State(meant if is_directory else TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
 
     def _commit_rescued(self, applied: ApplyResult) -> None:
-        """A version of what was written to files while they were swapped out."""
+        """Commit the late writes to files that were swapped out."""
         if applied.rescued:
             states = {split_path(rescue.path): rescue.new for rescue in applied.rescued}
             tree = self._ledger.edited(self._ledger.tree, states)
@@ -264,7 +279,7 @@ class Rollback:
                 self._ledger.advance(tree, self._outside, "outside", subject)
 
     def record_late(self) -> list[Commit]:
-        """Versions of what late writers have added to files that were swapped out; the newest one stays what it is."""
+        """Make versions of late writes to swapped-out files; after each, commit the previous tree again."""
         made = []
         for rescue in self._orphans.changed():
             before = self._ledger.tree
@@ -275,13 +290,14 @@ class Rollback:
         return made
 
     def close(self) -> None:
-        """Let go of what was swapped out."""
+        """Release the swapped-out files."""
         self._orphans.close()
 
     def follow(self, tree: str, placed: dict[bytes, State]) -> ApplyResult:
-        """Bring the work tree to `tree`, which the caller then makes the newest version, if nothing was left or rescued.
+        """Bring the work tree to `tree`, which the caller then commits if no path was skipped and nothing was rescued.
 
-        `placed` are states that earlier calls have put there, and may be replaced as if they were of the newest version.
+        `placed` are states that earlier calls have put into the work tree. They may be replaced like states of the
+        newest version.
         """
         base, applied = self._ledger.tree, ApplyResult()
         changes = self._ledger.changes(base, tree)
@@ -298,14 +314,14 @@ class Rollback:
         return applied
 
     def commit_rescued(self, applied: ApplyResult) -> None:
-        """Commit what was rescued on top of the newest version; after a pull it belongs into the files, too."""
+        """Commit the rescued contents on top of the newest version; after a pull, also apply them to the files."""
         self._commit_rescued(applied)
         for rescue in applied.rescued:
             if rescue.is_merged:
                 self._repeat(rescue)
 
     def _repeat(self, rescue: Rescue) -> None:
-        """Append to the file what was appended to the one that it has replaced; any other change is put beside it, whole."""
+        """Repeat a late append on the file at the path; write any other late change to a new file beside it."""
         ledger, parts = self._ledger, split_path(rescue.path)
         if rescue.new.entry is None or rescue.new.entry.mode == MODE_LINK:
             return
@@ -318,11 +334,14 @@ class Rollback:
             log.error("'%s' lacks what is in its last version: %s", shown_path(rescue.path), error.strerror)
 
     def go_back(self, tree: str) -> None:
-        """Bring the work tree from `tree` to the newest version; what was written since stays."""
+        """Bring the work tree from `tree` to the newest version; files with newer changes stay."""
         self._take_back(self._ledger.tree, tree)
 
     def finish(self) -> Commit | None:
-        """Complete a rollback that was interrupted; paths that are neither as before nor as meant stay as they are."""
+        """Finish an interrupted rollback.
+
+        Paths that are neither in their old state nor in the planned one stay as they are.
+        """
         try:
             found = json.loads(self._intent.read_text())
         except FileNotFoundError:
@@ -346,7 +365,7 @@ class Rollback:
         return commit
 
     def _with_marks(self, base: str, tree: str, lifted: str) -> str:
-        """The tree with the marks of distrust that its files are owed: going back lifts none but those of the source `lifted`."""
+        """Return the tree with the marks that its files must have. Only marks of the source `lifted` are lifted."""
         ledger, states = self._ledger, dict[Parts, State]()
         for change in ledger.changes(base, tree) if not ledger.marks.is_empty else ():
             if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
@@ -359,16 +378,15 @@ class Rollback:
         return ledger.edited(tree, states) if states else tree
 
     def _lift_marks(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
-        """Record the marks that files have which were brought back without what came from a source."""
+        """Record the marks of files that were restored to a state without changes from a source."""
         for change in changes:
             if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK) and change.path not in applied.left:
                 xattrs = self._ledger.side(change.side).xattrs if change.side else {}
                 self._ledger.marks.replaced_by_person(change.path, xattrs)
 
-    # inside: which tree
-
+    # trees
     def _with(self, states: dict[Parts, State], source: str) -> str:
-        """The newest tree with `states`; directories above that are missing now come from the tree `source`."""
+        """Return the newest tree with `states`; parent directories that it lacks come from the tree `source`."""
         ledger = self._ledger
         needed: dict[Parts, State] = {}
         for parts, state in states.items():
@@ -379,7 +397,7 @@ class Rollback:
                     needed[above] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, above).side)
             needed[parts] = state
         tree = ledger.edited(ledger.tree, dict(sorted(needed.items())))
-        # The areas at the top are what the mounts stand on: they may become empty, they do not go.
+        # The mounts need the top-level areas: they may become empty, but stay.
         tops = ledger.children(ledger.tree)
         lost: dict[Parts, State] = {
             (name,): State(TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
@@ -389,7 +407,7 @@ class Rollback:
         return ledger.edited(tree, lost) if lost else tree
 
     def _at(self, path: bytes, source: str, step: Step) -> str:
-        """`path` as in the tree `source`; what the step moved here or away goes along."""
+        """Return the newest tree with `path`, and its partners in renames of the step, as in the tree `source`."""
         ledger = self._ledger
         paths = {path}.union(*(pair for pair in ledger.index.moves_of(step.seq) if path in pair))
         states = {split_path(each): ledger.state(source, split_path(each)) for each in paths}
@@ -400,9 +418,9 @@ class Rollback:
         return now if now is not None and now.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
 
     def _steps(self, path: bytes) -> Iterator[Step]:
-        """The versions in which a path changed under its present name, newest first.
+        """Yield the steps that changed a path under its present name, newest first.
 
-        What came with a merge is one step: on its own it was never the state of this work tree.
+        A merge is one step, because its commits one by one were never the state of this work tree.
         """
         before, parts = _EVER, split_path(path)
         while page := self._ledger.index.mainline(path, before, _PAGE):
@@ -414,7 +432,7 @@ class Rollback:
             before = page[-1][0]
 
     def _undoable(self, path: bytes) -> Step | None:
-        undone: dict[str, int] = {}  # how many undos of a commit are still in force, seen from here back
+        undone: dict[str, int] = {}  # commit id → undos minus redos among the newer steps
         for step in self._steps(path):
             commit = step.commit
             if commit.scope == path and commit.undoes and commit.op in ("undo", "redo"):
@@ -438,8 +456,7 @@ class Rollback:
         found = self._ledger.index.by_oid(stack[-1]) if stack else None
         return Step(*found) if found else None
 
-    # inside: the work tree
-
+    # work tree
     def _apply(
         self,
         base: str,
@@ -448,7 +465,7 @@ class Rollback:
         applied: ApplyResult | None = None,
         placed: dict[bytes, State] | None = None,
     ) -> None:
-        """Bring the work tree from `base` to `tree`; `applied` says what came of it, whatever happens."""
+        """Bring the work tree from `base` to `tree`. `applied` receives the result, also on an error."""
         applied = applied if applied is not None else ApplyResult()
         work = self._ledger.work
         work.patience = Patience(_WAIT_SECONDS)
@@ -522,7 +539,7 @@ class Rollback:
         return swap
 
     def _take_back(self, base: str, tree: str) -> None:
-        """After a failure: what was already changed goes back; if that fails too, the next start finishes the rollback."""
+        """Change the work tree back after a failure. If that fails as well, the next start finishes the rollback."""
         applied = ApplyResult()
         try:
             self._apply(tree, base, self._ledger.changes(tree, base), applied)
@@ -532,7 +549,7 @@ class Rollback:
             log.exception("a rollback failed half-way; it is finished at the next start")
 
     def _remember(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
-        """What the files look like now, so that they are not read again to see that they are what was just written."""
+        """Record the stat results of the files that were written, so that the next commit does not read them again."""
         capture = Capture(self._ledger)
         with self._ledger.work.keeping():
             for change in changes:
@@ -542,7 +559,7 @@ class Rollback:
                     capture.gone.append(change.path)
                 elif change.mode != MODE_DIR:
                     found = self._ledger.work.look(split_path(change.path))
-                    # A file that looks otherwise was written to since, and is to be read.
+                    # A file with a different stat result has newer writes, so the next commit must read it.
                     if found is not None and applied.looks.get(change.path) == _look(found):
                         capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
@@ -563,7 +580,7 @@ class Rollback:
 
 
 class _Target:
-    """A path that is to be replaced, and the states that it may be in when it is."""
+    """A path to be replaced, and the states in which it may be replaced."""
 
     def __init__(self, rollback: Rollback, capture: Capture, parts: Parts, old: Sequence[State]) -> None:
         self._work = rollback.work
@@ -573,19 +590,19 @@ class _Target:
         self.state = old[0]
 
     def is_expected(self, found: os.stat_result | None) -> bool:
-        """Look at what is there, and keep its state."""
+        """Return True if the current state is expected, and record it."""
         if found is not None and not git_mode(found):
-            return False  # nothing that is versioned, and nothing to replace
+            return False  # not a versioned type of file, such as a FIFO
         self.state = self._capture.state(self.parts, found, self._old[0])
         return any(_alike(self.state, state) for state in self._old)
 
     def has_content(self, oid: str) -> bool:
-        """True if every state that the path may be in has this content."""
+        """Return True if every expected state has this content."""
         return all(state.entry is not None and state.entry.oid == oid for state in self._old)
 
 
 class _Contents:
-    """Blobs in the order in which they will be asked for, read many at a time."""
+    """The blobs of changes in their order, read in batches."""
 
     def __init__(self, ledger: Ledger, made: Sequence[PathChange]) -> None:
         self._repo = ledger.repo
@@ -594,7 +611,7 @@ class _Contents:
         self._held: dict[str, bytes] = {}
 
     def of(self, oid: str) -> bytes:
-        """One of them."""
+        """Return the content of a blob."""
         while oid not in self._held and self._at < len(self._coming):
             self._held, total = {}, 0
             part: list[str] = []
@@ -607,7 +624,7 @@ class _Contents:
 
 
 def _alike(one: State, two: State) -> bool:
-    """The same, where directories are the same whatever is in them."""
+    """Return True for equal states; of directories, only the side-cars are compared."""
     if one.entry is not None and two.entry is not None and one.entry.mode == two.entry.mode == MODE_DIR:
         return one.side == two.side
     return one == two

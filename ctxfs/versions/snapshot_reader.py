@@ -1,4 +1,4 @@
-"""The tree as it was in one version: entries, contents, attributes."""
+"""The tree in one version: entries, contents and attributes."""
 
 import errno
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from ctxfs.versions.recording.ledger import Ledger, State
 
 @dataclass(frozen=True, slots=True)
 class SnapshotEntry:
-    """What a file was in a version: None if it was not there."""
+    """A file in a version; `data` is None if it does not exist there, or is `too_large`."""
 
     path: str
     data: bytes | None
@@ -24,22 +24,28 @@ class SnapshotEntry:
 
     @property
     def hidden(self) -> "SnapshotEntry":
-        """The same for somebody for whom it was not there."""
+        """The entry for a principal that may not see the file: one that does not exist."""
         return SnapshotEntry(self.path, None, {})
 
 
 class SnapshotReader:
-    """Reads the ledger; paths are texts, from the root of the tree. Used under the archive's lock."""
+    """A reader of versions, from the ledger.
+
+    Paths are texts, from the root of the tree. Used under the archive's lock.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def entry(self, commit: Commit, path: str, name: str) -> Entry:
-        """What stat said. OSError ENOENT."""
+        """Return the entry of a path. Raise `OSError` ENOENT."""
         return self._entry(self._state(commit, path), commit, name, sized=True)
 
     def entries(self, commit: Commit, path: str) -> list[Entry]:
-        """A directory, sorted; sizes are left open, each would be a question of its own. OSError ENOENT, ENOTDIR."""
+        """Return the sorted entries of a directory. Raise `OSError` ENOENT or ENOTDIR.
+
+        File sizes are omitted, because each would need a git query of its own.
+        """
         state = self._state(commit, path)
         assert state.entry is not None
         if state.entry.mode != MODE_DIR:
@@ -48,7 +54,7 @@ class SnapshotReader:
         return [self._entry(inner, commit, path_text(name), sized=False) for name, inner in children]
 
     def read(self, commit: Commit, path: str) -> bytes:
-        """A file's content. OSError ENOENT, EISDIR."""
+        """Return a file's content. Raise `OSError` ENOENT or EISDIR."""
         state = self._state(commit, path)
         assert state.entry is not None
         if state.entry.mode == MODE_DIR:
@@ -56,17 +62,20 @@ class SnapshotReader:
         return self._ledger.content(state)
 
     def attributes(self, commit: Commit, path: str) -> dict[str, bytes]:
-        """The extended attributes. OSError ENOENT."""
+        """Return the extended attributes of a path. Raise `OSError` ENOENT."""
         return self.attributes_of(self._state(commit, path))[1]
 
     def attributes_of(self, state: State) -> tuple[int, dict[str, bytes]]:
-        """(permission bits, extended attributes)."""
+        """Return (permission bits, extended attributes) of a state."""
         assert state.entry is not None
         side = self._ledger.side(state.side)
         return side.mode if side.mode is not None else usual_mode(state.entry.mode), dict(side.xattrs)
 
     def differences(self, commit: Commit, newest: Commit, most_bytes: int) -> Iterator[SnapshotEntry]:
-        """Each file that was another in a version than it is in the newest one; larger ones have no content."""
+        """Yield the state in a version of each file that differs from the newest one.
+
+        Files over `most_bytes` have no content.
+        """
         for change in self._ledger.changes(commit.tree, newest.tree):
             state = self._ledger.state(commit.tree, split_path(change.path))
             was_file = state.entry is not None and state.entry.mode not in (MODE_DIR, MODE_LINK)
