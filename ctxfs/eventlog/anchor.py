@@ -43,7 +43,7 @@ class Anchor:
     @property
     def text(self) -> str:
         """The sealed part of the anchor."""
-        return _text(self.store, self.links)
+        return _format_anchor(self.store, self.links)
 
 
 @dataclass(slots=True)
@@ -73,32 +73,32 @@ class Anchors:
 
     def text(self, store: str) -> str:
         """Return an anchor for the current last records of the chains."""
-        text = _text(store, {name: chain.head_nowait() or Link() for name, chain in self._logs.items()})
-        return f"{text} seal={_seal(self.key, text)}" if self.key else text
+        text = _format_anchor(store, {name: chain.head_nowait() or Link() for name, chain in self._logs.items()})
+        return f"{text} seal={_compute_seal(self.key, text)}" if self.key else text
 
     def compare(self, store: str, anchors: Sequence[Anchor], chains: Mapping[str, Mapping[int, str]]) -> Anchored:
         """Compare anchors, oldest first, with the hashes of the current records (seq → hash) of each chain."""
-        found = Anchored(up_to=dict.fromkeys(CHAINS, 0))
+        result = Anchored(up_to=dict.fromkeys(CHAINS, 0))
         for anchor in anchors:
             if anchor.store != store:
-                found.others += 1
+                result.others += 1
                 continue
-            found.versions += 1
-            found.since, found.newest = found.since or anchor.when, anchor.when
-            if self.key and self._is_sealed(anchor, found):
-                found.sealed += 1
-                found.sealed_since = found.sealed_since or anchor.when
+            result.versions += 1
+            result.since, result.newest = result.since or anchor.when, anchor.when
+            if self.key and self._is_sealed(anchor, result):
+                result.sealed += 1
+                result.sealed_since = result.sealed_since or anchor.when
             for name in CHAINS:
-                found.up_to[name] = max(found.up_to[name], anchor.links[name].seq)
+                result.up_to[name] = max(result.up_to[name], anchor.links[name].seq)
         for name in CHAINS:
             own = (anchor for anchor in anchors if anchor.store == store)
-            found.faults += list(_faults(name, own, chains[name]))
-        return found
+            result.faults += list(_find_faults(name, own, chains[name]))
+        return result
 
-    def _is_sealed(self, anchor: Anchor, found: Anchored) -> bool:
+    def _is_sealed(self, anchor: Anchor, result: Anchored) -> bool:
         assert self.key is not None
-        if anchor.seal and not hmac.compare_digest(anchor.seal, _seal(self.key, anchor.text)):
-            found.faults.append(Fault(anchor.version, "the seal of its anchor was not made with this key"))
+        if anchor.seal and not hmac.compare_digest(anchor.seal, _compute_seal(self.key, anchor.text)):
+            result.faults.append(Fault(anchor.version, "the seal of its anchor was not made with this key"))
             return False
         return bool(anchor.seal)
 
@@ -113,16 +113,16 @@ def parse_anchor(text: str, version: str, when: str) -> Anchor | None:
     return Anchor(store, links, seal or "", version, when)
 
 
-def read_key(named: str, root: HostPath) -> bytes | None:
+def read_key(file_name: str, root: HostPath) -> bytes | None:
     """Return the key from the file that the settings or $CTXFS_HISTORY_KEY_FILE name; None if neither names one.
 
     Raise `CommandError` for a file inside the store, and for a key of fewer than 16 bytes. A file that cannot be read
     is logged, and versions get no seals meanwhile.
     """
-    named = named or os.environ.get("CTXFS_HISTORY_KEY_FILE", "")
-    if not named:
+    file_name = file_name or os.environ.get("CTXFS_HISTORY_KEY_FILE", "")
+    if not file_name:
         return None
-    file = HostPath(os.path.realpath(os.path.expanduser(named)))
+    file = HostPath(os.path.realpath(os.path.expanduser(file_name)))
     if file.is_relative_to(os.path.realpath(root)):
         raise CommandError(
             f"the key '{file}' lies in the store", "keep it elsewhere: whoever has the store would have it"
@@ -137,7 +137,7 @@ def read_key(named: str, root: HostPath) -> bytes | None:
     return key
 
 
-def _faults(name: str, anchors: Iterable[Anchor], hashes: Mapping[int, str]) -> Iterable[Fault]:
+def _find_faults(name: str, anchors: Iterable[Anchor], hashes: Mapping[int, str]) -> Iterable[Fault]:
     last, count = max(hashes, default=0), 0
     for anchor in anchors:
         link = anchor.links[name]
@@ -146,21 +146,21 @@ def _faults(name: str, anchors: Iterable[Anchor], hashes: Mapping[int, str]) -> 
         count += 1
         if count > MAX_FAULTS:
             continue
-        where = f"{name}:{link.seq}"
-        kept = f"version {anchor.version[:12]} of {anchor.when} names"
+        position = f"{name}:{link.seq}"
+        citation = f"version {anchor.version[:12]} of {anchor.when} names"
         if link.seq > last:
-            yield Fault(where, f"the chain ends at record {last}; {kept} record {link.seq}: the end was cut")
+            yield Fault(position, f"the chain ends at record {last}; {citation} record {link.seq}: the end was cut")
         elif link.seq not in hashes:
-            yield Fault(where, f"record {link.seq}, which {kept.removesuffix(' names')} names, is missing")
+            yield Fault(position, f"record {link.seq}, which {citation.removesuffix(' names')} names, is missing")
         else:
-            yield Fault(where, f"record {link.seq} is not the one that {kept}: the chain was written again")
+            yield Fault(position, f"record {link.seq} is not the one that {citation}: the chain was written again")
     if count > MAX_FAULTS:
         yield Fault(name, f"{count - MAX_FAULTS} more versions name records that are not there")
 
 
-def _text(store: str, links: Mapping[str, Link]) -> str:
+def _format_anchor(store: str, links: Mapping[str, Link]) -> str:
     return " ".join([store, *(f"{name}={links[name].seq}:{links[name].hash}" for name in CHAINS)])
 
 
-def _seal(key: bytes, text: str) -> str:
+def _compute_seal(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -22,24 +22,24 @@ from typing import Any
 
 from ctxfs.eventlog.chain import Link, Verified
 from ctxfs.eventlog.log import EventLog
-from ctxfs.eventlog.spool import Spool, question_digest, without_words
+from ctxfs.eventlog.spool import Spool, question_digest, redact_query
 from ctxfs.store.lock import held
 
 log = logging.getLogger(__name__)
 
 SESSION = "audit"
-_FOLDER = "spool"
-_BATCH = 100
-_FROM = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # unambiguous, because JSON escapes quotes inside texts
+_SPOOL_FOLDER = "spool"
+_BATCH_RECORDS = 100
+_FROM_MEMBER = re.compile(rb'"from": "([0-9a-f]{16}):(\d+)"')  # unambiguous, because JSON escapes quotes inside texts
 _PAUSE_SECONDS = 0.02  # between two batches, so that other threads of this process can run
 
 
 @dataclass(slots=True)
-class _File:
+class _SpoolPosition:
     """The read position in a spool file."""
 
     offset: int = 0
-    seen: int = 0  # the file's size at the last complete read; the rest after `offset` is less than a line
+    read_size: int = 0  # the file's size at the last complete read; the rest after `offset` is less than a line
     spool: str = ""
     actors: dict[int, Mapping[str, str]] = field(default_factory=dict)
 
@@ -53,67 +53,67 @@ class Audit:
     def __init__(self, folder: HostPath, *, enabled: bool = True) -> None:
         """Open the audit in `folder`, which is `<store>/history/audit`."""
         self.log = EventLog(folder)
-        self.spools = folder / _FOLDER if enabled else None
-        self._files: dict[str, _File] = {}
-        self._stood: Link | None = None
-        self._looked_at: set[str] = set()  # days whose records are in `_taken`
-        self._taken: dict[str, int] = {}  # spool id → number of its last event in the chain
+        self.spools = folder / _SPOOL_FOLDER if enabled else None
+        self._positions: dict[str, _SpoolPosition] = {}
+        self._last_link: Link | None = None
+        self._scanned_days: set[str] = set()  # days whose records are in `_collected`
+        self._collected: dict[str, int] = {}  # spool id → number of its last event in the chain
 
     def spool(self) -> Spool:
         """Return a spool for the events of this process."""
         return Spool(self.spools)
 
-    def collect(self, most: int = 1 << 62) -> int:
+    def collect(self, max_records: int = 1 << 62) -> int:
         """Append the spooled events to the chain; return the number of new records.
 
-        It stops after the batch that reaches `most` records.
+        It stops after the batch that reaches `max_records` records.
         """
         if self.spools is None or not self.spools.is_dir():
             return 0
         with held(self.spools):
-            if self.log.head() != self._stood:  # another process has collected meanwhile
-                self._files.clear()
-                self._taken.clear()
-                self._looked_at.clear()
-            made, batch = 0, []
+            if self.log.head() != self._last_link:  # another process has collected meanwhile
+                self._positions.clear()
+                self._collected.clear()
+                self._scanned_days.clear()
+            count, batch = 0, []
             names = sorted(name for name in os.listdir(self.spools) if name.endswith(".jsonl"))
-            for body in chain.from_iterable(map(self._read, names)):
+            for body in chain.from_iterable(map(self._read_events, names)):
                 batch.append(body)
-                if len(batch) >= _BATCH:
-                    made += len(self.log.append(SESSION, batch, durable=True))
+                if len(batch) >= _BATCH_RECORDS:
+                    count += len(self.log.append(SESSION, batch, durable=True))
                     batch = []
-                    if made >= most:
+                    if count >= max_records:
                         break
                     time.sleep(_PAUSE_SECONDS)
-            made += len(self.log.append(SESSION, batch, durable=True)) if batch else 0
-            if made:
-                self._stood = self.log.head()
+            count += len(self.log.append(SESSION, batch, durable=True)) if batch else 0
+            if count:
+                self._last_link = self.log.head()
             for name in names:
-                self._settle(name)
-        return made
+                self._remove_finished(name)
+        return count
 
-    def records(self, *, day: str = "", limit: int = 1000, **wanted: str) -> list[dict[str, Any]]:
-        """Return the newest `limit` records, oldest first, whose members equal `wanted`.
+    def records(self, *, day: str = "", limit: int = 1000, **members: str) -> list[dict[str, Any]]:
+        """Return the newest `limit` records, oldest first, whose members equal `members`.
 
         `path` also matches paths below it, and the digest of a query with this text.
         """
-        asked = wanted.pop("path", "")
-        below, question = without_words(asked.strip("/")), question_digest(asked)
-        found = [
+        path = members.pop("path", "")
+        base, digest = redact_query(path.strip("/")), question_digest(path)
+        matches = [
             record
             for record in self.log.records(day)
-            if all(record.get(name) == value for name, value in wanted.items() if value)
-            and (not below or any(_is_below(str(record.get(name, "")), below, question) for name in ("path", "to")))
+            if all(record.get(name) == value for name, value in members.items() if value)
+            and (not base or any(_is_below(str(record.get(name, "")), base, digest) for name in ("path", "to")))
         ]
-        return found[-limit:]
+        return matches[-limit:]
 
     def verify(self) -> Verified:
         """Verify the chain."""
         return self.log.verify()
 
-    def _read(self, name: str) -> Iterator[dict[str, Any]]:
+    def _read_events(self, name: str) -> Iterator[dict[str, Any]]:
         assert self.spools is not None
-        state = self._files.setdefault(name, _File())
+        state = self._positions.setdefault(name, _SpoolPosition())
         try:
             with open(self.spools / name, "rb") as file:
                 file.seek(state.offset)
@@ -125,15 +125,15 @@ class Audit:
         for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
             state.offset += len(line)
             try:
-                body = self._body(state, json.loads(line), name)
+                body = self._parse_line(state, json.loads(line), name)
             except (ValueError, KeyError, TypeError):
                 log.warning("a line of the spooled audit '%s' cannot be read", name)  # a power cut may leave any bytes
                 continue
             if body is not None:
                 yield body
-        state.seen = size  # last, because a caller that stops early reads the rest at the next collection
+        state.read_size = size  # last, because a caller that stops early reads the rest at the next collection
 
-    def _body(self, state: _File, line: Any, name: str) -> dict[str, Any] | None:
+    def _parse_line(self, state: _SpoolPosition, line: Any, name: str) -> dict[str, Any] | None:
         """Return the body of the record for a spooled line.
 
         Return None for a line that defines an actor or names the spool, and for an event that is in the chain already.
@@ -141,40 +141,40 @@ class Audit:
         if isinstance(line, dict):
             if "spool" in line:
                 state.spool = str(line["spool"])
-                if state.spool not in self._taken:
-                    self._look_back(int(name.split("-")[0]))
-                    self._taken.setdefault(state.spool, 0)
+                if state.spool not in self._collected:
+                    self._find_collected(int(name.split("-")[0]))
+                    self._collected.setdefault(state.spool, 0)
             else:
                 state.actors[int(line["actor"])] = {key: str(line[key]) for key in ("principal", "session", "tool")}
             return None
         number, time_ns, actor, op, path, to, outcome, times = line
-        if number <= self._taken[state.spool]:
+        if number <= self._collected[state.spool]:
             return None
-        self._taken[state.spool] = number
-        at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
-        body: dict[str, Any] = {"at": at, **state.actors.get(actor, {"session": ""}), "op": op}
+        self._collected[state.spool] = number
+        recorded_at = datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+        body: dict[str, Any] = {"at": recorded_at, **state.actors.get(actor, {"session": ""}), "op": op}
         body |= {key: value for key, value in (("path", path), ("to", to)) if value}
         body |= {"outcome": outcome, **({"times": times} if times > 1 else {})}
         return {**body, "from": f"{state.spool}:{number}"}
 
-    def _look_back(self, begun_ns: int) -> None:
+    def _find_collected(self, begun_ns: int) -> None:
         """Find the last event in the chain of each spool.
 
         Events of a spool that was begun at `begun_ns` can only be in the records of that day and later ones.
         """
         since = datetime.fromtimestamp(begun_ns / 1e9, UTC).date().isoformat()
         for day in self.log.days():
-            if day < since or day in self._looked_at:
+            if day < since or day in self._scanned_days:
                 continue
-            self._looked_at.add(day)
-            for spool, number in _FROM.findall(self.log.read(day, SESSION)):
-                known = self._taken.get(spool.decode(), 0)
-                self._taken[spool.decode()] = max(known, int(number))
+            self._scanned_days.add(day)
+            for spool, number in _FROM_MEMBER.findall(self.log.read(day, SESSION)):
+                previous = self._collected.get(spool.decode(), 0)
+                self._collected[spool.decode()] = max(previous, int(number))
 
-    def _settle(self, name: str) -> None:
+    def _remove_finished(self, name: str) -> None:
         """Delete a spool file that is in the chain completely and has no writer any more."""
         assert self.spools is not None
-        state = self._files.get(name)
+        state = self._positions.get(name)
         if state is None:
             return  # not read yet, because the collection stopped before it
         with contextlib.suppress(OSError):
@@ -182,15 +182,15 @@ class Audit:
             try:
                 # The writer holds a shared lock, which the kernel releases when the process ends.
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(fd).st_size == state.seen:
+                if os.fstat(fd).st_size == state.read_size:
                     os.unlink(self.spools / name)
-                    del self._files[name]
+                    del self._positions[name]
             finally:
                 os.close(fd)
 
 
-def _is_below(path: str, below: str, question: str) -> bool:
-    return path == below or path.startswith(below + "/") or question in path.split("/")
+def _is_below(path: str, base: str, digest: str) -> bool:
+    return path == base or path.startswith(base + "/") or digest in path.split("/")
 
 
 def outcome_of(error: OSError) -> str:

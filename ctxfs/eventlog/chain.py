@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FIRST = "0" * 64
-_LINKS = ("seq", "prev", "body_sha256", "hash")
+_LINK_MEMBERS = ("seq", "prev", "body_sha256", "hash")
 FORGOTTEN = "forgotten"
 
 
@@ -51,84 +51,88 @@ def body_sha256(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def chained(body: Mapping[str, Any], last: Link) -> tuple[bytes, Link]:
+def chain_record(body: Mapping[str, Any], last: Link) -> tuple[bytes, Link]:
     """Return the line of the record that follows `last`, and the new last link of the chain.
 
     Raise `ValueError` for a body with a member of the chain.
     """
-    if taken := set(body) & {*_LINKS, FORGOTTEN}:
-        raise ValueError(f"a record cannot set {', '.join(sorted(taken))}")
+    if reserved := set(body) & {*_LINK_MEMBERS, FORGOTTEN}:
+        raise ValueError(f"a record cannot set {', '.join(sorted(reserved))}")
     digest = body_sha256(body)
-    link = Link(last.seq + 1, _hash(last.seq + 1, last.hash, digest))
+    link = Link(last.seq + 1, _compute_hash(last.seq + 1, last.hash, digest))
     line = {"seq": link.seq, **body, "prev": last.hash, "body_sha256": digest, "hash": link.hash}
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n", link
 
 
-def tombstone(record: Mapping[str, Any], when: str, by: str) -> bytes:
+def make_tombstone(record: Mapping[str, Any], when: str, by: str) -> bytes:
     """Return the line that replaces a record whose body is erased."""
-    kept = {name: record[name] for name in _LINKS}
-    return json.dumps({**kept, FORGOTTEN: {"at": when, "by": by}}).encode() + b"\n"
+    links = {name: record[name] for name in _LINK_MEMBERS}
+    return json.dumps({**links, FORGOTTEN: {"at": when, "by": by}}).encode() + b"\n"
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
     """Return the record of a line. Raise `ValueError` if the line is not one."""
     record = json.loads(line)
-    if not isinstance(record, dict) or not all(name in record for name in _LINKS) or not isinstance(record["seq"], int):
+    if (
+        not isinstance(record, dict)
+        or not all(name in record for name in _LINK_MEMBERS)
+        or not isinstance(record["seq"], int)
+    ):
         raise ValueError("not a record")
     return record
 
 
 def body_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members of a record that are not part of the chain."""
-    return {name: value for name, value in record.items() if name not in _LINKS}
+    return {name: value for name, value in record.items() if name not in _LINK_MEMBERS}
 
 
 def verify(lines: Iterable[tuple[str, bytes]], end: Link | None) -> Verified:
     """Verify the (position, line) of all records, in any order. `end` is a link that the chain must reach."""
-    found = Verified()
+    result = Verified()
     records: list[tuple[int, str, dict[str, Any]]] = []
-    for where, line in lines:
+    for position, line in lines:
         try:
             record = parse_record(line)
         except ValueError:
-            found.faults.append(Fault(where, "this line is not a record"))
+            result.faults.append(Fault(position, "this line is not a record"))
             continue
-        records.append((record["seq"], where, record))
+        records.append((record["seq"], position, record))
     last_in: dict[str, int] = {}
-    for seq, where, _ in records:
-        file = where.rpartition(":")[0]
+    for seq, position, _ in records:
+        file = position.rpartition(":")[0]
         if seq <= last_in.get(file, 0):
-            found.faults.append(Fault(where, f"record {seq} stands behind record {last_in[file]}"))
+            result.faults.append(Fault(position, f"record {seq} stands behind record {last_in[file]}"))
         last_in[file] = max(seq, last_in.get(file, 0))
     last = Link()
-    for seq, where, record in sorted(records, key=lambda item: item[:2]):
+    for seq, position, record in sorted(records, key=lambda item: item[:2]):
         if seq == last.seq:
-            found.faults.append(Fault(where, f"record {seq} is there twice"))
+            result.faults.append(Fault(position, f"record {seq} is there twice"))
             continue
         if seq > last.seq + 1:
             gap = f"record {last.seq + 1} is" if seq == last.seq + 2 else f"records {last.seq + 1} to {seq - 1} are"
-            found.faults.append(Fault(where, f"{gap} missing before this one"))
-        found.faults += [Fault(where, fault) for fault in _faults_of(record, last)]
-        found.records += 1
-        found.forgotten += FORGOTTEN in record
+            result.faults.append(Fault(position, f"{gap} missing before this one"))
+        result.faults += [Fault(position, fault) for fault in _find_faults(record, last)]
+        result.records += 1
+        result.forgotten += FORGOTTEN in record
         last = Link(seq, str(record["hash"]))
-        found.hashes[seq] = last.hash
+        result.hashes[seq] = last.hash
         if end is not None and seq == end.seq and last.hash != end.hash:
-            found.faults.append(Fault(where, f"record {seq} is not the one that was written"))
+            result.faults.append(Fault(position, f"record {seq} is not the one that was written"))
     if end is not None and last.seq < end.seq:
-        found.faults.append(Fault("end", f"records {last.seq + 1} to {end.seq} are missing"))
-    return found
+        result.faults.append(Fault("end", f"records {last.seq + 1} to {end.seq} are missing"))
+    return result
 
 
-def _faults_of(record: Mapping[str, Any], last: Link) -> Iterable[str]:
+def _find_faults(record: Mapping[str, Any], last: Link) -> Iterable[str]:
     seq = record["seq"]
     if FORGOTTEN not in record and body_sha256(body_of(record)) != record["body_sha256"]:
         yield f"record {seq} was changed"
     if seq == last.seq + 1 and record["prev"] != last.hash:
         yield f"record {seq} does not follow the one before it"
-    if record["hash"] != _hash(seq, str(record["prev"]), str(record["body_sha256"])):
+    if record["hash"] != _compute_hash(seq, str(record["prev"]), str(record["body_sha256"])):
         yield f"the hash of record {seq} is wrong"
 
 
-def _hash(seq: int, prev: str, digest: str) -> str:
+def _compute_hash(seq: int, prev: str, digest: str) -> str:
     return hashlib.sha256(f"{seq}\n{prev}\n{digest}\n".encode()).hexdigest()

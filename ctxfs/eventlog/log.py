@@ -17,7 +17,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path as HostPath
 from typing import Any
 
-from ctxfs.eventlog.chain import FORGOTTEN, Fault, Link, Verified, body_of, chained, parse_record, tombstone, verify
+from ctxfs.eventlog.chain import (
+    FORGOTTEN,
+    Fault,
+    Link,
+    Verified,
+    body_of,
+    chain_record,
+    make_tombstone,
+    parse_record,
+    verify,
+)
 from ctxfs.model.errors import invalid, not_found
 from ctxfs.model.host_numbers import mtime_ns_of
 from ctxfs.store.config import replace_file
@@ -27,8 +37,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _LINK = re.compile(r"(\d{1,18}) ([0-9a-f]{64})")
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SUFFIX = ".jsonl"
-_PACKED = ".gz"
-_NOTHING = "-"
+_COMPRESSED_SUFFIX = ".gz"
+_NO_PENDING = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +80,13 @@ class EventLog:
             raise invalid(session, "a session is named by letters, digits, '.', '_' and '-'")
         if not bodies:
             return []
-        with self._turn() as head:
-            last = self._settled(head)
+        with self._lock_head() as head:
+            last = self._recover(head)
             now = datetime.now(UTC)
             lines, numbers, link = bytearray(), [], last
             for body in bodies:
                 try:
-                    line, link = chained(
+                    line, link = chain_record(
                         {"at": now.isoformat(timespec="milliseconds"), "session": session, **body}, link
                     )
                 except (TypeError, ValueError) as error:
@@ -84,12 +94,12 @@ class EventLog:
                 lines += line
                 numbers.append(link.seq)
             file = f"{now.date().isoformat()}/{session}{SUFFIX}"
-            self._write(head, last, link, file, bytes(lines), durable)
+            self._append_lines(head, last, link, file, bytes(lines), durable)
         return numbers
 
     def head(self) -> Link | None:
         """Return the last link of the chain; None if the log has never been written."""
-        with self._turn() as head:
+        with self._lock_head() as head:
             return _read_head(head)[0]
 
     def head_nowait(self) -> Link | None:
@@ -105,29 +115,29 @@ class EventLog:
         """Create an empty file for a session, unless it exists. Raise `OSError` EINVAL for a day other than today."""
         if day != datetime.now(UTC).date().isoformat() or not is_session(session):
             raise invalid(f"{day}/{session}", "a session's file is made in the directory of today (UTC)")
-        place = self._folder / day
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(place / f"{session}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        directory = self._folder / day
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(directory / f"{session}{SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
-    def _write(self, head: int, last: Link, link: Link, file: str, data: bytes, durable: bool) -> None:
-        place = self._folder / file
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def _append_lines(self, head: int, last: Link, link: Link, file: str, data: bytes, durable: bool) -> None:
+        path = self._folder / file
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             offset = os.fstat(fd).st_size
-            _put_head(head, last, _Pending(link, offset, len(data), file))
+            _write_head(head, last, _Pending(link, offset, len(data), file))
             done = 0
             while done < len(data):
                 done += os.write(fd, data[done:])
             if durable:
                 os.fsync(fd)
-            _put_head(head, link, None)
+            _write_head(head, link, None)
             if durable:
                 os.fsync(head)
         finally:
             os.close(fd)
 
-    def _settled(self, head: int) -> Link:
+    def _recover(self, head: int) -> Link:
         """Return the last link of the chain, after recovery: roll a truncated append back, commit a complete one."""
         last, pending = _read_head(head)
         if last is None:  # never written, or lost: compute it from the files
@@ -136,17 +146,17 @@ class EventLog:
             )
             pending = None
         if pending is not None:
-            place = self._folder / pending.file
-            size = place.stat().st_size if place.exists() else 0
+            path = self._folder / pending.file
+            size = path.stat().st_size if path.exists() else 0
             if size == pending.offset + pending.length:
                 last = pending.link
             elif size > pending.offset:
-                os.truncate(place, pending.offset)
-        _put_head(head, last, None)
+                os.truncate(path, pending.offset)
+        _write_head(head, last, None)
         return last
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[int]:
+    def _lock_head(self) -> Iterator[int]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         head = os.open(self._folder / _HEAD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -161,14 +171,16 @@ class EventLog:
         The records stay in the chain as tombstones, and a new record logs the erasure.
         """
         erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._turn():
+        with self._lock_head():
             for day in self.days():
                 if session not in self.sessions(day):
                     continue
-                lines = self._lines(day, session)
-                kept = [line if FORGOTTEN in (r := parse_record(line)) else tombstone(r, now, by) for line in lines]
-                erased += sum(new != old for new, old in zip(kept, lines, strict=True))
-                self._replace(day, session, b"".join(kept))
+                lines = self._read_lines(day, session)
+                new_lines = [
+                    line if FORGOTTEN in (r := parse_record(line)) else make_tombstone(r, now, by) for line in lines
+                ]
+                erased += sum(new != old for new, old in zip(new_lines, lines, strict=True))
+                self._replace_file(day, session, b"".join(new_lines))
         if not erased:
             raise not_found(session)
         self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
@@ -180,14 +192,16 @@ class EventLog:
         Tombstones and the record of the erasure are as in `forget`.
         """
         erased, now = 0, datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._turn():
+        with self._lock_head():
             for day in self.days():
                 for session in self.sessions(day):
-                    lines = self._lines(day, session)
-                    kept = [tombstone(parse_record(line), now, by) if is_doomed(line) else line for line in lines]
-                    count = sum(new != old for new, old in zip(kept, lines, strict=True))
+                    lines = self._read_lines(day, session)
+                    new_lines = [
+                        make_tombstone(parse_record(line), now, by) if is_doomed(line) else line for line in lines
+                    ]
+                    count = sum(new != old for new, old in zip(new_lines, lines, strict=True))
                     if count:
-                        self._replace(day, session, b"".join(kept))
+                        self._replace_file(day, session, b"".join(new_lines))
                     erased += count
         if erased:
             self.append(f"forget-{now[:10]}", [{"kind": "forget", "principal": by, "records": erased}], durable=True)
@@ -196,22 +210,24 @@ class EventLog:
     def compress_before(self, day: date) -> int:
         """Compress the files of earlier days; return their number. Readers see no difference."""
         packed = 0
-        with self._turn():
+        with self._lock_head():
             for name in self.days():
                 if name >= day.isoformat():
                     continue
                 for file in sorted((self._folder / name).glob(f"*{SUFFIX}")):
-                    replace_file(file.with_name(file.name + _PACKED), gzip.compress(file.read_bytes(), mtime=0))
+                    replace_file(
+                        file.with_name(file.name + _COMPRESSED_SUFFIX), gzip.compress(file.read_bytes(), mtime=0)
+                    )
                     file.unlink()
                     packed += 1
         return packed
 
-    def _replace(self, day: str, session: str, data: bytes) -> None:
+    def _replace_file(self, day: str, session: str, data: bytes) -> None:
         file = self._folder / day / f"{session}{SUFFIX}"
         if file.exists():
             replace_file(file, data)
         else:
-            replace_file(file.with_name(file.name + _PACKED), gzip.compress(data, mtime=0))
+            replace_file(file.with_name(file.name + _COMPRESSED_SUFFIX), gzip.compress(data, mtime=0))
 
     # reading
 
@@ -228,7 +244,7 @@ class EventLog:
             names = os.listdir(self._folder / day)
         except FileNotFoundError:
             return []
-        plain = (name.removesuffix(_PACKED) for name in names if not name.startswith("."))
+        plain = (name.removesuffix(_COMPRESSED_SUFFIX) for name in names if not name.startswith("."))
         return sorted({name.removesuffix(SUFFIX) for name in plain if name.endswith(SUFFIX)})
 
     def touched(self, day: str) -> int:
@@ -241,10 +257,10 @@ class EventLog:
     def size(self, day: str, session: str) -> tuple[int, int]:
         """Return (size of a session's file in bytes, uncompressed; mtime in nanoseconds). Raise `OSError` ENOENT."""
         try:
-            found = os.stat(self._folder / day / f"{session}{SUFFIX}")
+            stat = os.stat(self._folder / day / f"{session}{SUFFIX}")
         except FileNotFoundError:
-            return len(self.read(day, session)), mtime_ns_of(self._packed(day, session).stat())
-        return found.st_size, mtime_ns_of(found)
+            return len(self.read(day, session)), mtime_ns_of(self._compressed_file(day, session).stat())
+        return stat.st_size, mtime_ns_of(stat)
 
     def read(self, day: str, session: str) -> bytes:
         """Return the content of a session's file of a day. Raise `OSError` ENOENT."""
@@ -253,10 +269,10 @@ class EventLog:
         try:
             return (self._folder / day / f"{session}{SUFFIX}").read_bytes()
         except FileNotFoundError:
-            return gzip.decompress(self._packed(day, session).read_bytes())
+            return gzip.decompress(self._compressed_file(day, session).read_bytes())
 
-    def _packed(self, day: str, session: str) -> HostPath:
-        file = self._folder / day / f"{session}{SUFFIX}{_PACKED}"
+    def _compressed_file(self, day: str, session: str) -> HostPath:
+        file = self._folder / day / f"{session}{SUFFIX}{_COMPRESSED_SUFFIX}"
         if not file.exists():
             raise not_found(f"{day}/{session}{SUFFIX}")
         return file
@@ -265,8 +281,8 @@ class EventLog:
         """Return the principals in a session's file; cached by the file's size."""
         key = (day, session, self.size(day, session)[0])
         if key not in self._principals:
-            found = frozenset(str(r.get("principal", "")) for r in self._records_of(day, session))
-            self._principals[key] = found - {""}
+            names = frozenset(str(r.get("principal", "")) for r in self._parse_records(day, session))
+            self._principals[key] = names - {""}
         return self._principals[key]
 
     def records(self, day: str = "", session: str = "", principal: str = "") -> list[dict[str, Any]]:
@@ -275,53 +291,53 @@ class EventLog:
         Invalid lines are omitted (`verify` reports them).
         """
         days = [day] if day else self.days()
-        found = [
+        records = [
             record
-            for each in days
-            for name in self.sessions(each)
+            for date_name in days
+            for name in self.sessions(date_name)
             if not session or name == session
-            for record in self._records_of(each, name)
+            for record in self._parse_records(date_name, name)
             if not principal or record.get("principal") == principal
         ]
-        return [{"seq": r["seq"], **body_of(r)} for r in sorted(found, key=lambda r: int(r["seq"]))]
+        return [{"seq": r["seq"], **body_of(r)} for r in sorted(records, key=lambda r: int(r["seq"]))]
 
     def verify(self) -> Verified:
         """Verify every record and the chain."""
-        with self._turn() as head:
+        with self._lock_head() as head:
             _, pending = _read_head(head)
-            last = self._settled(head) if pending is not None else _read_head(head)[0]
-            found = verify(self._every_line(), last)
-        if last is None and found.records:
-            found.faults.append(
+            last = self._recover(head) if pending is not None else _read_head(head)[0]
+            result = verify(self._all_lines(), last)
+        if last is None and result.records:
+            result.faults.append(
                 Fault(_HEAD, "it does not say where the chain stands: records may be missing at the end")
             )
-        return found
+        return result
 
-    def _every_line(self) -> Iterator[tuple[str, bytes]]:
+    def _all_lines(self) -> Iterator[tuple[str, bytes]]:
         for day in self.days():
             for session in self.sessions(day):
-                for number, line in enumerate(self._lines(day, session), 1):
+                for number, line in enumerate(self._read_lines(day, session), 1):
                     yield f"{day}/{session}{SUFFIX}:{number}", line
 
-    def _lines(self, day: str, session: str) -> list[bytes]:
+    def _read_lines(self, day: str, session: str) -> list[bytes]:
         return self.read(day, session).splitlines(keepends=True)
 
-    def _records_of(self, day: str, session: str) -> Iterator[dict[str, Any]]:
-        for line in self._lines(day, session):
+    def _parse_records(self, day: str, session: str) -> Iterator[dict[str, Any]]:
+        for line in self._read_lines(day, session):
             with contextlib.suppress(ValueError):
                 yield parse_record(line)
 
     def _all_records(self) -> Iterator[dict[str, Any]]:
         for day in self.days():
             for session in self.sessions(day):
-                yield from self._records_of(day, session)
+                yield from self._parse_records(day, session)
 
 
-def _put_head(head: int, last: Link, pending: _Pending | None) -> None:
-    coming = _NOTHING
+def _write_head(head: int, last: Link, pending: _Pending | None) -> None:
+    pending_line = _NO_PENDING
     if pending is not None:
-        coming = f"{pending.link.seq} {pending.link.hash} {pending.offset} {pending.length} {pending.file}"
-    data = f"{last.seq} {last.hash}\n{coming}\n".encode()
+        pending_line = f"{pending.link.seq} {pending.link.hash} {pending.offset} {pending.length} {pending.file}"
+    data = f"{last.seq} {last.hash}\n{pending_line}\n".encode()
     os.pwrite(head, data, 0)
     os.ftruncate(head, len(data))
 
@@ -331,7 +347,7 @@ def _read_head(head: int) -> tuple[Link | None, _Pending | None]:
     try:
         seq, digest = lines[0].split(" ")
         last = Link(int(seq), digest)
-        if lines[1] == _NOTHING:
+        if lines[1] == _NO_PENDING:
             return last, None
         number, after, offset, length, file = lines[1].split(" ", 4)
         return last, _Pending(Link(int(number), after), int(offset), int(length), file)

@@ -17,7 +17,7 @@ from ctxfs.model.principal import Principal
 
 KINDS = ("input", "output", "reasoning", "tool_call", "tool_result", "note")
 _WORD = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_OURS = ("at", "session", "principal", "seq", "prev", "hash", "body_sha256", "forgotten")
+_RESERVED_MEMBERS = ("at", "session", "principal", "seq", "prev", "hash", "body_sha256", "forgotten")
 
 
 def interactions(data: bytes, principal: str) -> list[dict[str, Any]]:
@@ -25,18 +25,18 @@ def interactions(data: bytes, principal: str) -> list[dict[str, Any]]:
 
     Raise `OSError` EINVAL for a line that is too long, or whose `kind` or `model` is invalid.
     """
-    return [_interaction(line, principal) for line in data.split(b"\n") if line.strip()]
+    return [_parse_line(line, principal) for line in data.split(b"\n") if line.strip()]
 
 
-def _interaction(line: bytes, principal: str) -> dict[str, Any]:
+def _parse_line(line: bytes, principal: str) -> dict[str, Any]:
     if len(line) > MAX_LINE:
         raise invalid("history", f"a line holds {MAX_LINE} bytes at most, this one has {len(line)}")
     text = printable(line.decode("utf-8", "replace"))
     try:
-        said = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        said = None
-    return interaction(said if isinstance(said, dict) else {"kind": "note", "text": text}, principal)
+        value = None
+    return interaction(value if isinstance(value, dict) else {"kind": "note", "text": text}, principal)
 
 
 def shell_session(principal: Principal) -> str:
@@ -44,21 +44,21 @@ def shell_session(principal: Principal) -> str:
     return "shell" if principal.is_person else f"shell-{principal.name}"
 
 
-def interaction(said: Mapping[str, Any], principal: str) -> dict[str, Any]:
+def interaction(record: Mapping[str, Any], principal: str) -> dict[str, Any]:
     """Return the body of a record.
 
     Members that only the log sets (`at`, `session`, `principal` …) are renamed to `said_at` and so on.
 
     Raise `OSError` EINVAL for an invalid `kind` or `model`.
     """
-    kind = said.get("kind", "note")
+    kind = record.get("kind", "note")
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise invalid("history", f"kind is a word in small letters, such as {', '.join(KINDS)}")
-    model = said.get("model")
+    model = record.get("model")
     if isinstance(model, str):
         model = {"name": model}
     if model is not None and not (isinstance(model, dict) and isinstance(model.get("name"), str)):
         raise invalid("history", 'model is a name, or {"name": …, "version": …}')
-    body = {(f"said_{name}" if name in _OURS else name): value for name, value in said.items()}
+    body = {(f"said_{name}" if name in _RESERVED_MEMBERS else name): value for name, value in record.items()}
     body |= {"kind": kind, **({"model": model} if model is not None else {})}
     return {"principal": principal, **body}

@@ -23,10 +23,10 @@ from typing import NamedTuple
 log = logging.getLogger(__name__)
 
 OK = "ok"
-_SEGMENT_BYTES = 4_000_000
-_FLUSH_AT = 1000
-_MOST_HELD = 100_000
-_NOTHING = '""'
+_MAX_SEGMENT_BYTES = 4_000_000
+_MAX_UNFLUSHED_EVENTS = 1000
+_MAX_BUFFERED_EVENTS = 100_000
+_EMPTY_STRING = '""'
 
 
 class AuditActor(NamedTuple):
@@ -48,41 +48,41 @@ class Spool:
     def __init__(self, folder: HostPath | None) -> None:
         """Create a spool below `folder`; without a folder, discard all events."""
         self._folder = folder
-        self._held: list[_Event] = []
+        self._buffer: list[_Event] = []
         self._id = secrets.token_hex(8)
         self._actors: dict[AuditActor, int] = {}
-        self._written = 0
-        self._lost = 0
+        self._last_number = 0
+        self._lost_events = 0
         self._fd = -1
         self._size = 0
 
     @property
     def has_news(self) -> bool:
         """True while events are buffered."""
-        return bool(self._held)
+        return bool(self._buffer)
 
-    def note(self, doer: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
+    def note(self, actor: AuditActor, op: str, path: str, to: str = "", outcome: str = OK) -> None:
         """Record an operation that was just carried out or refused."""
         if self._folder is None:
             return
-        self.note_said(doer, [(time.time_ns(), said(op, path, to, outcome))])
+        self.note_said(actor, [(time.time_ns(), said(op, path, to, outcome))])
 
-    def note_said(self, doer: AuditActor, events: Iterable[tuple[int, str]]) -> None:
+    def note_said(self, actor: AuditActor, events: Iterable[tuple[int, str]]) -> None:
         """Record several operations as (time in nanoseconds, event as returned by `said`).
 
         Equal consecutive events become one event with a count.
         """
         if self._folder is None:
             return
-        held = self._held
-        last = held[-1][2] if held and held[-1][1] == doer else ""
-        for time_ns, what in events:
-            if what == last:
-                held[-1] = (*held[-1][:3], held[-1][3] + 1)
+        buffer = self._buffer
+        last = buffer[-1][2] if buffer and buffer[-1][1] == actor else ""
+        for time_ns, event in events:
+            if event == last:
+                buffer[-1] = (*buffer[-1][:3], buffer[-1][3] + 1)
             else:
-                held.append((time_ns, doer, what, 1))
-                last = what
-        if len(held) >= _FLUSH_AT:
+                buffer.append((time_ns, actor, event, 1))
+                last = event
+        if len(buffer) >= _MAX_UNFLUSHED_EVENTS:
             self.flush()
 
     def flush(self) -> None:
@@ -91,50 +91,50 @@ class Spool:
         After a failed write the events stay buffered. Beyond a limit they are discarded, and their number is recorded
         as an event `lost`.
         """
-        if not self._held or self._folder is None:
+        if not self._buffer or self._folder is None:
             return
         try:
-            if self._fd < 0 or self._size > _SEGMENT_BYTES:
-                self._open(self._folder)
-            data, written = self._lines()
+            if self._fd < 0 or self._size > _MAX_SEGMENT_BYTES:
+                self._open_segment(self._folder)
+            data, last_number = self._encode_buffer()
             done = 0
             while done < len(data):
                 done += os.write(self._fd, data[done:])
         except OSError as error:
             log.warning("cannot write the audit: %s", error)
-            if len(self._held) > _MOST_HELD:
-                self._lost += sum(times for *_, times in self._held)
-                self._held.clear()
-            self._drop_file()
+            if len(self._buffer) > _MAX_BUFFERED_EVENTS:
+                self._lost_events += sum(times for *_, times in self._buffer)
+                self._buffer.clear()
+            self._close_file()
             return
         self._size += len(data)
-        self._written, self._lost = written, 0
-        self._held.clear()
+        self._last_number, self._lost_events = last_number, 0
+        self._buffer.clear()
 
     def close(self) -> None:
         """Write the buffered events and close the file."""
         self.flush()
-        self._drop_file()
+        self._close_file()
 
-    def _lines(self) -> tuple[bytes, int]:
+    def _encode_buffer(self) -> tuple[bytes, int]:
         """Return (lines of the buffered events, number of the last event)."""
         lines: list[str] = []
-        number, actor, named = self._written, 0, None
-        if self._lost:
+        number, actor_number, last_actor = self._last_number, 0, None
+        if self._lost_events:
             number += 1
-            lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost), 1])}\n")
-        for time_ns, doer, what, times in self._held:
-            if doer is not named:
-                named, actor = doer, self._actors.get(doer, 0)
-                if not actor:
-                    actor = self._actors[doer] = len(self._actors) + 1
-                    lines.append(f"{json.dumps({'actor': actor, **doer._asdict()})}\n")
+            lines.append(f"{json.dumps([number, time.time_ns(), 0, 'lost', '', '', str(self._lost_events), 1])}\n")
+        for time_ns, actor, event, times in self._buffer:
+            if actor is not last_actor:
+                last_actor, actor_number = actor, self._actors.get(actor, 0)
+                if not actor_number:
+                    actor_number = self._actors[actor] = len(self._actors) + 1
+                    lines.append(f"{json.dumps({'actor': actor_number, **actor._asdict()})}\n")
             number += 1
-            lines.append(f"[{number}, {time_ns}, {actor}, {what}, {times}]\n")
+            lines.append(f"[{number}, {time_ns}, {actor_number}, {event}, {times}]\n")
         return "".join(lines).encode(), number
 
-    def _open(self, folder: HostPath) -> None:
-        self._drop_file()
+    def _open_segment(self, folder: HostPath) -> None:
+        self._close_file()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = folder / f"{time.time_ns():020}-{self._id}.jsonl"
         self._fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -142,7 +142,7 @@ class Spool:
         self._actors.clear()
         self._size = os.write(self._fd, json.dumps({"spool": self._id}).encode() + b"\n")
 
-    def _drop_file(self) -> None:
+    def _close_file(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -151,7 +151,7 @@ class Spool:
 def said(op: str, path: str, to: str = "", outcome: str = OK) -> str:
     """Return an event as in its line, without time and actor."""
     # Operations and outcomes are constants of ctxfs, without characters to escape.
-    return f'"{op}", {quoted(without_words(path))}, {quoted(without_words(to)) if to else _NOTHING}, "{outcome}"'
+    return f'"{op}", {quoted(redact_query(path))}, {quoted(redact_query(to)) if to else _EMPTY_STRING}, "{outcome}"'
 
 
 def question_digest(text: str) -> str:
@@ -159,12 +159,12 @@ def question_digest(text: str) -> str:
     return f"question:{hashlib.sha256(text.replace('%2F', '/').encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
-def without_words(path: str) -> str:
+def redact_query(path: str) -> str:
     """Return a path with the query in it replaced by its digest: `search/<query>/…`, `…/.search/<query>/…`."""
     if "search/" not in path:
         return path
     parts = path.split("/")
-    at = 0 if parts[0] == "search" else parts.index(".search") if ".search" in parts else len(parts)
-    if at + 1 < len(parts) and not parts[at + 1].startswith("question:"):
-        parts[at + 1] = question_digest(parts[at + 1])
+    index = 0 if parts[0] == "search" else parts.index(".search") if ".search" in parts else len(parts)
+    if index + 1 < len(parts) and not parts[index + 1].startswith("question:"):
+        parts[index + 1] = question_digest(parts[index + 1])
     return "/".join(parts)

@@ -66,7 +66,7 @@ def test_what_was_done_behind_its_back_is_named(
 
 
 def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: EventLog) -> None:
-    from ctxfs.eventlog.chain import Link, body_of, chained
+    from ctxfs.eventlog.chain import Link, body_of, chain_record
 
     lines = sorted(
         (line for file in files(log).values() for line in file.read_bytes().splitlines()),
@@ -74,7 +74,7 @@ def test_a_forged_record_with_a_right_hash_of_its_own_breaks_the_next(log: Event
     )
     before, victim = parse_record(lines[1]), parse_record(lines[2])
     body = {**body_of(victim), "text": "forged"}
-    forged, _ = chained(body, Link(before["seq"], before["hash"]))
+    forged, _ = chain_record(body, Link(before["seq"], before["hash"]))
     for file in files(log).values():
         edit(lambda old: [forged if line.strip() == lines[2] else line for line in old], file)
     assert "record 4 does not follow" in "; ".join(fault.what for fault in log.verify().faults)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctxfs.eventlog.anchor import Anchored, Anchors, parse_anchor, read_key
-from ctxfs.eventlog.chain import Link, body_of, chained
+from ctxfs.eventlog.chain import Link, body_of, chain_record
 from ctxfs.eventlog.log import EventLog
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import create_store
@@ -76,7 +76,7 @@ def write_again(store: Recorded, chain: str) -> None:
         body = body_of(json.loads(line))
         if body.get("text") == "note 1":
             body["text"] = "FORGED"
-        made, link = chained(body, link)
+        made, link = chain_record(body, link)
         out += made
     file.write_bytes(out)
     (store.folder(chain) / "head").write_text(f"{link.seq} {link.hash}\n-\n")
