@@ -14,9 +14,9 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.principal import Principal, parse_principal
 from ctxfs.policy.rules import Rule, parse_allowance
 
-_FORM = re.compile(r"ctx_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
-_ALL = "**:lrwxa"
-_MOST_ALLOWANCES = 100
+_TOKEN = re.compile(r"ctx_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+_DEFAULT_ALLOWANCE = "**:lrwxa"
+_MAX_ALLOWANCES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Credential:
     def grant(self) -> tuple[Rule, ...]:
         """The permissions of the credential, as allowing rules that expire with it."""
         name = self.principal.partition(":")[2]
-        rules = (parse_allowance(text.replace("{name}", name)) for text in self.allow or (_ALL,))
+        rules = (parse_allowance(text.replace("{name}", name)) for text in self.allow or (_DEFAULT_ALLOWANCE,))
         return tuple(
             Rule(rule.principal, rule.pattern, rule.verbs, "allow", f"token {self.id}", self.expires_ns)
             for rule in rules
@@ -70,8 +70,8 @@ def make_token(
     """
     if principal.is_person:
         raise CommandError(f"{principal} is a person: tokens are for agents and groups", "such as agent:alice", 2)
-    if len(allow) > _MOST_ALLOWANCES:
-        raise CommandError(f"a token allows {_MOST_ALLOWANCES} patterns at most", "use * and **", 2)
+    if len(allow) > _MAX_ALLOWANCES:
+        raise CommandError(f"a token allows {_MAX_ALLOWANCES} patterns at most", "use * and **", 2)
     for text in allow:
         parse_allowance(text.replace("{name}", principal.name))
     number, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
@@ -82,11 +82,11 @@ def make_token(
 
 def read_token(text: str) -> tuple[str, str]:
     """Return the (id, secret) of an access token; two empty texts if it does not have the form of one."""
-    found = _FORM.fullmatch(text)
-    return (found[1], found[2]) if found else ("", "")
+    match = _TOKEN.fullmatch(text)
+    return (match[1], match[2]) if match else ("", "")
 
 
-def grants_of(tokens: Sequence[Credential]) -> Mapping[str, tuple[Rule, ...]]:
+def grants_by_id(tokens: Sequence[Credential]) -> Mapping[str, tuple[Rule, ...]]:
     """Return the rules of each credential, by its id."""
     return {token.id: token.grant for token in tokens}
 

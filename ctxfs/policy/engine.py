@@ -17,7 +17,7 @@ from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.model.toml import parse_toml
-from ctxfs.policy.credentials import Credential, grants_of
+from ctxfs.policy.credentials import Credential, grants_by_id
 from ctxfs.policy.evaluate import Decision, Policy, Rights, judged
 from ctxfs.policy.owners import Owners
 from ctxfs.policy.quarantine import NO_QUARANTINE, Quarantine, quarantine_from_wire
@@ -27,7 +27,7 @@ from ctxfs.policy.rules import DEFAULT, EVERYTHING, Rule, Verb, default_rules, p
 log = logging.getLogger(__name__)
 
 ALL = Rights(EVERYTHING, below=EVERYTHING)
-_CONTEXT = "context"
+_CONTEXT_AREA = "context"
 _SETTLE_SECONDS = 0.5
 
 
@@ -42,11 +42,11 @@ class CredentialSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """The rules of one file, or its last good ones after a fault; `known` are the groups of other files."""
+class _LoadedFile:
+    """The rules of one file, or its last good ones after a fault; `known_groups` are the groups of other files."""
 
     stamp: object
-    known: frozenset[str]
+    known_groups: frozenset[str]
     rules: tuple[Rule, ...]
     groups: dict[str, frozenset[str]]
     fault: str = ""
@@ -56,19 +56,23 @@ class _Read:
 class Reader:
     """A principal that may not read everything, as search filters for it. `key` changes when the answers may change."""
 
-    def __init__(self, principal: Principal, book: "PolicyEngine") -> None:
+    def __init__(self, principal: Principal, engine: "PolicyEngine") -> None:
         self._principal = principal
-        self._book = book
-        self._withheld = frozenset() if principal.is_person else book.quarantined_paths
-        self.key: Hashable = (principal, book.epoch, book.policy.next_change(time.time_ns()), self._withheld)
+        self._engine = engine
+        self._withheld = frozenset() if principal.is_person else engine.quarantined_paths
+        self.key: Hashable = (principal, engine.epoch, engine.policy.next_change(time.time_ns()), self._withheld)
 
     def may_read(self, path: str) -> bool:
         """Return True if the principal may read the file at `path`.
 
         Results of tool calls are for unrestricted readers only.
         """
-        at = Path(tuple(path.split("/")))
-        return path not in self._withheld and not is_of_calls(at) and self._book.may(self._principal, Verb.READ, at)
+        tree_path = Path(tuple(path.split("/")))
+        return (
+            path not in self._withheld
+            and not is_of_calls(tree_path)
+            and self._engine.may(self._principal, Verb.READ, tree_path)
+        )
 
     @property
     def sees_quarantined(self) -> bool:
@@ -108,19 +112,19 @@ class PolicyEngine:
         self.quarantine = quarantined()
         self._owners = owners
         self._files = tuple(files)
-        self._past = past
+        self._rule_history = past
         self._tokens = tokens
-        self._seen: Mapping[HostPath | None, object] = {}
-        self._read: dict[HostPath, _Read] = {}
+        self._stamps: Mapping[HostPath | None, object] = {}
+        self._loaded: dict[HostPath, _LoadedFile] = {}
         self._settle_seconds = settle_seconds
         self._now = now
         # The stamps of files that deny less than the rules in force, and the time of the first look at them.
-        self._waits: tuple[Mapping[HostPath | None, object], float] | None = None
-        self._free: dict[Principal, bool] = {}
+        self._unstable: tuple[Mapping[HostPath | None, object], float] | None = None
+        self._unrestricted: dict[Principal, bool] = {}
         self.rules: tuple[Rule, ...] = ()
         self.groups: dict[str, frozenset[str]] = {}
         self.grants: Mapping[str, tuple[Rule, ...]] = {}
-        self.policy = self._of_others = Policy(())
+        self.policy = self._foreign_policy = Policy(())
         self.epoch = 0
         self.fault = ""
         self.reload()
@@ -137,80 +141,95 @@ class PolicyEngine:
         if quarantine is not self.quarantine:
             self.quarantine = quarantine
             self.epoch += 1
-            self._reload()
+            self._load_changed()
             return True
-        return self._reload()
+        return self._load_changed()
 
-    def _reload(self) -> bool:
-        seen = {file: _stamp(file) for file in (*self._files, *((self._tokens.file,) if self._tokens else ()))}
-        if seen == self._seen:
+    def _load_changed(self) -> bool:
+        stamps = {file: _stamp_of(file) for file in (*self._files, *((self._tokens.file,) if self._tokens else ()))}
+        if stamps == self._stamps:
             return False
-        read = self._read_files(seen)
-        rules, groups, fault = self._together(read)
-        if self.epoch and _denied(self.rules, self.groups) - _denied(rules, groups) and not self._have_settled(seen):
+        loaded = self._load_files(stamps)
+        rules, groups, fault = self._merge_files(loaded)
+        if (
+            self.epoch
+            and _denials_of(self.rules, self.groups) - _denials_of(rules, groups)
+            and not self._are_stable(stamps)
+        ):
             return False
-        before, self._seen, self._waits, self._read = self._seen, seen, None, read
-        self._say(fault)
+        previous_stamps, self._stamps, self._unstable, self._loaded = self._stamps, stamps, None, loaded
+        self._set_fault(fault)
         grants = self.grants
-        if self._tokens is not None and seen[self._tokens.file] != before.get(self._tokens.file):
-            grants = self._read_grants()
+        if self._tokens is not None and stamps[self._tokens.file] != previous_stamps.get(self._tokens.file):
+            grants = self._load_grants()
         if (rules, groups, grants) == (self.rules, self.groups, self.grants):
             return False
         self.use(rules, groups, grants)
-        if self._past is not None and not self.fault:
-            self._past.note(rules, groups)
+        if self._rule_history is not None and not self.fault:
+            self._rule_history.note(rules, groups)
         return True
 
-    def _have_settled(self, seen: Mapping[HostPath | None, object]) -> bool:
+    def _are_stable(self, stamps: Mapping[HostPath | None, object]) -> bool:
         """Return True from the second look at the same files on, once they have been stable for `settle_seconds`."""
-        if self._waits is None or self._waits[0] != seen:
-            self._waits = seen, self._now()
+        if self._unstable is None or self._unstable[0] != stamps:
+            self._unstable = stamps, self._now()
             return False
-        return self._now() - self._waits[1] >= self._settle_seconds
+        return self._now() - self._unstable[1] >= self._settle_seconds
 
-    def _read_files(self, seen: Mapping[HostPath | None, object]) -> dict[HostPath, _Read]:
+    def _load_files(self, stamps: Mapping[HostPath | None, object]) -> dict[HostPath, _LoadedFile]:
         """Return the parsed content of each file; of a broken file the last good content, with the fault."""
-        read: dict[HostPath, _Read] = {}
-        known: set[str] = set()
+        loaded: dict[HostPath, _LoadedFile] = {}
+        known_groups: set[str] = set()
         for file in self._files:
-            old = self._read.get(file)
-            if old is not None and old.stamp == seen[file] and old.known == known:
-                read[file] = old
+            old = self._loaded.get(file)
+            if old is not None and old.stamp == stamps[file] and old.known_groups == known_groups:
+                loaded[file] = old
             else:
-                read[file] = self._parsed(file, seen[file], frozenset(known), old)
-            known |= read[file].groups.keys()
-        return read
+                loaded[file] = self._parse_file(file, stamps[file], frozenset(known_groups), old)
+            known_groups |= loaded[file].groups.keys()
+        return loaded
 
-    def _parsed(self, file: HostPath, stamp: object, known: frozenset[str], old: _Read | None) -> _Read:
+    def _parse_file(
+        self, file: HostPath, stamp: object, known_groups: frozenset[str], old: _LoadedFile | None
+    ) -> _LoadedFile:
         is_settings = file == self._files[0]
         try:
             data = {} if stamp == errno.ENOENT and not is_settings else parse_toml(file.read_text(encoding="utf-8"))
-            return _Read(stamp, known, *parse_policy(data, str(file), known, alone=not is_settings))
+            return _LoadedFile(stamp, known_groups, *parse_policy(data, str(file), known_groups, alone=not is_settings))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, CommandError) as error:
             fault = error.message if isinstance(error, CommandError) else f"'{file}': {error}"
-            good = old if old is not None and old.is_good else None
-            return _Read(stamp, known, good.rules if good else (), good.groups if good else {}, fault, good is not None)
+            last_good = old if old is not None and old.is_good else None
+            return _LoadedFile(
+                stamp,
+                known_groups,
+                last_good.rules if last_good else (),
+                last_good.groups if last_good else {},
+                fault,
+                last_good is not None,
+            )
 
-    def _together(self, read: Mapping[HostPath, _Read]) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]], str]:
+    def _merge_files(
+        self, files: Mapping[HostPath, _LoadedFile]
+    ) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]], str]:
         """Return (rules, groups, fault) of all files.
 
         A file that was never good has unknown denials. Then the default rules of persons are the only rules.
         """
-        fault = "; ".join(each.fault for each in read.values() if each.fault)
-        if not all(each.is_good for each in read.values()):
+        fault = "; ".join(loaded.fault for loaded in files.values() if loaded.fault)
+        if not all(loaded.is_good for loaded in files.values()):
             return tuple(rule for rule in default_rules() if rule.principal.startswith("human:")), {}, fault
-        groups = {name: members for each in read.values() for name, members in each.groups.items()}
-        return (*default_rules(), *(rule for each in read.values() for rule in each.rules)), groups, fault
+        groups = {name: members for loaded in files.values() for name, members in loaded.groups.items()}
+        return (*default_rules(), *(rule for loaded in files.values() for rule in loaded.rules)), groups, fault
 
-    def _say(self, fault: str) -> None:
+    def _set_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
-            stays = "the last good rules stay" if self.epoch else "only people may do anything"
-            log.error("the policy cannot be read, %s: %s", stays, fault)
+            consequence = "the last good rules stay" if self.epoch else "only people may do anything"
+            log.error("the policy cannot be read, %s: %s", consequence, fault)
         self.fault = fault
 
-    def _read_grants(self) -> Mapping[str, tuple[Rule, ...]]:
+    def _load_grants(self) -> Mapping[str, tuple[Rule, ...]]:
         try:
-            return grants_of(self._tokens.load()) if self._tokens is not None else {}
+            return grants_by_id(self._tokens.load()) if self._tokens is not None else {}
         except CommandError as error:
             log.error("%s", error.message)
             return {}
@@ -225,9 +244,9 @@ class PolicyEngine:
         self.rules, self.groups, self.grants = rules, groups, dict(grants or {})
         self.policy = Policy(rules, groups, self.grants)
         # The defaults grant nothing in other principals' contexts; rules that persons write do.
-        said = [rule for rule in rules if rule.where != DEFAULT or rule.pattern[:1] != (_CONTEXT,)]
-        self._of_others = Policy(said, groups, self.grants)
-        self._free.clear()
+        written_rules = [rule for rule in rules if rule.where != DEFAULT or rule.pattern[:1] != (_CONTEXT_AREA,)]
+        self._foreign_policy = Policy(written_rules, groups, self.grants)
+        self._unrestricted.clear()
         self.epoch += 1
 
     @property
@@ -259,38 +278,40 @@ class PolicyEngine:
         """Return True for ctxfs itself (None) and for a principal that has every permission everywhere."""
         if principal is None:
             return True
-        free = self._free.get(principal)
-        if free is None:
-            free = self._free[principal] = self.policy.is_unrestricted(principal)
-        return free
+        is_unrestricted = self._unrestricted.get(principal)
+        if is_unrestricted is None:
+            is_unrestricted = self._unrestricted[principal] = self.policy.is_unrestricted(principal)
+        return is_unrestricted
 
     def rights(self, principal: Principal | None, path: Path) -> Rights:
         """Return the rights of a principal at a path of the tree, which may be a view's path."""
         if principal is None or self.is_free(principal):
             return ALL
-        place = judged(path)
-        if self._owners is None or principal.is_person or (place.parts and place.parts[0] != _CONTEXT):
-            return self.policy.rights(principal, place, time.time_ns())
+        tree_path = judged(path)
+        if self._owners is None or principal.is_person or (tree_path.parts and tree_path.parts[0] != _CONTEXT_AREA):
+            return self.policy.rights(principal, tree_path, time.time_ns())
         now = time.time_ns()
-        if len(place.parts) >= 2:
-            return self._policy_at(principal, place).rights(principal, place, now)
-        rights = self.policy.rights(principal, place, now)
-        return replace(rights, below=rights.below & self._of_others.rights(principal, place, now).below)
+        if len(tree_path.parts) >= 2:
+            return self._policy_at(principal, tree_path).rights(principal, tree_path, now)
+        rights = self.policy.rights(principal, tree_path, now)
+        return replace(rights, below=rights.below & self._foreign_policy.rights(principal, tree_path, now).below)
 
     def decide(self, principal: Principal, verb: Verb, path: Path) -> Decision:
         """Return the decision on one permission, with the rule that makes it."""
-        place = judged(path)
-        return self._policy_at(principal, place).decide(principal, verb, place, time.time_ns())
+        tree_path = judged(path)
+        return self._policy_at(principal, tree_path).decide(principal, verb, tree_path, time.time_ns())
 
-    def _policy_at(self, principal: Principal, place: Path) -> Policy:
-        is_of_others = (
-            self._owners is not None and place.parts[:1] == (_CONTEXT,) and not self._owners.may_use(principal, place)
+    def _policy_at(self, principal: Principal, tree_path: Path) -> Policy:
+        is_foreign = (
+            self._owners is not None
+            and tree_path.parts[:1] == (_CONTEXT_AREA,)
+            and not self._owners.may_use(principal, tree_path)
         )
-        return self._of_others if is_of_others else self.policy
+        return self._foreign_policy if is_foreign else self.policy
 
     def readable_since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """Return the time in nanoseconds since which a principal may read the path's versions; 0 for always."""
-        return 0 if self._past is None else self._past.since(principal, judged(path), below=below)
+        return 0 if self._rule_history is None else self._rule_history.since(principal, judged(path), below=below)
 
     def reader(self, principal: Principal | None) -> Reader | None:
         """Return the search filter for a principal; None for an unrestricted one."""
@@ -298,29 +319,31 @@ class PolicyEngine:
 
     def is_for_all_agents(self, path: Path) -> bool:
         """Return True if every agent may read the file: agents that rules name, and an agent that no rule names."""
-        named = {name for rule in self.rules for name in (rule.principal, *self.groups.get(rule.principal[6:], ()))}
-        names = {"", *(name[6:] for name in named if name.startswith("agent:") and name != "agent:*")}
-        return all(self.may(Principal("agent", name), Verb.READ, path) for name in names)
+        principals = {
+            name for rule in self.rules for name in (rule.principal, *self.groups.get(rule.principal[6:], ()))
+        }
+        agents = {"", *(name[6:] for name in principals if name.startswith("agent:") and name != "agent:*")}
+        return all(self.may(Principal("agent", name), Verb.READ, path) for name in agents)
 
     def may(self, principal: Principal | None, verb: Verb, path: Path) -> bool:
         """Return True if a principal has the permission `verb` at `path`."""
         return self.rights(principal, path).allows(verb)
 
 
-def _denied(rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> set[tuple[object, ...]]:
+def _denials_of(rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> set[tuple[object, ...]]:
     """Return the denials among rules, without their order or file, with groups expanded to members."""
     return {
-        (who, rule.pattern, rule.verbs, rule.expires_ns)
+        (principal, rule.pattern, rule.verbs, rule.expires_ns)
         for rule in rules
         if rule.effect == "deny"
-        for who in (rule.principal, *groups.get(rule.principal.removeprefix("group:"), ()))
+        for principal in (rule.principal, *groups.get(rule.principal.removeprefix("group:"), ()))
     }
 
 
-def _stamp(file: HostPath | None) -> object:
+def _stamp_of(file: HostPath | None) -> object:
     """Return the identity of a file's content: its (mtime, inode, size), or the errno of a failed stat."""
     try:
-        found = os.stat(file) if file is not None else None
+        stat = os.stat(file) if file is not None else None
     except OSError as error:
         return error.errno
-    return None if found is None else (found.st_mtime_ns, found.st_ino, found.st_size)
+    return None if stat is None else (stat.st_mtime_ns, stat.st_ino, stat.st_size)

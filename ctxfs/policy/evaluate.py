@@ -18,16 +18,16 @@ from ctxfs.model.path import Path
 from ctxfs.model.principal import Principal
 from ctxfs.policy.rules import EVERYTHING, NOTHING, Rule, Verb
 
-_KEPT = 100_000
+_MAX_CACHED_RIGHTS = 100_000
 _LIST = Verb.LIST
 # The intersection of flags as an int. It takes a tenth of the time of `&`, which creates a flag.
-_both = int.__and__
+_intersect = int.__and__
 _DEEP = "**"
-_SOURCES = "knowledge"
-_NAMES = (".git", ".hg", ".svn", ".jj", ".bzr", "_darcs", ".pijul", "CVS")
-_BARE = (".git", b".git")
-_REPOSITORIES: frozenset[str | bytes] = frozenset((*_NAMES, *map(str.encode, _NAMES)))
-_GRANT = "grant"
+_SOURCE_AREA = "knowledge"
+_REPOSITORY_NAMES = (".git", ".hg", ".svn", ".jj", ".bzr", "_darcs", ".pijul", "CVS")
+_BARE_SUFFIXES = (".git", b".git")
+_REPOSITORIES: frozenset[str | bytes] = frozenset((*_REPOSITORY_NAMES, *map(str.encode, _REPOSITORY_NAMES)))
+_GRANT_KIND = "grant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,21 @@ class Rights:
 
     def allows(self, verb: Verb) -> bool:
         """Return True if all of `verb` is allowed."""
-        return _both(self.verbs, verb) == verb
+        return _intersect(self.verbs, verb) == verb
 
     def allows_some(self, verbs: Verb) -> bool:
         """Return True if at least one of `verbs` is allowed."""
-        return _both(self.verbs, verbs) != 0
+        return _intersect(self.verbs, verbs) != 0
 
     @property
     def exists(self) -> bool:
         """True if the path exists for this principal."""
-        return self.leads or _both(self.verbs, _LIST) != 0
+        return self.leads or _intersect(self.verbs, _LIST) != 0
 
     @property
     def lists_below(self) -> bool:
         """True if everything below may be listed, including files that are created later."""
-        return _both(self.below, _LIST) != 0
+        return _intersect(self.below, _LIST) != 0
 
     def within(self, other: Rights) -> Rights:
         """Return the rights that both allow."""
@@ -70,12 +70,12 @@ class Rights:
 
 
 _NO_RIGHTS = Rights(NOTHING)
-_WHOLE = Verb.LIST | Verb.READ
+_READ_WHOLE = Verb.LIST | Verb.READ
 
 
 def is_repository(name: str | bytes) -> bool:
     """Return True for the name of a version control folder or a bare repository, or of the file that points to one."""
-    return name in _REPOSITORIES or name[-4:] in _BARE
+    return name in _REPOSITORIES or name[-4:] in _BARE_SUFFIXES
 
 
 def repository_depth(parts: Sequence[str]) -> int:
@@ -88,7 +88,7 @@ def repository_depth(parts: Sequence[str]) -> int:
     """
     for depth in range(1, len(parts)):
         name = parts[depth]
-        if (name[-4:] == ".git" or name in _REPOSITORIES) and (depth > 1 or parts[0] != _SOURCES):
+        if (name[-4:] == ".git" or name in _REPOSITORIES) and (depth > 1 or parts[0] != _SOURCE_AREA):
             return depth
     return 0
 
@@ -111,12 +111,12 @@ class Decision:
 
 
 @dataclass(slots=True)
-class _Step:
+class _State:
     """A state of the pattern automaton: the rules that end here, and the transitions by name."""
 
-    names: dict[str, _Step] = field(default_factory=dict)
-    globs: list[tuple[re.Pattern[str], _Step]] = field(default_factory=list)
-    deep: _Step | None = None
+    names: dict[str, _State] = field(default_factory=dict)
+    globs: list[tuple[re.Pattern[str], _State]] = field(default_factory=list)
+    deep: _State | None = None
     is_deep: bool = False
     ends: list[Rule] = field(default_factory=list)
     below: Verb = NOTHING  # allowed by rules that end here or in later states
@@ -139,54 +139,56 @@ class Policy:
         self._rules = tuple(rules)
         self._groups = dict(groups or {})
         self._grants = dict(grants or {})
-        self._steps: dict[Principal, _Step] = {}
-        self._known: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
-        self._now_ns = self._until = 0
+        self._start_states: dict[Principal, _State] = {}
+        self._cached_rights: dict[tuple[Principal, tuple[str, ...]], Rights] = {}
+        self._now_ns = self._valid_until_ns = 0
 
     def is_unrestricted(self, principal: Principal) -> bool:
         """Return True for a principal with every permission everywhere, for as long as these rules are in force."""
         if principal.grant:
             return False
-        mine = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
-        whole = any(rule.pattern == (_DEEP,) and rule.verbs == EVERYTHING and not rule.expires_ns for rule in mine)
-        return whole and all(rule.effect == "allow" for rule in mine)
+        rules = [rule for rule in self._rules if self._names_principal(rule.principal, principal)]
+        has_all = any(rule.pattern == (_DEEP,) and rule.verbs == EVERYTHING and not rule.expires_ns for rule in rules)
+        return has_all and all(rule.effect == "allow" for rule in rules)
 
     def rights(self, principal: Principal, path: Path, now_ns: int) -> Rights:
         """Return the current rights of the principal at a path of the tree (`judged` maps a view's path to one)."""
         self._expire(now_ns)
         key = (principal, path.parts)
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            found = self._known[key] = self._decided(principal, path.parts)
-        return found
+        rights = self._cached_rights.get(key)
+        if rights is None:
+            if len(self._cached_rights) >= _MAX_CACHED_RIGHTS:
+                self._cached_rights.clear()
+            rights = self._cached_rights[key] = self._compute_rights(principal, path.parts)
+        return rights
 
-    def _decided(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
+    def _compute_rights(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         """Return the rights by the rules, without those in repositories that would disclose other files."""
         depth = repository_depth(parts)
         if depth and not self.is_unrestricted(principal):
-            whole = _both(self._narrowed(principal, parts[:depth]).below, _WHOLE) == _WHOLE
-            if parts[0] == _SOURCES or not whole:
+            reads_all = (
+                _intersect(self._rights_with_credential(principal, parts[:depth]).below, _READ_WHOLE) == _READ_WHOLE
+            )
+            if parts[0] == _SOURCE_AREA or not reads_all:
                 return _NO_RIGHTS
-        return self._narrowed(principal, parts)
+        return self._rights_with_credential(principal, parts)
 
-    def _narrowed(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
+    def _rights_with_credential(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         """Return the principal's own rights, narrowed by its credential if it has one."""
         if not principal.grant:
-            return self._rights(principal, parts)
-        own = self._rights(Principal(principal.kind, principal.name), parts)
-        return own.within(self._rights(Principal(_GRANT, principal.grant), parts))
+            return self._rights_by_rules(principal, parts)
+        own = self._rights_by_rules(Principal(principal.kind, principal.name), parts)
+        return own.within(self._rights_by_rules(Principal(_GRANT_KIND, principal.grant), parts))
 
     def decide(self, principal: Principal, verb: Verb, path: Path, now_ns: int) -> Decision:
         """Return the decision on one permission, with its reason. It agrees with `rights`."""
         self._expire(now_ns)
-        matched = [rule for rule in self._matched(principal, path.parts) if rule.verbs & verb]
+        matched = [rule for rule in self._matching_rules(principal, path.parts) if rule.verbs & verb]
         matched.sort(key=lambda rule: (rule.effect != "deny", *(-part for part in rule.specificity)))
-        listed = self.rights(principal, path, now_ns)
-        if repository_depth(path.parts) and not listed.exists:
+        rights = self.rights(principal, path, now_ns)
+        if repository_depth(path.parts) and not rights.exists:
             return Decision(False, None, tuple(matched))
-        allowed = bool(listed.verbs & verb) or (verb is Verb.LIST and listed.leads)
+        allowed = bool(rights.verbs & verb) or (verb is Verb.LIST and rights.leads)
         return Decision(allowed, matched[0] if matched else None, tuple(matched))
 
     def next_change(self, now_ns: int) -> int | None:
@@ -199,130 +201,130 @@ class Policy:
 
         An expired rule has no effect, not even on `leads`.
         """
-        if now_ns >= self._until:
-            self._known.clear()
-            self._steps.clear()
+        if now_ns >= self._valid_until_ns:
+            self._cached_rights.clear()
+            self._start_states.clear()
             self._now_ns = now_ns
-            self._until = self.next_change(now_ns) or 1 << 62
+            self._valid_until_ns = self.next_change(now_ns) or 1 << 62
 
-    def _rights(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
+    def _rights_by_rules(self, principal: Principal, parts: tuple[str, ...]) -> Rights:
         allowed = denied = NOTHING
         active = self._walk(principal, parts)
-        for step, inside in active:
-            for rule in step.ends:
+        for state, is_passed in active:
+            for rule in state.ends:
                 if rule.effect == "deny":
                     denied |= rule.verbs
-                elif not inside:
+                elif not is_passed:
                     allowed |= rule.verbs
         verbs = allowed & ~denied & EVERYTHING
         if not verbs & Verb.LIST:
             verbs = NOTHING
         deep = refused = NOTHING
-        for step, inside in active:
-            if not inside:
-                refused |= step.refused
-                deep |= _allowed_by(step) if step.is_deep else NOTHING
+        for state, is_passed in active:
+            if not is_passed:
+                refused |= state.refused
+                deep |= _allowed_by(state) if state.is_deep else NOTHING
         below = deep & ~denied & ~refused & verbs
         leads = (
             not verbs
             and not denied & Verb.LIST
-            and any(step.below & Verb.LIST for step, inside in active if not inside)
+            and any(state.below & Verb.LIST for state, is_passed in active if not is_passed)
         )
         return Rights(verbs, leads, below)
 
-    def _matched(self, principal: Principal, parts: tuple[str, ...]) -> list[Rule]:
-        found = [
+    def _matching_rules(self, principal: Principal, parts: tuple[str, ...]) -> list[Rule]:
+        rules = [
             rule
-            for step, inside in self._walk(principal, parts)
-            for rule in step.ends
-            if rule.effect == "deny" or not inside
+            for state, is_passed in self._walk(principal, parts)
+            for rule in state.ends
+            if rule.effect == "deny" or not is_passed
         ]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(rules))
 
-    def _walk(self, principal: Principal, parts: tuple[str, ...]) -> list[tuple[_Step, bool]]:
+    def _walk(self, principal: Principal, parts: tuple[str, ...]) -> list[tuple[_State, bool]]:
         """Return (state, is passed) of the states in which the path ends, and of those that it has passed.
 
         Denials of a passed state apply to the path, because they reach everything below.
         """
-        active = _with_deep([self._first(principal)])
-        passed: list[tuple[_Step, bool]] = []
+        active = _with_deep_states([self._start_state(principal)])
+        passed: list[tuple[_State, bool]] = []
         for part in parts:
             name = part if part.isascii() else unicodedata.normalize("NFC", part)
-            passed += [(step, True) for step in active if step.ends and not step.is_deep]
-            coming: list[_Step] = []
-            for step in active:
-                if step.is_deep:
-                    coming.append(step)
-                if (named := step.names.get(name)) is not None:
-                    coming.append(named)
-                coming += [further for glob, further in step.globs if glob.match(name)]
-            active = _with_deep(coming)
-        return [*((step, False) for step in active), *passed]
+            passed += [(state, True) for state in active if state.ends and not state.is_deep]
+            targets: list[_State] = []
+            for state in active:
+                if state.is_deep:
+                    targets.append(state)
+                if (target := state.names.get(name)) is not None:
+                    targets.append(target)
+                targets += [deeper for glob, deeper in state.globs if glob.match(name)]
+            active = _with_deep_states(targets)
+        return [*((state, False) for state in active), *passed]
 
-    def _first(self, principal: Principal) -> _Step:
-        first = self._steps.get(principal)
-        if first is None:
-            first = self._steps[principal] = _Step()
-            if principal.kind == _GRANT:
-                meant = list(self._grants.get(principal.name, ()))
+    def _start_state(self, principal: Principal) -> _State:
+        start = self._start_states.get(principal)
+        if start is None:
+            start = self._start_states[principal] = _State()
+            if principal.kind == _GRANT_KIND:
+                rules = list(self._grants.get(principal.name, ()))
             else:
-                meant = [rule for rule in self._rules if self._is_meant(rule.principal, principal)]
-            for rule in meant:
+                rules = [rule for rule in self._rules if self._names_principal(rule.principal, principal)]
+            for rule in rules:
                 if not rule.expires_ns or rule.expires_ns > self._now_ns:
-                    _add(first, rule, principal)
-        return first
+                    _add_rule(start, rule, principal)
+        return start
 
-    def _is_meant(self, named: str, principal: Principal) -> bool:
-        if named.startswith("group:"):
-            return named == str(principal) or str(principal) in self._groups.get(named.removeprefix("group:"), ())
-        return named in ("*", str(principal), f"{principal.kind}:*")
+    def _names_principal(self, name: str, principal: Principal) -> bool:
+        if name.startswith("group:"):
+            return name == str(principal) or str(principal) in self._groups.get(name.removeprefix("group:"), ())
+        return name in ("*", str(principal), f"{principal.kind}:*")
 
 
-def _add(first: _Step, rule: Rule, principal: Principal) -> None:
-    step, way = first, [first]
+def _add_rule(start: _State, rule: Rule, principal: Principal) -> None:
+    state, path = start, [start]
     for part in rule.pattern:
         part = unicodedata.normalize("NFC", part.replace("{name}", principal.name))
         if part == _DEEP:
-            if step.is_deep:
+            if state.is_deep:
                 continue
-            step.deep = step.deep or _Step(is_deep=True)
-            step = step.deep
+            state.deep = state.deep or _State(is_deep=True)
+            state = state.deep
         elif set("*?") & set(part):
-            step = _glob_step(step, part)
+            state = _glob_state(state, part)
         else:
-            step = step.names.setdefault(part, _Step())
-        way.append(step)
-    step.ends.append(rule)
-    for each in way:
+            state = state.names.setdefault(part, _State())
+        path.append(state)
+    state.ends.append(rule)
+    for entered in path:
         if rule.effect == "allow":
-            each.below |= rule.verbs
+            entered.below |= rule.verbs
         else:
-            each.refused |= rule.verbs
+            entered.refused |= rule.verbs
 
 
-def _allowed_by(step: _Step) -> Verb:
+def _allowed_by(state: _State) -> Verb:
     allowed = NOTHING
-    for rule in step.ends:
+    for rule in state.ends:
         if rule.effect == "allow":
             allowed |= rule.verbs
     return allowed
 
 
-def _glob_step(step: _Step, part: str) -> _Step:
+def _glob_state(state: _State, part: str) -> _State:
     # Only `*` and `?` are special; `fnmatch` would treat brackets as a set of characters.
     glob = re.compile(fnmatch.translate(part.replace("[", "[[]")))
-    for known, further in step.globs:
-        if known.pattern == glob.pattern:
-            return further
-    further = _Step()
-    step.globs.append((glob, further))
-    return further
+    for compiled, target in state.globs:
+        if compiled.pattern == glob.pattern:
+            return target
+    target = _State()
+    state.globs.append((glob, target))
+    return target
 
 
-def _with_deep(steps: Iterable[_Step]) -> list[_Step]:
+def _with_deep_states(states: Iterable[_State]) -> list[_State]:
     """Return the states and the `**` states after them, since `**` also matches zero names."""
-    out = list(steps)
-    out += [step.deep for step in out if step.deep is not None]
+    out = list(states)
+    out += [state.deep for state in out if state.deep is not None]
     return out
 
 

@@ -106,24 +106,24 @@ class Owners:
                 self._spans.setdefault((str(area), str(name)), []).append((int(when), frozenset(map(str, owners))))
                 self._records += 1
             except (ValueError, TypeError):
-                log.warning("a line of '%s' cannot be read: what it gave belongs to people", self._file)
+                log.warning("a line of '%s' cannot be read; its task or query belongs to persons", self._file)
 
     def _compact(self) -> None:
         """Rewrite the file with the records of existing names, and the newest records of names that are gone."""
         newest = sorted(self._spans, key=lambda key: self._spans[key][-1][0], reverse=True)
-        kept: dict[_Key, _Spans] = {}
+        compacted: dict[_Key, _Spans] = {}
         count = 0
         for key in newest:
             if count < MAX_RECORDS or self._exists(Path(key)):
-                kept[key] = self._spans[key][-100:]
-                count += len(kept[key])
-        lines = sorted([when, *key, sorted(owners)] for key, spans in kept.items() for when, owners in spans)
+                compacted[key] = self._spans[key][-100:]
+                count += len(compacted[key])
+        lines = sorted([when, *key, sorted(owners)] for key, spans in compacted.items() for when, owners in spans)
         temporary = self._file.with_suffix(".new")
         temporary.unlink(missing_ok=True)
-        rest, self._file = self._file, temporary
+        original, self._file = self._file, temporary
         try:
             self._append(lines)
         finally:
-            self._file = rest
+            self._file = original
         os.replace(temporary, self._file)
-        self._spans, self._records = kept, count
+        self._spans, self._records = compacted, count

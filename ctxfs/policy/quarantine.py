@@ -30,7 +30,7 @@ class Quarantine:
     def reaches_below(self, path: Path) -> bool:
         """Return True for a directory with a quarantined path below it."""
         start = f"{path}/" if path.parts else ""
-        return any(each.startswith(start) for each in self.paths)
+        return any(quarantined.startswith(start) for quarantined in self.paths)
 
     @property
     def wire(self) -> list[object]:

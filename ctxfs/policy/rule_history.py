@@ -24,9 +24,9 @@ from ctxfs.policy.rules import Rule, Verb, rule_from_wire
 
 log = logging.getLogger(__name__)
 
-_MOST = 2000  # changes that are evaluated
-_KEPT = 20_000
-_WANTED = Verb.LIST | Verb.READ
+_MAX_CHANGES = 2000  # changes that are evaluated
+_MAX_CACHED_TIMES = 20_000
+_READABLE = Verb.LIST | Verb.READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,27 @@ class RuleHistory:
         self._file = file
         self._last: list[Any] | None = None
         self._spans: list[_Span] | None = None
-        self._known: dict[tuple[Principal, tuple[str, ...], bool], int] = {}
+        self._cached_times: dict[tuple[Principal, tuple[str, ...], bool], int] = {}
 
     def note(self, rules: Sequence[Rule], groups: Mapping[str, frozenset[str]]) -> None:
         """Record the rules that are in force from now on.
 
         A failed write is logged. Versions are then judged by the rules that were recorded before.
         """
-        said = [[rule.wire for rule in rules], {name: sorted(members) for name, members in sorted(groups.items())}]
+        record = [[rule.wire for rule in rules], {name: sorted(members) for name, members in sorted(groups.items())}]
         if self._last is None:
-            lines = self._lines()
+            lines = self._read_changes()
             self._last = lines[-1][1:] if lines else []
-        if said == self._last:
+        if record == self._last:
             return
-        self._last = said
+        self._last = record
         self._spans = None
-        self._known.clear()
+        self._cached_times.clear()
         try:
             with open(self._file, "ab") as out:
-                out.write(json.dumps([time.time_ns(), *said]).encode() + b"\n")
+                out.write(json.dumps([time.time_ns(), *record]).encode() + b"\n")
         except OSError as error:
-            log.error("the rules of now cannot be remembered: %s", error)
+            log.error("cannot record the changed rules: %s", error)
 
     def since(self, principal: Principal, path: Path, *, below: bool = False) -> int:
         """Return the time in nanoseconds since which a principal could read the path without a break; 0 for always.
@@ -73,50 +73,52 @@ class RuleHistory:
         With `below`, everything below the path must have been readable.
         """
         key = (principal, path.parts, below)
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) > _KEPT:
-                self._known.clear()
-            found = self._known[key] = self._since(Principal(principal.kind, principal.name), path, below)
-        return found
+        time_ns = self._cached_times.get(key)
+        if time_ns is None:
+            if len(self._cached_times) > _MAX_CACHED_TIMES:
+                self._cached_times.clear()
+            time_ns = self._cached_times[key] = self._compute_since(
+                Principal(principal.kind, principal.name), path, below
+            )
+        return time_ns
 
-    def _since(self, principal: Principal, path: Path, below: bool) -> int:
+    def _compute_since(self, principal: Principal, path: Path, below: bool) -> int:
         if self._spans is None:
-            self._spans = list(_spans(self._lines()))
+            self._spans = list(_iterate_spans(self._read_changes()))
         for span in self._spans:
             rights = span.policy.rights(principal, path, span.at_ns)
             allowed = rights.below if below else rights.verbs
             # A directory that only leads to an allowed path shows nothing of its own.
-            if allowed & _WANTED != _WANTED and (below or not rights.leads):
+            if allowed & _READABLE != _READABLE and (below or not rights.leads):
                 return span.until_ns
         return 0
 
-    def _lines(self) -> list[list[Any]]:
+    def _read_changes(self) -> list[list[Any]]:
         """Return the recorded changes, oldest first."""
         try:
-            lines = self._file.read_bytes().splitlines()[-_MOST:]
+            lines = self._file.read_bytes().splitlines()[-_MAX_CHANGES:]
         except FileNotFoundError:
             return []
         out = []
         for line in lines:
             try:
-                when, rules, groups = json.loads(line)
-                out.append([int(when), rules, groups])
+                time_ns, rules, groups = json.loads(line)
+                out.append([int(time_ns), rules, groups])
             except (ValueError, TypeError):
                 log.warning("a line of '%s' cannot be read", self._file)  # truncated by a power cut
         return out
 
 
-def _spans(lines: Sequence[Sequence[Any]]) -> Iterator[_Span]:
+def _iterate_spans(lines: Sequence[Sequence[Any]]) -> Iterator[_Span]:
     """Yield the periods, newest first.
 
     The newest one has no end, and the oldest one extends to times before the first record.
     """
     end = 1 << 62
-    for when, wire, groups in reversed(lines):
+    for time_ns, wire, groups in reversed(lines):
         rules = [rule_from_wire(rule) for rule in wire]
-        members = {name: frozenset(each) for name, each in groups.items()}
-        expiries = sorted({rule.expires_ns for rule in rules if when < rule.expires_ns < end}, reverse=True)
-        for start in (*expiries, when):
+        members = {name: frozenset(names) for name, names in groups.items()}
+        expiries = sorted({rule.expires_ns for rule in rules if time_ns < rule.expires_ns < end}, reverse=True)
+        for start in (*expiries, time_ns):
             yield _Span(end, start, Policy(rules, members))  # one policy answers for times that go forward
             end = start

@@ -34,7 +34,7 @@ class Verb(IntFlag):
 
 NOTHING = Verb(0)
 EVERYTHING = Verb(255)
-_SHORT = {
+_LETTERS = {
     "l": Verb.LIST,
     "r": Verb.LIST | Verb.READ,
     "w": Verb.WRITE | Verb.CREATE | Verb.DELETE | Verb.META,
@@ -43,10 +43,10 @@ _SHORT = {
 }
 _NAMES = {verb.name.lower(): verb for verb in Verb if verb.name}
 _PRINCIPAL = re.compile(r"\*|(?:human|agent):(?:\*|[a-z0-9][a-z0-9._-]{0,62})|group:[a-z0-9][a-z0-9._-]{0,62}")
-_GROUP = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MEMBER = re.compile(r"(?:human|agent):[a-z0-9][a-z0-9._-]{0,62}")
-_KEYS = frozenset(("principal", "path", "verbs", "effect", "expires"))
-_MAX_PATTERN = 1024
+_RULE_KEYS = frozenset(("principal", "path", "verbs", "effect", "expires"))
+_MAX_PATTERN_CHARS = 1024
 _MAX_RULES = 10_000
 
 
@@ -114,38 +114,39 @@ def default_rules() -> tuple[Rule, ...]:
 
 
 def parse_policy(
-    data: Mapping[str, Any], file: str, known: Collection[str] = (), *, alone: bool = False
+    data: Mapping[str, Any], file: str, known_groups: Collection[str] = (), *, alone: bool = False
 ) -> tuple[tuple[Rule, ...], dict[str, frozenset[str]]]:
     """Return (rules, group → members) from the tables `rule` and `groups` of a TOML document.
 
-    `known` are groups that other documents define. With `alone`, the document may have no other tables. Raise
+    `known_groups` are groups that other documents define. With `alone`, the document may have no other tables. Raise
     `CommandError` with the position and the reason of the first error.
     """
-    if alone and (others := set(data) - {"rule", "groups"}):
-        raise CommandError(f"'{file}': there is no '{min(others)}' here", "known: [groups] and [[rule]]")
-    groups = _groups(data.get("groups", {}), file)
-    if twice := set(groups) & set(known):
-        raise CommandError(f"'{file}': the group '{min(twice)}' is defined elsewhere too", "give it another name")
+    if alone and (unknown := set(data) - {"rule", "groups"}):
+        raise CommandError(f"'{file}': there is no '{min(unknown)}' here", "known: [groups] and [[rule]]")
+    groups = _parse_groups(data.get("groups", {}), file)
+    if duplicates := set(groups) & set(known_groups):
+        raise CommandError(f"'{file}': the group '{min(duplicates)}' is defined elsewhere too", "give it another name")
     entries = data.get("rule", [])
     if not isinstance(entries, list):
         raise CommandError(f"'{file}': write [[rule]] with two brackets", "")
     if len(entries) > _MAX_RULES:
         raise CommandError(f"'{file}' has {len(entries)} rules; {_MAX_RULES} at most", "")
-    rules = tuple(_rule(entry, f"{file}, rule {number}") for number, entry in enumerate(entries, 1))
+    rules = tuple(_parse_rule(entry, f"{file}, rule {number}") for number, entry in enumerate(entries, 1))
     for rule in rules:
-        named = rule.principal.removeprefix("group:")
-        if rule.principal.startswith("group:") and named not in groups and named not in known:
+        group = rule.principal.removeprefix("group:")
+        if rule.principal.startswith("group:") and group not in groups and group not in known_groups:
             raise CommandError(
-                f"{rule.where}: there is no group '{named}'", f"known: {', '.join(sorted({*groups, *known})) or 'none'}"
+                f"{rule.where}: there is no group '{group}'",
+                f"known: {', '.join(sorted({*groups, *known_groups})) or 'none'}",
             )
     return rules, groups
 
 
-def _groups(data: object, file: str) -> dict[str, frozenset[str]]:
+def _parse_groups(data: object, file: str) -> dict[str, frozenset[str]]:
     if not isinstance(data, dict):
         raise CommandError(f"'{file}': [groups] is a table of lists", 'write: writers = ["agent:alice"]')
     for name, members in data.items():
-        if not _GROUP.fullmatch(name) or not isinstance(members, list):
+        if not _GROUP_NAME.fullmatch(name) or not isinstance(members, list):
             raise CommandError(
                 f"'{file}': group '{name}' is not a list of principals", 'write: writers = ["agent:alice"]'
             )
@@ -157,11 +158,11 @@ def _groups(data: object, file: str) -> dict[str, frozenset[str]]:
     return {name: frozenset(members) for name, members in data.items()}
 
 
-def _rule(entry: object, where: str) -> Rule:
+def _parse_rule(entry: object, where: str) -> Rule:
     if not isinstance(entry, dict):
         raise CommandError(f"{where} is not a table", "")
-    if unknown := set(entry) - _KEYS:
-        raise CommandError(f"{where}: there is no key '{min(unknown)}'", f"known: {', '.join(sorted(_KEYS))}")
+    if unknown := set(entry) - _RULE_KEYS:
+        raise CommandError(f"{where}: there is no key '{min(unknown)}'", f"known: {', '.join(sorted(_RULE_KEYS))}")
     if missing := {"principal", "path", "verbs"} - set(entry):
         raise CommandError(f"{where}: '{min(missing)}' is missing", "")
     principal, effect = entry["principal"], entry.get("effect", "allow")
@@ -173,35 +174,40 @@ def _rule(entry: object, where: str) -> Rule:
         raise CommandError(f"{where}: effect is 'allow' or 'deny', not {effect!r}", "")
     pattern = parse_pattern(entry["path"], where)
     return Rule(
-        principal, pattern, parse_verbs(entry["verbs"], where), effect, where, _expiry(entry.get("expires"), where)
+        principal,
+        pattern,
+        parse_verbs(entry["verbs"], where),
+        effect,
+        where,
+        _parse_expiry(entry.get("expires"), where),
     )
 
 
-def parse_verbs(said: object, where: str) -> Verb:
+def parse_verbs(value: object, where: str) -> Verb:
     """Return permissions from a list of names, or from letters.
 
     `r` lists and reads, `w` writes, creates, deletes and sets metadata, `x` lists and executes, `a` administers, `l`
     lists. Raise `CommandError` for other values.
     """
-    names = list(said) if isinstance(said, str | list) else []
-    table: Mapping[str, Verb] = _SHORT if isinstance(said, str) else _NAMES
+    names = list(value) if isinstance(value, str | list) else []
+    table: Mapping[str, Verb] = _LETTERS if isinstance(value, str) else _NAMES
     if not names or not all(isinstance(name, str) and name in table for name in names):
-        raise CommandError(f"{where}: {said!r} are not verbs", f"known: {', '.join(_NAMES)}; or letters of 'lrwxa'")
+        raise CommandError(f"{where}: {value!r} are not verbs", f"known: {', '.join(_NAMES)}; or letters of 'lrwxa'")
     verbs = NOTHING
     for name in names:
         verbs |= table[name]
     return verbs
 
 
-def parse_pattern(said: object, where: str) -> tuple[str, ...]:
+def parse_pattern(value: object, where: str) -> tuple[str, ...]:
     """Return the parts of a path pattern.
 
     Raise `CommandError` for `..`, for `**` inside a name, for text that is not NFKC, and for letters of mixed scripts
     in one name.
     """
-    if not isinstance(said, str) or not said.strip("/") or len(said) > _MAX_PATTERN:
-        raise CommandError(f"{where}: {said!r} is not a path pattern", "such as memory/alice/**")
-    parts = tuple(part for part in said.split("/") if part)
+    if not isinstance(value, str) or not value.strip("/") or len(value) > _MAX_PATTERN_CHARS:
+        raise CommandError(f"{where}: {value!r} is not a path pattern", "such as memory/alice/**")
+    parts = tuple(part for part in value.split("/") if part)
     for part in parts:
         if part in (".", "..") or ("**" in part and part != "**") or any(ord(character) < 32 for character in part):
             raise CommandError(f"{where}: '{part}' cannot be part of a path pattern", "such as memory/alice/**")
@@ -209,7 +215,7 @@ def parse_pattern(said: object, where: str) -> tuple[str, ...]:
             raise CommandError(
                 f"{where}: '{part}' is not in normal form (NFKC)", f"write: {unicodedata.normalize('NFKC', part)}"
             )
-        if len(scripts := _scripts(part)) > 1:
+        if len(scripts := _scripts_of(part)) > 1:
             raise CommandError(
                 f"{where}: '{part}' mixes {' and '.join(sorted(scripts))} letters, which look alike",
                 "write it in one script",
@@ -217,23 +223,23 @@ def parse_pattern(said: object, where: str) -> tuple[str, ...]:
     return parts
 
 
-def _scripts(text: str) -> set[str]:
+def _scripts_of(text: str) -> set[str]:
     """Return the scripts of a text whose letters look like those of another script."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in text if character.isalpha()}
     return names & {"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}
 
 
-def _expiry(said: object, where: str) -> int:
-    if said is None:
+def _parse_expiry(value: object, where: str) -> int:
+    if value is None:
         return 0
-    when = said if isinstance(said, datetime) else None
-    if isinstance(said, str):
+    when = value if isinstance(value, datetime) else None
+    if isinstance(value, str):
         try:
-            when = datetime.fromisoformat(said)
+            when = datetime.fromisoformat(value)
         except ValueError:
             when = None
     if when is None:
-        raise CommandError(f"{where}: expires = {said!r} is not a time", "such as 2026-12-01T00:00:00Z")
+        raise CommandError(f"{where}: expires = {value!r} is not a time", "such as 2026-12-01T00:00:00Z")
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()) * 1_000_000_000
 
 

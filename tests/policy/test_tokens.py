@@ -13,7 +13,7 @@ import pytest
 from ctxfs.model.errors import CommandError
 from ctxfs.model.path import Path as TreePath
 from ctxfs.model.principal import Principal, parse_principal
-from ctxfs.policy.credentials import grants_of, make_token
+from ctxfs.policy.credentials import grants_by_id, make_token
 from ctxfs.policy.evaluate import Policy
 from ctxfs.policy.rules import NOTHING, Verb, default_rules
 from ctxfs.rpc.client import Client
@@ -27,7 +27,7 @@ NOW = 1_800_000_000_000_000_000
 def rights(path: str, *allow: str, now_ns: int = NOW, seconds: float | None = None) -> Verb:
     """What alice may do with a token that allows this."""
     token, _ = make_token(ALICE, allow, NOW, seconds)
-    policy = Policy(default_rules(), {}, grants_of([token]))
+    policy = Policy(default_rules(), {}, grants_by_id([token]))
     return policy.rights(token.bound, TreePath.parse(path), now_ns).verbs
 
 
@@ -43,7 +43,7 @@ def test_a_token_narrows_and_never_widens() -> None:
 
 def test_the_way_to_what_a_token_allows_is_there_and_nothing_beside_it() -> None:
     token, _ = make_token(ALICE, ["memory/alice/**:rw"], NOW, None)
-    policy = Policy(default_rules(), {}, grants_of([token]))
+    policy = Policy(default_rules(), {}, grants_by_id([token]))
     for path, there in (("", True), ("memory", True), ("memory/alice", True), ("pad", False), ("memory/shared", False)):
         assert policy.rights(token.bound, TreePath.parse(path), NOW).exists is there, path
     assert not policy.rights(token.bound, TreePath.parse("memory"), NOW).below, "not all that is below"
