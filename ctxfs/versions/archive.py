@@ -50,11 +50,11 @@ from ctxfs.versions.snapshot_reader import SnapshotEntry, SnapshotReader
 
 log = logging.getLogger(__name__)
 
-_SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEMPORARY_SECONDS = 60.0
-_GLANCE_SECONDS = 0.1
-_VERIFIED_COMMITS = 500
-_LARGE_ROUNDS = 3  # a file that is written all the time is captured later
+_STATUS_WAIT_SECONDS = 0.1
+_MAX_UNVERIFIED_COMMITS = 500
+_MAX_LARGE_ROUNDS = 3  # a file that is written all the time is captured later
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,12 @@ class Archive:
         self._anchors = anchors
         self._depth = 0  # nesting depth of operations; changed by the lock's holder
         self._lock = threading.RLock()
-        self._upkeep = threading.Lock()  # lock order: before `_lock`
-        self._checkpointing = threading.Lock()  # lock order: last
+        self._upkeep_lock = threading.Lock()  # lock order: before `_lock`
+        self._checkpoint_lock = threading.Lock()  # lock order: last
         self._journal = JournalReader(layout.journal)
         self.marks = Marks(layout.marks)
-        self._opened = False
-        self._checkpointed = 0
+        self._is_open = False
+        self._checkpoint_seq = 0
         self.session = new_session("d")
         self._unrecorded = ""
         self._reserve = DiskReserve(layout.journal / "reserve")
@@ -118,17 +118,17 @@ class Archive:
         Idempotent.
         """
         with self._lock:
-            if self._opened:
+            if self._is_open:
                 return []
             if not self.holds_lock:
                 self._store_lock.acquire()
             try:
-                made = self._open()
+                commits = self._open()
             except BaseException:
                 self._store_lock.release()
                 raise
-            self._opened = True
-            return made
+            self._is_open = True
+            return commits
 
     def _open(self) -> list[Commit]:
         layout = self._layout
@@ -155,10 +155,10 @@ class Archive:
                 self.index.clear_seen()
             repo.write("tree", b"")  # the empty directory
             self.ledger.open_head()
-            known = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
-            self._checkpointed = known[0] if known is not None else 0
+            row = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
+            self._checkpoint_seq = row[0] if row is not None else 0
             self.history = History(self.ledger)
-            self._then = SnapshotReader(self.ledger)
+            self._snapshot_reader = SnapshotReader(self.ledger)
             self._committer = Committer(self.ledger)
             intent = layout.journal / "rollback.json"
             self._rollback = Rollback(self.ledger, self.history, self._committer, intent, self._actor("outside"))
@@ -169,46 +169,46 @@ class Archive:
             self._finish_erasure()
             finished = self._rollback.finish()
             self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, self._is_recorded)
-            made = [finished] if finished else []
+            commits = [finished] if finished else []
             if self.ledger.head is None:
                 areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
                 first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
-                made += [first] if first else []
+                commits += [first] if first else []
             self.ledger.large_capture.may_wait = True
-            made += self._commit_journal(old=True)
+            commits += self._commit_journal(old=True)
             rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
-            made += [rest] if rest else []
+            commits += [rest] if rest else []
             self.ledger.large_capture.may_wait = False
         except BaseException:
             self.index.close()
             repo.close()
             raise
-        return made
+        return commits
 
-    def _is_recorded(self, parts: Parts, found: os.stat_result) -> bool:
+    def _is_recorded(self, parts: Parts, stat: os.stat_result) -> bool:
         """Return True if a version contains the content of a file of the work tree."""
         capture = Capture(self.ledger, keep=False)
-        entry = capture.state(parts, found, ABSENT, moved=False).entry
+        entry = capture.state(parts, stat, ABSENT, moved=False).entry
         return entry is not None and self.ledger.repo.has(entry.oid)
 
     def _finish_erasure(self) -> None:
         try:
             if self._eraser.finish() is not None:
-                log.warning("an erasure that was interrupted has been finished")
+                log.warning("finished an interrupted erasure")
         except OSError as error:
             # The intent record stays, so that the next start tries again. Until then the store must be usable.
-            log.error("an interrupted erasure could not be finished yet: %s", error.strerror)
+            log.error("cannot finish an interrupted erasure yet: %s", error.strerror)
             self.ledger.forget_memory()
             self.ledger.open_head()
 
     @property
     def is_open(self) -> bool:
         """True while the archive is open. It then holds the store's lock, unless its owner does."""
-        return self._opened
+        return self._is_open
 
     def is_urgent(self) -> bool:
         """Return True if a client waits for a commit before the commit window ends, such as at an fsync."""
-        with self._ready():
+        with self._locked_open():
             return self._journal.is_urgent()
 
     def close(self) -> None:
@@ -217,15 +217,15 @@ class Archive:
         It does not wait for the disk, because the next start verifies the commits after the checkpoint.
         """
         with self._lock:
-            if not self._opened:
+            if not self._is_open:
                 return
             try:
                 self.commit()
-                if self._since_checkpoint > _VERIFIED_COMMITS:
+                if self._unverified_commits > _MAX_UNVERIFIED_COMMITS:
                     self.checkpoint()
             except OSError as error:
-                log.error("the last changes have no version yet; the next start makes it: %s", error)
-            self._opened = False
+                log.error("the last changes have no version yet; the next start commits them: %s", error)
+            self._is_open = False
             self.ledger.unversioned.save(self._unversioned_file)
             self._rollback.close()
             self.index.close()
@@ -235,23 +235,23 @@ class Archive:
     def checkpoint(self) -> bool:
         """Make the newest version durable; return False if it already is. It waits for the disk."""
         with self._lock:
-            if self._opened:
+            if self._is_open:
                 self._rollback.record_late()
                 self._reserve.make()
             head, newest = self.ledger.head, self.ledger.seq
             started = time.time()
-        with self._checkpointing:
+        with self._checkpoint_lock:
             last = recover.read_checkpoint(self._checkpoint_file)
             if head is None or (last is not None and last.commit == head.oid):
                 return False
             recover.write_checkpoint(self._checkpoint_file, recover.Checkpoint(head.oid, started))
-            self._checkpointed = newest
+            self._checkpoint_seq = newest
             return True
 
     @property
-    def _since_checkpoint(self) -> int:
+    def _unverified_commits(self) -> int:
         """The number of commits that the next start has to verify."""
-        return self.ledger.seq - self._checkpointed
+        return self.ledger.seq - self._checkpoint_seq
 
     @property
     def _checkpoint_file(self) -> HostPath:
@@ -289,36 +289,36 @@ class Archive:
 
         Large files are read between two commits without the lock, unless this call is a part of another operation.
         """
-        made = self.commit_nowait(also)
-        for _ in range(_LARGE_ROUNDS):
+        commits = self.commit_nowait(also)
+        for _ in range(_MAX_LARGE_ROUNDS):
             if self._depth or self.large_delay > 0:
                 break
             self.prepare_large()
-            made += self.commit_nowait()
-        return made
+            commits += self.commit_nowait()
+        return commits
 
     @property
     def large_delay(self) -> float:
         """The seconds until a large file is to be read for its version; infinite without such a file."""
-        return self.ledger.large_capture.delay if self._opened else math.inf
+        return self.ledger.large_capture.delay if self._is_open else math.inf
 
     def prepare_large(self) -> None:
         """Read the large files that a commit postponed, for the next commit. Slow, but it takes no lock."""
-        if self._opened:
+        if self._is_open:
             self.ledger.large_capture.prepare()
 
     def commit_nowait(self, also: Iterable[bytes] = ()) -> list[Commit]:
         """Commit without reading large files; those that have not been read yet are left to the next commit."""
-        with self._ready():
+        with self._locked_open():
             capture, is_part = self.ledger.large_capture, self._depth > 1
             capture.may_wait = not is_part
             try:
-                made = self._commit(also)
+                commits = self._commit(also)
                 self._unrecorded = ""
                 for actor, paths in capture.ready(everything=is_part).items():
-                    rest = self._committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
-                    made += [rest] if rest else []
-                return made
+                    commit = self._committer.commit_paths(actor, "write", dict.fromkeys(paths, False))
+                    commits += [commit] if commit else []
+                return commits
             except OSError as error:
                 self._unrecorded = error.strerror or str(error)
                 raise
@@ -326,35 +326,35 @@ class Archive:
                 capture.may_wait = False
 
     def _commit(self, also: Iterable[bytes]) -> list[Commit]:
-        with self._ready():
-            made = [*self._rollback.record_late(), *self._commit_journal()]
+        with self._locked_open():
+            commits = [*self._rollback.record_late(), *self._commit_journal()]
             outside = dict.fromkeys(also, True)
             if outside:
-                rest = self._committer.commit_paths(self._actor("outside"), "outside", outside)
-                made += [rest] if rest else []
-            return made
+                commit = self._committer.commit_paths(self._actor("outside"), "outside", outside)
+                commits += [commit] if commit else []
+            return commits
 
     def _commit_journal(self, *, old: bool = False) -> list[Commit]:
         records = self._journal.take()
         try:
-            made = self._committer.commit_records(records, old=old) if records else []
+            commits = self._committer.commit_records(records, old=old) if records else []
         except BaseException:
             self._journal.give_back(records)
             raise
         self._journal.settle()
-        return made
+        return commits
 
     def upkeep(self, *, full: bool = False, always: bool = False) -> bool:
         """Pack the repository if it is due, or with `full` or `always`; return True if it was packed.
 
         Commits continue meanwhile.
         """
-        with self._ready():
+        with self._locked_open():
             repo = self.ledger.repo
         full = full or (maintenance.is_needed(repo) and maintenance.is_full_due(repo.folder))
         if not (full or always or maintenance.is_needed(repo)):
             return False
-        with self._upkeep:
+        with self._upkeep_lock:
             (maintenance.pack_fully if full else maintenance.pack)(repo)
         with self._lock:
             repo.forget_helpers()
@@ -364,33 +364,33 @@ class Archive:
 
     def _collect_large(self) -> None:
         """Delete large contents that no version refers to."""
-        self.ledger.large.remove(set(self.ledger.large.names()) - self._large_named())
+        self.ledger.large.remove(set(self.ledger.large.names()) - self._used_large_contents())
 
-    def _large_named(self) -> set[str]:
+    def _used_large_contents(self) -> set[str]:
         """Return the ids of the large contents that versions refer to."""
         sides = map(self.ledger.side, self.index.sides_of(MIN_LARGE_BYTES))
         return {side.large.sha256 for side in sides if side.large is not None}
 
     def anchors(self, remote: str = "") -> tuple[str, list[Anchor]]:
         """Return the id of this store and the anchors in its versions, or in those of `remote`, oldest first."""
-        with self._ready():
+        with self._locked_open():
             remotes, repo = self._remotes, self.ledger.repo
             store, ref = self.ledger.store_id, BRANCH
         if remote:
-            with self._upkeep:
+            with self._upkeep_lock:
                 remotes.fetch(remote)
                 try:
-                    return store, list(_anchors_of(repo, f"refs/remotes/{remote}/main"))
+                    return store, list(_read_anchors(repo, f"refs/remotes/{remote}/main"))
                 finally:
                     remotes.drop_fetched_refs(remote)
-        return store, list(_anchors_of(repo, ref))
+        return store, list(_read_anchors(repo, ref))
 
     def status(self) -> dict[str, object]:
         """Return the totals for `ctxfs status`; the state is `busy` if the lock is taken for a tenth of a second."""
-        if not self._lock.acquire(timeout=_GLANCE_SECONDS):
+        if not self._lock.acquire(timeout=_STATUS_WAIT_SECONDS):
             return {"state": "busy"}
         try:
-            if not self._opened:
+            if not self._is_open:
                 # A status request must not open the archive.
                 return {"state": "closed", "unversioned": saved_reasons(self._unversioned_file)}
             head = self.ledger.head
@@ -410,36 +410,36 @@ class Archive:
     @property
     def newest(self) -> str:
         """The newest revision, read without the lock; empty before the archive is open."""
-        head = self.ledger.head if self._opened else None
+        head = self.ledger.head if self._is_open else None
         return head.oid if head else ""
 
     @property
     def head(self) -> Commit | None:
         """The newest version."""
-        with self._ready():
+        with self._locked_open():
             return self.ledger.head
 
     def resolve(self, text: str) -> Step:
         """Return the version for a revision, a snapshot's name or a time. Raise `OSError` ENOENT or EINVAL."""
-        with self._ready():
+        with self._locked_open():
             return self.history.resolve(text)
 
-    def log(self, path: str, wanted: Filter, limit: int) -> list[Step]:
+    def log(self, path: str, criteria: Filter, limit: int) -> list[Step]:
         """Return the newest `limit` commits that changed a path. Raise `OSError` ENOENT for a path without history."""
-        with self._ready():
-            found = self.history.log(path_bytes(path), wanted, limit)
-            if not found and wanted == EVERYTHING:
-                self._check_known(path)
-            return found
+        with self._locked_open():
+            steps = self.history.log(path_bytes(path), criteria, limit)
+            if not steps and criteria == EVERYTHING:
+                self._require_history(path)
+            return steps
 
     def changes_of(self, numbers: Iterable[int], path: str) -> list[list[PathChange]]:
         """Return, for each commit, its changes at a path and below it."""
-        with self._ready():
+        with self._locked_open():
             return [self.index.changes_of(number, path_bytes(path)) for number in numbers]
 
     def versions(self, path: str) -> list["Shown"]:
         """Return all changes of exactly this path, oldest first, numbered from 1, removals included."""
-        with self._ready():
+        with self._locked_open():
             return [
                 Shown(number, step.commit, version.change)
                 for number, step, version in self.history.versions(path_bytes(path))
@@ -447,22 +447,22 @@ class Archive:
 
     def names_below(self, path: str) -> list[tuple[str, bool]]:
         """Return (name, is a directory) of all entries that a directory ever had."""
-        with self._ready():
+        with self._locked_open():
             return [(path_text(name), inside) for name, inside in self.index.names_below(path_bytes(path))]
 
     def changed_since(self, path: str, since_ns: int) -> bool:
         """Return True if a path, or anything below it, changed at or after a time."""
-        with self._ready():
+        with self._locked_open():
             return bool(self.index.below(path_bytes(path), Filter(since_ns=since_ns), 1 << 62, 1))
 
     def was_directory(self, path: str) -> bool:
         """Return True if a path ever was a directory."""
-        with self._ready():
+        with self._locked_open():
             return self.index.was_directory(path_bytes(path))
 
     def moves_of(self, path: str) -> list[tuple[int, str]]:
         """Return (time in nanoseconds, previous name) of each rename of a path, newest first."""
-        with self._ready():
+        with self._locked_open():
             return self.history.moves_of(path_bytes(path))
 
     def last_change(self, path: str) -> Commit | None:
@@ -470,73 +470,73 @@ class Archive:
 
         None without one.
         """
-        with self._ready():
-            found = self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1)
-            return found[0][1] if found else None
+        with self._locked_open():
+            rows = self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1)
+            return rows[0][1] if rows else None
 
     def first_change(self, path: str) -> Commit | None:
         """Return the commit that created this path, followed through renames; None without one."""
-        with self._ready():
-            found = self.index.versions(path_bytes(path))
-            return self.index.commit(found[0].seq) if found else None
+        with self._locked_open():
+            changes = self.index.versions(path_bytes(path))
+            return self.index.commit(changes[0].seq) if changes else None
 
     def content_of(self, shown: "Shown") -> bytes:
         """Return the content of a file after a change."""
-        with self._ready():
+        with self._locked_open():
             return self.ledger.content(state_of(shown.change))
 
     def attributes(self, shown: "Shown") -> tuple[int, dict[str, bytes]]:
         """Return (permission bits, extended attributes) of a file after a change."""
-        with self._ready():
-            return self._then.attributes_of(state_of(shown.change))
+        with self._locked_open():
+            return self._snapshot_reader.attributes_of(state_of(shown.change))
 
     # the tree in a version
     def entry_then(self, commit: Commit, path: str, name: str) -> Entry:
         """Return the entry of a path in a version. Raise `OSError` ENOENT."""
-        with self._ready():
-            return self._then.entry(commit, path, name)
+        with self._locked_open():
+            return self._snapshot_reader.entry(commit, path, name)
 
     def list_then(self, commit: Commit, path: str) -> list[Entry]:
         """Return the sorted entries of a directory in a version, without file sizes.
 
         Raise `OSError` ENOENT or ENOTDIR.
         """
-        with self._ready():
-            return self._then.entries(commit, path)
+        with self._locked_open():
+            return self._snapshot_reader.entries(commit, path)
 
     def read_then(self, commit: Commit, path: str) -> bytes:
         """Return the content of a file in a version. Raise `OSError` ENOENT or EISDIR."""
-        with self._ready():
-            return self._then.read(commit, path)
+        with self._locked_open():
+            return self._snapshot_reader.read(commit, path)
 
     def attributes_then(self, commit: Commit, path: str) -> dict[str, bytes]:
         """Return the extended attributes of a path in a version. Raise `OSError` ENOENT."""
-        with self._ready():
-            return self._then.attributes(commit, path)
+        with self._locked_open():
+            return self._snapshot_reader.attributes(commit, path)
 
     def differences(self, commit: Commit, most_bytes: int) -> list[SnapshotEntry]:
         """Return the state in a version of each file that differs from the newest version.
 
         Files of more than `most_bytes` have no content.
         """
-        with self._ready():
+        with self._locked_open():
             newest = self.ledger.head
-            return list(self._then.differences(commit, newest, most_bytes)) if newest else []
+            return list(self._snapshot_reader.differences(commit, newest, most_bytes)) if newest else []
 
     def show(self, path: str, at: str) -> bytes:
         """Return a file's content in a version, under the name that it had then. Raise `OSError` ENOENT or EISDIR."""
-        with self._ready():
+        with self._locked_open():
             step = self.history.resolve(at)
-            return self._then.read(step.commit, path_text(self.history.name_at(path_bytes(path), step.seq)))
+            return self._snapshot_reader.read(step.commit, path_text(self.history.name_at(path_bytes(path), step.seq)))
 
     def snapshots(self) -> dict[str, str]:
         """Return the commit id of each snapshot, by its name."""
-        with self._ready():
+        with self._locked_open():
             return dict(self.ledger.tags)
 
     def diff(self, path: str, old: str, new: str) -> bytes:
         """Return a unified diff of a path between two versions, attributes included."""
-        with self._ready():
+        with self._locked_open():
             trees = [self._tree_at(name) for name in (old, new)]
             return diff_trees(self.ledger, trees[0], trees[1], path_bytes(path))
 
@@ -551,17 +551,17 @@ class Archive:
 
     def blame(self, path: str, at: str) -> list[Line]:
         """Return the lines of a file in a version, each with the version that added it."""
-        with self._ready():
+        with self._locked_open():
             step = self.history.resolve(at)
-            then = self.history.name_at(path_bytes(path), step.seq)
-            self._then.read(step.commit, path_text(then))  # for its errors, which are clearer than git's
-            return blame_lines(self.ledger, step.commit.oid, then)
+            old_name = self.history.name_at(path_bytes(path), step.seq)
+            self._snapshot_reader.read(step.commit, path_text(old_name))  # for its errors, which are clearer than git's
+            return blame_lines(self.ledger, step.commit.oid, old_name)
 
     # rollback, snapshots, erasure
     def restore(self, path: str, to: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Restore a path to a version. Return the outcome and, with `dry_run`, the diff."""
-        return self._go_back(
-            lambda: self._rollback.plan_restore(path_bytes(path), self._target(path, to)), actor, dry_run
+        return self._roll_back(
+            lambda: self._rollback.plan_restore(path_bytes(path), self._resolve_target(path, to)), actor, dry_run
         )
 
     def restore_from(self, path: str, source: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
@@ -569,10 +569,10 @@ class Archive:
 
         Return the outcome and, with `dry_run`, the diff.
         """
-        return self._go_back(lambda: self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
+        return self._roll_back(lambda: self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
 
     def undo(
-        self, path: str, actor: Actor, wanted: Filter = EVERYTHING, *, dry_run: bool = False
+        self, path: str, actor: Actor, criteria: Filter = EVERYTHING, *, dry_run: bool = False
     ) -> tuple[Outcome, bytes]:
         """Undo the newest change of a path, or all changes by a principal or session below it.
 
@@ -580,80 +580,80 @@ class Archive:
         """
 
         def plan() -> Plan:
-            if wanted != EVERYTHING:
-                return self._rollback.plan_undo_of(path_bytes(path), wanted)
-            self._check_known(path)
+            if criteria != EVERYTHING:
+                return self._rollback.plan_undo_of(path_bytes(path), criteria)
+            self._require_history(path)
             return self._rollback.plan_undo(path_bytes(path))
 
-        return self._go_back(plan, actor, dry_run)
+        return self._roll_back(plan, actor, dry_run)
 
     def redo(self, path: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Redo the last undo of a path. Return the outcome and, with `dry_run`, the diff."""
 
         def plan() -> Plan:
-            self._check_known(path)
+            self._require_history(path)
             return self._rollback.plan_redo(path_bytes(path))
 
-        return self._go_back(plan, actor, dry_run)
+        return self._roll_back(plan, actor, dry_run)
 
     def snapshot(self, name: str) -> Commit:
         """Give the newest version a name, and return it. Raise `CommandError` for an invalid or existing name."""
-        if not _SNAPSHOT.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name:
+        if not _SNAPSHOT_NAME.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name:
             raise CommandError(
                 f"'{printable(name)}' cannot name a snapshot", "use letters, digits, '.', '_' and '-'", 2
             )
         if re.fullmatch(r"[0-9a-f]{4,40}", name) or name in ("latest", "HEAD") or parse_moment(name, datetime.now(UTC)):
             raise CommandError(f"'{name}' reads as a revision or a time", "choose another name", 2)
-        with self._ready():
+        with self._locked_open():
             self.commit()
             head = self.ledger.head
             assert head is not None
-            known = self.ledger.tags.get(name)
-            if known is not None and known != head.oid:
+            oid = self.ledger.tags.get(name)
+            if oid is not None and oid != head.oid:
                 raise CommandError(f"a snapshot '{name}' exists already", f"remove it: ctxfs snapshot --delete {name}")
-            if known is None:
+            if oid is None:
                 self.ledger.repo.update(f"refs/tags/{name}", head.oid, None)
                 self.ledger.read_tags()
             return head
 
     def delete_snapshot(self, name: str) -> None:
         """Delete a snapshot's name; the version itself stays. Raise `CommandError` if it does not exist."""
-        with self._ready():
-            known = self.ledger.repo.ref(f"refs/tags/{name}") if _SNAPSHOT.fullmatch(name) else None
-            if known is None:
+        with self._locked_open():
+            oid = self.ledger.repo.ref(f"refs/tags/{name}") if _SNAPSHOT_NAME.fullmatch(name) else None
+            if oid is None:
                 raise CommandError(f"no snapshot is called '{printable(name)}'", "see: ctxfs snapshot")
-            self.ledger.repo.delete(f"refs/tags/{name}", known)
+            self.ledger.repo.delete(f"refs/tags/{name}", oid)
             self.ledger.read_tags()
 
     def forget(self, path: str | None, principal: str, actor: Actor, *, dry_run: bool = False) -> ErasureResult:
         """Erase a path, or all contents that a principal wrote, with derived texts, from every version."""
-        with self._upkeep, self._ready():
+        with self._upkeep_lock, self._locked_open():
             self.commit()
-            doomed, copies = self._doomed_wholly(path, principal)
-            if not dry_run and self.commit(doomed.contents.keys()):
+            plan, copies = self._plan_erasure_with_derived(path, principal)
+            if not dry_run and self.commit(plan.contents.keys()):
                 # The commit contained unjournalled changes at these paths. They may hold none of it, so plan anew.
-                doomed, copies = self._doomed_wholly(path, principal)
+                plan, copies = self._plan_erasure_with_derived(path, principal)
             if dry_run:
-                places = sorted(doomed.places | doomed.contents.keys())
-                return ErasureResult(0, len(doomed.blobs), tuple(places), (), copies)
+                paths = sorted(plan.places | plan.contents.keys())
+                return ErasureResult(0, len(plan.blobs), tuple(paths), (), copies)
             self._rollback.close()  # because swapped-out files may hold it
-            erased = self._eraser.erase(doomed, actor)
+            result = self._eraser.erase(plan, actor)
             self._journal.settle()
         self.checkpoint()
-        return replace(erased, copies=tuple(path for path in copies if path not in erased.elsewhere))
+        return replace(result, copies=tuple(path for path in copies if path not in result.elsewhere))
 
     def phrases_of(self, path: str | None, principal: str) -> Phrases:
         """Return the phrases of the contents that `forget` would erase. Call it before the erasure."""
-        with self._ready():
-            return self._eraser.phrases(self._doomed_by(path, principal))
+        with self._locked_open():
+            return self._eraser.phrases(self._plan_erasure(path, principal))
 
-    def _doomed_wholly(self, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
+    def _plan_erasure_with_derived(self, path: str | None, principal: str) -> tuple[ErasurePlan, tuple[bytes, ...]]:
         """Return the plan with derived texts, and the files of other principals that hold phrases of them."""
-        doomed = self._doomed_by(path, principal)
-        phrases = self._eraser.phrases(doomed)
-        return self._eraser.with_derived(doomed, phrases), self._eraser.copies(doomed, phrases)
+        plan = self._plan_erasure(path, principal)
+        phrases = self._eraser.phrases(plan)
+        return self._eraser.with_derived(plan, phrases), self._eraser.copies(plan, phrases)
 
-    def _doomed_by(self, path: str | None, principal: str) -> ErasurePlan:
+    def _plan_erasure(self, path: str | None, principal: str) -> ErasurePlan:
         return self._eraser.of_path(path_bytes(path)) if path is not None else self._eraser.of_principal(principal)
 
     def learn_marks(self, path: str, attributes: Mapping[str, bytes], data: bytes) -> None:
@@ -664,33 +664,33 @@ class Archive:
     # remotes
     def remotes(self) -> dict[str, str]:
         """Return the address of each remote, by its name. Passwords in addresses are removed."""
-        with self._ready():
+        with self._locked_open():
             return {name: without_passwords(url) for name, url in self._remotes.places().items()}
 
     def trusted_remotes(self) -> list[str]:
         """Return the names of the remotes whose history is trusted like the store's own."""
-        with self._ready():
+        with self._locked_open():
             return self._remotes.trusted()
 
     def add_remote(self, name: str, url: str, *, is_trusted: bool = False) -> None:
         """Add a remote to push to and pull from."""
-        with self._ready():
+        with self._locked_open():
             self._remotes.add(name, url, is_trusted=is_trusted)
 
     def trust_remote(self, name: str, *, is_trusted: bool) -> None:
         """Trust a remote's history like the store's own, or stop trusting it."""
-        with self._ready():
+        with self._locked_open():
             self._remotes.trust(name, is_trusted=is_trusted)
 
     def remove_remote(self, name: str) -> None:
         """Remove a remote."""
-        with self._ready():
+        with self._locked_open():
             self._remotes.remove(name)
 
     def push(self, name: str, *, replace: bool = False) -> str:
         """Push every version to a remote; return the revision that it then has. Commits continue meanwhile."""
-        with self._upkeep:
-            with self._ready():
+        with self._upkeep_lock:
+            with self._locked_open():
                 self.commit()
                 pushing = self._remotes.ready_to_push(name, replace=replace)
             try:
@@ -705,19 +705,19 @@ class Archive:
 
         Commits continue during the fetch.
         """
-        with self._ready():
+        with self._locked_open():
             remotes = self._remotes
-        with self._upkeep:
+        with self._upkeep_lock:
             with self._lock:
-                forgotten = remotes.forgotten_here()
+                erased = remotes.forgotten_here()
             remotes.fetch(name)
-            with self._ready():
+            with self._locked_open():
                 self.commit()
                 before = self.ledger.tree
-                pulled = remotes.take_in(name, actor, forgotten, self.commit)
-                return pulled, self.ledger.changes(before, self.ledger.tree)
+                result = remotes.take_in(name, actor, erased, self.commit)
+                return result, self.ledger.changes(before, self.ledger.tree)
 
-    def _target(self, path: str, to: str) -> Step:
+    def _resolve_target(self, path: str, to: str) -> Step:
         if to != "prev":
             return self.history.resolve(to)
         steps = self.history.log(path_bytes(path), limit=2)
@@ -725,40 +725,40 @@ class Archive:
             raise CommandError(f"'{printable(path)}' has no earlier version", f"see: ctxfs log '{printable(path)}'")
         return steps[1]
 
-    def _go_back(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
+    def _roll_back(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
         """Plan a rollback and carry it out with its writers blocked. Changes up to then are committed first.
 
         On a full disk uncommitted changes stay as they are, and the disk reserve is released for the rollback.
         """
-        with self._ready():
+        with self._locked_open():
             self.commit_if_room()
             try:
-                return self._plan_and_carry_out(make_plan, actor, dry_run)
+                return self._plan_and_execute(make_plan, actor, dry_run)
             except OSError as error:
                 if error.errno not in NO_ROOM or not self._reserve.give_up():
                     raise
-            return self._plan_and_carry_out(make_plan, actor, dry_run)
+            return self._plan_and_execute(make_plan, actor, dry_run)
 
-    def _plan_and_carry_out(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
+    def _plan_and_execute(self, make_plan: Callable[[], Plan], actor: Actor, dry_run: bool) -> tuple[Outcome, bytes]:
         plan, base = make_plan(), self.ledger.tree
         if dry_run:
             return Outcome(None, self.ledger.changes(base, plan.tree)), diff_trees(self.ledger, base, plan.tree, b"")
-        with self._rollback.holding(plan.tree) as held:
+        with self._rollback.holding(plan.tree) as blocked:
             try:
-                if held and self.commit(held):
+                if blocked and self.commit(blocked):
                     plan = make_plan()
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
             return self._rollback.carry_out(plan, actor), b""
 
-    def _check_known(self, path: str) -> None:
+    def _require_history(self, path: str) -> None:
         """Raise `OSError` ENOENT for a path without history, since a misspelt path would look like an unchanged one."""
         if path and not self.index.below(path_bytes(path), EVERYTHING, 1 << 62, 1):
             raise path_error(errno.ENOENT, path, "no version knows this path")
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[None]:
+    def _locked_open(self) -> Iterator[None]:
         """Hold the lock, with the archive open."""
         with self._lock:
             self.open()
@@ -769,7 +769,7 @@ class Archive:
                 self._depth -= 1
 
 
-def _anchors_of(repo: Repository, ref: str) -> Iterator[Anchor]:
+def _read_anchors(repo: Repository, ref: str) -> Iterator[Anchor]:
     """Yield the anchors in the versions that a ref reaches, oldest first."""
     form = "--format=%H%x09%ct%x09%(trailers:key=Ctxfs-Anchor,valueonly,separator=%x09)"
     for line in repo.run("log", "--reverse", "--topo-order", form, ref, "--").decode("utf-8", "replace").splitlines():

@@ -9,7 +9,7 @@ from ctxfs.versions.objects.name_encoding import path_text, split_path, stored_p
 from ctxfs.versions.objects.sidecar import SideCar
 from ctxfs.versions.recording.ledger import Ledger
 
-_ORIGIN = re.compile(rb"([0-9a-f]{40}) \d+ (\d+)")
+_BLAME_HEADER = re.compile(rb"([0-9a-f]{40}) \d+ (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,48 +25,50 @@ class Line:
 
 def diff_trees(ledger: Ledger, old: str, new: str, path: bytes) -> bytes:
     """Return git's unified diff between two trees below `path`, followed by a line for each differing attribute."""
-    where = b":(top,literal)" + stored_path(path) if path else b"."
+    pathspec = b":(top,literal)" + stored_path(path) if path else b"."
     options = ("-p", "-r", "--no-ext-diff", "--no-textconv", "-M")
-    out = ledger.repo.run("diff-tree", *options, old, new, "--", where, ":(top,exclude,glob)**/.x~*")
+    out = ledger.repo.run("diff-tree", *options, old, new, "--", pathspec, ":(top,exclude,glob)**/.x~*")
     lines = []
     for change in ledger.changes(old, new):
         if path and change.path != path and not change.path.startswith(path + b"/"):
             continue
         parts = split_path(change.path)
         before, after = (ledger.side(ledger.state(tree, parts).side) for tree in (old, new))
-        lines += [f"{path_text(change.path)}: {what}" for what in _attribute_changes(before, after)]
+        lines += [
+            f"{path_text(change.path)}: {description}" for description in _describe_attribute_changes(before, after)
+        ]
     return out + "".join(f"{one_line(line)}\n" for line in lines).encode()
 
 
-def _attribute_changes(before: SideCar, after: SideCar) -> list[str]:
-    found = []
+def _describe_attribute_changes(before: SideCar, after: SideCar) -> list[str]:
+    descriptions = []
     for name in sorted(before.xattrs.keys() | after.xattrs.keys()):
-        one, two = before.xattrs.get(name), after.xattrs.get(name)
-        if one != two:
-            found.append(f"{name}: {_value(one)} → {_value(two)}")
+        old, new = before.xattrs.get(name), after.xattrs.get(name)
+        if old != new:
+            descriptions.append(f"{name}: {_format_value(old)} → {_format_value(new)}")
     if before.mode != after.mode:
-        found.append(f"mode: {_octal(before.mode)} → {_octal(after.mode)}")
-    return found
+        descriptions.append(f"mode: {_format_mode(before.mode)} → {_format_mode(after.mode)}")
+    return descriptions
 
 
 def blame_lines(ledger: Ledger, commit: str, path: bytes) -> list[Line]:
     """Return the lines of a file in a version, each with the version that added it."""
     out = ledger.repo.run("blame", "--line-porcelain", commit, "--", stored_path(path))
-    found, known = list[Line](), dict[str, Commit]()
+    lines, commits = list[Line](), dict[str, Commit]()
     oid, number = "", 0
     for line in out.split(b"\n"):
         if line.startswith(b"\t"):
-            if oid not in known:
-                known[oid] = ledger.commit(oid)
-            found.append(Line(oid, known[oid].actor.principal, known[oid].time_ns, number, line[1:]))
-        elif header := _ORIGIN.match(line):
+            if oid not in commits:
+                commits[oid] = ledger.commit(oid)
+            lines.append(Line(oid, commits[oid].actor.principal, commits[oid].time_ns, number, line[1:]))
+        elif header := _BLAME_HEADER.match(line):
             oid, number = header[1].decode(), int(header[2])
-    return found
+    return lines
 
 
-def _value(value: bytes | None) -> str:
+def _format_value(value: bytes | None) -> str:
     return "(none)" if value is None else value.decode("utf-8", "replace")
 
 
-def _octal(mode: int | None) -> str:
+def _format_mode(mode: int | None) -> str:
     return "usual" if mode is None else f"{mode:04o}"

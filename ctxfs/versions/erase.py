@@ -31,11 +31,11 @@ from ctxfs.versions.recording.ledger import Ledger, State
 log = logging.getLogger(__name__)
 
 _EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-_FORGOTTEN = "forgotten"
+_ERASED_PRINCIPAL = "forgotten"
 _WAIT_SECONDS = 2.0  # for the writers of an erased file
 _DERIVED_AREAS = (b"context", b"search", b"human")
 _OWN_AREAS = (b"memory", b"pad")
-_BATCH = 50
+_BATCH_BLOBS = 50
 FORGOTTEN = "ctxfs-forgotten"
 
 
@@ -96,7 +96,7 @@ class Eraser:
         sides |= {row.side for row in rows if row.side}
         if not rows:
             raise path_error(errno.ENOENT, path_text(path), "no version knows this path")
-        return self._doomed(frozenset((path,)), contents, sides, "")
+        return self._make_plan(frozenset((path,)), contents, sides, "")
 
     def of_principal(self, principal: str) -> ErasurePlan:
         """Return the plan for a principal's name and for all contents that it wrote, also after renames."""
@@ -107,113 +107,109 @@ class Eraser:
             if row.oid:
                 contents.setdefault(row.path, set()).add(row.oid)
                 sides.append(row.side)
-        written = {oid for found in contents.values() for oid in found}
+        written = {oid for oids in contents.values() for oid in oids}
         for path, oid, seq in index.places_of(written):
             if any(path == target or path.startswith(target + b"/") for _, target in index.moves_of(seq)):
                 contents.setdefault(path, set()).add(oid)
-        return self._doomed(frozenset(), contents, [side for side in sides if side], principal)
+        return self._make_plan(frozenset(), contents, [side for side in sides if side], principal)
 
-    def phrases(self, doomed: ErasurePlan) -> Phrases:
+    def phrases(self, plan: ErasurePlan) -> Phrases:
         """Return the phrases of the texts to erase."""
-        oids = {oid for found in doomed.contents.values() for oid in found}
-        return Phrases(data for _, data in self._read(oids))
+        oids = {oid for blobs in plan.contents.values() for oid in blobs}
+        return Phrases(data for _, data in self._read_texts(oids))
 
-    def with_derived(self, doomed: ErasurePlan, phrases: Phrases) -> ErasurePlan:
+    def with_derived(self, plan: ErasurePlan, phrases: Phrases) -> ErasurePlan:
         """Return the plan, extended by contents of the derived areas, in any version, with phrases of the texts."""
-        index, places = self._ledger.index, dict[str, set[bytes]]()
+        index, paths_of = self._ledger.index, dict[str, set[bytes]]()
         for area in _DERIVED_AREAS:
             for row in index.rows_below(area):
                 if row.oid:
-                    places.setdefault(row.oid, set()).add(row.path)
-        contents = {path: set(oids) for path, oids in doomed.contents.items()}
-        for oid, data in self._read(places):
-            for path in places[oid] if phrases.is_in(data) else ():
+                    paths_of.setdefault(row.oid, set()).add(row.path)
+        contents = {path: set(oids) for path, oids in plan.contents.items()}
+        for oid, data in self._read_texts(paths_of):
+            for path in paths_of[oid] if phrases.is_in(data) else ():
                 contents.setdefault(path, set()).add(oid)
-        blobs = doomed.blobs | {oid for oids in contents.values() for oid in oids}
-        kept = {path: frozenset(oids) for path, oids in contents.items()}
-        return replace(doomed, contents=kept, blobs=frozenset(blobs - {_EMPTY_BLOB}))
+        blobs = plan.blobs | {oid for oids in contents.values() for oid in oids}
+        frozen = {path: frozenset(oids) for path, oids in contents.items()}
+        return replace(plan, contents=frozen, blobs=frozenset(blobs - {_EMPTY_BLOB}))
 
-    def copies(self, doomed: ErasurePlan, phrases: Phrases) -> tuple[bytes, ...]:
+    def copies(self, plan: ErasurePlan, phrases: Phrases) -> tuple[bytes, ...]:
         """Return the current files outside of the plan that hold phrases of the texts.
 
         They belong to principals, and stay.
         """
-        ledger, places = self._ledger, dict[str, list[bytes]]()
+        ledger, paths_of = self._ledger, dict[str, list[bytes]]()
         for area in _OWN_AREAS:
             for parts, state in ledger.walk(ledger.tree, (area,)):
                 path = b"/".join(parts)
-                if (
-                    state.entry is None
-                    or state.entry.mode == MODE_DIR
-                    or self._is_doomed(doomed, path, state.entry.oid)
-                ):
+                if state.entry is None or state.entry.mode == MODE_DIR or self._is_planned(plan, path, state.entry.oid):
                     continue
-                places.setdefault(state.entry.oid, []).append(path)
-        found = [path for oid, data in self._read(places) if phrases.is_in(data) for path in places[oid]]
-        return tuple(sorted(found))
+                paths_of.setdefault(state.entry.oid, []).append(path)
+        copies = [path for oid, data in self._read_texts(paths_of) if phrases.is_in(data) for path in paths_of[oid]]
+        return tuple(sorted(copies))
 
     @staticmethod
-    def _is_doomed(doomed: ErasurePlan, path: bytes, oid: str) -> bool:
-        below = any(path == place or path.startswith(place + b"/") for place in doomed.places)
-        return below or oid in doomed.contents.get(path, ())
+    def _is_planned(plan: ErasurePlan, path: bytes, oid: str) -> bool:
+        is_below = any(path == erased or path.startswith(erased + b"/") for erased in plan.places)
+        return is_below or oid in plan.contents.get(path, ())
 
-    def _read(self, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    def _read_texts(self, oids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yield (id, content) of the blobs of at most `MAX_TEXT_BYTES`, a batch in memory at a time."""
         repo = self._ledger.repo
         sizes = repo.sizes(oids)
-        wanted = [oid for oid, size in sizes.items() if size <= MAX_TEXT_BYTES]
-        for start in range(0, len(wanted), _BATCH):
-            yield from repo.read_many(wanted[start : start + _BATCH]).items()
+        text_oids = [oid for oid, size in sizes.items() if size <= MAX_TEXT_BYTES]
+        for start in range(0, len(text_oids), _BATCH_BLOBS):
+            yield from repo.read_many(text_oids[start : start + _BATCH_BLOBS]).items()
 
-    def _doomed(
+    def _make_plan(
         self, places: frozenset[bytes], contents: Mapping[bytes, set[str]], sides: Iterable[str], principal: str
     ) -> ErasurePlan:
         large = {side.large.sha256 for oid in set(sides) if (side := self._ledger.side(oid)).large is not None}
-        blobs = {oid for found in contents.values() for oid in found} | set(sides)
-        kept = {path: frozenset(found) for path, found in contents.items()}
-        return ErasurePlan(places, kept, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
+        blobs = {oid for oids in contents.values() for oid in oids} | set(sides)
+        frozen = {path: frozenset(oids) for path, oids in contents.items()}
+        return ErasurePlan(places, frozen, principal, frozenset(large), frozenset(blobs - {_EMPTY_BLOB}))
 
     # execution
-    def erase(self, doomed: ErasurePlan, actor: Actor) -> ErasureResult:
+    def erase(self, plan: ErasurePlan, actor: Actor) -> ErasureResult:
         """Carry out a plan. Raise `OSError` if a content is left; another call resumes."""
-        self._write_intent(doomed, actor)
-        paths = self._bury(doomed, actor)
-        versions = self._rewrite(doomed)
-        left, elsewhere = self._sweep(doomed)
-        self._remember(doomed)
+        self._write_intent(plan, actor)
+        paths = self._bury_planned(plan, actor)
+        versions = self._rewrite(plan)
+        remaining, other_paths = self._sweep(plan)
+        self._record_erased(plan)
         self._intent.unlink(missing_ok=True)
-        if left:
+        if remaining:
             raise path_error(
-                errno.EIO, left[0], f"{len(left)} erased objects are still in the repository: run it again"
+                errno.EIO, remaining[0], f"{len(remaining)} erased objects are still in the repository: run it again"
             )
-        return ErasureResult(versions, len(doomed.blobs), paths, elsewhere)
+        return ErasureResult(versions, len(plan.blobs), paths, other_paths)
 
-    def _remember(self, doomed: ErasurePlan) -> None:
+    def _record_erased(self, plan: ErasurePlan) -> None:
         """Record the ids of erased blobs, so that a pull does not bring them back."""
         file = self._ledger.repo.folder / FORGOTTEN
-        known = set(file.read_text().split()) if file.exists() else set()
-        replace_text(file, "".join(f"{oid}\n" for oid in sorted(known | doomed.blobs)))
+        oids = set(file.read_text().split()) if file.exists() else set()
+        replace_text(file, "".join(f"{oid}\n" for oid in sorted(oids | plan.blobs)))
 
     def finish(self) -> ErasureResult | None:
         """Resume an interrupted erasure; return None if there is none."""
         try:
-            found = json.loads(self._intent.read_text())
+            value = json.loads(self._intent.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.error("an interrupted erasure cannot be read: repeat it (%s)", error)
+            log.error("the intent record of an interrupted erasure cannot be read; repeat the erasure: %s", error)
             self._intent.unlink(missing_ok=True)
             return None
-        doomed = ErasurePlan(
-            frozenset(map(path_bytes, found["places"])),
-            {path_bytes(path): frozenset(oids) for path, oids in found["contents"].items()},
-            found["principal"],
-            frozenset(found["large"]),
-            frozenset(found["blobs"]),
+        plan = ErasurePlan(
+            frozenset(map(path_bytes, value["places"])),
+            {path_bytes(path): frozenset(oids) for path, oids in value["contents"].items()},
+            value["principal"],
+            frozenset(value["large"]),
+            frozenset(value["blobs"]),
         )
-        return self.erase(doomed, Actor(**found["actor"]))
+        return self.erase(plan, Actor(**value["actor"]))
 
-    def _bury(self, doomed: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
+    def _bury_planned(self, plan: ErasurePlan, actor: Actor) -> tuple[bytes, ...]:
         """Remove the contents from the work tree.
 
         A dangling symbolic link with the reason takes the place of each file.
@@ -222,13 +218,18 @@ class Eraser:
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         note = f"(forgotten {when} by {actor.principal})".encode()
         paths = []
-        for path in sorted(doomed.places | doomed.contents.keys()):
+        for path in sorted(plan.places | plan.contents.keys()):
             parts = split_path(path)
             state = ledger.state(ledger.tree, parts)
-            here = path in doomed.places or (state.entry is not None and state.entry.oid in doomed.contents[path])
-            if not here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
+            is_current = path in plan.places or (state.entry is not None and state.entry.oid in plan.contents[path])
+            if (
+                not is_current
+                or ledger.work.look(parts) is None
+                or ledger.work.look(parts[:-1]) is None
+                or len(parts) < 2
+            ):
                 continue
-            if path in doomed.places:
+            if path in plan.places:
                 ledger.work.bury(parts, note)  # including concurrent writes to it
             elif not self._bury_content(parts, state, note):
                 continue
@@ -244,7 +245,7 @@ class Eraser:
         """
         work, capture = self._ledger.work, Capture(self._ledger, keep=False)
         work.patience = Patience(_WAIT_SECONDS)
-        swap = work.put_link(parts, note, lambda found: capture.state(parts, found, state) == state)
+        swap = work.put_link(parts, note, lambda stat: capture.state(parts, stat, state) == state)
         if swap.left is KeptReason.OPEN:
             raise path_error(
                 errno.EBUSY, path_text(b"/".join(parts)), "it is open for writing: close it, and run it again"
@@ -263,64 +264,79 @@ class Eraser:
             if orphan.fd >= 0:
                 os.close(orphan.fd)
 
-    def _rewrite(self, doomed: ErasurePlan) -> int:
+    def _rewrite(self, plan: ErasurePlan) -> int:
         """Rewrite every commit that holds a content to erase, and its descendants; return their number."""
         ledger = self._ledger
         assert ledger.head is not None
         old_head = ledger.head.oid
         new: dict[str, str] = {}
-        telling = ledger.index.commits_of(doomed.places, doomed.contents.keys())
-        filtered = _Filter(ledger, doomed)
-        listed = ledger.repo.run("rev-list", "--topo-order", "--reverse", "--all").decode().split()
-        for oid in listed:
+        changing = ledger.index.commits_of(plan.places, plan.contents.keys())
+        trees = _TreeFilter(ledger, plan)
+        oids = ledger.repo.run("rev-list", "--topo-order", "--reverse", "--all").decode().split()
+        for oid in oids:
             commit = decode_commit(oid, ledger.repo.read(oid))
-            named = doomed.principal != "" and ledger.origins.qualify(commit).actor.principal == doomed.principal
-            new[oid] = self._again(commit, filtered, new, named=named, telling=oid in telling)
+            is_by_principal = plan.principal != "" and ledger.origins.qualify(commit).actor.principal == plan.principal
+            new[oid] = self._rewrite_commit(
+                commit, trees, new, is_by_principal=is_by_principal, is_changing=oid in changing
+            )
         ledger.origins.replace(new)
         changed = sum(1 for old, replacement in new.items() if old != replacement)
         if changed:
             for name, oid in ledger.repo.refs("refs/tags/").items():
-                self._point(f"refs/tags/{name}", new.get(oid, oid))
-            for below in ("refs/remotes/", "refs/ctxfs/fetched/"):
-                for name, oid in ledger.repo.refs(below, peel=False).items():
-                    ledger.repo.delete(f"{below}{name}", oid)
+                self._move_ref(f"refs/tags/{name}", new.get(oid, oid))
+            for prefix in ("refs/remotes/", "refs/ctxfs/fetched/"):
+                for name, oid in ledger.repo.refs(prefix, peel=False).items():
+                    ledger.repo.delete(f"{prefix}{name}", oid)
             ledger.repo.update(BRANCH, new[old_head], old_head)
         return changed
 
-    def _point(self, name: str, oid: str) -> None:
-        now = self._ledger.repo.ref(name)
-        if now is not None and now != oid:
-            self._ledger.repo.update(name, oid, now)
+    def _move_ref(self, name: str, oid: str) -> None:
+        current = self._ledger.repo.ref(name)
+        if current is not None and current != oid:
+            self._ledger.repo.update(name, oid, current)
 
-    def _again(self, commit: Commit, filtered: "_Filter", new: Mapping[str, str], *, named: bool, telling: bool) -> str:
+    def _rewrite_commit(
+        self,
+        commit: Commit,
+        trees: "_TreeFilter",
+        new_oids: Mapping[str, str],
+        *,
+        is_by_principal: bool,
+        is_changing: bool,
+    ) -> str:
         """Return the id of the commit without the contents; the old id if nothing of it changes.
 
-        `named` means that the commit's principal is erased, `telling` that the commit changed a path of the plan.
+        `is_by_principal` means that the commit's principal is erased, `is_changing` that the commit changed a path of
+        the plan.
         """
-        tree = filtered.tree(commit.tree)
-        parents = tuple(dict.fromkeys(new[parent] for parent in commit.parents))
-        if len(parents) == 1 and tree != commit.tree and self._tree_of(parents[0]) == tree:
+        tree = trees.tree(commit.tree)
+        parents = tuple(dict.fromkeys(new_oids[parent] for parent in commit.parents))
+        if len(parents) == 1 and tree != commit.tree and self._read_tree_id(parents[0]) == tree:
             return parents[0]  # the commit had no other changes
-        moves = tuple(move for move in commit.moves if not any(map(filtered.is_place, move)))
-        actor = replace(commit.actor, principal=_FORGOTTEN, session="", reason="", tool="") if named else commit.actor
-        told = replace(
+        moves = tuple(move for move in commit.moves if not any(map(trees.is_erased_path, move)))
+        actor = (
+            replace(commit.actor, principal=_ERASED_PRINCIPAL, session="", reason="", tool="")
+            if is_by_principal
+            else commit.actor
+        )
+        rewritten = replace(
             commit,
             tree=tree,
             parents=parents,
             moves=moves,
             actor=actor,
-            subject=f"{commit.op} (something was forgotten)" if named or telling else commit.subject,
-            scope=None if commit.scope is not None and filtered.is_place(commit.scope) else commit.scope,
-            undoes=new.get(commit.undoes, commit.undoes),
+            subject=f"{commit.op} (something was forgotten)" if is_by_principal or is_changing else commit.subject,
+            scope=None if commit.scope is not None and trees.is_erased_path(commit.scope) else commit.scope,
+            undoes=new_oids.get(commit.undoes, commit.undoes),
         )
-        if told == commit:
+        if rewritten == commit:
             return commit.oid
-        return self._ledger.repo.write("commit", encode_commit(told))
+        return self._ledger.repo.write("commit", encode_commit(rewritten))
 
-    def _tree_of(self, oid: str) -> str:
+    def _read_tree_id(self, oid: str) -> str:
         return decode_commit(oid, self._ledger.repo.read(oid)).tree
 
-    def _sweep(self, doomed: ErasurePlan) -> tuple[list[str], tuple[bytes, ...]]:
+    def _sweep(self, plan: ErasurePlan) -> tuple[list[str], tuple[bytes, ...]]:
         """Delete unreachable objects and large contents.
 
         Return the erased blobs that are still stored though no version uses them, and the paths at which versions use
@@ -340,85 +356,85 @@ class Eraser:
         ledger.forget_memory()
         with ledger.index.transaction():
             ledger.index.clear()
-            ledger.index.forget_seen(doomed.places | doomed.contents.keys())
+            ledger.index.forget_seen(plan.places | plan.contents.keys())
         ledger.index.compact()
         ledger.open_head()
-        elsewhere = {path: oid for path, oid, _ in ledger.index.places_of(doomed.blobs)}
-        kept = set(elsewhere.values())
+        other_paths = {path: oid for path, oid, _ in ledger.index.places_of(plan.blobs)}
+        used = set(other_paths.values())
         sides = set(ledger.index.sides_of(0))  # equal side-cars are one blob, which other files may refer to
-        named = {side.large.sha256 for oid in sides if (side := ledger.side(oid)).large is not None}
-        ledger.large.remove(doomed.large - named)
-        left = [oid for oid in doomed.blobs - kept - sides if repo.has(oid)]
-        return left, tuple(sorted(elsewhere))
+        used_large = {side.large.sha256 for oid in sides if (side := ledger.side(oid)).large is not None}
+        ledger.large.remove(plan.large - used_large)
+        remaining = [oid for oid in plan.blobs - used - sides if repo.has(oid)]
+        return remaining, tuple(sorted(other_paths))
 
-    def _write_intent(self, doomed: ErasurePlan, actor: Actor) -> None:
+    def _write_intent(self, plan: ErasurePlan, actor: Actor) -> None:
         value = {
-            "places": sorted(map(path_text, doomed.places)),
-            "contents": {path_text(path): sorted(oids) for path, oids in doomed.contents.items()},
-            "principal": doomed.principal,
-            "large": sorted(doomed.large),
-            "blobs": sorted(doomed.blobs),
+            "places": sorted(map(path_text, plan.places)),
+            "contents": {path_text(path): sorted(oids) for path, oids in plan.contents.items()},
+            "principal": plan.principal,
+            "large": sorted(plan.large),
+            "blobs": sorted(plan.blobs),
             "actor": asdict(actor),
         }
         replace_text(self._intent, json.dumps(value))
 
 
-class _Filter:
+class _TreeFilter:
     """The trees without the contents of a plan. Each tree at each path is filtered once."""
 
-    def __init__(self, ledger: Ledger, doomed: ErasurePlan) -> None:
+    def __init__(self, ledger: Ledger, plan: ErasurePlan) -> None:
         self._ledger = ledger
-        self._doomed = doomed
-        self._above = {
+        self._plan = plan
+        self._parents = {
             split_path(path)[:depth]
-            for path in doomed.places | doomed.contents.keys()
+            for path in plan.places | plan.contents.keys()
             for depth in range(path.count(b"/") + 1)
         }
-        self._done: dict[tuple[str, Parts], str] = {}
+        self._filtered: dict[tuple[str, Parts], str] = {}
 
-    def is_place(self, path: bytes) -> bool:
+    def is_erased_path(self, path: bytes) -> bool:
         """Return True for a path that is erased whole, or lies below one."""
-        return any(path == place or path.startswith(place + b"/") for place in self._doomed.places)
+        return any(path == erased or path.startswith(erased + b"/") for erased in self._plan.places)
 
     def tree(self, oid: str) -> str:
         """Return the id of the filtered tree."""
         pending: list[tuple[str, Parts]] = [(oid, ())]
         while pending:
             key = pending[-1]
-            inner = [] if key in self._done else self._inside(*key)
-            missing = [each for each in inner if each not in self._done]
-            if missing:
-                pending += missing
+            subtrees = [] if key in self._filtered else self._subtrees_to_filter(*key)
+            unfiltered = [subtree for subtree in subtrees if subtree not in self._filtered]
+            if unfiltered:
+                pending += unfiltered
                 continue
-            if key not in self._done:
-                self._done[key] = self._filter(*key)
+            if key not in self._filtered:
+                self._filtered[key] = self._filter_tree(*key)
             pending.pop()
-        return self._done[oid, ()]
+        return self._filtered[oid, ()]
 
-    def _inside(self, oid: str, at: Parts) -> list[tuple[str, Parts]]:
+    def _subtrees_to_filter(self, oid: str, parts: Parts) -> list[tuple[str, Parts]]:
         """Return (id, path) of the directories in a tree that contain paths of the plan."""
-        found = []
+        subtrees = []
         for stored, entry in self._ledger.trees.listing(oid).items():
             name = real_name(stored)
-            if name is not None and entry.mode == MODE_DIR and (*at, name) in self._above:
-                found.append((entry.oid, (*at, name)))
-        return found
+            if name is not None and entry.mode == MODE_DIR and (*parts, name) in self._parents:
+                subtrees.append((entry.oid, (*parts, name)))
+        return subtrees
 
-    def _filter(self, oid: str, at: Parts) -> str:
+    def _filter_tree(self, oid: str, directory: Parts) -> str:
         listing = dict(self._ledger.trees.listing(oid))
         changed = False
         for stored, entry in list(listing.items()):
             name = real_name(stored)
             if name is None or stored not in listing:
                 continue
-            parts = (*at, name)
+            parts = (*directory, name)
             path = b"/".join(parts)
-            if self._goes(path, entry):
+            if self._is_erased(path, entry):
                 del listing[stored]
                 listing.pop(side_name(name), None)
                 changed = True
-            elif entry.mode == MODE_DIR and parts in self._above:
-                inner = self._done[entry.oid, parts]
+            elif entry.mode == MODE_DIR and parts in self._parents:
+                inner = self._filtered[entry.oid, parts]
                 if inner != entry.oid:
                     listing[stored] = TreeEntry(MODE_DIR, inner)
                     changed = True
@@ -426,11 +442,11 @@ class _Filter:
             return oid
         return self._ledger.trees.write(listing) if listing else EMPTY_TREE
 
-    def _goes(self, path: bytes, entry: TreeEntry) -> bool:
+    def _is_erased(self, path: bytes, entry: TreeEntry) -> bool:
         """Return True if an entry is to be erased and is not its new tombstone."""
-        if path in self._doomed.places:
+        if path in self._plan.places:
             return not self._is_tombstone(entry)
-        return entry.oid in self._doomed.contents.get(path, ())
+        return entry.oid in self._plan.contents.get(path, ())
 
     def _is_tombstone(self, entry: TreeEntry) -> bool:
         return entry.mode == 0o120000 and self._ledger.repo.read(entry.oid).startswith(b"(forgotten ")

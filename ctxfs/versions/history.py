@@ -13,9 +13,9 @@ from ctxfs.versions.recording.ledger import Ledger, State
 from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, Version
 
 _AGE = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)(?:-ago| ago)?")
-_SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_EVER = 1 << 62
+_MAX_NUMBER = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,37 +34,42 @@ def parse_moment(text: str, now: datetime) -> int | None:
     last nanosecond of the period that the text denotes: the end of a day, a minute or a second.
     """
     text = text.strip()
-    if found := _AGE.fullmatch(text):
+    if match := _AGE.fullmatch(text):
         try:
-            return _ns(now - timedelta(seconds=int(found[1]) * _SECONDS[found[2]]))
+            return _to_ns(now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]]))
         except OverflowError:
             return None
     if text in ("now", "today"):
-        return _ns(now)
+        return _to_ns(now)
     if text == "yesterday":
-        return _ns(datetime.combine(now.date(), time(), UTC)) - 1
+        return _to_ns(datetime.combine(now.date(), time(), UTC)) - 1
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text):
-        return _ns(moment + timedelta(days=1)) - 1
+        return _to_ns(moment + timedelta(days=1)) - 1
     # A time without seconds is a whole minute, one without microseconds a whole second, including their versions.
     grain = 1_000_000_000 if re.search(r":\d{2}:\d{2}", text) else 60_000_000_000
-    return _ns(moment) + (1_000 if moment.microsecond else grain) - 1
+    return _to_ns(moment) + (1_000 if moment.microsecond else grain) - 1
 
 
 def is_snapshot_name(name: str) -> bool:
     """Return True for a valid name of a snapshot, which must not parse as a revision or a time."""
-    if not _SNAPSHOT.fullmatch(name) or name.endswith((".lock", ".")) or ".." in name or name in ("latest", "HEAD"):
+    if (
+        not _SNAPSHOT_NAME.fullmatch(name)
+        or name.endswith((".lock", "."))
+        or ".." in name
+        or name in ("latest", "HEAD")
+    ):
         return False
     return not re.fullmatch(r"[0-9a-f]{4,40}", name) and parse_moment(name, datetime.now(UTC)) is None
 
 
-def _ns(moment: datetime) -> int:
-    found = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
-    return max(-_EVER, min(found, _EVER))  # SQLite's integers overflow in the year 2262
+def _to_ns(moment: datetime) -> int:
+    time_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    return max(-_MAX_NUMBER, min(time_ns, _MAX_NUMBER))  # SQLite's integers overflow in the year 2262
 
 
 class History:
@@ -81,37 +86,39 @@ class History:
         Raise `OSError` ENOENT if there is none, EINVAL if several revisions have the prefix.
         """
         index = self._ledger.index
-        found = None
+        row = None
         if text in ("latest", "HEAD", ""):
-            found = index.last()
+            row = index.last()
         elif text in self._ledger.tags:
-            found = index.by_oid(self._ledger.tags[text])
+            row = index.by_oid(self._ledger.tags[text])
         elif re.fullmatch(r"[0-9a-f]{4,40}", text):
-            fitting = index.by_prefix(text)
-            if len(fitting) > 1:
+            rows = index.by_prefix(text)
+            if len(rows) > 1:
                 raise path_error(errno.EINVAL, text, "several revisions begin like this: give more digits")
-            found = fitting[0] if fitting else None
-        if found is None:
+            row = rows[0] if rows else None
+        if row is None:
             moment = parse_moment(text, datetime.now(UTC))
-            found = index.at(moment) if moment is not None else None
-        if found is None:
+            row = index.at(moment) if moment is not None else None
+        if row is None:
             raise path_error(
                 errno.ENOENT, text, "no version: give a revision, a snapshot's name or a time such as 1h-ago"
             )
-        return Step(*found)
+        return Step(*row)
 
-    def log(self, path: bytes, wanted: Filter = EVERYTHING, limit: int = 1 << 31, before: int = _EVER) -> list[Step]:
+    def log(
+        self, path: bytes, criteria: Filter = EVERYTHING, limit: int = 1 << 31, before: int = _MAX_NUMBER
+    ) -> list[Step]:
         """Return the commits that changed a path, or anything below a directory, newest first, through renames."""
         index = self._ledger.index
-        found = dict(index.below(path, wanted, before, limit))
-        if path and len(found) < limit:
+        commits = dict(index.below(path, criteria, before, limit))
+        if path and len(commits) < limit:
             # Add the changes under a file's earlier names. For a directory, the histories of its files have them.
-            missing = {version.seq for version in index.versions(path, before)} - found.keys()
-            for seq in sorted(missing, reverse=True)[: limit - len(found)]:
+            earlier = {version.seq for version in index.versions(path, before)} - commits.keys()
+            for seq in sorted(earlier, reverse=True)[: limit - len(commits)]:
                 commit = index.commit(seq)
-                if _fits(commit, wanted):
-                    found[seq] = commit
-        return [Step(seq, found[seq]) for seq in sorted(found, reverse=True)]
+                if _matches(commit, criteria):
+                    commits[seq] = commit
+        return [Step(seq, commits[seq]) for seq in sorted(commits, reverse=True)]
 
     def versions(self, path: bytes) -> list[tuple[int, Step, Version]]:
         """Return (number from 1, commit, change) of the changes of exactly this path, oldest first, with removals."""
@@ -127,14 +134,14 @@ class History:
 
     def name_at(self, path: bytes, seq: int) -> bytes:
         """Return the name that a path had in the commit with the number `seq`, before later renames."""
-        index, before = self._ledger.index, _EVER
+        index, before = self._ledger.index, _MAX_NUMBER
         while (move := index.arrival(path, before)) is not None and move[0] > seq:
             before, path = move
         return path
 
     def moves_of(self, path: bytes) -> list[tuple[int, str]]:
         """Return (time in nanoseconds, previous name) of each rename of a path, newest first."""
-        index, before, out = self._ledger.index, _EVER, list[tuple[int, str]]()
+        index, before, out = self._ledger.index, _MAX_NUMBER, list[tuple[int, str]]()
         while (move := index.arrival(path, before)) is not None:
             before, path = move
             out.append((index.commit(before).time_ns, path_text(path)))
@@ -144,15 +151,15 @@ class History:
         """Return the tree before a commit: that of its first parent, or the empty tree."""
         if not step.commit.parents:
             return EMPTY_TREE
-        known = self._ledger.index.by_oid(step.commit.parents[0])
-        if known is None:
+        row = self._ledger.index.by_oid(step.commit.parents[0])
+        if row is None:
             raise path_error(errno.EIO, step.commit.parents[0], "the path index does not know this commit: ctxfs check")
-        return known[1].tree
+        return row[1].tree
 
 
-def _fits(commit: Commit, wanted: Filter) -> bool:
+def _matches(commit: Commit, criteria: Filter) -> bool:
     return (
-        wanted.principal in ("", commit.actor.principal)
-        and wanted.session in ("", commit.actor.session)
-        and wanted.since_ns <= commit.time_ns <= wanted.until_ns
+        criteria.principal in ("", commit.actor.principal)
+        and criteria.session in ("", commit.actor.session)
+        and criteria.since_ns <= commit.time_ns <= criteria.until_ns
     )

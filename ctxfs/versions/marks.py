@@ -43,10 +43,10 @@ _Values = dict[str, bytes]
 
 def marks_in(xattrs: Mapping[str, bytes]) -> _Values:
     """Return the marks among attributes; with `trust`, also `source`."""
-    found = {name: value for name, value in MARKS.items() if xattrs.get(name) == value}
-    if TRUST in found and SOURCE in xattrs:
-        found[SOURCE] = xattrs[SOURCE]
-    return found
+    marks = {name: value for name, value in MARKS.items() if xattrs.get(name) == value}
+    if TRUST in marks and SOURCE in xattrs:
+        marks[SOURCE] = xattrs[SOURCE]
+    return marks
 
 
 @dataclass(slots=True)
@@ -78,20 +78,20 @@ class _Texts:
         old = self.by_id.pop(oid, None)
         for run in old.runs if old is not None else ():
             key = (old.length, run)  # type: ignore[union-attr]  # with runs, `old` is not None
-            left = [other for other in self.runs.get(key, ()) if other != oid]
-            if left:
-                self.runs[key] = left
+            others = [other for other in self.runs.get(key, ()) if other != oid]
+            if others:
+                self.runs[key] = others
             else:
                 self.runs.pop(key, None)
 
-    def found(self, oid: str, data: bytes | None) -> dict[str, _Content]:
+    def matching(self, oid: str, data: bytes | None) -> dict[str, _Content]:
         """Return the marked texts that a content equals, or contains a part of."""
-        found = {oid} & self.by_id.keys()
+        oids = {oid} & self.by_id.keys()
         if data is not None and self.runs:
-            found |= self.copied(data)
-        return {each: self.by_id[each] for each in sorted(found)}
+            oids |= self.copied_oids(data)
+        return {match: self.by_id[match] for match in sorted(oids)}
 
-    def copied(self, data: bytes) -> set[str]:
+    def copied_oids(self, data: bytes) -> set[str]:
         """Return the ids of the marked texts of which a content contains a part."""
         words = words_of(data)
         hits: dict[str, int] = {}
@@ -109,7 +109,7 @@ class Marks:
         self._file = file
         self._paths: dict[bytes, _Values] = {}
         self._texts = _Texts()
-        self._elsewhere = _Texts()  # of files without versions
+        self._unversioned_texts = _Texts()  # of files without versions
         self._sources: dict[bytes, str] = {}  # path of such a file → git id of its content
         self._paths_of: dict[str, set[bytes]] = {}  # git id → paths
         self._lifted: set[str] = set()  # contents whose marks a person has lifted
@@ -120,7 +120,7 @@ class Marks:
     @property
     def is_empty(self) -> bool:
         """True if nothing is marked."""
-        return not self._paths and not self._texts.by_id and not self._elsewhere.by_id
+        return not self._paths and not self._texts.by_id and not self._unversioned_texts.by_id
 
     # for new versions and rollbacks
     def owed(self, path: bytes, oid: str, data: bytes | None = None, lifted: str = "") -> _Values:
@@ -131,29 +131,29 @@ class Marks:
         marks = dict(self._paths.get(path, {}))
         if lifted and marks.get(SOURCE, b"").decode("utf-8", "replace") == lifted:
             del marks[TRUST], marks[SOURCE]
-        for content in self._known(oid, data).values():
+        for content in self._matching_contents(oid, data).values():
             marks |= {name: value for name, value in content.marks.items() if name != FROZEN}
         return marks
 
     def settle(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> _Values:
         """Record a file's marks, and return the attributes that it must have: its own, and the marks."""
-        has, owed = marks_in(xattrs), self.owed(path, oid, data)
-        new = {name: value for name, value in has.items() if name != SOURCE and owed.get(name) != value}
+        own, owed = marks_in(xattrs), self.owed(path, oid, data)
+        new = {name: value for name, value in own.items() if name != SOURCE and owed.get(name) != value}
         if new:  # a principal has set them on this file, so they apply to its text
-            self._learn(oid, size, has, data)
-        marks = {**owed, **has}
+            self._record_content(oid, size, own, data)
+        marks = {**owed, **own}
         self._set_path(path, marks)
-        return dict(self.kept_in(path, oid, SideCar(xattrs), data).xattrs)
+        return dict(self.with_owed_marks(path, oid, SideCar(xattrs), data).xattrs)
 
     def set_by_person(self, path: bytes, oid: str, size: int, xattrs: Mapping[str, bytes], data: bytes | None) -> None:
         """Record the marks of a file that a person has set or lifted, and lift the other marks of its text."""
-        has = marks_in(xattrs)
-        for other, known in self._known(oid, data).items():
-            left = {name: value for name, value in known.marks.items() if name in has}
-            if left != known.marks:
-                self._set_content(other, known.size, left, known.length, known.runs)
-        self._set_path(path, has)
-        self._learn(oid, size, has, data)
+        own = marks_in(xattrs)
+        for other, content in self._matching_contents(oid, data).items():
+            remaining = {name: value for name, value in content.marks.items() if name in own}
+            if remaining != content.marks:
+                self._set_content(other, content.size, remaining, content.length, content.runs)
+        self._set_path(path, own)
+        self._record_content(oid, size, own, data)
 
     def removed_by_person(self, path: bytes) -> None:
         """Drop the marks of a path from which a person has removed the file: a later file there is a different one."""
@@ -171,38 +171,38 @@ class Marks:
         """Record the marks of a file that a person has restored to a state without changes from a source."""
         self._set_path(path, marks_in(xattrs))
 
-    def kept_in(self, path: bytes, oid: str, side: SideCar, data: bytes | None, lifted: str = "") -> SideCar:
+    def with_owed_marks(self, path: bytes, oid: str, side: SideCar, data: bytes | None, lifted: str = "") -> SideCar:
         """Return the side-car that a file of an older version must have when restored; `lifted` is as in `owed`."""
         owed = self.owed(path, oid, data, lifted)
-        lost = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
-        if SOURCE in lost and (TRUST not in lost or SOURCE in side.xattrs):
-            del lost[SOURCE]
-        return replace(side, xattrs={**side.xattrs, **lost}) if lost else side
+        missing = {name: value for name, value in owed.items() if side.xattrs.get(name) != value}
+        if SOURCE in missing and (TRUST not in missing or SOURCE in side.xattrs):
+            del missing[SOURCE]
+        return replace(side, xattrs={**side.xattrs, **missing}) if missing else side
 
-    def _known(self, oid: str, data: bytes | None) -> dict[str, _Content]:
-        return {**self._elsewhere.found(oid, data), **self._texts.found(oid, data)}
+    def _matching_contents(self, oid: str, data: bytes | None) -> dict[str, _Content]:
+        return {**self._unversioned_texts.matching(oid, data), **self._texts.matching(oid, data)}
 
     # texts of unversioned files
     def learn(self, path: bytes, xattrs: Mapping[str, bytes], data: bytes) -> None:
         """Record the text of an unversioned file for as long as it is marked; without marks, drop it."""
         marks = {name: value for name, value in marks_in(xattrs).items() if name != FROZEN}
         oid = blob_id(data) if data and marks else ""
-        self._unlearn(path)
+        self._drop_source(path)
         if not oid or oid in self._lifted:
             return
         self._sources[path] = oid
         self._paths_of.setdefault(oid, set()).add(path)
-        length, runs = known_by(data, self._most_runs(marks))
-        self._elsewhere.put(oid, _Content(len(data), marks, length, runs))
+        length, runs = known_by(data, self._max_runs_for(marks))
+        self._unversioned_texts.put(oid, _Content(len(data), marks, length, runs))
         self._publish()
 
-    def _unlearn(self, path: bytes) -> None:
+    def _drop_source(self, path: bytes) -> None:
         oid = self._sources.pop(path, "")
         paths = self._paths_of.get(oid, set())
         paths.discard(path)
         if oid and not paths:
             del self._paths_of[oid]
-            self._elsewhere.drop(oid)
+            self._unversioned_texts.drop(oid)
             self._publish()
 
     # for readers
@@ -213,63 +213,63 @@ class Marks:
         if blob_id(data) in self.quarantine.contents.get(len(data), ()):
             return True
         try:
-            return any(content.marks.get(QUARANTINED) for content in self._known("", data).values())
+            return any(content.marks.get(QUARANTINED) for content in self._matching_contents("", data).values())
         except (KeyError, RuntimeError):  # changed by another thread meanwhile
             return True
 
     # storage
-    def _learn(self, oid: str, size: int, marks: _Values, data: bytes | None) -> None:
+    def _record_content(self, oid: str, size: int, marks: _Values, data: bytes | None) -> None:
         marks = {name: value for name, value in marks.items() if name != FROZEN}
         if not marks or not size:
             return
-        known = self._texts.by_id.get(oid)
-        if known is not None and marks.items() <= known.marks.items():
+        content = self._texts.by_id.get(oid)
+        if content is not None and marks.items() <= content.marks.items():
             return
-        length, runs = known_by(data, self._most_runs(marks)) if data is not None else (0, [])
-        self._set_content(oid, size, {**(known.marks if known else {}), **marks}, length, runs)
+        length, runs = known_by(data, self._max_runs_for(marks)) if data is not None else (0, [])
+        self._set_content(oid, size, {**(content.marks if content else {}), **marks}, length, runs)
 
-    def _most_runs(self, marks: _Values) -> int:
+    def _max_runs_for(self, marks: _Values) -> int:
         if QUARANTINED in marks:
             return MAX_QUARANTINED_RUNS
-        return MAX_UNTRUSTED_RUNS if len(self._texts.runs) + len(self._elsewhere.runs) <= MAX_RUNS else 0
+        return MAX_UNTRUSTED_RUNS if len(self._texts.runs) + len(self._unversioned_texts.runs) <= MAX_RUNS else 0
 
     def _set_path(self, path: bytes, marks: _Values) -> None:
         if self._paths.get(path, {}) != marks:
-            self._write({"path": path_text(path), "marks": _plain(marks)})
-            self._take_path(path, marks)
+            self._append_line({"path": path_text(path), "marks": _encode_marks(marks)})
+            self._apply_path(path, marks)
             self._publish()
 
     def _set_content(self, oid: str, size: int, marks: _Values, length: int, runs: list[int]) -> None:
-        self._write({"content": oid, "size": size, "marks": _plain(marks), "length": length, "runs": runs})
-        self._take_content(oid, _Content(size, marks, length, runs))
+        self._append_line({"content": oid, "size": size, "marks": _encode_marks(marks), "length": length, "runs": runs})
+        self._apply_content(oid, _Content(size, marks, length, runs))
         self._publish()
 
-    def _take_path(self, path: bytes, marks: _Values) -> None:
+    def _apply_path(self, path: bytes, marks: _Values) -> None:
         if marks:
             self._paths[path] = marks
         else:
             self._paths.pop(path, None)
 
-    def _take_content(self, oid: str, content: _Content) -> None:
+    def _apply_content(self, oid: str, content: _Content) -> None:
         if content.marks:
             self._lifted.discard(oid)
             self._texts.put(oid, content)
         else:
             self._lifted.add(oid)
             self._texts.drop(oid)
-            self._elsewhere.drop(oid)
+            self._unversioned_texts.drop(oid)
 
     def _publish(self) -> None:
         paths = frozenset(path_text(path) for path, marks in self._paths.items() if QUARANTINED in marks)
         contents: dict[int, frozenset[str]] = {}
-        for oid, content in (*self._elsewhere.by_id.items(), *self._texts.by_id.items()):
+        for oid, content in (*self._unversioned_texts.by_id.items(), *self._texts.by_id.items()):
             if QUARANTINED in content.marks:
                 contents[content.size] = contents.get(content.size, frozenset()) | {oid}
         new = Quarantine(paths, contents)
         if new != self.quarantine:
             self.quarantine = new
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _append_line(self, line: Mapping[str, Any]) -> None:
         fd = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, json.dumps(line).encode() + b"\n")
@@ -284,7 +284,7 @@ class Marks:
             return
         for line in filter(None, lines):
             try:
-                self._take(json.loads(line))
+                self._apply_line(json.loads(line))
                 self._lines += 1
             except (ValueError, KeyError, TypeError, AttributeError):
                 log.warning(
@@ -297,22 +297,22 @@ class Marks:
         if self._lines > 1000 + 2 * (len(self._paths) + len(self._texts.by_id) + len(self._lifted)):
             self._compact()
 
-    def _take(self, value: Mapping[str, Any]) -> None:
-        marks = {str(name): str(said).encode("utf-8", "surrogateescape") for name, said in value["marks"].items()}
+    def _apply_line(self, value: Mapping[str, Any]) -> None:
+        marks = {str(name): str(text).encode("utf-8", "surrogateescape") for name, text in value["marks"].items()}
         if "path" in value:
-            self._take_path(path_bytes(value["path"]), marks)
+            self._apply_path(path_bytes(value["path"]), marks)
         else:
             runs = list(map(int, value["runs"]))
             length = int(value["length"]) if 0 <= int(value["length"]) <= RUN_WORDS else 0
-            self._take_content(
+            self._apply_content(
                 str(value["content"]), _Content(int(value["size"]), marks, length, runs if length else [])
             )
 
     def _compact(self) -> None:
         lines: Iterable[Mapping[str, Any]] = [
-            *({"path": path_text(path), "marks": _plain(marks)} for path, marks in self._paths.items()),
+            *({"path": path_text(path), "marks": _encode_marks(marks)} for path, marks in self._paths.items()),
             *(
-                {"content": oid, "size": c.size, "marks": _plain(c.marks), "length": c.length, "runs": c.runs}
+                {"content": oid, "size": c.size, "marks": _encode_marks(c.marks), "length": c.length, "runs": c.runs}
                 for oid, c in self._texts.by_id.items()
             ),
             *({"content": oid, "size": 0, "marks": {}, "length": 0, "runs": []} for oid in sorted(self._lifted)),
@@ -323,5 +323,5 @@ class Marks:
             os.replace(temporary, self._file)
 
 
-def _plain(marks: _Values) -> dict[str, str]:
+def _encode_marks(marks: _Values) -> dict[str, str]:
     return {name: value.decode("utf-8", "surrogateescape") for name, value in marks.items()}

@@ -21,10 +21,10 @@ from ctxfs.versions.recording.ledger import Ledger, State
 
 log = logging.getLogger(__name__)
 
-_KEPT_SECONDS = 2.0
-_MAX_KEPT = 128
+_WATCH_SECONDS = 2.0
+_MAX_WATCHED_FILES = 128
 _UNREADABLE = State(None, "unreadable")
-_MAX_KEPT_BYTES = 64_000_000  # because the disk space of an open file is not freed
+_MAX_WATCHED_BYTES = 64_000_000  # because the disk space of an open file is not freed
 
 
 class Rescue(NamedTuple):
@@ -37,7 +37,7 @@ class Rescue(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Watched:
     """An orphan, its former path, and its recorded state.
 
     With `is_merged`, late writes belong to the file at the path, too.
@@ -47,8 +47,8 @@ class _Kept:
     orphan: Orphan
     state: State
     is_merged: bool
-    look: tuple[int, int] = (0, 0)
-    until: float = 0.0
+    stat_key: tuple[int, int] = (0, 0)
+    watched_until: float = 0.0
 
 
 class Orphans:
@@ -56,122 +56,120 @@ class Orphans:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._suspects: list[_Kept] = []
-        self._kept: deque[_Kept] = deque()
-        self._kept_bytes = 0
+        self._suspects: list[_Watched] = []
+        self._watched: deque[_Watched] = deque()
+        self._watched_bytes = 0
 
     def add(self, parts: Parts, state: State, orphan: Orphan, *, is_merged: bool) -> None:
         """Add an orphan that had `state` at `parts` when it was swapped out."""
-        each = _Kept(parts, orphan, state, is_merged, (orphan.found.st_size, orphan.found.st_mtime_ns))
+        entry = _Watched(parts, orphan, state, is_merged, (orphan.found.st_size, orphan.found.st_mtime_ns))
         if orphan.is_suspect:
-            self._suspects.append(each)
+            self._suspects.append(entry)
         else:
-            self._keep(each)
+            self._watch(entry)
 
     def settle(self, patience: Patience) -> list[Rescue]:
         """Wait for the writers of the orphans that may have one; return the states without a version."""
         rescues: list[Rescue] = []
         suspects, self._suspects = self._suspects, []
-        for each in suspects:
+        for entry in suspects:
             try:
-                self._settle(each, patience, rescues)
+                self._settle_suspect(entry, patience, rescues)
             except OSError as error:
-                path = shown_path(b"/".join(each.parts))
-                log.error("what '%s' held when it was replaced cannot be recorded: %s", path, error.strerror)
-                self._show(each)
-                _close(each.orphan)
+                path = shown_path(b"/".join(entry.parts))
+                log.error("cannot record the replaced content of '%s': %s", path, error.strerror)
+                self._make_visible(entry)
+                _close(entry.orphan)
         return rescues
 
-    def _settle(self, each: _Kept, patience: Patience, rescues: list[Rescue]) -> None:
-        orphan = each.orphan
-        if orphan.fd < 0 and _is_same(self._ledger.work.look((*each.parts[:-1], orphan.name)), orphan.found):
-            self._ledger.work.release(each.parts, orphan)  # it cannot be read, and is unchanged
+    def _settle_suspect(self, entry: _Watched, patience: Patience, rescues: list[Rescue]) -> None:
+        orphan = entry.orphan
+        if orphan.fd < 0 and _is_same(self._ledger.work.look((*entry.parts[:-1], orphan.name)), orphan.found):
+            self._ledger.work.release(entry.parts, orphan)  # it cannot be read, and is unchanged
             return
         is_quiet = wait_quiet(orphan.fd, patience)
-        rescues.extend(self._rescue(each))
+        rescues.extend(self._find_rescue(entry))
         if not is_quiet:
-            self._show(each)
+            self._make_visible(entry)
         elif orphan.name:
-            self._ledger.work.release(each.parts, orphan)
-        self._keep(each)
+            self._ledger.work.release(entry.parts, orphan)
+        self._watch(entry)
 
-    def changed(self) -> list[Rescue]:
+    def collect_rescues(self) -> list[Rescue]:
         """Return the late writes since the last call, and release the orphans whose time is over."""
-        late, kept, now = list[Rescue](), deque[_Kept](), time.monotonic()
-        for each in self._kept:
-            if _look(each.orphan.fd) != each.look:
+        rescues, watched, now = list[Rescue](), deque[_Watched](), time.monotonic()
+        for entry in self._watched:
+            if _stat_of(entry.orphan.fd) != entry.stat_key:
                 try:
-                    late.extend(self._rescue(each))
+                    rescues.extend(self._find_rescue(entry))
                 except OSError as error:
-                    path = shown_path(b"/".join(each.parts))
-                    log.error(
-                        "what was added to '%s' when it was replaced cannot be recorded: %s", path, error.strerror
-                    )
-                each.until = now + _KEPT_SECONDS  # a writer is active
-            if now < each.until:
-                kept.append(each)
+                    path = shown_path(b"/".join(entry.parts))
+                    log.error("cannot record the late writes to the replaced file of '%s': %s", path, error.strerror)
+                entry.watched_until = now + _WATCH_SECONDS  # a writer is active
+            if now < entry.watched_until:
+                watched.append(entry)
             else:
-                self._let_go(each)
-        self._kept = kept
-        return late
+                self._release(entry)
+        self._watched = watched
+        return rescues
 
-    def _rescue(self, each: _Kept) -> Iterator[Rescue]:
-        each.look = _look(each.orphan.fd)
-        old, each.state = each.state, self._state(each.parts, each.orphan)
-        if each.state != old:
-            yield Rescue(b"/".join(each.parts), old, each.state, each.is_merged)
+    def _find_rescue(self, entry: _Watched) -> Iterator[Rescue]:
+        entry.stat_key = _stat_of(entry.orphan.fd)
+        old, entry.state = entry.state, self._read_state(entry.parts, entry.orphan)
+        if entry.state != old:
+            yield Rescue(b"/".join(entry.parts), old, entry.state, entry.is_merged)
 
     def close(self) -> None:
         """Release all orphans."""
-        for each in self._kept:
-            self._let_go(each)
-        self._kept.clear()
+        for entry in self._watched:
+            self._release(entry)
+        self._watched.clear()
 
-    def _keep(self, each: _Kept) -> None:
-        if each.orphan.fd < 0:
+    def _watch(self, entry: _Watched) -> None:
+        if entry.orphan.fd < 0:
             return
-        each.until = time.monotonic() + _KEPT_SECONDS
-        self._kept.append(each)
-        self._kept_bytes += each.orphan.found.st_size
-        while len(self._kept) > _MAX_KEPT or self._kept_bytes > _MAX_KEPT_BYTES:
-            self._let_go(self._kept.popleft())
+        entry.watched_until = time.monotonic() + _WATCH_SECONDS
+        self._watched.append(entry)
+        self._watched_bytes += entry.orphan.found.st_size
+        while len(self._watched) > _MAX_WATCHED_FILES or self._watched_bytes > _MAX_WATCHED_BYTES:
+            self._release(self._watched.popleft())
 
-    def _let_go(self, each: _Kept) -> None:
-        self._kept_bytes -= each.orphan.found.st_size
-        _close(each.orphan)
+    def _release(self, entry: _Watched) -> None:
+        self._watched_bytes -= entry.orphan.found.st_size
+        _close(entry.orphan)
 
-    def _state(self, parts: Parts, orphan: Orphan) -> State:
+    def _read_state(self, parts: Parts, orphan: Orphan) -> State:
         capture = Capture(self._ledger)
         if orphan.fd >= 0:
             return capture.opened_state(b"/".join(parts), orphan.fd)
-        place = (*parts[:-1], orphan.name)
-        state = capture.state(place, self._ledger.work.look(place), _UNREADABLE, moved=False)
+        path = (*parts[:-1], orphan.name)
+        state = capture.state(path, self._ledger.work.look(path), _UNREADABLE, moved=False)
         if state == _UNREADABLE:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return state
 
-    def _show(self, each: _Kept) -> None:
-        if not each.orphan.name:
+    def _make_visible(self, entry: _Watched) -> None:
+        if not entry.orphan.name:
             return
-        path = shown_path(b"/".join(each.parts))
+        path = shown_path(b"/".join(entry.parts))
         try:
-            shown = shown_path(b"/".join(self._ledger.work.show(each.parts, each.orphan)))
-            log.warning("'%s' is still written to: it goes on as '%s'", path, shown)
+            shown = shown_path(b"/".join(self._ledger.work.show(entry.parts, entry.orphan)))
+            log.warning("the replaced file of '%s' still has a writer, and continues as '%s'", path, shown)
         except OSError:
-            log.exception("what '%s' held stays as a temporary file", path)
+            log.exception("the replaced content of '%s' stays in a temporary file", path)
 
 
-def _is_same(found: os.stat_result | None, before: os.stat_result) -> bool:
-    look = (before.st_ino, before.st_size, before.st_mtime_ns)
-    return found is not None and (found.st_ino, found.st_size, found.st_mtime_ns) == look
+def _is_same(stat: os.stat_result | None, before: os.stat_result) -> bool:
+    stat_key = (before.st_ino, before.st_size, before.st_mtime_ns)
+    return stat is not None and (stat.st_ino, stat.st_size, stat.st_mtime_ns) == stat_key
 
 
-def _look(fd: int) -> tuple[int, int]:
+def _stat_of(fd: int) -> tuple[int, int]:
     """Return (size, mtime in nanoseconds) of an open file; zeros without a descriptor."""
     if fd < 0:
         return 0, 0
-    found = os.fstat(fd)
-    return found.st_size, found.st_mtime_ns
+    stat = os.fstat(fd)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _close(orphan: Orphan) -> None:

@@ -15,7 +15,7 @@ MIN_PHRASE_WORDS = 3
 MIN_PHRASE_BYTES = 12
 MAX_PHRASES = 500_000
 _ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)")
-_BREAKS = frozenset(b"nrtbf")
+_ESCAPED_BREAKS = frozenset(b"nrtbf")
 
 
 class Phrases:
@@ -30,7 +30,7 @@ class Phrases:
                 length = min(len(words), RUN_WORDS)
                 if length < MIN_PHRASE_WORDS or sum(map(len, words[:length])) < MIN_PHRASE_BYTES:
                     continue
-                runs = _runs(words, length)
+                runs = _runs_of(words, length)
                 count += len(runs)
                 if count > MAX_PHRASES:
                     return
@@ -40,24 +40,24 @@ class Phrases:
         """Return True if a content contains a phrase, plainly or in JSON strings (also in JSON within JSON)."""
         if not self._by_length:
             return False
-        once = _unescaped(data)
-        return any(map(self._holds, dict.fromkeys((data, once, _unescaped(once)))))
+        once = _unescape(data)
+        return any(map(self._contains_phrase, dict.fromkeys((data, once, _unescape(once)))))
 
-    def _holds(self, data: bytes) -> bool:
+    def _contains_phrase(self, data: bytes) -> bool:
         words = words_of(data)
-        return any(not phrases.isdisjoint(_runs(words, length)) for length, phrases in self._by_length.items())
+        return any(not phrases.isdisjoint(_runs_of(words, length)) for length, phrases in self._by_length.items())
 
 
-def _runs(words: list[bytes], length: int) -> list[bytes]:
-    return [b" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
+def _runs_of(words: list[bytes], length: int) -> list[bytes]:
+    return [b" ".join(words[start : start + length]) for start in range(len(words) - length + 1)]
 
 
-def _unescaped(data: bytes) -> bytes:
-    return _ESCAPE.sub(_character, data) if b"\\" in data else data
+def _unescape(data: bytes) -> bytes:
+    return _ESCAPE.sub(_decode_escape, data) if b"\\" in data else data
 
 
-def _character(match: re.Match[bytes]) -> bytes:
+def _decode_escape(match: re.Match[bytes]) -> bytes:
     escape = match[1]
     if len(escape) > 1:
         return chr(int(escape[1:], 16)).encode("utf-8", "replace")
-    return b" " if escape[0] in _BREAKS else escape
+    return b" " if escape[0] in _ESCAPED_BREAKS else escape

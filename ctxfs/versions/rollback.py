@@ -34,11 +34,11 @@ from ctxfs.versions.recording.worktree import WorkTree, git_mode
 
 log = logging.getLogger(__name__)
 
-_PAGE = 100
-_AT_ONCE_BYTES = 16_000_000
-_EVER = 1 << 62
-_LISTED = 20
-_MAX_HELD = 64  # files whose writers are blocked together
+_PAGE_COMMITS = 100
+_MAX_BATCH_BYTES = 16_000_000
+_MAX_NUMBER = 1 << 62
+_MAX_LISTED_PATHS = 20
+_MAX_BLOCKED_FILES = 64  # files whose writers are blocked together
 _WAIT_SECONDS = 2.0  # for the writers of all files of a rollback
 
 
@@ -78,7 +78,7 @@ class ApplyResult:
     left: dict[bytes, KeptReason] = field(default_factory=dict)
     rescued: list[Rescue] = field(default_factory=list)
     # The stat result of each path from when its state was verified.
-    looks: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
+    stat_keys: dict[bytes, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class Rollback:
@@ -111,13 +111,13 @@ class Rollback:
         Raise `OSError` ENOENT if it did not exist in that version.
         """
         ledger = self._ledger
-        then = self._history.name_at(path, to.seq)
-        state = ledger.state(to.commit.tree, split_path(then))
+        old_name = self._history.name_at(path, to.seq)
+        state = ledger.state(to.commit.tree, split_path(old_name))
         if state.entry is None:
             raise path_error(
                 errno.ENOENT, shown_path(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm"
             )
-        tree = self._with({split_path(path): state}, to.commit.tree)
+        tree = self._tree_with({split_path(path): state}, to.commit.tree)
         return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
 
     def plan_restore_from(self, path: bytes, source: str) -> Plan:
@@ -128,13 +128,13 @@ class Rollback:
         ledger, states = self._ledger, dict[Parts, State]()
         for parts, state in ledger.walk(ledger.tree, split_path(path)):
             if self._is_from(state, source):
-                states[parts] = self._before_from(b"/".join(parts), source)
+                states[parts] = self._state_before(b"/".join(parts), source)
         if not states:
             raise CommandError(f"nothing at '{shown_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
-        tree = self._with(states, ledger.tree)
+        tree = self._tree_with(states, ledger.tree)
         return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path, source=source)
 
-    def _before_from(self, path: bytes, source: str) -> State:
+    def _state_before(self, path: bytes, source: str) -> State:
         for _, step, version in reversed(self._history.versions(path)):
             state = state_of(version.change)
             if f"remote:{self._ledger.origins.remote_of(step.commit.oid)}" == source:
@@ -146,55 +146,57 @@ class Rollback:
         return ABSENT
 
     def _is_from(self, state: State, source: str) -> bool:
-        said = self._ledger.side(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
-        return said.decode("utf-8", "replace") == source
+        origin = self._ledger.side(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
+        return origin.decode("utf-8", "replace") == source
 
     def plan_undo(self, path: bytes) -> Plan:
         """Return the plan to undo the newest change of `path` that is not undone. Raise `CommandError` without one."""
-        step = self._undoable(path)
+        step = self._find_undoable(path)
         if step is None:
             raise CommandError(
                 f"nothing is left to undo at '{shown_path(path)}'", f"see: ctxfs log '{shown_path(path)}'"
             )
-        tree = self._at(path, self._history.before(step), step)
+        tree = self._tree_with_path(path, self._history.before(step), step)
         return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
     def plan_redo(self, path: bytes) -> Plan:
         """Return the plan to redo the last undo at `path`. Raise `CommandError` without one."""
-        step = self._redoable(path)
+        step = self._find_redoable(path)
         if step is None:
             raise CommandError(
                 f"nothing is left to redo at '{shown_path(path)}'", "redo follows undo, before other changes"
             )
-        tree = self._at(path, step.commit.tree, step)
+        tree = self._tree_with_path(path, step.commit.tree, step)
         return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
 
-    def plan_undo_of(self, path: bytes, wanted: Filter) -> Plan:
+    def plan_undo_of(self, path: bytes, criteria: Filter) -> Plan:
         """Return the plan to undo all changes below `path` by a principal or session.
 
         Raise `CommandError` if there are none, or if later edits by others overlap.
         """
         ledger = self._ledger
-        theirs = {step.seq: step for step in self._history.log(path, wanted)}
-        who = " ".join(part for part in (wanted.principal, wanted.session) if part)
-        if not theirs:
-            raise CommandError(f"{who} has changed nothing at '{shown_path(path)}'", "see: ctxfs log", 3)
+        steps = {step.seq: step for step in self._history.log(path, criteria)}
+        author = " ".join(part for part in (criteria.principal, criteria.session) if part)
+        if not steps:
+            raise CommandError(f"{author} has changed nothing at '{shown_path(path)}'", "see: ctxfs log", 3)
         touched: dict[bytes, int] = {}
-        for seq in sorted(theirs, reverse=True):
+        for seq in sorted(steps, reverse=True):
             for change in ledger.index.changes_of(seq, path):
                 touched[change.path] = seq
         overlapping, states = [], dict[Parts, State]()
         for changed, first in sorted(touched.items()):
             parts = split_path(changed)
-            since = [first, *ledger.index.changed_since(changed, first)]
-            mine = [seq for seq in since if seq in theirs]
-            left = ledger.state(theirs[mine[-1]].commit.tree, parts)
-            if since != mine or not _alike(left, ledger.state(ledger.tree, parts)):
-                overlapping.append((changed, ledger.index.commit(since[-1])))
+            seqs = [first, *ledger.index.changed_since(changed, first)]
+            own_seqs = [seq for seq in seqs if seq in steps]
+            last_state = ledger.state(steps[own_seqs[-1]].commit.tree, parts)
+            if seqs != own_seqs or not _are_alike(last_state, ledger.state(ledger.tree, parts)):
+                overlapping.append((changed, ledger.index.commit(seqs[-1])))
                 continue
-            states[parts] = ledger.state(self._history.before(theirs[first]), parts)
+            states[parts] = ledger.state(self._history.before(steps[first]), parts)
         if overlapping:
-            raise CommandError(_overlap(who, overlapping), "undo those first, or restore single files: ctxfs restore")
+            raise CommandError(
+                _describe_overlap(author, overlapping), "undo those first, or restore single files: ctxfs restore"
+            )
         # A directory that they created stays if other principals have added entries since.
         for parts, state in list(states.items()):
             if state.entry is None and any(
@@ -202,22 +204,22 @@ class Rollback:
             ):
                 del states[parts]
             elif state.entry is not None and state.entry.mode == MODE_DIR:
-                states[parts] = State(self._now_directory(parts), state.side)
-        return Plan(self._with(states, ledger.tree), "undo", f"undo what {who} did at {shown_path(path)}", path)
+                states[parts] = State(self._current_directory(parts), state.side)
+        return Plan(self._tree_with(states, ledger.tree), "undo", f"undo what {author} did at {shown_path(path)}", path)
 
     # execution
     @contextlib.contextmanager
     def holding(self, tree: str) -> Iterator[list[bytes]]:
         """Block the writers of the files that a change to `tree` replaces; yield their paths.
 
-        A commit in this block contains exactly the contents that will be replaced. More than `_MAX_HELD` files are not
-        blocked.
+        A commit in this block contains exactly the contents that will be replaced. Writers of more than
+        `_MAX_BLOCKED_FILES` files are not blocked.
         """
         ledger = self._ledger
         changes = ledger.changes(ledger.tree, tree) if tree != ledger.tree else []
         paths = [split_path(change.path) for change in changes if change.what != "add" and change.mode != MODE_DIR]
-        with ledger.work.holding(paths if len(paths) <= _MAX_HELD else ()) as held:
-            yield [b"/".join(parts) for parts in held]
+        with ledger.work.holding(paths if len(paths) <= _MAX_BLOCKED_FILES else ()) as blocked:
+            yield [b"/".join(parts) for parts in blocked]
 
     def carry_out(self, plan: Plan, actor: Actor) -> Outcome:
         """Change the work tree and commit. On `OSError` the work tree is changed back, as far as the disk permits."""
@@ -237,13 +239,13 @@ class Rollback:
                 self._write_intent(plan, actor, ledger.tree)
             commit = self._commit(plan, actor, base, changes, applied)
         except OSError as error:
-            self._take_back(base, plan.tree)
+            self._revert(base, plan.tree)
             raise path_error(
                 error.errno or errno.EIO, error.filename or "", f"nothing was rolled back: {error.strerror}"
             ) from error
         if lifted:
             self._lift_marks(changes, applied)
-        self._remember(changes, applied)
+        self._record_written(changes, applied)
         self._intent.unlink(missing_ok=True)
         return Outcome(commit, [change for change in changes if change.path not in applied.left], applied.left)
 
@@ -252,22 +254,24 @@ class Rollback:
     ) -> Commit | None:
         """Make the version of a rollback; skipped paths are in it with their old state."""
         ledger = self._ledger
-        tree, known = plan.tree, None if applied.left or applied.rescued else changes
+        tree, known_changes = plan.tree, None if applied.left or applied.rescued else changes
         if applied.left:
-            left = map(split_path, sorted(applied.left))
-            tree = ledger.edited(plan.tree, {parts: self._left_state(base, plan.tree, parts) for parts in left})
+            skipped = map(split_path, sorted(applied.left))
+            tree = ledger.edited(plan.tree, {parts: self._skipped_state(base, plan.tree, parts) for parts in skipped})
         if tree == ledger.tree:
             return None
-        return ledger.advance(tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known)
+        return ledger.advance(
+            tree, actor, plan.op, plan.subject, scope=plan.scope, undoes=plan.undoes, changes=known_changes
+        )
 
-    def _left_state(self, base: str, tree: str, parts: Parts) -> State:
+    def _skipped_state(self, base: str, tree: str, parts: Parts) -> State:
         """Return the state of a path in `base`; for a directory without its entries, which may have been removed."""
         state = self._ledger.state(base, parts)
         if state.entry is None or state.entry.mode != MODE_DIR:
             return state
-        meant = self._ledger.state(tree, parts).entry
-        is_directory = meant is not None and meant.mode == MODE_DIR
-        return State(meant if is_directory else TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
+        planned = self._ledger.state(tree, parts).entry
+        is_directory = planned is not None and planned.mode == MODE_DIR
+        return State(planned if is_directory else TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
 
     def _commit_rescued(self, applied: ApplyResult) -> None:
         """Commit the late writes to files that were swapped out."""
@@ -280,14 +284,14 @@ class Rollback:
 
     def record_late(self) -> list[Commit]:
         """Make versions of late writes to swapped-out files; after each, commit the previous tree again."""
-        made = []
-        for rescue in self._orphans.changed():
+        commits = []
+        for rescue in self._orphans.collect_rescues():
             before = self._ledger.tree
             self.commit_rescued(ApplyResult(rescued=[rescue]))
             if self._ledger.tree != before:
                 subject = describe_paths("back from what was replaced", [rescue.path])
-                made.append(self._ledger.advance(before, self._outside, "outside", subject))
-        return made
+                commits.append(self._ledger.advance(before, self._outside, "outside", subject))
+        return commits
 
     def close(self) -> None:
         """Release the swapped-out files."""
@@ -305,12 +309,12 @@ class Rollback:
         try:
             self._apply(base, tree, changes, applied, placed)
         except OSError:
-            self._take_back(base, tree)
+            self._revert(base, tree)
             raise
         finally:
             self._is_pull = False
         if not applied.left:
-            self._remember(changes, applied)
+            self._record_written(changes, applied)
         return applied
 
     def commit_rescued(self, applied: ApplyResult) -> None:
@@ -318,9 +322,9 @@ class Rollback:
         self._commit_rescued(applied)
         for rescue in applied.rescued:
             if rescue.is_merged:
-                self._repeat(rescue)
+                self._repeat_late_write(rescue)
 
-    def _repeat(self, rescue: Rescue) -> None:
+    def _repeat_late_write(self, rescue: Rescue) -> None:
         """Repeat a late append on the file at the path; write any other late change to a new file beside it."""
         ledger, parts = self._ledger, split_path(rescue.path)
         if rescue.new.entry is None or rescue.new.entry.mode == MODE_LINK:
@@ -331,11 +335,13 @@ class Rollback:
             if not (new.startswith(old) and ledger.work.append(parts, new[len(old) :])):
                 ledger.work.put_beside(parts, new)
         except OSError as error:
-            log.error("'%s' lacks what is in its last version: %s", shown_path(rescue.path), error.strerror)
+            log.error(
+                "'%s' lacks the late writes that its last version contains: %s", shown_path(rescue.path), error.strerror
+            )
 
     def go_back(self, tree: str) -> None:
         """Bring the work tree from `tree` to the newest version; files with newer changes stay."""
-        self._take_back(self._ledger.tree, tree)
+        self._revert(self._ledger.tree, tree)
 
     def finish(self) -> Commit | None:
         """Finish an interrupted rollback.
@@ -343,24 +349,24 @@ class Rollback:
         Paths that are neither in their old state nor in the planned one stay as they are.
         """
         try:
-            found = json.loads(self._intent.read_text())
+            record = json.loads(self._intent.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.warning("an interrupted rollback cannot be read and is given up: %s", error)
+            log.warning("the intent record of an interrupted rollback cannot be read; it is abandoned: %s", error)
             self._intent.unlink(missing_ok=True)
             return None
         commit = None
-        ledger, base = self._ledger, found["base"]
-        plan = Plan(found["tree"], found["op"], found["subject"], path_bytes(found["scope"]), found["undoes"])
+        ledger, base = self._ledger, record["base"]
+        plan = Plan(record["tree"], record["op"], record["subject"], path_bytes(record["scope"]), record["undoes"])
         try:
             if ledger.tree == base and ledger.repo.has(plan.tree):
                 changes, applied = ledger.changes(base, plan.tree), ApplyResult()
                 self._apply(base, plan.tree, changes, applied)
                 self._commit_rescued(applied)
-                commit = self._commit(plan, Actor(**found["actor"]), base, changes, applied)
+                commit = self._commit(plan, Actor(**record["actor"]), base, changes, applied)
         except OSError as error:
-            log.error("an interrupted rollback could not be finished; the files stay as they are: %s", error)
+            log.error("cannot finish an interrupted rollback; the files stay as they are: %s", error)
         self._intent.unlink(missing_ok=True)
         return commit
 
@@ -371,10 +377,10 @@ class Rollback:
             if change.what != "remove" and change.mode not in (MODE_DIR, MODE_LINK):
                 side = ledger.side(change.side)
                 data = ledger.repo.read(change.oid) if side.large is None else None
-                kept = ledger.marks.kept_in(change.path, change.oid, side, data, lifted)
-                if kept != side:
+                owed_side = ledger.marks.with_owed_marks(change.path, change.oid, side, data, lifted)
+                if owed_side != side:
                     entry = TreeEntry(change.mode, change.oid)
-                    states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(kept)))
+                    states[split_path(change.path)] = State(entry, ledger.repo.write("blob", encode_sidecar(owed_side)))
         return ledger.edited(tree, states) if states else tree
 
     def _lift_marks(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
@@ -385,45 +391,45 @@ class Rollback:
                 self._ledger.marks.replaced_by_person(change.path, xattrs)
 
     # trees
-    def _with(self, states: dict[Parts, State], source: str) -> str:
+    def _tree_with(self, states: dict[Parts, State], source: str) -> str:
         """Return the newest tree with `states`; parent directories that it lacks come from the tree `source`."""
         ledger = self._ledger
         needed: dict[Parts, State] = {}
         for parts, state in states.items():
             for depth in range(1, len(parts)):
-                above = parts[:depth]
-                now = ledger.state(ledger.tree, above).entry
-                if state.entry is not None and (now is None or now.mode != MODE_DIR) and above not in states:
-                    needed[above] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, above).side)
+                parent = parts[:depth]
+                current = ledger.state(ledger.tree, parent).entry
+                if state.entry is not None and (current is None or current.mode != MODE_DIR) and parent not in states:
+                    needed[parent] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, parent).side)
             needed[parts] = state
         tree = ledger.edited(ledger.tree, dict(sorted(needed.items())))
         # The mounts need the top-level areas: they may become empty, but stay.
         tops = ledger.children(ledger.tree)
-        lost: dict[Parts, State] = {
+        missing: dict[Parts, State] = {
             (name,): State(TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
             for name, state in tops.items()
             if ledger.state(tree, (name,)).entry is None and state.entry is not None and state.entry.mode == MODE_DIR
         }
-        return ledger.edited(tree, lost) if lost else tree
+        return ledger.edited(tree, missing) if missing else tree
 
-    def _at(self, path: bytes, source: str, step: Step) -> str:
+    def _tree_with_path(self, path: bytes, source: str, step: Step) -> str:
         """Return the newest tree with `path`, and its partners in renames of the step, as in the tree `source`."""
         ledger = self._ledger
         paths = {path}.union(*(pair for pair in ledger.index.moves_of(step.seq) if path in pair))
-        states = {split_path(each): ledger.state(source, split_path(each)) for each in paths}
-        return self._with(states, source)
+        states = {split_path(changed): ledger.state(source, split_path(changed)) for changed in paths}
+        return self._tree_with(states, source)
 
-    def _now_directory(self, parts: Parts) -> TreeEntry:
-        now = self._ledger.state(self._ledger.tree, parts).entry
-        return now if now is not None and now.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
+    def _current_directory(self, parts: Parts) -> TreeEntry:
+        current = self._ledger.state(self._ledger.tree, parts).entry
+        return current if current is not None and current.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
 
-    def _steps(self, path: bytes) -> Iterator[Step]:
+    def _mainline_steps(self, path: bytes) -> Iterator[Step]:
         """Yield the steps that changed a path under its present name, newest first.
 
         A merge is one step, because its commits one by one were never the state of this work tree.
         """
-        before, parts = _EVER, split_path(path)
-        while page := self._ledger.index.mainline(path, before, _PAGE):
+        before, parts = _MAX_NUMBER, split_path(path)
+        while page := self._ledger.index.mainline(path, before, _PAGE_COMMITS):
             for seq, commit in page:
                 step = Step(seq, commit)
                 state = self._ledger.state
@@ -431,9 +437,9 @@ class Rollback:
                     yield step
             before = page[-1][0]
 
-    def _undoable(self, path: bytes) -> Step | None:
+    def _find_undoable(self, path: bytes) -> Step | None:
         undone: dict[str, int] = {}  # commit id → undos minus redos among the newer steps
-        for step in self._steps(path):
+        for step in self._mainline_steps(path):
             commit = step.commit
             if commit.scope == path and commit.undoes and commit.op in ("undo", "redo"):
                 undone[commit.undoes] = undone.get(commit.undoes, 0) + (1 if commit.op == "undo" else -1)
@@ -441,9 +447,9 @@ class Rollback:
                 return step if commit.parents else None
         return None
 
-    def _redoable(self, path: bytes) -> Step | None:
+    def _find_redoable(self, path: bytes) -> Step | None:
         recent = []
-        for step in self._steps(path):
+        for step in self._mainline_steps(path):
             if step.commit.scope != path or not step.commit.undoes or step.commit.op not in ("undo", "redo"):
                 break
             recent.append(step.commit)
@@ -453,8 +459,8 @@ class Rollback:
                 stack.append(commit.undoes)
             elif commit.undoes in stack:
                 stack.remove(commit.undoes)
-        found = self._ledger.index.by_oid(stack[-1]) if stack else None
-        return Step(*found) if found else None
+        row = self._ledger.index.by_oid(stack[-1]) if stack else None
+        return Step(*row) if row else None
 
     # work tree
     def _apply(
@@ -471,46 +477,46 @@ class Rollback:
         work.patience = Patience(_WAIT_SECONDS)
         try:
             with work.keeping():
-                self._apply_each(base, tree, changes, applied, placed if placed is not None else {})
+                self._apply_changes(base, tree, changes, applied, placed if placed is not None else {})
         finally:
             applied.rescued.extend(self._orphans.settle(Patience(_WAIT_SECONDS)))
 
-    def _apply_each(
+    def _apply_changes(
         self, base: str, tree: str, changes: Sequence[PathChange], applied: ApplyResult, placed: dict[bytes, State]
     ) -> None:
         ledger = self._ledger
         capture = Capture(ledger, keep=False)
         capture.expect([change.path for change in changes])
         removed = [change for change in changes if change.what == "remove"]
-        made = [change for change in changes if change.what != "remove"]
-        ledger.fetch_sides(change.side for change in made)
-        contents = _Contents(ledger, made)
-        for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *made):
+        written = [change for change in changes if change.what != "remove"]
+        ledger.fetch_sides(change.side for change in written)
+        contents = _Contents(ledger, written)
+        for change in (*sorted(removed, key=lambda c: c.path.count(b"/"), reverse=True), *written):
             parts = split_path(change.path)
             before, after = ledger.state(base, parts), ledger.state(tree, parts)
-            old = (before, placed[change.path]) if change.path in placed else (before,)
-            found = ledger.work.look(parts)
-            now = capture.state(parts, found, before)
-            if found is not None:
-                applied.looks[change.path] = _look(found)
-            if not any(_alike(now, state) for state in (*old, after)):
+            expected = (before, placed[change.path]) if change.path in placed else (before,)
+            stat = ledger.work.look(parts)
+            current = capture.state(parts, stat, before)
+            if stat is not None:
+                applied.stat_keys[change.path] = _stat_key(stat)
+            if not any(_are_alike(current, state) for state in (*expected, after)):
                 applied.left[change.path] = KeptReason.WRITTEN
-            elif not _alike(now, after):
-                target = _Target(self, capture, parts, old)
-                swap = self._place(target, before, after, contents, applied)
+            elif not _are_alike(current, after):
+                target = _Target(self, capture, parts, expected)
+                swap = self._put(target, before, after, contents, applied)
                 if swap.orphan is not None:
                     self._orphans.add(parts, target.state, swap.orphan, is_merged=self._is_pull)
                 if swap.left is not None:
                     applied.left[change.path] = swap.left
                 else:
                     placed[change.path] = after
-        for change in reversed(made):
+        for change in reversed(written):
             if change.mode == MODE_DIR and change.path not in applied.left:
                 side = ledger.side(change.side)
                 mode = side.mode if side.mode is not None else 0o755
                 ledger.work.set_attributes(split_path(change.path), mode, side.xattrs)
 
-    def _place(
+    def _put(
         self, target: "_Target", before: State, after: State, contents: "_Contents", applied: ApplyResult
     ) -> SwapResult:
         ledger, parts = self._ledger, target.parts
@@ -531,14 +537,14 @@ class Rollback:
         else:
             data = contents.of(after.entry.oid)
         try:
-            swap, found = ledger.work.put_file(parts, data if fd < 0 else fd, mode, side.xattrs, target.is_expected)
+            swap, stat = ledger.work.put_file(parts, data if fd < 0 else fd, mode, side.xattrs, target.is_expected)
         finally:
             if fd >= 0:
                 os.close(fd)
-        applied.looks[b"/".join(parts)] = _look(found)
+        applied.stat_keys[b"/".join(parts)] = _stat_key(stat)
         return swap
 
-    def _take_back(self, base: str, tree: str) -> None:
+    def _revert(self, base: str, tree: str) -> None:
         """Change the work tree back after a failure. If that fails as well, the next start finishes the rollback."""
         applied = ApplyResult()
         try:
@@ -546,9 +552,9 @@ class Rollback:
             self._commit_rescued(applied)
             self._intent.unlink(missing_ok=True)
         except OSError:
-            log.exception("a rollback failed half-way; it is finished at the next start")
+            log.exception("a rollback failed and could not be reverted; the next start finishes it")
 
-    def _remember(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
+    def _record_written(self, changes: Sequence[PathChange], applied: ApplyResult) -> None:
         """Record the stat results of the files that were written, so that the next commit does not read them again."""
         capture = Capture(self._ledger)
         with self._ledger.work.keeping():
@@ -558,10 +564,10 @@ class Rollback:
                 if change.what == "remove":
                     capture.gone.append(change.path)
                 elif change.mode != MODE_DIR:
-                    found = self._ledger.work.look(split_path(change.path))
+                    stat = self._ledger.work.look(split_path(change.path))
                     # A file with a different stat result has newer writes, so the next commit must read it.
-                    if found is not None and applied.looks.get(change.path) == _look(found):
-                        capture.remember(change.path, found, TreeEntry(change.mode, change.oid), change.side)
+                    if stat is not None and applied.stat_keys.get(change.path) == _stat_key(stat):
+                        capture.remember(change.path, stat, TreeEntry(change.mode, change.oid), change.side)
         capture.settle()
 
     def _write_intent(self, plan: Plan, actor: Actor, base: str) -> None:
@@ -582,61 +588,64 @@ class Rollback:
 class _Target:
     """A path to be replaced, and the states in which it may be replaced."""
 
-    def __init__(self, rollback: Rollback, capture: Capture, parts: Parts, old: Sequence[State]) -> None:
+    def __init__(self, rollback: Rollback, capture: Capture, parts: Parts, expected: Sequence[State]) -> None:
         self._work = rollback.work
         self._capture = capture
         self.parts = parts
-        self._old = old
-        self.state = old[0]
+        self._expected = expected
+        self.state = expected[0]
 
-    def is_expected(self, found: os.stat_result | None) -> bool:
+    def is_expected(self, stat: os.stat_result | None) -> bool:
         """Return True if the current state is expected, and record it."""
-        if found is not None and not git_mode(found):
+        if stat is not None and not git_mode(stat):
             return False  # not a versioned type of file, such as a FIFO
-        self.state = self._capture.state(self.parts, found, self._old[0])
-        return any(_alike(self.state, state) for state in self._old)
+        self.state = self._capture.state(self.parts, stat, self._expected[0])
+        return any(_are_alike(self.state, state) for state in self._expected)
 
     def has_content(self, oid: str) -> bool:
         """Return True if every expected state has this content."""
-        return all(state.entry is not None and state.entry.oid == oid for state in self._old)
+        return all(state.entry is not None and state.entry.oid == oid for state in self._expected)
 
 
 class _Contents:
     """The blobs of changes in their order, read in batches."""
 
-    def __init__(self, ledger: Ledger, made: Sequence[PathChange]) -> None:
+    def __init__(self, ledger: Ledger, changes: Sequence[PathChange]) -> None:
         self._repo = ledger.repo
-        self._coming = [(c.oid, c.size) for c in made if c.oid and (not c.side or ledger.side(c.side).large is None)]
-        self._at = 0
-        self._held: dict[str, bytes] = {}
+        self._blobs = [(c.oid, c.size) for c in changes if c.oid and (not c.side or ledger.side(c.side).large is None)]
+        self._position = 0
+        self._batch: dict[str, bytes] = {}
 
     def of(self, oid: str) -> bytes:
         """Return the content of a blob."""
-        while oid not in self._held and self._at < len(self._coming):
-            self._held, total = {}, 0
+        while oid not in self._batch and self._position < len(self._blobs):
+            self._batch, total = {}, 0
             part: list[str] = []
-            while self._at < len(self._coming) and (not part or total + self._coming[self._at][1] <= _AT_ONCE_BYTES):
-                part.append(self._coming[self._at][0])
-                total += self._coming[self._at][1]
-                self._at += 1
-            self._held = self._repo.read_many(part)
-        return self._held[oid] if oid in self._held else self._repo.read(oid)
+            while self._position < len(self._blobs) and (
+                not part or total + self._blobs[self._position][1] <= _MAX_BATCH_BYTES
+            ):
+                part.append(self._blobs[self._position][0])
+                total += self._blobs[self._position][1]
+                self._position += 1
+            self._batch = self._repo.read_many(part)
+        return self._batch[oid] if oid in self._batch else self._repo.read(oid)
 
 
-def _alike(one: State, two: State) -> bool:
+def _are_alike(first: State, second: State) -> bool:
     """Return True for equal states; of directories, only the side-cars are compared."""
-    if one.entry is not None and two.entry is not None and one.entry.mode == two.entry.mode == MODE_DIR:
-        return one.side == two.side
-    return one == two
+    if first.entry is not None and second.entry is not None and first.entry.mode == second.entry.mode == MODE_DIR:
+        return first.side == second.side
+    return first == second
 
 
-def _look(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _stat_key(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _overlap(who: str, found: Sequence[tuple[bytes, Commit]]) -> str:
+def _describe_overlap(author: str, overlapping: Sequence[tuple[bytes, Commit]]) -> str:
     lines = [
-        f"{shown_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})" for path, commit in found[:_LISTED]
+        f"{shown_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})"
+        for path, commit in overlapping[:_MAX_LISTED_PATHS]
     ]
-    more = f"\n  and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return f"others have changed since what {who} did:\n  " + "\n  ".join(lines) + more
+    more = f"\n  and {len(overlapping) - _MAX_LISTED_PATHS} more" if len(overlapping) > _MAX_LISTED_PATHS else ""
+    return f"others have changed since what {author} did:\n  " + "\n  ".join(lines) + more

@@ -39,23 +39,23 @@ class SnapshotReader:
 
     def entry(self, commit: Commit, path: str, name: str) -> Entry:
         """Return the entry of a path. Raise `OSError` ENOENT."""
-        return self._entry(self._state(commit, path), commit, name, sized=True)
+        return self._make_entry(self._state_of(commit, path), commit, name, with_size=True)
 
     def entries(self, commit: Commit, path: str) -> list[Entry]:
         """Return the sorted entries of a directory. Raise `OSError` ENOENT or ENOTDIR.
 
         File sizes are omitted, because each would need a git query of its own.
         """
-        state = self._state(commit, path)
+        state = self._state_of(commit, path)
         assert state.entry is not None
         if state.entry.mode != MODE_DIR:
             raise path_error(errno.ENOTDIR, path)
         children = sorted(self._ledger.children(state.entry.oid).items())
-        return [self._entry(inner, commit, path_text(name), sized=False) for name, inner in children]
+        return [self._make_entry(inner, commit, path_text(name), with_size=False) for name, inner in children]
 
     def read(self, commit: Commit, path: str) -> bytes:
         """Return a file's content. Raise `OSError` ENOENT or EISDIR."""
-        state = self._state(commit, path)
+        state = self._state_of(commit, path)
         assert state.entry is not None
         if state.entry.mode == MODE_DIR:
             raise path_error(errno.EISDIR, path)
@@ -63,7 +63,7 @@ class SnapshotReader:
 
     def attributes(self, commit: Commit, path: str) -> dict[str, bytes]:
         """Return the extended attributes of a path. Raise `OSError` ENOENT."""
-        return self.attributes_of(self._state(commit, path))[1]
+        return self.attributes_of(self._state_of(commit, path))[1]
 
     def attributes_of(self, state: State) -> tuple[int, dict[str, bytes]]:
         """Return (permission bits, extended attributes) of a state."""
@@ -86,13 +86,13 @@ class SnapshotReader:
             else:
                 yield SnapshotEntry(path_text(change.path), self._ledger.content(state), self.attributes_of(state)[1])
 
-    def _state(self, commit: Commit, path: str) -> State:
+    def _state_of(self, commit: Commit, path: str) -> State:
         state = self._ledger.state(commit.tree, split_path(path_bytes(path)))
         if state.entry is None:
             raise path_error(errno.ENOENT, path, f"it did not exist in {commit.oid[:8]}")
         return state
 
-    def _entry(self, state: State, commit: Commit, name: str, *, sized: bool) -> Entry:
+    def _make_entry(self, state: State, commit: Commit, name: str, *, with_size: bool) -> Entry:
         assert state.entry is not None
         mode, oid = state.entry
         bits, _ = self.attributes_of(state)
@@ -101,5 +101,5 @@ class SnapshotReader:
         if mode == MODE_LINK:
             target = self._ledger.repo.read(oid)
             return Entry(name, "link", oid, len(target), commit.time_ns, 0o777, path_text(target))
-        size = self._ledger.size(state) if sized else None
+        size = self._ledger.size(state) if with_size else None
         return Entry(name, "file", version=oid + state.side, size=size, mtime_ns=commit.time_ns, mode=bits)

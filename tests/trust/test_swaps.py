@@ -174,14 +174,14 @@ def test_a_line_appended_just_after_the_swap_is_not_taken_for_known(
     first = past.version(LOG, "first\n")
     past.version(LOG, "second\n")
     monkeypatch.setattr(capture, "_RACY_NS", 0)
-    remember = Rollback._remember
+    remember = Rollback._record_written
 
     def late(*arguments: object) -> None:
         with open(past.tree / LOG, "a") as out:
             out.write("late\n")
         remember(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Rollback, "_remember", late)
+    monkeypatch.setattr(Rollback, "_record_written", late)
     past.archive.restore(LOG, first.oid, ALICE)
     past.archive.commit([LOG.encode()])
     assert past.archive.show(LOG, "latest") == b"first\nlate\n"
