@@ -45,7 +45,8 @@ from ctxfs.versions.recording.pathindex import EVERYTHING, Filter, PathChange, P
 from ctxfs.versions.recording.unversioned import saved_reasons
 from ctxfs.versions.recording.worktree import WorkTree
 from ctxfs.versions.remotes.remote import PullResult, Remotes
-from ctxfs.versions.rollback import Outcome, Plan, Rollback
+from ctxfs.versions.rollback import Outcome, Rollback
+from ctxfs.versions.rollback_plan import Plan, RollbackPlanner
 from ctxfs.versions.snapshot_reader import SnapshotEntry, SnapshotReader
 
 log = logging.getLogger(__name__)
@@ -160,8 +161,9 @@ class Archive:
             self.history = History(self.ledger)
             self._snapshot_reader = SnapshotReader(self.ledger)
             self._committer = Committer(self.ledger)
+            self._planner = RollbackPlanner(self.ledger, self.history)
             intent = layout.journal / "rollback.json"
-            self._rollback = Rollback(self.ledger, self.history, self._committer, intent, self._actor("outside"))
+            self._rollback = Rollback(self.ledger, intent, self._actor("outside"))
             self._remotes = Remotes(self.ledger, self._rollback)
             self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
             if not layout.marks.exists():
@@ -561,7 +563,7 @@ class Archive:
     def restore(self, path: str, to: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
         """Restore a path to a version. Return the outcome and, with `dry_run`, the diff."""
         return self._roll_back(
-            lambda: self._rollback.plan_restore(path_bytes(path), self._resolve_target(path, to)), actor, dry_run
+            lambda: self._planner.plan_restore(path_bytes(path), self._resolve_target(path, to)), actor, dry_run
         )
 
     def restore_from(self, path: str, source: str, actor: Actor, *, dry_run: bool = False) -> tuple[Outcome, bytes]:
@@ -569,7 +571,7 @@ class Archive:
 
         Return the outcome and, with `dry_run`, the diff.
         """
-        return self._roll_back(lambda: self._rollback.plan_restore_from(path_bytes(path), source), actor, dry_run)
+        return self._roll_back(lambda: self._planner.plan_restore_from(path_bytes(path), source), actor, dry_run)
 
     def undo(
         self, path: str, actor: Actor, criteria: Filter = EVERYTHING, *, dry_run: bool = False
@@ -581,9 +583,9 @@ class Archive:
 
         def plan() -> Plan:
             if criteria != EVERYTHING:
-                return self._rollback.plan_undo_of(path_bytes(path), criteria)
+                return self._planner.plan_undo_of(path_bytes(path), criteria)
             self._require_history(path)
-            return self._rollback.plan_undo(path_bytes(path))
+            return self._planner.plan_undo(path_bytes(path))
 
         return self._roll_back(plan, actor, dry_run)
 
@@ -592,7 +594,7 @@ class Archive:
 
         def plan() -> Plan:
             self._require_history(path)
-            return self._rollback.plan_redo(path_bytes(path))
+            return self._planner.plan_redo(path_bytes(path))
 
         return self._roll_back(plan, actor, dry_run)
 

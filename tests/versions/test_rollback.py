@@ -192,7 +192,7 @@ def test_what_is_written_unheard_during_a_rollback_is_left_and_named(past: Past)
     commit = past.version("memory/a/x.md", "1")
     past.version("memory/a/y.md", "1")
     past.version("memory/a/x.md", "2")
-    plan = past.archive._rollback.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
+    plan = past.archive._planner.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
     (past.tree / "memory/a/x.md").write_text("somebody's, not noted yet")
     outcome = past.archive._rollback.carry_out(plan, ALICE)
     assert outcome.kept == [b"memory/a/x.md"]
@@ -218,7 +218,7 @@ def test_a_rollback_that_was_killed_half_way_is_finished_at_the_next_start(past:
     past.write("memory/a/x.md", "2")
     past.archive.commit()
     rollback = past.archive._rollback
-    plan = rollback.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
+    plan = past.archive._planner.plan_restore(b"memory/a", past.archive.resolve(commit.oid))
     rollback._write_intent(plan, BOB, past.archive.ledger.tree)
     changes = past.archive.ledger.changes(past.archive.ledger.tree, plan.tree)
     rollback._apply(past.archive.ledger.tree, plan.tree, changes[:3])

@@ -1,0 +1,236 @@
+"""Rollback plans: the trees to which restore, undo and redo lead.
+
+A plan is computed from the history and the newest version alone; `rollback.py` carries it out.
+"""
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ctxfs.model.errors import CommandError, path_error
+from ctxfs.model.metadata import PREFIX
+from ctxfs.versions.history import History, Step
+from ctxfs.versions.objects.commits import Commit
+from ctxfs.versions.objects.name_encoding import shown_path, split_path
+from ctxfs.versions.objects.trees import EMPTY_TREE, MODE_DIR, Parts, TreeEntry
+from ctxfs.versions.recording.ledger import ABSENT, Ledger, State, state_of
+from ctxfs.versions.recording.pathindex import Filter
+
+_PAGE_COMMITS = 100
+_MAX_NUMBER = 1 << 62
+_MAX_LISTED_PATHS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tree to which a rollback leads, and the members of its commit.
+
+    `source` is the source whose files it takes back, if any.
+    """
+
+    tree: str
+    op: str
+    subject: str
+    scope: bytes
+    undoes: str = ""
+    source: str = ""
+
+
+class RollbackPlanner:
+    """The plans of rollbacks in one store.
+
+    Used under the archive's lock, after all journalled changes have been committed.
+    """
+
+    def __init__(self, ledger: Ledger, history: History) -> None:
+        self._ledger = ledger
+        self._history = history
+
+    def plan_restore(self, path: bytes, to: Step) -> Plan:
+        """Return the plan to restore `path`, under its current name, to the version `to`.
+
+        Raise `OSError` ENOENT if it did not exist in that version.
+        """
+        ledger = self._ledger
+        old_name = self._history.name_at(path, to.seq)
+        state = ledger.state(to.commit.tree, split_path(old_name))
+        if state.entry is None:
+            raise path_error(
+                errno.ENOENT, shown_path(path), f"it did not exist in {to.commit.oid[:8]}: remove it with rm"
+            )
+        tree = self._tree_with({split_path(path): state}, to.commit.tree)
+        return Plan(tree, "restore", f"restore {shown_path(path)} to {to.commit.oid[:8]}", path)
+
+    def plan_restore_from(self, path: bytes, source: str) -> Plan:
+        """Return the plan to restore each file from `source` to its last version from elsewhere, or to remove it.
+
+        Raise `CommandError` if no file came from `source`.
+        """
+        ledger, states = self._ledger, dict[Parts, State]()
+        for parts, state in ledger.walk(ledger.tree, split_path(path)):
+            if self._is_from(state, source):
+                states[parts] = self._state_before(b"/".join(parts), source)
+        if not states:
+            raise CommandError(f"nothing at '{shown_path(path)}' came from '{source}'", "see: getfattr -d FILE", 3)
+        tree = self._tree_with(states, ledger.tree)
+        return Plan(tree, "restore", f"take back what came from {source} at {shown_path(path)}", path, source=source)
+
+    def _state_before(self, path: bytes, source: str) -> State:
+        for _, step, version in reversed(self._history.versions(path)):
+            state = state_of(version.change)
+            if f"remote:{self._ledger.origins.remote_of(step.commit.oid)}" == source:
+                continue  # the pull added the mark later, so the version itself lacks it
+            if version.change.what == "remove":
+                break
+            if not self._is_from(state, source):
+                return state
+        return ABSENT
+
+    def _is_from(self, state: State, source: str) -> bool:
+        origin = self._ledger.side(state.side).xattrs.get(f"{PREFIX}source", b"") if state.side else b""
+        return origin.decode("utf-8", "replace") == source
+
+    def plan_undo(self, path: bytes) -> Plan:
+        """Return the plan to undo the newest change of `path` that is not undone. Raise `CommandError` without one."""
+        step = self._find_undoable(path)
+        if step is None:
+            raise CommandError(
+                f"nothing is left to undo at '{shown_path(path)}'", f"see: ctxfs log '{shown_path(path)}'"
+            )
+        tree = self._tree_with_path(path, self._history.before(step), step)
+        return Plan(tree, "undo", f"undo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
+
+    def plan_redo(self, path: bytes) -> Plan:
+        """Return the plan to redo the last undo at `path`. Raise `CommandError` without one."""
+        step = self._find_redoable(path)
+        if step is None:
+            raise CommandError(
+                f"nothing is left to redo at '{shown_path(path)}'", "redo follows undo, before other changes"
+            )
+        tree = self._tree_with_path(path, step.commit.tree, step)
+        return Plan(tree, "redo", f"redo {step.commit.oid[:8]} at {shown_path(path)}", path, step.commit.oid)
+
+    def plan_undo_of(self, path: bytes, criteria: Filter) -> Plan:
+        """Return the plan to undo all changes below `path` by a principal or session.
+
+        Raise `CommandError` if there are none, or if later edits by others overlap.
+        """
+        ledger = self._ledger
+        steps = {step.seq: step for step in self._history.log(path, criteria)}
+        author = " ".join(part for part in (criteria.principal, criteria.session) if part)
+        if not steps:
+            raise CommandError(f"{author} has changed nothing at '{shown_path(path)}'", "see: ctxfs log", 3)
+        touched: dict[bytes, int] = {}
+        for seq in sorted(steps, reverse=True):
+            for change in ledger.index.changes_of(seq, path):
+                touched[change.path] = seq
+        overlapping, states = [], dict[Parts, State]()
+        for changed, first in sorted(touched.items()):
+            parts = split_path(changed)
+            seqs = [first, *ledger.index.changed_since(changed, first)]
+            own_seqs = [seq for seq in seqs if seq in steps]
+            last_state = ledger.state(steps[own_seqs[-1]].commit.tree, parts)
+            if seqs != own_seqs or not are_alike(last_state, ledger.state(ledger.tree, parts)):
+                overlapping.append((changed, ledger.index.commit(seqs[-1])))
+                continue
+            states[parts] = ledger.state(self._history.before(steps[first]), parts)
+        if overlapping:
+            raise CommandError(
+                _describe_overlap(author, overlapping), "undo those first, or restore single files: ctxfs restore"
+            )
+        # A directory that they created stays if other principals have added entries since.
+        for parts, state in list(states.items()):
+            if state.entry is None and any(
+                inner not in states for inner, _ in ledger.walk(ledger.tree, parts) if inner != parts
+            ):
+                del states[parts]
+            elif state.entry is not None and state.entry.mode == MODE_DIR:
+                states[parts] = State(self._current_directory(parts), state.side)
+        return Plan(self._tree_with(states, ledger.tree), "undo", f"undo what {author} did at {shown_path(path)}", path)
+
+    def _tree_with(self, states: dict[Parts, State], source: str) -> str:
+        """Return the newest tree with `states`; parent directories that it lacks come from the tree `source`."""
+        ledger = self._ledger
+        needed: dict[Parts, State] = {}
+        for parts, state in states.items():
+            for depth in range(1, len(parts)):
+                parent = parts[:depth]
+                current = ledger.state(ledger.tree, parent).entry
+                if state.entry is not None and (current is None or current.mode != MODE_DIR) and parent not in states:
+                    needed[parent] = State(TreeEntry(MODE_DIR, EMPTY_TREE), ledger.state(source, parent).side)
+            needed[parts] = state
+        tree = ledger.edited(ledger.tree, dict(sorted(needed.items())))
+        # The mounts need the top-level areas: they may become empty, but stay.
+        tops = ledger.children(ledger.tree)
+        missing: dict[Parts, State] = {
+            (name,): State(TreeEntry(MODE_DIR, EMPTY_TREE), state.side)
+            for name, state in tops.items()
+            if ledger.state(tree, (name,)).entry is None and state.entry is not None and state.entry.mode == MODE_DIR
+        }
+        return ledger.edited(tree, missing) if missing else tree
+
+    def _tree_with_path(self, path: bytes, source: str, step: Step) -> str:
+        """Return the newest tree with `path`, and its partners in renames of the step, as in the tree `source`."""
+        ledger = self._ledger
+        paths = {path}.union(*(pair for pair in ledger.index.moves_of(step.seq) if path in pair))
+        states = {split_path(changed): ledger.state(source, split_path(changed)) for changed in paths}
+        return self._tree_with(states, source)
+
+    def _current_directory(self, parts: Parts) -> TreeEntry:
+        current = self._ledger.state(self._ledger.tree, parts).entry
+        return current if current is not None and current.mode == MODE_DIR else TreeEntry(MODE_DIR, EMPTY_TREE)
+
+    def _mainline_steps(self, path: bytes) -> Iterator[Step]:
+        """Yield the steps that changed a path under its present name, newest first.
+
+        A merge is one step, because its commits one by one were never the state of this work tree.
+        """
+        before, parts = _MAX_NUMBER, split_path(path)
+        while page := self._ledger.index.mainline(path, before, _PAGE_COMMITS):
+            for seq, commit in page:
+                step = Step(seq, commit)
+                state = self._ledger.state
+                if commit.op != "merge" or state(self._history.before(step), parts) != state(commit.tree, parts):
+                    yield step
+            before = page[-1][0]
+
+    def _find_undoable(self, path: bytes) -> Step | None:
+        undone: dict[str, int] = {}  # commit id → undos minus redos among the newer steps
+        for step in self._mainline_steps(path):
+            commit = step.commit
+            if commit.scope == path and commit.undoes and commit.op in ("undo", "redo"):
+                undone[commit.undoes] = undone.get(commit.undoes, 0) + (1 if commit.op == "undo" else -1)
+            elif undone.get(commit.oid, 0) <= 0:
+                return step if commit.parents else None
+        return None
+
+    def _find_redoable(self, path: bytes) -> Step | None:
+        recent = []
+        for step in self._mainline_steps(path):
+            if step.commit.scope != path or not step.commit.undoes or step.commit.op not in ("undo", "redo"):
+                break
+            recent.append(step.commit)
+        stack: list[str] = []
+        for commit in reversed(recent):
+            if commit.op == "undo":
+                stack.append(commit.undoes)
+            elif commit.undoes in stack:
+                stack.remove(commit.undoes)
+        row = self._ledger.index.by_oid(stack[-1]) if stack else None
+        return Step(*row) if row else None
+
+
+def are_alike(first: State, second: State) -> bool:
+    """Return True for equal states; of directories, only the side-cars are compared."""
+    if first.entry is not None and second.entry is not None and first.entry.mode == second.entry.mode == MODE_DIR:
+        return first.side == second.side
+    return first == second
+
+
+def _describe_overlap(author: str, overlapping: Sequence[tuple[bytes, Commit]]) -> str:
+    lines = [
+        f"{shown_path(path)} (then {commit.actor.principal}, {commit.oid[:8]})"
+        for path, commit in overlapping[:_MAX_LISTED_PATHS]
+    ]
+    more = f"\n  and {len(overlapping) - _MAX_LISTED_PATHS} more" if len(overlapping) > _MAX_LISTED_PATHS else ""
+    return f"others have changed since what {author} did:\n  " + "\n  ".join(lines) + more
