@@ -140,51 +140,62 @@ class Archive:
         repo = Repository(layout.repo)
         self.index = PathIndex(layout.index)
         try:
-            work = WorkTree(str(layout.tree))
-            self.ledger = Ledger(
-                repo,
-                self.index,
-                work,
-                large,
-                self._large_from,
-                self._max_file_bytes,
-                marks=self.marks,
-                anchors=self._anchors,
-            )
-            checkpoint = recover.read_checkpoint(self._checkpoint_file)
-            if recover.repair(self.ledger, checkpoint):
-                self.index.clear_seen()
-            repo.write("tree", b"")  # the empty directory
-            self.ledger.open_head()
-            row = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
-            self._checkpoint_seq = row[0] if row is not None else 0
-            self.history = History(self.ledger)
-            self._snapshot_reader = SnapshotReader(self.ledger)
-            self._committer = Committer(self.ledger)
-            self._planner = RollbackPlanner(self.ledger, self.history)
-            intent = layout.journal / "rollback.json"
-            self._rollback = Rollback(self.ledger, intent, self._actor("outside"))
-            self._remotes = Remotes(self.ledger, self._rollback)
-            self._eraser = Eraser(self.ledger, self._committer, layout.journal / "forget.json")
-            if not layout.marks.exists():
-                self.marks.begin(self.ledger.marked_files())
-            self._finish_erasure()
-            finished = self._rollback.finish()
-            self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, self._is_recorded)
-            commits = [finished] if finished else []
-            if self.ledger.head is None:
-                areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
-                first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
-                commits += [first] if first else []
-            self.ledger.large_capture.may_wait = True
-            commits += self._commit_journal(old=True)
-            rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
-            commits += [rest] if rest else []
-            self.ledger.large_capture.may_wait = False
+            self._open_ledger(repo, large)
+            self._open_services()
+            return self._recover()
         except BaseException:
             self.index.close()
             repo.close()
             raise
+
+    def _open_ledger(self, repo: Repository, large: LargeStore) -> None:
+        """Open the ledger at the newest version, after repairing the repository as far as the checkpoint requires."""
+        self.ledger = Ledger(
+            repo,
+            self.index,
+            WorkTree(str(self._layout.tree)),
+            large,
+            self._large_from,
+            self._max_file_bytes,
+            marks=self.marks,
+            anchors=self._anchors,
+        )
+        checkpoint = recover.read_checkpoint(self._checkpoint_file)
+        if recover.repair(self.ledger, checkpoint):
+            self.index.clear_seen()
+        repo.write("tree", b"")  # the empty directory
+        self.ledger.open_head()
+        row = self.index.by_oid(checkpoint.commit) if checkpoint is not None else None
+        self._checkpoint_seq = row[0] if row is not None else 0
+
+    def _open_services(self) -> None:
+        """Create the objects that read and write the ledger."""
+        self.history = History(self.ledger)
+        self._snapshot_reader = SnapshotReader(self.ledger)
+        self._committer = Committer(self.ledger)
+        self._planner = RollbackPlanner(self.ledger, self.history)
+        journal = self._layout.journal
+        self._rollback = Rollback(self.ledger, journal / "rollback.json", self._actor("outside"))
+        self._remotes = Remotes(self.ledger, self._rollback)
+        self._eraser = Eraser(self.ledger, self._committer, journal / "forget.json")
+
+    def _recover(self) -> list[Commit]:
+        """Finish interrupted operations, and commit the changes since the last close; return the commits."""
+        if not self._layout.marks.exists():
+            self.marks.begin(self.ledger.marked_files())
+        self._finish_erasure()
+        finished = self._rollback.finish()
+        self.ledger.work.clear_temporaries(time.time() - _TEMPORARY_SECONDS, self._is_recorded)
+        commits = [finished] if finished else []
+        if self.ledger.head is None:
+            areas = {area.encode(): False for area in (*AREAS, "memory/shared")}
+            first = self._committer.commit_paths(self._actor("ctxfs"), "begin", areas)
+            commits += [first] if first else []
+        self.ledger.large_capture.may_wait = True
+        commits += self._commit_journal(old=True)
+        rest = self._committer.commit_everything(self._actor("recovered"), "recovered", self.served_since_ns)
+        commits += [rest] if rest else []
+        self.ledger.large_capture.may_wait = False
         return commits
 
     def _is_recorded(self, parts: Parts, stat: os.stat_result) -> bool:
