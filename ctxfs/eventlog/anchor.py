@@ -47,7 +47,7 @@ class Anchor:
 
 
 @dataclass(slots=True)
-class Anchored:
+class AnchorComparison:
     """The result of a comparison with anchors.
 
     It contains the number of versions with anchors and of sealed ones, the times of the oldest and newest, the last
@@ -76,9 +76,11 @@ class Anchors:
         text = _format_anchor(store, {name: chain.head_nowait() or Link() for name, chain in self._logs.items()})
         return f"{text} seal={_compute_seal(self.key, text)}" if self.key else text
 
-    def compare(self, store: str, anchors: Sequence[Anchor], chains: Mapping[str, Mapping[int, str]]) -> Anchored:
+    def compare(
+        self, store: str, anchors: Sequence[Anchor], chains: Mapping[str, Mapping[int, str]]
+    ) -> AnchorComparison:
         """Compare anchors, oldest first, with the hashes of the current records (seq → hash) of each chain."""
-        result = Anchored(up_to=dict.fromkeys(CHAINS, 0))
+        result = AnchorComparison(up_to=dict.fromkeys(CHAINS, 0))
         for anchor in anchors:
             if anchor.store != store:
                 result.others += 1
@@ -95,7 +97,7 @@ class Anchors:
             result.faults += list(_find_faults(name, own, chains[name]))
         return result
 
-    def _is_sealed(self, anchor: Anchor, result: Anchored) -> bool:
+    def _is_sealed(self, anchor: Anchor, result: AnchorComparison) -> bool:
         assert self.key is not None
         if anchor.seal and not hmac.compare_digest(anchor.seal, _compute_seal(self.key, anchor.text)):
             result.faults.append(Fault(anchor.version, "the seal of its anchor was not made with this key"))

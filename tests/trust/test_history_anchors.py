@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxfs.eventlog.anchor import Anchored, Anchors, parse_anchor, read_key
+from ctxfs.eventlog.anchor import AnchorComparison, Anchors, parse_anchor, read_key
 from ctxfs.eventlog.chain import Link, body_of, chain_record
 from ctxfs.eventlog.log import EventLog
 from ctxfs.model.errors import CommandError
@@ -39,7 +39,7 @@ class Recorded:
         (self.layout.tree / "memory" / "shared" / "x.md").write_text(str(self._count))
         self.archive.commit([b"memory/shared/x.md"])
 
-    def compare(self, remote: str = "") -> Anchored:
+    def compare(self, remote: str = "") -> AnchorComparison:
         store, anchors = self.archive.anchors(remote)
         return self.anchors.compare(store, anchors, {name: log.verify().hashes for name, log in self.logs.items()})
 
