@@ -221,13 +221,8 @@ class Eraser:
         for path in sorted(plan.places | plan.contents.keys()):
             parts = split_path(path)
             state = ledger.state(ledger.tree, parts)
-            is_current = path in plan.places or (state.entry is not None and state.entry.oid in plan.contents[path])
-            if (
-                not is_current
-                or ledger.work.look(parts) is None
-                or ledger.work.look(parts[:-1]) is None
-                or len(parts) < 2
-            ):
+            is_here = path in plan.places or (state.entry is not None and state.entry.oid in plan.contents[path])
+            if not is_here or ledger.work.look(parts) is None or ledger.work.look(parts[:-1]) is None or len(parts) < 2:
                 continue
             if path in plan.places:
                 ledger.work.bury(parts, note)  # including concurrent writes to it

@@ -1,4 +1,4 @@
-"""Marks of distrust: `quarantined`, `trust = untrusted` and `frozen`. They persist whatever an agent does to a file.
+"""Marks of distrust: `quarantined`, `trust = untrusted` and `frozen`. An agent cannot remove them from a file.
 
 Marks belong to paths and to contents. A file that replaces a marked file, by rename, by restore, or by deletion and
 creation, has the marks of the path. A content that equals a marked text, or contains a part of it, is marked when its
