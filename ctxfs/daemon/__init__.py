@@ -1,1 +1,1 @@
-"""The process that owns a store: serves its tree, watches its folders, keeps its indexer and mount processes alive."""
+"""The daemon that owns a store: it serves the tree, watches folders, and supervises the indexer and mount processes."""

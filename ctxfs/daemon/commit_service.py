@@ -1,5 +1,7 @@
-"""When versions are made: soon after something was noted in the journal, at once if somebody asks, and for nobody's account
-what changed in the work tree without a word.
+"""The commit service: it makes versions from the journal and from direct changes to the work tree.
+
+Journal records are committed soon after they appear, or at once on request. Changes of the work tree without a journal
+record are committed for the store's owner.
 """
 
 import functools
@@ -23,7 +25,7 @@ Result = TypeVar("Result")
 
 _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
-_PATIENT_SECONDS = 20.0  # somebody may be at work all the time
+_PATIENT_SECONDS = 20.0  # upper bound for a work tree that never becomes quiet
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
 _CHECKPOINT_SHARE = 20
@@ -47,7 +49,7 @@ class CommitService:
 
     async def run(self) -> None:
         """Commit until cancelled."""
-        await trio.sleep(_OPEN_AFTER_SECONDS)  # the first `ls` goes first
+        await trio.sleep(_OPEN_AFTER_SECONDS)  # the first `ls` is served before the repository is opened
         await self.sync()
         await self._attempt(self._app.archive.open)
         watcher = Watcher(self._noted)
@@ -61,12 +63,13 @@ class CommitService:
                 nursery.start_soon(self._upkeep_loop)
             self._wanted.set()
 
-    # the way to the mount processes
+    # synchronisation with the mount processes
 
     async def sync(self, *, record: bool = True, but: Peer | None = None) -> list[str]:
-        """Wait until every mount process has noted what it wrote, and has told the kernel of what it heard.
+        """Wait until each mount process has journaled its writes and passed received changes on to the kernel.
 
-        Returns the paths that were being written. `but` is not asked. A mount process that does not answer is not waited for long.
+        Return the paths that have an open writer. `but` is left out. The wait ends after `_SYNC_SECONDS`, so that a
+        mount process that does not answer delays nothing for long.
         """
         peers = set(self._mountpoints.peers) - {but}
         if not peers:
@@ -81,7 +84,7 @@ class CommitService:
         return writing
 
     def synced(self, peer: Peer, number: int, writing: list[str]) -> None:
-        """A mount process has answered."""
+        """Record a mount process's answer to `sync`."""
         if number in self._waiting:
             event, peers, found = self._waiting[number]
             found.extend(writing)
@@ -90,14 +93,14 @@ class CommitService:
                 event.set()
 
     def left(self, peer: Peer) -> None:
-        """A mount process is gone and will not answer."""
+        """Complete the pending `sync` requests of a mount process whose connection has ended."""
         for number in list(self._waiting):
             self.synced(peer, number, [])
 
-    # what happens by itself
+    # background work
 
     def changed(self, root: str, inside: set[Parts]) -> None:
-        """Something happened below a watched folder; most of it will be in the journal."""
+        """Record changes below a watched folder as candidates for a commit; most of them are in the journal already."""
         area = self._areas.get(root)
         if area is None:
             return
@@ -106,7 +109,7 @@ class CommitService:
         self._unsaid_wanted.set()
 
     def look_at_everything(self) -> None:
-        """Nobody saw what happened until now."""
+        """Mark every area as changed, because nothing was watched before."""
         for root in self._areas:
             self.changed(root, {()})
 
@@ -136,7 +139,7 @@ class CommitService:
                 self._wanted.set()
 
     async def _unsaid_loop(self) -> None:
-        """Somebody edits the work tree itself: committed once it is quiet, for the store's owner."""
+        """Commit direct edits of the work tree for the store's owner, as soon as the tree is quiet."""
         while True:
             await self._unsaid_wanted.wait()
             with trio.move_on_after(_PATIENT_SECONDS):
@@ -161,7 +164,7 @@ class CommitService:
             await trio.sleep(pause)
             started = trio.current_time()
             await self._attempt(self._app.archive.checkpoint, apart=True)
-            # Everything on the disk is flushed, whoever wrote it: not to be asked for all the time where that takes long.
+            # A checkpoint flushes the disk, including writes of other programs: run it less often where it is slow.
             pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (trio.current_time() - started))
 
     async def _upkeep_loop(self) -> None:
@@ -170,9 +173,10 @@ class CommitService:
             await self._attempt(self._app.archive.upkeep, apart=True)
 
     async def _attempt(self, call: Callable[[], Result], *, apart: bool = False) -> tuple[bool, Result | None]:
-        """(True, the result) or (False, None) after a failure, which is said once until something succeeds again.
+        """Return (True, the result), or (False, None) after a failure. A failure is logged once until a call succeeds.
 
-        What is `apart` takes long and does not hold the archive meanwhile.
+        With `apart` the call runs in a worker thread of its own and does not block the archive; it is meant for long
+        calls.
         """
         try:
             result = await (blocking(call) if apart else in_turn(call))

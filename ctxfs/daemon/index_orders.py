@@ -1,4 +1,4 @@
-"""Orders to the indexer process as plain values."""
+"""Serialisation of the orders to the indexer process as plain values."""
 
 from dataclasses import astuple
 from pathlib import Path as HostPath
@@ -8,21 +8,21 @@ from ctxfs.index.options import EmbedderSpec, IndexedRoot, IndexerOptions
 
 
 def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
-    """Sources as plain values."""
+    """Return indexed roots as plain values."""
     return [[root.prefix, root.root, list(root.exclude), root.gitignore] for root in roots]
 
 
 def roots_from_wire(value: list[Any]) -> list[IndexedRoot]:
-    """The sources that `roots_to_wire` packed."""
+    """Return the indexed roots that `roots_to_wire` serialised."""
     return [IndexedRoot(at, root, tuple(exclude), gitignore) for at, root, exclude, gitignore in value]
 
 
 def options_to_wire(options: IndexerOptions) -> list[Any]:
-    """Options as plain values."""
+    """Return indexer options as plain values."""
     embedder = astuple(options.embedder) if options.embedder else None
     return [str(options.folder), embedder, options.threads, options.max_file_bytes, options.exact_below]
 
 
 def options_from_wire(value: list[Any]) -> IndexerOptions:
-    """The options that `options_to_wire` packed."""
+    """Return the options that `options_to_wire` serialised."""
     return IndexerOptions(HostPath(value[0]), EmbedderSpec(*value[1]) if value[1] else None, *value[2:])

@@ -1,4 +1,4 @@
-"""The indexer in a process of its own: orders on stdin, events on stdout, as frames of `rpc.wire`."""
+"""The indexer process: it reads orders from stdin and writes events to stdout, as frames of `rpc.wire`."""
 
 import fcntl
 import os
@@ -22,7 +22,7 @@ _END_SECONDS = 4.0
 
 
 class _Outlet:
-    """Writes events; ends the process when nobody reads them any more."""
+    """A writer of events, which ends the process when the reading end is closed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -38,13 +38,14 @@ class _Outlet:
         except BrokenPipeError:
             os._exit(0)
         if failed:
-            os._exit(1)  # begin again, with whatever was damaged repaired
+            os._exit(1)  # the daemon starts a new process, which repairs the damage first
 
 
 def _take_turn(folder: HostPath) -> int:
-    """Hold the index for this process; an indexer that outlived its daemon and still holds it is ended first.
+    """Lock the index for this process, after killing an indexer that outlived its daemon and still holds the lock.
 
-    Returns the descriptor that holds the lock, whose text is the holder's pid.
+    Return the descriptor that holds the lock. The lock file contains the holder's pid. Raise BlockingIOError after
+    `_TURN_SECONDS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fd = os.open(folder / "indexer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -65,7 +66,10 @@ def _take_turn(folder: HostPath) -> int:
 
 
 def _end_orphan(holder: bytes) -> None:
-    """Kill the process with this pid if it is an indexer: the daemon that holds the store has no other one running."""
+    """Kill the process with this pid if it is an indexer.
+
+    The daemon that owns the store runs no other indexer, so such a process is an orphan.
+    """
     try:
         pid = int(holder)
         words = HostPath(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -101,7 +105,7 @@ def main() -> None:
             elif order == "changed":
                 indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
     if indexer is not None:
-        # Whoever comes next waits for the lock of the words.
+        # Bound the time: the next indexer waits for the lock of the full-text index.
         threading.Thread(target=_end_within, args=(_END_SECONDS,), daemon=True).start()
         indexer.stop()
 

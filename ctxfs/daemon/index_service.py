@@ -1,4 +1,4 @@
-"""Keeps an indexer process alive, passes on its events, and says how far search is behind."""
+"""The index service: it supervises the indexer process, forwards its events and reports how far search lags behind."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _MAX_PAUSE_SECONDS = 60.0
 _END_SECONDS = 5.0
-_ENDS_UNTIL_DOWN = 3  # one that ends now and then is started again, and nobody has to be told
+_ENDS_UNTIL_DOWN = 3  # occasional ends are followed by a restart without a report
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
@@ -35,7 +35,7 @@ Parts = tuple[str, ...]
 
 
 class IndexService:
-    """The daemon's handle on the indexer: orders go in, `app.searcher` is refreshed as it commits."""
+    """The daemon's interface to the indexer, which sends orders and refreshes `app.searcher` after each commit."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -44,13 +44,13 @@ class IndexService:
         self._graph = False
         self._sent = 0
         self._changed = trio.Event()
-        self._places: dict[tuple[str, Parts], None] = {}  # changed, and the indexer has not been told
-        self._oldest = 0.0  # when the first of them was heard of
+        self._places: dict[tuple[str, Parts], None] = {}  # changes that have not been sent to the indexer
+        self._oldest = 0.0  # time of the first unsent change
         self._reached = ""
         self._writing = trio.Lock()
         self._telling = trio.Lock()
         self._repairing = 0.0
-        self._ends = 0  # of the process, since it last got on
+        self._ends = 0  # consecutive ends of the process without progress
         self._fault = ""
         self._has_scanned = False
         self._source_marks = SourceMarks(app)
@@ -59,7 +59,7 @@ class IndexService:
         self._state("starting")
 
     async def run(self) -> None:
-        """Run the indexer; start it again whenever it ends, at longer and longer intervals while it does not get on."""
+        """Run the indexer and restart it whenever it ends, with exponential backoff while it makes no progress."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_loop)
             nursery.start_soon(self._calm_loop)
@@ -68,7 +68,7 @@ class IndexService:
                 self._fault = ""
                 try:
                     await self._run_once()
-                except (OSError, WireError) as error:  # no process, no memory for one
+                except (OSError, WireError) as error:  # no process could be started, such as for lack of memory
                     self._fault = self._fault or str(error)
                 if trio.current_time() - started > _HEALTHY_SECONDS:
                     self._ends = 0
@@ -76,7 +76,7 @@ class IndexService:
                 await trio.sleep(self._fall())
 
     def _fall(self) -> float:
-        """The process has ended: say so, and return the seconds until the next one."""
+        """Log the end of the process, update the state, and return the seconds until the restart."""
         pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * float(1 << min(self._ends - 1, 10)))
         log.error(
             "the indexer process ended; it is started again in %.0f s: %s", pause, self._fault or "no reason given"
@@ -89,7 +89,7 @@ class IndexService:
         return pause
 
     def behind(self) -> str:
-        """Why words may miss files; empty when all that there is can be found by words."""
+        """Return why full-text search may miss files; empty if it covers all of them."""
         state = str(self._app.daemon.progress.get("state", ""))
         if state.startswith("down"):
             return f"the index is {state}. Files that changed since may be missing"
@@ -101,7 +101,7 @@ class IndexService:
         return ""
 
     async def send(self, order: str, value: object = None) -> None:
-        """Give an order; lost orders are made up for by the scan at the indexer's start."""
+        """Send an order. The scan at the indexer's start makes up for orders that are lost."""
         process = self._process
         if process is None:
             return
@@ -109,9 +109,10 @@ class IndexService:
         await self._write(process, order, value)
 
     async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
-        """Something happened there: who searches sees it at once, and the indexer takes it in when it is calm.
+        """Make changed paths visible to search at once, and send them to the indexer after a quiet period.
 
-        Of very many changes search sees only what is gone; what is new is found with the index.
+        Of each root, search looks at the first `_AT_ONCE` paths and only drops the deleted ones of the rest. New
+        content among the rest is found once the index contains it.
         """
         if not self._places:
             self._oldest = trio.current_time()
@@ -124,9 +125,10 @@ class IndexService:
         self._changed.set()
 
     async def _calm_loop(self) -> None:
-        """Look at what has changed, and tell the indexer, when it is over: whoever writes or deletes much at once is not disturbed.
+        """Apply changes to search, and send them to the indexer, after a quiet period.
 
-        But after a second what is there is looked at, for nobody may ask for long, and after some the indexer begins.
+        Thus bulk writers are not disturbed. Search is brought up to date after `_LONGEST_SECONDS` at the latest,
+        because a query may never come. The indexer starts after `_INDEXED_WITHIN_SECONDS` at the latest.
         """
         while True:
             await self._changed.wait()
@@ -153,8 +155,8 @@ class IndexService:
                 await process.stdin.send_all(pack_frame([order, value]))
 
     async def send_roots(self, *, rebuild: bool = False) -> None:
-        """Tell the indexer which sources there are now: to look for changes, or to read everything again."""
-        async with self._telling:  # or the sources of before might be those that are told last
+        """Send the current roots to the indexer, which scans them for changes, or with `rebuild` reads them again."""
+        async with self._telling:  # otherwise an older list of roots could be sent last
             roots = self._app.sources.indexed_roots()
             self._state("scanning")
             await blocking(self._app.searcher.set_roots, roots)
@@ -175,7 +177,10 @@ class IndexService:
                 self._process = None
 
     def _repair(self, reason: str) -> None:
-        """Search has found damage (in whatever thread): the indexer begins again, and repairs first."""
+        """Mark the index as damaged and restart the indexer, which repairs it first.
+
+        Called by search from any thread.
+        """
         if time.monotonic() < self._repairing:
             return
         self._repairing = time.monotonic() + _REPAIR_SECONDS
@@ -199,7 +204,7 @@ class IndexService:
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
             self._ends = 0
-            if detail == str(self._sent) and not self._places:  # else it speaks of before the last order
+            if detail == str(self._sent) and not self._places:  # otherwise the event is older than the last order
                 self._has_scanned = True
                 self._reached = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
@@ -226,8 +231,8 @@ class IndexService:
                 log.exception("search could not take in what was indexed")
             if reached and sent == self._sent and not self._places:
                 self._app.searcher.caught_up()
-                self._state(reached)  # only now does search answer from it
-            # A tenth of the time at most: in bulk there is always something new, and small changes are found without it.
+                self._state(reached)  # only after the refresh does search use the new index
+            # A tenth of the time at most: a bulk load commits all the time, small changes are found without a refresh.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
 
     def _note(self, name: str, detail: str) -> None:

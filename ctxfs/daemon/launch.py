@@ -1,4 +1,4 @@
-"""Start a daemon in the background and wait until it answers."""
+"""Start of a daemon in the background."""
 
 import subprocess
 import sys
@@ -14,7 +14,10 @@ _BUSY_SECONDS = 0.3
 
 
 def connect_or_start(layout: Layout, *, linger: bool = False) -> Client:
-    """A client of the store's daemon, which is started if there is none."""
+    """Return a client of the store's daemon, and start a daemon if none runs.
+
+    Raise CommandError if it does not start.
+    """
     try:
         return Client(layout.run)
     except NoDaemon:
@@ -33,7 +36,7 @@ def connect_or_start(layout: Layout, *, linger: bool = False) -> Client:
             if process.poll() not in (None, 0, EXIT_BUSY):
                 break
             if process.poll() is not None:
-                # Another starter was quicker, and its daemon will answer; or one that is ending still has the store.
+                # Another process was first, and its daemon will answer; or an ending daemon still holds the lock.
                 time.sleep(_BUSY_SECONDS)
                 process = _spawn(command, log)
             time.sleep(0.01)

@@ -1,4 +1,8 @@
-"""The servers' process: started when a server is wanted, told which, asked on behalf of callers, started again if it ends."""
+"""The daemon's side of the MCP host process.
+
+The daemon starts the process when a server is configured, restarts it if it ends, sends it the configured servers and
+forwards calls on behalf of callers.
+"""
 
 import itertools
 import logging
@@ -23,7 +27,10 @@ _END_SECONDS = 8.0
 
 
 class McpHost:
-    """The daemon's handle on it. `changed` is called when a server has other tools or documents than before."""
+    """The daemon's interface to the MCP host process.
+
+    `changed` is called when a server's tools or documents have changed.
+    """
 
     def __init__(self, app: App, changed: Callable[[], Awaitable[None]]) -> None:
         self._app = app
@@ -40,7 +47,7 @@ class McpHost:
         app.tools.servers = self
 
     async def run(self) -> None:
-        """Run the process while servers are wanted; start it again if it dies."""
+        """Run the host process while servers are configured, and restart it whenever it ends."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._take_states)
@@ -54,7 +61,7 @@ class McpHost:
                 await trio.sleep(_RESTART_SECONDS)
 
     async def reload(self) -> None:
-        """Other servers are wanted now; whoever waits for one that is not any more is told."""
+        """Send the configured servers to the host process, and wake callers that wait for a server that is gone."""
         self._wanted.set()
         names = {each.name for each in self._app.settings.servers}
         for name in [name for name in self._heard if name not in names]:
@@ -63,7 +70,7 @@ class McpHost:
             await self._tell_wanted()
 
     async def ready(self, name: str, seconds: float) -> str:
-        """Wait until a server is ready or says why it is not: its status."""
+        """Return a server's status as soon as it is ready or down, or after `seconds`."""
         with trio.move_on_after(seconds):
             while True:
                 status = self._status(name)
@@ -73,7 +80,7 @@ class McpHost:
         return self._status(name)
 
     async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
-        """Call a tool, or fill in a prompt, of a server. EIO if it is not there."""
+        """Call a tool of a server, or fill in a prompt. Raise OSError EIO if the server is not connected."""
         begun = trio.current_time()
         values = {"server": tool.server, "name": tool.called, "arguments": dict(arguments)}
         method = "prompt" if tool.is_prompt else "call"
@@ -85,7 +92,10 @@ class McpHost:
         return Outcome(text, b"", None if fault else 0, seconds, fault, found["structured"], files)
 
     async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
-        """Keep a document of a server; False if it has none there. EIO if it is not there."""
+        """Store a document of a server as a file; return False if the server has none there.
+
+        Raise OSError EIO if it is not connected.
+        """
         return bool(await self._request("fetch", {"server": server, "uri": uri, "parts": list(parts)}))
 
     # the process
@@ -142,7 +152,7 @@ class McpHost:
         return known.status if known is not None else "down: there is no such server"
 
     async def _tell_wanted(self) -> None:
-        # Whether its documents are indexed is nothing to connect a server again for.
+        # `searchable` is left out: a change of it needs no new connection.
         specs = [asdict(replace(each, searchable=False)) for each in self._app.settings.servers]
         await self._send([0, "servers", {"specs": specs, "folder": str(self._app.layout.servers)}])
 

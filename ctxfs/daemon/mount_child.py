@@ -1,7 +1,7 @@
-"""A mount process as the daemon's child: started afresh, or the spare that was forked before the daemon began.
+"""Mount processes as children of the daemon: started afresh, or forked as a spare before the daemon begins.
 
-The spare shares what has been imported, so the first mount does not pay for it twice; it is forked while there is one
-thread and nothing is open, and waits for its arguments on a pipe.
+The spare shares the imported modules, so that the first mount does not import them again. It is forked while there is
+one thread and no open file, and waits for its arguments on a pipe.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class MountChild:
-    """A mount process that this daemon has started: its pid, and the descriptor it reports readiness on."""
+    """A mount process that this daemon has started: its pid, and the descriptor on which it reports readiness."""
 
     def __init__(self, pid: int, ready: int) -> None:
         self.pid = pid
@@ -29,14 +29,14 @@ class Spare:
         self._ready = ready
 
     def start(self, arguments: dict[str, Any]) -> MountChild:
-        """Let it serve; to be called once."""
+        """Send the arguments, with which the process begins to serve. Call this once."""
         os.write(self._orders, json.dumps(arguments).encode())
         os.close(self._orders)
         return MountChild(self._pid, self._ready)
 
 
 def fork_spare() -> Spare:
-    """Fork now. The child ends by itself if this process does before it gave it work."""
+    """Fork a spare. The child ends by itself if this process ends without sending arguments."""
     import ctxfs.fuse.mount_process
 
     orders_in, orders_out = os.pipe()
@@ -56,7 +56,7 @@ def fork_spare() -> Spare:
 
 
 def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChild:
-    """Start a mount process of its own. `dead`: the connection, a descriptor, of the one that it replaces."""
+    """Start a mount process. `dead` is the descriptor of the FUSE connection of the process that it replaces."""
     ready_in, ready_out = os.pipe()
     passed = (ready_out,) if dead is None else (ready_out, dead)
     try:
@@ -73,5 +73,5 @@ def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChil
     finally:
         os.close(ready_out)
     child = MountChild(process.pid, ready_in)
-    process.returncode = 0  # waited for by its pidfd, not by this object
+    process.returncode = 0  # reaped through its pidfd, not by this object
     return child

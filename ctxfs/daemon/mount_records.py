@@ -1,4 +1,7 @@
-"""`run/mounts.json`: what is mounted, so that the next daemon can replace what died with this one; and where it ever was."""
+"""`run/mounts.json`: current mount points, so that the next daemon can replace dead ones, and all earlier ones.
+
+Format: `{"mounted": [{"at", "principal", "read_only"}, …], "known": [path, …]}`.
+"""
 
 import json
 import logging
@@ -17,7 +20,7 @@ _MAX_KNOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class MountRecord:
-    """One mount point, and how it was asked for."""
+    """A mount point and the options of its request."""
 
     at: str
     principal: str
@@ -25,7 +28,10 @@ class MountRecord:
 
 
 class MountRecords:
-    """The file, read when made. A damaged one is an empty one: it only spares people a `ctxfs mount`."""
+    """The contents of the file, read by the constructor.
+
+    A damaged file counts as empty, because it only saves people a `ctxfs mount`.
+    """
 
     def __init__(self, run: HostPath) -> None:
         self._file = run / "mounts.json"
@@ -39,15 +45,15 @@ class MountRecords:
 
     @property
     def mounted(self) -> list[MountRecord]:
-        """What is mounted, as far as is known."""
+        """Return the records of the current mount points."""
         return list(self._mounted.values())
 
     def knows(self, at: str) -> bool:
-        """True if the store was mounted there before."""
+        """Return True if the store was mounted there before."""
         return at in self._known
 
     async def put(self, record: MountRecord) -> None:
-        """It is mounted."""
+        """Record a mount."""
         if self._mounted.get(record.at) == record:
             return
         self._mounted[record.at] = record
@@ -56,7 +62,7 @@ class MountRecords:
         await self._save()
 
     async def drop(self, at: str) -> None:
-        """It was unmounted."""
+        """Record an unmount."""
         if self._mounted.pop(at, None) is not None:
             await self._save()
 

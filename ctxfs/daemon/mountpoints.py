@@ -1,4 +1,7 @@
-"""Mount processes: one for each mount point, started on request, replaced if it dies, adopted if it outlived its daemon."""
+"""The table of mount processes, one for each mount point.
+
+They are started on request, replaced if they die, and adopted if they outlive their daemon.
+"""
 
 import contextlib
 import errno
@@ -33,9 +36,9 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(slots=True)
 class _Served:
-    """One mount point. `connection` is a copy of the descriptor that its mount process answers the kernel on.
+    """One mount point. `connection` is a copy of the descriptor on which its mount process answers the kernel.
 
-    As long as there is a copy, a process that dies leaves requests waiting, not failing: see `fuse.dead_connection`.
+    While a copy exists, requests of a mount process that has died wait and do not fail: see `fuse.dead_connection`.
     """
 
     record: MountRecord
@@ -45,7 +48,7 @@ class _Served:
     connection: int = -1
     fault: str = ""
     leaving: bool = False
-    is_remounted: bool = False  # by this daemon, not by a request: the next request finds what it asks for
+    is_remounted: bool = False  # by this daemon, not by a request: the next equal request succeeds without a mount
     peer: Peer | None = None
     started: trio.Event = field(default_factory=trio.Event)  # it is served, or the attempt has failed
     gone: trio.Event = field(default_factory=trio.Event)
@@ -56,7 +59,7 @@ class _Served:
         return self.record.at
 
     def attach(self, pid: int, *, is_child: bool) -> None:
-        """It has a process. ProcessLookupError if that has ended and was collected."""
+        """Set the process. Raise ProcessLookupError if it has ended and was reaped."""
         self.pidfd = os.pidfd_open(pid)
         self.pid, self.is_child = pid, is_child
 
@@ -67,7 +70,10 @@ class _Served:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     async def wait(self) -> int | None:
-        """Wait for the end of the process: its exit code, negative for a signal; None of one that is no child."""
+        """Wait for the end of the process and return its exit code.
+
+        The code is negative for a signal, and None for a process that is no child.
+        """
         await trio.lowlevel.wait_readable(self.pidfd)
         _, status = os.waitpid(self.pid, 0) if self.is_child else (0, None)
         os.close(self.pidfd)
@@ -75,18 +81,18 @@ class _Served:
         return None if status is None else os.waitstatus_to_exitcode(status)
 
     def take_connection(self) -> int:
-        """The copy, which is the caller's now; -1 if there is none."""
+        """Return the copy of the connection, which the caller owns from then on; -1 if there is none."""
         connection, self.connection = self.connection, -1
         return connection
 
     def close_connection(self) -> None:
-        """From now on the kernel answers in place of a process that is not there."""
+        """Close the copy, after which the kernel answers with ENOTCONN for a process that has died."""
         if (connection := self.take_connection()) >= 0:
             os.close(connection)
 
 
 class Mountpoints:
-    """The table of mount points of this daemon."""
+    """The mount points of this daemon."""
 
     def __init__(
         self, app: App, nursery: trio.Nursery, spare: Spare | None, changed: Callable[[], Awaitable[None]]
@@ -101,7 +107,7 @@ class Mountpoints:
         self._served: dict[str, _Served] = {}
 
     def listing(self) -> list[Mapping[str, object]]:
-        """What is mounted, for status."""
+        """Return the mount points as plain values for `ctxfs status`."""
         return [
             {
                 "at": served.at,
@@ -115,23 +121,29 @@ class Mountpoints:
 
     @property
     def empty(self) -> bool:
-        """True when nothing is mounted."""
+        """Return True if there is no mount point."""
         return not self._served
 
     @property
     def count(self) -> int:
-        """How many mount points there are."""
+        """Return the number of mount points."""
         return len(self._served)
 
     def share(self, count: int) -> bool:
-        """Tell the mount processes whether others write, too: then the kernel must ask each time. True if that is so now."""
+        """Send each mount process whether other mounts can write, and return that.
+
+        With other writers the kernel must revalidate.
+        """
         shared = count > 1
         for peer in self.peers:
             peer.push("shared", shared)
         return shared
 
     async def restore(self) -> None:
-        """Replace mounts that died with the last daemon or before they joined this one. Those that live join by themselves."""
+        """Replace mounts whose process died with the last daemon, or before it joined this one.
+
+        Live ones join by themselves.
+        """
         waiting = list(self._records.mounted)
         while waiting:
             for record in list(waiting):
@@ -148,9 +160,11 @@ class Mountpoints:
             await trio.sleep(_LOOK_SECONDS)
 
     async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
-        """Mount the tree at `at` and return when the kernel serves it; CommandError says what is in the way.
+        """Mount the tree at `at` and return when the kernel serves it.
 
-        A request for a dead mount that this daemon has replaced already, as it was asked for, succeeds once.
+        Raise CommandError with the reason if that fails.
+
+        An equal request for a dead mount that this daemon has replaced already succeeds once.
         """
         record = MountRecord(at, principal, read_only)
         served = self._served.get(at)
@@ -161,7 +175,9 @@ class Mountpoints:
             if self._served.get(at) is served:
                 served.is_remounted = False
                 return
-        elif served is not None and served.pid == 0 and not served.leaving:  # died before, and is being mounted again
+        elif (
+            served is not None and served.pid == 0 and not served.leaving
+        ):  # it died before, and is being mounted again
             await self.unmount(at, lazy=True)
         if at in self._served:
             raise CommandError(
@@ -179,14 +195,15 @@ class Mountpoints:
         self._nursery.start_soon(self._attend, served)
 
     async def _announce(self, at: str) -> None:
-        """Hide a mount point from the sources that contain it before the kernel knows of it."""
-        if self._app.sources.hide_mountpoint(at) and any(
-            opaque_below(root.root, [at]) for root in self._app.sources.indexed_roots()
-        ):
+        """Hide a mount point from the sources that contain it, before the kernel has the mount."""
+        if self._app.sources.hide_mountpoint(at) and any(opaque_below(root.root, [at]) for root in self._app.sources.indexed_roots()):
             await self._changed()
 
     async def unmount(self, at: str, *, lazy: bool) -> None:
-        """Unmount and wait until the mount process has ended."""
+        """Unmount and wait until the mount process has ended.
+
+        Raise CommandError for a mount that is in use, unless `lazy`.
+        """
         served = self._served.get(at)
         if served is None:
             raise CommandError(f"'{at}' is not a mount point of this store", "see: ctxfs status")
@@ -206,22 +223,22 @@ class Mountpoints:
             await served.gone.wait()
 
     async def unmount_all(self) -> None:
-        """Unmount everything, whether it is in use or not."""
+        """Unmount everything, including mounts that are in use."""
         for at in list(self._served):
-            with contextlib.suppress(CommandError):  # it has ended meanwhile
+            with contextlib.suppress(CommandError):  # the mount process has ended meanwhile
                 await self.unmount(at, lazy=True)
 
     @property
     def peers(self) -> list[Peer]:
-        """The connections of the mount processes that have said they are there."""
+        """Return the connections of the mount processes that have joined."""
         return [served.peer for served in self._served.values() if served.peer is not None]
 
     async def adopt(self, at: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
-        """Take a mount process that has joined; if an earlier daemon has started it, watch over it from now on."""
+        """Record the connection of a mount process, and supervise the process if an earlier daemon started it."""
         served = self._served.get(at)
         if served is None:
             served = _Served(MountRecord(at, principal, read_only))
-            with contextlib.suppress(ProcessLookupError):  # it has just died: `restore` looks, or the next `mount`
+            with contextlib.suppress(ProcessLookupError):  # it has just died: `restore` or the next `mount` replaces it
                 served.attach(pid, is_child=False)
                 served.started.set()
                 self._served[at] = served
@@ -231,13 +248,13 @@ class Mountpoints:
         self._app.sources.hide_mountpoint(at)
 
     def left(self, peer: Peer) -> None:
-        """A connection ended. Whether its process did, too, is heard from that."""
+        """Drop a connection that has ended. The end of its process is detected separately."""
         for served in self._served.values():
             if served.peer is peer:
                 served.peer = None
 
     def receive(self, message: Mapping[str, object], pid: int, descriptor: int) -> None:
-        """Keep a copy of the descriptor that a mount process answers the kernel on."""
+        """Store a copy of the descriptor on which a mount process answers the kernel."""
         served = self._served.get(str(message.get("at")))
         if served is None or served.pid != pid or served.pidfd < 0:
             os.close(descriptor)
@@ -255,7 +272,7 @@ class Mountpoints:
             del self._served[served.at]
 
     async def _start(self, served: _Served, dead: int = -1) -> None:
-        """Start a mount process and wait until it serves. CommandError if it cannot."""
+        """Start a mount process and wait until it serves. Raise CommandError if it cannot."""
         arguments = self._arguments(served.record)
         if dead >= 0:
             child = start_child(arguments, dead)
@@ -295,11 +312,11 @@ class Mountpoints:
         }
 
     async def _attend(self, served: _Served) -> None:
-        """Wait for the process; replace it if nobody asked it to go."""
+        """Wait for the end of the process, and replace it unless an unmount was requested."""
         code = await served.wait()
         served.pid, served.peer = 0, None
-        served.is_remounted, served.started = True, trio.Event()  # a request from now on waits for what comes of it
-        # Of a process that is no child only the mount is left to tell: it is gone if it was unmounted.
+        served.is_remounted, served.started = True, trio.Event()  # requests wait for the outcome from now on
+        # A process that is no child has no exit code: it was unmounted if the mount is gone.
         was_unmounted = code == 0 if code is not None else not await blocking(devices_at, served.at)
         if served.leaving or was_unmounted:
             await self._end(served)
@@ -316,7 +333,7 @@ class Mountpoints:
         self._forget(served)
 
     async def _replace(self, served: _Served) -> None:
-        """Mount again, as often as it takes, unless it is unmounted meanwhile."""
+        """Mount again, with backoff, until it succeeds or the mount point is unmounted."""
         pause = _RETRY_SECONDS
         with served.scope:
             while True:
@@ -329,7 +346,7 @@ class Mountpoints:
                     log.error("cannot mount '%s' again: %s", served.at, error)
                 finally:
                     if dead >= 0:
-                        os.close(dead)  # the new process has it; without one the kernel answers ENOTCONN
+                        os.close(dead)  # the new process has a copy; without any copy the kernel answers ENOTCONN
                 served.started.set()
                 await trio.sleep(pause)
                 pause = min(2 * pause, _MAX_RETRY_SECONDS)
@@ -339,7 +356,7 @@ class Mountpoints:
             await self._end(served)
 
     async def _attend_again(self, served: _Served) -> None:
-        """The scope of the last replacement may have been cancelled by an unmount that came too late for it."""
+        """Supervise the replacement. An unmount that came too late may have cancelled the scope of the last attempt."""
         served.scope = trio.CancelScope()
         if served.leaving:
             served.signal(signal.SIGTERM)
@@ -347,7 +364,7 @@ class Mountpoints:
 
 
 def _uids_let_in(options: MountSettings) -> list[int] | None:
-    """Return the users that a mount serves: its owner, root, and those of the settings; None where nothing needs to be checked."""
+    """Return the users that a mount serves: its owner, root, and those of the settings; None if all are served."""
     if "*" in options.allow_users or not (options.allow_other or options.allow_users):
         return None
     uids = {0, os.geteuid()}
@@ -362,7 +379,10 @@ def _uids_let_in(options: MountSettings) -> list[int] | None:
 
 
 async def _wait_ready(read_end: int, at: str) -> None:
-    """The mount process writes `ready`, or a JSON error, and closes the pipe."""
+    """Wait until the mount process writes `ready`; raise CommandError from the JSON error that it writes otherwise.
+
+    The process closes the pipe after either. The wait ends after `_START_SECONDS`.
+    """
     stream = trio.lowlevel.FdStream(read_end)
     said = bytearray()
     with trio.move_on_after(_START_SECONDS):
@@ -381,7 +401,7 @@ async def _wait_ready(read_end: int, at: str) -> None:
 
 
 def _is_busy(at: str) -> bool:
-    """True when some process has its working directory, root or an open file below `at`."""
+    """Return True if a process has its working directory, its root or an open file below `at`."""
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():
             continue

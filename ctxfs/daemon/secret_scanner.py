@@ -1,4 +1,7 @@
-"""Warn of secrets in what is written to memory and pads, however it is written: status names the files and lines."""
+"""A scanner for secrets in memory and pads, independent of how they were written.
+
+`ctxfs status` lists the files and lines.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as HostPath
@@ -15,10 +18,10 @@ _MOST_WAITING = 10_000
 
 
 class SecretScanner:
-    """Looks at files soon after they have changed; deleted and mended ones are forgotten."""
+    """A queue of changed files that are scanned soon afterwards. Results of deleted and mended files are dropped."""
 
     def __init__(self, tree: HostPath) -> None:
-        """`tree` holds the areas."""
+        """Create a scanner; `tree` is the host folder with the areas."""
         self._tree = tree
         self._waiting: dict[str, None] = {}
         self._news = trio.Event()
@@ -26,18 +29,18 @@ class SecretScanner:
 
     @property
     def found(self) -> Mapping[str, list[str]]:
-        """Path in the tree → `line 3: AWS Access Key`, of the files that hold what looks like a secret."""
+        """Return {path in the tree: [`line 3: AWS Access Key`, …]} of the files with likely secrets."""
         return self._found
 
     def changed(self, area: str, places: Iterable[Sequence[str]]) -> None:
-        """Something happened at these places below an area."""
+        """Queue changed paths below an area."""
         for parts in places:
             if len(self._waiting) < _MOST_WAITING:
                 self._waiting["/".join((area, *parts))] = None
         self._news.set()
 
     async def run(self) -> None:
-        """For ever: look at what has changed."""
+        """Scan changed files until cancelled."""
         while True:
             await self._news.wait()
             self._news = trio.Event()
@@ -54,7 +57,7 @@ def _look(tree: str, path: str) -> list[str]:
     try:
         data = rooted_fs.read_head(tree, path.split("/"), _LARGEST)
     except OSError:
-        return []  # gone, a directory, a link
+        return []  # deleted, a directory, a link
     if b"\0" in data[:8192]:
         return []
     return [f"line {secret.line}: {secret.kind}" for secret in find_secrets(data.decode("utf-8", "replace"))]

@@ -1,4 +1,4 @@
-"""The daemon itself: `ctxfs daemon`, usually started by `ctxfs mount`."""
+"""The daemon: `ctxfs daemon`, usually started by `ctxfs mount`."""
 
 import contextlib
 import itertools
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 2.0
 _UNUSED_SECONDS = 60.0
-# methods after which files on disk may be others
+# methods that may change files on disk
 _WRITES = frozenset("apply review curate evaluate_response call_tool".split())
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
@@ -52,14 +52,14 @@ _NOTE_SECONDS = 0.1
 _NOTES_A_COLLECTION = 10
 _PACK_AFTER_SECONDS = 10.0
 _DAY_SECONDS = 86400.0
-_COLLECTED_AT_ONCE = 2000  # half a second: who ends the daemon waits for it
+_COLLECTED_AT_ONCE = 2000  # half a second, for which the end of the daemon waits
 _KEPT_AREAS = ("memory", "pad")
 _ITSELF = AuditActor("ctxfs", "daemon", "")
 _NOTED_WITHIN_NS = 50_000_000
 
 
 class Daemon:
-    """Owns a store while it runs. With `linger` false it ends soon after the last mount point is gone."""
+    """The owner of a store while it runs. Without `linger` it ends soon after the last mount point is gone."""
 
     def __init__(self, layout: Layout, *, linger: bool, spare: Spare | None = None) -> None:
         self._layout = layout
@@ -74,10 +74,10 @@ class Daemon:
         self._following = False
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until stopped."""
         lock = StoreLock(self._layout.run)
         lock.acquire()
-        # A mount process that outlived the last daemon may not have noted its last moments yet.
+        # A mount process that outlived the last daemon may not have journaled its last writes yet.
         self._app.archive.served_since_ns = time.time_ns() - _NOTED_WITHIN_NS
         log_to(self._layout.errors)
         self._server = Server(self._layout.run, self._handlers(), self._left)
@@ -116,7 +116,7 @@ class Daemon:
                 caller.close()
             self._app.grep_pool.close()
             self._app.archive.close()
-            self._app.spool.close()  # taken in by the next daemon, or by whoever looks at the audit
+            self._app.spool.close()  # the next daemon, or the next reader of the audit, collects it
             lock.release()
 
     # requests
@@ -152,7 +152,7 @@ class Daemon:
         }
 
     async def _catch_up(self) -> None:
-        """What was written before the past is asked about is part of it."""
+        """Commit all earlier writes, so that methods on versions include them."""
         await self._versions.sync()
         await in_turn(self._app.archive.commit_if_room)
 
@@ -177,14 +177,14 @@ class Daemon:
         return {"pid": os.getpid()}
 
     def _caller(self, peer: Peer) -> Session:
-        """The session of a connection; one that does not say who it is acts for the store's owner."""
+        """Return the session of a connection. A connection that has not joined acts for the store's owner."""
         caller = self._callers.get(peer)
         if caller is None:
             caller = self._callers[peer] = self._app.session(self._app.principal)
         return caller
 
     async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        """Say who acts on this connection, from now on; answers with the session's name."""
+        """Set the principal and session of this connection, and return both."""
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
         principal = joining(self._app, self._caller(peer).principal, named, token)
         old = self._callers.pop(peer, None)
@@ -198,16 +198,17 @@ class Daemon:
         self._versions.synced(peer, int(args["number"]), list(args["writing"]))
 
     async def _tell_others(self, peer: Peer) -> None:
-        """What this peer has asked for may have changed files: the kernel hears of it before the peer does.
+        """Invalidate the kernel's caches for files that a peer's request may have changed.
 
-        A mount process knows what it has asked for, and the kernel may be waiting for it.
+        This happens before the peer gets its response. The peer itself is left out: a mount process has the result of
+        its own request, and the kernel may be waiting for it.
         """
         if self._following and self._mountpoints.count:
             await self._watcher.report()
             await self._versions.sync(record=False, but=peer)
 
     async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
-        """The work tree was rolled back: the kernel hears of it before the caller does."""
+        """Invalidate the kernel's caches for the paths of a rollback, before the caller gets its response."""
         places: Places = {}
         for change in outcome["changes"]:
             area, *parts = change["path"].split("/")
@@ -218,7 +219,10 @@ class Daemon:
         await self._versions.sync(record=False)
 
     async def _watch(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        """From now on push `changed` [[host root, [[directory, names]…]]…] and `tree` to this peer; answers with the tree's shape."""
+        """Subscribe this peer to `changed` and `tree`, and return the tree's shape.
+
+        The value of `changed` is [[host root, [[directory, names, deleted names], …]], …].
+        """
         self._watchers.add(peer)
         return tree_shape(self._app)
 
@@ -226,7 +230,7 @@ class Daemon:
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
         principal = joining(self._app, self._caller(peer).principal, named, token)
         if self._mountpoints.share(self._mountpoints.count + 1):
-            await self._versions.sync(record=False)  # nobody trusts what he kept before another one can write
+            await self._versions.sync(record=False)  # caches are revalidated before a second mount can write
         try:
             await self._mountpoints.mount(args["at"], principal.bound, read_only=bool(args.get("read_only")))
         finally:
@@ -259,7 +263,7 @@ class Daemon:
         await self._sources_changed()
 
     async def _add_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        """Mount a server; what it says of itself: {status, instructions, tools}. Its tools are approved as they are now."""
+        """Add a server, and approve its current tools. Return {status, instructions, tools, faults}."""
         server = ServerSource(
             check_server_name(str(args["name"])),
             tuple(map(str, args.get("command", ()))),
@@ -291,7 +295,7 @@ class Daemon:
         if self._nursery is not None:
             self._nursery.start_soon(self._end_after_answering)
 
-    # what happens by itself
+    # background work
 
     async def _sources_changed(self) -> None:
         self._app.sources.reload()
@@ -299,7 +303,7 @@ class Daemon:
         await self._tree_changed()
 
     async def _tree_changed(self) -> None:
-        """Mounts came or went, or what they hide did: tell the adapters, the watcher and the indexer."""
+        """Send a change of mounts or opaque folders to the adapters, the watcher and the indexer."""
         for peer in self._watchers:
             peer.push("tree", tree_shape(self._app))
         if self._following:
@@ -307,17 +311,20 @@ class Daemon:
             await self._indexing.send_roots()
 
     async def _follow(self) -> None:
-        """Watch, then index: what changes in between is found by the scan. The first `ls` goes before both."""
+        """Watch the sources, then index them: the scan finds changes in between. Both start after the first `ls`."""
         await trio.sleep(_FOLLOW_AFTER_SECONDS)
         self._following = True
         await self._watch_sources()
         self._versions.look_at_everything()
         for peer in self._watchers:
-            peer.push("refresh", None)  # nobody saw what happened until now
+            peer.push("refresh", None)  # nothing was watched until now
         await self._indexing.run()
 
     async def _follow_policy(self) -> None:
-        """Take up other rules, and the end of those that expire, within a tenth of a second; the kernel forgets what it knew."""
+        """Apply new rules, and the expiry of rules and credentials, within a tenth of a second.
+
+        The policy is sent to the mount processes, which invalidate the kernel's caches.
+        """
         policy = self._app.policy
         told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
         while True:
@@ -335,7 +342,7 @@ class Daemon:
         self._app.spool.note(_ITSELF, "policy", what)
 
     async def _keep_audit(self) -> None:
-        """What was noted is on disk soon, and in the chain a little later."""
+        """Flush the audit spool often, and collect it into the audit's hash chain less often."""
         for turn in itertools.count():
             await trio.sleep(_NOTE_SECONDS)
             self._app.spool.flush()
@@ -346,7 +353,7 @@ class Daemon:
                     log.error("the audit cannot be kept: %s", error)
 
     async def _pack_history(self) -> None:
-        """Compress old days, soon after the start and once a day."""
+        """Compress old days of the event log and the audit, soon after the start and once a day."""
         while True:
             await trio.sleep(_PACK_AFTER_SECONDS)
             try:
@@ -367,7 +374,7 @@ class Daemon:
         pushed = [(root, by_directory(inside)) for root, inside in places.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
-        # Everybody else looks into a new directory by himself.
+        # The empty last part (a new directory) is for mounts only: the other receivers list a new directory themselves.
         found = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in places.items()}
         for area, those in found.items():
             self._versions.changed(area, those)
@@ -393,7 +400,10 @@ class Daemon:
                 self._end()
 
     async def _stop_when_unused(self) -> None:
-        """End when the last mount point is gone and nobody is connected, or when none came."""
+        """End the daemon when it has no mount point and no connection.
+
+        A daemon without any mount ends after `_UNUSED_SECONDS`.
+        """
         begun = trio.current_time()
         while not self._linger:
             await trio.sleep(_LINGER_SECONDS)
@@ -412,7 +422,7 @@ class Daemon:
 
 
 def register_server(app: App, server: ServerSource) -> None:
-    """Write a server into ctxfs.toml. CommandError if there is something of this name."""
+    """Write a server into ctxfs.toml. Raise CommandError if the name is taken."""
     taken = {source.name: "source" for source in app.settings.sources}
     taken |= {each.name: "server" for each in app.settings.servers}
     taken |= {name: "tool" for name in app.tools.calls.catalog.tools()[0] if "/" not in name}
@@ -422,7 +432,7 @@ def register_server(app: App, server: ServerSource) -> None:
 
 
 def unregister_server(app: App, name: str) -> None:
-    """Take a server out of ctxfs.toml, with what was kept of it and of approvals. CommandError for none."""
+    """Remove a server from ctxfs.toml, with its stored files and approvals. Raise CommandError if there is none."""
     if not remove_source(app.layout.config, name, ServerSource):
         raise CommandError(f"no server is called '{name}'", "see: ctxfs tools list")
     app.tools.approvals.drop(f"{name}/")
@@ -432,7 +442,10 @@ def unregister_server(app: App, name: str) -> None:
 def register_source(
     app: App, path: str, name: str, writable: bool, exclude: list[str], *, tools: bool = False
 ) -> tuple[str, bool]:
-    """Write a source into ctxfs.toml; its name, and False if it was there already. CommandError if it cannot be one."""
+    """Write a source into ctxfs.toml; return its name, and False if it was there already.
+
+    Raise CommandError for an invalid one.
+    """
     source = _checked_source(app, path, name, writable, exclude, tools)
     new = source not in app.settings.sources
     if new:
@@ -462,7 +475,7 @@ def _checked_source(app: App, path: str, name: str, writable: bool, exclude: lis
 
 
 def run_daemon(layout: Layout, *, linger: bool) -> None:
-    """Run until stopped; CommandError if another daemon owns the store."""
+    """Run a daemon until it is stopped. Raise CommandError if another daemon owns the store."""
     heap.give_back_early()
     _set_umask()
     spare = None if linger else fork_spare()
@@ -471,6 +484,9 @@ def run_daemon(layout: Layout, *, linger: bool) -> None:
 
 
 def _set_umask() -> None:
-    """Keep the starter's umask, unless all others could write what is made: a mount process of an earlier version has 0."""
+    """Keep the inherited umask, unless it leaves new files writable for others.
+
+    Mount processes of an earlier version have umask 0, which a daemon started by one inherits.
+    """
     inherited = os.umask(0o077)
     os.umask(inherited if inherited & 0o002 else inherited | 0o022)

@@ -1,4 +1,7 @@
-"""How a command or an MCP session reaches the store: through its daemon if one runs, else by opening it itself."""
+"""The sessions of commands and MCP clients.
+
+A session goes through the daemon if one runs; otherwise it opens the store in this process.
+"""
 
 import contextlib
 import os
@@ -12,10 +15,10 @@ _PROOF = "CTXFS_TOKEN"
 
 
 class StoreSession(Protocol):
-    """Calls the methods of `daemon.api.methods`: plain values in, plain values out; OSError and CommandError."""
+    """A client of the methods of `daemon.api.methods`: plain values in, plain values out; OSError and CommandError."""
 
     def call(self, method: str, **arguments: object) -> Any:
-        """The answer to one request."""
+        """Return the response to one request."""
         ...
 
     def close(self) -> None:
@@ -24,7 +27,7 @@ class StoreSession(Protocol):
 
 
 class LocalSession:
-    """The store opened in this process; imports are late, so that commands with a daemon start fast."""
+    """The store opened in this process. Imports are deferred, so that commands with a daemon start fast."""
 
     def __init__(self, layout: Layout) -> None:
         from ctxfs.app import App
@@ -34,7 +37,7 @@ class LocalSession:
         self._follows = True
 
     def catch_up_once(self) -> None:
-        """Find what changed now, and take the files as they are for the rest of the session."""
+        """Bring the index up to date now, and not again for the rest of the session."""
         self._catch_up()
         self._follows = False
 
@@ -58,19 +61,25 @@ class LocalSession:
 
     @property
     def holds_store(self) -> bool:
-        """True while no daemon can start: a call has opened the versions."""
+        """Return True while no daemon can start, because a call has opened the versions."""
         return self.app.archive.is_open
 
     def give_back(self) -> None:
-        """Let a daemon start, or another session look at the versions; the next call that needs them opens them again."""
+        """Close the versions, so that a daemon or another session can open them.
+
+        The next call that needs them opens them again.
+        """
         self.app.archive.close()
 
     def close(self) -> None:
-        """What was changed is committed now if the past was looked at, else by whoever opens it next."""
+        """End the session.
+
+        Changes are committed now if the versions are open, otherwise by the next process that opens them.
+        """
         self._caller.close()
         self.app.grep_pool.close()
         self.app.archive.close()
-        self.app.spool.close()  # taken in by whoever looks at the audit next
+        self.app.spool.close()  # the next reader of the audit collects it
 
     def _join(
         self,
@@ -88,7 +97,10 @@ class LocalSession:
         return {"session": self._caller.actor.session, "principal": str(named)}
 
     def _catch_up(self, *, purge: bool = False) -> None:
-        """Nobody followed the files since the last daemon: find what changed, by words; or keep no trace of what is gone."""
+        """Bring the full-text index up to date, since no daemon followed the files.
+
+        With `purge` erase deleted content from the index.
+        """
         from ctxfs.index.engines.catalog import Catalog
         from ctxfs.index.engines.fulltext import FullText
         from ctxfs.index.engines.vectors import drop_graph
@@ -100,7 +112,7 @@ class LocalSession:
         try:
             lock.acquire()
         except CommandError:
-            return  # somebody else is at it
+            return  # another process holds the store and catches up
         try:
             options = self.app.sources.indexer_options()
             catalog = Catalog(options.folder)
@@ -120,7 +132,7 @@ class LocalSession:
 
 
 def connect(layout: Layout) -> StoreSession:
-    """The daemon's session, or a local one when no daemon runs."""
+    """Return a session with the daemon, or a local one if no daemon runs."""
     from ctxfs.rpc.client import Client, NoDaemon
 
     try:
@@ -131,7 +143,7 @@ def connect(layout: Layout) -> StoreSession:
 
 @contextlib.contextmanager
 def session(store: str | None) -> Iterator[StoreSession]:
-    """Find the store and talk to it; for whoever holds the token in $CTXFS_TOKEN, if there is one."""
+    """Open a session with the store, for the principal of the credential in $CTXFS_TOKEN if that is set."""
     opened = connect(find_store(store))
     try:
         if token := os.environ.get(_PROOF):

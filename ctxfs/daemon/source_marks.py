@@ -1,6 +1,7 @@
-"""Texts of sources that are marked, so that a copy of one in memory or a pad is marked, too.
+"""Marks of source files, which copies of their text in memory and pads inherit.
 
-Files of the work tree carry their marks through versions. A source has none: which of its files are marked is asked of the index.
+Files of the work tree carry their marks through versions. Sources have no versions, so the index supplies the list of
+marked files.
 """
 
 import os
@@ -12,20 +13,23 @@ from ctxfs.services.caller_scope import is_versioned
 from ctxfs.store import rooted_fs
 from ctxfs.versions.objects.fingerprint import MAX_TEXT_BYTES
 
-_AT_ONCE = 500  # files: a commit waits for no more of them
+_AT_ONCE = 500  # files a call: a commit waits for one call at most
 
 _Facts = tuple[int, int, int]  # inode, change time, size
 
 
 class SourceMarks:
-    """Has the archive know the marked texts of sources. `look` is to be called when the index has changed."""
+    """A synchroniser of the archive's marked texts with the sources. Call `look` after each change of the index."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._known: dict[str, _Facts] = {}
 
     def look(self) -> bool:
-        """Learn and unlearn what has changed since the last time; True if there is more to do. Blocks."""
+        """Register new and changed marked files with the archive and remove others; return True if more remain.
+
+        Blocks.
+        """
         marked = {path for path in self._app.searcher.distrusted() if not is_versioned(Path.parse(path))}
         for path in self._known.keys() - marked:
             self._app.archive.learn_marks(path, {}, b"")
@@ -38,7 +42,7 @@ class SourceMarks:
         return False
 
     def _learn(self, path: str, root: str, parts: tuple[str, ...]) -> bool:
-        """Learn one file; False if it is known already, or cannot be read."""
+        """Register one file; return False if its mark is registered already, or the file cannot be read."""
         try:
             fd = rooted_fs.open_file(root, parts)
             found = os.fstat(fd)

@@ -1,7 +1,7 @@
-"""Changes behind the mount's back. The only room that knows inotify.
+"""Recursive watches of host folders for changes that bypass the mount. The only module that uses inotify.
 
-Says only that something may have changed at a place: whoever cares looks for himself. Links are not followed, and what
-`avoid` names (the store itself, mount points inside a source) is not entered.
+A report only names paths that may have changed; receivers check the files themselves. Symbolic links are not followed.
+Directories in `avoid` (the store itself, mount points inside a source) are not entered.
 """
 
 import errno
@@ -18,8 +18,8 @@ from ctxfs.threads import blocking
 log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.003
-_BUSY_SECONDS = 0.03  # between reports while much is going on
-_LOST_SECONDS = 0.5  # between looks for a folder that is gone
+_BUSY_SECONDS = 0.03  # between reports during bursts
+_LOST_SECONDS = 0.5  # between checks for a folder that is gone
 _FLAGS = inotify_simple.flags
 _MASK = (
     _FLAGS.CREATE
@@ -36,13 +36,14 @@ _GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
 _NAME_GONE = _FLAGS.DELETE | _FLAGS.MOVED_FROM
 
 Parts = tuple[str, ...]
-# root → places below it → True where nothing was when this was last heard of
+# root → paths below it → True for a path whose last event was its removal
 Places = dict[str, dict[Parts, bool]]
 
 
 def by_directory(places: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
-    """(directory, names in it, names that are gone) of places below a root, as whoever watches is told of them; of a whole root
-    ([], [], []) alone.
+    """Return [(directory, its changed names, its deleted names), …] for changed paths below a root.
+
+    This is the wire format of `changed`. If the root itself changed, the result is [([], [], [])] alone.
     """
     inside: dict[Parts, tuple[list[str], list[str]]] = {}
     for parts, gone in places.items():
@@ -53,26 +54,27 @@ def by_directory(places: Mapping[Parts, bool]) -> list[tuple[list[str], list[str
 
 
 class Watcher:
-    """Watches folders, recursively, and reports {root: {parts: gone…}} soon after something happened.
+    """A recursive inotify watcher, which reports {root: {parts: is deleted}} soon after a change.
 
-    `()` stands for a whole root: the kernel's queue ran over, or the folder went or came back, so anything in it may have changed. An
-    empty last part stands for all names in a directory, which was new: what happened there before it was watched nobody has seen.
+    `()` stands for a whole root: the kernel's queue overflowed, or the folder was removed or created, so anything in it
+    may have changed. An empty last part stands for all names in a new directory, because its contents may have changed
+    before it was watched.
     """
 
     def __init__(self, changed: Callable[[Places], None]) -> None:
         self._changed = changed
         self._inotify = inotify_simple.INotify(nonblocking=True)
-        # One directory has one descriptor, however many roots it is below.
+        # One directory has one watch descriptor, even below several roots.
         self._watched: dict[int, set[tuple[str, Parts]]] = {}
         self._numbers: dict[tuple[str, Parts], int] = {}
         self._roots: set[str] = set()
-        self._lost: set[str] = set()  # of those, folders that are not there now
+        self._lost: set[str] = set()  # requested roots that do not exist now
         self._avoid: frozenset[str] = frozenset()
         self._turn = trio.Lock()
         self.faults: dict[str, str] = {}
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Report changes until cancelled."""
         reported = 0.0
         try:
             while True:
@@ -88,14 +90,14 @@ class Watcher:
             self._inotify.close()
 
     async def report(self) -> None:
-        """Report what has happened until now at once."""
+        """Report all events that are queued now, without delay."""
         async with self._turn:
             places = await blocking(self._take)
         if places:
             self._changed(places)
 
     async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
-        """Watch exactly these folders. One that cannot be watched is a fault, not an error."""
+        """Watch exactly these folders. A folder that cannot be watched becomes an entry of `faults`, not an error."""
         asked = set(roots)
         wanted = {root for root in asked if os.path.isdir(root)}
         async with self._turn:
@@ -108,7 +110,7 @@ class Watcher:
             self._roots, self._lost = wanted, asked - wanted
 
     def _take(self) -> Places:
-        """Read what is queued, and follow directories that came and went."""
+        """Read the queued events, and add or remove watches for directories that were created or removed."""
         places: Places = {root: {(): False} for root in [root for root in self._lost if os.path.isdir(root)]}
         for root in places:
             self._lost.discard(root)
@@ -144,7 +146,10 @@ class Watcher:
             self._add(root, parts)
 
     def _add(self, root: str, below: Parts) -> None:
-        """Watch a directory and all below it. Before anybody lists it, so that nothing falls in between."""
+        """Watch a directory and all directories below it.
+
+        Each directory is watched before it is listed, so that no change falls in between.
+        """
         pending = [below]
         while pending:
             parts = pending.pop()
@@ -157,7 +162,7 @@ class Watcher:
                 if error.errno == errno.ENOSPC:  # out of watches
                     self.faults[root] = "changes are not seen everywhere: fs.inotify.max_user_watches is too low"
                     return
-                continue  # it vanished, or may not be read: then it cannot be shown either
+                continue  # deleted, or unreadable: then it cannot be shown either
             self._watched.setdefault(number, set()).add((root, parts))
             self._numbers[root, parts] = number
             try:
@@ -167,7 +172,7 @@ class Watcher:
                 continue
 
     def _drop(self, root: str, below: Parts) -> None:
-        """Stop watching a directory and all below it."""
+        """Stop watching a directory and all directories below it."""
         depth = len(below)
         for key in [key for key in self._numbers if key[0] == root and key[1][:depth] == below]:
             number = self._numbers[key]

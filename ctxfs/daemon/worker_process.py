@@ -1,4 +1,4 @@
-"""Processes of ours that the daemon starts, gives orders on stdin, and ends by ending the orders."""
+"""Worker processes of the daemon: they read orders from stdin and end when stdin is closed."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from ctxfs.lifeline import lifeline
 
 @asynccontextmanager
 async def worker(module: str, seconds: float) -> AsyncIterator[trio.Process]:
-    """Run `python -m module` with pipes for stdin and stdout; at the end give it so many seconds to finish."""
+    """Run `python -m module` with pipes for stdin and stdout; at the end give it `seconds` to finish, then kill it."""
     with lifeline() as options:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options
@@ -25,7 +25,7 @@ async def worker(module: str, seconds: float) -> AsyncIterator[trio.Process]:
 
 
 async def _end_child(process: trio.Process, seconds: float) -> None:
-    """Close its orders, so that it finishes what it is at; be firm after so long."""
+    """Close stdin, so that the process finishes its current order, and kill it after `seconds`."""
     if process.stdin is not None:
         await process.stdin.aclose()
     with trio.move_on_after(seconds):

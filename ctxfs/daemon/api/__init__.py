@@ -1,1 +1,1 @@
-"""RPC methods of the daemon, one file a subject."""
+"""RPC methods of the daemon, one module for each subject."""

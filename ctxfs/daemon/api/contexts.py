@@ -1,4 +1,4 @@
-"""What can be asked about contexts, by name: build, verify, evaluate, curate, review. Plain values in, plain values out."""
+"""RPC methods on contexts: build, verify, evaluate, curate, review. Plain values in, plain values out."""
 
 import errno
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,7 +32,10 @@ async def _context(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """`same`: the context made again from its sources is byte for byte what the manifest names; `now`: so is a new build."""
+    """Rebuild a context from its manifest and compare.
+
+    `same` is true if the rebuilt context equals the manifest's byte for byte, `now` if a new build does.
+    """
     manifest = parse_manifest(args["manifest"])
     again = await rebuild(manifest, app.resolver.fetch, app.resolver.extract)
     stale = await changed_since(manifest, app.resolver.current)
@@ -51,13 +54,13 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _evaluate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """evaluation.json of a response to the context that a manifest names; nothing is kept."""
+    """Return evaluation.json of a response to the context of a manifest; nothing is stored."""
     manifest, response = parse_manifest(args["manifest"]), decode_response(args["response"])
     return render_evaluation(await app.evaluator.evaluate(manifest, response), manifest, response)
 
 
 async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Evaluate the response of a task, keep what is to be kept, open reviews."""
+    """Evaluate the response of a task, store the accepted claims, and open reviews for the others."""
     task = Path.parse(str(args["task"]))
     if len(task.parts) != 1:
         raise invalid(task, "this is not the name of a task")
@@ -65,7 +68,7 @@ async def _curate(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     try:
         await caller.tree.stat(response)
     except FileNotFoundError:
-        await caller.tree.stat(response.parent)  # a task that does not exist for the caller
+        await caller.tree.stat(response.parent)  # raises ENOENT for a task that does not exist for the caller
         raise invalid(response.parent, "there is no response: write it to response.md") from None
     if not app.policy.may(caller.principal, Verb.WRITE, response):
         raise path_error(errno.EACCES, response)

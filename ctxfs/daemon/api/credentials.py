@@ -1,4 +1,4 @@
-"""What can be asked about tokens, by name: issue, list, revoke. Plain values in, plain values out."""
+"""RPC methods on credentials: issue, list, revoke. Plain values in, plain values out."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +12,10 @@ from ctxfs.vfs.session import Session
 
 
 async def _issue(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """A new token; `secret` is the text that proves it and is told only now. `seconds` None: until it is revoked."""
+    """Issue a credential. `secret` is its proof and is returned only here.
+
+    With `seconds` None it is valid until it is revoked.
+    """
     seconds = args.get("seconds")
     principal, allow = parse_principal(str(args["principal"])), [str(each) for each in args.get("allow", ())]
     lifetime = float(seconds) if seconds is not None else None
@@ -26,14 +29,14 @@ async def _list(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _revoke(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """The tokens that are good for nothing any more."""
+    """Revoke credentials and return them."""
     gone = await blocking(app.tokens.revoke, str(args["named"]))
     app.policy.reload()
     return [_shown(token) for token in gone]
 
 
 def _shown(token: Credential) -> dict[str, Any]:
-    """Everything but what the secret could be guessed by."""
+    """Return the public fields of a credential, without its digest."""
     return {
         "id": token.id,
         "principal": token.principal,

@@ -1,4 +1,4 @@
-"""What can be asked of the history, by name: add, show, check, erase, pack. Plain values in, plain values out."""
+"""RPC methods on the event log and the audit: add, show, verify, erase, pack. Plain values in, plain values out."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,7 +11,11 @@ from ctxfs.vfs.session import Session
 
 
 async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Add interactions; `said` is a list of them, `session` theirs (by default the caller's, with `in_shell` that of its commands)."""
+    """Append interactions.
+
+    `said` is the list of interactions. `session` defaults to the caller's session, or with `in_shell` to the session of
+    the caller's shell commands.
+    """
     default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
     said, session = args["said"], str(args.get("session") or default)
     if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
@@ -23,10 +27,10 @@ async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Records, oldest first, the newest `limit` of them."""
+    """Return the newest `limit` records, oldest first."""
     wanted = [str(args.get(name) or "") for name in ("day", "session", "principal")]
     if not app.policy.is_free(caller.principal):
-        wanted[2] = str(caller.principal)  # one's own history is everybody's to read
+        wanted[2] = str(caller.principal)  # every principal may read its own events
     found = await blocking(lambda: app.history.records(*wanted))
     kind = args.get("kind")
     kept = [record for record in found if not kind or record.get("kind") == kind]
@@ -34,7 +38,10 @@ async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Both chains, of what was said and of what was done, and the anchors of both in versions here or (`remote`) elsewhere."""
+    """Verify the hash chains of the event log and the audit, and their anchors.
+
+    The anchors are those of the versions here, or in the remote `remote`.
+    """
     said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
     faults = [(fault.where, fault.what) for fault in said.faults]
     faults += [(f"audit/{fault.where}", fault.what) for fault in done.faults]
@@ -62,7 +69,7 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _audit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Operations, oldest first, the newest `limit` of them."""
+    """Return the newest `limit` audited operations, oldest first."""
     app.spool.flush()
     await blocking(app.audit.collect)
     wanted = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}

@@ -1,6 +1,6 @@
-"""What can be asked of an opened store, by name: plain values in, plain values out.
+"""RPC methods on an opened store: plain values in, plain values out.
 
-The daemon answers these over its socket; a command that opens the store itself calls them directly.
+The daemon serves them over its socket. A command that opens the store itself calls them directly.
 """
 
 import errno
@@ -54,7 +54,7 @@ async def _read(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _read_labelled(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Read a file; `label` is what is shown beside its text: see `distrust_label`."""
+    """Read a file; `label` is the warning to show beside its text, see `distrust_label`."""
     path = Path.parse(args["path"])
     return {"data": await caller.tree.read(path), "label": await _label(app, path)}
 
@@ -62,12 +62,12 @@ async def _read_labelled(app: App, caller: Session, args: Mapping[str, Any]) -> 
 async def _label(app: App, path: Path) -> str:
     try:
         return distrust_label(await app.tree.metadata(path))
-    except OSError:  # removed meanwhile: whoever asks has read it before that
+    except OSError:  # removed after the caller has read it
         return ""
 
 
 async def _labels(app: App, paths: Iterable[str]) -> dict[str, str]:
-    """Return {path: label} of those files that have one; the caller may read them all."""
+    """Return {path: label} of those files that have a label; the caller may read all of them."""
     folders, labels = dict[str, Backing](), dict[str, str]()
     for path in dict.fromkeys(paths):
         at = Path.parse(path)
@@ -75,7 +75,7 @@ async def _labels(app: App, paths: Iterable[str]) -> dict[str, str]:
             folders[path] = backing
         else:
             labels[path] = await _label(app, at)
-    labels |= await blocking(_labels_of_files, folders)  # one hop to a thread takes as long as reading ten labels
+    labels |= await blocking(_labels_of_files, folders)  # one switch to a thread takes as long as reading ten labels
     return {path: label for path, label in labels.items() if label}
 
 
@@ -88,7 +88,10 @@ def _labels_of_files(files: Mapping[str, Backing]) -> dict[str, str]:
 
 
 async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Make a change; `warnings`: what of it looks like a secret, and what the tree says already. It is written all the same."""
+    """Apply a change.
+
+    `warnings` lists likely secrets and text that is copied from the tree; neither prevents the write.
+    """
     change = change_from_wire(args["change"])
     recalled: Sequence[CopiedText] = ()
     marks: Mapping[str, bytes] = {}
@@ -100,7 +103,7 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         owed = await blocking(_owed, app, change)
         marks = {**marks, **{name: value for name, value in owed.items() if change.attributes.get(name) != value}}
     await caller.tree.apply(change)
-    for name, value in marks.items():  # who may write and label nothing does not get rid of a mark either
+    for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
         await app.namespace.apply(SetMeta(change.path, name, value))
     data = change.data if isinstance(change, Put | Append) else b""
     found = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
@@ -109,12 +112,15 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 def _owed(app: App, change: Put) -> Mapping[str, bytes]:
-    """The marks that the path of a change, or its content, has already. Blocks."""
+    """Return the marks that the path of a change, or its content, has already. Blocks."""
     return app.archive.marks.owed(path_bytes(str(change.path)), blob_id(change.data), change.data)
 
 
 async def _content_of(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """`data`: what a file is, or was, whose sha256 begins with these digits; None if no version has it."""
+    """Return the current or former content of a file whose sha256 begins with these digits.
+
+    `data` is None if no version has it.
+    """
     digits = str(args["sha256"])
     if len(digits) < 8:
         raise invalid(digits, "give at least 8 digits of the sha256")
@@ -130,9 +136,10 @@ async def _metadata(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 def tree_shape(app: App) -> dict[str, Any]:
-    """What an adapter needs to know of the mount table.
+    """Return the mount table as an adapter needs it.
 
-    `backings` are [path, host root, writable, hidden places, versioned]; `sealed` mountpoints and views take no change.
+    `backings` are [path, host root, writable, hidden paths, versioned]. Mount points and views in `sealed` accept no
+    change.
     """
     table = app.namespace.mountpoints
     backings = []
@@ -212,7 +219,7 @@ async def _glob(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _decide_policy(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Whether somebody may do something to a path, by which rule, and every rule that matched."""
+    """Return whether a principal has a permission at a path, with the deciding rule and all matching rules."""
     principal, path = parse_principal(str(args["principal"])), Path.parse(str(args["path"]))
     verb = Verb[str(args["verb"]).upper()]
     decision = app.policy.decide(principal, verb, path)
@@ -231,7 +238,7 @@ async def _whoami(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 async def answer(
     app: App, caller: Session, name: str, args: Mapping[str, Any], first: Callable[[], Awaitable[None]] | None = None
 ) -> Any:
-    """Run a method on the caller's account, if the policy lets them; `first` is done before, if it does."""
+    """Run a method on behalf of the caller, if the policy permits it; `first` runs between the check and the method."""
     with audited(app, caller, name, args):
         check_method(app, caller.principal, name, args)
         if first is not None:

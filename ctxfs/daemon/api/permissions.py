@@ -1,8 +1,8 @@
 """The permission that each RPC method needs before it runs: the same for the socket, commands without a daemon and MCP.
 
-Methods on files are checked by the tree itself (`vfs.access_control`); search filters by the calling principal. Reading the versions
-of a path needs read permission for everything below it, now and in the past; changing them needs write permission for all of that.
-Every other method is for people, and for principals with the permission to administer.
+The tree itself checks methods on files (`vfs.access_control`), and search filters by the calling principal. Reading the
+versions of a path needs read permission for everything below it, now and in earlier versions. Changing them needs write
+permission for all of that. Every other method is for people, and for principals with the permission to administer.
 """
 
 import errno
@@ -30,7 +30,10 @@ _PAST: Mapping[str, Verb] = {
 
 
 def check_method(app: App, principal: Principal, method: str, args: Mapping[str, Any]) -> None:
-    """OSError: EACCES for what this principal may not ask for, ENOENT for a path that for it is not there."""
+    """Raise OSError unless this principal may call a method.
+
+    The error is EACCES for a method that it may not call, ENOENT for a path that does not exist for it.
+    """
     if app.policy.is_free(principal) or method in _ASKS_ITSELF:
         return
     if method in _PAST:
@@ -48,17 +51,18 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
 
 
 def joining(app: App, now: Principal, principal: str, token: str) -> Principal:
-    """Who a session that acts for `now` is bound to from here on: whoever holds the token, or who is named.
+    """Return the principal that a session acts for after `join`: the holder of the credential, or the named principal.
 
-    EPERM for a bad token, for one of somebody else, and for a session that acts for somebody already and would act for another: only
-    people give a session away.
+    `now` is the principal that the session acts for so far. Raise OSError EPERM for an invalid credential, for one of
+    another principal, and for a session that is bound to another principal: only people can change the principal of a
+    session.
     """
     named = parse_principal(principal) if principal else now
     if token:
         holder = app.tokens.holder(token)
         if principal and str(named) != str(holder):
             raise not_permitted("join", f"this token is not one of {named}")
-        app.policy.reload()  # it may have been issued a moment ago
+        app.policy.reload()  # the credential may be newer than the loaded policy
         named = holder
     if now != named and not app.policy.is_free(now):
         raise not_permitted("join", f"this session is bound to {now}")

@@ -1,6 +1,7 @@
-"""Which requests the audit keeps, and as what: one place for the socket, commands without a daemon and MCP.
+"""The requests that the audit records, for the socket, commands without a daemon and MCP alike.
 
-What a mount does with files on disk it notes itself (`fuse.state`); what it asks of the daemon is a request like any other.
+A mount process audits its operations on backed files itself (`fuse.state`). Its requests to the daemon are recorded
+here like any other.
 """
 
 import errno
@@ -14,7 +15,7 @@ from ctxfs.eventlog.spool import OK, AuditActor, question_digest
 from ctxfs.model.path import one_line
 from ctxfs.vfs.session import Session
 
-# method → (what it is, which argument says to what). Of questions a digest is kept: what was forgotten may be in their words.
+# method → (operation, argument that names its object). Of queries a digest is recorded: they may contain erased words.
 _KEPT: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("read", "read_labelled"), ("read", "path")),
     **dict.fromkeys(("show", "diff", "blame", "log"), ("past", "path")),
@@ -57,7 +58,10 @@ _REFUSALS = (errno.EACCES, errno.EPERM)
 
 @contextmanager
 def audited(app: App, caller: Session, method: str, args: Mapping[str, Any]) -> Iterator[None]:
-    """Note what a request does, or that it was refused: of those that are not kept otherwise, that too."""
+    """Record a request, or its refusal.
+
+    Refusals are recorded also for methods that the audit does not record otherwise.
+    """
     try:
         yield
     except OSError as error:
@@ -69,7 +73,7 @@ def audited(app: App, caller: Session, method: str, args: Mapping[str, Any]) -> 
 
 
 def note(app: App, caller: Session, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
-    """An event on the caller's account."""
+    """Record an operation on behalf of the caller."""
     doer = AuditActor(str(caller.principal), caller.actor.session, caller.actor.tool)
     op, about, to = method, str(args.get("path", "")), ""
     if method == "apply":

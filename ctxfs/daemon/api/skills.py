@@ -1,4 +1,4 @@
-"""What can be asked of skills, by name: which there are, and what is in one. Plain values in, plain values out."""
+"""RPC methods on skills: list them, and list the files of one. Plain values in, plain values out."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 
 async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Every folder that should be a skill, by path; of those that are none why."""
+    """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill."""
     paths = await app.search.glob(PATTERN, ROOT, _MOST_SKILLS)
     places = places_of(path for path in paths if path.split("/")[0] in _AREAS)
     found = []
@@ -27,12 +27,15 @@ async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         try:
             found.append(_record(await _skill_at(caller.tree, place)))
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue  # it went a moment ago, or is in quarantine
+            continue  # deleted meanwhile, or quarantined
     return found
 
 
 async def _skill(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """One skill with its files: [path below it, sha256, bytes]. ENOENT for a folder that is none, EFBIG for one that holds too much."""
+    """Return one skill with its files: [path below it, sha256, bytes].
+
+    Raise OSError ENOENT for a folder that is no skill, EFBIG for one that holds too much.
+    """
     place = Path.parse(str(args["path"]))
     if len(place.parts) < 3 or place.parts[0] not in _AREAS or place.parts[-2] != "skills":
         raise not_found(place)
@@ -49,7 +52,10 @@ async def _skill_at(tree: Mount, place: Path) -> Skill:
 
 
 async def _add_files(tree: Mount, place: Path, files: list[tuple[str, str, int]]) -> None:
-    """Files only: a link may lead anywhere."""
+    """Append (path, sha256, bytes) of each regular file below a folder.
+
+    Links are skipped, because they may lead anywhere.
+    """
     pending, directories = [Path()], 0
     while pending:
         inside = pending.pop()

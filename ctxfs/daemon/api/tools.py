@@ -1,4 +1,4 @@
-"""What can be asked of tools, by name: which there are, running one, approving one. Plain values in, plain values out."""
+"""RPC methods on tools: list, call, approve. Plain values in, plain values out."""
 
 import base64
 import errno
@@ -25,28 +25,34 @@ _NUMBERED = re.compile(r"\d{4,}_\d{4}-")
 
 
 async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """The tools that exist for the caller, whether each may be run and why not; folders that are none, and why; the sandbox."""
+    """Return the tools that exist for the caller, folders that are no tool, and the sandbox.
+
+    `refusal` gives the reason why a tool may not run, `faults` the reason why a folder is no tool.
+    """
     offered, faults = await blocking(app.tools.calls.catalog.offered)
     seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
     whole = app.policy.is_free(caller.principal)
-    # What waits for a person's word is shown to people alone: its name is a word of others, too.
+    # A tool that waits for approval is shown to people alone: even its name comes from the server.
     seen = [each for each in seen if (not each.tool.is_note and not each.tool.is_pending) or (each.refusal and whole)]
     return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
 
 
 async def _tool(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """One of them. ENOENT."""
+    """Return one tool. Raise OSError ENOENT."""
     name = _visible(app, caller, str(args["name"]))
     return _record(app, app.tools.calls.catalog.find(name))
 
 
 async def _call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Run a tool; what it was asked and what came of it are in the history."""
+    """Run a tool. The event log records the arguments and the result."""
     return await app.tools.calls.call(_asked(app, caller, args), _Sight(app, caller))
 
 
 async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Begin what was written to a `call`: arguments as JSON, and under "$call" what is no argument: {id, confirmed, files}. The id."""
+    """Begin a call from the text that was written to a `call` file, and return its id.
+
+    The text is a JSON object of the arguments. Its key "$call" holds the options: {id, confirmed, files}.
+    """
     name, envelope = str(args["name"]), {}
     arguments = dict(args.get("arguments", {}))
     if _ENVELOPE in arguments:
@@ -76,22 +82,22 @@ async def _cancel(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Calls that are kept, those of the caller if they may not see everything, the oldest first."""
+    """Return stored calls, oldest first; a restricted caller gets its own calls alone."""
     return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.scope.restricted_principal())
 
 
 async def _kept(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """One of them: its result, its arguments and its text."""
+    """Return one stored call: its result, its arguments and its text."""
     return await blocking(app.tools.calls.kept.record, str(args["id"]), app.scope.restricted_principal())
 
 
 async def _difference(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """What a tool says of itself that it did not say when it was approved; a program may be run for it."""
+    """Return the difference between a tool's current and its approved definition. A program may be run for it."""
     return await blocking(app.tools.calls.catalog.difference, str(args["name"]))
 
 
 async def _digest(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """What an approval would be over; of the same digest what is shown of a tool is the same."""
+    """Return the digest that an approval would store. Equal digests mean that the definition shown is the same."""
     return await blocking(app.tools.calls.catalog.digest, str(args["name"]))
 
 
@@ -101,7 +107,7 @@ async def _approve(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 class _Sight:
-    """The tree as a caller sees it."""
+    """The tree as the caller may see it."""
 
     def __init__(self, app: App, caller: Session) -> None:
         self._app = app
@@ -130,7 +136,9 @@ class _Sight:
         if backing is None:
             raise path_error(errno.ENOTDIR, at, "it is no folder on disk: name one below knowledge/")
         place = os.path.join(os.path.realpath(backing.root), *backing.relative.parts)
-        if os.path.realpath(place) != place:  # rights are judged by the name, and a link has another one's content
+        if (
+            os.path.realpath(place) != place
+        ):  # permissions are checked by path, and a link leads to the content of another path
             raise path_error(errno.EACCES, at, "a link is in the way")
         return place
 
@@ -153,8 +161,9 @@ def _asked(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
 
 
 def chosen_version(names: Sequence[str], said: str) -> str:
-    """Of the names below `.versions/<file>/`, the one that is meant by a number, `latest`, `prev`, a revision, or a time: the last one
-    until then. Empty for none.
+    """Return the name below `.versions/<file>/` that `said` selects; empty if there is none.
+
+    It is selected by a number, `latest`, `prev`, a revision, or a time: the last version until then.
     """
     numbered = sorted(name for name in names if _NUMBERED.match(name))
     if said in ("latest", "prev"):
@@ -177,7 +186,7 @@ def _visible(app: App, caller: Session, name: str) -> str:
 
 def _record(app: App, offered: ToolOffer) -> dict[str, Any]:
     refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
-    free = not app.scope.restricted_principal()  # where it lies on the host is nobody else's to know
+    free = not app.scope.restricted_principal()  # host paths are for unrestricted callers
     return {
         **offered.tool.record,
         "builtin": offered.tool.builtin,

@@ -1,4 +1,4 @@
-"""What can be asked of a store's past, by name: plain values in, plain values out."""
+"""RPC methods on versions: plain values in, plain values out."""
 
 import contextlib
 import errno
@@ -27,7 +27,11 @@ _LARGE_ROUNDS = 3
 
 
 def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
-    """A version as plain values. `reader` may not see everything: of what others did no words, which may name other places."""
+    """Return a version as plain values.
+
+    `reader` is a restricted principal, or empty. Reason and subject of other principals' versions are blank for it,
+    because they may name paths that it cannot see.
+    """
     told = reader in ("", commit.actor.principal)
     return {
         "revision": commit.oid,
@@ -57,7 +61,7 @@ def _outcome_record(outcome: Outcome, diff: bytes) -> dict[str, Any]:
 
 
 def _path(args: Mapping[str, Any]) -> str:
-    """The path that is asked about; EINVAL for one that has no past."""
+    """Return the path of a request. Raise OSError EINVAL for one without versions."""
     path = Path.parse(str(args.get("path", "")))
     if not path.is_root and not is_versioned(path):
         raise invalid(path, "only memory, pad, context and search are versioned")
@@ -65,7 +69,10 @@ def _path(args: Mapping[str, Any]) -> str:
 
 
 async def _since(app: App, path: str, *named: str) -> int:
-    """From when on the caller may see the past of a path and what is below. ENOENT if a version that is named is older."""
+    """Return the time since when the caller may see the versions of a path and everything below it, in nanoseconds.
+
+    Raise OSError ENOENT if a named version is older.
+    """
     since = await in_turn(lambda: app.scope.readable_since(Path.parse(path), below=True))
     if since >= NEVER:
         raise not_found(path)
@@ -77,7 +84,10 @@ async def _since(app: App, path: str, *named: str) -> int:
 
 
 async def _whole(app: App, path: str) -> None:
-    """EACCES for somebody who may not see all of a path's past, and could take back what they may not see."""
+    """Raise OSError EACCES for a caller that may not see all versions of a path.
+
+    Such a caller could restore hidden content.
+    """
     if await _since(app, path):
         raise path_error(
             errno.EACCES, path, "a part of its past is kept from you: restore one of the versions that log shows"
@@ -97,7 +107,7 @@ def _filter(args: Mapping[str, Any]) -> Filter:
 
 
 def _actor(caller: Session, args: Mapping[str, Any]) -> Actor:
-    """The caller, with the reason that this request gives."""
+    """Return the caller as the actor of a version, with the reason of this request."""
     actor = caller.actor
     return Actor(actor.principal, actor.session, actor.tool, str(args.get("reason") or actor.reason))
 
@@ -107,7 +117,10 @@ async def _commit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _commit_everything(app: App) -> list[Commit]:
-    """Commit; large files are read beside, so that whoever asks for the past meanwhile is answered."""
+    """Commit all changes.
+
+    Large files are read in a worker thread, so that other requests on versions are served meanwhile.
+    """
     made = await in_turn(app.archive.commit_nowait)
     for _ in range(_LARGE_ROUNDS):
         if app.archive.large_delay > 0:
@@ -145,7 +158,7 @@ async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _since(app, path, old, new)
     await _check_withheld(app, path)
     for at in (old, new) if app.scope.restricted_principal() else ():
-        with contextlib.suppress(OSError):  # a directory, or not there then
+        with contextlib.suppress(OSError):  # a directory, or absent in that version
             data = await in_turn(app.archive.show, path, at)
             await _check_withheld(app, path, data)
     found = await in_turn(app.archive.diff, path, old, new)
@@ -158,7 +171,7 @@ async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     since = await _since(app, path, at)
     lines = await in_turn(app.archive.blame, path, at)
     await _check_withheld(app, path, b"\n".join(line.text for line in lines))
-    # What was there before somebody could see it came with their first sight of it.
+    # Lines from before the caller could read the path are attributed to the time since when it can.
     told = [(line, line.time_ns >= since) for line in lines]
     return [
         {
@@ -173,14 +186,14 @@ async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
-    """EACCES for an agent where a text is in quarantine, or what it is about."""
+    """Raise OSError EACCES for an agent if a text, or its path, is in quarantine."""
     place = Path.parse(path)
     if await blocking(lambda: app.scope.is_withheld(place, *texts)):
         raise path_error(errno.EACCES, path, WITHHELD)
 
 
 async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
-    """What a rollback did; of its diff nothing that is in quarantine."""
+    """Return the outcome of a rollback. A diff that contains quarantined text is replaced by a notice."""
     place, text = Path.parse(path), diff
     is_withheld: bool = await blocking(lambda: app.scope.is_withheld(place, text))
     if diff and is_withheld:
@@ -200,7 +213,10 @@ async def _restore(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Take back all that came from a source (`user.ctx.source`): each file to its last version from elsewhere, or away."""
+    """Roll back all content from a source (`user.ctx.source`).
+
+    Each file gets its last version from elsewhere, or is deleted.
+    """
     await _commit_everything(app)
     dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
     await _whole(app, path)
@@ -231,10 +247,10 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     dry, actor = bool(args.get("dry_run")), _actor(caller, args)
     phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
     derived = Counter[str]()
-    if not dry:  # before the versions, which know the phrases: after a kill it can be asked for again
+    if not dry:  # before the versions, which contain the phrases: after a kill the request can be repeated
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
-    if not dry:  # and what was made meanwhile
+    if not dry:  # again, for texts that were derived meanwhile
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     return {
         "versions": erased.versions,
@@ -303,7 +319,7 @@ async def _pull(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
 
 async def _unrecorded(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    """Why the newest changes have no version yet; empty if nothing is in the way."""
+    """Return why the newest changes have no version yet; empty if nothing prevents it."""
     return app.archive.unrecorded
 
 
@@ -335,7 +351,7 @@ VERSION_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaita
     "upkeep": _upkeep,
     "unrecorded": _unrecorded,
 }
-# These speak of everything that was written before they were asked, so what is still being noted comes first.
+# The responses of these cover all earlier writes, so pending journal records are committed first.
 AFTER_SYNC = frozenset(VERSION_METHODS) - {"unrecorded"}
-# These change the work tree: the kernel's caches are told before the answer goes out.
+# These change the work tree: the kernel's caches are invalidated before the response is sent.
 ROLLBACKS = frozenset(("restore", "restore_from", "undo", "redo", "forget", "pull"))
