@@ -1,1 +1,1 @@
-"""Tools: what they are, whether they may run, and running them."""
+"""Tools: definitions, providers, approvals, calls and the sandbox."""

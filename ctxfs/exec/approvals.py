@@ -1,7 +1,7 @@
-"""Which tools people have approved, as they were: `<store>/tools.json`, name → {digest, definition}.
+"""Approvals of tools by people: `<store>/tools.json`, name → {digest, definition}.
 
-`digest` is a sha256 over all that decides what the tool does; `definition` is what was shown when it was approved, so that a change
-can be.
+`digest` is a sha256 over everything that decides what the tool does. `definition` is the definition that was shown for
+the approval, so that later changes can be shown.
 """
 
 import difflib
@@ -18,24 +18,27 @@ from ctxfs.store.lock import held
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A tool as it was when somebody approved it."""
+    """The digest and the definition of a tool at the time of its approval."""
 
     digest: str
     definition: Mapping[str, Any]
 
 
-_NONE: Mapping[str, Approval] = {}  # the same object each time, as of a file that stays as it is
+_NONE: Mapping[str, Approval] = {}  # one object, because callers compare results by identity
 
 
 class Approvals:
-    """Methods block for a moment; several processes may use the same file."""
+    """The file of approvals. Methods block for a moment; several processes may use the same file."""
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
         self._read: tuple[object, Mapping[str, Approval]] = (None, {})
 
     def all(self) -> Mapping[str, Approval]:
-        """By the tool's name. CommandError for a file that cannot be read."""
+        """Return {tool name: approval}; the same object while the file is unchanged.
+
+        Raise CommandError for an unreadable file.
+        """
         try:
             seen = self._file.stat()
             stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
@@ -50,12 +53,12 @@ class Approvals:
         return self._read[1]
 
     def add(self, given: Mapping[str, Approval]) -> None:
-        """From now on these are approved."""
+        """Add or replace approvals."""
         with held(self._file.parent):
             self._write({**self.all(), **given})
 
     def drop(self, prefix: str) -> None:
-        """Take back those of all tools whose names begin so."""
+        """Remove the approvals of all tools whose names begin with `prefix`."""
         with held(self._file.parent):
             self._write({name: each for name, each in self.all().items() if not name.startswith(prefix)})
 
@@ -74,6 +77,6 @@ def _parsed(said: object) -> Mapping[str, Approval]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What is new in a definition since it was approved, line by line; empty if nothing is."""
+    """Return a unified diff from an approved definition to the current one; empty if they are equal."""
     old, new = (json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (before, now))
     return "\n".join(difflib.unified_diff(old, new, "approved", "now", lineterm="", n=2))

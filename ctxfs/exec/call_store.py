@@ -1,8 +1,7 @@
-"""What is kept of calls: `<store>/calls/<tool>/calls/<id>/` has `args.json`, `result.json`, `result.md` and `stderr` of each, and what
-it answered besides text; as in the tree, so that it can be indexed. What it said carries the mark that it is not to be
-trusted.
+"""The store of calls: `<store>/calls/<tool>/calls/<id>/` holds `args.json`, `result.json`, `result.md` and `stderr`.
 
-A call is there for everybody as soon as it is held, and on disk once it is written.
+It also holds the non-text results. The layout is that of the tree, so that it can be indexed. All output is marked as
+untrusted. A call is visible as soon as it is pending in memory, and durable once it is written.
 """
 
 import contextlib
@@ -25,27 +24,27 @@ ARGS, RESULT, TEXT, STDERR = "args.json", "result.json", "result.md", "stderr"
 FILES = (ARGS, RESULT, TEXT, STDERR)
 _CALLS = "calls"
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
-_KEPT = 500  # calls of a tool; older ones are dropped
+_KEPT = 500  # calls of a tool; older ones are deleted
 _KEPT_BYTES = 256 * 1024 * 1024  # of a tool
-_LARGE = 100_000  # calls that say more make it worth counting
+_LARGE = 100_000  # bytes of a call from which the sizes of all calls are summed
 
 
 def is_call_id(number: str) -> bool:
-    """True for what can name a call."""
+    """Return True if the text can be the id of a call."""
     return bool(_ID.fullmatch(number))
 
 
 class CallStore:
-    """Methods block, but for `hold`. Called from any thread."""
+    """The stored calls of all tools. Methods block, except `hold`. They may be called from any thread."""
 
     def __init__(self, folder: HostPath) -> None:
         self._folder = folder
-        self._held: dict[tuple[str, str], Mapping[str, bytes]] = {}  # not on disk yet
+        self._held: dict[tuple[str, str], Mapping[str, bytes]] = {}  # pending: not on disk yet
 
     def hold(
         self, tool: str, number: str, arguments: Mapping[str, Any], result: Mapping[str, Any], outcome: Outcome
     ) -> None:
-        """Keep a call from now on."""
+        """Add a call to the pending calls, which are visible at once."""
         self._held[tool, number] = {
             **dict(outcome.files),
             ARGS: _json(arguments),
@@ -55,7 +54,7 @@ class CallStore:
         }
 
     def write(self, tool: str, number: str) -> None:
-        """Put a call that is held on disk, where all of it appears at once; old ones go."""
+        """Write a pending call to disk, where it appears atomically, and delete old calls of the tool."""
         place = self._place(tool)
         begun = place / f".{number}"
         begun.mkdir(parents=True)
@@ -74,7 +73,7 @@ class CallStore:
             shutil.rmtree(place / name, ignore_errors=True)
 
     def forget_matching(self, is_doomed: Callable[[bytes], bool]) -> int:
-        """Remove the calls of which a file `is_doomed`; how many."""
+        """Erase the calls with a file for which `is_doomed` is true; return their number."""
         count = 0
         for key, files in list(self._held.items()):
             if any(map(is_doomed, files.values())):
@@ -90,24 +89,24 @@ class CallStore:
         return count
 
     def sweep(self) -> None:
-        """Remove what a killed daemon has left half written."""
+        """Delete half-written calls of a daemon that was killed."""
         for begun in self._folder.glob("**/calls/.*"):
             shutil.rmtree(begun, ignore_errors=True)
 
     def numbers(self, tool: str, restricted: str = "") -> list[str]:
-        """The ids of a tool's calls, the oldest first; `restricted`: only this principal's."""
+        """Return the ids of a tool's calls, oldest first; with `restricted` only those of this principal."""
         held = [number for name, number in list(self._held) if name == tool]
         found = [*(name for name in self._names(self._place(tool)) if name not in held), *held]
         return [number for number in found if not restricted or self._whose(tool, number) == restricted]
 
     def has(self, tool: str, number: str, restricted: str = "") -> bool:
-        """True if this call of a tool is kept, and is one of `restricted`."""
+        """Return True if the store has this call of a tool and, with `restricted`, it belongs to this principal."""
         if not is_call_id(number) or not ((tool, number) in self._held or (self._place(tool) / number).is_dir()):
             return False
         return not restricted or self._whose(tool, number) == restricted
 
     def records(self, tool: str = "", restricted: str = "") -> list[dict[str, Any]]:
-        """The results of all calls, the oldest first, without their texts."""
+        """Return the results of all calls, oldest first, without their texts."""
         found = []
         for name in [tool] if tool else self._tools():
             for number in self.numbers(name, restricted):
@@ -116,7 +115,7 @@ class CallStore:
         return sorted(found, key=lambda record: str(record["at"]))
 
     def record(self, number: str, restricted: str = "") -> dict[str, Any]:
-        """A call: its result, `arguments` and `text`. ENOENT."""
+        """Return a call: its result, `arguments` and `text`. Raise OSError ENOENT."""
         for name in self._tools():
             if self.has(name, number, restricted):
                 record: dict[str, Any] = json.loads(self.read(name, number, RESULT))
@@ -126,7 +125,7 @@ class CallStore:
         raise not_found(f"calls/{printable(number)[:80]}")
 
     def files(self, tool: str, number: str) -> list[str]:
-        """The names of what is kept of a call. ENOENT."""
+        """Return the names of a call's files. Raise OSError ENOENT."""
         held = self._held.get((tool, number))
         if held is not None:
             return sorted(held)
@@ -136,7 +135,7 @@ class CallStore:
             raise not_found(f"tools/{tool}/calls/{number}") from error
 
     def read(self, tool: str, number: str, name: str) -> bytes:
-        """A file of a call. ENOENT."""
+        """Return a file of a call. Raise OSError ENOENT."""
         held = self._held.get((tool, number))
         if held is not None and name in held:
             return held[name]
@@ -158,7 +157,7 @@ class CallStore:
         names = {tool for tool, _ in list(self._held)}
         for place, folders, _ in os.walk(self._folder):
             if _CALLS in folders:
-                folders.remove(_CALLS)  # what is in there are calls
+                folders.remove(_CALLS)  # its entries are calls, not tools
                 names.add(str(HostPath(place).relative_to(self._folder)))
         yield from sorted(names)
 
@@ -170,7 +169,7 @@ class CallStore:
 
 
 def _fitting(calls: Sequence[HostPath]) -> int:
-    """How many of the newest calls are kept: in number, and in bytes; the last one always."""
+    """Return how many of the newest calls stay within `_KEPT` calls and `_KEPT_BYTES`; at least one."""
     total = 0
     for count, place in enumerate(reversed(calls[-_KEPT:])):
         total += sum(file.stat().st_size for file in place.iterdir())

@@ -1,6 +1,6 @@
-"""Calls of tools: checked, run, kept.
+"""Calls of tools: checked, run, stored.
 
-A call's id may be given by whoever calls, so that they can ask how far it is, and give it up, while they wait.
+The caller may choose a call's id, so that it can read the progress or cancel the call while it waits.
 """
 
 import contextlib
@@ -34,14 +34,16 @@ log = logging.getLogger(__name__)
 Brought = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
 _MOST_AT_ONCE = 100
 MAX_LISTED_FILES = 20_000
-_MOST_WAITING = 1000  # results that nobody has asked for yet
+_MOST_WAITING = 1000  # results that no client has fetched yet
 UNCONFIRMED = "it has to be confirmed"
 
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """A call as it is asked for. `files`: contents of file arguments, by the argument, that are not in the tree. `content`: the digest
-    of what its arguments name, if it was `confirmed` with that.
+    """A request to call a tool.
+
+    `files` holds contents of file arguments that are not in the tree, by argument. `content` is the digest of the
+    content of the arguments that was `confirmed`.
     """
 
     name: str
@@ -55,40 +57,43 @@ class CallRequest:
 
 
 class CallerView(Protocol):
-    """The tree as the caller sees it. OSError for what they may not read."""
+    """The tree as the caller may see it. Methods raise OSError for unreadable paths."""
 
     async def file(self, path: str) -> bytes:
-        """The content of a file."""
+        """Return the content of a file."""
         ...
 
     async def version(self, path: str, said: str) -> bytes:
-        """What a file was: at a time, at a version by its number, or before now (`prev`)."""
+        """Return the content of a file at a time, at a version by its number, or before its last change (`prev`)."""
         ...
 
     def folder(self, path: str) -> str:
-        """The host path of a folder that they may read all of."""
+        """Return the host path of a folder that the caller may read completely."""
         ...
 
 
 class CallHooks(Protocol):
-    """What calls need of the rest."""
+    """The services that calls need from the rest of ctxfs."""
 
     def may_run(self, tool: Tool) -> bool:
-        """True if whoever acts may run it."""
+        """Return True if the calling principal may run the tool."""
         ...
 
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
     ) -> Outcome:
-        """Run it; cancelling ends it."""
+        """Run the tool. Cancelling ends it."""
         ...
 
     async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
-        """Add a call to the history. Never fails."""
+        """Add a call to the event log. Never raises OSError."""
         ...
 
     async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
-        """Return if a person has allowed this call, with this `content`; else OSError that says where the question waits."""
+        """Return if a person has allowed this call with this `content`.
+
+        Raise OSError with the path of the open question otherwise.
+        """
         ...
 
 
@@ -115,7 +120,7 @@ class _Running:
 
 
 class Calls:
-    """Runs tools of a catalog."""
+    """The calls of the tools of a catalog."""
 
     def __init__(self, catalog: ToolRegistry, folder: HostPath, ports: CallHooks) -> None:
         self.catalog = catalog
@@ -128,7 +133,7 @@ class Calls:
         self._schemas: dict[int, tuple[Tool, Schema, Schema]] = {}
 
     async def serve(self) -> None:
-        """While this runs, calls may be begun that nobody waits for, and what came of calls is written after they are answered."""
+        """Accept calls that no client waits for, and write results to disk after they are returned, until cancelled."""
         self._results, results = trio.open_memory_channel[tuple[CallRequest, dict[str, Any]]](float("inf"))
         await blocking(self.kept.sweep)
         try:
@@ -143,17 +148,19 @@ class Calls:
                     await self._write(*results.receive_nowait())
 
     async def call(self, asked: CallRequest, sight: CallerView) -> dict[str, Any]:
-        """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}; `errno` if it could not be run, such as EIO for a
-        server that is not there.
+        """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}.
 
-        OSError: ENOENT for no such tool, EACCES for one that whoever acts may not run or that nobody has approved, EPERM for a
-        destructive one that was not confirmed, EINVAL for arguments that its schema refuses, EAGAIN when too many run.
+        The result has an `errno` if the tool could not be run, such as EIO for a server that is not connected.
+
+        Raise OSError: ENOENT for an unknown tool, EACCES for one that the caller may not run or that is not approved,
+        EPERM for a destructive one that was not confirmed, EINVAL for arguments that violate its schema, EAGAIN when
+        too many calls run.
         """
         tool, number, running, brought = await self._checked(asked, sight)
         return await self._run(tool, number, asked, running, brought)
 
     async def begin(self, asked: CallRequest, sight: CallerView) -> str:
-        """Begin a call, and return its id; `wait` says what came of it. OSError as `call`."""
+        """Begin a call and return its id, for `wait`. Raise OSError as `call` does."""
         nursery = self._nursery
         if nursery is None:
             raise path_error(errno.EAGAIN, f"tools/{asked.name}", "no daemon runs that could wait for it")
@@ -162,8 +169,9 @@ class Calls:
         return number
 
     async def wait(self, number: str, principal: str, seconds: float, seen: float) -> dict[str, Any]:
-        """How far a call of one's own is, as soon as it is farther than `seen` or over, at the latest after `seconds`: {running,
-        progress, message, result}. ENOENT for none.
+        """Return the state of a call of the principal: {running, progress, message, result}.
+
+        Wait until the progress exceeds `seen`, the call has ended, or `seconds` have passed. Raise OSError ENOENT.
         """
         running = self._running.get(number) or self._ended.get(number)
         if running is None or running.principal != principal:
@@ -181,14 +189,14 @@ class Calls:
         }
 
     def state(self, number: str, principal: str) -> dict[str, Any]:
-        """How far a call of one's own is: {running, progress, message}."""
+        """Return the progress of a call of the principal: {running, progress, message}."""
         running = self._running.get(number)
         if running is None or running.principal != principal:
             return {"running": False, "progress": 0.0, "message": ""}
         return {"running": True, "progress": running.progress, "message": running.message}
 
     def cancel(self, number: str, principal: str) -> bool:
-        """Give up a call of one's own; False if it does not run."""
+        """Cancel a call of the principal; return False if it does not run."""
         running = self._running.get(number)
         if running is None or running.principal != principal:
             return False
@@ -196,14 +204,14 @@ class Calls:
         return True
 
     def may_call(self, tool: Tool, refusal: str) -> bool:
-        """True if whoever acts may ask for it to be run: what a mode bit says."""
+        """Return True if the calling principal may request a run of the tool, as its mode bits show."""
         return not refusal and (self._ports.may_run(tool) or tool.destructive)
 
     # inside
 
     async def _checked(self, asked: CallRequest, sight: CallerView) -> tuple[Tool, str, _Running, Brought]:
         name, arguments = asked.name, asked.arguments
-        offered = self.catalog.find(name)  # nothing but a few stats, unless the tool's folder has changed
+        offered = self.catalog.find(name)  # a few stat calls, unless the tool's folder has changed
         tool = offered.tool
         if tool.is_note:
             raise not_found(f"tools/{name}")
@@ -220,7 +228,7 @@ class Calls:
             raise invalid(f"tools/{name}", f"'{printable(number)[:80]}' cannot be the id of a call")
         if len(self._running) >= _MOST_AT_ONCE:
             raise path_error(errno.EAGAIN, f"tools/{name}", f"{_MOST_AT_ONCE} calls run already")
-        # atomic: the number is taken before anything else waits
+        # atomic: the id is reserved before the first await
         running = self._running[number] = _Running(asked.principal, trio.CancelScope())
         try:
             brought = await _brought(tool, asked, sight)
@@ -252,11 +260,13 @@ class Calls:
                 failed = "EIO"
                 outcome = _fault(begun, f"internal error: {error}")
             outcome = outcome or _fault(begun, "it was cancelled")
-            with trio.CancelScope(shield=True):  # what was done is recorded, whoever has left meanwhile
+            with trio.CancelScope(
+                shield=True
+            ):  # the call has had effects, so it is recorded even if the client has left
                 result = await blocking(self._result, tool, number, asked.principal, outcome)
             if failed:
                 result["errno"] = failed
-            # atomic: whoever waits, or looks, finds it in one place or the other
+            # atomic: the result is always visible, either as running or as ended
             self.kept.hold(tool.name, number, asked.arguments, result, outcome)
             running.end(result)
             self._ended[number] = running
@@ -272,7 +282,7 @@ class Calls:
         return result
 
     async def _write(self, asked: CallRequest, result: dict[str, Any]) -> None:
-        """A call goes to disk and into the history."""
+        """Write a call to disk and to the event log."""
         try:
             await blocking(self.kept.write, asked.name, result["id"])
         except OSError as error:
@@ -280,8 +290,9 @@ class Calls:
         await self._ports.remember(asked, result)
 
     def _schemas_of(self, tool: Tool) -> tuple[Schema, Schema]:
-        """(of its arguments, of its answer), compiled once for each definition; the tool is kept beside them, so that no other gets its
-        identity.
+        """Return the compiled schemas of a tool's arguments and of its result, cached by the identity of the tool.
+
+        The cache holds the tool as well, so that its id is not reused.
         """
         known = self._schemas.get(id(tool))
         if known is None:
@@ -316,7 +327,7 @@ class Calls:
 
 
 async def _brought(tool: Tool, asked: CallRequest, sight: CallerView) -> Brought:
-    """What the arguments mean that are paths, as the caller may see it."""
+    """Return the content, or the host path, of each path argument, as the caller may see it."""
     found: dict[str, bytes | str] = {}
     for each in tool.paths:
         if each.name not in asked.arguments:
@@ -332,7 +343,7 @@ async def _brought(tool: Tool, asked: CallRequest, sight: CallerView) -> Brought
 
 
 def _content_digest(brought: Brought) -> str:
-    """A digest of what the arguments name, for a person's word about it; empty if they name nothing."""
+    """Return a digest of the content of the path arguments, for a person's approval; empty if there are none."""
     digest = hashlib.sha256()
     for name, data in sorted(brought.items()):
         said = data if isinstance(data, bytes) else _listing(data)
@@ -342,7 +353,7 @@ def _content_digest(brought: Brought) -> str:
 
 
 def _listing(folder: str) -> bytes:
-    """Names, sizes and times of the files below a folder. OSError EFBIG for too many to speak about."""
+    """Return names, sizes and times of the files below a folder. Raise OSError EFBIG for more than MAX_LISTED_FILES."""
     lines: list[bytes] = []
     for place, _, names in os.walk(folder):
         for name in names:
@@ -359,7 +370,7 @@ def _fault(begun: float, why: str) -> Outcome:
 
 
 def _structured(schema: Schema, structured: Any, text: str) -> tuple[Any, str]:
-    """(the answer as JSON, what is wrong with it by the tool's own schema)."""
+    """Return the result as JSON, and the error by the tool's own output schema, if any."""
     if structured is None:
         try:
             structured = json.loads(text)

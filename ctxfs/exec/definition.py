@@ -1,23 +1,24 @@
-"""A tool as its `tool.toml` says it, checked. Pure.
+"""The definition of a tool by its `tool.toml`, validated. Pure.
 
 ```toml
 description = "Ask CSV, JSON and SQLite by SQL"     # one line
-command = ["python3", "run.py"]                     # in the tool's folder; arguments come as JSON on stdin
+command = ["python3", "run.py"]                     # in the tool's folder; arguments are JSON on stdin
 read_only = true                                    # it changes nothing outside itself
-destructive = false                                 # what it does cannot be taken back
+destructive = false                                 # its effects cannot be undone
 open_world = false                                  # it reaches beyond this machine
-setting = "fetch_hosts"                             # of built-in ones: what of ctxfs.toml it needs
+setting = "fetch_hosts"                             # of built-in tools: the setting of ctxfs.toml that it needs
 timeout_seconds = 60
 memory_mb = 1024
 output_bytes = 10000000
 
-[output]                                            # JSON Schema of what it says, where that is JSON
+[output]                                            # JSON Schema of its output, if that is JSON
 [input]                                             # JSON Schema of the arguments
 required = ["file"]
 [input.properties.file]
 type = "string"
-x-ctx = "file"                                      # a path of the tree: the tool is given a copy that the caller may read;
-                                                    # "folder": its host path; "version", of x-ctx-of = "file": what it was then
+x-ctx = "file"                                      # a path of the tree: the tool gets a copy that the caller may read;
+                                                    # "folder": its host path; "version", of x-ctx-of = "file": the
+                                                    # content of that file in a version
 ```
 """
 
@@ -32,7 +33,9 @@ from ctxfs.model.errors import CommandError
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MANIFEST = "tool.toml"
 _PATH_KINDS = ("file", "folder", "version")
-REPOSITORY = "repository"  # x-ctx-of of a folder: the .git of the repository that it lies in is shown, too
+REPOSITORY = (
+    "repository"  # x-ctx-of of a folder: the .git of the repository that contains it is bound into the sandbox, too
+)
 _KEYS = frozenset(
     "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output setting".split()
 )
@@ -44,8 +47,10 @@ _MOST_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class PathArgument:
-    """An argument that means something of the tree. The tool is given the path of a copy of a `file`, or of what the file that the
-    argument `of` names was at a `version`; or the host path of a `folder`, all of which the caller may read.
+    """An argument that is a path of the tree, or a version of one.
+
+    For a `file` the tool gets the path of a copy, for a `version` the path of a copy of the file in the argument `of`
+    at that version. For a `folder`, all of which the caller may read, it gets the host path.
     """
 
     name: str
@@ -55,12 +60,13 @@ class PathArgument:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Something that can be called by its `name`, which is its path below tools/.
+    """A tool that is called by its `name`, which is its path below tools/.
 
-    A program has a `command`, and a `folder` on the host where its files are; what belongs to an MCP server has the name of that
-    `server` and the one that it is `called` by there. `builtin` ones come with ctxfs and need no approval. One with a `setting` is
-    off while that one of [tools] in ctxfs.toml is empty, and gets it as a variable. What `is_note` is what a server says beside its
-    tools, approved like one and never run; what `is_pending` has not been approved, and none of its words are here.
+    A program has a `command`, and a host `folder` with its files. A tool of an MCP server has the name of that
+    `server`, and `called`, its name there. `builtin` tools come with ctxfs and need no approval. A tool with a
+    `setting` is off while that key of [tools] in ctxfs.toml is empty, and gets the value as an environment variable. A
+    tool with `is_note` is the text that a server publishes beside its tools; it is approved like a tool and never run.
+    A tool with `is_pending` is not approved, and contains none of the provider's text.
     """
 
     name: str
@@ -87,12 +93,12 @@ class Tool:
 
     @property
     def is_harmless(self) -> bool:
-        """Whoever may read it may run it: it changes nothing and reaches nowhere."""
+        """Return True if read permission suffices to run the tool: it changes nothing and reaches no other machine."""
         return self.read_only and not self.open_world
 
     @property
     def record(self) -> dict[str, Any]:
-        """tool.json: name, description, schemas and annotations in the protocol's words."""
+        """Return tool.json: name, description, schemas and annotations with the keys of MCP."""
         return {
             "name": self.name,
             "description": self.description,
@@ -107,7 +113,7 @@ class Tool:
 
 
 def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool = False) -> Tool:
-    """The tool in a folder of this name. CommandError says what is wrong with its tool.toml."""
+    """Return the tool in a folder of this name. Raise CommandError with the fault of its tool.toml."""
     if not NAME.fullmatch(name):
         raise _wrong(name, "a tool's folder is named by small letters, digits, '-' and '_'")
     if unknown := set(data) - _KEYS:
@@ -147,7 +153,7 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
 
 
 def path_arguments(schema: Mapping[str, Any]) -> tuple[PathArgument, ...]:
-    """The arguments that mean something of the tree."""
+    """Return the arguments that are paths of the tree."""
     properties = schema.get("properties")
     found = properties.items() if isinstance(properties, dict) else ()
     return tuple(
@@ -158,7 +164,7 @@ def path_arguments(schema: Mapping[str, Any]) -> tuple[PathArgument, ...]:
 
 
 def _schema(name: str, said: object) -> dict[str, Any]:
-    """The schema of an object that takes no argument which it does not name."""
+    """Return the schema of an object that accepts only the arguments that it names."""
     if not isinstance(said, dict) or said.get("type", "object") != "object":
         raise _wrong(name, "input is the JSON Schema of an object")
     properties = said.get("properties", {})

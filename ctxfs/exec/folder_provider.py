@@ -1,6 +1,7 @@
-"""Tools that are folders: a `tool.toml` and any program, or a program `run` that prints what it is when it is asked (`--schema`).
+"""Tools that are folders: a `tool.toml` and any program, or a program `run` that prints its definition for `--schema`.
 
-Those that come with ctxfs, those in `<store>/tools`, and those in the `tools/` of a source whose tools a person allowed.
+The folders are those that come with ctxfs, those in `<store>/tools`, and those in `tools/` of a source whose tools a
+person allowed.
 """
 
 import contextlib
@@ -28,14 +29,14 @@ _SCHEMA_SECONDS = 20
 _MOST_SCHEMA = 1_000_000
 _MOST_FILES = 1000
 _MOST_BYTES = 50_000_000
-_SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock look alike
+_SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock leave equal timestamps
 _UNASKED = "Not approved yet: what it is for, it is asked when it is"
 Approved = Callable[[str], Mapping[str, Any] | None]
 _MAX_MANIFEST_BYTES = 256 * 1024
 
 
 class FolderProvider:
-    """The tools of one folder. `approved`: what a tool that says itself what it is has said when it was approved."""
+    """The tools of one folder. `approved` returns the approved definition of a tool without a tool.toml."""
 
     def __init__(self, root: HostPath, approved: Approved, *, builtin: bool = False) -> None:
         self.trusted = builtin
@@ -45,7 +46,10 @@ class FolderProvider:
         self._digests: dict[str, tuple[object, str]] = {}
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """(tools by name, folder → why it is no tool); the same objects while nothing changes. Those that come with ctxfs never do."""
+        """Return (tools by name, folder → reason why it is no tool); the same objects while nothing changes.
+
+        Tools that come with ctxfs are read once.
+        """
         if self.trusted and self._all is not None:
             return self._all[1]
         folders = _folders(self._root)
@@ -62,7 +66,10 @@ class FolderProvider:
         return self._all[1]
 
     def digest(self, tool: Tool) -> str:
-        """sha256 over the names, modes and contents of its files. OSError, and CommandError if there are too many, or links."""
+        """Return a sha256 over the names, modes and contents of the tool's files.
+
+        Raise OSError, and CommandError if there are too many files, or links.
+        """
         folder = HostPath(tool.folder)
         signature = _signature(folder)
         known = self._digests.get(tool.folder)
@@ -74,7 +81,7 @@ class FolderProvider:
         return digest
 
     def definition(self, tool: Tool) -> Mapping[str, Any]:
-        """What it says of itself now: its tool.toml, or what it prints, for which it is run. CommandError."""
+        """Return the current definition: the tool.toml, or the output of `run --schema`. Raise CommandError."""
         folder = HostPath(tool.folder)
         if (folder / MANIFEST).is_file():
             return _manifest(folder)
@@ -88,7 +95,7 @@ class FolderProvider:
 
 
 def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
-    """A tool by what its program printed when it was approved; before that, nobody has asked."""
+    """Return a tool by the definition that its program printed for the approval; a placeholder before the approval."""
     if said is None:
         if not NAME.fullmatch(name):
             raise CommandError(f"tool '{name}': its name needs small letters, digits, '-' and '_'", "rename it")
@@ -97,9 +104,9 @@ def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str]
 
 
 def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
-    """What a program prints of itself: JSON with the keys of a tool.toml, less `command`. `inputSchema` is `input`, too.
+    """Run a program with `--schema` and return its definition: JSON with the keys of a tool.toml, except `command`.
 
-    CommandError.
+    `inputSchema` and `outputSchema` are accepted for `input` and `output`. Raise CommandError.
     """
     try:
         text, complaints = _printed([*command, "--schema"], folder)
@@ -119,7 +126,10 @@ def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
 
 
 def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
-    """What a program that nobody has approved prints, and complains of: shut in like a tool that only reads, where that works."""
+    """Return stdout and stderr of a program that is not approved.
+
+    It is sandboxed like a read-only tool where a sandbox works.
+    """
     environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
     with tempfile.TemporaryDirectory(prefix="ctxfs-schema-") as scratch, contextlib.ExitStack() as stack:
         handed = []
@@ -149,21 +159,23 @@ def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
 
 
 def digest_of(folder: HostPath) -> str:
-    """sha256 over the names, modes and contents of all of a folder's files. CommandError if there are too many, or links or special
-    files among them.
+    """Return a sha256 over the names, modes and contents of all files of a folder.
+
+    Raise CommandError if there are too many files, links or special files.
     """
     return copy_folder(folder, None)
 
 
 def copy_folder(folder: HostPath, target: HostPath | None) -> str:
-    """Copy a tool's folder, and return the digest of what was copied: what others change meanwhile is in both or in none.
+    """Copy a tool's folder to `target`, if given, and return the digest of the copied bytes.
 
-    Every file is opened once, beneath the folder, and no link is followed. OSError, CommandError as `digest_of`.
+    Copy and digest come from the same read, so that a concurrent change is in both or in neither. Every file is opened
+    once, beneath the folder, and no link is followed. Raise OSError, and CommandError as `digest_of` does.
     """
     total, count, digest = 0, 0, hashlib.sha256()
     for names in _files(folder):
         shown = "/".join(names)
-        if names[-1] == "":  # a folder: it is made, also where it holds nothing
+        if names[-1] == "":  # a folder: it is created even if it is empty
             if target is not None:
                 target.joinpath(*names[:-1]).mkdir(mode=0o755, exist_ok=True)
             continue
@@ -183,7 +195,7 @@ def copy_folder(folder: HostPath, target: HostPath | None) -> str:
 
 
 def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes, int]:
-    """(content, bits of execution) of a regular file. CommandError for a link, or a special file."""
+    """Return (content, execute bits) of a regular file. Raise CommandError for a link or a special file."""
     place = folder.joinpath(*names)
     try:
         with rooted_fs.directory_of(str(folder), names) as (parent, name):
@@ -201,7 +213,10 @@ def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes
 
 
 def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], ...]:
-    """What changes when a file does, of one that was last changed a while ago: contents are read again only then."""
+    """Return the stat fields of all files, which differ after a change of a file, unless it was changed a moment ago.
+
+    Contents are read again only if the signature differs.
+    """
     found: list[tuple[str, int, int, int, int, int]] = []
     for names in _files(folder):
         file = folder.joinpath(*names)
@@ -213,7 +228,7 @@ def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], .
 
 
 def _stamp(folder: HostPath) -> tuple[int, ...]:
-    """What changes when a definition does."""
+    """Return the stat fields of the tool.toml, which differ after a change of it."""
     try:
         seen = (folder / MANIFEST).stat()
     except OSError:
@@ -222,7 +237,10 @@ def _stamp(folder: HostPath) -> tuple[int, ...]:
 
 
 def _files(folder: HostPath) -> Iterator[tuple[str, ...]]:
-    """The names from `folder` down to each file, link or special file; a folder comes before what is in it, as names that end empty."""
+    """Yield the names from `folder` down to each file, link or special file.
+
+    A folder comes before its entries, as names that end with an empty one.
+    """
     for place, folders, names in os.walk(folder):
         folders.sort()
         start = HostPath(place).relative_to(folder).parts

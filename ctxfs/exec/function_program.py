@@ -1,7 +1,7 @@
-"""A Python function as a program: `python function_program.py module:function [--schema]`; arguments as JSON on stdin.
+"""A Python function as a program: `python function_program.py module:function [--schema]`; arguments are JSON on stdin.
 
-Its parameters, by their type hints, make the schema; its docstring says what it is for. What it returns is the answer: text as it is,
-anything else as JSON.
+The type hints of the parameters make the schema; the docstring is the description. The return value is the output: text
+as it is, anything else as JSON.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import pydantic_core
 
 
 def main() -> int:
-    """Exit code 1, with a line on stderr, for what the function raises."""
-    del sys.path[0]  # the folder of this file, whose modules have names of others
+    """Run the function, or print its definition. Return 1, with a line on stderr, if the function raises."""
+    del sys.path[0]  # the folder of this file, whose modules could shadow others
     module, _, name = sys.argv[1].partition(":")
     function: Any = approved_module(module, os.environ.get("CTXFS_APPROVED", ""), sys.argv[1])
     for part in name.split("."):
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def approved_module(name: str, approved: str, function: str) -> Any:
-    """The module, made from the very source whose digest is `approved`; never from a compiled file beside it."""
+    """Return the module, compiled from the source whose digest is `approved`, never from a compiled file beside it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise SystemExit(f"the module '{name}' has no source")
@@ -47,12 +47,15 @@ def approved_module(name: str, approved: str, function: str) -> Any:
         raise SystemExit("it has changed since it was approved")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    exec(compile(source, spec.origin, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - it is what a person approved
+    exec(compile(source, spec.origin, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - approved source
     return module
 
 
 def definition(function: Any) -> dict[str, Any]:
-    """What a tool.toml would say; `read_only` and the like are attributes of the function, else the worst is taken."""
+    """Return the definition of a function with the keys of a tool.toml.
+
+    `read_only` and the like are attributes of the function; without them the defaults for the riskiest tool apply.
+    """
     words = inspect.getdoc(function) or function.__name__
     schema = pydantic.TypeAdapter(function).json_schema()
     said = {"description": " ".join(words.split("\n\n")[0].split())[:300], "input": schema}

@@ -5,8 +5,8 @@
 word-count = "mypackage.text:count_words"
 ```
 
-A function is asked what it is only when a person approves it, and runs in a process of its own, like any program: nothing of it is
-imported here.
+The definition of a function is read only when a person approves it. A function runs in a process of its own, like any
+program; this process imports nothing of it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _PROGRAM = HostPath(__file__).with_name("function_program.py")
 
 
 class FunctionProvider:
-    """`approved`: what a function has said of itself when it was approved."""
+    """The functions of installed packages. `approved` returns the approved definition of a function."""
 
     trusted = False
 
@@ -37,7 +37,10 @@ class FunctionProvider:
         self._found: Mapping[str, str] | None = None
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """Looked for once: what is installed later is seen by the next process."""
+        """Return (tools by name, name → reason why it is no tool).
+
+        Entry points are listed once: a package that is installed later is seen by the next process.
+        """
         stamp = tuple((name, self._approved(name)) for name in self._functions())
         if self._all is not None and self._all[0] == stamp:
             return self._all[1]
@@ -53,7 +56,7 @@ class FunctionProvider:
         return self._all[1]
 
     def digest(self, tool: Tool) -> str:
-        """sha256 over where the function is, and over the source of its module."""
+        """Return a sha256 over the function's name and the source of its module."""
         function = self._functions()[tool.name]
         module = function.partition(":")[0]
         digest = hashlib.sha256(f"{function}\0".encode())
@@ -61,7 +64,7 @@ class FunctionProvider:
         return digest.hexdigest()
 
     def definition(self, tool: Tool) -> Mapping[str, Any]:
-        """What the function says: its docstring, and the schema that its hints make. It is imported, in a process of its own."""
+        """Return the function's docstring and the schema of its type hints. A separate process imports it for that."""
         return asked(_command(self._functions()[tool.name]), tool.name, _PROGRAM.parent)
 
     def _functions(self) -> Mapping[str, str]:
@@ -71,7 +74,7 @@ class FunctionProvider:
 
 
 def installed() -> Mapping[str, str]:
-    """name → `module:function` of the functions that packages offer."""
+    """Return name → `module:function` of the functions that packages offer."""
     found: list[EntryPoint] = list(entry_points(group=GROUP))
     return {each.name: each.value for each in sorted(found, key=lambda each: each.name)}
 
@@ -81,7 +84,7 @@ def _command(function: str) -> list[str]:
 
 
 def _source(module: str) -> HostPath:
-    """The file of a module, found without importing anything. CommandError."""
+    """Return the file of a module, found without an import. Raise CommandError."""
     parts = module.split(".")
     for folder in sys.path:
         place = HostPath(folder or ".").joinpath(*parts)

@@ -1,8 +1,8 @@
-"""Patterns of foreign schemas, matched in linear time. The only file that knows RE2.
+"""Regular expressions of foreign schemas, matched in linear time. The only module that uses RE2.
 
-The `pattern` of a schema comes from a server or a source, the text from an agent. Python's engine backtracks and cannot be interrupted:
-`(a+)+$` on forty letters ends a daemon. RE2 takes time in proportion to pattern and text, and its classes (`\\d`, `\\w`) are ASCII, as
-those of ECMA-262 are, which JSON Schema asks for.
+The `pattern` of a schema comes from a server or a source, the text from an agent. Python's engine backtracks and cannot
+be interrupted: `(a+)+$` on forty letters hangs a daemon. RE2 takes time in proportion to pattern and text. Its classes
+(`\\d`, `\\w`) are ASCII like those of ECMA-262, which JSON Schema requires.
 """
 
 from functools import lru_cache
@@ -17,7 +17,10 @@ _MAX_MEMORY_BYTES = 8 << 20
 
 
 class UnusablePattern(ValueError):
-    """A pattern that RE2 cannot match (look-around, back references), or a text that is too long for it; the text says which."""
+    """A pattern that RE2 cannot match (look-around, back references), or a text that is too long for it.
+
+    The message gives the reason.
+    """
 
 
 def search_linear(pattern: str, text: str) -> bool:

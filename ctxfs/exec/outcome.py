@@ -1,4 +1,4 @@
-"""What came of running a tool, whatever ran it."""
+"""The outcome of a run of a tool, independent of its kind."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`fault` says why it is no answer: it timed out, said too much, could not be started. `files`: (name, content) of what is no
-    text, such as pictures; `structured`: a JSON value, where the answer is one.
+    """The outcome of a run of a tool.
+
+    `fault` is the reason why there is no result: a timeout, too much output, a failed start. `files` holds (name,
+    content) of non-text results, such as pictures. `structured` is the result as a JSON value, if it is one.
     """
 
     stdout: bytes
@@ -23,5 +25,5 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """True for an answer."""
+        """Return True if the tool succeeded."""
         return not self.fault and self.exit_code == 0

@@ -1,5 +1,6 @@
-"""Which tools there are, whoever brings them, and whether each may run: what comes with ctxfs may, the rest once a person has approved
-it as it is.
+"""The registry of tools: the tools of all providers, and the reason why one may not run.
+
+Tools that come with ctxfs need no approval. The others run once a person has approved them in their current form.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,26 +13,29 @@ from ctxfs.model.errors import CommandError, not_found
 
 
 class ToolProvider(Protocol):
-    """Whoever brings tools. Methods may block for a moment."""
+    """A source of tools. Methods may block for a moment."""
 
     trusted: bool  # its tools need no approval
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """(tools by name, name → why something is no tool)."""
+        """Return (tools by name, name → reason why it is no tool)."""
         ...
 
     def digest(self, tool: Tool) -> str:
-        """What changes whenever anything does that decides what the tool does. OSError, CommandError."""
+        """Return a digest that changes with everything that affects the tool's behaviour.
+
+        Raise OSError or CommandError.
+        """
         ...
 
     def definition(self, tool: Tool) -> Mapping[str, Any]:
-        """What it says of itself, for people who approve it; a program may be run for it. CommandError."""
+        """Return the current definition for people who approve it. A program may be run for it. Raise CommandError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOffer:
-    """A tool as it is offered; `refusal` says why it does not run, if it does not."""
+    """A tool as it is offered; `refusal` is the reason why it may not run, or empty."""
 
     tool: Tool
     refusal: str = ""
@@ -41,7 +45,10 @@ _Found = tuple[dict[str, tuple[Tool, ToolProvider]], dict[str, str]]
 
 
 class ToolRegistry:
-    """Methods block for a moment. `shelves` in the order in which they are looked through: a name is the first one's."""
+    """The tools of all providers. Methods block for a moment.
+
+    `shelves` returns the providers in order of precedence: the first one with a name provides it.
+    """
 
     def __init__(
         self,
@@ -56,14 +63,17 @@ class ToolRegistry:
         self._approvals = approvals
 
     def tools(self) -> tuple[dict[str, Tool], dict[str, str]]:
-        """(tools by name, name → why it is no tool), whether they run or not; the same objects while nothing changes."""
+        """Return (tools by name, name → reason why it is no tool), including tools that may not run.
+
+        The objects are the same while nothing changes.
+        """
         found, faults = self._found()
         if self._sorted is None or self._sorted[0] is not found:
             self._sorted = found, {name: tool for name, (tool, _) in sorted(found.items())}
         return self._sorted[1], faults
 
     def offered(self) -> tuple[list[ToolOffer], dict[str, str]]:
-        """The same, with what keeps each from running."""
+        """Return all tools with their refusals, sorted by name, and the faults as `tools` does."""
         found, faults = self._found()
         approved = self._approvals.all()
         return [
@@ -71,25 +81,29 @@ class ToolRegistry:
         ], faults
 
     def find(self, name: str) -> ToolOffer:
-        """One of them. ENOENT."""
+        """Return one tool with its refusal. Raise OSError ENOENT."""
         placed = self._found()[0].get(name)
         if placed is None:
             raise not_found(f"tools/{name}")
         return ToolOffer(placed[0], self._refusal(*placed, self._approvals.all()))
 
     def difference(self, name: str) -> str:
-        """What a tool says of itself that it did not say when it was approved: a diff, empty if nothing. CommandError, ENOENT."""
+        """Return a diff from a tool's approved definition to its current one; empty if they are equal.
+
+        Raise CommandError.
+        """
         tool, shelf = self._placed(name)
         known = self._approvals.all().get(name)
         return difference(known.definition if known else {}, shelf.definition(tool))
 
     def digest(self, name: str) -> str:
-        """What a person who looks at a tool now would approve. CommandError, ENOENT."""
+        """Return the digest that an approval would store now. Raise CommandError."""
         return self._digest(*self._placed(name))
 
     def approve(self, names: Sequence[str], shown: str = "") -> None:
-        """From now on these run as they are now. `shown`: the digest of what a person saw. CommandError for what is no tool, or is
-        another one by now, ENOENT.
+        """Approve tools in their current form. `shown` is the digest of the definition that the person saw.
+
+        Raise CommandError for a name that is no tool, and for a tool that has changed since it was shown.
         """
         given = {}
         for name in names:
@@ -118,7 +132,7 @@ class ToolRegistry:
                     faults[name] = f"tool '{name}': there is a {what} of this name already: rename its folder"
                 else:
                     found[name] = tool, shelf
-        self._merged = stamp, (found, faults), brought  # they are kept, so that no others get their identity
+        self._merged = stamp, (found, faults), brought  # the mappings are referenced, so that their ids are not reused
         return found, faults
 
     def _placed(self, name: str) -> tuple[Tool, ToolProvider]:

@@ -1,6 +1,7 @@
-"""A tool of a mounted ctxfs tree, run as a program: flags or JSON in, text out. --help says how.
+"""A tool of a mounted ctxfs tree, run as a program: flags or JSON in, text out. See --help.
 
-It writes the arguments to `call` beside it, and reads the answer there; Python's standard library is all it needs.
+It writes the arguments to the file `call` beside it and reads the result there. It needs only Python's standard
+library.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ PIECE = 1 << 16
 
 
 def main() -> int:
-    """The exit code."""
-    here = os.path.dirname(os.path.realpath(sys.argv[0]))  # it may have been found, and reached by a link
+    """Run the tool and return the exit code."""
+    here = os.path.dirname(os.path.realpath(sys.argv[0]))  # the program may have been found on the PATH, through a link
     if len(sys.argv) == 1 and not sys.stderr.isatty() and sys.stdin is not None and not sys.stdin.isatty():
         return main_without_json(here)
     return main_with_flags(here)
 
 
 def main_without_json(here: str) -> int:
-    """JSON goes from stdin to the tool as it is, and nothing here reads it: that would take longer than many a tool."""
+    """Pass JSON from stdin to the tool without parsing it, because parsing would take longer than many tools do."""
     name = here.rpartition("/tools/")[2]
     try:
         with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
@@ -65,7 +66,7 @@ def main_without_json(here: str) -> int:
 
 
 def asked_plainly(place: str, question: bytes) -> bytes:
-    """Write the question; the whole answer."""
+    """Write the request to the transaction file and return the whole response."""
     descriptor = os.open(place, os.O_RDWR)
     try:
         write(descriptor, question)
@@ -78,13 +79,13 @@ def asked_plainly(place: str, question: bytes) -> bytes:
 
 
 def write(descriptor: int, rest: bytes) -> None:
-    """All of it."""
+    """Write all of `rest`."""
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def main_with_flags(here: str) -> int:
-    """Flags, a terminal, or both."""
+    """Run the tool with arguments from flags, from stdin, or from both, with progress and questions on a terminal."""
     import json
 
     try:
@@ -110,7 +111,7 @@ def main_with_flags(here: str) -> int:
 
 
 def given(tool: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(arguments, options) from flags, from words in the order of what is required, or as JSON on stdin."""
+    """Return (arguments, options) from flags, from values in the order of `required`, or from JSON on stdin."""
     options: dict[str, Any] = {"yes": False, "output": "text"}
     if not words:
         if not tool["inputSchema"].get("properties") or sys.stdin is None or sys.stdin.isatty():
@@ -120,7 +121,7 @@ def given(tool: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], dict[
 
 
 def from_stdin() -> dict[str, Any]:
-    """The arguments as JSON. ValueError."""
+    """Return the arguments from JSON on stdin. Raise ValueError."""
     import json
 
     text = sys.stdin.read()
@@ -131,7 +132,7 @@ def from_stdin() -> dict[str, Any]:
 
 
 def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(arguments, options) by the flags that the schema makes. Exits with a usage message for what cannot be meant."""
+    """Return (arguments, options) by the flags that the schema defines. Exit with a usage message for invalid ones."""
     import argparse
 
     properties, required = tool["inputSchema"].get("properties", {}), tool["inputSchema"].get("required", [])
@@ -185,18 +186,18 @@ def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> t
 
 
 def flag(name: str) -> str:
-    """As people write it: `maxRows` and `max_rows` are --max-rows."""
+    """Return an argument's name as a flag: `maxRows` and `max_rows` are --max-rows."""
     words = "".join(f"-{each.lower()}" if each.isupper() and before.islower() else each for before, each in pairs(name))
     return words.replace("_", "-")
 
 
 def pairs(text: str) -> list[tuple[str, str]]:
-    """Each character with the one before it."""
+    """Return (previous character, character) for each character."""
     return list(zip(" " + text, text, strict=False))
 
 
 def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_required: bool) -> None:
-    """`--name VALUE`, repeated for a list; `--name` and `--no-name` for a truth value."""
+    """Add `--name VALUE`, repeatable for a list; `--name` and `--no-name` for a boolean."""
     import json
     from argparse import BooleanOptionalAction
 
@@ -224,7 +225,7 @@ def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_re
 
 
 def value_of(schema: dict[str, Any]) -> Callable[[str], Any]:
-    """What makes a value of a word: a text stays one where the schema says so; of other kinds it is JSON."""
+    """Return the converter from a word to a value: text where the schema requires a string, else JSON."""
     import json
 
     kind, choices = schema.get("type"), schema.get("enum")
@@ -244,12 +245,12 @@ def value_of(schema: dict[str, Any]) -> Callable[[str], Any]:
                 raise ValueError(f"'{word}' is no {kind}") from None
             return word
 
-    make.__name__ = str(kind or "value")  # argparse names it when a word is none
+    make.__name__ = str(kind or "value")  # argparse shows this name for an invalid value
     return make
 
 
 def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
-    """Make paths of the tree of host paths in the mount, and take along what lies elsewhere."""
+    """Turn host paths in the mount into paths of the tree, and return the contents (base64) of other files."""
     root = here
     for _ in range(len(tool["name"].split("/")) + 1):
         root = os.path.dirname(root)
@@ -270,7 +271,7 @@ def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[s
 
 
 def asked(place: str, question: bytes) -> dict[str, Any]:
-    """Write the question, read lines until the answer."""
+    """Write the request to the transaction file, show progress lines, and return the response."""
     import json
 
     descriptor = os.open(place, os.O_RDWR)
@@ -296,7 +297,7 @@ def asked(place: str, question: bytes) -> dict[str, Any]:
 
 
 def told(name: str, answer: dict[str, Any], *, as_json: bool) -> int:
-    """Text to stdout, complaints to stderr."""
+    """Write the text to stdout and errors to stderr, and return the exit code."""
     if as_json:
         import json
 
@@ -316,7 +317,7 @@ def told(name: str, answer: dict[str, Any], *, as_json: bool) -> int:
 
 
 def refusal(here: str) -> str:
-    """Why it does not run: its README says so."""
+    """Return the reason why the tool may not run, from its README."""
     try:
         with open(os.path.join(here, "README.md"), encoding="utf-8") as file:
             for line in file:
@@ -328,7 +329,7 @@ def refusal(here: str) -> str:
 
 
 def complain(name: str, why: str, code: int) -> int:
-    """Say it on stderr; the exit code."""
+    """Write an error to stderr and return the exit code."""
     print(f"{name}: {why}", file=sys.stderr)
     return code
 
@@ -339,6 +340,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the exit does not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit does not fail
         code = 141
     sys.exit(code)

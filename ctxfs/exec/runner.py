@@ -1,7 +1,8 @@
-"""Running a tool: a process group with limits, arguments as JSON on its stdin; nothing of it is left when the call ends.
+"""Runs of programs as tools: a process group with limits, arguments as JSON on stdin, ended completely with the call.
 
-A tool may say how far it is by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap is installed it is
-shut in (`sandbox.py`), and sees the tree as its caller does, at $CTXFS_TREE, if that is mounted.
+A tool may report its progress by lines of JSON on descriptor 3: `{"progress": 0.4, "message": "…"}`. Where bubblewrap
+is installed it runs in a sandbox (`sandbox.py`). If the tree is mounted for the caller, the tool sees that mount at
+$CTXFS_TREE.
 """
 
 import contextlib
@@ -44,10 +45,13 @@ async def run_tool(
     walls: Sandbox,
     approved: str = "",
 ) -> Outcome:
-    """Run a tool; `brought`: contents of the arguments that are files of the tree, of which it gets copies, and host paths of
-    folders. `approved`: the digest of its folder as a person approved it; what runs is a copy that has it. Cancelling it ends it.
+    """Run a tool. Cancelling ends it.
 
-    OSError EACCES for a folder that has another digest, or an argument whose folder is not there without a link in the way.
+    `brought` holds the contents of file arguments, of which the tool gets copies, and host paths of folder arguments.
+    `approved` is the digest of the tool's folder at its approval; the tool runs from a copy with this digest.
+
+    Raise OSError EACCES for a folder with another digest, and for a folder argument that is absent or reached through a
+    link.
     """
     with tempfile.TemporaryDirectory(prefix="ctxfs-tool-") as place, contextlib.ExitStack() as stack:
         scratch = os.path.join(os.path.realpath(place), "call")
@@ -68,7 +72,7 @@ async def run_tool(
 
 
 def _copied(tool: Tool, target: str, approved: str) -> Tool:
-    """The tool with a private copy of its folder, if that is what was approved."""
+    """Return the tool with a private copy of its folder. Raise OSError EACCES if its digest is not the approved one."""
     try:
         digest = copy_folder(HostPath(tool.folder), HostPath(target))
     except CommandError as error:
@@ -81,7 +85,10 @@ def _copied(tool: Tool, target: str, approved: str) -> Tool:
 def _opened_folders(
     tool: Tool, name: str, place: str, walls: Sandbox, stack: contextlib.ExitStack
 ) -> list[tuple[int, str]]:
-    """(descriptor, path) of what a folder argument shows the tool: the folder, and the `.git` above it where it asks for that."""
+    """Return (descriptor, path) of the folders that a folder argument binds into the sandbox.
+
+    These are the folder itself, and the `.git` of the repository that contains it if the argument requests it.
+    """
     wanted = [place]
     if any(each.name == name and each.of == REPOSITORY for each in tool.paths):
         wanted += _git_folders(place, ceiling_of(place, walls))
@@ -97,7 +104,10 @@ def _opened_folders(
 
 
 def _git_folders(place: str, ceiling: str) -> list[str]:
-    """The `.git` of the nearest folder above that has one, unless it is in the folder itself, or no folder."""
+    """Return the `.git` of the nearest ancestor that has one.
+
+    The result is empty if that is in the folder itself, or is no folder.
+    """
     for folder in (HostPath(place), *HostPath(place).parents):
         if str(folder) == ceiling:
             break
@@ -109,7 +119,10 @@ def _git_folders(place: str, ceiling: str) -> list[str]:
 
 
 def ceiling_of(place: str, walls: Sandbox) -> str:
-    """Where the search for a repository ends: at the area of a store in which the folder lies; empty for none."""
+    """Return the path at which the search for a repository ends.
+
+    It is the work tree of a store that contains the folder; empty if there is none.
+    """
     for hidden in walls.hidden:
         if place.startswith(f"{hidden}/tree/"):
             return f"{hidden}/tree"
@@ -117,15 +130,18 @@ def ceiling_of(place: str, walls: Sandbox) -> str:
 
 
 def plain_name(path: str) -> str:
-    """Return the name of a copy: the end of the file's own, of letters, digits, `.`, `_` and `-` alone.
+    """Return the name of a copy: the end of the file's own name, of letters, digits, `.`, `_` and `-` alone.
 
-    A name that others chose means nothing where a program takes it into an address, an option or a command.
+    Thus a name that others chose is harmless where a program puts it into an address, an option or a command.
     """
     return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[-100:] or "file"
 
 
 def program_of(tool: Tool) -> list[str]:
-    """The command; a program in the tool's own folder goes before one on the PATH. Built-in ones see no modules of others."""
+    """Return the command line. A program in the tool's folder takes precedence over the PATH.
+
+    Python runs isolated (`-I`) for built-in tools, so that they import no modules of others.
+    """
     first, *rest = tool.command
     own = HostPath(tool.folder) / first
     if own.is_file():
@@ -174,7 +190,7 @@ async def _run(tool: Tool, said: bytes, shown: SandboxView, progress: Progress, 
 async def _attend(
     process: trio.Process, tool: Tool, arguments: bytes, news: int, progress: Progress, begun: float
 ) -> Outcome:
-    """Feed a tool that runs, collect its output within its limits, and end its process group."""
+    """Feed a running tool, collect its output within its limits, and end its process group."""
     out, err, fault = bytearray(), bytearray(), ""
     try:
         with trio.move_on_after(tool.timeout_seconds) as limit:
@@ -199,14 +215,14 @@ async def _attend(
 
 
 def limited(tool: Tool, command: list[str], news: int, *, is_parent: bool) -> list[str]:
-    """The command with its limits, and with descriptor `news` as its third. A shell sets them: a process of many threads should run
-    nothing of its own between fork and exec.
+    """Return the command with its limits, and with descriptor `news` as descriptor 3.
 
-    With `is_parent` the shell stays its parent: bubblewrap's `--die-with-parent` means the thread that started it, and threads of a
-    pool end after some idle seconds.
+    A shell sets the limits, because a process with several threads should run no code of its own between fork and exec.
+    With `is_parent` the shell remains the parent: bubblewrap's `--die-with-parent` refers to the thread that started
+    it, and threads of a pool end after some idle seconds.
     """
     limits = f"ulimit -v {tool.memory_mb * 1024}; ulimit -t {int(tool.timeout_seconds) + 1}; ulimit -n {_MOST_FILES_OPEN}; ulimit -c 0"
-    moved = "" if news == 3 else f"3>/dev/fd/{news}"  # some shells know numbers of one digit only
+    moved = "" if news == 3 else f"3>/dev/fd/{news}"  # some shells support descriptors of one digit only
     run = f'"$@" {moved}; exit $?' if is_parent else f'exec "$@" {moved}'
     return ["/bin/sh", "-c", f"{limits}; {run}", tool.name, *command]
 

@@ -1,7 +1,8 @@
-"""Shutting a tool in, by bubblewrap: what of the machine it sees, and the command that starts it there.
+"""The sandbox of tools, by bubblewrap: the visible part of the machine, and the command that starts a tool inside.
 
-It sees programs and libraries, read-only; of folders in which people and services keep things only those that the call is about. It has
-no capability, no namespace of the machine but the network if it is `open_world`, and a seccomp filter that leaves it no unix socket.
+The tool sees programs and libraries, read-only. Of folders with data of people and services it sees only those that the
+call needs. It has no capability. It shares no namespace with the machine except the network, if it is `open_world`. A
+seccomp filter keeps it from unix sockets.
 """
 
 import functools
@@ -15,7 +16,7 @@ from pathlib import Path as HostPath
 
 from ctxfs.exec.seccomp import filter_program
 
-# Not bound: what people and services keep, and where sockets are.
+# Not bound: data of people and services, and directories with sockets.
 _PRIVATE = frozenset("proc sys dev run tmp var root home mnt media boot srv lost+found".split())
 _MASKED = (
     "/etc/shadow",
@@ -27,7 +28,7 @@ _MASKED = (
     "/etc/ssh",
     "/etc/ssl/private",
 )
-_SHARED_NAMES = (".local", ".config", ".cache")  # of folders of a home that hold more than programs
+_SHARED_NAMES = (".local", ".config", ".cache")  # folders of a home that hold more than programs
 _ALONE = (
     "--unshare-user",
     "--unshare-pid",
@@ -46,8 +47,10 @@ _PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ALONE, "-
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What a tool that is shut in does not see (host folders), and where the tree is mounted for its caller; empty: nowhere.
-    `settings`: variables that it is given besides; not `up`: it is not shut in.
+    """The settings of a sandbox.
+
+    `hidden` are host folders that the tool cannot see, `tree` is the mount point of the caller or empty, `settings` are
+    extra environment variables. Without `up` the tool runs outside of a sandbox.
     """
 
     hidden: Sequence[str] = ()
@@ -58,8 +61,10 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class SandboxView:
-    """What a call is about: the folder with the tool's files, the folder of the call, which it may write, and folders of the tree by
-    descriptors, each with its path. `seccomp`: a descriptor with the filter, or -1.
+    """The paths of one call that are visible in the sandbox.
+
+    `tool` is the folder with the tool's files, `scratch` the writable folder of the call, `folders` are folders of the
+    tree as (descriptor, path). `seccomp` is a descriptor of the filter, or -1.
     """
 
     tool: str
@@ -69,14 +74,17 @@ class SandboxView:
 
 
 def sandbox() -> str:
-    """The program that shuts tools in; empty if it is not installed, or does not work here. Blocks for a moment the first time."""
+    """Return the path of bubblewrap; empty if it is not installed or does not work.
+
+    Blocks for a moment the first time.
+    """
     program = shutil.which("bwrap") or ""
     return program if program and _works(program) else ""
 
 
 @functools.cache
 def _works(program: str) -> bool:
-    """False where the kernel, or a container, lets nobody make namespaces."""
+    """Return False where the kernel or a container forbids new namespaces."""
     try:
         done = subprocess.run([program, *_PROBE, "true"], capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -85,7 +93,7 @@ def _works(program: str) -> bool:
 
 
 def open_filter() -> int:
-    """A descriptor of the seccomp filter, for one start; -1 on a machine without one."""
+    """Return a descriptor of the seccomp filter for one start; -1 for an unsupported machine."""
     program = filter_program()
     if not program:
         return -1
@@ -105,7 +113,7 @@ def shut_in(
     reads_only: bool,
     reaches_out: bool,
 ) -> list[str]:
-    """The command that starts `command` behind the walls."""
+    """Return the command line that runs `command` in the sandbox."""
     words = [bwrap, *_machine(), *_runtime(environment.get("PATH", ""))]
     if reaches_out and _is_private(resolver := os.path.realpath("/etc/resolv.conf")):
         words += ["--ro-bind-try", resolver, resolver]
@@ -117,7 +125,7 @@ def shut_in(
     words += ["--ro-bind", shown.tool, shown.tool, "--bind", shown.scratch, shown.scratch]
     for fd, place in shown.folders:
         words += ["--ro-bind-fd", str(fd), place]
-    if walls.tree:  # it is the caller's own mount, which lets nobody do more than its principal may
+    if walls.tree:  # the caller's own mount, which enforces the permissions of its principal
         words += ["--ro-bind" if reads_only else "--bind", walls.tree, walls.tree]
     words += ["--dir", "/tmp", "--remount-ro", "/"]  # noqa: S108 - empty, and read-only: the call has a folder of its own
     words += [*_ALONE, *([] if reaches_out else ["--unshare-net"])]
@@ -130,7 +138,7 @@ def shut_in(
 
 @functools.cache
 def _machine() -> tuple[str, ...]:
-    """Programs, libraries and settings of the machine, read-only, without its secrets."""
+    """Return the options that bind programs, libraries and settings of the machine read-only, without its secrets."""
     return tuple(_bound_machine())
 
 
@@ -153,12 +161,12 @@ def _bound_machine() -> Iterator[str]:
 
 @functools.cache
 def _runtime(path: str) -> tuple[str, ...]:
-    """The interpreter that runs ctxfs, and what is on the PATH, where they are in folders that are not shown."""
+    """Return the options that bind the running interpreter and the PATH, unless their folders are bound already."""
     packages = (each for each in sys.path if each.endswith("-packages"))
     wanted = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
     for each in filter(os.path.isabs, path.split(os.pathsep)):
         above = HostPath(each).parent
-        depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below somebody's home
+        depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below a home directory
         wanted += [str(above)] if depth > 0 and above.name not in _SHARED_NAMES else [each, str(above / "lib")]
     chosen: list[str] = []
     for place in sorted({each for each in wanted if _is_private(each) and os.path.isdir(each)}):
@@ -168,6 +176,6 @@ def _runtime(path: str) -> tuple[str, ...]:
 
 
 def _is_private(place: str) -> bool:
-    """True for what lies below a folder that is not bound."""
+    """Return True for a path below a folder that is not bound."""
     parts = HostPath(place).parts
     return len(parts) > 1 and parts[1] in _PRIVATE

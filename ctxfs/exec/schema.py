@@ -1,7 +1,7 @@
-"""Values against a JSON Schema. The library is loaded with the first check, so that whatever lists tools starts sooner.
+"""Validation against a JSON Schema. The library is imported at the first check, so that listing tools starts sooner.
 
-Schemas come from servers and sources, values from agents: a check is bounded in time (`allOf` over references can be exponential),
-and patterns are matched in linear time.
+Schemas come from servers and sources, values from agents. So a check is bounded in time (`allOf` over references can be
+exponential), and patterns are matched in linear time.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Any
 from ctxfs.model.path import printable
 
 MAX_CPU_SECONDS = 1.0  # of one check
-MAX_UNIQUE_ITEMS = 1000  # the library compares each with each
+MAX_UNIQUE_ITEMS = 1000  # the library compares all pairs
 _MAX_ERRORS = 100
 _LONGEST = 300
 _deadline: ContextVar[float] = ContextVar("schema_deadline")  # of this thread's processor time
@@ -23,18 +23,18 @@ Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
 
 
 class UnusableSchema(ValueError):
-    """A schema that cannot be checked within its bounds; the text says why."""
+    """A schema that cannot be checked within its bounds; the message gives the reason."""
 
 
 class Schema:
-    """A schema, compiled when it is first used."""
+    """A schema, compiled at its first use."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
         self._validator: Any = None
 
     def wrong(self, arguments: Mapping[str, Any]) -> str:
-        """What is wrong with the arguments, in a sentence; empty if nothing is."""
+        """Return the first error in the arguments, as a sentence that names the valid ones; empty if there is none."""
         fault = self.fault_in(arguments)
         if not fault:
             return ""
@@ -42,16 +42,16 @@ class Schema:
         return f"{fault}. Arguments: {known or 'none'}."
 
     def fault_in(self, value: Any) -> str:
-        """What the schema says against a value; empty if nothing."""
+        """Return the first error in a value; empty if there is none."""
         if self._validator is None:
             import referencing
 
-            # An empty registry: what a schema refers to outside itself is never fetched.
+            # An empty registry: references to other documents are never fetched.
             self._validator = _bounded_validator()(dict(self._schema), registry=referencing.Registry())
         try:
             _check_bounds(self._schema)
             errors = _bounded_errors(self._validator, value)
-        except Exception as error:  # the libraries below raise what they like for a schema that cannot be used
+        except Exception as error:  # the libraries raise various exceptions for unusable schemas
             return f"its schema cannot be used: {printable(str(error))[:_LONGEST]}"
         if not errors:
             return ""
@@ -63,7 +63,7 @@ class Schema:
 
 
 def fault_of(schema: Mapping[str, Any]) -> str:
-    """Why this is no JSON Schema; empty if it is one."""
+    """Return why a value is no JSON Schema; empty if it is one."""
     validator = _bounded_validator()
     try:
         _check_bounds(schema)
@@ -74,7 +74,10 @@ def fault_of(schema: Mapping[str, Any]) -> str:
 
 
 def _bounded_errors(validator: Any, value: Any) -> list[Any]:
-    """Return the first errors in the order of their paths. Raise UnusableSchema where MAX_CPU_SECONDS do not suffice."""
+    """Return the first errors in the order of their paths.
+
+    Raise UnusableSchema if a check takes more than MAX_CPU_SECONDS.
+    """
     token = _deadline.set(time.thread_time() + MAX_CPU_SECONDS)
     try:
         return sorted(islice(validator.iter_errors(value), _MAX_ERRORS), key=lambda error: list(map(str, error.path)))
@@ -84,7 +87,7 @@ def _bounded_errors(validator: Any, value: Any) -> list[Any]:
 
 @lru_cache(maxsize=1)
 def _bounded_validator() -> Any:
-    """Return the library's validator with a deadline at every keyword, and those that use patterns replaced."""
+    """Return the library's validator with a deadline at every keyword, and with the keywords for patterns replaced."""
     import jsonschema
 
     base = jsonschema.Draft202012Validator
@@ -148,7 +151,7 @@ def _search(pattern: str, text: str) -> bool:
 
 
 def _check_bounds(schema: Any) -> None:
-    """Raise UnusableSchema for what the library would follow unbounded, with its own pattern matching."""
+    """Raise UnusableSchema for keywords that the library would evaluate unbounded, with its own pattern matching."""
     names: set[str] = set()
     parts = [schema]
     while parts:

@@ -1,7 +1,8 @@
 """A seccomp filter for tools, as the BPF program that bubblewrap loads. Pure.
 
-It allows what is not named here. Sockets are those of IP and netlink, so that no unix socket of the machine, abstract or in a folder,
-can be reached; namespaces, mounts, keys, tracing, io_uring, bpf and typing into a terminal are refused.
+It allows every system call that is not named here. Sockets are those of IP and netlink, so that no unix socket of the
+machine, abstract or in a folder, can be reached. Namespaces, mounts, keys, tracing, io_uring, bpf and input injection
+into a terminal are refused.
 """
 
 import errno
@@ -64,7 +65,7 @@ _LOOKED_AT = {
 
 
 def filter_program(machine: str = "") -> bytes:
-    """The filter as an array of struct sock_filter; empty for a machine whose numbers are not known here."""
+    """Return the filter as an array of struct sock_filter; empty for a machine without call numbers here."""
     machine = machine or platform.machine()
     if machine not in _MACHINES:
         return b""
@@ -78,7 +79,7 @@ def filter_program(machine: str = "") -> bytes:
     code += [
         _step(_JUMP_EQUAL, calls["clone3"], 0, 1),
         _fail(errno.ENOSYS),
-    ]  # its flags cannot be looked at: libraries use clone
+    ]  # a filter cannot read its flags, which are in memory: with ENOSYS libraries use clone
     code += _when(calls["clone"], [_step(_LOAD, _FIRST), _step(_JUMP_ANY, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM)])
     code += _when(
         calls["ioctl"],
@@ -102,11 +103,11 @@ def _fail(code: int) -> bytes:
 
 
 def _only(values: tuple[int, ...], code: int) -> list[bytes]:
-    """Go on past the end for one of the values, else fail."""
+    """Return steps that fall through behind the block for one of the values, and fail otherwise."""
     jumps = [_step(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
     return [*jumps, _fail(code)]
 
 
 def _when(number: int, steps: list[bytes]) -> list[bytes]:
-    """Steps for one call alone; the number is loaded again after them."""
+    """Return steps that run for one system call alone, and then load the call number again."""
     return [_step(_JUMP_EQUAL, number, 0, len(steps)), *steps, _step(_LOAD, _NUMBER)]

@@ -1,5 +1,6 @@
-"""Which tool does it: tools ranked by what they say of themselves, in words (BM25 over name, description and arguments) and, where a
-model is at hand, in meaning. Pure, but for the embedding that is passed in.
+"""Search for tools by a query: BM25 over name, description and arguments and, with an embedder, cosine similarity.
+
+Pure, except for the embedder that is passed in.
 """
 
 import math
@@ -17,22 +18,25 @@ _STOP = frozenset(
 )
 _ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "s")
 _K1, _B = 1.2, 0.6
-_NAME, _DESCRIPTION, _ARGUMENT = 3, 2, 1  # how often each counts
-_MEANING = 0.6  # of the score; the rest is words
-_LEAST_MEANING = 0.2  # below, two texts have nothing in common
+_NAME, _DESCRIPTION, _ARGUMENT = 3, 2, 1  # weights of a word in each field
+_MEANING = 0.6  # share of the embedding similarity in the score; the rest is BM25
+_LEAST_MEANING = 0.2  # a lower cosine similarity counts as none
 _KEPT_VECTORS = 5000
 
 Embed = Callable[[Sequence[str]], Any]  # texts → float32 [texts, dimensions], each of length one
 
 
 class ToolSearch:
-    """Remembers vectors by the text that they are of."""
+    """A ranking of tools, with an LRU cache of vectors by text."""
 
     def __init__(self) -> None:
         self._vectors: OrderedDict[str, Any] = OrderedDict()
 
     def ranked(self, question: str, tools: Sequence[Tool], embed: Embed | None) -> list[tuple[Tool, float, float]]:
-        """(tool, words, meaning), both from 0 to 1, of those that have something to do with the question, the best first. Blocks."""
+        """Return (tool, BM25 score, similarity) of the matching tools, best first; both scores are from 0 to 1.
+
+        Blocks.
+        """
         words = _best_is_one(by_words(question, tools))
         meaning = self._by_meaning(question, tools, embed) if embed is not None else [0.0] * len(tools)
         share = _MEANING if embed is not None else 0.0
@@ -54,7 +58,7 @@ class ToolSearch:
 
 
 def by_words(question: str, tools: Sequence[Tool]) -> list[float]:
-    """BM25 of each tool (Robertson and Zaragoza 2009)."""
+    """Return the BM25 score of each tool (Robertson and Zaragoza 2009)."""
     bags = [_bag(tool) for tool in tools]
     spread = Counter(word for bag in bags for word in bag)
     mean = sum(map(Counter.total, bags)) / max(len(bags), 1) or 1.0
@@ -82,7 +86,7 @@ def _bag(tool: Tool) -> Counter[str]:
 
 
 def stems(text: str) -> list[str]:
-    """Words that say something, without the endings that English puts on them; `getFileInfo` is three."""
+    """Return the words of a text without stop words and English endings; `getFileInfo` is three words."""
     found = []
     for each in _WORD.findall(text):
         word = each.lower()
