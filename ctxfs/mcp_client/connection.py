@@ -1,6 +1,6 @@
-"""One server while it is wanted: connected, followed, connected again when it is lost; its documents kept as files.
+"""The connection to one MCP server: opened, followed, reopened with backoff; its documents are stored as files.
 
-Nothing that a server does is let through as an exception: what it says, or why it says nothing, is its state.
+Failures of a server never raise out of `run`: they become the status of the connection.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ _SETTLE_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
 _LEAST_DELAY, _MOST_DELAY, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
 _MOST_PAGES = 100
-_MOST_LISTED = 5000  # tools, prompts, documents: of each
-_MOST_DOCUMENTS = 1000  # that are fetched before anybody asks
+_MOST_LISTED = 5000  # of tools, of prompts and of documents
+_MOST_DOCUMENTS = 1000  # documents that are fetched in advance
 _MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_CHARACTERS = 200
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
@@ -62,7 +62,7 @@ Ask = Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]
 
 @dataclass(slots=True)
 class _Listed:
-    """What a server has, as it said last."""
+    """The lists that a server returned last."""
 
     tools: list[dict[str, Any]] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +72,10 @@ class _Listed:
 
 
 class Connection:
-    """`folder` keeps what is known of the server; `push` is told of its state, `ask` asks a person."""
+    """The connection to one server.
+
+    `folder` stores its stderr and documents. `push` receives its state. `ask` sends a question to a person.
+    """
 
     def __init__(self, spec: ServerSource, folder: HostPath, push: Push, ask: Ask) -> None:
         self.spec = spec
@@ -93,7 +96,7 @@ class Connection:
         self._instructions = ""
 
     async def run(self) -> None:
-        """Keep it connected until cancelled."""
+        """Keep the server connected until cancelled."""
         delay = _LEAST_DELAY
         while True:
             begun = trio.current_time()
@@ -110,7 +113,7 @@ class Connection:
     async def call(
         self, name: str, arguments: Mapping[str, Any], seconds: float, most: int, told: Callable[[float, str], None]
     ) -> dict[str, Any]:
-        """What a tool answers (`results.result_of`). EIO if the server is not there."""
+        """Call a tool and return its result (`results.result_of`). Raise OSError EIO if the server is not connected."""
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             told(progress / total if total else 0.0, (message or "")[:MAX_MESSAGE_CHARACTERS])
@@ -123,7 +126,7 @@ class Connection:
         return found if isinstance(found, dict) else result_of(found, most)
 
     async def prompt(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """A prompt, filled in. EIO if the server is not there."""
+        """Return a filled-in prompt. Raise OSError EIO if the server is not connected."""
         texts = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
         client = await self._connected()
         with self._limit(seconds) as scope:
@@ -133,7 +136,10 @@ class Connection:
         return found if isinstance(found, dict) else rendered(found)
 
     async def fetch(self, uri: str, parts: Sequence[str]) -> bool:
-        """Keep a document as the file at `parts`; False if the server has none there. EIO if it is not there itself."""
+        """Store a document as the file at `parts`; return False if the server has none there.
+
+        Raise OSError EIO if the server is not connected, EFBIG for a document above the limit.
+        """
         client = await self._connected()
         with self._limit(_LIST_SECONDS) as scope:
             try:
@@ -155,10 +161,10 @@ class Connection:
         await trio.to_thread.run_sync(_keep, self._folder / "resources", tuple(parts), data, uri)
         return True
 
-    # a connection
+    # one connection
 
     async def _session(self) -> str:
-        """Connect and follow; why it ended."""
+        """Connect and follow the server until the connection ends; return why it ended."""
         why = ["it ended"]
         self._gone = trio.Event()
         with trio.CancelScope(deadline=trio.current_time() + _CONNECT_SECONDS) as scope:
@@ -218,7 +224,7 @@ class Connection:
         )
 
     async def _follow(self, client: Client) -> None:
-        """List everything, and again what changed, until it is gone."""
+        """List everything, then refresh lists after each notification of a change, until the connection ends."""
         self._instructions = client.instructions or ""
         self._stale = {"tools", "prompts", "resources"}
         self._news.set()
@@ -231,17 +237,17 @@ class Connection:
                 stale, self._stale = self._stale, set()
                 await self._refresh(client, stale)
                 if client.protocol_version in MODERN_PROTOCOL_VERSIONS and "resources" in stale:
-                    listening.cancel()  # there are other documents to hear of
+                    listening.cancel()  # the set of documents to subscribe to has changed
                     listening = trio.CancelScope()
                     nursery.start_soon(self._listen, client, listening)
-                await trio.sleep(_SETTLE_SECONDS)  # a flood of news is one
+                await trio.sleep(_SETTLE_SECONDS)  # many notifications cause one refresh
 
     async def _until_gone(self, scope: trio.CancelScope) -> None:
         await self._gone.wait()
         scope.cancel()
 
     async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
-        """The news of servers of the later era."""
+        """Receive notifications from servers of the modern protocol versions."""
         uris = list(self._documents.values())
         wanted = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
         with scope, contextlib.suppress(MCPError, OSError, TimeoutError, SubscriptionLost):
@@ -301,10 +307,10 @@ class Connection:
         try:
             return [_plain(each) for each in await _pages(client.list_resource_templates, "resource_templates")]
         except MCPError:
-            return []  # not every server with documents has templates
+            return []  # not every server with documents implements templates
 
     async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
-        """Every document is a file before anybody asks, so that it stays when the server goes."""
+        """Store every document in advance, so that it is readable while the server is away."""
         wanted = self._documents
         await trio.to_thread.run_sync(_drop_others, self._folder / "resources", set(wanted))
         for parts, uri in wanted.items():
@@ -315,7 +321,7 @@ class Connection:
                     await client.session.subscribe_resource(uri)
         self._tell("ready")
 
-    # what a server may ask
+    # requests from the server
 
     async def _elicit(self, context: Any, params: ElicitRequestParams) -> ElicitResult | ErrorData:
         schema = getattr(params, "requested_schema", None) or {}
@@ -334,7 +340,7 @@ class Connection:
         return CreateMessageResult(role="assistant", content=TextContent(type="text", text=answer), model="human")
 
     async def _asked(self, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
-        """Ask a person; while they think, no call of this server runs out of time."""
+        """Ask a person. Time limits of this server's calls are suspended meanwhile."""
         for limit in self._limits:
             limit.deadline = float("inf")
         return await self._ask(kind, text, schema)
@@ -342,7 +348,10 @@ class Connection:
     # inside
 
     async def _connected(self) -> Client:
-        """The client; where it is being connected, whoever comes waits a little. Where it is down it is tried once more, then EIO."""
+        """Return the client, after a wait of at most `_PATIENCE_SECONDS` while it is connecting.
+
+        A server that is down is tried once more, then OSError EIO is raised.
+        """
         tried = False
         with trio.move_on_after(_PATIENCE_SECONDS):
             while self._client is None or self._gone.is_set():
@@ -367,7 +376,10 @@ class Connection:
         )
 
     async def _answer(self, asked: Awaitable[Any]) -> Any:
-        """The answer, or the failure that the server or the protocol says there is. EIO when it went away in the middle."""
+        """Return the response, or the failure that the server or the protocol reports.
+
+        Raise OSError EIO for a lost connection.
+        """
         try:
             return await asked
         except MCPError as error:
@@ -378,14 +390,14 @@ class Connection:
             if self.spec.url:
                 self._gone.set()
             raise self._lost() from error
-        except ValueError as error:  # it is none by the protocol, or by the server's own schema
+        except ValueError as error:  # it violates the protocol, or the server's own schema
             return _failed(f"its answer cannot be understood: {error}")
         except RuntimeError as error:
             return _failed(str(error))
 
     @contextlib.contextmanager
     def _limit(self, seconds: float) -> Iterator[trio.CancelScope]:
-        """A scope that ends with the time, or with the connection."""
+        """Return a scope that ends after `seconds`, or with the connection."""
         gone = self._gone
         with trio.move_on_after(seconds) as scope:
             self._limits.add(scope)
@@ -435,7 +447,7 @@ def _failed(why: str) -> dict[str, Any]:
 
 
 def _words(error: BaseException) -> str:
-    """Why a connection failed, in words."""
+    """Return why a connection failed."""
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no program '{error.filename}'"
     if isinstance(error, OSError):
@@ -448,7 +460,10 @@ def _words(error: BaseException) -> str:
 
 
 def _filled(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person wrote, as the form wants it: JSON, or the text that is asked for; truth values they did not speak of are true."""
+    """Return a person's answer as the form requires it.
+
+    The answer is a JSON object, or the text of the string fields. Boolean fields that it does not set are true.
+    """
     with contextlib.suppress(ValueError):
         said = json.loads(answer)
         if isinstance(said, dict):
@@ -465,7 +480,7 @@ def _filled(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
-    """The file appears whole, with the mark that it is not to be trusted, and where it is from."""
+    """Replace a file atomically, marked as untrusted and with its source."""
     place = folder.joinpath(*parts)
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_file() and place.read_bytes() == data:
@@ -481,7 +496,10 @@ def _make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:
 
 
 def _drop_others(folder: HostPath, wanted: set[tuple[str, ...]]) -> None:
-    """Drop what the server does not list any more; what was fetched by a template goes, too, and comes when it is asked for."""
+    """Delete documents that the server does not list any more.
+
+    Documents that were fetched through a template are deleted as well, and fetched again on demand.
+    """
     for place, folders, names in os.walk(folder, topdown=False):
         at = HostPath(place)
         for name in names:

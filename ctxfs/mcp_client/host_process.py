@@ -1,7 +1,8 @@
-"""All servers in a process of their own, which the SDK and what servers say keep busy: requests on stdin, answers and news on stdout.
+"""The MCP host process, which runs all connections apart from the daemon, since the SDK and busy servers use much CPU.
 
-Frames are those of `rpc.wire`. Requests: `servers` (those that are wanted), `call`, `prompt`, `fetch`, `cancel` (a request), `answer`
-(what a person said). Pushes: `state` (of a server), `progress` (of a request), `ask` (a person).
+Requests arrive on stdin, responses and pushes leave on stdout, as frames of `rpc.wire`. Requests: `servers` (the
+configured ones), `call`, `prompt`, `fetch`, `cancel` (a request), `answer` (of a person). Pushes: `state` (of a
+server), `progress` (of a request), `ask` (a person).
 """
 
 import contextlib
@@ -29,7 +30,7 @@ _CHUNK = 1 << 20
 
 
 class Host:
-    """Serves one daemon; `send` takes a frame."""
+    """The connections of one daemon; `send` takes a frame."""
 
     def __init__(self, send: Callable[[bytes], None], nursery: trio.Nursery) -> None:
         self._send = send
@@ -45,7 +46,7 @@ class Host:
         }
 
     def take(self, number: int, method: str, args: Mapping[str, Any]) -> None:
-        """A request; those that wait are answered when they are done."""
+        """Handle a request. Those that wait are answered when they are done."""
         match method:
             case "servers":
                 self._want(args)
@@ -61,7 +62,7 @@ class Host:
                 self._nursery.start_soon(self._answer, number, method, args)
 
     def push(self, topic: str, value: object) -> None:
-        """News for the daemon."""
+        """Send a push to the daemon."""
         self._send(pack_frame([0, topic, value]))
 
     async def _answer(self, number: int, method: str, args: Mapping[str, Any]) -> None:
@@ -80,7 +81,7 @@ class Host:
             del self._requests[number]
 
     def _want(self, args: Mapping[str, Any]) -> None:
-        """Begin what is new, end what is not wanted any more, and both for what is another now."""
+        """Start connections of new servers, end those of removed ones, and restart those of changed ones."""
         wanted = {
             each["name"]: ServerSource(**{**each, "command": tuple(each["command"]), "env": tuple(each["env"])})
             for each in args["specs"]
@@ -93,7 +94,7 @@ class Host:
             if name not in self._connections:
                 folder = HostPath(args["folder"]) / name
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                (folder / "resources").mkdir(exist_ok=True)  # so that it can be watched before anything is in it
+                (folder / "resources").mkdir(exist_ok=True)  # so that it can be watched before its first document
                 made = Connection(spec, folder, self.push, self._asker(name))
                 scope = trio.CancelScope()
                 self._connections[name] = spec, made, scope
@@ -158,10 +159,10 @@ async def serve(incoming: int, outgoing: int) -> None:
 
 
 def main() -> None:
-    """The process."""
+    """Run the process on stdin and stdout."""
     hold_lifeline()
     outgoing = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not end up among the frames
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not end up among the frames
     warnings.simplefilter("ignore", MCPDeprecationWarning)  # servers of the earlier era are served as they are
     with contextlib.suppress(KeyboardInterrupt):
         trio.run(serve, os.dup(sys.stdin.fileno()), outgoing)

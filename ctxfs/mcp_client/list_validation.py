@@ -1,4 +1,7 @@
-"""One bad entry in a list does not take the list along: what a client of the SDK would refuse is left out before it sees it."""
+"""Validation of list results, which removes entries that the SDK would refuse.
+
+Thus one bad entry does not fail the whole list.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,7 +23,7 @@ _KINDS: dict[str, type[Any]] = {
 
 
 def sift(message: SessionMessage, left_out: LeftOut) -> None:
-    """Take the entries out of a list's answer that are none by the protocol."""
+    """Remove the invalid entries from the response to a list request, and report each to `left_out`."""
     said = message.message
     if not isinstance(said, JSONRPCResponse) or not isinstance(said.result, dict):
         return
@@ -49,7 +52,7 @@ def _is_good(kind: str, model: type[Any], entry: Any, left_out: LeftOut) -> bool
 async def sifted(
     transport: AbstractAsyncContextManager[TransportStreams], left_out: LeftOut
 ) -> AsyncIterator[TransportStreams]:
-    """A transport whose lists are sifted."""
+    """Wrap a transport so that its list results are validated."""
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
 
     async def pump(source: Any) -> None:

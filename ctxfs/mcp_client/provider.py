@@ -1,5 +1,6 @@
-"""The tools and prompts of servers, as their servers said last: also while those are away, since `<store>/servers/<name>/state.json`
-keeps it.
+"""The provider of the tools and prompts of MCP servers, by their last lists, including servers that are away.
+
+The last lists are stored in `<store>/servers/<name>/state.json`.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ _LONGEST_DESCRIPTION = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A server as it is now, or was when it was last heard of."""
+    """A server's current state, or its last one if it is away."""
 
     status: str
     instructions: str
@@ -47,8 +48,10 @@ class Known:
 
 
 class McpProvider:
-    """`configured`: the servers that are wanted now. The store keeps what each said in a folder of `folder`. `approved`: what people
-    approved, by name: of a tool, a prompt, or what a server says beside them no other words are shown than those.
+    """The tools of all configured servers.
+
+    `configured` returns the configured servers. The state of each is stored in a folder of `folder`. `approved` returns
+    the approvals by name: tools, prompts and notes of servers are shown with approved text only.
     """
 
     trusted = False
@@ -68,7 +71,7 @@ class McpProvider:
         self._merged: tuple[tuple[Known, ...], tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
 
     def known(self) -> Mapping[str, Known]:
-        """By the server's name."""
+        """Return the state of each configured server, by name."""
         found = {}
         for source in self._configured():
             if source.name not in self._known or self._sources.get(source.name) != source:
@@ -78,7 +81,7 @@ class McpProvider:
         return found
 
     def shown(self) -> Mapping[str, Known]:
-        """The same in the words that people approved; the same objects while nothing changes."""
+        """Return the states with approved text only; the same objects while nothing changes."""
         approved, found = self._approved(), {}
         for name, known in self.known().items():
             before = self._shown.get(name)
@@ -88,14 +91,17 @@ class McpProvider:
         return found
 
     def take(self, state: Mapping[str, Any]) -> bool:
-        """A server says how it is; True if it has something that it had not before, or has not what it had. Blocks."""
+        """Store the state that a server's connection reported; return True if its tools or documents have changed.
+
+        Blocks.
+        """
         name = str(state["name"])
         source = next((each for each in self._configured() if each.name == name), None)
         if source is None:
             return False
         before = self.known().get(name)
         said = {key: value for key, value in state.items() if key != "status"}
-        if _is_empty(said) and before is not None:  # it has not said anything yet
+        if _is_empty(said) and before is not None:  # it has not listed anything yet
             self._known[name] = replace(before, status=str(state["status"]))
             return False
         now = self._known[name] = _parsed(source, said, str(state["status"]))
@@ -106,18 +112,18 @@ class McpProvider:
         return not same
 
     def lost(self, why: str) -> None:
-        """None of them is there."""
+        """Set the status of all servers, because their process has ended."""
         for name, known in self.known().items():
             self._known[name] = replace(known, status=why)
 
     def resources_of(self, name: str) -> HostPath:
-        """The host folder that keeps a server's documents."""
+        """Return the host folder with a server's documents."""
         return self._folder / name / "resources"
 
-    # as a shelf
+    # the protocol `ToolProvider`
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
-        """Those of all servers, in the words that people approved; merged again when one of them is another."""
+        """Return the tools of all servers with approved text, merged again when the state of one changes."""
         known = tuple(self.shown().values())
         if (
             self._merged is None
@@ -130,11 +136,11 @@ class McpProvider:
         return self._merged[1]
 
     def digest(self, tool: Tool) -> str:
-        """sha256 over its definition, and over which server it is of."""
+        """Return the sha256 over a tool's definition and over the identity of its server."""
         return self.known()[tool.server].digests[tool.name]
 
     def definition(self, tool: Tool) -> Mapping[str, Any]:
-        """As the server gives it."""
+        """Return the definition as the server lists it."""
         return self.known()[tool.server].definitions[tool.name]
 
     def _kept(self, name: str) -> Mapping[str, Any]:
@@ -194,7 +200,7 @@ def _parsed(source: ServerSource, said: Mapping[str, Any], status: str = "not co
 
 
 def _as_approved(known: Known, server: str, approved: Mapping[str, Approval]) -> Known:
-    """Every tool as it was approved, if not as it is; without words where nobody has approved it."""
+    """Return a state with every tool in its approved form, and without text for tools that are not approved."""
     tools = {}
     for name, tool in known.tools.items():
         approval = approved.get(name)
@@ -264,7 +270,7 @@ def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool
 
 
 def _prompt(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:
-    """A prompt is a tool that changes nothing: its arguments are texts."""
+    """Return a prompt as a tool: it is read-only, and its arguments are strings."""
     arguments = said.get("arguments") or []
     properties = {
         str(each["name"]): {"type": "string", "description": str(each.get("description") or "")} for each in arguments

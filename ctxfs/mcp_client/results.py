@@ -1,4 +1,4 @@
-"""What a server answers, as plain values: its text, its files, and the failure that it is."""
+"""Results of MCP servers as plain values: text, files and fault."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ Files = list[tuple[str, bytes]]
 
 
 def result_of(found: CallToolResult, most: int) -> dict[str, Any]:
-    """{text, structured, files, fault} of a call; one of more than `most` bytes is a fault."""
+    """Return {text, structured, files, fault} of a call; a result of more than `most` bytes is a fault."""
     text, files = _contents(found.content)
     size = len(text) + sum(len(data) for _, data in files)
     if size > most:
@@ -43,7 +43,7 @@ def result_of(found: CallToolResult, most: int) -> dict[str, Any]:
 
 
 def rendered(found: GetPromptResult) -> dict[str, Any]:
-    """The messages of a prompt as text."""
+    """Return the messages of a prompt as text, in the form of `result_of`."""
     pieces, files = [], Files()
     several = len(found.messages) > 1
     for message in found.messages:
@@ -79,7 +79,7 @@ def _contents(blocks: Sequence[Any]) -> tuple[str, Files]:
 
 
 def document(found: TextResourceContents | BlobResourceContents) -> bytes:
-    """The content of a resource."""
+    """Return the content of a resource."""
     if isinstance(found, TextResourceContents):
         return found.text.encode("utf-8", "replace")
     return _decoded(found.blob)
@@ -89,7 +89,7 @@ def _decoded(data: str) -> bytes:
     try:
         return base64.b64decode(data)
     except (binascii.Error, ValueError):
-        return data.encode("utf-8", "replace")  # it says base64, and is not: nothing is lost
+        return data.encode("utf-8", "replace")  # declared as base64 but invalid: keep the text
 
 
 def _extension(kind: str) -> str:

@@ -1,7 +1,8 @@
-"""A server as a program: lines of JSON on its stdin and stdout, as the SDK's transports are, but bounded.
+"""The stdio transport of MCP with bounds: lines of JSON on the stdin and stdout of a program.
 
-A line that is too long is thrown away, and whoever waits for it is told; what is no JSON is too, up to a point; of a flood of
-notifications most are dropped unread. The program's process group ends with the connection.
+A line that is too long is dropped, and the request that it answers fails. Lines that are no JSON are dropped, up to a
+number that ends the connection. Of a flood of notifications most are dropped unparsed. The program's process group ends
+with the connection.
 """
 
 import os
@@ -35,11 +36,11 @@ _KEPT_STDERR = 64 * 1024
 
 
 class Garbage(Exception):
-    """What comes from the program is not this protocol."""
+    """The program prints lines that are no messages of the protocol."""
 
 
 class StdioTransport:
-    """One run of the program. `gone` is set when it has closed its stdout."""
+    """One run of the program. `gone` is set when the program has closed its stdout."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class StdioTransport:
         left_out: LeftOut,
     ) -> None:
         self.gone = trio.Event()
-        self.ended = ""  # how, once it has by itself
+        self.ended = ""  # the reason, once the program has ended by itself
         self._command = command
         self._environment = environment
         self._folder = folder
@@ -59,7 +60,7 @@ class StdioTransport:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[TransportStreams]:
-        """The streams that a client of the SDK is given. OSError if the program cannot be started."""
+        """Return the streams that a client of the SDK takes. Raise OSError if the program cannot be started."""
         with Lifeline() as lifeline:
             process = await start_group(self._command, lifeline, env=self._environment, cwd=self._folder)
             async with self._streams(process) as streams:
@@ -85,7 +86,7 @@ class StdioTransport:
                     await stream.aclose()
                 if by_itself:
                     with trio.move_on_after(_REAPED_SECONDS):
-                        await self._complain(process, complaints)  # its last words
+                        await self._complain(process, complaints)  # the rest of its stderr
                     with trio.move_on_after(_REAPED_SECONDS):
                         await process.wait()
                 if by_itself and process.returncode is not None and not self.ended:
@@ -102,7 +103,7 @@ class StdioTransport:
         self.gone.set()
 
     async def _complain(self, process: trio.Process, last: bytearray) -> None:
-        """Keep the last of what it says on stderr, and write it now and then: nobody knows how much that will be."""
+        """Hold the end of its stderr, of unbounded length, and write it to the file from time to time."""
         assert process.stderr is not None
         written = 0.0
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -128,7 +129,9 @@ class StdioTransport:
                         if (now := int(trio.current_time())) != second:
                             second, heard = now, Counter()
                         is_progress = b"notifications/progress" in line[:_EDGE]
-                        heard[is_progress] += 1  # counted apart: a flood of other news takes no progress along
+                        heard[is_progress] += (
+                            1  # counted separately, so that a flood of other notifications drops no progress
+                        )
                         if heard[is_progress] > _MOST_NOTIFICATIONS:
                             continue
                     try:
@@ -155,7 +158,7 @@ class StdioTransport:
 
 
 async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes | SessionMessage]:
-    """Whole lines; for one that is too long, the failure of the request that it answers."""
+    """Yield complete lines; for one that is too long, an error response to the request that it answers."""
     pieces: list[bytes] = []
     size = 0
     head = b""
@@ -186,7 +189,7 @@ def _too_long(edge: bytes) -> SessionMessage | None:
 
 
 async def _end(process: trio.Process) -> None:
-    """Close its stdin, as the protocol says; then be firm with the whole group."""
+    """Close the program's stdin, as the protocol specifies, then signal its process group until it ends."""
     assert process.stdin is not None
     assert process.stdout is not None
     await process.stdin.aclose()
@@ -198,7 +201,7 @@ async def _end(process: trio.Process) -> None:
             await process.wait()
             break
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+        os.killpg(process.pid, signal.SIGKILL)  # children that outlived the program
     await process.stdout.aclose()
     if process.stderr is not None:
         await process.stderr.aclose()
@@ -209,7 +212,7 @@ def _how(code: int) -> str:
 
 
 def last_words(file: HostPath) -> str:
-    """The last line that a program wrote to its stderr."""
+    """Return the last line that a program wrote to its stderr."""
     try:
         lines = file.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()
     except OSError:

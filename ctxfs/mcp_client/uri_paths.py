@@ -1,6 +1,6 @@
-"""What a server calls things, as names of files, and back. Pure.
+"""The mapping between the names and URIs of a server and file names. Pure.
 
-Every character that could be taken for something else is percent-encoded, and what is too long for a name ends in a digest.
+Every character with a special meaning is percent-encoded. A name that is too long ends in a digest.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ _DIGEST = 12
 _VARIABLE = re.compile(r"\{([+/?&.;#]?)([A-Za-z0-9_.,%*]+)\}")
 
 Parts = tuple[str, ...]
-DIRECTORIES = ("inode/directory", "text/uri-list")  # kinds of documents that are lists of others
+DIRECTORIES = ("inode/directory", "text/uri-list")  # media types of documents that list other documents
 
 
 def file_name(name: str, reserved: Collection[str] = ()) -> str:
-    """A name of one file or folder for anything: of equal ones the same, of others another."""
+    """Return a file name for any text: equal texts have equal names, different texts different ones."""
     made = "".join(each if each.isprintable() and each not in "/%" else _encoded(each) for each in name)
     if not made:
         return "%"
@@ -35,7 +35,7 @@ def _encoded(character: str) -> str:
 
 
 def parts_of(uri: str) -> Parts:
-    """Where a document is, below the folder of its server: its scheme, and the parts of its address without empty ones."""
+    """Return the path of a document below its server's folder: the scheme, and the non-empty parts of the URI."""
     scheme, colon, rest = uri.partition(":")
     if not colon:
         scheme, rest = "", uri
@@ -44,7 +44,10 @@ def parts_of(uri: str) -> Parts:
 
 
 def placed(uris: Iterable[str]) -> Mapping[Parts, str]:
-    """path → address, of all the documents of a server; what would have to be a file and a folder at once is a file with a `~`."""
+    """Return path → URI for all documents of a server.
+
+    A document whose path is also the folder of another one gets a `~` appended to its name.
+    """
     found: dict[Parts, str] = {}
     for uri in sorted(set(uris)):
         parts = parts_of(uri)
@@ -57,18 +60,18 @@ def placed(uris: Iterable[str]) -> Mapping[Parts, str]:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template of addresses, such as `file:///{path}`, by whose parts paths are known."""
+    """A URI template such as `file:///{path}`, which maps paths to URIs."""
 
     uri: str
 
     @property
     def folder(self) -> Parts:
-        """The parts before the first that varies: where what it names is."""
+        """Return the path parts before the first variable: the folder of the documents that it names."""
         fixed = self.uri[: found.start()] if (found := _VARIABLE.search(self.uri)) else self.uri
         return () if ":" not in fixed else parts_of(fixed if fixed.endswith("/") else fixed.rpartition("/")[0] or fixed)
 
     def match(self, parts: Parts) -> str:
-        """The address that a path below the server's folder means; empty for none of this template."""
+        """Return the URI for a path below the server's folder; empty if the template does not match."""
         scheme, _, rest = self.uri.partition(":")
         wanted = [scheme, *(part for part in rest.split("/") if part)]
         values: list[str] = []
@@ -90,10 +93,10 @@ class Template:
 
 
 def _values_in(pattern: str, text: str) -> list[str] | None:
-    """Return what each variable of a part of a template stands for in `text`, at least a character each; None if it does not match.
+    """Return the value of each variable of a template part in `text`, at least a character each; None without a match.
 
-    Each variable ends at the first place where the text behind it goes on, so that no backtracking is needed: an earlier end
-    leaves more room for the rest.
+    Each variable ends at the first position where the text behind it matches. No backtracking is needed, because an
+    earlier end leaves more text for the rest.
     """
     literals, end = [], 0
     for found in _VARIABLE.finditer(pattern):
