@@ -1,4 +1,4 @@
-"""`python -m ctxfs` is the command line."""
+"""The command line, as `python -m ctxfs`."""
 
 from ctxfs.cli.main import main
 

@@ -1,7 +1,8 @@
-"""Memory of processes that live for weeks: what the C library keeps of what was freed, and how often Python looks for cycles.
+"""Memory of long-running processes: the allocator's retained memory, and the frequency of Python's cycle collection.
 
-glibc gives each thread an arena of its own, and raises the size from which memory goes straight back to the system whenever a larger
-piece was freed; then little is ever given back. Elsewhere (musl, macOS) nothing of this is needed, and nothing is done.
+glibc gives each thread an arena of its own. It raises the size from which memory is returned to the system at once
+whenever a larger block is freed, so that little is ever returned. Other C libraries (musl, macOS) need none of this,
+and nothing is done there.
 """
 
 import ctypes
@@ -10,12 +11,12 @@ import gc
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of <malloc.h>
 _LARGE = 128 * 1024
 _ARENAS = 2
-# Objects that were made and live since the last look at the young ones; how many such looks before one at the older, and at all.
+# For gc.set_threshold: new objects before a collection of generation 0; collections before those of 1 and 2.
 _NEW, _OLDER = 50_000, (20, 20)
 
 
 def give_back_early() -> None:
-    """From now on. To be called before threads are started."""
+    """Have the allocator return freed memory early. Call this before threads are started."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for option, value in ((_ARENA_MAX, _ARENAS), (_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE)):
@@ -23,13 +24,16 @@ def give_back_early() -> None:
 
 
 def look_for_cycles_rarely() -> None:
-    """What is there now stays, and most of what comes is in no cycle: of many nodes of a tree nearly all live as long as it."""
+    """Exempt the current objects from cycle collection, and collect the new ones less often.
+
+    Few objects are in cycles: nearly all nodes of a tree live as long as the tree.
+    """
     gc.freeze()
     gc.set_threshold(_NEW, *_OLDER)
 
 
 def give_back() -> None:
-    """What is free now."""
+    """Return free memory to the system now."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

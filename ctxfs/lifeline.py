@@ -1,7 +1,8 @@
-"""Child processes end with the process that has started them, however that ends and whatever they are at.
+"""Lifelines: child processes end with the process that started them, however it ends.
 
-A lifeline is a pipe whose writing end is the parent's alone. The kernel sends SIGKILL to the child when that closes (F_SETSIG of
-fcntl(2)). PR_SET_PDEATHSIG does not serve where a child is started by a thread of a pool: it is sent when that thread ends.
+A lifeline is a pipe whose writing end only the parent holds. The kernel sends SIGKILL to the child when that end closes
+(F_SETSIG of fcntl(2)). PR_SET_PDEATHSIG does not serve where a thread of a pool starts the child: it is sent when that
+thread ends.
 """
 
 import ctypes
@@ -21,7 +22,10 @@ _PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def lifeline() -> Iterator[dict[str, Any]]:
-    """Options for starting a worker, which is to call `hold_lifeline`; what still runs at the end of the context is killed."""
+    """Return options for starting a worker, which must call `hold_lifeline`.
+
+    A worker that outlives the context is killed.
+    """
     reading, writing = os.pipe()
     try:
         yield {"pass_fds": (reading,), "env": {**os.environ, _NAME: str(reading)}}
@@ -31,7 +35,10 @@ def lifeline() -> Iterator[dict[str, Any]]:
 
 
 def hold_lifeline() -> None:
-    """From now on this process is killed when its parent's end closes. Without a lifeline nothing happens."""
+    """Have the kernel kill this process when its parent's end of the lifeline closes.
+
+    Does nothing without a lifeline.
+    """
     number = os.environ.pop(_NAME, "")
     if not number:
         return
@@ -45,11 +52,11 @@ def hold_lifeline() -> None:
 
 
 class Lifeline:
-    """A lifeline for a program that knows nothing of it: it is started with `fd` among its `pass_fds`, then `tie` names it."""
+    """A lifeline for a program that does not cooperate: start it with `fd` among its `pass_fds`, then call `tie`."""
 
     def __init__(self) -> None:
         self.fd, writing = os.pipe()
-        self._writing = [writing]  # the thread that takes it out closes it
+        self._writing = [writing]  # the thread that pops the descriptor closes it
 
     def __enter__(self) -> Self:
         return self
@@ -58,12 +65,15 @@ class Lifeline:
         self.cut()
 
     def tie(self, pid: int) -> None:
-        """Kill this process when ours ends; a negative number is a process group. It must hold `fd` open, which is closed here."""
+        """Kill a process when this one ends; a negative number is a process group.
+
+        The process must hold `fd` open. The parent's copy of it is closed here.
+        """
         _kill_at_end_of(self.fd, pid)
         self._close_reading()
 
     def cut(self) -> None:
-        """Kill what was tied and still holds `fd`. Safe to call again, and from several threads."""
+        """Kill the tied processes that still hold `fd`. Idempotent and thread-safe."""
         self._close_reading()
         with suppress(IndexError):
             os.close(self._writing.pop())
@@ -75,7 +85,7 @@ class Lifeline:
 
 
 class TiedProcess(subprocess.Popen[bytes]):
-    """A child on a lifeline; `release` once it has ended."""
+    """A child on a lifeline. Call `release` once it has ended."""
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:
         self._lifeline = Lifeline()
@@ -99,7 +109,10 @@ def _kill_at_end_of(reading: int, pid: int) -> None:
 
 
 def end_with_waiting_parent(parent: int) -> None:
-    """The same for a worker that the thread that has started it waits for; `parent`: that process."""
+    """Have the kernel kill this process when the thread that started it ends. `parent` is the pid of its process.
+
+    This suits only a worker for which that thread waits.
+    """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

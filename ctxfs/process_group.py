@@ -1,4 +1,4 @@
-"""Programs of others that ctxfs runs: each leads a process group, is tied to this process, and leaves nothing behind."""
+"""Process groups of foreign programs: tied to this process by a lifeline, and ended completely."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import trio
 from ctxfs.lifeline import Lifeline
 
 _CHUNK_BYTES = 65_536
-LAST_WORDS_SECONDS = 0.2  # for what a program wrote just before it ended; a child of it may hold the pipe open
+LAST_WORDS_SECONDS = 0.2  # for output just before the end; a child of the program may hold the pipe open
 _GRACE_SECONDS = 2.0
 _REAPED_SECONDS = 10.0
 
@@ -20,7 +20,10 @@ _REAPED_SECONDS = 10.0
 async def start_group(
     command: Sequence[str], lifeline: Lifeline, pass_fds: Sequence[int] = (), **options: Any
 ) -> trio.Process:
-    """Start a program with pipes for its standard streams, at the head of a group that is killed when ours ends. OSError."""
+    """Start a program with pipes for its standard streams, as the leader of a group that ends with this process.
+
+    Raise OSError if it cannot be started.
+    """
     process = await trio.lowlevel.open_process(
         list(command),
         stdin=subprocess.PIPE,
@@ -35,7 +38,7 @@ async def start_group(
 
 
 async def feed(process: trio.Process, data: bytes) -> None:
-    """Write all of its stdin, and close it; a program that does not read it is no error."""
+    """Write `data` to the program's stdin and close it. A program that does not read it is no error."""
     assert process.stdin is not None
     with contextlib.suppress(trio.BrokenResourceError):
         await process.stdin.send_all(data)
@@ -43,21 +46,21 @@ async def feed(process: trio.Process, data: bytes) -> None:
 
 
 async def collect(stream: Any, into: bytearray, limit: int, ended: trio.Event) -> None:
-    """Read to the end, and set `ended`; what comes beyond `limit` bytes is thrown away."""
+    """Read to the end, and set `ended`. Bytes beyond `limit` are dropped."""
     while data := await stream.receive_some(_CHUNK_BYTES):
         into += data[: max(0, limit - len(into))]
     ended.set()
 
 
 async def collect_within(stream: Any, into: bytearray, limit: int) -> bool:
-    """Read to the end, or until there are `limit` bytes; False then."""
+    """Read to the end, or until there are `limit` bytes; return False in the second case."""
     while len(into) < limit and (data := await stream.receive_some(_CHUNK_BYTES)):
         into += data[: limit - len(into)]
     return len(into) < limit
 
 
 async def end_group(process: trio.Process) -> None:
-    """End whatever is left of a group, by asking first, and close the streams."""
+    """End the remaining processes of a group, first by SIGTERM, then by SIGKILL, and close the streams."""
     for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _REAPED_SECONDS)):
         try:
             os.killpg(process.pid, number)
@@ -67,7 +70,7 @@ async def end_group(process: trio.Process) -> None:
             await process.wait()
             if number == signal.SIGTERM:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+                    os.killpg(process.pid, signal.SIGKILL)  # children that outlived the program
             break
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:

@@ -1,4 +1,4 @@
-"""The one door to threads: everything that blocks goes through here."""
+"""Worker threads: all blocking calls of trio tasks go through this module."""
 
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
@@ -25,7 +25,10 @@ _turns: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs
 
 
 async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """`blocking` for what goes one at a time anyway: while it waits for its turn it takes no thread from others."""
+    """Run `function(*args)` as `blocking` does, but one call at a time, for functions that share a lock anyway.
+
+    A call that waits for its turn occupies no thread of the others.
+    """
     try:
         limiter = _turns.get()
     except LookupError:
@@ -35,5 +38,5 @@ async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
 
 
 async def blocking(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """Run `function(*args)` in a worker thread and return what it returns; exceptions pass through."""
+    """Run `function(*args)` in a worker thread and return its result; exceptions pass through."""
     return await trio.to_thread.run_sync(function, *args, limiter=_run_limiter())

@@ -1,4 +1,4 @@
-"""The tools of one store, composed: who brings them, who may run them, how they are run, kept and found."""
+"""The tools of one store: providers, permissions, calls, records and search, composed."""
 
 import errno
 import json
@@ -42,19 +42,19 @@ Mounted = Callable[[], Sequence[Mapping[str, object]]]
 
 
 class Servers(Protocol):
-    """Whoever speaks to MCP servers; EIO where one is not there."""
+    """The connections to MCP servers. Methods raise OSError EIO for a server that is not connected."""
 
     async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
         """Call a tool of a server, or fill in a prompt."""
         ...
 
     async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
-        """Keep a document; False if the server has none there."""
+        """Store a document; return False if the server has none there."""
         ...
 
 
 class _NoServers:
-    """No daemon runs that would keep servers connected."""
+    """The substitute while no daemon runs that would connect to servers."""
 
     async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
         raise path_error(errno.EIO, f"tools/{tool.name}", "servers are connected by the daemon: ctxfs mount DIR")
@@ -64,7 +64,7 @@ class _NoServers:
 
 
 class Toolbox:
-    """`servers` is whoever the daemon puts there; `calls` runs tools, and `shelf` knows what servers have."""
+    """The tools of a store. `calls` runs them, `shelf` holds the state of MCP servers; the daemon sets `servers`."""
 
     def __init__(
         self,
@@ -94,20 +94,20 @@ class Toolbox:
         self.calls = Calls(ToolRegistry(self._shelves, self.approvals, self._setting), layout.calls, self)
 
     def sees(self, name: str) -> bool:
-        """True if a tool, or a server, of this name exists for whoever acts."""
+        """Return True if a tool or a server of this name exists for the calling principal."""
         return self._policy.rights(acting_principal(), tool_path(name)).exists
 
     def states(self) -> Mapping[str, Known]:
-        """The servers, by their names, in the words that people approved."""
+        """Return the servers by name, with approved text only."""
         return self.shelf.shown()
 
     def status(self) -> dict[str, object]:
-        """What `ctxfs status` says of tools."""
+        """Return the part of `ctxfs status` about tools."""
         servers = {name: known.status for name, known in self.shelf.known().items()}
         return {"shut_in": bool(sandbox()) and self._settings().tools.walls, "servers": servers}
 
     async def find(self, query: Query, below: Path) -> SearchResults:
-        """The tools that exist for whoever acts and do what is asked for, as hits whose paths are their directories."""
+        """Return the matching tools that the calling principal may read, as hits at the tools' directories."""
         known = (await blocking(self.calls.catalog.tools))[0]
         who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
         named = [
@@ -127,17 +127,20 @@ class Toolbox:
             hits.append(Hit(chunk, words + meaning, signals, signals))
         return SearchResults(query, hits)
 
-    # what calls need
+    # the protocol `CallHooks`
 
     def may_run(self, tool: Tool) -> bool:
-        """True if whoever acts may run a tool: one that changes nothing and reaches nowhere if they may read it, others with `exec`."""
+        """Return True if the calling principal may run a tool.
+
+        Read permission suffices for a harmless tool; others need `exec`.
+        """
         wanted = Verb.READ if tool.is_harmless else Verb.EXEC
         return self._policy.may(acting_principal(), wanted, tool_path(tool.name))
 
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
     ) -> Outcome:
-        """A server's by its server, else as a program. A server is given files as their text."""
+        """Run a tool: through its server, or as a program. A server gets file arguments as text."""
         if tool.server:
             texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
             return await self.servers.run_tool(tool, {**arguments, **texts}, progress)
@@ -149,7 +152,7 @@ class Toolbox:
         return await run_tool(tool, arguments, brought, progress, walls, digest)
 
     async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
-        """Two records: what was asked, and what came of it."""
+        """Record a call in the event log: one record of the request, one of the result."""
         said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
         told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
         call = {"tool": asked.name, "call": result["id"]}
@@ -160,7 +163,10 @@ class Toolbox:
         await self._remember(asked.principal, bodies, asked.session)
 
     async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
-        """A verdict is for one call, of one principal, with these arguments and their `content`."""
+        """Return if a person has allowed the call, else raise OSError EPERM.
+
+        A decision is valid for one call of one principal, with these arguments and their `content`.
+        """
         shown = json.dumps(asked.arguments, ensure_ascii=False)
         question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
         about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
@@ -185,7 +191,10 @@ class Toolbox:
         return str(getattr(self._settings().tools, name, ""))
 
     def _walls(self, tool: Tool, principal: str) -> Sandbox:
-        """The store and what is mounted for others is nothing that a tool sees by another way than the policy's."""
+        """Return the sandbox of a call.
+
+        It hides the store and other principals' mounts, which would bypass the policy.
+        """
         mounted = [(str(each["at"]), str(each["principal"])) for each in self._mounted()]
         own = next((at for at, who in mounted if who == principal), "")
         hidden = [os.path.realpath(self._layout.root), *(at for at, _ in mounted if at != own)]
@@ -206,5 +215,5 @@ class Toolbox:
 
 
 def tool_path(name: str) -> Path:
-    """Where a tool is in the tree."""
+    """Return the path of a tool in the tree."""
     return Path(("tools", *name.split("/")))
