@@ -14,7 +14,7 @@ import trio
 
 from ctxfs.app import App
 from ctxfs.daemon.mountpoints import Mountpoints
-from ctxfs.daemon.watch import Parts, Places, Watcher
+from ctxfs.daemon.watch import Changes, Parts, Watcher
 from ctxfs.model.path import encode_name
 from ctxfs.rpc.server import Peer
 from ctxfs.store.layout import AREAS
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 _SYNC_SECONDS = 3.0
 _QUIET_SECONDS = 2.0
-_PATIENT_SECONDS = 20.0  # upper bound for a work tree that never becomes quiet
+_MAX_QUIET_WAIT_SECONDS = 20.0  # upper bound for a work tree that never becomes quiet
 _RETRY_SECONDS = 2.0
 _CHECKPOINT_SECONDS = 5.0
 _CHECKPOINT_SHARE = 20
@@ -39,62 +39,62 @@ class CommitService:
     def __init__(self, app: App, mountpoints: Mountpoints) -> None:
         self._app = app
         self._mountpoints = mountpoints
-        self._wanted = trio.Event()
-        self._unsaid: dict[bytes, None] = {}
-        self._unsaid_wanted = trio.Event()
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, tuple[trio.Event, set[Peer], list[str]]] = {}
+        self._commit_requested = trio.Event()
+        self._unjournaled: dict[bytes, None] = {}
+        self._unjournaled_event = trio.Event()
+        self._sync_numbers = itertools.count(1)
+        self._pending_syncs: dict[int, tuple[trio.Event, set[Peer], list[str]]] = {}
         self._areas = {str(app.layout.tree / area): area for area in AREAS}
-        self._failing = False
+        self._is_failing = False
 
     async def run(self) -> None:
         """Commit until cancelled."""
         await trio.sleep(_OPEN_AFTER_SECONDS)  # the first `ls` is served before the repository is opened
         await self.sync()
         await self._attempt(self._app.archive.open)
-        watcher = Watcher(self._noted)
+        watcher = Watcher(self._request_commit)
         await watcher.set_roots([str(self._app.layout.journal)], ())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watcher.run)
             nursery.start_soon(self._commit_loop)
-            nursery.start_soon(self._unsaid_loop)
+            nursery.start_soon(self._unjournaled_loop)
             nursery.start_soon(self._checkpoint_loop)
             if self._app.settings.versions.upkeep:
                 nursery.start_soon(self._upkeep_loop)
-            self._wanted.set()
+            self._commit_requested.set()
 
     # synchronisation with the mount processes
 
-    async def sync(self, *, record: bool = True, but: Peer | None = None) -> list[str]:
+    async def sync(self, *, record: bool = True, except_peer: Peer | None = None) -> list[str]:
         """Wait until each mount process has journaled its writes and passed received changes on to the kernel.
 
-        Return the paths that have an open writer. `but` is left out. The wait ends after `_SYNC_SECONDS`, so that a
-        mount process that does not answer delays nothing for long.
+        Return the paths that have an open writer. `except_peer` is left out. The wait ends after `_SYNC_SECONDS`, so
+        that a mount process that does not answer delays nothing for long.
         """
-        peers = set(self._mountpoints.peers) - {but}
+        peers = set(self._mountpoints.peers) - {except_peer}
         if not peers:
             return []
-        number, event, writing = next(self._numbers), trio.Event(), list[str]()
-        self._waiting[number] = (event, peers, writing)
+        number, event, writing = next(self._sync_numbers), trio.Event(), list[str]()
+        self._pending_syncs[number] = (event, peers, writing)
         for peer in peers:
             peer.push("sync", [number, record])
         with trio.move_on_after(_SYNC_SECONDS):
             await event.wait()
-        del self._waiting[number]
+        del self._pending_syncs[number]
         return writing
 
     def synced(self, peer: Peer, number: int, writing: list[str]) -> None:
         """Record a mount process's answer to `sync`."""
-        if number in self._waiting:
-            event, peers, found = self._waiting[number]
-            found.extend(writing)
+        if number in self._pending_syncs:
+            event, peers, open_paths = self._pending_syncs[number]
+            open_paths.extend(writing)
             peers.discard(peer)
             if not peers:
                 event.set()
 
-    def left(self, peer: Peer) -> None:
+    def drop_peer(self, peer: Peer) -> None:
         """Complete the pending `sync` requests of a mount process whose connection has ended."""
-        for number in list(self._waiting):
+        for number in list(self._pending_syncs):
             self.synced(peer, number, [])
 
     # background work
@@ -105,57 +105,57 @@ class CommitService:
         if area is None:
             return
         for parts in inside:
-            self._unsaid[b"/".join((area.encode(), *(encode_name(part) for part in parts)))] = None
-        self._unsaid_wanted.set()
+            self._unjournaled[b"/".join((area.encode(), *(encode_name(part) for part in parts)))] = None
+        self._unjournaled_event.set()
 
-    def look_at_everything(self) -> None:
+    def mark_all_changed(self) -> None:
         """Mark every area as changed, because nothing was watched before."""
         for root in self._areas:
             self.changed(root, {()})
 
-    def _noted(self, places: Places) -> None:
-        self._wanted.set()
+    def _request_commit(self, changes: Changes) -> None:
+        self._commit_requested.set()
 
     async def _commit_loop(self) -> None:
         window = self._app.settings.versions.window_ms / 1000
         while True:
             with trio.move_on_after(self._app.archive.large_delay):
-                await self._wanted.wait()
+                await self._commit_requested.wait()
             end = trio.current_time() + window
             while trio.current_time() < end:
-                self._wanted = trio.Event()
-                looked, urgent = await self._attempt(self._app.archive.is_urgent)
-                if urgent or not looked:
+                self._commit_requested = trio.Event()
+                checked, urgent = await self._attempt(self._app.archive.is_urgent)
+                if urgent or not checked:
                     break
                 with trio.move_on_at(end):
-                    await self._wanted.wait()
-            self._wanted = trio.Event()
-            done, _ = await self._attempt(self._app.archive.commit_nowait)
-            if done and self._app.archive.large_delay <= 0:
-                await self._attempt(self._app.archive.prepare_large, apart=True)
-                done, _ = await self._attempt(self._app.archive.commit_nowait)
-            if not done:
+                    await self._commit_requested.wait()
+            self._commit_requested = trio.Event()
+            committed, _ = await self._attempt(self._app.archive.commit_nowait)
+            if committed and self._app.archive.large_delay <= 0:
+                await self._attempt(self._app.archive.prepare_large, is_long=True)
+                committed, _ = await self._attempt(self._app.archive.commit_nowait)
+            if not committed:
                 await trio.sleep(_RETRY_SECONDS)
-                self._wanted.set()
+                self._commit_requested.set()
 
-    async def _unsaid_loop(self) -> None:
+    async def _unjournaled_loop(self) -> None:
         """Commit direct edits of the work tree for the store's owner, as soon as the tree is quiet."""
         while True:
-            await self._unsaid_wanted.wait()
-            with trio.move_on_after(_PATIENT_SECONDS):
+            await self._unjournaled_event.wait()
+            with trio.move_on_after(_MAX_QUIET_WAIT_SECONDS):
                 await self._wait_quiet()
-            self._unsaid_wanted = trio.Event()
-            paths, self._unsaid = self._unsaid, {}
+            self._unjournaled_event = trio.Event()
+            paths, self._unjournaled = self._unjournaled, {}
             writing = {encode_name(path) for path in await self.sync(record=False)}
-            unsaid = [path for path in paths if path not in writing]
-            await self._attempt(functools.partial(self._app.archive.commit_nowait, unsaid))
+            unjournaled = [path for path in paths if path not in writing]
+            await self._attempt(functools.partial(self._app.archive.commit_nowait, unjournaled))
 
     async def _wait_quiet(self) -> None:
         quiet = False
         while not quiet:
-            self._unsaid_wanted = trio.Event()
+            self._unjournaled_event = trio.Event()
             with trio.move_on_after(_QUIET_SECONDS) as waiting:
-                await self._unsaid_wanted.wait()
+                await self._unjournaled_event.wait()
             quiet = waiting.cancelled_caught
 
     async def _checkpoint_loop(self) -> None:
@@ -163,34 +163,34 @@ class CommitService:
         while True:
             await trio.sleep(pause)
             started = trio.current_time()
-            await self._attempt(self._app.archive.checkpoint, apart=True)
+            await self._attempt(self._app.archive.checkpoint, is_long=True)
             # A checkpoint flushes the disk, including writes of other programs: run it less often where it is slow.
             pause = max(_CHECKPOINT_SECONDS, _CHECKPOINT_SHARE * (trio.current_time() - started))
 
     async def _upkeep_loop(self) -> None:
         while True:
             await trio.sleep(_UPKEEP_SECONDS)
-            await self._attempt(self._app.archive.upkeep, apart=True)
+            await self._attempt(self._app.archive.upkeep, is_long=True)
 
-    async def _attempt(self, call: Callable[[], Result], *, apart: bool = False) -> tuple[bool, Result | None]:
+    async def _attempt(self, call: Callable[[], Result], *, is_long: bool = False) -> tuple[bool, Result | None]:
         """Return (True, the result), or (False, None) after a failure. A failure is logged once until a call succeeds.
 
-        With `apart` the call runs in a worker thread of its own and does not block the archive; it is meant for long
+        With `is_long` the call runs in a worker thread of its own and does not block the archive; it is meant for long
         calls.
         """
         try:
-            result = await (blocking(call) if apart else in_turn(call))
+            result = await (blocking(call) if is_long else in_turn(call))
         except OSError as error:
-            if not self._failing:
+            if not self._is_failing:
                 log.error(
                     "versions cannot be made: %s: %s; tried again, nothing is lost", error.filename, error.strerror
                 )
-            self._failing = True
+            self._is_failing = True
             return False, None
         except Exception:
-            if not self._failing:
+            if not self._is_failing:
                 log.exception("versions cannot be made; tried again, nothing is lost")
-            self._failing = True
+            self._is_failing = True
             return False, None
-        self._failing = False
+        self._is_failing = False
         return True, result

@@ -14,7 +14,7 @@ def roots_to_wire(roots: list[IndexedRoot]) -> list[Any]:
 
 def roots_from_wire(value: list[Any]) -> list[IndexedRoot]:
     """Return the indexed roots that `roots_to_wire` serialised."""
-    return [IndexedRoot(at, root, tuple(exclude), gitignore) for at, root, exclude, gitignore in value]
+    return [IndexedRoot(prefix, root, tuple(exclude), gitignore) for prefix, root, exclude, gitignore in value]
 
 
 def options_to_wire(options: IndexerOptions) -> list[Any]:

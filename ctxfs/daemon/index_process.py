@@ -15,13 +15,13 @@ from ctxfs.index.ingest.indexer import Indexer, lower_priority
 from ctxfs.lifeline import hold_lifeline
 from ctxfs.rpc.wire import FrameReader, pack_frame
 
-_TURN_SECONDS = 10.0
-_LOOK_SECONDS = 0.02
+_LOCK_SECONDS = 10.0
+_POLL_SECONDS = 0.02
 
 _END_SECONDS = 4.0
 
 
-class _Outlet:
+class _EventWriter:
     """A writer of events, which ends the process when the reading end is closed."""
 
     def __init__(self, fd: int) -> None:
@@ -41,15 +41,15 @@ class _Outlet:
             os._exit(1)  # the daemon starts a new process, which repairs the damage first
 
 
-def _take_turn(folder: HostPath) -> int:
+def _lock_index(folder: HostPath) -> int:
     """Lock the index for this process, after killing an indexer that outlived its daemon and still holds the lock.
 
     Return the descriptor that holds the lock. The lock file contains the holder's pid. Raise BlockingIOError after
-    `_TURN_SECONDS`.
+    `_LOCK_SECONDS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fd = os.open(folder / "indexer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    end = time.monotonic() + _TURN_SECONDS
+    end = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,23 +57,23 @@ def _take_turn(folder: HostPath) -> int:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise
-            _end_orphan(os.pread(fd, 32, 0))
-            time.sleep(_LOOK_SECONDS)
+            _kill_orphan(os.pread(fd, 32, 0))
+            time.sleep(_POLL_SECONDS)
     text = f"{os.getpid()}\n".encode()
     os.pwrite(fd, text, 0)
     os.ftruncate(fd, len(text))
     return fd
 
 
-def _end_orphan(holder: bytes) -> None:
+def _kill_orphan(holder: bytes) -> None:
     """Kill the process with this pid if it is an indexer.
 
     The daemon that owns the store runs no other indexer, so such a process is an orphan.
     """
     try:
         pid = int(holder)
-        words = HostPath(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"ctxfs.daemon.index_process" in words and pid != os.getpid():
+        arguments = HostPath(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"ctxfs.daemon.index_process" in arguments and pid != os.getpid():
             os.kill(pid, signal.SIGKILL)
     except (OSError, ValueError):
         return
@@ -86,15 +86,15 @@ def main() -> None:
     heap.give_back_early()
     events = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library that prints must not end up among the frames
-    outlet = _Outlet(events)
+    writer = _EventWriter(events)
     reader = FrameReader()
     indexer: Indexer | None = None
     while data := os.read(0, 1 << 20):
         for order, value in reader.feed(data):
             if order == "start":
                 options = options_from_wire(value)
-                turn = _take_turn(options.folder)  # noqa: F841 - the lock is held as long as it is open
-                indexer = Indexer(options, outlet.send)
+                lock_fd = _lock_index(options.folder)  # noqa: F841 - the lock is held as long as it is open
+                indexer = Indexer(options, writer.send)
                 indexer.start()
             elif indexer is None:
                 continue
@@ -106,11 +106,11 @@ def main() -> None:
                 indexer.changed([(prefix, tuple(parts)) for prefix, parts in value])
     if indexer is not None:
         # Bound the time: the next indexer waits for the lock of the full-text index.
-        threading.Thread(target=_end_within, args=(_END_SECONDS,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(_END_SECONDS,), daemon=True).start()
         indexer.stop()
 
 
-def _end_within(seconds: float) -> None:
+def _exit_after(seconds: float) -> None:
     time.sleep(seconds)
     os._exit(0)
 

@@ -25,10 +25,10 @@ _ENDS_UNTIL_DOWN = 3  # occasional ends are followed by a restart without a repo
 _HEALTHY_SECONDS = 60.0
 _REFRESH_SECONDS = 0.05
 _REPAIR_SECONDS = 10.0
-_AT_ONCE = 50
+_MAX_PATHS = 50
 _CALM_SECONDS = 0.1
-_WORDS, _CAUGHT_UP = "indexing words", ("embedding", "idle")
-_LONGEST_SECONDS = 1.0
+_INDEXING, _CAUGHT_UP = "indexing words", ("embedding", "idle")
+_MAX_CALM_SECONDS = 1.0
 _INDEXED_WITHIN_SECONDS = 5.0
 
 Parts = tuple[str, ...]
@@ -40,23 +40,23 @@ class IndexService:
     def __init__(self, app: App) -> None:
         self._app = app
         self._process: trio.Process | None = None
-        self._wanted = trio.Event()
-        self._graph = False
+        self._refresh_requested = trio.Event()
+        self._has_new_graph = False
         self._sent = 0
         self._changed = trio.Event()
-        self._places: dict[tuple[str, Parts], None] = {}  # changes that have not been sent to the indexer
-        self._oldest = 0.0  # time of the first unsent change
-        self._reached = ""
-        self._writing = trio.Lock()
-        self._telling = trio.Lock()
-        self._repairing = 0.0
+        self._unsent: dict[tuple[str, Parts], None] = {}  # changes that have not been sent to the indexer
+        self._oldest_unsent = 0.0  # time of the first unsent change
+        self._pending_state = ""
+        self._write_lock = trio.Lock()
+        self._roots_lock = trio.Lock()
+        self._repair_until = 0.0
         self._ends = 0  # consecutive ends of the process without progress
         self._fault = ""
         self._has_scanned = False
         self._source_marks = SourceMarks(app)
         app.searcher.behind = self.behind
         app.searcher.on_damage = self._repair
-        self._state("starting")
+        self._set_state("starting")
 
     async def run(self) -> None:
         """Run the indexer and restart it whenever it ends, with exponential backoff while it makes no progress."""
@@ -73,19 +73,17 @@ class IndexService:
                 if trio.current_time() - started > _HEALTHY_SECONDS:
                     self._ends = 0
                 self._ends += 1
-                await trio.sleep(self._fall())
+                await trio.sleep(self._report_end())
 
-    def _fall(self) -> float:
+    def _report_end(self) -> float:
         """Log the end of the process, update the state, and return the seconds until the restart."""
         pause = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * float(1 << min(self._ends - 1, 10)))
-        log.error(
-            "the indexer process ended; it is started again in %.0f s: %s", pause, self._fault or "no reason given"
-        )
+        log.error("the indexer process ended; restarting it in %.0f s: %s", pause, self._fault or "no reason given")
         if self._ends < _ENDS_UNTIL_DOWN:
-            self._state("restarting")
+            self._set_state("restarting")
         else:
             reason = f" ({self._fault})" if self._fault else ""
-            self._state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
+            self._set_state(f"down: the indexer keeps ending{reason}; it is tried again by itself, see run/daemon.log")
         return pause
 
     def behind(self) -> str:
@@ -96,8 +94,8 @@ class IndexService:
         if state.startswith("error"):
             return f"the index has an {state}. Files may be missing"
         if not self._has_scanned:
-            done = self._app.daemon.progress.get("words", "")
-            return f"files are still being indexed by words{f' ({done})' if done else ''}: some may be missing"
+            progress = self._app.daemon.progress.get("words", "")
+            return f"files are still being indexed by words{f' ({progress})' if progress else ''}: some may be missing"
         return ""
 
     async def send(self, order: str, value: object = None) -> None:
@@ -111,54 +109,54 @@ class IndexService:
     async def changed(self, places: Sequence[tuple[IndexedRoot, Collection[Parts]]]) -> None:
         """Make changed paths visible to search at once, and send them to the indexer after a quiet period.
 
-        Of each root, search looks at the first `_AT_ONCE` paths and only drops the deleted ones of the rest. New
+        Of each root, search looks at the first `_MAX_PATHS` paths and only drops the deleted ones of the rest. New
         content among the rest is found once the index contains it.
         """
-        if not self._places:
-            self._oldest = trio.current_time()
-        self._places.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
+        if not self._unsent:
+            self._oldest_unsent = trio.current_time()
+        self._unsent.update(((root.prefix, parts), None) for root, inside in places for parts in inside)
         if self._app.daemon.progress.get("state") in _CAUGHT_UP:
-            self._state(_WORDS)
+            self._set_state(_INDEXING)
         for root, inside in places:
-            some = list(inside)
-            await blocking(self._app.searcher.changed, root, some[:_AT_ONCE], some[_AT_ONCE:])
+            paths = list(inside)
+            await blocking(self._app.searcher.changed, root, paths[:_MAX_PATHS], paths[_MAX_PATHS:])
         self._changed.set()
 
     async def _calm_loop(self) -> None:
         """Apply changes to search, and send them to the indexer, after a quiet period.
 
-        Thus bulk writers are not disturbed. Search is brought up to date after `_LONGEST_SECONDS` at the latest,
+        Thus bulk writers are not disturbed. Search is brought up to date after `_MAX_CALM_SECONDS` at the latest,
         because a query may never come. The indexer starts after `_INDEXED_WITHIN_SECONDS` at the latest.
         """
         while True:
             await self._changed.wait()
-            end = trio.current_time() + _LONGEST_SECONDS
+            end = trio.current_time() + _MAX_CALM_SECONDS
             while self._changed.is_set() and trio.current_time() < end:
                 self._changed = trio.Event()
                 await trio.sleep(_CALM_SECONDS)
-            if not self._changed.is_set() or trio.current_time() > self._oldest + _INDEXED_WITHIN_SECONDS:
-                await self._tell_places()
+            if not self._changed.is_set() or trio.current_time() > self._oldest_unsent + _INDEXED_WITHIN_SECONDS:
+                await self._send_changes()
             try:
                 await blocking(self._app.searcher.look)
             except Exception:
-                log.exception("a change is found later, with the index")
+                log.exception("search could not look at a change; the index will contain it")
 
-    async def _tell_places(self) -> None:
-        places, self._places = self._places, {}
+    async def _send_changes(self) -> None:
+        places, self._unsent = self._unsent, {}
         if places:
             await self.send("changed", [[prefix, list(parts)] for prefix, parts in places])
 
     async def _write(self, process: trio.Process, order: str, value: object) -> None:
         assert process.stdin is not None
-        async with self._writing:
+        async with self._write_lock:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await process.stdin.send_all(pack_frame([order, value]))
 
     async def send_roots(self, *, rebuild: bool = False) -> None:
         """Send the current roots to the indexer, which scans them for changes, or with `rebuild` reads them again."""
-        async with self._telling:  # otherwise an older list of roots could be sent last
+        async with self._roots_lock:  # otherwise an older list of roots could be sent last
             roots = self._app.sources.indexed_roots()
-            self._state("scanning")
+            self._set_state("scanning")
             await blocking(self._app.searcher.set_roots, roots)
             await self.send("rebuild" if rebuild else "roots", roots_to_wire(roots))
 
@@ -172,7 +170,7 @@ class IndexService:
                 assert process.stdout is not None
                 async for data in process.stdout:
                     for kind, detail in reader.feed(data):
-                        self._take(kind, detail)
+                        self._handle_event(kind, detail)
             finally:
                 self._process = None
 
@@ -181,67 +179,67 @@ class IndexService:
 
         Called by search from any thread.
         """
-        if time.monotonic() < self._repairing:
+        if time.monotonic() < self._repair_until:
             return
-        self._repairing = time.monotonic() + _REPAIR_SECONDS
+        self._repair_until = time.monotonic() + _REPAIR_SECONDS
         log.error("the index is damaged (%s): it is repaired", reason)
         mark_damaged(self._app.layout.index, reason)
         if self._process is not None:
             self._process.kill()
 
-    def _take(self, kind: str, detail: str) -> None:
+    def _handle_event(self, kind: str, detail: str) -> None:
         if kind in ("error", "failed"):
             log.error("indexer: %s", detail)
             self._fault = (detail.strip().splitlines() or [""])[-1][:300]
             if kind == "error":
-                self._state(f"error: {self._fault}")
+                self._set_state(f"error: {self._fault}")
             return
         if kind == "repaired":
             log.warning("the index was repaired (%s): everything is indexed again", detail)
         if kind in ("anew", "waits"):
-            self._note(kind, detail)
+            self._set_progress(kind, detail)
         if kind == "purged":
             self._app.searcher.forget()
         if kind in ("words-idle", "idle"):
             self._ends = 0
-            if detail == str(self._sent) and not self._places:  # otherwise the event is older than the last order
+            if detail == str(self._sent) and not self._unsent:  # otherwise the event is older than the last order
                 self._has_scanned = True
-                self._reached = "idle" if kind == "idle" else "embedding"
+                self._pending_state = "idle" if kind == "idle" else "embedding"
         elif kind == "words" and detail:
             self._ends = 0
-            self._state(_WORDS)
-            self._reached = ""
+            self._set_state(_INDEXING)
+            self._pending_state = ""
             self._app.daemon.progress["words"] = detail
-        self._graph |= kind == "graph"
-        self._wanted.set()
+        self._has_new_graph |= kind == "graph"
+        self._refresh_requested.set()
 
     async def _refresh_loop(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted = trio.Event()
-            graph, self._graph = self._graph, False
-            reached, self._reached = self._reached, ""
+            await self._refresh_requested.wait()
+            self._refresh_requested = trio.Event()
+            graph, self._has_new_graph = self._has_new_graph, False
+            reached, self._pending_state = self._pending_state, ""
             sent = self._sent
             started = trio.current_time()
             try:
                 await blocking(self._app.searcher.refresh, graph)
-                if await blocking(self._source_marks.look):
-                    self._wanted.set()
+                if await blocking(self._source_marks.update):
+                    self._refresh_requested.set()
             except Exception:
-                log.exception("search could not take in what was indexed")
-            if reached and sent == self._sent and not self._places:
+                log.exception("search could not refresh its index")
+            if reached and sent == self._sent and not self._unsent:
                 self._app.searcher.caught_up()
-                self._state(reached)  # only after the refresh does search use the new index
+                self._set_state(reached)  # only after the refresh does search use the new index
             # A tenth of the time at most: a bulk load commits all the time, small changes are found without a refresh.
             await trio.sleep(max(_REFRESH_SECONDS, 10 * (trio.current_time() - started)))
 
-    def _note(self, name: str, detail: str) -> None:
+    def _set_progress(self, name: str, detail: str) -> None:
         if detail:
             self._app.daemon.progress[name] = detail
         else:
             self._app.daemon.progress.pop(name, None)
 
-    def _state(self, state: str) -> None:
+    def _set_state(self, state: str) -> None:
         before = self.behind()
         self._app.daemon.progress["state"] = state
         if self.behind() != before:

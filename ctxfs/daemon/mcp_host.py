@@ -40,34 +40,34 @@ class McpHost:
         self._waiting: dict[int, tuple[trio.Event, list[Any]]] = {}
         self._progress: dict[int, Progress] = {}
         self._writing = trio.Lock()
-        self._wanted = trio.Event()
-        self._states, self._to_take = trio.open_memory_channel[Mapping[str, Any]](float("inf"))
+        self._reloaded = trio.Event()
+        self._state_sender, self._state_receiver = trio.open_memory_channel[Mapping[str, Any]](float("inf"))
         self._nursery: trio.Nursery | None = None
-        self._heard: dict[str, trio.Event] = {}
+        self._ready_events: dict[str, trio.Event] = {}
         app.tools.servers = self
 
     async def run(self) -> None:
         """Run the host process while servers are configured, and restart it whenever it ends."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._take_states)
+            nursery.start_soon(self._store_states)
             while True:
                 if not self._app.settings.servers:
-                    await self._wanted.wait()
-                    self._wanted = trio.Event()
+                    await self._reloaded.wait()
+                    self._reloaded = trio.Event()
                     continue
                 await self._run_once()
-                log.error("the servers' process ended; it is started again")
+                log.error("the MCP host process ended; restarting it")
                 await trio.sleep(_RESTART_SECONDS)
 
     async def reload(self) -> None:
         """Send the configured servers to the host process, and wake callers that wait for a server that is gone."""
-        self._wanted.set()
-        names = {each.name for each in self._app.settings.servers}
-        for name in [name for name in self._heard if name not in names]:
-            self._heard.pop(name).set()
+        self._reloaded.set()
+        names = {server.name for server in self._app.settings.servers}
+        for name in [name for name in self._ready_events if name not in names]:
+            self._ready_events.pop(name).set()
         if self._process is not None:
-            await self._tell_wanted()
+            await self._send_servers()
 
     async def ready(self, name: str, seconds: float) -> str:
         """Return a server's status as soon as it is ready or down, or after `seconds`."""
@@ -76,20 +76,20 @@ class McpHost:
                 status = self._status(name)
                 if status == "ready" or status.startswith("down"):
                     break
-                await self._heard.setdefault(name, trio.Event()).wait()
+                await self._ready_events.setdefault(name, trio.Event()).wait()
         return self._status(name)
 
     async def run_tool(self, tool: Tool, arguments: Mapping[str, Any], progress: Progress) -> Outcome:
         """Call a tool of a server, or fill in a prompt. Raise OSError EIO if the server is not connected."""
-        begun = trio.current_time()
+        started = trio.current_time()
         values = {"server": tool.server, "name": tool.called, "arguments": dict(arguments)}
         method = "prompt" if tool.is_prompt else "call"
         limits = {"seconds": tool.timeout_seconds, "most": tool.output_bytes}
-        found = await self._request(method, {**values, **limits}, progress)
-        text, seconds = str(found["text"]).encode("utf-8", "replace"), trio.current_time() - begun
-        files = [(str(name), bytes(data)) for name, data in found["files"]]
-        fault = str(found["fault"])
-        return Outcome(text, b"", None if fault else 0, seconds, fault, found["structured"], files)
+        result = await self._request(method, {**values, **limits}, progress)
+        text, seconds = str(result["text"]).encode("utf-8", "replace"), trio.current_time() - started
+        files = [(str(name), bytes(data)) for name, data in result["files"]]
+        fault = str(result["fault"])
+        return Outcome(text, b"", None if fault else 0, seconds, fault, result["structured"], files)
 
     async def fetch(self, server: str, uri: str, parts: tuple[str, ...]) -> bool:
         """Store a document of a server as a file; return False if the server has none there.
@@ -104,56 +104,58 @@ class McpHost:
         async with worker("ctxfs.mcp_client.host_process", _END_SECONDS) as process:
             try:
                 self._process = process
-                await self._tell_wanted()
+                await self._send_servers()
                 reader = FrameReader()
                 assert process.stdout is not None
                 async for data in process.stdout:
                     for number, error, value in reader.feed(data):
-                        self._take(number, error, value)
+                        self._handle_frame(number, error, value)
             finally:
                 self._process = None
                 for event, _ in self._waiting.values():
                     event.set()
                 self._app.tools.shelf.lost("down: the servers' process ended")
 
-    def _take(self, number: int, error: Any, value: Any) -> None:
+    def _handle_frame(self, number: int, error: Any, value: Any) -> None:
         if number:
             if number in self._waiting:
                 event, slot = self._waiting[number]
                 slot.extend((error, value))
                 event.set()
         elif error == "state":
-            self._states.send_nowait(value)
+            self._state_sender.send_nowait(value)
         elif error == "progress":
             if value["number"] in self._progress:
                 self._progress[value["number"]](min(max(float(value["done"]), 0.0), 1.0), str(value["message"])[:200])
         elif error == "ask" and self._nursery is not None:
             self._nursery.start_soon(self._ask, value)
 
-    async def _take_states(self) -> None:
-        async for state in self._to_take:
+    async def _store_states(self) -> None:
+        async for state in self._state_receiver:
             try:
-                news = await blocking(self._app.tools.shelf.take, state)
+                has_changed = await blocking(self._app.tools.shelf.take, state)
             except Exception:
-                log.exception("what server %s says cannot be used", state.get("name"))
+                log.exception("the state of server %s cannot be used", state.get("name"))
                 continue
-            if news:
+            if has_changed:
                 await self._changed()
-            event = self._heard.pop(str(state["name"]), None)
+            event = self._ready_events.pop(str(state["name"]), None)
             if event is not None:
                 event.set()
 
-    async def _ask(self, asked: Mapping[str, Any]) -> None:
-        value = await self._app.elicitation.request(asked["server"], asked["kind"], asked["text"], asked["schema"])
-        await self._send([0, "answer", {"ask": asked["ask"], "value": value}])
+    async def _ask(self, question: Mapping[str, Any]) -> None:
+        value = await self._app.elicitation.request(
+            question["server"], question["kind"], question["text"], question["schema"]
+        )
+        await self._send([0, "answer", {"ask": question["ask"], "value": value}])
 
     def _status(self, name: str) -> str:
-        known = self._app.tools.shelf.known().get(name)
-        return known.status if known is not None else "down: there is no such server"
+        state = self._app.tools.shelf.known().get(name)
+        return state.status if state is not None else "down: there is no such server"
 
-    async def _tell_wanted(self) -> None:
+    async def _send_servers(self) -> None:
         # `searchable` is left out: a change of it needs no new connection.
-        specs = [asdict(replace(each, searchable=False)) for each in self._app.settings.servers]
+        specs = [asdict(replace(server, searchable=False)) for server in self._app.settings.servers]
         await self._send([0, "servers", {"specs": specs, "folder": str(self._app.layout.servers)}])
 
     async def _request(self, method: str, args: Mapping[str, Any], progress: Progress | None = None) -> Any:
@@ -191,4 +193,4 @@ class McpHost:
             try:
                 await process.stdin.send_all(pack_frame(message))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                log.warning("the servers' process does not listen")
+                log.warning("the MCP host process does not read requests")

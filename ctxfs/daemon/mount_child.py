@@ -51,8 +51,8 @@ def fork_spare() -> Spare:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with open(orders_in, "rb") as orders:
-        said = orders.read()
-    os._exit(ctxfs.fuse.mount_process.serve(json.loads(said), ready_out) if said else 0)
+        text = orders.read()
+    os._exit(ctxfs.fuse.mount_process.serve(json.loads(text), ready_out) if text else 0)
 
 
 def start_child(arguments: dict[str, Any], dead: int | None = None) -> MountChild:

@@ -15,7 +15,7 @@ from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-_MAX_KNOWN = 200
+_MAX_EARLIER = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +37,47 @@ class MountRecords:
         self._file = run / "mounts.json"
         self._saving = trio.Lock()
         self._mounted: dict[str, MountRecord] = {}
-        self._known: dict[str, None] = {}
+        self._earlier: dict[str, None] = {}
         try:
             self._parse(json.loads(self._file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
-            self._mounted, self._known = {}, {}
+            self._mounted, self._earlier = {}, {}
 
     @property
     def mounted(self) -> list[MountRecord]:
         """Return the records of the current mount points."""
         return list(self._mounted.values())
 
-    def knows(self, at: str) -> bool:
+    def knows(self, mountpoint: str) -> bool:
         """Return True if the store was mounted there before."""
-        return at in self._known
+        return mountpoint in self._earlier
 
     async def put(self, record: MountRecord) -> None:
         """Record a mount."""
         if self._mounted.get(record.at) == record:
             return
         self._mounted[record.at] = record
-        self._known.pop(record.at, None)
-        self._known[record.at] = None
+        self._earlier.pop(record.at, None)
+        self._earlier[record.at] = None
         await self._save()
 
-    async def drop(self, at: str) -> None:
+    async def drop(self, mountpoint: str) -> None:
         """Record an unmount."""
-        if self._mounted.pop(at, None) is not None:
+        if self._mounted.pop(mountpoint, None) is not None:
             await self._save()
 
     def _parse(self, value: dict[str, list[dict[str, object]]]) -> None:
         for entry in value["mounted"]:
             record = MountRecord(str(entry["at"]), str(entry["principal"]), bool(entry["read_only"]))
             self._mounted[record.at] = record
-        self._known = dict.fromkeys(map(str, value["known"]))
+        self._earlier = dict.fromkeys(map(str, value["known"]))
 
     async def _save(self) -> None:
         async with self._saving:
-            for at in list(self._known)[:-_MAX_KNOWN]:
-                del self._known[at]
+            for mountpoint in list(self._earlier)[:-_MAX_EARLIER]:
+                del self._earlier[mountpoint]
             mounted = [{"at": r.at, "principal": r.principal, "read_only": r.read_only} for r in self._mounted.values()]
-            text = json.dumps({"mounted": mounted, "known": list(self._known)})
+            text = json.dumps({"mounted": mounted, "known": list(self._earlier)})
             try:
                 await blocking(replace_text, self._file, text)
             except OSError as error:

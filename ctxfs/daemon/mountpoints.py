@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 60.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class _Served:
+class _ServedMount:
     """One mount point. `connection` is a copy of the descriptor on which its mount process answers the kernel.
 
     While a copy exists, requests of a mount process that has died wait and do not fail: see `fuse.dead_connection`.
@@ -47,7 +47,7 @@ class _Served:
     is_child: bool = False
     connection: int = -1
     fault: str = ""
-    leaving: bool = False
+    is_leaving: bool = False
     is_remounted: bool = False  # by this daemon, not by a request: the next equal request succeeds without a mount
     peer: Peer | None = None
     started: trio.Event = field(default_factory=trio.Event)  # it is served, or the attempt has failed
@@ -104,7 +104,7 @@ class Mountpoints:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._records = MountRecords(app.layout.run)
-        self._served: dict[str, _Served] = {}
+        self._served: dict[str, _ServedMount] = {}
 
     def listing(self) -> list[Mapping[str, object]]:
         """Return the mount points as plain values for `ctxfs status`."""
@@ -120,7 +120,7 @@ class Mountpoints:
         ]
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Return True if there is no mount point."""
         return not self._served
 
@@ -155,36 +155,38 @@ class Mountpoints:
                 elif await blocking(is_dead, HostPath(record.at)) and record.at not in self._served:
                     waiting.remove(record)
                     log.error("the mount process of '%s' died with the daemon; mounting again", record.at)
-                    served = self._served[record.at] = _Served(record, is_remounted=True)
+                    served = self._served[record.at] = _ServedMount(record, is_remounted=True)
                     self._nursery.start_soon(self._replace, served)
-            await trio.sleep(_LOOK_SECONDS)
+            await trio.sleep(_POLL_SECONDS)
 
-    async def mount(self, at: str, principal: str, *, read_only: bool) -> None:
+    async def mount(self, mountpoint: str, principal: str, *, read_only: bool) -> None:
         """Mount the tree at `at` and return when the kernel serves it.
 
         Raise CommandError with the reason if that fails.
 
         An equal request for a dead mount that this daemon has replaced already succeeds once.
         """
-        record = MountRecord(at, principal, read_only)
-        served = self._served.get(at)
-        if served is not None and served.record == record and served.is_remounted and not served.leaving:
+        record = MountRecord(mountpoint, principal, read_only)
+        served = self._served.get(mountpoint)
+        if served is not None and served.record == record and served.is_remounted and not served.is_leaving:
             await served.started.wait()
             if served.fault:
-                raise CommandError(served.fault, f"take it away: ctxfs unmount {at}")
-            if self._served.get(at) is served:
+                raise CommandError(served.fault, f"take it away: ctxfs unmount {mountpoint}")
+            if self._served.get(mountpoint) is served:
                 served.is_remounted = False
                 return
         elif (
-            served is not None and served.pid == 0 and not served.leaving
+            served is not None and served.pid == 0 and not served.is_leaving
         ):  # it died before, and is being mounted again
-            await self.unmount(at, lazy=True)
-        if at in self._served:
+            await self.unmount(mountpoint, lazy=True)
+        if mountpoint in self._served:
             raise CommandError(
-                f"'{at}' is already mounted from this store", f"unmount it: ctxfs unmount {at}", EXIT_BUSY
+                f"'{mountpoint}' is already mounted from this store",
+                f"unmount it: ctxfs unmount {mountpoint}",
+                EXIT_BUSY,
             )
-        await self._announce(at)
-        served = self._served[at] = _Served(record)
+        await self._hide(mountpoint)
+        served = self._served[mountpoint] = _ServedMount(record)
         try:
             await self._start(served)
         except BaseException:
@@ -192,62 +194,66 @@ class Mountpoints:
                 await self._end(served)
             raise
         self._nursery.start_soon(self._records.put, record)
-        self._nursery.start_soon(self._attend, served)
+        self._nursery.start_soon(self._supervise, served)
 
-    async def _announce(self, at: str) -> None:
+    async def _hide(self, mountpoint: str) -> None:
         """Hide a mount point from the sources that contain it, before the kernel has the mount."""
-        if self._app.sources.hide_mountpoint(at) and any(opaque_below(root.root, [at]) for root in self._app.sources.indexed_roots()):
+        if self._app.sources.hide_mountpoint(mountpoint) and any(
+            opaque_below(root.root, [mountpoint]) for root in self._app.sources.indexed_roots()
+        ):
             await self._changed()
 
-    async def unmount(self, at: str, *, lazy: bool) -> None:
+    async def unmount(self, mountpoint: str, *, lazy: bool) -> None:
         """Unmount and wait until the mount process has ended.
 
         Raise CommandError for a mount that is in use, unless `lazy`.
         """
-        served = self._served.get(at)
+        served = self._served.get(mountpoint)
         if served is None:
-            raise CommandError(f"'{at}' is not a mount point of this store", "see: ctxfs status")
-        if not lazy and served.pid and await blocking(_is_busy, at):
+            raise CommandError(f"'{mountpoint}' is not a mount point of this store", "see: ctxfs status")
+        if not lazy and served.pid and await blocking(_is_busy, mountpoint):
             raise CommandError(
-                f"'{at}' is in use", f"leave it (cd elsewhere, close files), or: ctxfs unmount --lazy {at}", EXIT_BUSY
+                f"'{mountpoint}' is in use",
+                f"leave it (cd elsewhere, close files), or: ctxfs unmount --lazy {mountpoint}",
+                EXIT_BUSY,
             )
-        served.leaving = True
+        served.is_leaving = True
         served.scope.cancel()  # where it is being replaced
         served.signal(signal.SIGTERM)
         with trio.move_on_after(_STOP_SECONDS):
             await served.gone.wait()
             return
-        log.warning("the mount process of '%s' did not end by itself", at)
+        log.warning("the mount process of '%s' did not end by itself", mountpoint)
         served.signal(signal.SIGKILL)
         with trio.move_on_after(_STOP_SECONDS):
             await served.gone.wait()
 
     async def unmount_all(self) -> None:
         """Unmount everything, including mounts that are in use."""
-        for at in list(self._served):
+        for mountpoint in list(self._served):
             with contextlib.suppress(CommandError):  # the mount process has ended meanwhile
-                await self.unmount(at, lazy=True)
+                await self.unmount(mountpoint, lazy=True)
 
     @property
     def peers(self) -> list[Peer]:
         """Return the connections of the mount processes that have joined."""
         return [served.peer for served in self._served.values() if served.peer is not None]
 
-    async def adopt(self, at: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
+    async def adopt(self, mountpoint: str, principal: str, pid: int, peer: Peer, *, read_only: bool) -> None:
         """Record the connection of a mount process, and supervise the process if an earlier daemon started it."""
-        served = self._served.get(at)
+        served = self._served.get(mountpoint)
         if served is None:
-            served = _Served(MountRecord(at, principal, read_only))
+            served = _ServedMount(MountRecord(mountpoint, principal, read_only))
             with contextlib.suppress(ProcessLookupError):  # it has just died: `restore` or the next `mount` replaces it
                 served.attach(pid, is_child=False)
                 served.started.set()
-                self._served[at] = served
+                self._served[mountpoint] = served
                 self._nursery.start_soon(self._records.put, served.record)
-                self._nursery.start_soon(self._attend, served)
+                self._nursery.start_soon(self._supervise, served)
         served.peer = peer
-        self._app.sources.hide_mountpoint(at)
+        self._app.sources.hide_mountpoint(mountpoint)
 
-    def left(self, peer: Peer) -> None:
+    def drop_peer(self, peer: Peer) -> None:
         """Drop a connection that has ended. The end of its process is detected separately."""
         for served in self._served.values():
             if served.peer is peer:
@@ -264,14 +270,14 @@ class Mountpoints:
 
     # inside
 
-    def _forget(self, served: _Served) -> None:
+    def _remove(self, served: _ServedMount) -> None:
         served.close_connection()
         served.started.set()
         served.gone.set()
         if self._served.get(served.at) is served:
             del self._served[served.at]
 
-    async def _start(self, served: _Served, dead: int = -1) -> None:
+    async def _start(self, served: _ServedMount, dead: int = -1) -> None:
         """Start a mount process and wait until it serves. Raise CommandError if it cannot."""
         arguments = self._arguments(served.record)
         if dead >= 0:
@@ -305,34 +311,34 @@ class Mountpoints:
             "read_only": record.read_only,
             "shared": self.count > 1,
             "allow_other": options.allow_other or bool(options.allow_users),
-            "users": _uids_let_in(options),
+            "users": _allowed_uids(options),
             "umask": self._umask,
             "loop": options.loop,
             "cache_seconds": options.cache_seconds,
         }
 
-    async def _attend(self, served: _Served) -> None:
+    async def _supervise(self, served: _ServedMount) -> None:
         """Wait for the end of the process, and replace it unless an unmount was requested."""
         code = await served.wait()
         served.pid, served.peer = 0, None
         served.is_remounted, served.started = True, trio.Event()  # requests wait for the outcome from now on
         # A process that is no child has no exit code: it was unmounted if the mount is gone.
         was_unmounted = code == 0 if code is not None else not await blocking(devices_at, served.at)
-        if served.leaving or was_unmounted:
+        if served.is_leaving or was_unmounted:
             await self._end(served)
             return
         how = "" if code is None else f" ({code})"
         log.error("the mount process of '%s' died%s; mounting again", served.at, how)
         await self._replace(served)
 
-    async def _end(self, served: _Served) -> None:
+    async def _end(self, served: _ServedMount) -> None:
         served.close_connection()
         if await blocking(is_dead, HostPath(served.at)):
             await blocking(unmount, served.at, await blocking(devices_at, served.at))
         await self._records.drop(served.at)
-        self._forget(served)
+        self._remove(served)
 
-    async def _replace(self, served: _Served) -> None:
+    async def _replace(self, served: _ServedMount) -> None:
         """Mount again, with backoff, until it succeeds or the mount point is unmounted."""
         pause = _RETRY_SECONDS
         with served.scope:
@@ -351,19 +357,19 @@ class Mountpoints:
                 await trio.sleep(pause)
                 pause = min(2 * pause, _MAX_RETRY_SECONDS)
         if served.pid:
-            await self._attend_again(served)
+            await self._supervise_replacement(served)
         else:
             await self._end(served)
 
-    async def _attend_again(self, served: _Served) -> None:
+    async def _supervise_replacement(self, served: _ServedMount) -> None:
         """Supervise the replacement. An unmount that came too late may have cancelled the scope of the last attempt."""
         served.scope = trio.CancelScope()
-        if served.leaving:
+        if served.is_leaving:
             served.signal(signal.SIGTERM)
-        self._nursery.start_soon(self._attend, served)
+        self._nursery.start_soon(self._supervise, served)
 
 
-def _uids_let_in(options: MountSettings) -> list[int] | None:
+def _allowed_uids(options: MountSettings) -> list[int] | None:
     """Return the users that a mount serves: its owner, root, and those of the settings; None if all are served."""
     if "*" in options.allow_users or not (options.allow_other or options.allow_users):
         return None
@@ -378,39 +384,39 @@ def _uids_let_in(options: MountSettings) -> list[int] | None:
     return sorted(uids)
 
 
-async def _wait_ready(read_end: int, at: str) -> None:
+async def _wait_ready(read_end: int, mountpoint: str) -> None:
     """Wait until the mount process writes `ready`; raise CommandError from the JSON error that it writes otherwise.
 
     The process closes the pipe after either. The wait ends after `_START_SECONDS`.
     """
     stream = trio.lowlevel.FdStream(read_end)
-    said = bytearray()
+    message = bytearray()
     with trio.move_on_after(_START_SECONDS):
         async with stream:
             async for part in stream:
-                said += part
-    if said == b"ready":
+                message += part
+    if message == b"ready":
         return
     try:
-        error = json.loads(bytes(said))
+        error = json.loads(bytes(message))
         raise CommandError(error["message"], error["remedy"], error["code"])
     except (ValueError, KeyError) as failure:
         raise CommandError(
-            f"the mount process of '{at}' ended without a word", "see <store>/run/daemon.log"
+            f"the mount process of '{mountpoint}' ended without a word", "see <store>/run/daemon.log"
         ) from failure
 
 
-def _is_busy(at: str) -> bool:
+def _is_busy(mountpoint: str) -> bool:
     """Return True if a process has its working directory, its root or an open file below `at`."""
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():
             continue
-        for place in (f"/proc/{pid}/cwd", f"/proc/{pid}/root", *_descriptors(pid)):
+        for link in (f"/proc/{pid}/cwd", f"/proc/{pid}/root", *_descriptors(pid)):
             try:
-                target = os.readlink(place)
+                target = os.readlink(link)
             except OSError:
                 continue
-            if target == at or target.startswith(at + "/"):
+            if target == mountpoint or target.startswith(mountpoint + "/"):
                 return True
     return False
 

@@ -12,9 +12,9 @@ from ctxfs.context.build.secrets import find_secrets
 from ctxfs.store import rooted_fs
 from ctxfs.threads import blocking
 
-_LARGEST = 1_000_000
-_MOST = 1000
-_MOST_WAITING = 10_000
+_MAX_FILE_BYTES = 1_000_000
+_MAX_FILES = 1000
+_MAX_PENDING = 10_000
 
 
 class SecretScanner:
@@ -23,39 +23,39 @@ class SecretScanner:
     def __init__(self, tree: HostPath) -> None:
         """Create a scanner; `tree` is the host folder with the areas."""
         self._tree = tree
-        self._waiting: dict[str, None] = {}
-        self._news = trio.Event()
-        self._found: dict[str, list[str]] = {}
+        self._pending: dict[str, None] = {}
+        self._changed_event = trio.Event()
+        self._findings: dict[str, list[str]] = {}
 
     @property
-    def found(self) -> Mapping[str, list[str]]:
+    def findings(self) -> Mapping[str, list[str]]:
         """Return {path in the tree: [`line 3: AWS Access Key`, …]} of the files with likely secrets."""
-        return self._found
+        return self._findings
 
-    def changed(self, area: str, places: Iterable[Sequence[str]]) -> None:
+    def changed(self, area: str, paths: Iterable[Sequence[str]]) -> None:
         """Queue changed paths below an area."""
-        for parts in places:
-            if len(self._waiting) < _MOST_WAITING:
-                self._waiting["/".join((area, *parts))] = None
-        self._news.set()
+        for parts in paths:
+            if len(self._pending) < _MAX_PENDING:
+                self._pending["/".join((area, *parts))] = None
+        self._changed_event.set()
 
     async def run(self) -> None:
         """Scan changed files until cancelled."""
         while True:
-            await self._news.wait()
-            self._news = trio.Event()
-            waiting, self._waiting = self._waiting, {}
+            await self._changed_event.wait()
+            self._changed_event = trio.Event()
+            waiting, self._pending = self._pending, {}
             for path in waiting:
-                lines = await blocking(_look, str(self._tree), path)
-                if lines and len(self._found) < _MOST:
-                    self._found[path] = lines
+                lines = await blocking(_scan_file, str(self._tree), path)
+                if lines and len(self._findings) < _MAX_FILES:
+                    self._findings[path] = lines
                 else:
-                    self._found.pop(path, None)
+                    self._findings.pop(path, None)
 
 
-def _look(tree: str, path: str) -> list[str]:
+def _scan_file(tree: str, path: str) -> list[str]:
     try:
-        data = rooted_fs.read_head(tree, path.split("/"), _LARGEST)
+        data = rooted_fs.read_head(tree, path.split("/"), _MAX_FILE_BYTES)
     except OSError:
         return []  # deleted, a directory, a link
     if b"\0" in data[:8192]:

@@ -17,7 +17,7 @@ from ctxfs import heap
 from ctxfs.app import App
 from ctxfs.daemon.api.methods import METHODS, tree_shape
 from ctxfs.daemon.api.methods import answer as run_method
-from ctxfs.daemon.api.permissions import check_method, joining
+from ctxfs.daemon.api.permissions import bound_principal, check_method
 from ctxfs.daemon.api.request_audit import audited
 from ctxfs.daemon.api.versions import AFTER_SYNC, ROLLBACKS
 from ctxfs.daemon.commit_service import CommitService
@@ -26,7 +26,7 @@ from ctxfs.daemon.mcp_host import McpHost
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
 from ctxfs.daemon.secret_scanner import SecretScanner
-from ctxfs.daemon.watch import Places, Watcher, by_directory
+from ctxfs.daemon.watch import Changes, Watcher, by_directory
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
@@ -43,19 +43,19 @@ log = logging.getLogger(__name__)
 _LINGER_SECONDS = 2.0
 _UNUSED_SECONDS = 60.0
 # methods that may change files on disk
-_WRITES = frozenset("apply review curate evaluate_response call_tool".split())
+_WRITING_METHODS = frozenset("apply review curate evaluate_response call_tool".split())
 _FOLLOW_AFTER_SECONDS = 0.3
 _CONNECT_SECONDS = 35.0
 _ANSWER_SECONDS = 0.05
 _POLICY_SECONDS = 0.02
-_NOTE_SECONDS = 0.1
-_NOTES_A_COLLECTION = 10
+_FLUSH_SECONDS = 0.1
+_FLUSHES_PER_COLLECTION = 10
 _PACK_AFTER_SECONDS = 10.0
 _DAY_SECONDS = 86400.0
-_COLLECTED_AT_ONCE = 2000  # half a second, for which the end of the daemon waits
-_KEPT_AREAS = ("memory", "pad")
-_ITSELF = AuditActor("ctxfs", "daemon", "")
-_NOTED_WITHIN_NS = 50_000_000
+_MAX_COLLECTED_RECORDS = 2000  # half a second, for which the end of the daemon waits
+_SCANNED_AREAS = ("memory", "pad")
+_DAEMON_ACTOR = AuditActor("ctxfs", "daemon", "")
+_JOURNAL_DELAY_NS = 50_000_000
 
 
 class Daemon:
@@ -71,22 +71,22 @@ class Daemon:
         self._watchers: set[Peer] = set()
         self._callers: dict[Peer, Session] = {}
         self._had_mounts = False
-        self._following = False
+        self._is_following = False
 
     async def run(self) -> None:
         """Serve until stopped."""
         lock = StoreLock(self._layout.run)
         lock.acquire()
         # A mount process that outlived the last daemon may not have journaled its last writes yet.
-        self._app.archive.served_since_ns = time.time_ns() - _NOTED_WITHIN_NS
+        self._app.archive.served_since_ns = time.time_ns() - _JOURNAL_DELAY_NS
         log_to(self._layout.errors)
-        self._server = Server(self._layout.run, self._handlers(), self._left)
+        self._server = Server(self._layout.run, self._handlers(), self._drop_peer)
         self._indexing = IndexService(self._app)
         self._servers = McpHost(self._app, self._sources_changed)
         self._watcher = Watcher(self._changed)
         self._secrets = SecretScanner(self._layout.tree)
-        self._kept = {str(self._layout.tree / area): area for area in _KEPT_AREAS}
-        self._app.daemon.secrets = lambda: self._secrets.found
+        self._scanned_areas = {str(self._layout.tree / area): area for area in _SCANNED_AREAS}
+        self._app.daemon.secrets = lambda: self._secrets.findings
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -94,18 +94,18 @@ class Daemon:
                 self._app.daemon.mountpoints = self._mountpoints.listing
                 self._versions = CommitService(self._app, self._mountpoints)
                 listener = self._server.listen()
-                handed = FdSocket(self._layout.run, self._mountpoints.receive)
-                nursery.start_soon(handed.serve, handed.listen())
+                fd_socket = FdSocket(self._layout.run, self._mountpoints.receive)
+                nursery.start_soon(fd_socket.serve, fd_socket.listen())
                 nursery.start_soon(self._server.serve, listener)
                 nursery.start_soon(self._mountpoints.restore)
                 nursery.start_soon(self._watcher.run)
-                nursery.start_soon(self._follow)
+                nursery.start_soon(self._follow_sources)
                 nursery.start_soon(self._versions.run)
                 nursery.start_soon(self._app.tasks.follow)
                 nursery.start_soon(self._app.tools.calls.serve)
                 nursery.start_soon(self._servers.run)
                 nursery.start_soon(self._follow_policy)
-                nursery.start_soon(self._keep_audit)
+                nursery.start_soon(self._flush_audit)
                 nursery.start_soon(self._pack_history)
                 nursery.start_soon(self._secrets.run)
                 nursery.start_soon(self._stop_on_signal)
@@ -122,7 +122,7 @@ class Daemon:
     # requests
 
     def _handlers(self) -> Mapping[str, Handler]:
-        def own(name: str, handler: Handler) -> Handler:
+        def daemon_method(name: str, handler: Handler) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
                 caller = self._caller(peer)
                 with audited(self._app, caller, name, args):
@@ -131,15 +131,15 @@ class Daemon:
 
             return handle
 
-        def plain(name: str) -> Handler:
+        def store_method(name: str) -> Handler:
             async def handle(peer: Peer, args: Mapping[str, Any]) -> Any:
                 caller = self._caller(peer)
                 first = self._catch_up if name in AFTER_SYNC else None
                 answer = await run_method(self._app, caller, name, args, first)
-                if name in _WRITES:
-                    await self._tell_others(peer)
+                if name in _WRITING_METHODS:
+                    await self._sync_others(peer)
                 if name in ROLLBACKS and not args.get("dry_run"):
-                    await self._tell_of(answer)
+                    await self._push_rollback(answer)
                     if name == "forget":
                         await self._indexing.send("purge")
                 return answer
@@ -147,8 +147,8 @@ class Daemon:
             return handle
 
         return {
-            **{name: plain(name) for name in METHODS},
-            **{name: own(name, handler) for name, handler in self._own_handlers().items()},
+            **{name: store_method(name) for name in METHODS},
+            **{name: daemon_method(name, handler) for name, handler in self._own_handlers().items()},
         }
 
     async def _catch_up(self) -> None:
@@ -186,7 +186,7 @@ class Daemon:
     async def _join(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         """Set the principal and session of this connection, and return both."""
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
-        principal = joining(self._app, self._caller(peer).principal, named, token)
+        principal = bound_principal(self._app, self._caller(peer).principal, named, token)
         old = self._callers.pop(peer, None)
         if old is not None:
             old.close()
@@ -197,23 +197,23 @@ class Daemon:
     async def _synced(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         self._versions.synced(peer, int(args["number"]), list(args["writing"]))
 
-    async def _tell_others(self, peer: Peer) -> None:
+    async def _sync_others(self, peer: Peer) -> None:
         """Invalidate the kernel's caches for files that a peer's request may have changed.
 
         This happens before the peer gets its response. The peer itself is left out: a mount process has the result of
         its own request, and the kernel may be waiting for it.
         """
-        if self._following and self._mountpoints.count:
+        if self._is_following and self._mountpoints.count:
             await self._watcher.report()
-            await self._versions.sync(record=False, but=peer)
+            await self._versions.sync(record=False, except_peer=peer)
 
-    async def _tell_of(self, outcome: Mapping[str, Any]) -> None:
+    async def _push_rollback(self, outcome: Mapping[str, Any]) -> None:
         """Invalidate the kernel's caches for the paths of a rollback, before the caller gets its response."""
-        places: Places = {}
+        changes: Changes = {}
         for change in outcome["changes"]:
             area, *parts = change["path"].split("/")
-            places.setdefault(str(self._layout.tree / area), {})[tuple(parts)] = False
-        pushed = [(root, by_directory(inside)) for root, inside in places.items()]
+            changes.setdefault(str(self._layout.tree / area), {})[tuple(parts)] = False
+        pushed = [(root, by_directory(inside)) for root, inside in changes.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         await self._versions.sync(record=False)
@@ -228,7 +228,7 @@ class Daemon:
 
     async def _mount(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         named, token = str(args.get("principal") or ""), str(args.get("token") or "")
-        principal = joining(self._app, self._caller(peer).principal, named, token)
+        principal = bound_principal(self._app, self._caller(peer).principal, named, token)
         if self._mountpoints.share(self._mountpoints.count + 1):
             await self._versions.sync(record=False)  # caches are revalidated before a second mount can write
         try:
@@ -250,9 +250,9 @@ class Daemon:
         self._had_mounts = True
 
     async def _add(self, peer: Peer, args: Mapping[str, Any]) -> Any:
-        what = args["path"], args["name"], args["writable"], args["exclude"]
+        options = args["path"], args["name"], args["writable"], args["exclude"]
         tools = bool(args.get("tools"))
-        name, new = await blocking(lambda: register_source(self._app, *what, tools=tools))
+        name, new = await blocking(lambda: register_source(self._app, *options, tools=tools))
         if new:
             await self._sources_changed()
         return {"name": name, "new": new}
@@ -276,11 +276,11 @@ class Daemon:
         self._app.sources.reload()
         await self._servers.reload()
         status = await self._servers.ready(server.name, _CONNECT_SECONDS)
-        known = self._app.tools.shelf.known()[server.name]
-        await blocking(self._app.tools.calls.catalog.approve, list(known.tools))
+        state = self._app.tools.shelf.known()[server.name]
+        await blocking(self._app.tools.calls.catalog.approve, list(state.tools))
         await self._sources_changed()
-        tools = [{"name": tool.name, **tool.record} for tool in known.tools.values() if not tool.is_note]
-        return {"status": status, "instructions": known.instructions, "tools": tools, "faults": dict(known.faults)}
+        tools = [{"name": tool.name, **tool.record} for tool in state.tools.values() if not tool.is_note]
+        return {"status": status, "instructions": state.instructions, "tools": tools, "faults": dict(state.faults)}
 
     async def _remove_server(self, peer: Peer, args: Mapping[str, Any]) -> Any:
         await blocking(unregister_server, self._app, str(args["name"]))
@@ -306,16 +306,16 @@ class Daemon:
         """Send a change of mounts or opaque folders to the adapters, the watcher and the indexer."""
         for peer in self._watchers:
             peer.push("tree", tree_shape(self._app))
-        if self._following:
+        if self._is_following:
             await self._watch_sources()
             await self._indexing.send_roots()
 
-    async def _follow(self) -> None:
+    async def _follow_sources(self) -> None:
         """Watch the sources, then index them: the scan finds changes in between. Both start after the first `ls`."""
         await trio.sleep(_FOLLOW_AFTER_SECONDS)
-        self._following = True
+        self._is_following = True
         await self._watch_sources()
-        self._versions.look_at_everything()
+        self._versions.mark_all_changed()
         for peer in self._watchers:
             peer.push("refresh", None)  # nothing was watched until now
         await self._indexing.run()
@@ -326,31 +326,31 @@ class Daemon:
         The policy is sent to the mount processes, which invalidate the kernel's caches.
         """
         policy = self._app.policy
-        told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
+        epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
         while True:
             await trio.sleep(_POLICY_SECONDS)
             policy.reload()
-            if policy.epoch == told and not (ends is not None and time.time_ns() >= ends):
+            if policy.epoch == epoch and not (ends is not None and time.time_ns() >= ends):
                 continue
-            self._note_policy(told)
-            told, ends = policy.epoch, policy.policy.next_change(time.time_ns())
+            self._audit_policy(epoch)
+            epoch, ends = policy.epoch, policy.policy.next_change(time.time_ns())
             for peer in self._watchers:
                 peer.push("policy", policy.wire)
 
-    def _note_policy(self, told: int) -> None:
-        what = "rules" if self._app.policy.epoch != told else "a rule or token expired"
-        self._app.spool.note(_ITSELF, "policy", what)
+    def _audit_policy(self, epoch: int) -> None:
+        reason = "rules" if self._app.policy.epoch != epoch else "a rule or token expired"
+        self._app.spool.note(_DAEMON_ACTOR, "policy", reason)
 
-    async def _keep_audit(self) -> None:
+    async def _flush_audit(self) -> None:
         """Flush the audit spool often, and collect it into the audit's hash chain less often."""
         for turn in itertools.count():
-            await trio.sleep(_NOTE_SECONDS)
+            await trio.sleep(_FLUSH_SECONDS)
             self._app.spool.flush()
-            if turn % _NOTES_A_COLLECTION == 0:
+            if turn % _FLUSHES_PER_COLLECTION == 0:
                 try:
-                    await blocking(self._app.audit.collect, _COLLECTED_AT_ONCE)
+                    await blocking(self._app.audit.collect, _MAX_COLLECTED_RECORDS)
                 except OSError as error:
-                    log.error("the audit cannot be kept: %s", error)
+                    log.error("the audit cannot be written: %s", error)
 
     async def _pack_history(self) -> None:
         """Compress old days of the event log and the audit, soon after the start and once a day."""
@@ -370,27 +370,27 @@ class Daemon:
         if self._watcher.faults:
             self._app.daemon.progress["watch"] = dict(self._watcher.faults)
 
-    def _changed(self, places: Places) -> None:
-        pushed = [(root, by_directory(inside)) for root, inside in places.items()]
+    def _changed(self, changes: Changes) -> None:
+        pushed = [(root, by_directory(inside)) for root, inside in changes.items()]
         for peer in self._watchers:
             peer.push("changed", pushed)
         # The empty last part (a new directory) is for mounts only: the other receivers list a new directory themselves.
-        found = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in places.items()}
-        for area, those in found.items():
-            self._versions.changed(area, those)
-            if area in self._kept:
-                self._secrets.changed(self._kept[area], those)
-        indexed = [(root, found[root.root]) for root in self._app.sources.indexed_roots() if root.root in found]
+        shown = {root: {parts for parts in inside if not parts or parts[-1]} for root, inside in changes.items()}
+        for area, paths in shown.items():
+            self._versions.changed(area, paths)
+            if area in self._scanned_areas:
+                self._secrets.changed(self._scanned_areas[area], paths)
+        indexed = [(root, shown[root.root]) for root in self._app.sources.indexed_roots() if root.root in shown]
         if indexed and self._nursery is not None:
             self._nursery.start_soon(self._indexing.changed, indexed)
 
-    def _left(self, peer: Peer) -> None:
+    def _drop_peer(self, peer: Peer) -> None:
         self._watchers.discard(peer)
         caller = self._callers.pop(peer, None)
         if caller is not None:
             caller.close()
-        self._versions.left(peer)
-        self._mountpoints.left(peer)
+        self._versions.drop_peer(peer)
+        self._mountpoints.drop_peer(peer)
 
     async def _stop_on_signal(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -404,12 +404,12 @@ class Daemon:
 
         A daemon without any mount ends after `_UNUSED_SECONDS`.
         """
-        begun = trio.current_time()
+        started = trio.current_time()
         while not self._linger:
             await trio.sleep(_LINGER_SECONDS)
-            self._had_mounts |= not self._mountpoints.empty
-            had_time = self._had_mounts or trio.current_time() > begun + _UNUSED_SECONDS
-            if had_time and self._mountpoints.empty and not self._server.peers:
+            self._had_mounts |= not self._mountpoints.is_empty
+            had_time = self._had_mounts or trio.current_time() > started + _UNUSED_SECONDS
+            if had_time and self._mountpoints.is_empty and not self._server.peers:
                 self._end()
 
     async def _end_after_answering(self) -> None:
@@ -424,7 +424,7 @@ class Daemon:
 def register_server(app: App, server: ServerSource) -> None:
     """Write a server into ctxfs.toml. Raise CommandError if the name is taken."""
     taken = {source.name: "source" for source in app.settings.sources}
-    taken |= {each.name: "server" for each in app.settings.servers}
+    taken |= {other.name: "server" for other in app.settings.servers}
     taken |= {name: "tool" for name in app.tools.calls.catalog.tools()[0] if "/" not in name}
     if server.name in taken:
         raise CommandError(f"there is a {taken[server.name]} called '{server.name}' already", "choose another name")
@@ -446,18 +446,18 @@ def register_source(
 
     Raise CommandError for an invalid one.
     """
-    source = _checked_source(app, path, name, writable, exclude, tools)
+    source = _check_source(app, path, name, writable, exclude, tools)
     new = source not in app.settings.sources
     if new:
         add_source(app.layout.config, source)
     return source.name, new
 
 
-def _checked_source(app: App, path: str, name: str, writable: bool, exclude: list[str], tools: bool) -> Source:
+def _check_source(app: App, path: str, name: str, writable: bool, exclude: list[str], tools: bool) -> Source:
     folder = HostPath(path)
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise CommandError(f"'{path}' {what}", "give the path of a folder: ctxfs add DIR")
+        fault = "is not a folder" if folder.exists() else "does not exist"
+        raise CommandError(f"'{path}' {fault}", "give the path of a folder: ctxfs add DIR")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise CommandError(f"'{path}' cannot be read", "check its permissions")
     real, store = folder.resolve(), app.layout.root.resolve()

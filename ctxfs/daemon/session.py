@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import Layout, find_store
 
-_PROOF = "CTXFS_TOKEN"
+_CREDENTIAL_VARIABLE = "CTXFS_TOKEN"
 
 
 class StoreSession(Protocol):
@@ -34,12 +34,12 @@ class LocalSession:
 
         self.app = App(layout)
         self._caller = self.app.session(self.app.principal)
-        self._follows = True
+        self._should_catch_up = True
 
     def catch_up_once(self) -> None:
         """Bring the index up to date now, and not again for the rest of the session."""
         self._catch_up()
-        self._follows = False
+        self._should_catch_up = False
 
     def call(self, method: str, **arguments: object) -> Any:
         """Run the method under a trio loop of its own."""
@@ -50,7 +50,10 @@ class LocalSession:
 
         if method == "join":
             return self._join(**arguments)
-        if method in ("search", "context", "grep", "glob", "skills", "verify_context", "curate") and self._follows:
+        if (
+            method in ("search", "context", "grep", "glob", "skills", "verify_context", "curate")
+            and self._should_catch_up
+        ):
             self._catch_up()
         if method in AFTER_SYNC:
             self.app.archive.commit_if_room()
@@ -89,9 +92,9 @@ class LocalSession:
         reason: object = "",
         token: object = "",
     ) -> Any:
-        from ctxfs.daemon.api.permissions import joining
+        from ctxfs.daemon.api.permissions import bound_principal
 
-        named = joining(self.app, self._caller.principal, str(principal), str(token))
+        named = bound_principal(self.app, self._caller.principal, str(principal), str(token))
         self._caller.close()
         self._caller = self.app.session(named, str(session), str(tool), str(reason))
         return {"session": self._caller.actor.session, "principal": str(named)}
@@ -116,17 +119,17 @@ class LocalSession:
         try:
             options = self.app.sources.indexer_options()
             catalog = Catalog(options.folder)
-            follower = Ingester(
+            ingester = Ingester(
                 catalog, FullText(options.folder / "words", make=True), options.max_file_bytes, lambda _: None
             )
-            follower.recover()
-            follower.set_roots(self.app.sources.indexed_roots())
+            ingester.recover()
+            ingester.set_roots(self.app.sources.indexed_roots())
             if purge:
-                follower.purge()
+                ingester.purge()
                 drop_graph(options.folder)
             else:
-                follower.scan_all()
-            follower.close()
+                ingester.scan_all()
+            ingester.close()
         finally:
             lock.release()
 
@@ -146,7 +149,7 @@ def session(store: str | None) -> Iterator[StoreSession]:
     """Open a session with the store, for the principal of the credential in $CTXFS_TOKEN if that is set."""
     opened = connect(find_store(store))
     try:
-        if token := os.environ.get(_PROOF):
+        if token := os.environ.get(_CREDENTIAL_VARIABLE):
             opened.call("join", token=token, tool="shell")
         yield opened
     finally:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.003
 _BUSY_SECONDS = 0.03  # between reports during bursts
-_LOST_SECONDS = 0.5  # between checks for a folder that is gone
+_MISSING_SECONDS = 0.5  # between checks for a folder that is gone
 _FLAGS = inotify_simple.flags
 _MASK = (
     _FLAGS.CREATE
@@ -32,24 +32,24 @@ _MASK = (
     | _FLAGS.DONT_FOLLOW
     | _FLAGS.EXCL_UNLINK
 )
-_GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
+_ROOT_GONE = _FLAGS.MOVE_SELF | _FLAGS.DELETE_SELF
 _NAME_GONE = _FLAGS.DELETE | _FLAGS.MOVED_FROM
 
 Parts = tuple[str, ...]
 # root → paths below it → True for a path whose last event was its removal
-Places = dict[str, dict[Parts, bool]]
+Changes = dict[str, dict[Parts, bool]]
 
 
-def by_directory(places: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
+def by_directory(changes: Mapping[Parts, bool]) -> list[tuple[list[str], list[str], list[str]]]:
     """Return [(directory, its changed names, its deleted names), …] for changed paths below a root.
 
     This is the wire format of `changed`. If the root itself changed, the result is [([], [], [])] alone.
     """
     inside: dict[Parts, tuple[list[str], list[str]]] = {}
-    for parts, gone in places.items():
+    for parts, is_deleted in changes.items():
         if not parts:
             return [([], [], [])]
-        inside.setdefault(parts[:-1], ([], []))[gone].append(parts[-1])
+        inside.setdefault(parts[:-1], ([], []))[is_deleted].append(parts[-1])
     return [(list(directory), *names) for directory, names in inside.items()]
 
 
@@ -61,16 +61,16 @@ class Watcher:
     before it was watched.
     """
 
-    def __init__(self, changed: Callable[[Places], None]) -> None:
+    def __init__(self, changed: Callable[[Changes], None]) -> None:
         self._changed = changed
         self._inotify = inotify_simple.INotify(nonblocking=True)
         # One directory has one watch descriptor, even below several roots.
         self._watched: dict[int, set[tuple[str, Parts]]] = {}
         self._numbers: dict[tuple[str, Parts], int] = {}
         self._roots: set[str] = set()
-        self._lost: set[str] = set()  # requested roots that do not exist now
+        self._missing: set[str] = set()  # requested roots that do not exist now
         self._avoid: frozenset[str] = frozenset()
-        self._turn = trio.Lock()
+        self._lock = trio.Lock()
         self.faults: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -78,74 +78,74 @@ class Watcher:
         reported = 0.0
         try:
             while True:
-                with trio.move_on_after(_LOST_SECONDS if self._lost else math.inf):
+                with trio.move_on_after(_MISSING_SECONDS if self._missing else math.inf):
                     await trio.lowlevel.wait_readable(self._inotify.fileno())
                 await trio.sleep(max(_SETTLE_SECONDS, reported + _BUSY_SECONDS - trio.current_time()))
-                async with self._turn:
-                    places = await blocking(self._take)
+                async with self._lock:
+                    changes = await blocking(self._read_events)
                 reported = trio.current_time()
-                if places:
-                    self._changed(places)
+                if changes:
+                    self._changed(changes)
         finally:
             self._inotify.close()
 
     async def report(self) -> None:
         """Report all events that are queued now, without delay."""
-        async with self._turn:
-            places = await blocking(self._take)
-        if places:
-            self._changed(places)
+        async with self._lock:
+            changes = await blocking(self._read_events)
+        if changes:
+            self._changed(changes)
 
     async def set_roots(self, roots: Iterable[str], avoid: Iterable[str]) -> None:
         """Watch exactly these folders. A folder that cannot be watched becomes an entry of `faults`, not an error."""
-        asked = set(roots)
-        wanted = {root for root in asked if os.path.isdir(root)}
-        async with self._turn:
+        requested = set(roots)
+        existing = {root for root in requested if os.path.isdir(root)}
+        async with self._lock:
             self._avoid = frozenset(avoid)
-            for root in self._roots - wanted:
-                self._drop(root, ())
-            for root in wanted - self._roots:
+            for root in self._roots - existing:
+                self._unwatch(root, ())
+            for root in existing - self._roots:
                 self.faults.pop(root, None)
-                await blocking(self._add, root, ())
-            self._roots, self._lost = wanted, asked - wanted
+                await blocking(self._watch, root, ())
+            self._roots, self._missing = existing, requested - existing
 
-    def _take(self) -> Places:
+    def _read_events(self) -> Changes:
         """Read the queued events, and add or remove watches for directories that were created or removed."""
-        places: Places = {root: {(): False} for root in [root for root in self._lost if os.path.isdir(root)]}
-        for root in places:
-            self._lost.discard(root)
+        changes: Changes = {root: {(): False} for root in [root for root in self._missing if os.path.isdir(root)]}
+        for root in changes:
+            self._missing.discard(root)
             self._roots.add(root)
-            self._add(root, ())
+            self._watch(root, ())
         for event in self._inotify.read(timeout=0):
             if event.mask & _FLAGS.Q_OVERFLOW:
-                log.warning("more changed at once than the kernel keeps count of; everything is looked at again")
-                places.update({root: {(): False} for root in self._roots})
+                log.warning("the inotify queue overflowed; all folders are scanned again")
+                changes.update({root: {(): False} for root in self._roots})
                 continue
             for root, parts in tuple(self._watched.get(event.wd, ())):
-                if event.mask & _GONE and not parts and event.wd in self._watched:
-                    self._drop(root, ())
+                if event.mask & _ROOT_GONE and not parts and event.wd in self._watched:
+                    self._unwatch(root, ())
                     self._roots.discard(root)
-                    self._lost.add(root)
-                    places.setdefault(root, {})[()] = False
-                if event.mask & (_FLAGS.IGNORED | _GONE):
-                    self._forget(event.wd, root, parts)
+                    self._missing.add(root)
+                    changes.setdefault(root, {})[()] = False
+                if event.mask & (_FLAGS.IGNORED | _ROOT_GONE):
+                    self._remove_key(event.wd, root, parts)
                     continue
                 inside = (*parts, event.name) if event.name else parts
                 if self._host(root, inside) in self._avoid:
                     continue
-                places.setdefault(root, {})[inside] = bool(event.mask & _NAME_GONE)
+                changes.setdefault(root, {})[inside] = bool(event.mask & _NAME_GONE)
                 if event.mask & _FLAGS.ISDIR and event.name:
-                    self._follow(event.mask, root, inside)
-                    places[root][*inside, ""] = False
-        return places
+                    self._follow_directory(event.mask, root, inside)
+                    changes[root][*inside, ""] = False
+        return changes
 
-    def _follow(self, mask: int, root: str, parts: Parts) -> None:
+    def _follow_directory(self, mask: int, root: str, parts: Parts) -> None:
         if mask & _NAME_GONE:
-            self._drop(root, parts)
+            self._unwatch(root, parts)
         elif mask & (_FLAGS.CREATE | _FLAGS.MOVED_TO):
-            self._add(root, parts)
+            self._watch(root, parts)
 
-    def _add(self, root: str, below: Parts) -> None:
+    def _watch(self, root: str, below: Parts) -> None:
         """Watch a directory and all directories below it.
 
         Each directory is watched before it is listed, so that no change falls in between.
@@ -157,7 +157,7 @@ class Watcher:
             if host in self._avoid:
                 continue
             try:
-                number = self._inotify.add_watch(host, _MASK if parts else _MASK | _GONE)
+                number = self._inotify.add_watch(host, _MASK if parts else _MASK | _ROOT_GONE)
             except OSError as error:
                 if error.errno == errno.ENOSPC:  # out of watches
                     self.faults[root] = "changes are not seen everywhere: fs.inotify.max_user_watches is too low"
@@ -171,19 +171,19 @@ class Watcher:
             except OSError:
                 continue
 
-    def _drop(self, root: str, below: Parts) -> None:
+    def _unwatch(self, root: str, below: Parts) -> None:
         """Stop watching a directory and all directories below it."""
         depth = len(below)
         for key in [key for key in self._numbers if key[0] == root and key[1][:depth] == below]:
             number = self._numbers[key]
-            self._forget(number, *key)
+            self._remove_key(number, *key)
             if number not in self._watched:
                 try:
                     self._inotify.rm_watch(number)
                 except OSError:
                     continue  # the directory is gone, and its watch with it
 
-    def _forget(self, number: int, root: str, parts: Parts) -> None:
+    def _remove_key(self, number: int, root: str, parts: Parts) -> None:
         self._numbers.pop((root, parts), None)
         keys = self._watched.get(number)
         if keys is not None:

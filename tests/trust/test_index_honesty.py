@@ -48,8 +48,8 @@ def test_indexer_is_started_again_for_ever_at_longer_and_longer_intervals(
             started.append(trio.current_time())
             states.append(str(progress["state"]))
             if len(started) == 12:
-                made._take("words", "1/2")
-            made._take("failed", "Traceback\nOSError: [Errno 28] No space left on device")
+                made._handle_event("words", "1/2")
+            made._handle_event("failed", "Traceback\nOSError: [Errno 28] No space left on device")
             if len(started) == 14:
                 nursery.cancel_scope.cancel()
                 await trio.sleep_forever()
@@ -71,12 +71,12 @@ def test_search_of_an_index_that_is_down_says_so_and_is_not_cached(
 ) -> None:
     made, progress = service(index.searcher)
     made._has_scanned = True
-    made._state("idle")
+    made._set_state("idle")
     nothing = parse_query("mode:words xylophone")
     assert index.searcher.search(nothing, ROOT, 5).is_complete
     before = index.searcher.generation
     made._fault, made._ends = "OSError: [Errno 28] No space left on device", 5
-    made._fall()
+    made._report_end()
     assert index.searcher.generation != before, "answers that were kept are asked again"
     answer = index.searcher.search(nothing, ROOT, 5)
     assert not answer.is_complete
@@ -86,7 +86,7 @@ def test_search_of_an_index_that_is_down_says_so_and_is_not_cached(
     with pytest.raises(CommandError) as caught:
         is_ready({"state": progress["state"]}, "words")
     assert caught.value.code == EXIT_UNHEALTHY
-    made._state("idle")
+    made._set_state("idle")
     assert index.searcher.search(nothing, ROOT, 5).is_complete
 
 
@@ -95,7 +95,7 @@ def test_index_is_behind_until_the_first_scan_is_done(index: Index) -> None:
     assert not index.searcher.search(parse_query("mode:words xylophone"), ROOT, 5).is_complete
     assert not is_ready({"state": "embedding", "behind": index.searcher.behind()}, "words")
     made._sent = 1
-    made._take("words-idle", "1")
+    made._handle_event("words-idle", "1")
     assert not made.behind()
 
 

@@ -103,8 +103,8 @@ def test_no_configured_command_outlives_a_daemon_that_was_killed() -> None:
 
 def test_indexer_ends_one_that_still_holds_the_index(tmp_path: Path) -> None:
     hold = (
-        "import sys, time; from pathlib import Path; from ctxfs.daemon.index_process import _take_turn;"
-        "turn = _take_turn(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from ctxfs.daemon.index_process import _lock_index;"
+        "turn = _lock_index(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", hold, str(tmp_path), "ctxfs.daemon.index_process"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:

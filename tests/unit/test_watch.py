@@ -5,12 +5,12 @@ from pathlib import Path
 
 import trio
 
-from ctxfs.daemon.watch import Places, Watcher, by_directory
+from ctxfs.daemon.watch import Changes, Watcher, by_directory
 
 
-def seen(top: Path, act: Callable[[], object]) -> Places:
+def seen(top: Path, act: Callable[[], object]) -> Changes:
     """What is reported of what `act` does."""
-    reported: Places = {}
+    reported: Changes = {}
 
     async def run() -> None:
         watcher = Watcher(reported.update)

@@ -17,33 +17,36 @@ async def _issue(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     With `seconds` None it is valid until it is revoked.
     """
     seconds = args.get("seconds")
-    principal, allow = parse_principal(str(args["principal"])), [str(each) for each in args.get("allow", ())]
+    principal, allow = (
+        parse_principal(str(args["principal"])),
+        [str(permission) for permission in args.get("allow", ())],
+    )
     lifetime = float(seconds) if seconds is not None else None
-    token, secret = await blocking(app.tokens.issue, principal, allow, lifetime)
+    credential, secret = await blocking(app.tokens.issue, principal, allow, lifetime)
     app.policy.reload()
-    return {**_shown(token), "secret": secret}
+    return {**_credential_record(credential), "secret": secret}
 
 
 async def _list(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    return [_shown(token) for token in await blocking(app.tokens.load)]
+    return [_credential_record(credential) for credential in await blocking(app.tokens.load)]
 
 
 async def _revoke(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Revoke credentials and return them."""
-    gone = await blocking(app.tokens.revoke, str(args["named"]))
+    revoked = await blocking(app.tokens.revoke, str(args["named"]))
     app.policy.reload()
-    return [_shown(token) for token in gone]
+    return [_credential_record(credential) for credential in revoked]
 
 
-def _shown(token: Credential) -> dict[str, Any]:
+def _credential_record(credential: Credential) -> dict[str, Any]:
     """Return the public fields of a credential, without its digest."""
     return {
-        "id": token.id,
-        "principal": token.principal,
-        "allow": list(token.allow),
-        "issued_ns": token.issued_ns,
-        "expires_ns": token.expires_ns,
-        "expired": token.is_over(time.time_ns()),
+        "id": credential.id,
+        "principal": credential.principal,
+        "allow": list(credential.allow),
+        "issued_ns": credential.issued_ns,
+        "expires_ns": credential.expires_ns,
+        "expired": credential.is_over(time.time_ns()),
     }
 
 

@@ -17,24 +17,24 @@ async def _record(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     the caller's shell commands.
     """
     default = shell_session(caller.principal) if args.get("in_shell") else caller.actor.session
-    said, session = args["said"], str(args.get("session") or default)
-    if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+    interactions, session = args["said"], str(args.get("session") or default)
+    if not isinstance(interactions, list) or not all(isinstance(item, dict) for item in interactions):
         raise invalid("said", "a list of objects is needed")
     if session != caller.actor.session:
         await blocking(app.records.check_session, caller.principal, session)
-    bodies = [interaction(each, caller.actor.principal) for each in said]
+    bodies = [interaction(item, caller.actor.principal) for item in interactions]
     return await blocking(lambda: app.history.append(session, bodies, durable=True))
 
 
 async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return the newest `limit` records, oldest first."""
-    wanted = [str(args.get(name) or "") for name in ("day", "session", "principal")]
+    filters = [str(args.get(name) or "") for name in ("day", "session", "principal")]
     if not app.policy.is_free(caller.principal):
-        wanted[2] = str(caller.principal)  # every principal may read its own events
-    found = await blocking(lambda: app.history.records(*wanted))
+        filters[2] = str(caller.principal)  # every principal may read its own events
+    records = await blocking(lambda: app.history.records(*filters))
     kind = args.get("kind")
-    kept = [record for record in found if not kind or record.get("kind") == kind]
-    return kept[-max(1, int(args.get("limit", 1000))) :]
+    matches = [record for record in records if not kind or record.get("kind") == kind]
+    return matches[-max(1, int(args.get("limit", 1000))) :]
 
 
 async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -42,18 +42,18 @@ async def _verify(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
     The anchors are those of the versions here, or in the remote `remote`.
     """
-    said, done = await blocking(app.history.verify), await blocking(app.audit.verify)
-    faults = [(fault.where, fault.what) for fault in said.faults]
-    faults += [(f"audit/{fault.where}", fault.what) for fault in done.faults]
+    events, operations = await blocking(app.history.verify), await blocking(app.audit.verify)
+    faults = [(fault.where, fault.what) for fault in events.faults]
+    faults += [(f"audit/{fault.where}", fault.what) for fault in operations.faults]
     store, anchors = await blocking(app.archive.anchors, str(args.get("remote") or ""))
-    hashes = {"events": said.hashes, "audit": done.hashes}
+    hashes = {"events": events.hashes, "audit": operations.hashes}
     anchored = await blocking(app.anchors.compare, store, anchors, hashes)
     faults += [(fault.where, fault.what) for fault in anchored.faults]
     return {
-        "records": said.records,
-        "audited": done.records,
-        "forgotten": said.forgotten,
-        "faults": [{"where": where, "what": what} for where, what in faults],
+        "records": events.records,
+        "audited": operations.records,
+        "forgotten": events.forgotten,
+        "faults": [{"where": where, "what": problem} for where, problem in faults],
         "anchors": {
             "versions": anchored.versions,
             "since": anchored.since,
@@ -72,9 +72,9 @@ async def _audit(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return the newest `limit` audited operations, oldest first."""
     app.spool.flush()
     await blocking(app.audit.collect)
-    wanted = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}
+    filters = {name: str(args.get(name) or "") for name in ("day", "session", "principal", "op", "path", "outcome")}
     limit = max(1, int(args.get("limit", 1000)))
-    return await blocking(lambda: app.audit.records(limit=limit, **wanted))
+    return await blocking(lambda: app.audit.records(limit=limit, **filters))
 
 
 async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:

@@ -70,11 +70,11 @@ async def _labels(app: App, paths: Iterable[str]) -> dict[str, str]:
     """Return {path: label} of those files that have a label; the caller may read all of them."""
     folders, labels = dict[str, Backing](), dict[str, str]()
     for path in dict.fromkeys(paths):
-        at = Path.parse(path)
-        if (backing := app.tree.backing(at)) is not None:
+        tree_path = Path.parse(path)
+        if (backing := app.tree.backing(tree_path)) is not None:
             folders[path] = backing
         else:
-            labels[path] = await _label(app, at)
+            labels[path] = await _label(app, tree_path)
     labels |= await blocking(_labels_of_files, folders)  # one switch to a thread takes as long as reading ten labels
     return {path: label for path, label in labels.items() if label}
 
@@ -100,18 +100,18 @@ async def _apply(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         if app.policy.may(caller.principal, Verb.META, change.path):
             change = replace(change, attributes={**marks, **change.attributes})
             marks = {}
-        owed = await blocking(_owed, app, change)
-        marks = {**marks, **{name: value for name, value in owed.items() if change.attributes.get(name) != value}}
+        existing = await blocking(_existing_marks, app, change)
+        marks = {**marks, **{name: value for name, value in existing.items() if change.attributes.get(name) != value}}
     await caller.tree.apply(change)
     for name, value in marks.items():  # a caller with permission to write, but not `meta`, cannot remove a mark
         await app.namespace.apply(SetMeta(change.path, name, value))
     data = change.data if isinstance(change, Put | Append) else b""
-    found = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
-    secrets = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in found]
-    return {"warnings": [*secrets, *map(str, recalled)]}
+    secrets = await blocking(find_secrets, data.decode("utf-8", "replace")) if data else []
+    warnings = [f"line {secret.line} looks like a secret ({secret.kind})" for secret in secrets]
+    return {"warnings": [*warnings, *map(str, recalled)]}
 
 
-def _owed(app: App, change: Put) -> Mapping[str, bytes]:
+def _existing_marks(app: App, change: Put) -> Mapping[str, bytes]:
     """Return the marks that the path of a change, or its content, has already. Blocks."""
     return app.archive.marks.owed(path_bytes(str(change.path)), blob_id(change.data), change.data)
 
@@ -143,18 +143,18 @@ def tree_shape(app: App) -> dict[str, Any]:
     """
     table = app.namespace.mountpoints
     backings = []
-    for at, mount in table.items():
+    for path, mount in table.items():
         backing = mount.backing(ROOT)
         if backing is not None and backing.relative.is_root:
             hidden = [list(parts) for parts in backing.hidden]
-            backings.append([str(at), backing.root, backing.writable, hidden, backing.versioned])
-    sealed = [str(at) for at, mount in table.items() if mount.sealed]
+            backings.append([str(path), backing.root, backing.writable, hidden, backing.versioned])
+    sealed = [str(path) for path, mount in table.items() if mount.sealed]
     return {
         "policy": app.policy.wire,
-        "grows": [str(at) for at, mount in table.items() if mount.grows],
+        "grows": [str(path) for path, mount in table.items() if mount.grows],
         "sealed": [*sealed, *app.namespace.sealed_views],
         "backings": backings,
-        "mountpoints": [str(at) for at in table],
+        "mountpoints": [str(path) for path in table],
         "views": sorted(app.namespace.view_names),
     }
 
@@ -197,15 +197,15 @@ async def _grep(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         ignore_case=bool(args.get("ignore_case")),
     )
     below, limit = Path.parse(str(args.get("below", ""))), max(1, min(int(args.get("limit", 10_000)), 1_000_000))
-    asked = str(args.get("only", "lines"))
-    only: Only = "first" if asked == "first" else "count" if asked == "count" else "lines"
+    mode = str(args.get("only", "lines"))
+    only: Only = "first" if mode == "first" else "count" if mode == "count" else "lines"
     await caller.tree.stat(below)
-    found = await app.search.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
-    labels = await _labels(app, (path for path, *_ in found.lines)) if args.get("labels") else {}
+    result = await app.search.grep(matcher, below, limit, only, hidden=bool(args.get("hidden")))
+    labels = await _labels(app, (path for path, *_ in result.lines)) if args.get("labels") else {}
     return {
-        "lines": [list(line) for line in found.lines],
-        "faults": found.faults,
-        "more": found.more,
+        "lines": [list(line) for line in result.lines],
+        "faults": result.faults,
+        "more": result.more,
         "labels": labels,
     }
 

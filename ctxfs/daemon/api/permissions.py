@@ -17,12 +17,12 @@ from ctxfs.policy.evaluate import Rights
 from ctxfs.policy.rules import Verb
 from ctxfs.vfs.access_control import CHANGES
 
-_ASKS_ITSELF = frozenset(
+_SELF_CHECKED_METHODS = frozenset(
     "ping join synced watch mounted content_of stat list read read_labelled apply metadata search find grep glob context "
     "evaluate_response verify_context curate record history whoami skills skill tools tool "
     "unrecorded call_tool begin_call wait_call call_state cancel_call calls kept_call".split()
 )
-_PAST: Mapping[str, Verb] = {
+_VERSION_METHODS: Mapping[str, Verb] = {
     **dict.fromkeys(("log", "show", "diff", "blame"), Verb.LIST | Verb.READ),
     **dict.fromkeys(("restore", "restore_from", "undo", "redo"), Verb.LIST | Verb.READ | CHANGES),
     "commit": Verb(0),
@@ -34,14 +34,14 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
 
     The error is EACCES for a method that it may not call, ENOENT for a path that does not exist for it.
     """
-    if app.policy.is_free(principal) or method in _ASKS_ITSELF:
+    if app.policy.is_free(principal) or method in _SELF_CHECKED_METHODS:
         return
-    if method in _PAST:
+    if method in _VERSION_METHODS:
         path = Path.parse(str(args.get("path", "")))
         rights: Rights = app.policy.rights(principal, path)
         if not rights.exists:
             raise not_found(path)
-        if rights.below & _PAST[method] != _PAST[method]:
+        if rights.below & _VERSION_METHODS[method] != _VERSION_METHODS[method]:
             raise path_error(
                 errno.EACCES, path, f"{principal} may not do this to everything here: name a path that it may"
             )
@@ -50,20 +50,20 @@ def check_method(app: App, principal: Principal, method: str, args: Mapping[str,
         raise path_error(errno.EACCES, method, f"{principal} may not do this: it is for people")
 
 
-def joining(app: App, now: Principal, principal: str, token: str) -> Principal:
+def bound_principal(app: App, current: Principal, principal: str, token: str) -> Principal:
     """Return the principal that a session acts for after `join`: the holder of the credential, or the named principal.
 
-    `now` is the principal that the session acts for so far. Raise OSError EPERM for an invalid credential, for one of
-    another principal, and for a session that is bound to another principal: only people can change the principal of a
-    session.
+    `current` is the principal that the session acts for so far. Raise OSError EPERM for an invalid credential, for one
+    of another principal, and for a session that is bound to another principal: only people can change the principal of
+    a session.
     """
-    named = parse_principal(principal) if principal else now
+    named = parse_principal(principal) if principal else current
     if token:
         holder = app.tokens.holder(token)
         if principal and str(named) != str(holder):
             raise not_permitted("join", f"this token is not one of {named}")
         app.policy.reload()  # the credential may be newer than the loaded policy
         named = holder
-    if now != named and not app.policy.is_free(now):
-        raise not_permitted("join", f"this session is bound to {now}")
+    if current != named and not app.policy.is_free(current):
+        raise not_permitted("join", f"this session is bound to {current}")
     return named

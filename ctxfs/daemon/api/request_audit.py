@@ -16,7 +16,7 @@ from ctxfs.model.path import one_line
 from ctxfs.vfs.session import Session
 
 # method → (operation, argument that names its object). Of queries a digest is recorded: they may contain erased words.
-_KEPT: Mapping[str, tuple[str, str]] = {
+_AUDITED_METHODS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("read", "read_labelled"), ("read", "path")),
     **dict.fromkeys(("show", "diff", "blame", "log"), ("past", "path")),
     **dict.fromkeys(("restore", "restore_from", "undo", "redo", "forget"), ("rollback", "path")),
@@ -52,7 +52,7 @@ _CHANGES = {
     "move": "rename",
     "meta": "meta",
 }
-_QUESTIONS = ("question", "filters", "pattern", "request")
+_QUERY_ARGUMENTS = ("question", "filters", "pattern", "request")
 _REFUSALS = (errno.EACCES, errno.EPERM)
 
 
@@ -65,26 +65,26 @@ def audited(app: App, caller: Session, method: str, args: Mapping[str, Any]) -> 
     try:
         yield
     except OSError as error:
-        if method in _KEPT or method == "apply" or error.errno in _REFUSALS:
-            note(app, caller, method, args, outcome_of(error))
+        if method in _AUDITED_METHODS or method == "apply" or error.errno in _REFUSALS:
+            record_request(app, caller, method, args, outcome_of(error))
         raise
-    if method in _KEPT or method == "apply":
-        note(app, caller, method, args)
+    if method in _AUDITED_METHODS or method == "apply":
+        record_request(app, caller, method, args)
 
 
-def note(app: App, caller: Session, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
+def record_request(app: App, caller: Session, method: str, args: Mapping[str, Any], outcome: str = OK) -> None:
     """Record an operation on behalf of the caller."""
-    doer = AuditActor(str(caller.principal), caller.actor.session, caller.actor.tool)
-    op, about, to = method, str(args.get("path", "")), ""
+    actor = AuditActor(str(caller.principal), caller.actor.session, caller.actor.tool)
+    op, subject, target = method, str(args.get("path", "")), ""
     if method == "apply":
-        kind, about, *rest = args["change"]
+        kind, subject, *rest = args["change"]
         op = _CHANGES.get(kind, kind)
-        to = str(rest[0]) if kind == "move" else ""
-    elif method in _KEPT:
-        op, key = _KEPT[method]
-        said = args.get(key, "")
-        asked = said.get("query", "") if isinstance(said, dict) else said
-        about = "; ".join(map(str, asked)) if isinstance(asked, list | tuple) else str(asked)
-        if key in _QUESTIONS:
-            about = question_digest(about)
-    app.spool.note(doer, op, one_line(str(about))[:4096], one_line(to), outcome)
+        target = str(rest[0]) if kind == "move" else ""
+    elif method in _AUDITED_METHODS:
+        op, key = _AUDITED_METHODS[method]
+        value = args.get(key, "")
+        query = value.get("query", "") if isinstance(value, dict) else value
+        subject = "; ".join(map(str, query)) if isinstance(query, list | tuple) else str(query)
+        if key in _QUERY_ARGUMENTS:
+            subject = question_digest(subject)
+    app.spool.note(actor, op, one_line(str(subject))[:4096], one_line(target), outcome)

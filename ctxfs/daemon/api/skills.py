@@ -13,22 +13,22 @@ from ctxfs.model.path import ROOT, Path
 from ctxfs.vfs.session import Session
 
 _AREAS = ("knowledge", "memory")
-_MOST_SKILLS = 10_000
-_MOST_FILES = 512
-_MOST_BYTES = 16 * 1024 * 1024
+_MAX_SKILLS = 10_000
+_MAX_FILES = 512
+_MAX_BYTES = 16 * 1024 * 1024
 
 
 async def _skills(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return every folder in the position of a skill, by path; `fault` gives the reason why one is no skill."""
-    paths = await app.search.glob(PATTERN, ROOT, _MOST_SKILLS)
-    places = places_of(path for path in paths if path.split("/")[0] in _AREAS)
-    found = []
-    for place in places:
+    paths = await app.search.glob(PATTERN, ROOT, _MAX_SKILLS)
+    folders = places_of(path for path in paths if path.split("/")[0] in _AREAS)
+    records = []
+    for folder in folders:
         try:
-            found.append(_record(await _skill_at(caller.tree, place)))
+            records.append(_record(await _skill_at(caller.tree, folder)))
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue  # deleted meanwhile, or quarantined
-    return found
+    return records
 
 
 async def _skill(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -36,22 +36,22 @@ async def _skill(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
     Raise OSError ENOENT for a folder that is no skill, EFBIG for one that holds too much.
     """
-    place = Path.parse(str(args["path"]))
-    if len(place.parts) < 3 or place.parts[0] not in _AREAS or place.parts[-2] != "skills":
-        raise not_found(place)
-    skill = await _skill_at(caller.tree, place)
+    folder = Path.parse(str(args["path"]))
+    if len(folder.parts) < 3 or folder.parts[0] not in _AREAS or folder.parts[-2] != "skills":
+        raise not_found(folder)
+    skill = await _skill_at(caller.tree, folder)
     if skill.fault:
-        raise path_error(errno.ENOENT, place, f"this is no skill: {skill.fault}")
+        raise path_error(errno.ENOENT, folder, f"this is no skill: {skill.fault}")
     files: list[tuple[str, str, int]] = []
-    await _add_files(caller.tree, place, files)
+    await _add_files(caller.tree, folder, files)
     return {**_record(skill), "files": [list(file) for file in files]}
 
 
-async def _skill_at(tree: Mount, place: Path) -> Skill:
-    return parse_skill(place, await tree.read(place / MANIFEST))
+async def _skill_at(tree: Mount, folder: Path) -> Skill:
+    return parse_skill(folder, await tree.read(folder / MANIFEST))
 
 
-async def _add_files(tree: Mount, place: Path, files: list[tuple[str, str, int]]) -> None:
+async def _add_files(tree: Mount, folder: Path, files: list[tuple[str, str, int]]) -> None:
     """Append (path, sha256, bytes) of each regular file below a folder.
 
     Links are skipped, because they may lead anywhere.
@@ -60,16 +60,16 @@ async def _add_files(tree: Mount, place: Path, files: list[tuple[str, str, int]]
     while pending:
         inside = pending.pop()
         directories += 1
-        for entry in await tree.list(place.join(inside)):
-            at = inside / entry.name
+        for entry in await tree.list(folder.join(inside)):
+            relative = inside / entry.name
             if entry.is_dir:
-                pending.append(at)
+                pending.append(relative)
             elif entry.kind == "file":
-                data = await tree.read(place.join(at))
-                files.append((str(at), hashlib.sha256(data).hexdigest(), len(data)))
-            if len(files) + directories > _MOST_FILES or sum(size for *_, size in files) > _MOST_BYTES:
+                data = await tree.read(folder.join(relative))
+                files.append((str(relative), hashlib.sha256(data).hexdigest(), len(data)))
+            if len(files) + directories > _MAX_FILES or sum(size for *_, size in files) > _MAX_BYTES:
                 raise path_error(
-                    errno.EFBIG, place, f"a skill holds {_MOST_FILES} files and {_MOST_BYTES} bytes at most"
+                    errno.EFBIG, folder, f"a skill holds {_MAX_FILES} files and {_MAX_BYTES} bytes at most"
                 )
 
 

@@ -20,8 +20,8 @@ from ctxfs.toolbox import tool_path
 from ctxfs.vfs.session import Session
 
 _ENVELOPE = "$call"
-_MOST_SECONDS = 10.0
-_NUMBERED = re.compile(r"\d{4,}_\d{4}-")
+_MAX_WAIT_SECONDS = 10.0
+_VERSION_NAME = re.compile(r"\d{4,}_\d{4}-")
 
 
 async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -29,23 +29,31 @@ async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
 
     `refusal` gives the reason why a tool may not run, `faults` the reason why a folder is no tool.
     """
-    offered, faults = await blocking(app.tools.calls.catalog.offered)
-    seen = [each for each in offered if app.policy.may(caller.principal, Verb.READ, tool_path(each.tool.name))]
-    whole = app.policy.is_free(caller.principal)
+    offers, faults = await blocking(app.tools.calls.catalog.offered)
+    visible = [offer for offer in offers if app.policy.may(caller.principal, Verb.READ, tool_path(offer.tool.name))]
+    is_unrestricted = app.policy.is_free(caller.principal)
     # A tool that waits for approval is shown to people alone: even its name comes from the server.
-    seen = [each for each in seen if (not each.tool.is_note and not each.tool.is_pending) or (each.refusal and whole)]
-    return {"tools": [_record(app, each) for each in seen], "faults": faults if whole else {}, "sandbox": sandbox()}
+    visible = [
+        offer
+        for offer in visible
+        if (not offer.tool.is_note and not offer.tool.is_pending) or (offer.refusal and is_unrestricted)
+    ]
+    return {
+        "tools": [_record(app, offer) for offer in visible],
+        "faults": faults if is_unrestricted else {},
+        "sandbox": sandbox(),
+    }
 
 
 async def _tool(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return one tool. Raise OSError ENOENT."""
-    name = _visible(app, caller, str(args["name"]))
+    name = _check_visible(app, caller, str(args["name"]))
     return _record(app, app.tools.calls.catalog.find(name))
 
 
 async def _call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Run a tool. The event log records the arguments and the result."""
-    return await app.tools.calls.call(_asked(app, caller, args), _Sight(app, caller))
+    return await app.tools.calls.call(_call_request(app, caller, args), _CallerTree(app, caller))
 
 
 async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -63,13 +71,13 @@ async def _begin(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         files = {key: base64.b64decode(data, validate=True) for key, data in envelope.get("files", {}).items()}
     except (TypeError, ValueError) as error:
         raise invalid(f"tools/{name}", f"files are base64: {error}") from error
-    said = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
-    asked = _asked(app, caller, {"name": name, "arguments": arguments, **said})
-    return {"id": await app.tools.calls.begin(asked, _Sight(app, caller))}
+    options = {"id": envelope.get("id", ""), "confirmed": envelope.get("confirmed", False), "files": files}
+    request = _call_request(app, caller, {"name": name, "arguments": arguments, **options})
+    return {"id": await app.tools.calls.begin(request, _CallerTree(app, caller))}
 
 
 async def _wait(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MOST_SECONDS))
+    seconds = max(0.0, min(float(args.get("seconds", 0.5)), _MAX_WAIT_SECONDS))
     return await app.tools.calls.wait(str(args["id"]), str(caller.principal), seconds, float(args.get("seen", 0.0)))
 
 
@@ -86,7 +94,7 @@ async def _records(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return await blocking(app.tools.calls.kept.records, str(args.get("tool", "")), app.scope.restricted_principal())
 
 
-async def _kept(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
+async def _stored_call(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     """Return one stored call: its result, its arguments and its text."""
     return await blocking(app.tools.calls.kept.record, str(args["id"]), app.scope.restricted_principal())
 
@@ -106,7 +114,7 @@ async def _approve(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return (await blocking(app.tools.calls.catalog.find, str(args["name"]))).tool.record
 
 
-class _Sight:
+class _CallerTree:
     """The tree as the caller may see it."""
 
     def __init__(self, app: App, caller: Session) -> None:
@@ -116,35 +124,35 @@ class _Sight:
     async def file(self, path: str) -> bytes:
         return await self._caller.tree.read(Path.parse(path))
 
-    async def version(self, path: str, said: str) -> bytes:
-        at = Path.parse(path)
-        versions = at.parent.join(Path((".versions", at.name)))
+    async def version(self, path: str, selector: str) -> bytes:
+        file = Path.parse(path)
+        versions = file.parent.join(Path((".versions", file.name)))
         try:
             names = [entry.name for entry in await self._caller.tree.list(versions)]
         except FileNotFoundError as error:
-            raise path_error(errno.ENOENT, at, "it has no versions") from error
-        name = chosen_version(names, said)
+            raise path_error(errno.ENOENT, file, "it has no versions") from error
+        name = select_version(names, selector)
         if not name:
-            raise path_error(errno.ENOENT, at, f"it has no version '{printable(said)[:80]}'; see {versions}")
+            raise path_error(errno.ENOENT, file, f"it has no version '{printable(selector)[:80]}'; see {versions}")
         return await self._caller.tree.read(versions / name)
 
     def folder(self, path: str) -> str:
-        at = Path.parse(path)
-        if self._app.policy.rights(self._caller.principal, at).below & Verb.READ != Verb.READ:
-            raise path_error(errno.EACCES, at, "you may not read all of it")
-        backing = self._caller.tree.backing(at)
+        folder = Path.parse(path)
+        if self._app.policy.rights(self._caller.principal, folder).below & Verb.READ != Verb.READ:
+            raise path_error(errno.EACCES, folder, "you may not read all of it")
+        backing = self._caller.tree.backing(folder)
         if backing is None:
-            raise path_error(errno.ENOTDIR, at, "it is no folder on disk: name one below knowledge/")
-        place = os.path.join(os.path.realpath(backing.root), *backing.relative.parts)
+            raise path_error(errno.ENOTDIR, folder, "it is no folder on disk: name one below knowledge/")
+        host_path = os.path.join(os.path.realpath(backing.root), *backing.relative.parts)
         if (
-            os.path.realpath(place) != place
+            os.path.realpath(host_path) != host_path
         ):  # permissions are checked by path, and a link leads to the content of another path
-            raise path_error(errno.EACCES, at, "a link is in the way")
-        return place
+            raise path_error(errno.EACCES, folder, "a link is in the way")
+        return host_path
 
 
-def _asked(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
-    name, arguments = _visible(app, caller, str(args["name"])), args.get("arguments", {})
+def _call_request(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
+    name, arguments = _check_visible(app, caller, str(args["name"])), args.get("arguments", {})
     if not isinstance(arguments, dict):
         raise invalid(f"tools/{name}", "arguments are an object")
 
@@ -160,37 +168,39 @@ def _asked(app: App, caller: Session, args: Mapping[str, Any]) -> CallRequest:
     )
 
 
-def chosen_version(names: Sequence[str], said: str) -> str:
-    """Return the name below `.versions/<file>/` that `said` selects; empty if there is none.
+def select_version(names: Sequence[str], selector: str) -> str:
+    """Return the name below `.versions/<file>/` that `selector` means; empty if there is none.
 
     It is selected by a number, `latest`, `prev`, a revision, or a time: the last version until then.
     """
-    numbered = sorted(name for name in names if _NUMBERED.match(name))
-    if said in ("latest", "prev"):
-        return numbered[-1 if said == "latest" else -2] if len(numbered) >= (1 if said == "latest" else 2) else ""
-    if said.isascii() and said.isdecimal() and len(said) < 8:
-        return next((name for name in numbered if int(name.split("_")[0]) == int(said)), "")
+    numbered = sorted(name for name in names if _VERSION_NAME.match(name))
+    if selector in ("latest", "prev"):
+        return (
+            numbered[-1 if selector == "latest" else -2] if len(numbered) >= (1 if selector == "latest" else 2) else ""
+        )
+    if selector.isascii() and selector.isdecimal() and len(selector) < 8:
+        return next((name for name in numbered if int(name.split("_")[0]) == int(selector)), "")
     try:
-        moment = datetime.fromisoformat(said)
+        moment = datetime.fromisoformat(selector)
     except ValueError:
-        return next((name for name in numbered if len(said) >= 4 and f"_{said}" in name), "")
+        return next((name for name in numbered if len(selector) >= 4 and f"_{selector}" in name), "")
     stamp = (moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     return max((name for name in numbered if name.split("_")[1] <= stamp), default="")
 
 
-def _visible(app: App, caller: Session, name: str) -> str:
+def _check_visible(app: App, caller: Session, name: str) -> str:
     if not app.policy.rights(caller.principal, Path.parse(f"tools/{name}")).exists:
         raise not_found(f"tools/{name}")
     return name
 
 
-def _record(app: App, offered: ToolOffer) -> dict[str, Any]:
-    refusal = offered.refusal or ("" if app.tools.may_run(offered.tool) else "you may not run it")
-    free = not app.scope.restricted_principal()  # host paths are for unrestricted callers
+def _record(app: App, offer: ToolOffer) -> dict[str, Any]:
+    refusal = offer.refusal or ("" if app.tools.may_run(offer.tool) else "you may not run it")
+    is_unrestricted = not app.scope.restricted_principal()  # host paths are for unrestricted callers
     return {
-        **offered.tool.record,
-        "builtin": offered.tool.builtin,
-        "folder": offered.tool.folder if free else "",
+        **offer.tool.record,
+        "builtin": offer.tool.builtin,
+        "folder": offer.tool.folder if is_unrestricted else "",
         "refusal": refusal,
     }
 
@@ -204,7 +214,7 @@ TOOL_METHODS: Mapping[str, Callable[[App, Session, Mapping[str, Any]], Awaitable
     "call_state": _state,
     "cancel_call": _cancel,
     "calls": _records,
-    "kept_call": _kept,
+    "kept_call": _stored_call,
     "tool_difference": _difference,
     "tool_digest": _digest,
     "approve_tool": _approve,

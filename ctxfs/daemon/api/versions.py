@@ -22,8 +22,8 @@ from ctxfs.versions.rollback import Outcome
 from ctxfs.vfs.access_control import WITHHELD
 from ctxfs.vfs.session import Session
 
-_MAX_LOG = 1_000_000
-_LARGE_ROUNDS = 3
+_MAX_LOG_ENTRIES = 1_000_000
+_MAX_LARGE_ROUNDS = 3
 
 
 def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
@@ -32,7 +32,7 @@ def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
     `reader` is a restricted principal, or empty. Reason and subject of other principals' versions are blank for it,
     because they may name paths that it cannot see.
     """
-    told = reader in ("", commit.actor.principal)
+    is_visible = reader in ("", commit.actor.principal)
     return {
         "revision": commit.oid,
         "time": commit.when,
@@ -40,9 +40,9 @@ def commit_record(commit: Commit, reader: str = "") -> dict[str, Any]:
         "principal": commit.actor.principal,
         "session": commit.actor.session,
         "tool": commit.actor.tool,
-        "reason": commit.actor.reason if told else "",
+        "reason": commit.actor.reason if is_visible else "",
         "op": commit.op,
-        "subject": printable(commit.subject) if told else "",
+        "subject": printable(commit.subject) if is_visible else "",
     }
 
 
@@ -68,7 +68,7 @@ def _path(args: Mapping[str, Any]) -> str:
     return str(path)
 
 
-async def _since(app: App, path: str, *named: str) -> int:
+async def _visible_since(app: App, path: str, *named: str) -> int:
     """Return the time since when the caller may see the versions of a path and everything below it, in nanoseconds.
 
     Raise OSError ENOENT if a named version is older.
@@ -76,19 +76,19 @@ async def _since(app: App, path: str, *named: str) -> int:
     since = await in_turn(lambda: app.scope.readable_since(Path.parse(path), below=True))
     if since >= NEVER:
         raise not_found(path)
-    for at in named if since else ():
-        step = await in_turn(app.archive.resolve, at)
+    for revision in named if since else ():
+        step = await in_turn(app.archive.resolve, revision)
         if step.commit.time_ns < since:
             raise not_found(path)
     return since
 
 
-async def _whole(app: App, path: str) -> None:
+async def _check_all_visible(app: App, path: str) -> None:
     """Raise OSError EACCES for a caller that may not see all versions of a path.
 
     Such a caller could restore hidden content.
     """
-    if await _since(app, path):
+    if await _visible_since(app, path):
         raise path_error(
             errno.EACCES, path, "a part of its past is kept from you: restore one of the versions that log shows"
         )
@@ -121,81 +121,81 @@ async def _commit_everything(app: App) -> list[Commit]:
 
     Large files are read in a worker thread, so that other requests on versions are served meanwhile.
     """
-    made = await in_turn(app.archive.commit_nowait)
-    for _ in range(_LARGE_ROUNDS):
+    commits = await in_turn(app.archive.commit_nowait)
+    for _ in range(_MAX_LARGE_ROUNDS):
         if app.archive.large_delay > 0:
             break
         await blocking(app.archive.prepare_large)
-        made += await in_turn(app.archive.commit_nowait)
-    return made
+        commits += await in_turn(app.archive.commit_nowait)
+    return commits
 
 
 async def _log(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG))
-    path, wanted = _path(args), _filter(args)
-    wanted = replace(wanted, since_ns=max(wanted.since_ns, await _since(app, path)))
-    steps = await in_turn(app.archive.log, path, wanted, limit)
-    found = [commit_record(step.commit, app.scope.restricted_principal()) for step in steps]
+    limit = max(1, min(int(args.get("limit", 100)), _MAX_LOG_ENTRIES))
+    path, filters = _path(args), _filter(args)
+    filters = replace(filters, since_ns=max(filters.since_ns, await _visible_since(app, path)))
+    steps = await in_turn(app.archive.log, path, filters, limit)
+    records = [commit_record(step.commit, app.scope.restricted_principal()) for step in steps]
     if args.get("changes"):
         changes: Sequence[Sequence[PathChange]] = await in_turn(
             app.archive.changes_of, [step.seq for step in steps], path
         )
-        for record, part in zip(found, changes, strict=True):
+        for record, part in zip(records, changes, strict=True):
             record["changes"] = [_change_record(change) for change in part]
-    return found
+    return records
 
 
 async def _show(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    path, at = _path(args), str(args["at"])
-    await _since(app, path, at)
-    data = await in_turn(app.archive.show, path, at)
+    path, revision = _path(args), str(args["at"])
+    await _visible_since(app, path, revision)
+    data = await in_turn(app.archive.show, path, revision)
     await _check_withheld(app, path, data)
     return data
 
 
 async def _diff(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path, old, new = _path(args), str(args["old"]), str(args["new"])
-    await _since(app, path, old, new)
+    await _visible_since(app, path, old, new)
     await _check_withheld(app, path)
-    for at in (old, new) if app.scope.restricted_principal() else ():
+    for revision in (old, new) if app.scope.restricted_principal() else ():
         with contextlib.suppress(OSError):  # a directory, or absent in that version
-            data = await in_turn(app.archive.show, path, at)
+            data = await in_turn(app.archive.show, path, revision)
             await _check_withheld(app, path, data)
-    found = await in_turn(app.archive.diff, path, old, new)
-    await _check_withheld(app, path, found)
-    return found
+    diff = await in_turn(app.archive.diff, path, old, new)
+    await _check_withheld(app, path, diff)
+    return diff
 
 
 async def _blame(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    path, at = _path(args), str(args.get("at", "latest"))
-    since = await _since(app, path, at)
-    lines = await in_turn(app.archive.blame, path, at)
+    path, revision = _path(args), str(args.get("at", "latest"))
+    since = await _visible_since(app, path, revision)
+    lines = await in_turn(app.archive.blame, path, revision)
     await _check_withheld(app, path, b"\n".join(line.text for line in lines))
     # Lines from before the caller could read the path are attributed to the time since when it can.
-    told = [(line, line.time_ns >= since) for line in lines]
+    attributed = [(line, line.time_ns >= since) for line in lines]
     return [
         {
-            "revision": line.commit if known else "",
-            "principal": line.principal if known else "",
-            "time_ns": line.time_ns if known else since,
+            "revision": line.commit if is_visible else "",
+            "principal": line.principal if is_visible else "",
+            "time_ns": line.time_ns if is_visible else since,
             "line": line.number,
             "text": line.text,
         }
-        for line, known in told
+        for line, is_visible in attributed
     ]
 
 
 async def _check_withheld(app: App, path: str, *texts: bytes) -> None:
     """Raise OSError EACCES for an agent if a text, or its path, is in quarantine."""
-    place = Path.parse(path)
-    if await blocking(lambda: app.scope.is_withheld(place, *texts)):
+    tree_path = Path.parse(path)
+    if await blocking(lambda: app.scope.is_withheld(tree_path, *texts)):
         raise path_error(errno.EACCES, path, WITHHELD)
 
 
-async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
+async def _rollback_record(app: App, path: str, outcome: Outcome, diff: bytes) -> dict[str, Any]:
     """Return the outcome of a rollback. A diff that contains quarantined text is replaced by a notice."""
-    place, text = Path.parse(path), diff
-    is_withheld: bool = await blocking(lambda: app.scope.is_withheld(place, text))
+    tree_path, text = Path.parse(path), diff
+    is_withheld: bool = await blocking(lambda: app.scope.is_withheld(tree_path, text))
     if diff and is_withheld:
         diff = f"{WITHHELD}\n".encode()
     return _outcome_record(outcome, diff)
@@ -203,13 +203,13 @@ async def _rolled_back(app: App, path: str, outcome: Outcome, diff: bytes) -> di
 
 async def _restore(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    is_dry_run, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
     if str(args["to"]) == "prev":
-        await _whole(app, path)
+        await _check_all_visible(app, path)
     else:
-        await _since(app, path, str(args["to"]))
-    done = await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=dry))
-    return await _rolled_back(app, path, *done)
+        await _visible_since(app, path, str(args["to"]))
+    result = await in_turn(lambda: app.archive.restore(path, str(args["to"]), actor, dry_run=is_dry_run))
+    return await _rollback_record(app, path, *result)
 
 
 async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -218,24 +218,26 @@ async def _restore_from(app: App, caller: Session, args: Mapping[str, Any]) -> A
     Each file gets its last version from elsewhere, or is deleted.
     """
     await _commit_everything(app)
-    dry, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
-    await _whole(app, path)
-    done = await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=dry))
-    return await _rolled_back(app, path, *done)
+    is_dry_run, path, actor, source = bool(args.get("dry_run")), _path(args), _actor(caller, args), str(args["source"])
+    await _check_all_visible(app, path)
+    result = await in_turn(lambda: app.archive.restore_from(path, source, actor, dry_run=is_dry_run))
+    return await _rollback_record(app, path, *result)
 
 
 async def _undo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    dry, path, actor, wanted = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
-    await _whole(app, path)
-    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.undo(path, actor, wanted, dry_run=dry)))
+    is_dry_run, path, actor, filters = bool(args.get("dry_run")), _path(args), _actor(caller, args), _filter(args)
+    await _check_all_visible(app, path)
+    return await _rollback_record(
+        app, path, *await in_turn(lambda: app.archive.undo(path, actor, filters, dry_run=is_dry_run))
+    )
 
 
 async def _redo(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     await _commit_everything(app)
-    dry, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
-    await _whole(app, path)
-    return await _rolled_back(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=dry)))
+    is_dry_run, path, actor = bool(args.get("dry_run")), _path(args), _actor(caller, args)
+    await _check_all_visible(app, path)
+    return await _rollback_record(app, path, *await in_turn(lambda: app.archive.redo(path, actor, dry_run=is_dry_run)))
 
 
 async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
@@ -244,13 +246,13 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     path = None if named else _path(args)
     if path is not None and len(Path.parse(path).parts) < 2:
         raise invalid(path or "/", "a whole area cannot be forgotten: name what is in it")
-    dry, actor = bool(args.get("dry_run")), _actor(caller, args)
+    is_dry_run, actor = bool(args.get("dry_run")), _actor(caller, args)
     phrases = await in_turn(app.archive.phrases_of, path, str(named or ""))
     derived = Counter[str]()
-    if not dry:  # before the versions, which contain the phrases: after a kill the request can be repeated
+    if not is_dry_run:  # before the versions, which contain the phrases: after a kill the request can be repeated
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
-    erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=dry))
-    if not dry:  # again, for texts that were derived meanwhile
+    erased = await in_turn(lambda: app.archive.forget(path, str(named or ""), actor, dry_run=is_dry_run))
+    if not is_dry_run:  # again, for texts that were derived meanwhile
         derived += Counter(await app.erasure.erase(phrases, str(caller.principal)))
     return {
         "versions": erased.versions,
@@ -258,7 +260,7 @@ async def _forget(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
         "changes": [{"path": path_text(path)} for path in erased.paths],
         "elsewhere": [path_text(path) for path in erased.elsewhere],
         "copies": [path_text(path) for path in erased.copies],
-        "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not dry else {},
+        "derived": {kind: derived[kind] for kind in ("deliveries", "records", "calls")} if not is_dry_run else {},
         "remotes": sorted(await in_turn(app.archive.remotes)),
     }
 
@@ -273,12 +275,12 @@ async def _delete_snapshot(app: App, caller: Session, args: Mapping[str, Any]) -
 
 
 async def _snapshots(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
-    found = await in_turn(app.archive.snapshots)
-    out = []
-    for name in sorted(found):
+    snapshots = await in_turn(app.archive.snapshots)
+    records = []
+    for name in sorted(snapshots):
         step = await in_turn(app.archive.resolve, name)
-        out.append({"name": name, **commit_record(step.commit)})
-    return out
+        records.append({"name": name, **commit_record(step.commit)})
+    return records
 
 
 async def _remotes(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
