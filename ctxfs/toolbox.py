@@ -12,14 +12,14 @@ import tools
 from ctxfs.context.build.constructor import CANDIDATES
 from ctxfs.context.grounding.review import Curator
 from ctxfs.exec.approvals import Approvals
-from ctxfs.exec.calls import Brought, CallRequest, Calls
+from ctxfs.exec.calls import CallRequest, Calls, Inputs
 from ctxfs.exec.definition import Tool
 from ctxfs.exec.folder_provider import FolderProvider
 from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.outcome import Outcome, Progress
 from ctxfs.exec.registry import ToolProvider, ToolRegistry
 from ctxfs.exec.runner import run_tool
-from ctxfs.exec.sandbox import Sandbox, sandbox
+from ctxfs.exec.sandbox import Sandbox, find_bubblewrap
 from ctxfs.exec.tool_search import ToolSearch
 from ctxfs.index.engines.catalog import ChunkRow
 from ctxfs.index.query import Query
@@ -35,7 +35,7 @@ from ctxfs.store.layout import Layout
 from ctxfs.threads import blocking
 from ctxfs.vfs.caller_context import acting_principal
 
-_LONGEST_ARGUMENTS = 4000  # characters of them in the history
+_MAX_ARGUMENT_CHARACTERS = 4000  # characters of the arguments in a record of the event log
 
 Remember = Callable[[str, Sequence[Mapping[str, object]], str], Awaitable[None]]
 Mounted = Callable[[], Sequence[Mapping[str, object]]]
@@ -74,7 +74,7 @@ class Toolbox:
         searcher: Searcher,
         curator: Curator,
         remember: Remember,
-        mounted: Mounted,
+        mountpoints: Mounted,
     ) -> None:
         self._layout = layout
         self._settings = settings
@@ -82,16 +82,16 @@ class Toolbox:
         self._searcher = searcher
         self._curator = curator
         self._remember = remember
-        self._mounted = mounted
-        self._finder = ToolSearch()
+        self._mountpoints = mountpoints
+        self._search = ToolSearch()
         self.approvals = Approvals(layout.approvals)
-        self._builtin = FolderProvider(HostPath(tools.__file__).parent, self._approved, builtin=True)
-        self._own = FolderProvider(layout.tools, self._approved)
-        self._functions = FunctionProvider(self._approved)
-        self._of_sources: dict[str, FolderProvider] = {}
+        self._builtin = FolderProvider(HostPath(tools.__file__).parent, self._approved_definition, builtin=True)
+        self._own_tools = FolderProvider(layout.tools, self._approved_definition)
+        self._functions = FunctionProvider(self._approved_definition)
+        self._source_providers: dict[str, FolderProvider] = {}
         self.shelf = McpProvider(layout.servers, lambda: self._settings().servers, self.approvals.all)
         self.servers: Servers = _NoServers()
-        self.calls = Calls(ToolRegistry(self._shelves, self.approvals, self._setting), layout.calls, self)
+        self.calls = Calls(ToolRegistry(self._list_providers, self.approvals, self._setting), layout.calls, self)
 
     def sees(self, name: str) -> bool:
         """Return True if a tool or a server of this name exists for the calling principal."""
@@ -103,28 +103,28 @@ class Toolbox:
 
     def status(self) -> dict[str, object]:
         """Return the part of `ctxfs status` about tools."""
-        servers = {name: known.status for name, known in self.shelf.known().items()}
-        return {"shut_in": bool(sandbox()) and self._settings().tools.walls, "servers": servers}
+        servers = {name: state.status for name, state in self.shelf.known().items()}
+        return {"shut_in": bool(find_bubblewrap()) and self._settings().tools.walls, "servers": servers}
 
     async def find(self, query: Query, below: Path) -> SearchResults:
         """Return the matching tools that the calling principal may read, as hits at the tools' directories."""
-        known = (await blocking(self.calls.catalog.tools))[0]
-        who, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
-        named = [
-            tool for tool in known.values() if tool.name.startswith(start) and not (tool.is_note or tool.is_pending)
+        catalog = (await blocking(self.calls.catalog.tools))[0]
+        principal, start = acting_principal(), "".join(f"{part}/" for part in below.parts[1:])
+        candidates = [
+            tool for tool in catalog.values() if tool.name.startswith(start) and not (tool.is_note or tool.is_pending)
         ]
-        seen = [tool for tool in named if self._policy.may(who, Verb.READ, tool_path(tool.name))]
+        readable = [tool for tool in candidates if self._policy.may(principal, Verb.READ, tool_path(tool.name))]
 
         def rank() -> list[tuple[Tool, float, float]]:
             can_embed = query.mode != "words" and self._searcher.can_embed()
-            return self._finder.ranked(query.text, seen, self._searcher.embed if can_embed else None)
+            return self._search.ranked(query.text, readable, self._searcher.embed if can_embed else None)
 
         hits = []
-        for number, (tool, words, meaning) in enumerate((await blocking(rank))[:CANDIDATES]):
+        for number, (tool, word_score, similarity) in enumerate((await blocking(rank))[:CANDIDATES]):
             text, path = f"{tool.name}: {tool.description}", str(tool_path(tool.name))
             chunk = ChunkRow(-1 - number, path, 1, 1, "", text, "tool", 0, "", "", None)
-            signals = {"words": words, "meaning": meaning}
-            hits.append(Hit(chunk, words + meaning, signals, signals))
+            signals = {"words": word_score, "meaning": similarity}
+            hits.append(Hit(chunk, word_score + similarity, signals, signals))
         return SearchResults(query, hits)
 
     # the protocol `CallHooks`
@@ -134,84 +134,89 @@ class Toolbox:
 
         Read permission suffices for a harmless tool; others need `exec`.
         """
-        wanted = Verb.READ if tool.is_harmless else Verb.EXEC
-        return self._policy.may(acting_principal(), wanted, tool_path(tool.name))
+        permission = Verb.READ if tool.is_harmless else Verb.EXEC
+        return self._policy.may(acting_principal(), permission, tool_path(tool.name))
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
+        self, tool: Tool, arguments: Mapping[str, Any], inputs: Inputs, progress: Progress, request: CallRequest
     ) -> Outcome:
         """Run a tool: through its server, or as a program. A server gets file arguments as text."""
         if tool.server:
-            texts = {name: data.decode("utf-8", "replace") for name, data in brought.items() if isinstance(data, bytes)}
+            texts = {name: data.decode("utf-8", "replace") for name, data in inputs.items() if isinstance(data, bytes)}
             return await self.servers.run_tool(tool, {**arguments, **texts}, progress)
-        walls = self._walls(tool, asked.principal)
+        confinement = self._confinement(tool, request.principal)
         if tool.is_function:
-            walls = replace(walls, settings={**walls.settings, "CTXFS_APPROVED": self._approved_digest(tool.name)})
-            return await run_tool(tool, arguments, brought, progress, walls)
+            confinement = replace(
+                confinement, settings={**confinement.settings, "CTXFS_APPROVED": self._approved_digest(tool.name)}
+            )
+            return await run_tool(tool, arguments, inputs, progress, confinement)
         digest = "" if tool.builtin else self._approved_digest(tool.name)
-        return await run_tool(tool, arguments, brought, progress, walls, digest)
+        return await run_tool(tool, arguments, inputs, progress, confinement, digest)
 
-    async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
+    async def remember(self, request: CallRequest, result: Mapping[str, Any]) -> None:
         """Record a call in the event log: one record of the request, one of the result."""
-        said = json.dumps(asked.arguments, ensure_ascii=False)[:_LONGEST_ARGUMENTS]
-        told = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
-        call = {"tool": asked.name, "call": result["id"]}
+        arguments = json.dumps(request.arguments, ensure_ascii=False)[:_MAX_ARGUMENT_CHARACTERS]
+        outcome = {key: result[key] for key in ("ok", "fault", "sha256", "seconds")}
+        call = {"tool": request.name, "call": result["id"]}
         bodies = [
-            {"kind": "tool_call", **call, "arguments": said},
-            {"kind": "tool_result", **call, "origin": f"tools/{asked.name}", **told},
+            {"kind": "tool_call", **call, "arguments": arguments},
+            {"kind": "tool_result", **call, "origin": f"tools/{request.name}", **outcome},
         ]
-        await self._remember(asked.principal, bodies, asked.session)
+        await self._remember(request.principal, bodies, request.session)
 
-    async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
+    async def ask_person(self, tool: Tool, request: CallRequest, content: str) -> None:
         """Return if a person has allowed the call, else raise OSError EPERM.
 
         A decision is valid for one call of one principal, with these arguments and their `content`.
         """
-        shown = json.dumps(asked.arguments, ensure_ascii=False)
-        question = f"{asked.principal} wants to run tools/{tool.name}, which cannot be taken back, with {shown}"
-        about = {"kind": "call", "tool": tool.name, "arguments": shown, "principal": asked.principal}
+        arguments = json.dumps(request.arguments, ensure_ascii=False)
+        question = f"{request.principal} wants to run tools/{tool.name}, which cannot be taken back, with {arguments}"
+        about = {"kind": "call", "tool": tool.name, "arguments": arguments, "principal": request.principal}
         if content:
             about["content"] = content
             question += f" (sha256 of what its arguments name: {content})"
-        said = await self._curator.permission(question, about)
-        if said == "reject":
+        decision = await self._curator.permission(question, about)
+        if decision == "reject":
             raise not_permitted(f"tools/{tool.name}", "a person has refused this call")
-        if said != "accept":
+        if decision != "accept":
             raise not_permitted(
-                f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{said}"
+                f"tools/{tool.name}", f"a person has to allow this call: it waits in human/review/{decision}"
             )
 
     # inside
 
     def _approved_digest(self, name: str) -> str:
-        known = self.approvals.all().get(name)
-        return known.digest if known is not None else "none"
+        approval = self.approvals.all().get(name)
+        return approval.digest if approval is not None else "none"
 
     def _setting(self, name: str) -> str:
         return str(getattr(self._settings().tools, name, ""))
 
-    def _walls(self, tool: Tool, principal: str) -> Sandbox:
+    def _confinement(self, tool: Tool, principal: str) -> Sandbox:
         """Return the sandbox of a call.
 
         It hides the store and other principals' mounts, which would bypass the policy.
         """
-        mounted = [(str(each["at"]), str(each["principal"])) for each in self._mounted()]
-        own = next((at for at, who in mounted if who == principal), "")
-        hidden = [os.path.realpath(self._layout.root), *(at for at, _ in mounted if at != own)]
+        mounted = [(str(mount["at"]), str(mount["principal"])) for mount in self._mountpoints()]
+        own_mount = next((mountpoint for mountpoint, owner in mounted if owner == principal), "")
+        hidden = [
+            os.path.realpath(self._layout.root),
+            *(mountpoint for mountpoint, _ in mounted if mountpoint != own_mount),
+        ]
         variables = {f"CTXFS_{tool.setting.upper()}": self._setting(tool.setting)} if tool.setting else {}
-        return Sandbox(hidden, own, self._settings().tools.walls, variables)
+        return Sandbox(hidden, own_mount, self._settings().tools.walls, variables)
 
-    def _approved(self, name: str) -> Mapping[str, Any] | None:
-        known = self.approvals.all().get(name)
-        return known.definition if known is not None else None
+    def _approved_definition(self, name: str) -> Mapping[str, Any] | None:
+        approval = self.approvals.all().get(name)
+        return approval.definition if approval is not None else None
 
-    def _shelves(self) -> Sequence[ToolProvider]:
+    def _list_providers(self) -> Sequence[ToolProvider]:
         allowed = [source.path for source in self._settings().sources if source.tools]
         for path in allowed:
-            if path not in self._of_sources:
-                self._of_sources[path] = FolderProvider(HostPath(path) / "tools", self._approved)
-        of_sources = [self._of_sources[path] for path in allowed]
-        return [self._builtin, self._own, *of_sources, self._functions, self.shelf]
+            if path not in self._source_providers:
+                self._source_providers[path] = FolderProvider(HostPath(path) / "tools", self._approved_definition)
+        of_sources = [self._source_providers[path] for path in allowed]
+        return [self._builtin, self._own_tools, *of_sources, self._functions, self.shelf]
 
 
 def tool_path(name: str) -> Path:

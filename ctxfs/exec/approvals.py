@@ -32,7 +32,7 @@ class Approvals:
 
     def __init__(self, file: HostPath) -> None:
         self._file = file
-        self._read: tuple[object, Mapping[str, Approval]] = (None, {})
+        self._cached: tuple[object, Mapping[str, Approval]] = (None, {})
 
     def all(self) -> Mapping[str, Approval]:
         """Return {tool name: approval}; the same object while the file is unchanged.
@@ -40,43 +40,51 @@ class Approvals:
         Raise CommandError for an unreadable file.
         """
         try:
-            seen = self._file.stat()
-            stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
-            if self._read[0] != stamp:
-                self._read = stamp, _parsed(json.loads(self._file.read_text(encoding="utf-8")))
+            stat = self._file.stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if self._cached[0] != stamp:
+                self._cached = stamp, _parse_approvals(json.loads(self._file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return _NONE
         except (OSError, ValueError) as error:
             raise CommandError(
                 f"'{self._file}' cannot be read: {error}", "delete it, and approve tools anew"
             ) from error
-        return self._read[1]
+        return self._cached[1]
 
-    def add(self, given: Mapping[str, Approval]) -> None:
+    def add(self, approvals: Mapping[str, Approval]) -> None:
         """Add or replace approvals."""
         with held(self._file.parent):
-            self._write({**self.all(), **given})
+            self._write({**self.all(), **approvals})
 
     def drop(self, prefix: str) -> None:
         """Remove the approvals of all tools whose names begin with `prefix`."""
         with held(self._file.parent):
-            self._write({name: each for name, each in self.all().items() if not name.startswith(prefix)})
+            self._write({name: approval for name, approval in self.all().items() if not name.startswith(prefix)})
 
-    def _write(self, known: Mapping[str, Approval]) -> None:
-        said = {name: {"digest": each.digest, "definition": each.definition} for name, each in sorted(known.items())}
-        replace_file(self._file, json.dumps(said, indent=1, ensure_ascii=False).encode("utf-8", "replace"), mode=0o600)
+    def _write(self, approvals: Mapping[str, Approval]) -> None:
+        records = {
+            name: {"digest": approval.digest, "definition": approval.definition}
+            for name, approval in sorted(approvals.items())
+        }
+        replace_file(
+            self._file, json.dumps(records, indent=1, ensure_ascii=False).encode("utf-8", "replace"), mode=0o600
+        )
 
 
-def _parsed(said: object) -> Mapping[str, Approval]:
-    found = said.items() if isinstance(said, dict) else ()
+def _parse_approvals(value: object) -> Mapping[str, Approval]:
+    items = value.items() if isinstance(value, dict) else ()
     return {
-        str(name): Approval(str(each.get("digest", "")), each.get("definition") or {})
-        for name, each in found
-        if isinstance(each, dict)
+        str(name): Approval(str(record.get("digest", "")), record.get("definition") or {})
+        for name, record in items
+        if isinstance(record, dict)
     }
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return a unified diff from an approved definition to the current one; empty if they are equal."""
-    old, new = (json.dumps(each, indent=1, ensure_ascii=False, sort_keys=True).splitlines() for each in (before, now))
+    old, new = (
+        json.dumps(definition, indent=1, ensure_ascii=False, sort_keys=True).splitlines()
+        for definition in (before, now)
+    )
     return "\n".join(difflib.unified_diff(old, new, "approved", "now", lineterm="", n=2))

@@ -31,10 +31,10 @@ from ctxfs.threads import blocking
 
 log = logging.getLogger(__name__)
 
-Brought = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
-_MOST_AT_ONCE = 100
+Inputs = Mapping[str, bytes | str]  # argument → the content of a file, or the host path of a folder
+_MAX_CONCURRENT_CALLS = 100
 MAX_LISTED_FILES = 20_000
-_MOST_WAITING = 1000  # results that no client has fetched yet
+_MAX_UNFETCHED_RESULTS = 1000  # results that no client has fetched yet
 UNCONFIRMED = "it has to be confirmed"
 
 
@@ -63,7 +63,7 @@ class CallerView(Protocol):
         """Return the content of a file."""
         ...
 
-    async def version(self, path: str, said: str) -> bytes:
+    async def version(self, path: str, selector: str) -> bytes:
         """Return the content of a file at a time, at a version by its number, or before its last change (`prev`)."""
         ...
 
@@ -80,16 +80,16 @@ class CallHooks(Protocol):
         ...
 
     async def run(
-        self, tool: Tool, arguments: Mapping[str, Any], brought: Brought, progress: Progress, asked: CallRequest
+        self, tool: Tool, arguments: Mapping[str, Any], inputs: Inputs, progress: Progress, request: CallRequest
     ) -> Outcome:
         """Run the tool. Cancelling ends it."""
         ...
 
-    async def remember(self, asked: CallRequest, result: Mapping[str, Any]) -> None:
+    async def remember(self, request: CallRequest, result: Mapping[str, Any]) -> None:
         """Add a call to the event log. Never raises OSError."""
         ...
 
-    async def ask_person(self, tool: Tool, asked: CallRequest, content: str) -> None:
+    async def ask_person(self, tool: Tool, request: CallRequest, content: str) -> None:
         """Return if a person has allowed this call with this `content`.
 
         Raise OSError with the path of the open question otherwise.
@@ -103,11 +103,11 @@ class _Running:
     scope: trio.CancelScope
     progress: float = 0.0
     message: str = ""
-    moved: trio.Event = field(default_factory=trio.Event)
+    changed: trio.Event = field(default_factory=trio.Event)
     result: dict[str, Any] | None = None
 
-    def tell(self, done: float, message: str) -> None:
-        self.progress, self.message = done, message
+    def report(self, progress: float, message: str) -> None:
+        self.progress, self.message = progress, message
         self._wake()
 
     def end(self, result: dict[str, Any]) -> None:
@@ -115,17 +115,17 @@ class _Running:
         self._wake()
 
     def _wake(self) -> None:
-        moved, self.moved = self.moved, trio.Event()
-        moved.set()
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
 
 
 class Calls:
     """The calls of the tools of a catalog."""
 
-    def __init__(self, catalog: ToolRegistry, folder: HostPath, ports: CallHooks) -> None:
+    def __init__(self, catalog: ToolRegistry, folder: HostPath, hooks: CallHooks) -> None:
         self.catalog = catalog
         self.kept = CallStore(folder)
-        self._ports = ports
+        self._hooks = hooks
         self._running: dict[str, _Running] = {}
         self._ended: OrderedDict[str, _Running] = OrderedDict()
         self._nursery: trio.Nursery | None = None
@@ -139,15 +139,15 @@ class Calls:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                async for each in results:
-                    await self._write(*each)
+                async for record in results:
+                    await self._write(*record)
         finally:
             self._nursery = self._results = None
             with trio.CancelScope(shield=True), contextlib.suppress(trio.WouldBlock):
                 while True:
                     await self._write(*results.receive_nowait())
 
-    async def call(self, asked: CallRequest, sight: CallerView) -> dict[str, Any]:
+    async def call(self, request: CallRequest, view: CallerView) -> dict[str, Any]:
         """Run a tool and wait for it: {id, ok, text, stderr, seconds, fault, …}.
 
         The result has an `errno` if the tool could not be run, such as EIO for a server that is not connected.
@@ -156,31 +156,32 @@ class Calls:
         EPERM for a destructive one that was not confirmed, EINVAL for arguments that violate its schema, EAGAIN when
         too many calls run.
         """
-        tool, number, running, brought = await self._checked(asked, sight)
-        return await self._run(tool, number, asked, running, brought)
+        tool, call_id, running, inputs = await self._check(request, view)
+        return await self._run(tool, call_id, request, running, inputs)
 
-    async def begin(self, asked: CallRequest, sight: CallerView) -> str:
+    async def begin(self, request: CallRequest, view: CallerView) -> str:
         """Begin a call and return its id, for `wait`. Raise OSError as `call` does."""
         nursery = self._nursery
         if nursery is None:
-            raise path_error(errno.EAGAIN, f"tools/{asked.name}", "no daemon runs that could wait for it")
-        tool, number, running, brought = await self._checked(asked, sight)
-        nursery.start_soon(self._run, tool, number, asked, running, brought)
-        return number
+            raise path_error(errno.EAGAIN, f"tools/{request.name}", "no daemon runs that could wait for it")
+        tool, call_id, running, inputs = await self._check(request, view)
+        nursery.start_soon(self._run, tool, call_id, request, running, inputs)
+        return call_id
 
-    async def wait(self, number: str, principal: str, seconds: float, seen: float) -> dict[str, Any]:
+    async def wait(self, call_id: str, principal: str, seconds: float, last_progress: float) -> dict[str, Any]:
         """Return the state of a call of the principal: {running, progress, message, result}.
 
-        Wait until the progress exceeds `seen`, the call has ended, or `seconds` have passed. Raise OSError ENOENT.
+        Wait until the progress exceeds `last_progress`, the call has ended, or `seconds` have passed. Raise OSError
+        ENOENT.
         """
-        running = self._running.get(number) or self._ended.get(number)
+        running = self._running.get(call_id) or self._ended.get(call_id)
         if running is None or running.principal != principal:
-            raise not_found(f"calls/{printable(number)[:80]}")
+            raise not_found(f"calls/{printable(call_id)[:80]}")
         with trio.move_on_after(seconds):
-            while running.result is None and running.progress <= seen:
-                await running.moved.wait()
+            while running.result is None and running.progress <= last_progress:
+                await running.changed.wait()
         if running.result is not None:
-            self._ended.pop(number, None)
+            self._ended.pop(call_id, None)
         return {
             "running": running.result is None,
             "progress": running.progress,
@@ -188,16 +189,16 @@ class Calls:
             "result": running.result,
         }
 
-    def state(self, number: str, principal: str) -> dict[str, Any]:
+    def state(self, call_id: str, principal: str) -> dict[str, Any]:
         """Return the progress of a call of the principal: {running, progress, message}."""
-        running = self._running.get(number)
+        running = self._running.get(call_id)
         if running is None or running.principal != principal:
             return {"running": False, "progress": 0.0, "message": ""}
         return {"running": True, "progress": running.progress, "message": running.message}
 
-    def cancel(self, number: str, principal: str) -> bool:
+    def cancel(self, call_id: str, principal: str) -> bool:
         """Cancel a call of the principal; return False if it does not run."""
-        running = self._running.get(number)
+        running = self._running.get(call_id)
         if running is None or running.principal != principal:
             return False
         running.scope.cancel()
@@ -205,112 +206,116 @@ class Calls:
 
     def may_call(self, tool: Tool, refusal: str) -> bool:
         """Return True if the calling principal may request a run of the tool, as its mode bits show."""
-        return not refusal and (self._ports.may_run(tool) or tool.destructive)
+        return not refusal and (self._hooks.may_run(tool) or tool.destructive)
 
     # inside
 
-    async def _checked(self, asked: CallRequest, sight: CallerView) -> tuple[Tool, str, _Running, Brought]:
-        name, arguments = asked.name, asked.arguments
-        offered = self.catalog.find(name)  # a few stat calls, unless the tool's folder has changed
-        tool = offered.tool
+    async def _check(self, request: CallRequest, view: CallerView) -> tuple[Tool, str, _Running, Inputs]:
+        name, arguments = request.name, request.arguments
+        offer = self.catalog.find(name)  # a few stat calls, unless the tool's folder has changed
+        tool = offer.tool
         if tool.is_note:
             raise not_found(f"tools/{name}")
-        may = self._ports.may_run(tool)
-        if not may and not tool.destructive:
+        is_allowed = self._hooks.may_run(tool)
+        if not is_allowed and not tool.destructive:
             raise path_error(errno.EACCES, f"tools/{name}", "you may not run it: the policy gives no 'exec' for it")
-        if offered.refusal:
-            remedy = f": ctxfs tools approve {name}" if "approved" in offered.refusal else ""
-            raise path_error(errno.EACCES, f"tools/{name}", f"{offered.refusal}{remedy}")
-        if wrong := await blocking(self._schemas_of(tool)[0].wrong, arguments):
-            raise invalid(f"tools/{name}", wrong)
-        number = asked.id or f"c-{secrets.token_hex(6)}"
-        if not is_call_id(number) or number in self._running or self.kept.has(name, number):
-            raise invalid(f"tools/{name}", f"'{printable(number)[:80]}' cannot be the id of a call")
-        if len(self._running) >= _MOST_AT_ONCE:
-            raise path_error(errno.EAGAIN, f"tools/{name}", f"{_MOST_AT_ONCE} calls run already")
+        if offer.refusal:
+            remedy = f": ctxfs tools approve {name}" if "approved" in offer.refusal else ""
+            raise path_error(errno.EACCES, f"tools/{name}", f"{offer.refusal}{remedy}")
+        if fault := await blocking(self._schemas_of(tool)[0].wrong, arguments):
+            raise invalid(f"tools/{name}", fault)
+        call_id = request.id or f"c-{secrets.token_hex(6)}"
+        if not is_call_id(call_id) or call_id in self._running or self.kept.has(name, call_id):
+            raise invalid(f"tools/{name}", f"'{printable(call_id)[:80]}' cannot be the id of a call")
+        if len(self._running) >= _MAX_CONCURRENT_CALLS:
+            raise path_error(errno.EAGAIN, f"tools/{name}", f"{_MAX_CONCURRENT_CALLS} calls run already")
         # atomic: the id is reserved before the first await
-        running = self._running[number] = _Running(asked.principal, trio.CancelScope())
+        running = self._running[call_id] = _Running(request.principal, trio.CancelScope())
         try:
-            brought = await _brought(tool, asked, sight)
-            content = await blocking(_content_digest, brought) if tool.destructive or not may else ""
-            if may and tool.destructive and (not asked.confirmed or (asked.content and asked.content != content)):
-                shown = f" [{content}]" if content else ""
-                raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}{shown}")
-            if not may:
-                await self._ports.ask_person(tool, asked, content)
+            inputs = await _resolve_inputs(tool, request, view)
+            content = await blocking(_content_digest, inputs) if tool.destructive or not is_allowed else ""
+            if (
+                is_allowed
+                and tool.destructive
+                and (not request.confirmed or (request.content and request.content != content))
+            ):
+                digest_note = f" [{content}]" if content else ""
+                raise not_permitted(f"tools/{name}", f"what it does cannot be taken back: {UNCONFIRMED}{digest_note}")
+            if not is_allowed:
+                await self._hooks.ask_person(tool, request, content)
         except BaseException:
-            del self._running[number]
+            del self._running[call_id]
             raise
-        return tool, number, running, brought
+        return tool, call_id, running, inputs
 
     async def _run(
-        self, tool: Tool, number: str, asked: CallRequest, running: _Running, brought: Brought
+        self, tool: Tool, call_id: str, request: CallRequest, running: _Running, inputs: Inputs
     ) -> dict[str, Any]:
-        begun, failed = time.monotonic(), ""
+        started, failed = time.monotonic(), ""
         outcome: Outcome | None = None
         try:
             try:
                 with running.scope:
-                    outcome = await self._ports.run(tool, asked.arguments, brought, running.tell, asked)
+                    outcome = await self._hooks.run(tool, request.arguments, inputs, running.report, request)
             except OSError as error:
                 failed = errno.errorcode.get(error.errno or errno.EIO, "EIO")
-                outcome = _fault(begun, error.strerror or str(error))
+                outcome = _fault(started, error.strerror or str(error))
             except Exception as error:
                 log.exception("tool %s failed", tool.name)
                 failed = "EIO"
-                outcome = _fault(begun, f"internal error: {error}")
-            outcome = outcome or _fault(begun, "it was cancelled")
+                outcome = _fault(started, f"internal error: {error}")
+            outcome = outcome or _fault(started, "it was cancelled")
             with trio.CancelScope(
                 shield=True
             ):  # the call has had effects, so it is recorded even if the client has left
-                result = await blocking(self._result, tool, number, asked.principal, outcome)
+                result = await blocking(self._make_result, tool, call_id, request.principal, outcome)
             if failed:
                 result["errno"] = failed
             # atomic: the result is always visible, either as running or as ended
-            self.kept.hold(tool.name, number, asked.arguments, result, outcome)
+            self.kept.add_pending(tool.name, call_id, request.arguments, result, outcome)
             running.end(result)
-            self._ended[number] = running
-            if len(self._ended) > _MOST_WAITING:
+            self._ended[call_id] = running
+            if len(self._ended) > _MAX_UNFETCHED_RESULTS:
                 self._ended.popitem(last=False)
         finally:
-            del self._running[number]
+            del self._running[call_id]
         if self._results is not None:
-            self._results.send_nowait((asked, result))
+            self._results.send_nowait((request, result))
         else:
             with trio.CancelScope(shield=True):
-                await self._write(asked, result)
+                await self._write(request, result)
         return result
 
-    async def _write(self, asked: CallRequest, result: dict[str, Any]) -> None:
+    async def _write(self, request: CallRequest, result: dict[str, Any]) -> None:
         """Write a call to disk and to the event log."""
         try:
-            await blocking(self.kept.write, asked.name, result["id"])
+            await blocking(self.kept.write, request.name, result["id"])
         except OSError as error:
-            log.error("call %s of %s cannot be kept: %s", result["id"], asked.name, error)
-        await self._ports.remember(asked, result)
+            log.error("call %s of %s cannot be stored: %s", result["id"], request.name, error)
+        await self._hooks.remember(request, result)
 
     def _schemas_of(self, tool: Tool) -> tuple[Schema, Schema]:
         """Return the compiled schemas of a tool's arguments and of its result, cached by the identity of the tool.
 
         The cache holds the tool as well, so that its id is not reused.
         """
-        known = self._schemas.get(id(tool))
-        if known is None:
-            if len(self._schemas) > _MOST_WAITING:
+        cached = self._schemas.get(id(tool))
+        if cached is None:
+            if len(self._schemas) > _MAX_UNFETCHED_RESULTS:
                 self._schemas.clear()
-            known = self._schemas[id(tool)] = tool, Schema(tool.schema), Schema(tool.output_schema or {})
-        return known[1], known[2]
+            cached = self._schemas[id(tool)] = tool, Schema(tool.schema), Schema(tool.output_schema or {})
+        return cached[1], cached[2]
 
-    def _result(self, tool: Tool, number: str, principal: str, outcome: Outcome) -> dict[str, Any]:
+    def _make_result(self, tool: Tool, call_id: str, principal: str, outcome: Outcome) -> dict[str, Any]:
         text = outcome.stdout.decode("utf-8", "replace")
-        said = outcome.stderr.decode("utf-8", "replace").strip()
+        stderr = outcome.stderr.decode("utf-8", "replace").strip()
         structured, fault = outcome.structured, outcome.fault
         if not fault and outcome.exit_code:
-            fault = said.splitlines()[-1][:300] if said else f"it ended with exit code {outcome.exit_code}"
+            fault = stderr.splitlines()[-1][:300] if stderr else f"it ended with exit code {outcome.exit_code}"
         if not fault and tool.output_schema is not None:
-            structured, fault = _structured(self._schemas_of(tool)[1], structured, text)
+            structured, fault = _check_output(self._schemas_of(tool)[1], structured, text)
         return {
-            "id": number,
+            "id": call_id,
             "tool": tool.name,
             "principal": principal,
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -319,62 +324,64 @@ class Calls:
             "exit_code": outcome.exit_code,
             "seconds": round(outcome.seconds, 4),
             "sha256": hashlib.sha256(outcome.stdout).hexdigest(),
-            "stderr": said[:4000],
+            "stderr": stderr[:4000],
             **({"structured": structured} if structured is not None else {}),
             **({"files": [name for name, _ in outcome.files]} if outcome.files else {}),
             "text": text,
         }
 
 
-async def _brought(tool: Tool, asked: CallRequest, sight: CallerView) -> Brought:
+async def _resolve_inputs(tool: Tool, request: CallRequest, view: CallerView) -> Inputs:
     """Return the content, or the host path, of each path argument, as the caller may see it."""
-    found: dict[str, bytes | str] = {}
-    for each in tool.paths:
-        if each.name not in asked.arguments:
+    inputs: dict[str, bytes | str] = {}
+    for argument in tool.paths:
+        if argument.name not in request.arguments:
             continue
-        said = str(asked.arguments[each.name])
-        if each.kind == "file":
-            found[each.name] = asked.files[each.name] if each.name in asked.files else await sight.file(said)
-        elif each.kind == "version":
-            found[each.name] = await sight.version(str(asked.arguments.get(each.of, "")), said)
+        value = str(request.arguments[argument.name])
+        if argument.kind == "file":
+            inputs[argument.name] = (
+                request.files[argument.name] if argument.name in request.files else await view.file(value)
+            )
+        elif argument.kind == "version":
+            inputs[argument.name] = await view.version(str(request.arguments.get(argument.of, "")), value)
         else:
-            found[each.name] = sight.folder(said)
-    return found
+            inputs[argument.name] = view.folder(value)
+    return inputs
 
 
-def _content_digest(brought: Brought) -> str:
+def _content_digest(inputs: Inputs) -> str:
     """Return a digest of the content of the path arguments, for a person's approval; empty if there are none."""
     digest = hashlib.sha256()
-    for name, data in sorted(brought.items()):
-        said = data if isinstance(data, bytes) else _listing(data)
-        digest.update(f"{name}\0{len(said)}\0".encode())
-        digest.update(said)
-    return digest.hexdigest() if brought else ""
+    for name, data in sorted(inputs.items()):
+        content = data if isinstance(data, bytes) else _listing(data)
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest() if inputs else ""
 
 
 def _listing(folder: str) -> bytes:
     """Return names, sizes and times of the files below a folder. Raise OSError EFBIG for more than MAX_LISTED_FILES."""
     lines: list[bytes] = []
-    for place, _, names in os.walk(folder):
+    for directory, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                seen = os.lstat(os.path.join(place, name))
-                lines.append(os.fsencode(f"{place}/{name}") + f"\0{seen.st_size} {seen.st_mtime_ns}\0".encode())
+                stat = os.lstat(os.path.join(directory, name))
+                lines.append(os.fsencode(f"{directory}/{name}") + f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
         if len(lines) > MAX_LISTED_FILES:
             raise path_error(errno.EFBIG, folder, f"it holds more than {MAX_LISTED_FILES} files")
     return b"\n".join(sorted(lines))
 
 
-def _fault(begun: float, why: str) -> Outcome:
-    return Outcome(b"", b"", None, time.monotonic() - begun, why)
+def _fault(started: float, why: str) -> Outcome:
+    return Outcome(b"", b"", None, time.monotonic() - started, why)
 
 
-def _structured(schema: Schema, structured: Any, text: str) -> tuple[Any, str]:
+def _check_output(schema: Schema, structured: Any, text: str) -> tuple[Any, str]:
     """Return the result as JSON, and the error by the tool's own output schema, if any."""
     if structured is None:
         try:
             structured = json.loads(text)
         except ValueError:
             return None, "its answer is no JSON, which its output schema promises"
-    wrong = schema.fault_in(structured)
-    return structured, f"its answer breaks its output schema: {wrong}" if wrong else ""
+    fault = schema.fault_in(structured)
+    return structured, f"its answer breaks its output schema: {fault}" if fault else ""

@@ -33,16 +33,14 @@ from ctxfs.model.errors import CommandError
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MANIFEST = "tool.toml"
 _PATH_KINDS = ("file", "folder", "version")
-REPOSITORY = (
-    "repository"  # x-ctx-of of a folder: the .git of the repository that contains it is bound into the sandbox, too
-)
+REPOSITORY = "repository"  # x-ctx-of of a folder argument: the .git of its repository is bound into the sandbox, too
 _KEYS = frozenset(
     "description command read_only destructive open_world timeout_seconds memory_mb output_bytes input output setting".split()
 )
-_LONGEST = 300
-_MOST_SECONDS = 3600.0
-_MOST_MB = 65_536
-_MOST_BYTES = 100_000_000
+_MAX_DESCRIPTION_CHARACTERS = 300
+_MAX_TIMEOUT_SECONDS = 3600.0
+_MAX_MEMORY_MB = 65_536
+_MAX_OUTPUT_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,24 +113,24 @@ class Tool:
 def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool = False) -> Tool:
     """Return the tool in a folder of this name. Raise CommandError with the fault of its tool.toml."""
     if not NAME.fullmatch(name):
-        raise _wrong(name, "a tool's folder is named by small letters, digits, '-' and '_'")
+        raise _fault(name, "a tool's folder is named by small letters, digits, '-' and '_'")
     if unknown := set(data) - _KEYS:
-        raise _wrong(name, f"there is no key '{min(unknown)}'; known: {', '.join(sorted(_KEYS))}")
+        raise _fault(name, f"there is no key '{min(unknown)}'; known: {', '.join(sorted(_KEYS))}")
     description, command = data.get("description"), data.get("command")
     if (
         not isinstance(description, str)
         or not description.strip()
         or "\n" in description
-        or len(description) > _LONGEST
+        or len(description) > _MAX_DESCRIPTION_CHARACTERS
     ):
-        raise _wrong(name, f"description is one line of at most {_LONGEST} characters")
+        raise _fault(name, f"description is one line of at most {_MAX_DESCRIPTION_CHARACTERS} characters")
     if not isinstance(command, list) or not command or not all(isinstance(part, str) and part for part in command):
-        raise _wrong(name, 'command is a list of texts, such as ["python3", "run.py"]')
-    read_only = _truth(name, data, "read_only", default=False)
-    schema = _schema(name, data.get("input", {}))
+        raise _fault(name, 'command is a list of texts, such as ["python3", "run.py"]')
+    read_only = _parse_boolean(name, data, "read_only", default=False)
+    schema = _parse_input(name, data.get("input", {}))
     output = data.get("output")
     if output is not None and (not isinstance(output, dict) or fault_of(output)):
-        raise _wrong(name, "output is no JSON Schema")
+        raise _fault(name, "output is no JSON Schema")
     return Tool(
         name,
         description.strip(),
@@ -140,11 +138,11 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
         folder,
         tuple(command),
         read_only,
-        _truth(name, data, "destructive", default=not read_only),
-        _truth(name, data, "open_world", default=True),
-        _number(name, data, "timeout_seconds", 60.0, _MOST_SECONDS),
-        int(_number(name, data, "memory_mb", 1024, _MOST_MB)),
-        int(_number(name, data, "output_bytes", 10_000_000, _MOST_BYTES)),
+        _parse_boolean(name, data, "destructive", default=not read_only),
+        _parse_boolean(name, data, "open_world", default=True),
+        _parse_number(name, data, "timeout_seconds", 60.0, _MAX_TIMEOUT_SECONDS),
+        int(_parse_number(name, data, "memory_mb", 1024, _MAX_MEMORY_MB)),
+        int(_parse_number(name, data, "output_bytes", 10_000_000, _MAX_OUTPUT_BYTES)),
         builtin,
         path_arguments(schema),
         output,
@@ -155,43 +153,43 @@ def parse_tool(name: str, folder: str, data: Mapping[str, Any], *, builtin: bool
 def path_arguments(schema: Mapping[str, Any]) -> tuple[PathArgument, ...]:
     """Return the arguments that are paths of the tree."""
     properties = schema.get("properties")
-    found = properties.items() if isinstance(properties, dict) else ()
+    items = properties.items() if isinstance(properties, dict) else ()
     return tuple(
-        PathArgument(name, each["x-ctx"], str(each.get("x-ctx-of", "")))
-        for name, each in found
-        if isinstance(each, dict) and each.get("x-ctx") in _PATH_KINDS
+        PathArgument(name, subschema["x-ctx"], str(subschema.get("x-ctx-of", "")))
+        for name, subschema in items
+        if isinstance(subschema, dict) and subschema.get("x-ctx") in _PATH_KINDS
     )
 
 
-def _schema(name: str, said: object) -> dict[str, Any]:
+def _parse_input(name: str, value: object) -> dict[str, Any]:
     """Return the schema of an object that accepts only the arguments that it names."""
-    if not isinstance(said, dict) or said.get("type", "object") != "object":
-        raise _wrong(name, "input is the JSON Schema of an object")
-    properties = said.get("properties", {})
-    if not isinstance(properties, dict) or not all(isinstance(each, dict) for each in properties.values()):
-        raise _wrong(name, "input.properties is a table of schemas")
-    required = said.get("required", [])
+    if not isinstance(value, dict) or value.get("type", "object") != "object":
+        raise _fault(name, "input is the JSON Schema of an object")
+    properties = value.get("properties", {})
+    if not isinstance(properties, dict) or not all(isinstance(subschema, dict) for subschema in properties.values()):
+        raise _fault(name, "input.properties is a table of schemas")
+    required = value.get("required", [])
     if not isinstance(required, list) or not set(map(str, required)) <= set(properties):
-        raise _wrong(name, "input.required names arguments that are in input.properties")
-    schema = {"additionalProperties": False, **said, "type": "object", "properties": properties}
+        raise _fault(name, "input.required names arguments that are in input.properties")
+    schema = {"additionalProperties": False, **value, "type": "object", "properties": properties}
     if fault := fault_of(schema):
-        raise _wrong(name, f"input is no JSON Schema: {fault}")
+        raise _fault(name, f"input is no JSON Schema: {fault}")
     return schema
 
 
-def _truth(name: str, data: Mapping[str, Any], key: str, *, default: bool) -> bool:
+def _parse_boolean(name: str, data: Mapping[str, Any], key: str, *, default: bool) -> bool:
     value = data.get(key, default)
     if not isinstance(value, bool):
-        raise _wrong(name, f"{key} is true or false")
+        raise _fault(name, f"{key} is true or false")
     return value
 
 
-def _number(name: str, data: Mapping[str, Any], key: str, default: float, most: float) -> float:
+def _parse_number(name: str, data: Mapping[str, Any], key: str, default: float, maximum: float) -> float:
     value = data.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise _wrong(name, f"{key} is a number above 0 and at most {most:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= maximum:
+        raise _fault(name, f"{key} is a number above 0 and at most {maximum:g}")
     return float(value)
 
 
-def _wrong(name: str, why: str) -> CommandError:
+def _fault(name: str, why: str) -> CommandError:
     return CommandError(f"tool '{name}': {why}", f"mend its {MANIFEST}")

@@ -19,18 +19,18 @@ from pathlib import Path as HostPath
 from typing import Any
 
 from ctxfs.exec.definition import MANIFEST, NAME, Tool, parse_tool
-from ctxfs.exec.sandbox import Sandbox, SandboxView, open_filter, sandbox, shut_in
+from ctxfs.exec.sandbox import Sandbox, SandboxView, find_bubblewrap, open_filter, sandboxed_command
 from ctxfs.model.errors import CommandError
 from ctxfs.model.toml import parse_toml
 from ctxfs.store import rooted_fs
 
 PROGRAM = "run"
 _SCHEMA_SECONDS = 20
-_MOST_SCHEMA = 1_000_000
-_MOST_FILES = 1000
-_MOST_BYTES = 50_000_000
+_MAX_SCHEMA_BYTES = 1_000_000
+_MAX_FILES = 1000
+_MAX_FOLDER_BYTES = 50_000_000
 _SETTLED_NS = 1_000_000_000  # two changes within a tick of the clock leave equal timestamps
-_UNASKED = "Not approved yet: what it is for, it is asked when it is"
+_UNAPPROVED_DESCRIPTION = "Not approved yet: what it is for, it is asked when it is"
 Approved = Callable[[str], Mapping[str, Any] | None]
 _MAX_MANIFEST_BYTES = 256 * 1024
 
@@ -42,7 +42,7 @@ class FolderProvider:
         self.trusted = builtin
         self._root = root
         self._approved = approved
-        self._all: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
+        self._cached: tuple[object, tuple[Mapping[str, Tool], Mapping[str, str]]] | None = None
         self._digests: dict[str, tuple[object, str]] = {}
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
@@ -50,20 +50,20 @@ class FolderProvider:
 
         Tools that come with ctxfs are read once.
         """
-        if self.trusted and self._all is not None:
-            return self._all[1]
+        if self.trusted and self._cached is not None:
+            return self._cached[1]
         folders = _folders(self._root)
-        stamp = tuple((each, _stamp(each), self._approved(each.name)) for each in folders)
-        if self._all is None or self._all[0] != stamp:
-            found: dict[str, Tool] = {}
+        stamp = tuple((folder, _stamp(folder), self._approved(folder.name)) for folder in folders)
+        if self._cached is None or self._cached[0] != stamp:
+            tools: dict[str, Tool] = {}
             faults: dict[str, str] = {}
             for folder in folders:
                 try:
-                    found[folder.name] = self._read(folder)
+                    tools[folder.name] = self._read(folder)
                 except CommandError as error:
                     faults[folder.name] = error.message
-            self._all = stamp, (found, faults)
-        return self._all[1]
+            self._cached = stamp, (tools, faults)
+        return self._cached[1]
 
     def digest(self, tool: Tool) -> str:
         """Return a sha256 over the names, modes and contents of the tool's files.
@@ -72,11 +72,11 @@ class FolderProvider:
         """
         folder = HostPath(tool.folder)
         signature = _signature(folder)
-        known = self._digests.get(tool.folder)
-        if known is not None and known[0] == signature:
-            return known[1]
+        cached = self._digests.get(tool.folder)
+        if cached is not None and cached[0] == signature:
+            return cached[1]
         digest = digest_of(folder)
-        if time.time_ns() - max((each[-1] for each in signature), default=0) > _SETTLED_NS:
+        if time.time_ns() - max((row[-1] for row in signature), default=0) > _SETTLED_NS:
             self._digests[tool.folder] = signature, digest
         return digest
 
@@ -85,63 +85,67 @@ class FolderProvider:
         folder = HostPath(tool.folder)
         if (folder / MANIFEST).is_file():
             return _manifest(folder)
-        return asked([str(folder / PROGRAM)], folder.name, folder)
+        return read_definition([str(folder / PROGRAM)], folder.name, folder)
 
     def _read(self, folder: HostPath) -> Tool:
         name = folder.name
         if not (folder / MANIFEST).is_file():
-            return said_of_itself(name, self._approved(name), [f"./{PROGRAM}"], str(folder))
+            return tool_from_definition(name, self._approved(name), [f"./{PROGRAM}"], str(folder))
         return parse_tool(name, str(folder), _manifest(folder), builtin=self.trusted)
 
 
-def said_of_itself(name: str, said: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
+def tool_from_definition(name: str, definition: Mapping[str, Any] | None, command: list[str], folder: str) -> Tool:
     """Return a tool by the definition that its program printed for the approval; a placeholder before the approval."""
-    if said is None:
+    if definition is None:
         if not NAME.fullmatch(name):
             raise CommandError(f"tool '{name}': its name needs small letters, digits, '-' and '_'", "rename it")
-        return Tool(name, _UNASKED, {"type": "object", "properties": {}}, folder, tuple(command))
-    return parse_tool(name, folder, {**said, "command": command})
+        return Tool(name, _UNAPPROVED_DESCRIPTION, {"type": "object", "properties": {}}, folder, tuple(command))
+    return parse_tool(name, folder, {**definition, "command": command})
 
 
-def asked(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
+def read_definition(command: list[str], name: str, folder: HostPath) -> Mapping[str, Any]:
     """Run a program with `--schema` and return its definition: JSON with the keys of a tool.toml, except `command`.
 
     `inputSchema` and `outputSchema` are accepted for `input` and `output`. Raise CommandError.
     """
     try:
-        text, complaints = _printed([*command, "--schema"], folder)
+        text, complaints = _run_for_definition([*command, "--schema"], folder)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"tool '{name}' does not say what it is: {error}", "run it with --schema") from error
     try:
-        said = json.loads(text)
+        output = json.loads(text)
     except ValueError as error:
         why = complaints.decode("utf-8", "replace").strip()[-300:] or str(error)
         raise CommandError(f"tool '{name}' prints no JSON with --schema: {why}", f"or give it a {MANIFEST}") from error
-    if not isinstance(said, dict):
+    if not isinstance(output, dict):
         raise CommandError(f"tool '{name}' prints no object with --schema", f"or give it a {MANIFEST}")
     renamed = {"inputSchema": "input", "outputSchema": "output"}
-    kept = {renamed.get(str(key), str(key)): value for key, value in said.items() if key not in ("name", "command")}
-    parse_tool(name, str(folder), {**kept, "command": command})
-    return kept
+    definition = {
+        renamed.get(str(key), str(key)): value for key, value in output.items() if key not in ("name", "command")
+    }
+    parse_tool(name, str(folder), {**definition, "command": command})
+    return definition
 
 
-def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
+def _run_for_definition(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
     """Return stdout and stderr of a program that is not approved.
 
     It is sandboxed like a read-only tool where a sandbox works.
     """
-    environment = {each: os.environ[each] for each in ("PATH", "LANG", "LC_ALL", "HOME") if each in os.environ}
+    environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "HOME") if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="ctxfs-schema-") as scratch, contextlib.ExitStack() as stack:
-        handed = []
-        if bwrap := sandbox():
+        fds = []
+        if bwrap := find_bubblewrap():
             environment |= {"HOME": scratch, "TMPDIR": scratch}
             if (seccomp := open_filter()) >= 0:
                 stack.callback(os.close, seccomp)
-                handed.append(seccomp)
-            shown = SandboxView(str(folder), os.path.realpath(scratch), seccomp=seccomp)
-            command = shut_in(bwrap, command, shown, Sandbox(), environment, reads_only=True, reaches_out=False)
+                fds.append(seccomp)
+            view = SandboxView(str(folder), os.path.realpath(scratch), seccomp=seccomp)
+            command = sandboxed_command(
+                bwrap, command, view, Sandbox(), environment, reads_only=True, reaches_out=False
+            )
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            limits = f"ulimit -f {_MOST_SCHEMA // 512}; ulimit -t {_SCHEMA_SECONDS}; ulimit -c 0"
+            limits = f"ulimit -f {_MAX_SCHEMA_BYTES // 512}; ulimit -t {_SCHEMA_SECONDS}; ulimit -c 0"
             subprocess.run(
                 ["/bin/sh", "-c", f'{limits}; exec "$@"', "schema", *command],
                 cwd=folder,
@@ -151,11 +155,11 @@ def _printed(command: list[str], folder: HostPath) -> tuple[bytes, bytes]:
                 stderr=err,
                 timeout=_SCHEMA_SECONDS,
                 check=False,
-                pass_fds=handed,
+                pass_fds=fds,
             )
             out.seek(0)
             err.seek(0)
-            return out.read(_MOST_SCHEMA), err.read(_MOST_SCHEMA)
+            return out.read(_MAX_SCHEMA_BYTES), err.read(_MAX_SCHEMA_BYTES)
 
 
 def digest_of(folder: HostPath) -> str:
@@ -174,18 +178,18 @@ def copy_folder(folder: HostPath, target: HostPath | None) -> str:
     """
     total, count, digest = 0, 0, hashlib.sha256()
     for names in _files(folder):
-        shown = "/".join(names)
+        path = "/".join(names)
         if names[-1] == "":  # a folder: it is created even if it is empty
             if target is not None:
                 target.joinpath(*names[:-1]).mkdir(mode=0o755, exist_ok=True)
             continue
-        data, mode = _content(folder, names, _MOST_BYTES - total)
+        data, mode = _read_content(folder, names, _MAX_FOLDER_BYTES - total)
         total, count = total + len(data), count + 1
-        if count > _MOST_FILES or total > _MOST_BYTES:
+        if count > _MAX_FILES or total > _MAX_FOLDER_BYTES:
             raise CommandError(
-                f"'{folder}' holds more than {_MOST_FILES} files or {_MOST_BYTES} bytes", "make it smaller"
+                f"'{folder}' holds more than {_MAX_FILES} files or {_MAX_FOLDER_BYTES} bytes", "make it smaller"
             )
-        digest.update(f"{shown}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{path}\0{mode:o}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
         digest.update(data)
         if target is not None:
             copy = target.joinpath(*names)
@@ -194,9 +198,9 @@ def copy_folder(folder: HostPath, target: HostPath | None) -> str:
     return digest.hexdigest()
 
 
-def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes, int]:
+def _read_content(folder: HostPath, names: tuple[str, ...], max_bytes: int) -> tuple[bytes, int]:
     """Return (content, execute bits) of a regular file. Raise CommandError for a link or a special file."""
-    place = folder.joinpath(*names)
+    path = folder.joinpath(*names)
     try:
         with rooted_fs.directory_of(str(folder), names) as (parent, name):
             fd = rooted_fs.open_quietly(name, dir_fd=parent)
@@ -204,12 +208,12 @@ def _content(folder: HostPath, names: tuple[str, ...], most: int) -> tuple[bytes
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
         why = "is a link: what it leads to could change unseen" if error.errno == errno.ELOOP else "is no regular file"
-        raise CommandError(f"'{place}' {why}", "put the file itself there") from error
+        raise CommandError(f"'{path}' {why}", "put the file itself there") from error
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise CommandError(f"'{place}' is no regular file", "put the file itself there")
-        return file.read(max(most, 0) + 1), found.st_mode & 0o111
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise CommandError(f"'{path}' is no regular file", "put the file itself there")
+        return file.read(max(max_bytes, 0) + 1), status.st_mode & 0o111
 
 
 def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], ...]:
@@ -217,23 +221,23 @@ def _signature(folder: HostPath) -> tuple[tuple[str, int, int, int, int, int], .
 
     Contents are read again only if the signature differs.
     """
-    found: list[tuple[str, int, int, int, int, int]] = []
+    rows: list[tuple[str, int, int, int, int, int]] = []
     for names in _files(folder):
         file = folder.joinpath(*names)
-        seen = file.lstat()
-        found.append((str(file), seen.st_ino, seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
-        if len(found) > _MOST_FILES:
+        status = file.lstat()
+        rows.append((str(file), status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        if len(rows) > _MAX_FILES:
             break
-    return tuple(found)
+    return tuple(rows)
 
 
 def _stamp(folder: HostPath) -> tuple[int, ...]:
     """Return the stat fields of the tool.toml, which differ after a change of it."""
     try:
-        seen = (folder / MANIFEST).stat()
+        status = (folder / MANIFEST).stat()
     except OSError:
         return ()
-    return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _files(folder: HostPath) -> Iterator[tuple[str, ...]]:
@@ -241,11 +245,11 @@ def _files(folder: HostPath) -> Iterator[tuple[str, ...]]:
 
     A folder comes before its entries, as names that end with an empty one.
     """
-    for place, folders, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder):
         folders.sort()
-        start = HostPath(place).relative_to(folder).parts
+        start = HostPath(directory).relative_to(folder).parts
         yield (*start, "")
-        links = [each for each in folders if (HostPath(place) / each).is_symlink()]
+        links = [name for name in folders if (HostPath(directory) / name).is_symlink()]
         for name in sorted([*names, *links]):
             yield (*start, name)
 

@@ -26,13 +26,13 @@ def main() -> int:
     if "--schema" in sys.argv[2:]:
         print(json.dumps(definition(function)))
         return 0
-    given = json.loads(sys.stdin.buffer.read() or b"{}")
+    arguments = json.loads(sys.stdin.buffer.read() or b"{}")
     try:
-        found = pydantic.TypeAdapter(function).validate_python(pydantic_core.ArgsKwargs((), given))
+        result = pydantic.TypeAdapter(function).validate_python(pydantic_core.ArgsKwargs((), arguments))
     except Exception as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    sys.stdout.write(found if isinstance(found, str) else pydantic_core.to_json(found, indent=1).decode() + "\n")
+    sys.stdout.write(result if isinstance(result, str) else pydantic_core.to_json(result, indent=1).decode() + "\n")
     return 0
 
 
@@ -56,11 +56,11 @@ def definition(function: Any) -> dict[str, Any]:
 
     `read_only` and the like are attributes of the function; without them the defaults for the riskiest tool apply.
     """
-    words = inspect.getdoc(function) or function.__name__
+    doc = inspect.getdoc(function) or function.__name__
     schema = pydantic.TypeAdapter(function).json_schema()
-    said = {"description": " ".join(words.split("\n\n")[0].split())[:300], "input": schema}
+    fields = {"description": " ".join(doc.split("\n\n")[0].split())[:300], "input": schema}
     marks = ("read_only", "destructive", "open_world", "timeout_seconds", "memory_mb")
-    return {**said, **{mark: getattr(function, mark) for mark in marks if hasattr(function, mark)}}
+    return {**fields, **{mark: getattr(function, mark) for mark in marks if hasattr(function, mark)}}
 
 
 if __name__ == "__main__":

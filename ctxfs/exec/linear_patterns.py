@@ -42,5 +42,5 @@ def _compile(pattern: str) -> Any:
         return re2.compile(pattern.encode("utf-8", "replace").decode(), options)
     except re2.error as error:
         reason = error.args[0] if error.args else ""
-        said = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        raise UnusablePattern(f"the pattern {pattern[:60]!r} cannot be matched in linear time: {said}") from error
+        message = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise UnusablePattern(f"the pattern {pattern[:60]!r} cannot be matched in linear time: {message}") from error

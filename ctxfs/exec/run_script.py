@@ -37,18 +37,18 @@ def main_without_json(here: str) -> int:
             takes_nothing = '"properties": {}' in file.read()
     except OSError as error:
         return complain(name, f"its tool.json cannot be read: {error.strerror}", MISSING)
-    said = b"" if takes_nothing else sys.stdin.buffer.read().strip()
-    if said and not (said.startswith(b"{") and said.endswith(b"}")):
+    payload = b"" if takes_nothing else sys.stdin.buffer.read().strip()
+    if payload and not (payload.startswith(b"{") and payload.endswith(b"}")):
         return complain(name, "the arguments are a JSON object", USAGE)
-    rest = said[1:].lstrip() if said else b"}"
-    question = b'{"$call": {"plain": true}' + (b"" if rest == b"}" else b", ") + rest
+    rest = payload[1:].lstrip() if payload else b"}"
+    request = b'{"$call": {"plain": true}' + (b"" if rest == b"}" else b", ") + rest
     try:
-        answer = asked_plainly(os.path.join(here, "call"), question)
+        response = exchange_plainly(os.path.join(here, "call"), request)
     except PermissionError:
         return complain(name, refusal(here), REFUSED)
     except OSError as error:
         return complain(name, error.strerror or str(error), USAGE if error.errno == INVALID else FAILED)
-    head, body = answer.split(b"\n", 1)
+    head, body = response.split(b"\n", 1)
     state, *lengths = head.decode().split()
     pieces = []
     for length in map(int, lengths):
@@ -65,15 +65,15 @@ def main_without_json(here: str) -> int:
     return CODES.get(state, FAILED)
 
 
-def asked_plainly(place: str, question: bytes) -> bytes:
+def exchange_plainly(path: str, request: bytes) -> bytes:
     """Write the request to the transaction file and return the whole response."""
-    descriptor = os.open(place, os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR)
     try:
-        write(descriptor, question)
-        answer = b""
+        write(descriptor, request)
+        response = b""
         while piece := os.read(descriptor, PIECE):
-            answer += piece
-        return answer
+            response += piece
+        return response
     finally:
         os.close(descriptor)
 
@@ -91,7 +91,7 @@ def main_with_flags(here: str) -> int:
     try:
         with open(os.path.join(here, "tool.json"), encoding="utf-8") as file:
             tool = json.load(file)
-        arguments, options = given(tool, sys.argv[1:])
+        arguments, options = parse_arguments(tool, sys.argv[1:])
     except (OSError, ValueError) as error:
         return complain(sys.argv[0], str(error), USAGE if isinstance(error, ValueError) else MISSING)
     call: dict[str, Any] = {"progress": sys.stderr.isatty(), "confirmed": options["yes"]}
@@ -101,23 +101,23 @@ def main_with_flags(here: str) -> int:
         if not call["confirmed"]:
             return complain(tool["name"], "it was not run", REFUSED)
     try:
-        call["files"] = placed(here, tool, arguments)
-        answer = asked(os.path.join(here, "call"), json.dumps({**arguments, "$call": call}).encode())
+        call["files"] = convert_paths(here, tool, arguments)
+        response = exchange(os.path.join(here, "call"), json.dumps({**arguments, "$call": call}).encode())
     except PermissionError:
         return complain(tool["name"], refusal(here), REFUSED)
     except OSError as error:
         return complain(tool["name"], error.strerror or str(error), FAILED)
-    return told(tool["name"], answer, as_json=options["output"] == "json")
+    return print_result(tool["name"], response, as_json=options["output"] == "json")
 
 
-def given(tool: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse_arguments(tool: dict[str, Any], words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (arguments, options) from flags, from values in the order of `required`, or from JSON on stdin."""
     options: dict[str, Any] = {"yes": False, "output": "text"}
     if not words:
         if not tool["inputSchema"].get("properties") or sys.stdin is None or sys.stdin.isatty():
             return {}, options
         return from_stdin(), options
-    return parsed(tool, words, options)
+    return parse_flags(tool, words, options)
 
 
 def from_stdin() -> dict[str, Any]:
@@ -131,7 +131,9 @@ def from_stdin() -> dict[str, Any]:
     return arguments
 
 
-def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse_flags(
+    tool: dict[str, Any], words: list[str], options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (arguments, options) by the flags that the schema defines. Exit with a usage message for invalid ones."""
     import argparse
 
@@ -165,12 +167,12 @@ def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> t
     )
     for name, schema in properties.items():
         add_flag(parser, name, schema if isinstance(schema, dict) else {}, is_required=name in required)
-    found = vars(parser.parse_intermixed_args(words))
-    options["yes"], options["output"] = found.pop("/yes"), found.pop("/output")
-    loose = found.pop("/words")
-    arguments = from_stdin() if "-" in loose else {}
-    arguments.update({name: value for name, value in found.items() if value is not None})
-    values = [word for word in loose if word != "-"]
+    namespace = vars(parser.parse_intermixed_args(words))
+    options["yes"], options["output"] = namespace.pop("/yes"), namespace.pop("/output")
+    positionals = namespace.pop("/words")
+    arguments = from_stdin() if "-" in positionals else {}
+    arguments.update({name: value for name, value in namespace.items() if value is not None})
+    values = [word for word in positionals if word != "-"]
     for name in required:
         if name not in arguments and values:
             try:
@@ -187,8 +189,11 @@ def parsed(tool: dict[str, Any], words: list[str], options: dict[str, Any]) -> t
 
 def flag(name: str) -> str:
     """Return an argument's name as a flag: `maxRows` and `max_rows` are --max-rows."""
-    words = "".join(f"-{each.lower()}" if each.isupper() and before.islower() else each for before, each in pairs(name))
-    return words.replace("_", "-")
+    text = "".join(
+        f"-{character.lower()}" if character.isupper() and before.islower() else character
+        for before, character in pairs(name)
+    )
+    return text.replace("_", "-")
 
 
 def pairs(text: str) -> list[tuple[str, str]]:
@@ -201,20 +206,20 @@ def add_flag(parser: ArgumentParser, name: str, schema: dict[str, Any], *, is_re
     import json
     from argparse import BooleanOptionalAction
 
-    said = str(schema.get("description", "")).replace("%", "%%") + (" (required)" if is_required else "")
+    help_text = str(schema.get("description", "")).replace("%", "%%") + (" (required)" if is_required else "")
     if "default" in schema:
-        said += f" (default: {json.dumps(schema['default'])})".replace("%", "%%")
+        help_text += f" (default: {json.dumps(schema['default'])})".replace("%", "%%")
     names = list(dict.fromkeys((f"--{flag(name)}", f"--{name}")))
     kind = schema.get("type")
     if kind == "boolean":
-        parser.add_argument(*names, dest=name, action=BooleanOptionalAction, default=None, help=said.strip())
+        parser.add_argument(*names, dest=name, action=BooleanOptionalAction, default=None, help=help_text.strip())
         return
     repeated = kind == "array"
     items = schema.get("items", {}) if repeated else schema
     options: dict[str, Any] = {
         "type": value_of(items if isinstance(items, dict) else {}),
         "dest": name,
-        "help": said.strip() or None,
+        "help": help_text.strip() or None,
         "default": None,
     }
     choices = items.get("enum") if isinstance(items, dict) else None
@@ -249,17 +254,17 @@ def value_of(schema: dict[str, Any]) -> Callable[[str], Any]:
     return make
 
 
-def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
+def convert_paths(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
     """Turn host paths in the mount into paths of the tree, and return the contents (base64) of other files."""
     root = here
     for _ in range(len(tool["name"].split("/")) + 1):
         root = os.path.dirname(root)
     root, files = os.path.realpath(root), {}
     for name, schema in tool["inputSchema"].get("properties", {}).items():
-        said = arguments.get(name)
-        if not isinstance(schema, dict) or schema.get("x-ctx") not in ("file", "folder") or not isinstance(said, str):
+        value = arguments.get(name)
+        if not isinstance(schema, dict) or schema.get("x-ctx") not in ("file", "folder") or not isinstance(value, str):
             continue
-        real = os.path.realpath(said)
+        real = os.path.realpath(value)
         if real.startswith(root + os.sep):
             arguments[name] = os.path.relpath(real, root)
         elif schema["x-ctx"] == "file" and os.path.isfile(real):
@@ -270,50 +275,53 @@ def placed(here: str, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[s
     return files
 
 
-def asked(place: str, question: bytes) -> dict[str, Any]:
+def exchange(path: str, request: bytes) -> dict[str, Any]:
     """Write the request to the transaction file, show progress lines, and return the response."""
     import json
 
-    descriptor = os.open(place, os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR)
     try:
-        write(descriptor, question)
-        buffer, shown = b"", False
+        write(descriptor, request)
+        buffer, has_progress = b"", False
         while piece := os.read(descriptor, PIECE):
             buffer += piece
             while b"\n" in buffer:
                 line, buffer = buffer.split(b"\n", 1)
-                answer: dict[str, Any] = json.loads(line)
-                if "progress" not in answer:
-                    if shown:
+                response: dict[str, Any] = json.loads(line)
+                if "progress" not in response:
+                    if has_progress:
                         print("\r\033[K", end="", file=sys.stderr, flush=True)
-                    return answer
-                shown = True
+                    return response
+                has_progress = True
                 print(
-                    f"\r\033[K{answer['progress']:4.0%} {answer['message'][:70]}", end="", file=sys.stderr, flush=True
+                    f"\r\033[K{response['progress']:4.0%} {response['message'][:70]}",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
                 )
         raise OSError(5, "the answer ended in the middle")
     finally:
         os.close(descriptor)
 
 
-def told(name: str, answer: dict[str, Any], *, as_json: bool) -> int:
+def print_result(name: str, response: dict[str, Any], *, as_json: bool) -> int:
     """Write the text to stdout and errors to stderr, and return the exit code."""
     if as_json:
         import json
 
-        print(json.dumps(answer, ensure_ascii=False, indent=1))
+        print(json.dumps(response, ensure_ascii=False, indent=1))
     else:
-        sys.stdout.write(answer.get("text", ""))
-        for file in answer.get("files", ()):
+        sys.stdout.write(response.get("text", ""))
+        for file in response.get("files", ()):
             print(file)
-        if answer.get("stderr"):
-            print(answer["stderr"], file=sys.stderr)
+        if response.get("stderr"):
+            print(response["stderr"], file=sys.stderr)
     sys.stdout.flush()
-    if answer["ok"]:
+    if response["ok"]:
         return OK
-    if answer["fault"] not in answer.get("stderr", ""):
-        complain(name, answer["fault"], FAILED)
-    return CODES.get(str(answer.get("errno")), FAILED)
+    if response["fault"] not in response.get("stderr", ""):
+        complain(name, response["fault"], FAILED)
+    return CODES.get(str(response.get("errno")), FAILED)
 
 
 def refusal(here: str) -> str:

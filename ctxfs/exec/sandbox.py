@@ -29,7 +29,7 @@ _MASKED = (
     "/etc/ssl/private",
 )
 _SHARED_NAMES = (".local", ".config", ".cache")  # folders of a home that hold more than programs
-_ALONE = (
+_ISOLATION_OPTIONS = (
     "--unshare-user",
     "--unshare-pid",
     "--unshare-ipc",
@@ -42,7 +42,7 @@ _ALONE = (
     "--clearenv",
 )
 _PACKAGE = HostPath(__file__).parent.parent
-_PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ALONE, "--unshare-net")
+_PROBE = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *_ISOLATION_OPTIONS, "--unshare-net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class SandboxView:
     seccomp: int = -1
 
 
-def sandbox() -> str:
+def find_bubblewrap() -> str:
     """Return the path of bubblewrap; empty if it is not installed or does not work.
 
     Blocks for a moment the first time.
@@ -86,10 +86,10 @@ def sandbox() -> str:
 def _works(program: str) -> bool:
     """Return False where the kernel or a container forbids new namespaces."""
     try:
-        done = subprocess.run([program, *_PROBE, "true"], capture_output=True, timeout=5, check=False)
+        process = subprocess.run([program, *_PROBE, "true"], capture_output=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0
+    return process.returncode == 0
 
 
 def open_filter() -> int:
@@ -103,79 +103,79 @@ def open_filter() -> int:
     return fd
 
 
-def shut_in(
+def sandboxed_command(
     bwrap: str,
     command: Sequence[str],
-    shown: SandboxView,
-    walls: Sandbox,
+    view: SandboxView,
+    confinement: Sandbox,
     environment: Mapping[str, str],
     *,
     reads_only: bool,
     reaches_out: bool,
 ) -> list[str]:
     """Return the command line that runs `command` in the sandbox."""
-    words = [bwrap, *_machine(), *_runtime(environment.get("PATH", ""))]
+    options = [bwrap, *_machine_options(), *_runtime_options(environment.get("PATH", ""))]
     if reaches_out and _is_private(resolver := os.path.realpath("/etc/resolv.conf")):
-        words += ["--ro-bind-try", resolver, resolver]
-    for place in walls.hidden:
-        if _is_private(place):
-            words += ["--dir", place]
-        elif os.path.isdir(place):
-            words += ["--tmpfs", place, "--remount-ro", place]
-    words += ["--ro-bind", shown.tool, shown.tool, "--bind", shown.scratch, shown.scratch]
-    for fd, place in shown.folders:
-        words += ["--ro-bind-fd", str(fd), place]
-    if walls.tree:  # the caller's own mount, which enforces the permissions of its principal
-        words += ["--ro-bind" if reads_only else "--bind", walls.tree, walls.tree]
-    words += ["--dir", "/tmp", "--remount-ro", "/"]  # noqa: S108 - empty, and read-only: the call has a folder of its own
-    words += [*_ALONE, *([] if reaches_out else ["--unshare-net"])]
+        options += ["--ro-bind-try", resolver, resolver]
+    for path in confinement.hidden:
+        if _is_private(path):
+            options += ["--dir", path]
+        elif os.path.isdir(path):
+            options += ["--tmpfs", path, "--remount-ro", path]
+    options += ["--ro-bind", view.tool, view.tool, "--bind", view.scratch, view.scratch]
+    for fd, path in view.folders:
+        options += ["--ro-bind-fd", str(fd), path]
+    if confinement.tree:  # the caller's own mount, which enforces the permissions of its principal
+        options += ["--ro-bind" if reads_only else "--bind", confinement.tree, confinement.tree]
+    options += ["--dir", "/tmp", "--remount-ro", "/"]  # noqa: S108 - empty, and read-only: the call has a folder of its own
+    options += [*_ISOLATION_OPTIONS, *([] if reaches_out else ["--unshare-net"])]
     for name, value in environment.items():
-        words += ["--setenv", name, value]
-    if shown.seccomp >= 0:
-        words += ["--seccomp", str(shown.seccomp)]
-    return [*words, "--chdir", shown.tool, "--", *command]
+        options += ["--setenv", name, value]
+    if view.seccomp >= 0:
+        options += ["--seccomp", str(view.seccomp)]
+    return [*options, "--chdir", view.tool, "--", *command]
 
 
 @functools.cache
-def _machine() -> tuple[str, ...]:
+def _machine_options() -> tuple[str, ...]:
     """Return the options that bind programs, libraries and settings of the machine read-only, without its secrets."""
-    return tuple(_bound_machine())
+    return tuple(_bind_machine())
 
 
-def _bound_machine() -> Iterator[str]:
+def _bind_machine() -> Iterator[str]:
     for name in sorted(os.listdir("/")):
-        place = f"/{name}"
+        path = f"/{name}"
         if name in _PRIVATE:
             continue
-        if os.path.islink(place):
-            yield from ("--symlink", os.readlink(place), place)
-        elif os.path.isdir(place):
-            yield from ("--ro-bind", place, place)
-    for place in _MASKED:
-        if os.path.isdir(place):
-            yield from ("--tmpfs", place)
-        elif os.path.exists(place):
-            yield from ("--ro-bind", "/dev/null", place)
+        if os.path.islink(path):
+            yield from ("--symlink", os.readlink(path), path)
+        elif os.path.isdir(path):
+            yield from ("--ro-bind", path, path)
+    for path in _MASKED:
+        if os.path.isdir(path):
+            yield from ("--tmpfs", path)
+        elif os.path.exists(path):
+            yield from ("--ro-bind", "/dev/null", path)
     yield from ("--dev", "/dev", "--proc", "/proc")
 
 
 @functools.cache
-def _runtime(path: str) -> tuple[str, ...]:
+def _runtime_options(search_path: str) -> tuple[str, ...]:
     """Return the options that bind the running interpreter and the PATH, unless their folders are bound already."""
-    packages = (each for each in sys.path if each.endswith("-packages"))
-    wanted = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
-    for each in filter(os.path.isabs, path.split(os.pathsep)):
-        above = HostPath(each).parent
+    packages = (folder for folder in sys.path if folder.endswith("-packages"))
+    folders = [sys.prefix, sys.base_prefix, *packages, str(_PACKAGE), str(_PACKAGE.parent / "tools")]
+    for folder in filter(os.path.isabs, search_path.split(os.pathsep)):
+        above = HostPath(folder).parent
         depth = len(above.parts) - (2 if above.parts[1:2] == ("root",) else 3)  # below a home directory
-        wanted += [str(above)] if depth > 0 and above.name not in _SHARED_NAMES else [each, str(above / "lib")]
+        folders += [str(above)] if depth > 0 and above.name not in _SHARED_NAMES else [folder, str(above / "lib")]
     chosen: list[str] = []
-    for place in sorted({each for each in wanted if _is_private(each) and os.path.isdir(each)}):
-        if not any(place.startswith(f"{above}/") for above in chosen):
-            chosen.append(place)
-    return tuple(word for place in chosen for word in ("--ro-bind", place, place))
+    for path in sorted({folder for folder in folders if _is_private(folder) and os.path.isdir(folder)}):
+        if not any(path.startswith(f"{above}/") for above in chosen):
+            chosen.append(path)
+    return tuple(option for path in chosen for option in ("--ro-bind", path, path))
 
 
-def _is_private(place: str) -> bool:
+def _is_private(path: str) -> bool:
     """Return True for a path below a folder that is not bound."""
-    parts = HostPath(place).parts
+    parts = HostPath(path).parts
     return len(parts) > 1 and parts[1] in _PRIVATE

@@ -16,7 +16,7 @@ from ctxfs.model.path import printable
 MAX_CPU_SECONDS = 1.0  # of one check
 MAX_UNIQUE_ITEMS = 1000  # the library compares all pairs
 _MAX_ERRORS = 100
-_LONGEST = 300
+_MAX_MESSAGE_CHARACTERS = 300
 _deadline: ContextVar[float] = ContextVar("schema_deadline")  # of this thread's processor time
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
@@ -38,8 +38,8 @@ class Schema:
         fault = self.fault_in(arguments)
         if not fault:
             return ""
-        known = ", ".join(self._schema.get("properties", {}))
-        return f"{fault}. Arguments: {known or 'none'}."
+        names = ", ".join(self._schema.get("properties", {}))
+        return f"{fault}. Arguments: {names or 'none'}."
 
     def fault_in(self, value: Any) -> str:
         """Return the first error in a value; empty if there is none."""
@@ -52,14 +52,14 @@ class Schema:
             _check_bounds(self._schema)
             errors = _bounded_errors(self._validator, value)
         except Exception as error:  # the libraries raise various exceptions for unusable schemas
-            return f"its schema cannot be used: {printable(str(error))[:_LONGEST]}"
+            return f"its schema cannot be used: {printable(str(error))[:_MAX_MESSAGE_CHARACTERS]}"
         if not errors:
             return ""
-        at = ".".join(map(str, errors[0].path))
-        said = printable(errors[0].message)
-        if len(said) > _LONGEST:
-            said = f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 :]}"
-        return f"{f'{at}: ' if at else ''}{said}"
+        location = ".".join(map(str, errors[0].path))
+        message = printable(errors[0].message)
+        if len(message) > _MAX_MESSAGE_CHARACTERS:
+            message = f"{message[: _MAX_MESSAGE_CHARACTERS // 2]} … {message[-_MAX_MESSAGE_CHARACTERS // 2 :]}"
+        return f"{f'{location}: ' if location else ''}{message}"
 
 
 def fault_of(schema: Mapping[str, Any]) -> str:
@@ -69,8 +69,8 @@ def fault_of(schema: Mapping[str, Any]) -> str:
         _check_bounds(schema)
         errors = _bounded_errors(validator(validator.META_SCHEMA), dict(schema))
     except (UnusableSchema, RecursionError) as error:
-        return printable(str(error))[:_LONGEST]
-    return printable(errors[0].message)[:_LONGEST] if errors else ""
+        return printable(str(error))[:_MAX_MESSAGE_CHARACTERS]
+    return printable(errors[0].message)[:_MAX_MESSAGE_CHARACTERS] if errors else ""
 
 
 def _bounded_errors(validator: Any, value: Any) -> list[Any]:
@@ -139,9 +139,9 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         for name in extras:
             yield from validator.descend(instance[name], allowed, path=name)
     elif not allowed and extras:
-        shown = ", ".join(map(repr, extras[:10]))
+        names = ", ".join(map(repr, extras[:10]))
         were = "was" if len(extras) == 1 else "were"
-        yield jsonschema.ValidationError(f"Additional properties are not allowed ({shown} {were} unexpected)")
+        yield jsonschema.ValidationError(f"Additional properties are not allowed ({names} {were} unexpected)")
 
 
 def _search(pattern: str, text: str) -> bool:

@@ -58,7 +58,7 @@ _REFUSED: Mapping[str, Mapping[str, int]] = {
     },
 }  # fmt: skip
 _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_LOOKED_AT = {
+_FILTERED_CALLS = {
     "x86_64": {"clone": 56, "clone3": 435, "ioctl": 16, "socket": 41, "socketpair": 53},
     "aarch64": {"clone": 220, "clone3": 435, "ioctl": 29, "socket": 198, "socketpair": 199},
 }
@@ -69,7 +69,7 @@ def filter_program(machine: str = "") -> bytes:
     machine = machine or platform.machine()
     if machine not in _MACHINES:
         return b""
-    calls = _LOOKED_AT[machine]
+    calls = _FILTERED_CALLS[machine]
     code = [_step(_LOAD, _ARCHITECTURE), _step(_JUMP_EQUAL, _MACHINES[machine], 1, 0), _step(_RETURN, _KILL)]
     code.append(_step(_LOAD, _NUMBER))
     if machine == "x86_64":
@@ -80,17 +80,23 @@ def filter_program(machine: str = "") -> bytes:
         _step(_JUMP_EQUAL, calls["clone3"], 0, 1),
         _fail(errno.ENOSYS),
     ]  # a filter cannot read its flags, which are in memory: with ENOSYS libraries use clone
-    code += _when(calls["clone"], [_step(_LOAD, _FIRST), _step(_JUMP_ANY, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM)])
-    code += _when(
+    code += _for_call(
+        calls["clone"], [_step(_LOAD, _FIRST), _step(_JUMP_ANY, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM)]
+    )
+    code += _for_call(
         calls["ioctl"],
         [
             _step(_LOAD, _SECOND),
-            *(one for value in (_TIOCSTI, _TIOCLINUX) for one in (_step(_JUMP_EQUAL, value, 0, 1), _fail(errno.EPERM))),
+            *(
+                step
+                for value in (_TIOCSTI, _TIOCLINUX)
+                for step in (_step(_JUMP_EQUAL, value, 0, 1), _fail(errno.EPERM))
+            ),
         ],
     )
-    code += _when(calls["socket"], [_step(_LOAD, _FIRST), *_only(_FAMILIES, errno.EAFNOSUPPORT)])
-    kinds = [_step(_LOAD, _SECOND), _step(_AND, 0xF), *_only(_PAIR_KINDS, errno.EPERM)]
-    code += _when(calls["socketpair"], kinds)
+    code += _for_call(calls["socket"], [_step(_LOAD, _FIRST), *_allow_only(_FAMILIES, errno.EAFNOSUPPORT)])
+    kinds = [_step(_LOAD, _SECOND), _step(_AND, 0xF), *_allow_only(_PAIR_KINDS, errno.EPERM)]
+    code += _for_call(calls["socketpair"], kinds)
     return b"".join([*code, _step(_RETURN, _ALLOW)])
 
 
@@ -102,12 +108,12 @@ def _fail(code: int) -> bytes:
     return _step(_RETURN, _ERRNO | code)
 
 
-def _only(values: tuple[int, ...], code: int) -> list[bytes]:
+def _allow_only(values: tuple[int, ...], code: int) -> list[bytes]:
     """Return steps that fall through behind the block for one of the values, and fail otherwise."""
-    jumps = [_step(_JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
+    jumps = [_step(_JUMP_EQUAL, value, len(values) - position, 0) for position, value in enumerate(values)]
     return [*jumps, _fail(code)]
 
 
-def _when(number: int, steps: list[bytes]) -> list[bytes]:
+def _for_call(number: int, steps: list[bytes]) -> list[bytes]:
     """Return steps that run for one system call alone, and then load the call number again."""
     return [_step(_JUMP_EQUAL, number, 0, len(steps)), *steps, _step(_LOAD, _NUMBER)]

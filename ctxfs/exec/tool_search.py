@@ -19,9 +19,9 @@ _STOP = frozenset(
 _ENDINGS = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "s")
 _K1, _B = 1.2, 0.6
 _NAME, _DESCRIPTION, _ARGUMENT = 3, 2, 1  # weights of a word in each field
-_MEANING = 0.6  # share of the embedding similarity in the score; the rest is BM25
-_LEAST_MEANING = 0.2  # a lower cosine similarity counts as none
-_KEPT_VECTORS = 5000
+_SIMILARITY_SHARE = 0.6  # share of the embedding similarity in the score; the rest is BM25
+_MIN_SIMILARITY = 0.2  # a lower cosine similarity counts as none
+_MAX_VECTORS = 5000
 
 Embed = Callable[[Sequence[str]], Any]  # texts → float32 [texts, dimensions], each of length one
 
@@ -32,72 +32,78 @@ class ToolSearch:
     def __init__(self) -> None:
         self._vectors: OrderedDict[str, Any] = OrderedDict()
 
-    def ranked(self, question: str, tools: Sequence[Tool], embed: Embed | None) -> list[tuple[Tool, float, float]]:
+    def ranked(self, query: str, tools: Sequence[Tool], embed: Embed | None) -> list[tuple[Tool, float, float]]:
         """Return (tool, BM25 score, similarity) of the matching tools, best first; both scores are from 0 to 1.
 
         Blocks.
         """
-        words = _best_is_one(by_words(question, tools))
-        meaning = self._by_meaning(question, tools, embed) if embed is not None else [0.0] * len(tools)
-        share = _MEANING if embed is not None else 0.0
-        found = [(tool, words[at], meaning[at]) for at, tool in enumerate(tools) if words[at] or meaning[at]]
-        return sorted(found, key=lambda each: (-((1 - share) * each[1] + share * each[2]), each[0].name))
+        word_scores = _best_is_one(by_words(query, tools))
+        similarities = self._similarities(query, tools, embed) if embed is not None else [0.0] * len(tools)
+        share = _SIMILARITY_SHARE if embed is not None else 0.0
+        matches = [
+            (tool, word_scores[index], similarities[index])
+            for index, tool in enumerate(tools)
+            if word_scores[index] or similarities[index]
+        ]
+        return sorted(matches, key=lambda match: (-((1 - share) * match[1] + share * match[2]), match[0].name))
 
-    def _by_meaning(self, question: str, tools: Sequence[Tool], embed: Embed) -> list[float]:
+    def _similarities(self, query: str, tools: Sequence[Tool], embed: Embed) -> list[float]:
         texts = [f"{tool.name.replace('/', ' ')}: {tool.description[:500]}" for tool in tools]
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
             self._vectors.update(zip(new, embed(new), strict=True))
-        asked = embed([question])[0]
-        near = [float(asked @ self._vectors[text]) for text in texts]
+        query_vector = embed([query])[0]
+        scores = [float(query_vector @ self._vectors[text]) for text in texts]
         for text in texts:
             self._vectors.move_to_end(text)
-        while len(self._vectors) > _KEPT_VECTORS:
+        while len(self._vectors) > _MAX_VECTORS:
             self._vectors.popitem(last=False)
-        return [each if each >= _LEAST_MEANING else 0.0 for each in near]
+        return [score if score >= _MIN_SIMILARITY else 0.0 for score in scores]
 
 
-def by_words(question: str, tools: Sequence[Tool]) -> list[float]:
+def by_words(query: str, tools: Sequence[Tool]) -> list[float]:
     """Return the BM25 score of each tool (Robertson and Zaragoza 2009)."""
-    bags = [_bag(tool) for tool in tools]
-    spread = Counter(word for bag in bags for word in bag)
-    mean = sum(map(Counter.total, bags)) / max(len(bags), 1) or 1.0
-    asked = set(stems(question))
+    counts = [_count_words(tool) for tool in tools]
+    spread = Counter(word for count in counts for word in count)
+    mean = sum(map(Counter.total, counts)) / max(len(counts), 1) or 1.0
+    query_stems = set(stems(query))
     scores = []
-    for bag in bags:
-        score, size = 0.0, _K1 * (1 - _B + _B * bag.total() / mean)
-        for word in asked & bag.keys():
-            rarity = math.log(1 + (len(bags) - spread[word] + 0.5) / (spread[word] + 0.5))
-            score += rarity * bag[word] * (_K1 + 1) / (bag[word] + size)
+    for count in counts:
+        score, size = 0.0, _K1 * (1 - _B + _B * count.total() / mean)
+        for word in query_stems & count.keys():
+            rarity = math.log(1 + (len(counts) - spread[word] + 0.5) / (spread[word] + 0.5))
+            score += rarity * count[word] * (_K1 + 1) / (count[word] + size)
         scores.append(score)
     return scores
 
 
-def _bag(tool: Tool) -> Counter[str]:
-    bag: Counter[str] = Counter()
+def _count_words(tool: Tool) -> Counter[str]:
+    counts: Counter[str] = Counter()
     properties = tool.schema.get("properties", {})
     arguments = " ".join(
-        f"{name} {each.get('description', '')}" for name, each in properties.items() if isinstance(each, dict)
+        f"{name} {subschema.get('description', '')}"
+        for name, subschema in properties.items()
+        if isinstance(subschema, dict)
     )
     for text, times in ((tool.name, _NAME), (tool.description, _DESCRIPTION), (arguments, _ARGUMENT)):
         for word in stems(text):
-            bag[word] += times
-    return bag
+            counts[word] += times
+    return counts
 
 
 def stems(text: str) -> list[str]:
     """Return the words of a text without stop words and English endings; `getFileInfo` is three words."""
-    found = []
-    for each in _WORD.findall(text):
-        word = each.lower()
+    results = []
+    for token in _WORD.findall(text):
+        word = token.lower()
         if word in _STOP:
             continue
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) - len(ending) >= 3:
                 word = word[: -len(ending)] + ("y" if ending == "ies" else "")
                 break
-        found.append(word.rstrip("e") if len(word) > 3 else word)
-    return found
+        results.append(word.rstrip("e") if len(word) > 3 else word)
+    return results
 
 
 def _best_is_one(scores: list[float]) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ctxfs.exec.function_provider import FunctionProvider
-from ctxfs.exec.sandbox import sandbox
+from ctxfs.exec.sandbox import find_bubblewrap
 from tests.live import Live, eventually
 from tests.live import run_tool as run
 
@@ -353,7 +353,9 @@ def test_a_python_function_is_a_tool_by_its_hints() -> None:
 
 
 def test_a_tool_that_is_shut_in_sees_the_tree_as_its_caller_and_no_other_way(live: Live) -> None:
-    assert sandbox(), "bubblewrap is not installed: make system-test installs it, and without it nothing is tested here"
+    assert find_bubblewrap(), (
+        "bubblewrap is not installed: make system-test installs it, and without it nothing is tested here"
+    )
     import socket
 
     for name, marks in (("reader", "read_only = true"), ("writer", "read_only = false\ndestructive = false")):

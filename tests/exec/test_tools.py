@@ -19,7 +19,7 @@ from mcp.types import ElicitResult
 from ctxfs.exec.definition import parse_tool
 from ctxfs.exec.folder_provider import digest_of
 from ctxfs.exec.runner import program_of
-from ctxfs.exec.sandbox import Sandbox, SandboxView, sandbox, shut_in
+from ctxfs.exec.sandbox import Sandbox, SandboxView, find_bubblewrap, sandboxed_command
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.client import Client
 from ctxfs.store.layout import Layout
@@ -413,18 +413,18 @@ def test_a_bubblewrap_that_does_not_work_here_is_as_good_as_none(
         (tmp_path / name / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'broken'}:/usr/bin:/bin")
-    assert sandbox() == ""
+    assert find_bubblewrap() == ""
     monkeypatch.setenv("PATH", f"{tmp_path / 'good'}:/usr/bin:/bin")
-    assert sandbox() == str(tmp_path / "good" / "bwrap")
+    assert find_bubblewrap() == str(tmp_path / "good" / "bwrap")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert sandbox() == ""
+    assert find_bubblewrap() == ""
 
 
 def test_where_bubblewrap_is_a_tool_is_shut_in(tmp_path: Path) -> None:
     tool = parse_tool("x", str(tmp_path), {"description": "d", "command": ["sh", "run.sh"], "open_world": False})
     walls = Sandbox(["/store", "/mnt/other"], "/mnt/mine")
     shown = SandboxView(str(tmp_path), "/scratch")
-    command = shut_in(
+    command = sandboxed_command(
         "/usr/bin/bwrap", program_of(tool), shown, walls, {"A": "b"}, reads_only=False, reaches_out=tool.open_world
     )
     assert command[0] == "/usr/bin/bwrap"

@@ -20,7 +20,7 @@ from ctxfs.exec.folder_provider import FolderProvider, digest_of
 from ctxfs.exec.function_provider import FunctionProvider
 from ctxfs.exec.outcome import Outcome
 from ctxfs.exec.runner import run_tool
-from ctxfs.exec.sandbox import Sandbox, sandbox
+from ctxfs.exec.sandbox import Sandbox, find_bubblewrap
 from ctxfs.exec.seccomp import filter_program
 from ctxfs.model.errors import CommandError
 from ctxfs.store.layout import Layout, create_store
@@ -79,7 +79,7 @@ def run(tool: Any, digest: str, walls: Sandbox | None = None, **arguments: Any) 
 
 @pytest.fixture(autouse=True)
 def _shut_in() -> None:
-    assert sandbox(), "bubblewrap is not installed, or does not work here: nothing of the walls is tested"
+    assert find_bubblewrap(), "bubblewrap is not installed, or does not work here: nothing of the walls is tested"
 
 
 @pytest.mark.parametrize("open_world", [False, True])

@@ -12,7 +12,7 @@ from ctxfs.exec.outcome import Outcome
 
 def hold(calls: CallStore, number: str, text: bytes = b"said", principal: str = "human:root") -> None:
     result = {"id": number, "tool": "a/b", "principal": principal, "at": number, "text": text.decode()}
-    calls.hold("a/b", number, {"x": 1}, result, Outcome(text, b"", 0, 0.1))
+    calls.add_pending("a/b", number, {"x": 1}, result, Outcome(text, b"", 0, 0.1))
 
 
 def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ def test_a_call_is_the_same_before_and_after_it_is_written(tmp_path: Path) -> No
 
 
 def test_the_oldest_go_when_there_are_too_many_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_store, "_KEPT", 5)
-    monkeypatch.setattr(call_store, "_KEPT_BYTES", 1_000_000)
+    monkeypatch.setattr(call_store, "_MAX_CALLS", 5)
+    monkeypatch.setattr(call_store, "_MAX_BYTES", 1_000_000)
     calls = CallStore(tmp_path / "calls")
     for number in range(8):
         hold(calls, f"c-{number:04d}")

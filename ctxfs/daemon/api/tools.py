@@ -11,7 +11,7 @@ from typing import Any
 from ctxfs.app import App
 from ctxfs.exec.calls import CallRequest
 from ctxfs.exec.registry import ToolOffer
-from ctxfs.exec.sandbox import sandbox
+from ctxfs.exec.sandbox import find_bubblewrap
 from ctxfs.model.errors import invalid, not_found, path_error
 from ctxfs.model.path import Path, printable
 from ctxfs.policy.rules import Verb
@@ -41,7 +41,7 @@ async def _tools(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return {
         "tools": [_record(app, offer) for offer in visible],
         "faults": faults if is_unrestricted else {},
-        "sandbox": sandbox(),
+        "sandbox": find_bubblewrap(),
     }
 
 
