@@ -9,17 +9,21 @@ import ctypes
 import gc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of <malloc.h>
-_LARGE = 128 * 1024
-_ARENAS = 2
+_LARGE_BLOCK_BYTES = 128 * 1024
+_MAX_ARENAS = 2
 # For gc.set_threshold: new objects before a collection of generation 0; collections before those of 1 and 2.
-_NEW, _OLDER = 50_000, (20, 20)
+_MAX_NEW_OBJECTS, _MAX_COLLECTIONS = 50_000, (20, 20)
 
 
 def give_back_early() -> None:
     """Have the allocator return freed memory early. Call this before threads are started."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option, value in ((_ARENA_MAX, _ARENAS), (_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE)):
+        for option, value in (
+            (_ARENA_MAX, _MAX_ARENAS),
+            (_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES),
+            (_TRIM_THRESHOLD, _LARGE_BLOCK_BYTES),
+        ):
             mallopt(option, value)
 
 
@@ -29,7 +33,7 @@ def look_for_cycles_rarely() -> None:
     Few objects are in cycles: nearly all nodes of a tree live as long as the tree.
     """
     gc.freeze()
-    gc.set_threshold(_NEW, *_OLDER)
+    gc.set_threshold(_MAX_NEW_OBJECTS, *_MAX_COLLECTIONS)
 
 
 def give_back() -> None:

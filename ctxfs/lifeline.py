@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
-_NAME = "CTXFS_LIFELINE"
-_SETSIG = 10  # F_SETSIG, which the fcntl module does not name
+_VARIABLE = "CTXFS_LIFELINE"
+_F_SETSIG = 10  # F_SETSIG, which the fcntl module does not name
 _PR_SET_PDEATHSIG = 1
 
 
@@ -28,7 +28,7 @@ def lifeline() -> Iterator[dict[str, Any]]:
     """
     reading, writing = os.pipe()
     try:
-        yield {"pass_fds": (reading,), "env": {**os.environ, _NAME: str(reading)}}
+        yield {"pass_fds": (reading,), "env": {**os.environ, _VARIABLE: str(reading)}}
     finally:
         os.close(writing)
         os.close(reading)
@@ -39,7 +39,7 @@ def hold_lifeline() -> None:
 
     Does nothing without a lifeline.
     """
-    number = os.environ.pop(_NAME, "")
+    number = os.environ.pop(_VARIABLE, "")
     if not number:
         return
     reading = int(number)
@@ -104,7 +104,7 @@ class TiedProcess(subprocess.Popen[bytes]):
 def _kill_at_end_of(reading: int, pid: int) -> None:
     """Have the kernel kill `pid` (negative: a group) when the writing end of the pipe is closed."""
     fcntl.fcntl(reading, fcntl.F_SETOWN, pid)
-    fcntl.fcntl(reading, _SETSIG, signal.SIGKILL)
+    fcntl.fcntl(reading, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(reading, fcntl.F_SETFL, fcntl.fcntl(reading, fcntl.F_GETFL) | os.O_ASYNC)
 
 

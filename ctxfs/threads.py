@@ -8,7 +8,7 @@ import trio
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
-_LIMIT = 8  # bounded: a burst of slow reads queues instead of starting a thread each
+_MAX_THREADS = 8  # bounded: a burst of slow reads queues instead of starting a thread each
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs-threads")
 
 
@@ -16,12 +16,12 @@ def _run_limiter() -> trio.CapacityLimiter:
     try:
         return _limiter.get()
     except LookupError:
-        limiter = trio.CapacityLimiter(_LIMIT)
+        limiter = trio.CapacityLimiter(_MAX_THREADS)
         _limiter.set(limiter)
         return limiter
 
 
-_turns: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs-turns")
+_serial_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("ctxfs-turns")
 
 
 async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
@@ -30,10 +30,10 @@ async def in_turn(function: Callable[[*Args], Result], *args: *Args) -> Result:
     A call that waits for its turn occupies no thread of the others.
     """
     try:
-        limiter = _turns.get()
+        limiter = _serial_limiter.get()
     except LookupError:
         limiter = trio.CapacityLimiter(1)
-        _turns.set(limiter)
+        _serial_limiter.set(limiter)
     return await trio.to_thread.run_sync(function, *args, limiter=limiter)
 
 
