@@ -32,10 +32,10 @@ from mcp.types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ctxfs import __version__
-from ctxfs.mcp_client.list_validation import sifted
+from ctxfs.mcp_client.list_validation import validated_transport
 from ctxfs.mcp_client.results import document, rendered, result_of
-from ctxfs.mcp_client.stdio_transport import StdioTransport, last_words
-from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, placed
+from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
+from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, document_paths
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import ServerSource
 from ctxfs.store.untrusted import mark_untrusted
@@ -46,11 +46,11 @@ _CONNECT_SECONDS = 30.0
 _LIST_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
-_LEAST_DELAY, _MOST_DELAY, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
-_MOST_PAGES = 100
-_MOST_LISTED = 5000  # of tools, of prompts and of documents
-_MOST_DOCUMENTS = 1000  # documents that are fetched in advance
-_MOST_DOCUMENT_BYTES = 16 * 1024 * 1024
+_MIN_DELAY_SECONDS, _MAX_DELAY_SECONDS, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
+_MAX_PAGES = 100
+_MAX_ENTRIES = 5000  # of tools, of prompts and of documents
+_MAX_DOCUMENTS = 1000  # documents that are fetched in advance
+_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_CHARACTERS = 200
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
 _INVALID_REQUEST, _DECLINED = -32600, -1
@@ -86,54 +86,65 @@ class Connection:
         self._gone = trio.Event()
         self._pipes: StdioTransport | None = None
         self._stale: set[str] = set()
-        self._news = trio.Event()
+        self._refresh_requested = trio.Event()
         self._listed = _Listed()
         self._documents: Mapping[Parts, str] = {}
         self._state: Literal["connecting", "up", "down"] = "connecting"
-        self._turned = trio.Event()
+        self._state_changed = trio.Event()
         self._limits: set[trio.CancelScope] = set()
         self._retry = trio.Event()
         self._instructions = ""
 
     async def run(self) -> None:
         """Keep the server connected until cancelled."""
-        delay = _LEAST_DELAY
+        delay = _MIN_DELAY_SECONDS
         while True:
-            begun = trio.current_time()
-            self._turn("connecting")
-            self._tell("connecting")
-            why = await self._session()
-            delay = _LEAST_DELAY if trio.current_time() - begun > _HEALTHY_SECONDS else min(_MOST_DELAY, delay * 2)
-            self._tell(f"down: {why}; it is tried again in {delay:g} s")
+            started = trio.current_time()
+            self._set_state("connecting")
+            self._push_state("connecting")
+            reason = await self._run_session()
+            delay = (
+                _MIN_DELAY_SECONDS
+                if trio.current_time() - started > _HEALTHY_SECONDS
+                else min(_MAX_DELAY_SECONDS, delay * 2)
+            )
+            self._push_state(f"down: {reason}; it is tried again in {delay:g} s")
             self._retry = trio.Event()
-            self._turn("down")
+            self._set_state("down")
             with trio.move_on_after(delay):
                 await self._retry.wait()
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any], seconds: float, most: int, told: Callable[[float, str], None]
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        seconds: float,
+        max_bytes: int,
+        on_progress: Callable[[float, str], None],
     ) -> dict[str, Any]:
         """Call a tool and return its result (`results.result_of`). Raise OSError EIO if the server is not connected."""
 
-        async def tell(progress: float, total: float | None, message: str | None) -> None:
-            told(progress / total if total else 0.0, (message or "")[:MAX_MESSAGE_CHARACTERS])
+        async def forward_progress(progress: float, total: float | None, message: str | None) -> None:
+            on_progress(progress / total if total else 0.0, (message or "")[:MAX_MESSAGE_CHARACTERS])
 
         client = await self._connected()
         with self._limit(seconds) as scope:
-            found = await self._answer(client.call_tool(name, dict(arguments), progress_callback=tell))
+            result = await self._await_result(
+                client.call_tool(name, dict(arguments), progress_callback=forward_progress)
+            )
         if scope.cancelled_caught:
-            return _failed(f"it took more than {seconds:g} s")
-        return found if isinstance(found, dict) else result_of(found, most)
+            return _failure(f"it took more than {seconds:g} s")
+        return result if isinstance(result, dict) else result_of(result, max_bytes)
 
     async def prompt(self, name: str, arguments: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Return a filled-in prompt. Raise OSError EIO if the server is not connected."""
         texts = {key: value if isinstance(value, str) else str(value) for key, value in arguments.items()}
         client = await self._connected()
         with self._limit(seconds) as scope:
-            found = await self._answer(client.get_prompt(name, texts))
+            result = await self._await_result(client.get_prompt(name, texts))
         if scope.cancelled_caught:
-            return _failed(f"it took more than {seconds:g} s")
-        return found if isinstance(found, dict) else rendered(found)
+            return _failure(f"it took more than {seconds:g} s")
+        return result if isinstance(result, dict) else rendered(result)
 
     async def fetch(self, uri: str, parts: Sequence[str]) -> bool:
         """Store a document as the file at `parts`; return False if the server has none there.
@@ -143,63 +154,63 @@ class Connection:
         client = await self._connected()
         with self._limit(_LIST_SECONDS) as scope:
             try:
-                found = await client.read_resource(uri)
+                resource = await client.read_resource(uri)
             except MCPError as error:
                 if error.error.code == _CLOSED:
-                    raise self._lost() from error
+                    raise self._lost_error() from error
                 return False
             except (OSError, httpx2.HTTPError) as error:
-                raise self._lost() from error
+                raise self._lost_error() from error
         if scope.cancelled_caught:
             raise path_error(5, uri, f"the server '{self.spec.name}' does not answer")
-        if any(each.mime_type in DIRECTORIES for each in found.contents):
+        if any(content.mime_type in DIRECTORIES for content in resource.contents):
             await trio.to_thread.run_sync(_make_folder, self._folder / "resources", tuple(parts))
             return True
-        data = b"\n".join(document(each) for each in found.contents)
-        if len(data) > _MOST_DOCUMENT_BYTES:
-            raise path_error(27, uri, f"it has more than {_MOST_DOCUMENT_BYTES} bytes")
-        await trio.to_thread.run_sync(_keep, self._folder / "resources", tuple(parts), data, uri)
+        data = b"\n".join(document(content) for content in resource.contents)
+        if len(data) > _MAX_DOCUMENT_BYTES:
+            raise path_error(27, uri, f"it has more than {_MAX_DOCUMENT_BYTES} bytes")
+        await trio.to_thread.run_sync(_store_document, self._folder / "resources", tuple(parts), data, uri)
         return True
 
     # one connection
 
-    async def _session(self) -> str:
+    async def _run_session(self) -> str:
         """Connect and follow the server until the connection ends; return why it ended."""
-        why = ["it ended"]
+        reasons = ["it ended"]
         self._gone = trio.Event()
         with trio.CancelScope(deadline=trio.current_time() + _CONNECT_SECONDS) as scope:
             try:
-                async with self._transport() as transport, self._made(transport) as client:
+                async with self._transport() as transport, self._make_client(transport) as client:
                     scope.deadline = float("inf")
                     self._client = client
-                    self._turn("up")
+                    self._set_state("up")
                     await self._follow(client)
             except* Exception as group:
                 error: BaseException = group
                 while isinstance(error, BaseExceptionGroup):
                     error = error.exceptions[0]
                 log.info("server %s: %r", self.spec.name, error)
-                why[0] = _words(error)
+                reasons[0] = _describe_error(error)
             finally:
                 self._client = None
                 for limit in list(self._limits):
                     limit.cancel()
         if scope.cancelled_caught:
-            why[0] = f"it did not answer within {_CONNECT_SECONDS:g} s"
+            reasons[0] = f"it did not answer within {_CONNECT_SECONDS:g} s"
         elif self._pipes is not None and self._pipes.ended:
-            why[0] = self._pipes.ended
-        words = last_words(self._folder / "stderr") if self.spec.command else ""
-        return f"{why[0]} ({words})" if words and words not in why[0] else why[0]
+            reasons[0] = self._pipes.ended
+        stderr_line = last_stderr_line(self._folder / "stderr") if self.spec.command else ""
+        return f"{reasons[0]} ({stderr_line})" if stderr_line and stderr_line not in reasons[0] else reasons[0]
 
     @contextlib.asynccontextmanager
     async def _transport(self) -> AsyncIterator[Any]:
         if self.spec.url:
             headers = {"Authorization": f"Bearer {self._variable(self.spec.token_env)}"} if self.spec.token_env else {}
             async with httpx2.AsyncClient(headers=headers, timeout=_CONNECT_SECONDS) as http:
-                yield sifted(streamable_http_client(self.spec.url, http_client=http), self._left_out)
+                yield validated_transport(streamable_http_client(self.spec.url, http_client=http), self._left_out)
             return
-        kept = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM")
-        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        names = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TMPDIR", "TERM")
+        environment = {name: os.environ[name] for name in names if name in os.environ}
         environment |= {name: self._variable(name) for name in self.spec.env}
         pipes = StdioTransport(self.spec.command, environment, HostPath.home(), self._folder / "stderr", self._left_out)
         self._gone, self._pipes = pipes.gone, pipes
@@ -213,10 +224,10 @@ class Connection:
             raise OSError(2, f"${name} is not set where ctxfs was started")
         return os.environ[name]
 
-    def _made(self, transport: Any) -> Client:
+    def _make_client(self, transport: Any) -> Client:
         return Client(
             transport,
-            message_handler=self._heard,
+            message_handler=self._handle_notification,
             elicitation_callback=self._elicit,
             sampling_callback=self._sample,
             client_info=Implementation(name="ctxfs", version=__version__),
@@ -227,13 +238,13 @@ class Connection:
         """List everything, then refresh lists after each notification of a change, until the connection ends."""
         self._instructions = client.instructions or ""
         self._stale = {"tools", "prompts", "resources"}
-        self._news.set()
+        self._refresh_requested.set()
         listening = trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            nursery.start_soon(self._end_when_gone, nursery.cancel_scope)
             while True:
-                await self._news.wait()
-                self._news = trio.Event()
+                await self._refresh_requested.wait()
+                self._refresh_requested = trio.Event()
                 stale, self._stale = self._stale, set()
                 await self._refresh(client, stale)
                 if client.protocol_version in MODERN_PROTOCOL_VERSIONS and "resources" in stale:
@@ -242,104 +253,108 @@ class Connection:
                     nursery.start_soon(self._listen, client, listening)
                 await trio.sleep(_SETTLE_SECONDS)  # many notifications cause one refresh
 
-    async def _until_gone(self, scope: trio.CancelScope) -> None:
+    async def _end_when_gone(self, scope: trio.CancelScope) -> None:
         await self._gone.wait()
         scope.cancel()
 
     async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
         """Receive notifications from servers of the modern protocol versions."""
         uris = list(self._documents.values())
-        wanted = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
+        subscriptions = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
         with scope, contextlib.suppress(MCPError, OSError, TimeoutError, SubscriptionLost):
-            async with client.listen(**wanted, resource_subscriptions=uris) as events:
+            async with client.listen(**subscriptions, resource_subscriptions=uris) as events:
                 async for event in events:
                     if isinstance(event, ResourceUpdated):
-                        self._note_document(str(event.uri))
+                        self._mark_document_stale(str(event.uri))
                     else:
-                        self._note(type(event).__name__)
+                        self._mark_lists_stale(type(event).__name__)
 
-    async def _heard(self, message: Any) -> None:
+    async def _handle_notification(self, message: Any) -> None:
         method = str(getattr(message, "method", ""))
         if method == "notifications/resources/updated":
-            self._note_document(str(message.params.uri))
+            self._mark_document_stale(str(message.params.uri))
         elif method.endswith("list_changed"):
-            self._note(method)
+            self._mark_lists_stale(method)
 
-    def _note_document(self, uri: str) -> None:
+    def _mark_document_stale(self, uri: str) -> None:
         self._stale.add(f"uri {uri}")
-        self._news.set()
+        self._refresh_requested.set()
 
-    def _note(self, what: str) -> None:
+    def _mark_lists_stale(self, text: str) -> None:
         for kind in ("tools", "prompts", "resources"):
-            if kind in what.lower():
+            if kind in text.lower():
                 self._stale.add(kind)
-                self._news.set()
+                self._refresh_requested.set()
 
     async def _refresh(self, client: Client, stale: set[str]) -> None:
-        has = client.server_capabilities
+        capabilities = client.server_capabilities
         for kind in ("tools", "prompts", "resources"):
             if kind in stale:
                 self._listed.left_out = {
                     name: why for name, why in self._listed.left_out.items() if not name.startswith(kind[:-1])
                 }
         with trio.fail_after(_LIST_SECONDS):
-            if "tools" in stale and has.tools is not None:
-                self._listed.tools = [_plain(each) for each in await _pages(client.list_tools, "tools")]
-            if "prompts" in stale and has.prompts is not None:
-                self._listed.prompts = [_plain(each) for each in await _pages(client.list_prompts, "prompts")]
-            if "resources" in stale and has.resources is not None:
-                found = [_plain(each) for each in await _pages(client.list_resources, "resources")]
-                self._listed.resources = {str(each["uri"]): each for each in found}
-                files = [uri for uri, each in self._listed.resources.items() if each.get("mimeType") not in DIRECTORIES]
-                self._documents = dict(itertools.islice(placed(files).items(), _MOST_DOCUMENTS))
+            if "tools" in stale and capabilities.tools is not None:
+                self._listed.tools = [_as_fields(entry) for entry in await _list_all(client.list_tools, "tools")]
+            if "prompts" in stale and capabilities.prompts is not None:
+                self._listed.prompts = [_as_fields(entry) for entry in await _list_all(client.list_prompts, "prompts")]
+            if "resources" in stale and capabilities.resources is not None:
+                entries = [_as_fields(entry) for entry in await _list_all(client.list_resources, "resources")]
+                self._listed.resources = {str(entry["uri"]): entry for entry in entries}
+                files = [
+                    uri for uri, entry in self._listed.resources.items() if entry.get("mimeType") not in DIRECTORIES
+                ]
+                self._documents = dict(itertools.islice(document_paths(files).items(), _MAX_DOCUMENTS))
                 self._listed.templates = await self._templates(client)
-        self._tell("ready")
-        if "resources" in stale and has.resources is not None:
-            await self._fetch_all(client, subscribes=bool(has.resources.subscribe))
-        for uri in sorted(each[4:] for each in stale if each.startswith("uri ")):
+        self._push_state("ready")
+        if "resources" in stale and capabilities.resources is not None:
+            await self._fetch_all(client, subscribes=bool(capabilities.resources.subscribe))
+        for uri in sorted(entry[4:] for entry in stale if entry.startswith("uri ")):
             with contextlib.suppress(OSError):
-                known = {one: parts for parts, one in self._documents.items()}
-                if uri in known:
-                    await self.fetch(uri, known[uri])
+                paths = {document_uri: parts for parts, document_uri in self._documents.items()}
+                if uri in paths:
+                    await self.fetch(uri, paths[uri])
 
     @staticmethod
     async def _templates(client: Client) -> list[dict[str, Any]]:
         try:
-            return [_plain(each) for each in await _pages(client.list_resource_templates, "resource_templates")]
+            return [
+                _as_fields(entry) for entry in await _list_all(client.list_resource_templates, "resource_templates")
+            ]
         except MCPError:
             return []  # not every server with documents implements templates
 
     async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
         """Store every document in advance, so that it is readable while the server is away."""
-        wanted = self._documents
-        await trio.to_thread.run_sync(_drop_others, self._folder / "resources", set(wanted))
-        for parts, uri in wanted.items():
+        documents = self._documents
+        await trio.to_thread.run_sync(_delete_unlisted, self._folder / "resources", set(documents))
+        for parts, uri in documents.items():
             with contextlib.suppress(OSError):
                 await self.fetch(uri, parts)
             if subscribes and client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
                 with contextlib.suppress(MCPError):
                     await client.session.subscribe_resource(uri)
-        self._tell("ready")
+        self._push_state("ready")
 
     # requests from the server
 
     async def _elicit(self, context: Any, params: ElicitRequestParams) -> ElicitResult | ErrorData:
         schema = getattr(params, "requested_schema", None) or {}
         text = "\n".join([params.message, *([str(url)] if (url := getattr(params, "url", None)) else [])])
-        answer = await self._asked("form", text, dict(schema) if isinstance(schema, dict) else {})
+        answer = await self._ask_person("form", text, dict(schema) if isinstance(schema, dict) else {})
         if answer is None:
             return ElicitResult(action="decline")
-        return ElicitResult(action="accept", content=_filled(answer, dict(schema)))
+        return ElicitResult(action="accept", content=_fill_form(answer, dict(schema)))
 
     async def _sample(self, context: Any, params: CreateMessageRequestParams) -> CreateMessageResult | ErrorData:
-        said = [f"{each.role}: {getattr(each.content, 'text', '[no text]')}" for each in params.messages]
-        text = "\n".join([*([params.system_prompt] if params.system_prompt else []), *said])
-        answer = await self._asked("model", text, {})
+        messages = [f"{message.role}: {getattr(message.content, 'text', '[no text]')}" for message in params.messages]
+        text = "\n".join([*([params.system_prompt] if params.system_prompt else []), *messages])
+        answer = await self._ask_person("model", text, {})
         if answer is None:
             return ErrorData(code=_DECLINED, message="a person has declined")
         return CreateMessageResult(role="assistant", content=TextContent(type="text", text=answer), model="human")
 
-    async def _asked(self, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
+    async def _ask_person(self, kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
         """Ask a person. Time limits of this server's calls are suspended meanwhile."""
         for limit in self._limits:
             limit.deadline = float("inf")
@@ -360,55 +375,55 @@ class Connection:
                         break
                     tried = True
                     self._retry.set()
-                await self._turned.wait()
+                await self._state_changed.wait()
         if self._client is None or self._gone.is_set():
-            raise self._lost()
+            raise self._lost_error()
         return self._client
 
-    def _turn(self, state: Literal["connecting", "up", "down"]) -> None:
+    def _set_state(self, state: Literal["connecting", "up", "down"]) -> None:
         self._state = state
-        turned, self._turned = self._turned, trio.Event()
-        turned.set()
+        changed, self._state_changed = self._state_changed, trio.Event()
+        changed.set()
 
-    def _lost(self) -> OSError:
+    def _lost_error(self) -> OSError:
         return path_error(
             5, f"tools/{self.spec.name}", f"the server is not there: tools/{self.spec.name}/status says why"
         )
 
-    async def _answer(self, asked: Awaitable[Any]) -> Any:
+    async def _await_result(self, request: Awaitable[Any]) -> Any:
         """Return the response, or the failure that the server or the protocol reports.
 
         Raise OSError EIO for a lost connection.
         """
         try:
-            return await asked
+            return await request
         except MCPError as error:
             if error.error.code == _CLOSED:
-                raise self._lost() from error
-            return _failed(error.error.message)
+                raise self._lost_error() from error
+            return _failure(error.error.message)
         except (OSError, httpx2.HTTPError) as error:
             if self.spec.url:
                 self._gone.set()
-            raise self._lost() from error
+            raise self._lost_error() from error
         except ValueError as error:  # it violates the protocol, or the server's own schema
-            return _failed(f"its answer cannot be understood: {error}")
+            return _failure(f"its answer cannot be understood: {error}")
         except RuntimeError as error:
-            return _failed(str(error))
+            return _failure(str(error))
 
     @contextlib.contextmanager
     def _limit(self, seconds: float) -> Iterator[trio.CancelScope]:
         """Return a scope that ends after `seconds`, or with the connection."""
-        gone = self._gone
+        disconnected = self._gone
         with trio.move_on_after(seconds) as scope:
             self._limits.add(scope)
             try:
                 yield scope
             finally:
                 self._limits.discard(scope)
-        if scope.cancelled_caught and gone.is_set():
-            raise self._lost()
+        if scope.cancelled_caught and disconnected.is_set():
+            raise self._lost_error()
 
-    def _tell(self, status: str) -> None:
+    def _push_state(self, status: str) -> None:
         listed = self._listed
         self._push(
             "state",
@@ -416,37 +431,37 @@ class Connection:
                 "name": self.spec.name,
                 "status": status,
                 "instructions": self._instructions[:MAX_INSTRUCTIONS_CHARACTERS],
-                "tools": listed.tools[:_MOST_LISTED],
-                "prompts": listed.prompts[:_MOST_LISTED],
-                "resources": list(listed.resources.values())[:_MOST_LISTED],
-                "templates": listed.templates[:_MOST_LISTED],
+                "tools": listed.tools[:_MAX_ENTRIES],
+                "prompts": listed.prompts[:_MAX_ENTRIES],
+                "resources": list(listed.resources.values())[:_MAX_ENTRIES],
+                "templates": listed.templates[:_MAX_ENTRIES],
                 "left_out": dict(listed.left_out),
             },
         )
 
 
-async def _pages(method: Callable[..., Awaitable[Any]], kind: str) -> list[Any]:
-    found: list[Any] = []
+async def _list_all(method: Callable[..., Awaitable[Any]], kind: str) -> list[Any]:
+    entries: list[Any] = []
     cursor: str | None = None
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         page = await method(cursor=cursor)
-        found += getattr(page, kind)
+        entries += getattr(page, kind)
         cursor = page.next_cursor
-        if not cursor or len(found) > _MOST_LISTED:
+        if not cursor or len(entries) > _MAX_ENTRIES:
             break
-    return found
+    return entries
 
 
-def _plain(model: Any) -> dict[str, Any]:
-    found: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return found
+def _as_fields(model: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return fields
 
 
-def _failed(why: str) -> dict[str, Any]:
+def _failure(why: str) -> dict[str, Any]:
     return {"text": "", "structured": None, "files": [], "fault": why[:300] or "it failed, and does not say why"}
 
 
-def _words(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Return why a connection failed."""
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"there is no program '{error.filename}'"
@@ -459,52 +474,52 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _filled(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _fill_form(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a person's answer as the form requires it.
 
     The answer is a JSON object, or the text of the string fields. Boolean fields that it does not set are true.
     """
     with contextlib.suppress(ValueError):
-        said = json.loads(answer)
-        if isinstance(said, dict):
-            return said
+        value = json.loads(answer)
+        if isinstance(value, dict):
+            return value
     properties = schema.get("properties", {})
-    found: dict[str, Any] = {}
-    for name, each in properties.items():
-        kind = each.get("type") if isinstance(each, dict) else None
+    values: dict[str, Any] = {}
+    for name, subschema in properties.items():
+        kind = subschema.get("type") if isinstance(subschema, dict) else None
         if kind == "boolean":
-            found[name] = True
+            values[name] = True
         elif answer and kind == "string":
-            found[name] = answer
-    return found
+            values[name] = answer
+    return values
 
 
-def _keep(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
+def _store_document(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
     """Replace a file atomically, marked as untrusted and with its source."""
-    place = folder.joinpath(*parts)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_file() and place.read_bytes() == data:
+    path = folder.joinpath(*parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.read_bytes() == data:
         return
-    begun = place.with_name(f".{place.name[:100]}.new")
-    begun.write_bytes(data)
-    mark_untrusted(begun, uri)
-    os.replace(begun, place)
+    temporary = path.with_name(f".{path.name[:100]}.new")
+    temporary.write_bytes(data)
+    mark_untrusted(temporary, uri)
+    os.replace(temporary, path)
 
 
 def _make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:
     folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
 
 
-def _drop_others(folder: HostPath, wanted: set[tuple[str, ...]]) -> None:
+def _delete_unlisted(folder: HostPath, documents: set[tuple[str, ...]]) -> None:
     """Delete documents that the server does not list any more.
 
     Documents that were fetched through a template are deleted as well, and fetched again on demand.
     """
-    for place, folders, names in os.walk(folder, topdown=False):
-        at = HostPath(place)
+    for walked, folders, names in os.walk(folder, topdown=False):
+        directory = HostPath(walked)
         for name in names:
-            if at.joinpath(name).relative_to(folder).parts not in wanted:
-                (at / name).unlink(missing_ok=True)
+            if directory.joinpath(name).relative_to(folder).parts not in documents:
+                (directory / name).unlink(missing_ok=True)
         for name in folders:
             with contextlib.suppress(OSError):
-                (at / name).rmdir()
+                (directory / name).rmdir()

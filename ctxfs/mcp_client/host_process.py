@@ -26,7 +26,7 @@ from ctxfs.store.config import ServerSource
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class Host:
@@ -37,7 +37,7 @@ class Host:
         self._nursery = nursery
         self._connections: dict[str, tuple[ServerSource, Connection, trio.CancelScope]] = {}
         self._requests: dict[int, trio.CancelScope] = {}
-        self._asked: dict[int, tuple[trio.Event, list[str | None]]] = {}
+        self._questions: dict[int, tuple[trio.Event, list[str | None]]] = {}
         self._numbers = itertools.count(1)
         self._methods: Mapping[str, Callable[[int, Mapping[str, Any]], Awaitable[Any]]] = {
             "call": self._call,
@@ -49,13 +49,13 @@ class Host:
         """Handle a request. Those that wait are answered when they are done."""
         match method:
             case "servers":
-                self._want(args)
+                self._configure(args)
             case "cancel":
                 if args["number"] in self._requests:
                     self._requests[args["number"]].cancel()
             case "answer":
-                if args["ask"] in self._asked:
-                    event, slot = self._asked.pop(args["ask"])
+                if args["ask"] in self._questions:
+                    event, slot = self._questions.pop(args["ask"])
                     slot.append(args["value"])
                     event.set()
             case _:
@@ -80,40 +80,40 @@ class Host:
         finally:
             del self._requests[number]
 
-    def _want(self, args: Mapping[str, Any]) -> None:
+    def _configure(self, args: Mapping[str, Any]) -> None:
         """Start connections of new servers, end those of removed ones, and restart those of changed ones."""
-        wanted = {
-            each["name"]: ServerSource(**{**each, "command": tuple(each["command"]), "env": tuple(each["env"])})
-            for each in args["specs"]
+        specs = {
+            fields["name"]: ServerSource(**{**fields, "command": tuple(fields["command"]), "env": tuple(fields["env"])})
+            for fields in args["specs"]
         }
         for name, (spec, _, scope) in list(self._connections.items()):
-            if wanted.get(name) != spec:
+            if specs.get(name) != spec:
                 scope.cancel()
                 del self._connections[name]
-        for name, spec in wanted.items():
+        for name, spec in specs.items():
             if name not in self._connections:
                 folder = HostPath(args["folder"]) / name
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 (folder / "resources").mkdir(exist_ok=True)  # so that it can be watched before its first document
-                made = Connection(spec, folder, self.push, self._asker(name))
+                connection = Connection(spec, folder, self.push, self._make_ask(name))
                 scope = trio.CancelScope()
-                self._connections[name] = spec, made, scope
-                self._nursery.start_soon(self._keep, made, scope)
+                self._connections[name] = spec, connection, scope
+                self._nursery.start_soon(self._run_connection, connection, scope)
 
     @staticmethod
-    async def _keep(connection: Connection, scope: trio.CancelScope) -> None:
+    async def _run_connection(connection: Connection, scope: trio.CancelScope) -> None:
         with scope:
             await connection.run()
 
-    def _asker(self, server: str) -> Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]:
+    def _make_ask(self, server: str) -> Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]:
         async def ask(kind: str, text: str, schema: Mapping[str, Any]) -> str | None:
             number = next(self._numbers)
-            event, slot = self._asked[number] = trio.Event(), list[str | None]()
+            event, slot = self._questions[number] = trio.Event(), list[str | None]()
             self.push("ask", {"ask": number, "server": server, "kind": kind, "text": text, "schema": dict(schema)})
             try:
                 await event.wait()
             finally:
-                self._asked.pop(number, None)
+                self._questions.pop(number, None)
             return slot[0]
 
         return ask
@@ -125,8 +125,8 @@ class Host:
         return self._connections[name][1]
 
     async def _call(self, number: int, args: Mapping[str, Any]) -> Any:
-        def progress(done: float, message: str) -> None:
-            self.push("progress", {"number": number, "done": done, "message": message})
+        def progress(fraction: float, message: str) -> None:
+            self.push("progress", {"number": number, "done": fraction, "message": message})
 
         name, arguments = str(args["name"]), args["arguments"]
         return await self._connection(args).call(name, arguments, args["seconds"], args["most"], progress)
@@ -152,7 +152,7 @@ async def serve(incoming: int, outgoing: int) -> None:
         nursery.start_soon(write)
         host = Host(frames.send_nowait, nursery)
         async with trio.lowlevel.FdStream(incoming) as stream:
-            while data := await stream.receive_some(_CHUNK):
+            while data := await stream.receive_some(_CHUNK_BYTES):
                 for number, method, args in reader.feed(data):
                     host.take(number, method, args)
         nursery.cancel_scope.cancel()

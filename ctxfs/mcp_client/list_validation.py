@@ -22,34 +22,34 @@ _KINDS: dict[str, type[Any]] = {
 }
 
 
-def sift(message: SessionMessage, left_out: LeftOut) -> None:
+def remove_invalid(message: SessionMessage, left_out: LeftOut) -> None:
     """Remove the invalid entries from the response to a list request, and report each to `left_out`."""
-    said = message.message
-    if not isinstance(said, JSONRPCResponse) or not isinstance(said.result, dict):
+    response = message.message
+    if not isinstance(response, JSONRPCResponse) or not isinstance(response.result, dict):
         return
     for kind, model in _KINDS.items():
-        entries = said.result.get(kind)
+        entries = response.result.get(kind)
         if isinstance(entries, list):
-            said.result[kind] = [each for each in entries if _is_good(kind, model, each, left_out)]
+            response.result[kind] = [entry for entry in entries if _is_valid(kind, model, entry, left_out)]
 
 
-def _is_good(kind: str, model: type[Any], entry: Any, left_out: LeftOut) -> bool:
+def _is_valid(kind: str, model: type[Any], entry: Any, left_out: LeftOut) -> bool:
     name = str(entry.get("name", "")) if isinstance(entry, dict) else ""
-    why = ""
+    fault = ""
     try:
         model.model_validate(entry, by_name=False)
     except ValueError as error:
-        why = str(error).splitlines()[-2].strip()[:200] if "\n" in str(error) else str(error)[:200]
+        fault = str(error).splitlines()[-2].strip()[:200] if "\n" in str(error) else str(error)[:200]
     schemas = [entry.get(key) for key in ("inputSchema", "outputSchema")] if isinstance(entry, dict) else []
-    if not why and any(isinstance(each, dict) and each.get("type", "object") != "object" for each in schemas):
-        why = "its schema is not one of an object"
-    if why:
-        left_out(kind, name, why)
-    return not why
+    if not fault and any(isinstance(schema, dict) and schema.get("type", "object") != "object" for schema in schemas):
+        fault = "its schema is not one of an object"
+    if fault:
+        left_out(kind, name, fault)
+    return not fault
 
 
 @asynccontextmanager
-async def sifted(
+async def validated_transport(
     transport: AbstractAsyncContextManager[TransportStreams], left_out: LeftOut
 ) -> AsyncIterator[TransportStreams]:
     """Wrap a transport so that its list results are validated."""
@@ -60,7 +60,7 @@ async def sifted(
             async with to_client:
                 async for message in source:
                     if isinstance(message, SessionMessage):
-                        sift(message, left_out)
+                        remove_invalid(message, left_out)
                     await to_client.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the client has gone

@@ -15,7 +15,7 @@ from typing import Any
 from ctxfs.exec.approvals import Approval
 from ctxfs.exec.definition import Tool, path_arguments
 from ctxfs.exec.schema import fault_of
-from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, Template, file_name, parts_of, placed
+from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, Template, document_paths, file_name, parts_of
 from ctxfs.model.path import printable
 from ctxfs.store.config import ServerSource, replace_file
 
@@ -26,10 +26,10 @@ PROMPTS = "prompts"
 _NOTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
 _NOTES = "instructions.md"
 _PENDING = "It has not been approved: what its server says of it, people see when they approve it"
-_SECONDS = 120.0
+_TIMEOUT_SECONDS = 120.0
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
 MAX_STATUS_CHARACTERS = 500
-_LONGEST_DESCRIPTION = 20_000
+_MAX_DESCRIPTION_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +72,23 @@ class McpProvider:
 
     def known(self) -> Mapping[str, Known]:
         """Return the state of each configured server, by name."""
-        found = {}
+        states = {}
         for source in self._configured():
             if source.name not in self._known or self._sources.get(source.name) != source:
                 self._sources[source.name] = source
-                self._known[source.name] = _parsed(source, self._kept(source.name))
-            found[source.name] = self._known[source.name]
-        return found
+                self._known[source.name] = _parse_state(source, self._load_lists(source.name))
+            states[source.name] = self._known[source.name]
+        return states
 
     def shown(self) -> Mapping[str, Known]:
         """Return the states with approved text only; the same objects while nothing changes."""
-        approved, found = self._approved(), {}
-        for name, known in self.known().items():
-            before = self._shown.get(name)
-            if before is None or before[0] is not known or before[1] is not approved:
-                self._shown[name] = before = known, approved, _as_approved(known, name, approved)
-            found[name] = before[2]
-        return found
+        approved, states = self._approved(), {}
+        for name, state in self.known().items():
+            cached = self._shown.get(name)
+            if cached is None or cached[0] is not state or cached[1] is not approved:
+                self._shown[name] = cached = state, approved, _apply_approvals(state, name, approved)
+            states[name] = cached[2]
+        return states
 
     def take(self, state: Mapping[str, Any]) -> bool:
         """Store the state that a server's connection reported; return True if its tools or documents have changed.
@@ -96,25 +96,25 @@ class McpProvider:
         Blocks.
         """
         name = str(state["name"])
-        source = next((each for each in self._configured() if each.name == name), None)
+        source = next((server for server in self._configured() if server.name == name), None)
         if source is None:
             return False
         before = self.known().get(name)
-        said = {key: value for key, value in state.items() if key != "status"}
-        if _is_empty(said) and before is not None:  # it has not listed anything yet
+        lists = {key: value for key, value in state.items() if key != "status"}
+        if _is_empty(lists) and before is not None:  # it has not listed anything yet
             self._known[name] = replace(before, status=str(state["status"]))
             return False
-        now = self._known[name] = _parsed(source, said, str(state["status"]))
-        same = before is not None and (before.digests, before.documents) == (now.digests, now.documents)
+        current = self._known[name] = _parse_state(source, lists, str(state["status"]))
+        same = before is not None and (before.digests, before.documents) == (current.digests, current.documents)
         if not same or not (self._folder / name / "state.json").exists():
             (self._folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            replace_file(self._folder / name / "state.json", json.dumps(said).encode("utf-8", "replace"), 0o600)
+            replace_file(self._folder / name / "state.json", json.dumps(lists).encode("utf-8", "replace"), 0o600)
         return not same
 
-    def lost(self, why: str) -> None:
+    def lost(self, status: str) -> None:
         """Set the status of all servers, because their process has ended."""
-        for name, known in self.known().items():
-            self._known[name] = replace(known, status=why)
+        for name, state in self.known().items():
+            self._known[name] = replace(state, status=status)
 
     def resources_of(self, name: str) -> HostPath:
         """Return the host folder with a server's documents."""
@@ -124,15 +124,15 @@ class McpProvider:
 
     def tools(self) -> tuple[Mapping[str, Tool], Mapping[str, str]]:
         """Return the tools of all servers with approved text, merged again when the state of one changes."""
-        known = tuple(self.shown().values())
+        states = tuple(self.shown().values())
         if (
             self._merged is None
-            or len(self._merged[0]) != len(known)
-            or any(map(operator.is_not, self._merged[0], known))
+            or len(self._merged[0]) != len(states)
+            or any(map(operator.is_not, self._merged[0], states))
         ):
-            tools = {name: tool for each in known for name, tool in each.tools.items()}
-            faults = {name: fault for each in known for name, fault in each.faults.items()}
-            self._merged = known, (tools, faults)
+            tools = {name: tool for state in states for name, tool in state.tools.items()}
+            faults = {name: fault for state in states for name, fault in state.faults.items()}
+            self._merged = states, (tools, faults)
         return self._merged[1]
 
     def digest(self, tool: Tool) -> str:
@@ -143,87 +143,87 @@ class McpProvider:
         """Return the definition as the server lists it."""
         return self.known()[tool.server].definitions[tool.name]
 
-    def _kept(self, name: str) -> Mapping[str, Any]:
+    def _load_lists(self, name: str) -> Mapping[str, Any]:
         try:
-            found = json.loads((self._folder / name / "state.json").read_text(encoding="utf-8"))
+            value = json.loads((self._folder / name / "state.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            log.warning("what server %s said last cannot be read: %s", name, error)
+            log.warning("the stored state of server %s cannot be read: %s", name, error)
             return {}
-        return found if isinstance(found, dict) else {}
+        return value if isinstance(value, dict) else {}
 
 
-def _is_empty(said: Mapping[str, Any]) -> bool:
-    return not any(said.get(key) for key in ("tools", "prompts", "resources", "templates", "instructions"))
+def _is_empty(lists: Mapping[str, Any]) -> bool:
+    return not any(lists.get(key) for key in ("tools", "prompts", "resources", "templates", "instructions"))
 
 
-def _parsed(source: ServerSource, said: Mapping[str, Any], status: str = "not connected") -> Known:
+def _parse_state(source: ServerSource, lists: Mapping[str, Any], status: str = "not connected") -> Known:
     tools: dict[str, Tool] = {}
     faults: dict[str, str] = {}
     digests: dict[str, str] = {}
     definitions: dict[str, Mapping[str, Any]] = {}
-    for name, why in said.get("left_out", {}).items():
+    for name, why in lists.get("left_out", {}).items():
         faults[f"{source.name}/{name}"] = f"{source.name}: {printable(name)}: {why}"
-    which = json.dumps([source.command, source.url], ensure_ascii=False)
-    for kind, make in (("tools", _tool), ("prompts", _prompt)):
-        for each in said.get(kind, ()):
-            called = str(each.get("name", ""))
-            place = f"{source.name}/{PROMPTS}/{file_name(called)}" if kind == "prompts" else ""
-            place = place or f"{source.name}/{file_name(called, RESERVED)}"
-            if place in tools:
-                faults[place] = f"tool '{printable(place)}': the server names two so"
+    identity = json.dumps([source.command, source.url], ensure_ascii=False)
+    for kind, make in (("tools", _make_tool), ("prompts", _make_prompt)):
+        for entry in lists.get(kind, ()):
+            called = str(entry.get("name", ""))
+            path = f"{source.name}/{PROMPTS}/{file_name(called)}" if kind == "prompts" else ""
+            path = path or f"{source.name}/{file_name(called, RESERVED)}"
+            if path in tools:
+                faults[path] = f"tool '{printable(path)}': the server names two so"
                 continue
             try:
-                tools[place] = make(place, source.name, called, each)
+                tools[path] = make(path, source.name, called, entry)
             except (ValueError, TypeError, AttributeError) as error:
-                faults[place] = f"tool '{printable(place)}': {error}"
+                faults[path] = f"tool '{printable(path)}': {error}"
                 continue
-            definitions[place] = each
-            said_of = json.dumps(each, sort_keys=True, ensure_ascii=False)
-            digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
-    resources = [each for each in said.get("resources", ()) if each.get("uri")]
-    documents = placed(str(each["uri"]) for each in resources if each.get("mimeType") not in DIRECTORIES)
-    folders = frozenset(parts_of(str(each["uri"])) for each in resources if each.get("mimeType") in DIRECTORIES)
-    written = [str(each.get("uriTemplate", "")) for each in said.get("templates", ())]
+            definitions[path] = entry
+            payload = json.dumps(entry, sort_keys=True, ensure_ascii=False)
+            digests[path] = hashlib.sha256(f"{identity}\0{payload}".encode("utf-8", "surrogatepass")).hexdigest()
+    resources = [entry for entry in lists.get("resources", ()) if entry.get("uri")]
+    documents = document_paths(str(entry["uri"]) for entry in resources if entry.get("mimeType") not in DIRECTORIES)
+    folders = frozenset(parts_of(str(entry["uri"])) for entry in resources if entry.get("mimeType") in DIRECTORIES)
+    written = [str(entry.get("uriTemplate", "")) for entry in lists.get("templates", ())]
     templates = tuple(map(Template, written))
-    instructions = printable(str(said.get("instructions") or ""))[:MAX_INSTRUCTIONS_CHARACTERS]
+    instructions = printable(str(lists.get("instructions") or ""))[:MAX_INSTRUCTIONS_CHARACTERS]
     status = printable(" ".join(status.split()))[:MAX_STATUS_CHARACTERS]
     if instructions or written:
-        place, notes = f"{source.name}/{_NOTES}", {"instructions": instructions, "templates": written}
-        words = f"What the server says beside its tools; {len(written)} templates"
-        tools[place] = Tool(place, words, _NOTHING, server=source.name, called=_NOTES, is_note=True)
-        definitions[place] = notes
-        said_of = json.dumps(notes, sort_keys=True, ensure_ascii=False)
-        digests[place] = hashlib.sha256(f"{which}\0{said_of}".encode("utf-8", "surrogatepass")).hexdigest()
+        path, notes = f"{source.name}/{_NOTES}", {"instructions": instructions, "templates": written}
+        description = f"What the server says beside its tools; {len(written)} templates"
+        tools[path] = Tool(path, description, _NOTHING, server=source.name, called=_NOTES, is_note=True)
+        definitions[path] = notes
+        payload = json.dumps(notes, sort_keys=True, ensure_ascii=False)
+        digests[path] = hashlib.sha256(f"{identity}\0{payload}".encode("utf-8", "surrogatepass")).hexdigest()
     return Known(status, instructions, tools, faults, digests, definitions, documents, templates, folders)
 
 
-def _as_approved(known: Known, server: str, approved: Mapping[str, Approval]) -> Known:
+def _apply_approvals(state: Known, server: str, approved: Mapping[str, Approval]) -> Known:
     """Return a state with every tool in its approved form, and without text for tools that are not approved."""
     tools = {}
-    for name, tool in known.tools.items():
+    for name, tool in state.tools.items():
         approval = approved.get(name)
-        if approval is not None and (tool.is_note or approval.digest == known.digests[name]):
+        if approval is not None and (tool.is_note or approval.digest == state.digests[name]):
             tools[name] = tool
         elif approval is not None:
-            tools[name] = _rebuilt(tool, approval.definition)
+            tools[name] = _rebuild(tool, approval.definition)
         else:
             tools[name] = _without_words(tool)
     notes = approved.get(f"{server}/{_NOTES}")
-    said: Mapping[str, Any] = notes.definition if notes is not None else {}
-    templates = said.get("templates")
+    definition: Mapping[str, Any] = notes.definition if notes is not None else {}
+    templates = definition.get("templates")
     return replace(
-        known,
+        state,
         tools=tools,
-        instructions=str(said.get("instructions") or ""),
-        templates=tuple(Template(str(each)) for each in (templates if isinstance(templates, list) else ())),
+        instructions=str(definition.get("instructions") or ""),
+        templates=tuple(Template(str(template)) for template in (templates if isinstance(templates, list) else ())),
     )
 
 
-def _rebuilt(tool: Tool, definition: Mapping[str, Any]) -> Tool:
+def _rebuild(tool: Tool, definition: Mapping[str, Any]) -> Tool:
     try:
-        return (_prompt if tool.is_prompt else _tool)(tool.name, tool.server, tool.called, definition)
+        return (_make_prompt if tool.is_prompt else _make_tool)(tool.name, tool.server, tool.called, definition)
     except (ValueError, TypeError, AttributeError, KeyError):
         return _without_words(tool)
 
@@ -241,9 +241,9 @@ def _without_words(tool: Tool) -> Tool:
     )
 
 
-def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:
-    schema = said.get("inputSchema") or {"type": "object"}
-    output = said.get("outputSchema")
+def _make_tool(path: str, server: str, called: str, entry: Mapping[str, Any]) -> Tool:
+    schema = entry.get("inputSchema") or {"type": "object"}
+    output = entry.get("outputSchema")
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
         raise ValueError("its input schema is not one of an object")
     if not isinstance(schema.get("properties", {}), dict):
@@ -252,16 +252,16 @@ def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool
         raise ValueError(f"its input schema is none: {fault}")
     if output is not None and (not isinstance(output, dict) or fault_of(output)):
         raise ValueError("its output schema is none")
-    hints = said.get("annotations") or {}
+    hints = entry.get("annotations") or {}
     read_only = hints.get("readOnlyHint") is True
     return Tool(
-        place,
-        _described(said, called),
+        path,
+        _description(entry, called),
         {**schema, "type": "object", "properties": schema.get("properties", {})},
         read_only=read_only,
         destructive=not read_only and hints.get("destructiveHint") is not False,
         open_world=hints.get("openWorldHint") is not False,
-        timeout_seconds=_SECONDS,
+        timeout_seconds=_TIMEOUT_SECONDS,
         paths=path_arguments(schema),
         output_schema=output,
         server=server,
@@ -269,29 +269,30 @@ def _tool(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool
     )
 
 
-def _prompt(place: str, server: str, called: str, said: Mapping[str, Any]) -> Tool:
+def _make_prompt(path: str, server: str, called: str, entry: Mapping[str, Any]) -> Tool:
     """Return a prompt as a tool: it is read-only, and its arguments are strings."""
-    arguments = said.get("arguments") or []
+    arguments = entry.get("arguments") or []
     properties = {
-        str(each["name"]): {"type": "string", "description": str(each.get("description") or "")} for each in arguments
+        str(argument["name"]): {"type": "string", "description": str(argument.get("description") or "")}
+        for argument in arguments
     }
-    required = [str(each["name"]) for each in arguments if each.get("required")]
+    required = [str(argument["name"]) for argument in arguments if argument.get("required")]
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    described = _described(said, called)
+    described = _description(entry, called)
     return Tool(
-        place,
+        path,
         described,
         schema,
         read_only=True,
         destructive=False,
         open_world=False,
-        timeout_seconds=_SECONDS,
+        timeout_seconds=_TIMEOUT_SECONDS,
         server=server,
         called=called,
         is_prompt=True,
     )
 
 
-def _described(said: Mapping[str, Any], called: str) -> str:
-    words = str(said.get("description") or said.get("title") or called).strip()
-    return printable(words)[:_LONGEST_DESCRIPTION] or "It says nothing of itself"
+def _description(entry: Mapping[str, Any], called: str) -> str:
+    text = str(entry.get("description") or entry.get("title") or called).strip()
+    return printable(text)[:_MAX_DESCRIPTION_CHARACTERS] or "It says nothing of itself"

@@ -24,33 +24,33 @@ from ctxfs.mcp_client.uri_paths import file_name
 Files = list[tuple[str, bytes]]
 
 
-def result_of(found: CallToolResult, most: int) -> dict[str, Any]:
-    """Return {text, structured, files, fault} of a call; a result of more than `most` bytes is a fault."""
-    text, files = _contents(found.content)
+def result_of(result: CallToolResult, max_bytes: int) -> dict[str, Any]:
+    """Return {text, structured, files, fault} of a call; a result of more than `max_bytes` bytes is a fault."""
+    text, files = _contents(result.content)
     size = len(text) + sum(len(data) for _, data in files)
-    if size > most:
+    if size > max_bytes:
         return {
-            "text": text[:most],
+            "text": text[:max_bytes],
             "structured": None,
             "files": [],
-            "fault": f"it answered with more than {most} bytes",
+            "fault": f"it answered with more than {max_bytes} bytes",
         }
-    fault = (text.strip().splitlines() or ["it failed, and does not say why"])[0][:300] if found.is_error else ""
-    structured = found.structured_content
+    fault = (text.strip().splitlines() or ["it failed, and does not say why"])[0][:300] if result.is_error else ""
+    structured = result.structured_content
     if structured is not None and not text and not files:
         text = json.dumps(structured, ensure_ascii=False, indent=1) + "\n"
-    return {"text": text, "structured": structured, "files": [list(each) for each in files], "fault": fault}
+    return {"text": text, "structured": structured, "files": [list(file) for file in files], "fault": fault}
 
 
-def rendered(found: GetPromptResult) -> dict[str, Any]:
+def rendered(result: GetPromptResult) -> dict[str, Any]:
     """Return the messages of a prompt as text, in the form of `result_of`."""
     pieces, files = [], Files()
-    several = len(found.messages) > 1
-    for message in found.messages:
+    several = len(result.messages) > 1
+    for message in result.messages:
         text, more = _contents([message.content])
         files += more
         pieces.append(f"{message.role}: {text}" if several else text)
-    return {"text": "\n".join(pieces), "structured": None, "files": [list(each) for each in files], "fault": ""}
+    return {"text": "\n".join(pieces), "structured": None, "files": [list(file) for file in files], "fault": ""}
 
 
 def _contents(blocks: Sequence[Any]) -> tuple[str, Files]:
@@ -61,13 +61,13 @@ def _contents(blocks: Sequence[Any]) -> tuple[str, Files]:
             case TextContent(text=text):
                 pieces.append(text)
             case ImageContent(data=data, mime_type=kind) | AudioContent(data=data, mime_type=kind):
-                what = "image" if isinstance(block, ImageContent) else "audio"
-                name = f"{what}-{len(files) + 1}{_extension(kind)}"
+                label = "image" if isinstance(block, ImageContent) else "audio"
+                name = f"{label}-{len(files) + 1}{_extension(kind)}"
                 files.append((name, _decoded(data)))
-                pieces.append(f"[{what}: {name}]")
+                pieces.append(f"[{label}: {name}]")
             case ResourceLink():
-                words = f" - {block.description}" if block.description else ""
-                pieces.append(f"[{block.name}]({block.uri}){words}")
+                suffix = f" - {block.description}" if block.description else ""
+                pieces.append(f"[{block.name}]({block.uri}){suffix}")
             case EmbeddedResource(resource=inner):
                 name = f"{len(files) + 1}-{file_name(str(inner.uri).rsplit('/', 1)[-1] or 'document')}"
                 files.append((name, document(inner)))
@@ -78,11 +78,11 @@ def _contents(blocks: Sequence[Any]) -> tuple[str, Files]:
     return text + "\n" if text and not text.endswith("\n") else text, files
 
 
-def document(found: TextResourceContents | BlobResourceContents) -> bytes:
+def document(resource: TextResourceContents | BlobResourceContents) -> bytes:
     """Return the content of a resource."""
-    if isinstance(found, TextResourceContents):
-        return found.text.encode("utf-8", "replace")
-    return _decoded(found.blob)
+    if isinstance(resource, TextResourceContents):
+        return resource.text.encode("utf-8", "replace")
+    return _decoded(resource.blob)
 
 
 def _decoded(data: str) -> bytes:

@@ -20,19 +20,19 @@ from mcp.shared.message import SessionMessage
 from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
 from ctxfs.lifeline import Lifeline
-from ctxfs.mcp_client.list_validation import LeftOut, sift
+from ctxfs.mcp_client.list_validation import LeftOut, remove_invalid
 from ctxfs.process_group import start_group
 
-LONGEST = 32 * 1024 * 1024  # bytes of a line
-_CHUNK = 1 << 16
+MAX_LINE_BYTES = 32 * 1024 * 1024
+_CHUNK_BYTES = 1 << 16
 _GRACE_SECONDS = 2.0
 _REAPED_SECONDS = 0.2
-_MOST_NOTIFICATIONS = 200  # a second
-_MOST_GARBAGE = 100
-_EDGE = 200
+_MAX_NOTIFICATIONS_PER_SECOND = 200
+_MAX_GARBAGE_LINES = 100
+_EDGE_BYTES = 200
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.){0,100}"|-?\d{1,18})')
 _WRITTEN_SECONDS = 0.5
-_KEPT_STDERR = 64 * 1024
+_MAX_STDERR_BYTES = 64 * 1024
 
 
 class Garbage(Exception):
@@ -68,14 +68,14 @@ class StdioTransport:
 
     @asynccontextmanager
     async def _streams(self, process: trio.Process) -> AsyncIterator[TransportStreams]:
-        complaints = bytearray()
+        stderr_tail = bytearray()
         to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, process, to_client)
                 nursery.start_soon(self._send, process, from_client)
-                nursery.start_soon(self._complain, process, complaints)
+                nursery.start_soon(self._read_stderr, process, stderr_tail)
                 yield from_server, to_server
                 nursery.cancel_scope.cancel()
         finally:
@@ -86,30 +86,30 @@ class StdioTransport:
                     await stream.aclose()
                 if by_itself:
                     with trio.move_on_after(_REAPED_SECONDS):
-                        await self._complain(process, complaints)  # the rest of its stderr
+                        await self._read_stderr(process, stderr_tail)  # the rest of its stderr
                     with trio.move_on_after(_REAPED_SECONDS):
                         await process.wait()
                 if by_itself and process.returncode is not None and not self.ended:
-                    self.ended = _how(process.returncode)
-                await _end(process)
-                self._stderr.write_bytes(complaints)
+                    self.ended = _describe_exit(process.returncode)
+                await _end_process(process)
+                self._stderr.write_bytes(stderr_tail)
 
     async def _send(self, process: trio.Process, messages: anyio.abc.ObjectReceiveStream[SessionMessage]) -> None:
         assert process.stdin is not None
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async for each in messages:
-                said = each.message.model_dump_json(by_alias=True, exclude_unset=True)
-                await process.stdin.send_all(said.encode("utf-8", "replace") + b"\n")
+            async for outgoing in messages:
+                line = outgoing.message.model_dump_json(by_alias=True, exclude_unset=True)
+                await process.stdin.send_all(line.encode("utf-8", "replace") + b"\n")
         self.gone.set()
 
-    async def _complain(self, process: trio.Process, last: bytearray) -> None:
+    async def _read_stderr(self, process: trio.Process, last: bytearray) -> None:
         """Hold the end of its stderr, of unbounded length, and write it to the file from time to time."""
         assert process.stderr is not None
         written = 0.0
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await process.stderr.receive_some(_CHUNK):
+            while data := await process.stderr.receive_some(_CHUNK_BYTES):
                 last += data
-                del last[:-_KEPT_STDERR]
+                del last[:-_MAX_STDERR_BYTES]
                 if trio.current_time() - written > _WRITTEN_SECONDS:
                     written = trio.current_time()
                     self._stderr.write_bytes(last)
@@ -118,32 +118,31 @@ class StdioTransport:
         self, process: trio.Process, client: anyio.abc.ObjectSendStream[SessionMessage | Exception]
     ) -> None:
         assert process.stdout is not None
-        garbage, second, heard = 0, 0, Counter[bool]()
+        garbage, second, counts = 0, 0, Counter[bool]()
         try:
             async with client:
                 async for line in _lines(process.stdout):
                     if isinstance(line, SessionMessage):
                         await client.send(line)
                         continue
-                    if b'"id"' not in line[:_EDGE] and b'"id"' not in line[-_EDGE:]:
+                    if b'"id"' not in line[:_EDGE_BYTES] and b'"id"' not in line[-_EDGE_BYTES:]:
                         if (now := int(trio.current_time())) != second:
-                            second, heard = now, Counter()
-                        is_progress = b"notifications/progress" in line[:_EDGE]
-                        heard[is_progress] += (
-                            1  # counted separately, so that a flood of other notifications drops no progress
-                        )
-                        if heard[is_progress] > _MOST_NOTIFICATIONS:
+                            second, counts = now, Counter()
+                        is_progress = b"notifications/progress" in line[:_EDGE_BYTES]
+                        # Counted separately, so that a flood of other notifications drops no progress.
+                        counts[is_progress] += 1
+                        if counts[is_progress] > _MAX_NOTIFICATIONS_PER_SECOND:
                             continue
                     try:
                         message = jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False)
                     except ValueError as error:
                         garbage += 1
-                        if garbage > _MOST_GARBAGE:
+                        if garbage > _MAX_GARBAGE_LINES:
                             raise Garbage(f"it prints what is no message: {line[:80]!r}") from error
                         continue
-                    found = SessionMessage(message)
-                    sift(found, self._left_out)
-                    await client.send(found)
+                    session_message = SessionMessage(message)
+                    remove_invalid(session_message, self._left_out)
+                    await client.send(session_message)
         except (
             trio.BrokenResourceError,
             trio.ClosedResourceError,
@@ -162,33 +161,33 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes | Sessio
     pieces: list[bytes] = []
     size = 0
     head = b""
-    while data := await stream.receive_some(_CHUNK):
+    while data := await stream.receive_some(_CHUNK_BYTES):
         *ended, rest = data.split(b"\n")
         for piece in ended:
-            if size + len(piece) > LONGEST:
-                edge = (head or b"".join(pieces)[:_EDGE]) + b" " + piece[-_EDGE:]
+            if size + len(piece) > MAX_LINE_BYTES:
+                edge = (head or b"".join(pieces)[:_EDGE_BYTES]) + b" " + piece[-_EDGE_BYTES:]
                 if (answer := _too_long(edge)) is not None:
                     yield answer
             elif line := b"".join((*pieces, piece)).strip():
                 yield line
             pieces, size, head = [], 0, b""
         size += len(rest)
-        if size <= LONGEST:
+        if size <= MAX_LINE_BYTES:
             pieces.append(bytes(rest))
         elif pieces:
-            head, pieces = b"".join(pieces)[:_EDGE], []
+            head, pieces = b"".join(pieces)[:_EDGE_BYTES], []
 
 
 def _too_long(edge: bytes) -> SessionMessage | None:
-    found = _ID.search(edge)
-    if found is None:
+    match = _ID.search(edge)
+    if match is None:
         return None
-    number = int(found[1]) if not found[1].startswith(b'"') else found[1][1:-1].decode("utf-8", "replace")
-    why = ErrorData(code=INTERNAL_ERROR, message=f"it answered with more than {LONGEST} bytes")
+    number = int(match[1]) if not match[1].startswith(b'"') else match[1][1:-1].decode("utf-8", "replace")
+    why = ErrorData(code=INTERNAL_ERROR, message=f"it answered with more than {MAX_LINE_BYTES} bytes")
     return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=why))
 
 
-async def _end(process: trio.Process) -> None:
+async def _end_process(process: trio.Process) -> None:
     """Close the program's stdin, as the protocol specifies, then signal its process group until it ends."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -207,11 +206,11 @@ async def _end(process: trio.Process) -> None:
         await process.stderr.aclose()
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}"
 
 
-def last_words(file: HostPath) -> str:
+def last_stderr_line(file: HostPath) -> str:
     """Return the last line that a program wrote to its stderr."""
     try:
         lines = file.read_bytes()[-4096:].decode("utf-8", "replace").strip().splitlines()

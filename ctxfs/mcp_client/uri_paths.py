@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-_LONGEST = 200  # bytes; a name has room for 255
-_DIGEST = 12
+_MAX_NAME_BYTES = 200  # NAME_MAX is 255
+_DIGEST_CHARACTERS = 12
 _VARIABLE = re.compile(r"\{([+/?&.;#]?)([A-Za-z0-9_.,%*]+)\}")
 
 Parts = tuple[str, ...]
@@ -19,15 +19,17 @@ DIRECTORIES = ("inode/directory", "text/uri-list")  # media types of documents t
 
 def file_name(name: str, reserved: Collection[str] = ()) -> str:
     """Return a file name for any text: equal texts have equal names, different texts different ones."""
-    made = "".join(each if each.isprintable() and each not in "/%" else _encoded(each) for each in name)
-    if not made:
+    result = "".join(
+        character if character.isprintable() and character not in "/%" else _encoded(character) for character in name
+    )
+    if not result:
         return "%"
-    if made.startswith(".") or made in reserved:
-        made = _encoded(made[0]) + made[1:]
-    if len(made.encode()) > _LONGEST:
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-        made = made.encode()[: _LONGEST - _DIGEST - 1].decode("utf-8", "ignore") + f"~{digest}"
-    return made
+    if result.startswith(".") or result in reserved:
+        result = _encoded(result[0]) + result[1:]
+    if len(result.encode()) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
+        result = result.encode()[: _MAX_NAME_BYTES - _DIGEST_CHARACTERS - 1].decode("utf-8", "ignore") + f"~{digest}"
+    return result
 
 
 def _encoded(character: str) -> str:
@@ -43,19 +45,22 @@ def parts_of(uri: str) -> Parts:
     return tuple(file_name(name) for name in (scheme, *names) if name) or (file_name(uri),)
 
 
-def placed(uris: Iterable[str]) -> Mapping[Parts, str]:
+def document_paths(uris: Iterable[str]) -> Mapping[Parts, str]:
     """Return path → URI for all documents of a server.
 
     A document whose path is also the folder of another one gets a `~` appended to its name.
     """
-    found: dict[Parts, str] = {}
+    documents: dict[Parts, str] = {}
     for uri in sorted(set(uris)):
         parts = parts_of(uri)
-        if parts in found:
-            parts = (*parts[:-1], f"{parts[-1]}~{hashlib.sha256(uri.encode('utf-8', 'replace')).hexdigest()[:_DIGEST]}")
-        found[parts] = uri
-    folders = {parts[:depth] for parts in found for depth in range(1, len(parts))}
-    return {((*parts[:-1], f"{parts[-1]}~") if parts in folders else parts): uri for parts, uri in found.items()}
+        if parts in documents:
+            parts = (
+                *parts[:-1],
+                f"{parts[-1]}~{hashlib.sha256(uri.encode('utf-8', 'replace')).hexdigest()[:_DIGEST_CHARACTERS]}",
+            )
+        documents[parts] = uri
+    folders = {parts[:depth] for parts in documents for depth in range(1, len(parts))}
+    return {((*parts[:-1], f"{parts[-1]}~") if parts in folders else parts): uri for parts, uri in documents.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +72,31 @@ class Template:
     @property
     def folder(self) -> Parts:
         """Return the path parts before the first variable: the folder of the documents that it names."""
-        fixed = self.uri[: found.start()] if (found := _VARIABLE.search(self.uri)) else self.uri
+        fixed = self.uri[: variable.start()] if (variable := _VARIABLE.search(self.uri)) else self.uri
         return () if ":" not in fixed else parts_of(fixed if fixed.endswith("/") else fixed.rpartition("/")[0] or fixed)
 
     def match(self, parts: Parts) -> str:
         """Return the URI for a path below the server's folder; empty if the template does not match."""
         scheme, _, rest = self.uri.partition(":")
-        wanted = [scheme, *(part for part in rest.split("/") if part)]
+        patterns = [scheme, *(part for part in rest.split("/") if part)]
         values: list[str] = []
-        for position, pattern in enumerate(wanted):
+        for position, pattern in enumerate(patterns):
             if position >= len(parts):
                 return ""
-            said = unquote(parts[position])
+            text = unquote(parts[position])
             variables = _VARIABLE.findall(pattern)
-            if variables and variables[-1][0] in ("+", "/") and position == len(wanted) - 1:
-                said = "/".join(unquote(part) for part in parts[position:])
-            elif position == len(wanted) - 1 and len(parts) > len(wanted):
+            if variables and variables[-1][0] in ("+", "/") and position == len(patterns) - 1:
+                text = "/".join(unquote(part) for part in parts[position:])
+            elif position == len(patterns) - 1 and len(parts) > len(patterns):
                 return ""
-            found = _values_in(pattern, said)
-            if found is None:
+            part_values = _values_in(pattern, text)
+            if part_values is None:
                 return ""
-            values += found
+            values += part_values
         filled = iter(values)
-        return _VARIABLE.sub(lambda one: quote(next(filled), safe="/" if one[1] in ("+", "/") else ""), self.uri)
+        return _VARIABLE.sub(
+            lambda variable: quote(next(filled), safe="/" if variable[1] in ("+", "/") else ""), self.uri
+        )
 
 
 def _values_in(pattern: str, text: str) -> list[str] | None:
@@ -99,22 +106,22 @@ def _values_in(pattern: str, text: str) -> list[str] | None:
     earlier end leaves more text for the rest.
     """
     literals, end = [], 0
-    for found in _VARIABLE.finditer(pattern):
-        literals.append(unquote(pattern[end : found.start()]))
-        end = found.end()
+    for variable in _VARIABLE.finditer(pattern):
+        literals.append(unquote(pattern[end : variable.start()]))
+        end = variable.end()
     tail = unquote(pattern[end:])
     if not literals:
         return [] if text == tail else None
     if not text.startswith(literals[0]):
         return None
-    values, at = [], len(literals[0])
+    values, start = [], len(literals[0])
     for literal in literals[1:]:
-        place = text.find(literal, at + 1)
-        if place < 0:
+        position = text.find(literal, start + 1)
+        if position < 0:
             return None
-        values.append(text[at:place])
-        at = place + len(literal)
+        values.append(text[start:position])
+        start = position + len(literal)
     last = len(text) - len(tail)
-    if last <= at or not text.endswith(tail):
+    if last <= start or not text.endswith(tail):
         return None
-    return [*values, text[at:last]]
+    return [*values, text[start:last]]
