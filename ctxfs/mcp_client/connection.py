@@ -4,12 +4,10 @@ Failures of a server never raise out of `run`: they become the status of the con
 """
 
 import contextlib
-import itertools
 import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path as HostPath
 from typing import Any, Literal
 
@@ -34,8 +32,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ctxfs import __version__
 from ctxfs.mcp_client.list_validation import validated_transport
 from ctxfs.mcp_client.results import document, rendered, result_of
+from ctxfs.mcp_client.server_lists import ServerLists
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
-from ctxfs.mcp_client.uri_paths import DIRECTORIES, Parts, document_paths
+from ctxfs.mcp_client.uri_paths import DIRECTORIES
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import ServerSource
 from ctxfs.store.untrusted import mark_untrusted
@@ -47,9 +46,6 @@ _LIST_SECONDS = 60.0
 _SETTLE_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
 _MIN_DELAY_SECONDS, _MAX_DELAY_SECONDS, _HEALTHY_SECONDS = 0.5, 60.0, 30.0
-_MAX_PAGES = 100
-_MAX_ENTRIES = 5000  # of tools, of prompts and of documents
-_MAX_DOCUMENTS = 1000  # documents that are fetched in advance
 _MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 MAX_MESSAGE_CHARACTERS = 200
 MAX_INSTRUCTIONS_CHARACTERS = 20_000
@@ -58,17 +54,6 @@ _CLOSED = -32000
 
 Push = Callable[[str, Any], None]
 Ask = Callable[[str, str, Mapping[str, Any]], Awaitable[str | None]]
-
-
-@dataclass(slots=True)
-class _Listed:
-    """The lists that a server returned last."""
-
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    prompts: list[dict[str, Any]] = field(default_factory=list)
-    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    templates: list[dict[str, Any]] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
 
 
 class Connection:
@@ -87,8 +72,7 @@ class Connection:
         self._pipes: StdioTransport | None = None
         self._stale: set[str] = set()
         self._refresh_requested = trio.Event()
-        self._listed = _Listed()
-        self._documents: Mapping[Parts, str] = {}
+        self._lists = ServerLists()
         self._state: Literal["connecting", "up", "down"] = "connecting"
         self._state_changed = trio.Event()
         self._limits: set[trio.CancelScope] = set()
@@ -217,7 +201,7 @@ class Connection:
         yield pipes.opened()
 
     def _left_out(self, kind: str, name: str, why: str) -> None:
-        self._listed.left_out[f"{kind} {name}"] = why
+        self._lists.left_out[f"{kind} {name}"] = why
 
     def _variable(self, name: str) -> str:
         if name not in os.environ:
@@ -259,7 +243,7 @@ class Connection:
 
     async def _listen(self, client: Client, scope: trio.CancelScope) -> None:
         """Receive notifications from servers of the modern protocol versions."""
-        uris = list(self._documents.values())
+        uris = list(self._lists.documents.values())
         subscriptions = {"tools_list_changed": True, "prompts_list_changed": True, "resources_list_changed": True}
         with scope, contextlib.suppress(MCPError, OSError, TimeoutError, SubscriptionLost):
             async with client.listen(**subscriptions, resource_subscriptions=uris) as events:
@@ -288,45 +272,20 @@ class Connection:
 
     async def _refresh(self, client: Client, stale: set[str]) -> None:
         capabilities = client.server_capabilities
-        for kind in ("tools", "prompts", "resources"):
-            if kind in stale:
-                self._listed.left_out = {
-                    name: why for name, why in self._listed.left_out.items() if not name.startswith(kind[:-1])
-                }
         with trio.fail_after(_LIST_SECONDS):
-            if "tools" in stale and capabilities.tools is not None:
-                self._listed.tools = [_as_fields(entry) for entry in await _list_all(client.list_tools, "tools")]
-            if "prompts" in stale and capabilities.prompts is not None:
-                self._listed.prompts = [_as_fields(entry) for entry in await _list_all(client.list_prompts, "prompts")]
-            if "resources" in stale and capabilities.resources is not None:
-                entries = [_as_fields(entry) for entry in await _list_all(client.list_resources, "resources")]
-                self._listed.resources = {str(entry["uri"]): entry for entry in entries}
-                files = [
-                    uri for uri, entry in self._listed.resources.items() if entry.get("mimeType") not in DIRECTORIES
-                ]
-                self._documents = dict(itertools.islice(document_paths(files).items(), _MAX_DOCUMENTS))
-                self._listed.templates = await self._templates(client)
+            await self._lists.refresh(client, stale)
         self._push_state("ready")
         if "resources" in stale and capabilities.resources is not None:
             await self._fetch_all(client, subscribes=bool(capabilities.resources.subscribe))
         for uri in sorted(entry[4:] for entry in stale if entry.startswith("uri ")):
             with contextlib.suppress(OSError):
-                paths = {document_uri: parts for parts, document_uri in self._documents.items()}
+                paths = {document_uri: parts for parts, document_uri in self._lists.documents.items()}
                 if uri in paths:
                     await self.fetch(uri, paths[uri])
 
-    @staticmethod
-    async def _templates(client: Client) -> list[dict[str, Any]]:
-        try:
-            return [
-                _as_fields(entry) for entry in await _list_all(client.list_resource_templates, "resource_templates")
-            ]
-        except MCPError:
-            return []  # not every server with documents implements templates
-
     async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
         """Store every document in advance, so that it is readable while the server is away."""
-        documents = self._documents
+        documents = self._lists.documents
         await trio.to_thread.run_sync(_delete_unlisted, self._folder / "resources", set(documents))
         for parts, uri in documents.items():
             with contextlib.suppress(OSError):
@@ -424,37 +383,15 @@ class Connection:
             raise self._lost_error()
 
     def _push_state(self, status: str) -> None:
-        listed = self._listed
         self._push(
             "state",
             {
                 "name": self.spec.name,
                 "status": status,
                 "instructions": self._instructions[:MAX_INSTRUCTIONS_CHARACTERS],
-                "tools": listed.tools[:_MAX_ENTRIES],
-                "prompts": listed.prompts[:_MAX_ENTRIES],
-                "resources": list(listed.resources.values())[:_MAX_ENTRIES],
-                "templates": listed.templates[:_MAX_ENTRIES],
-                "left_out": dict(listed.left_out),
+                **self._lists.record(),
             },
         )
-
-
-async def _list_all(method: Callable[..., Awaitable[Any]], kind: str) -> list[Any]:
-    entries: list[Any] = []
-    cursor: str | None = None
-    for _ in range(_MAX_PAGES):
-        page = await method(cursor=cursor)
-        entries += getattr(page, kind)
-        cursor = page.next_cursor
-        if not cursor or len(entries) > _MAX_ENTRIES:
-            break
-    return entries
-
-
-def _as_fields(model: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return fields
 
 
 def _failure(why: str) -> dict[str, Any]:
