@@ -30,6 +30,7 @@ from mcp.types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ctxfs import __version__
+from ctxfs.mcp_client.document_files import delete_unlisted, make_folder, store_document
 from ctxfs.mcp_client.list_validation import validated_transport
 from ctxfs.mcp_client.results import document, rendered, result_of
 from ctxfs.mcp_client.server_lists import ServerLists
@@ -37,7 +38,6 @@ from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
 from ctxfs.model.errors import path_error
 from ctxfs.store.config import ServerSource
-from ctxfs.store.untrusted import mark_untrusted
 
 log = logging.getLogger(__name__)
 
@@ -148,12 +148,12 @@ class Connection:
         if scope.cancelled_caught:
             raise path_error(5, uri, f"the server '{self.spec.name}' does not answer")
         if any(content.mime_type in DIRECTORIES for content in resource.contents):
-            await trio.to_thread.run_sync(_make_folder, self._folder / "resources", tuple(parts))
+            await trio.to_thread.run_sync(make_folder, self._folder / "resources", tuple(parts))
             return True
         data = b"\n".join(document(content) for content in resource.contents)
         if len(data) > _MAX_DOCUMENT_BYTES:
             raise path_error(27, uri, f"it has more than {_MAX_DOCUMENT_BYTES} bytes")
-        await trio.to_thread.run_sync(_store_document, self._folder / "resources", tuple(parts), data, uri)
+        await trio.to_thread.run_sync(store_document, self._folder / "resources", tuple(parts), data, uri)
         return True
 
     # one connection
@@ -286,7 +286,7 @@ class Connection:
     async def _fetch_all(self, client: Client, *, subscribes: bool) -> None:
         """Store every document in advance, so that it is readable while the server is away."""
         documents = self._lists.documents
-        await trio.to_thread.run_sync(_delete_unlisted, self._folder / "resources", set(documents))
+        await trio.to_thread.run_sync(delete_unlisted, self._folder / "resources", set(documents))
         for parts, uri in documents.items():
             with contextlib.suppress(OSError):
                 await self.fetch(uri, parts)
@@ -429,34 +429,3 @@ def _fill_form(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         elif answer and kind == "string":
             values[name] = answer
     return values
-
-
-def _store_document(folder: HostPath, parts: tuple[str, ...], data: bytes, uri: str) -> None:
-    """Replace a file atomically, marked as untrusted and with its source."""
-    path = folder.joinpath(*parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.read_bytes() == data:
-        return
-    temporary = path.with_name(f".{path.name[:100]}.new")
-    temporary.write_bytes(data)
-    mark_untrusted(temporary, uri)
-    os.replace(temporary, path)
-
-
-def _make_folder(folder: HostPath, parts: tuple[str, ...]) -> None:
-    folder.joinpath(*parts).mkdir(parents=True, exist_ok=True)
-
-
-def _delete_unlisted(folder: HostPath, documents: set[tuple[str, ...]]) -> None:
-    """Delete documents that the server does not list any more.
-
-    Documents that were fetched through a template are deleted as well, and fetched again on demand.
-    """
-    for walked, folders, names in os.walk(folder, topdown=False):
-        directory = HostPath(walked)
-        for name in names:
-            if directory.joinpath(name).relative_to(folder).parts not in documents:
-                (directory / name).unlink(missing_ok=True)
-        for name in folders:
-            with contextlib.suppress(OSError):
-                (directory / name).rmdir()
