@@ -135,9 +135,35 @@ def parse_flags(
     tool: dict[str, Any], words: list[str], options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (arguments, options) by the flags that the schema defines. Exit with a usage message for invalid ones."""
+    properties, required = tool["inputSchema"].get("properties", {}), tool["inputSchema"].get("required", [])
+    parser = make_parser(tool, properties, required)
+    namespace = vars(parser.parse_intermixed_args(words))
+    options["yes"], options["output"] = namespace.pop("/yes"), namespace.pop("/output")
+    positionals = namespace.pop("/words")
+    arguments = from_stdin() if "-" in positionals else {}
+    arguments.update({name: value for name, value in namespace.items() if value is not None})
+    values = [word for word in positionals if word != "-"]
+    for name in required:
+        if name not in arguments and values:
+            try:
+                arguments[name] = value_of(properties.get(name, {}))(values.pop(0))
+            except ValueError as error:
+                parser.error(f"{name}: {error}")
+    if values:
+        parser.error(f"too many values: {' '.join(values)}")
+    missing = [name for name in required if name not in arguments]
+    if missing:
+        parser.error(f"it needs {', '.join('--' + flag(name) for name in missing)}; see --help")
+    return arguments, options
+
+
+def make_parser(tool: dict[str, Any], properties: dict[str, Any], required: list[str]) -> ArgumentParser:
+    """Return the parser of a tool's flags and values.
+
+    It also accepts `-y`, `-o` and `-h`, and their long names unless the tool has arguments of these names.
+    """
     import argparse
 
-    properties, required = tool["inputSchema"].get("properties", {}), tool["inputSchema"].get("required", [])
     own = [name for name in ("yes", "output", "help") if name not in properties]
     parser = argparse.ArgumentParser(
         prog=f"{tool['name']}/{os.path.basename(sys.argv[0])}",
@@ -167,24 +193,7 @@ def parse_flags(
     )
     for name, schema in properties.items():
         add_flag(parser, name, schema if isinstance(schema, dict) else {}, is_required=name in required)
-    namespace = vars(parser.parse_intermixed_args(words))
-    options["yes"], options["output"] = namespace.pop("/yes"), namespace.pop("/output")
-    positionals = namespace.pop("/words")
-    arguments = from_stdin() if "-" in positionals else {}
-    arguments.update({name: value for name, value in namespace.items() if value is not None})
-    values = [word for word in positionals if word != "-"]
-    for name in required:
-        if name not in arguments and values:
-            try:
-                arguments[name] = value_of(properties.get(name, {}))(values.pop(0))
-            except ValueError as error:
-                parser.error(f"{name}: {error}")
-    if values:
-        parser.error(f"too many values: {' '.join(values)}")
-    missing = [name for name in required if name not in arguments]
-    if missing:
-        parser.error(f"it needs {', '.join('--' + flag(name) for name in missing)}; see --help")
-    return arguments, options
+    return parser
 
 
 def flag(name: str) -> str:
