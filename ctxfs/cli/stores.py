@@ -63,7 +63,7 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
     path = os.path.abspath(os.path.expanduser(folder))
     try:
         if isinstance(opened, LocalSession):
-            from ctxfs.daemon.server import register_source
+            from ctxfs.daemon.registration import register_source
 
             name, new = register_source(opened.app, path, name, writable, list(exclude), tools=tools)
             news = "added; it is indexed at the next mount, or now by: ctxfs reindex"

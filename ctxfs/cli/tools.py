@@ -166,7 +166,7 @@ def remove(store: str | None, name: str) -> None:
     """Take an MCP server out of the tree, with its approvals and what was kept of its documents."""
     with _changing_programs(store) as opened:
         if isinstance(opened, LocalSession):
-            from ctxfs.daemon.server import unregister_server
+            from ctxfs.daemon.registration import unregister_server
 
             unregister_server(opened.app, name)
         else:

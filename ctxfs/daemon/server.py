@@ -4,11 +4,9 @@ import contextlib
 import itertools
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path as HostPath
 from typing import Any
 
 import trio
@@ -25,13 +23,14 @@ from ctxfs.daemon.index_service import IndexService
 from ctxfs.daemon.mcp_host import McpHost
 from ctxfs.daemon.mount_child import Spare, fork_spare
 from ctxfs.daemon.mountpoints import Mountpoints
+from ctxfs.daemon.registration import register_server, register_source, unregister_server
 from ctxfs.daemon.secret_scanner import SecretScanner
 from ctxfs.daemon.watch import Changes, Watcher, by_directory
 from ctxfs.eventlog.spool import AuditActor
 from ctxfs.model.errors import CommandError
 from ctxfs.rpc.fd_passing import FdSocket
 from ctxfs.rpc.server import Handler, Peer, Server
-from ctxfs.store.config import ServerSource, Source, add_source, check_server_name, check_source_name, remove_source
+from ctxfs.store.config import ServerSource, check_server_name, remove_source
 from ctxfs.store.errors_log import log_to
 from ctxfs.store.layout import AREAS, Layout
 from ctxfs.store.lock import StoreLock
@@ -419,59 +418,6 @@ class Daemon:
     def _end(self) -> None:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
-
-
-def register_server(app: App, server: ServerSource) -> None:
-    """Write a server into ctxfs.toml. Raise CommandError if the name is taken."""
-    taken = {source.name: "source" for source in app.settings.sources}
-    taken |= {other.name: "server" for other in app.settings.servers}
-    taken |= {name: "tool" for name in app.tools.calls.catalog.tools()[0] if "/" not in name}
-    if server.name in taken:
-        raise CommandError(f"there is a {taken[server.name]} called '{server.name}' already", "choose another name")
-    add_source(app.layout.config, server)
-
-
-def unregister_server(app: App, name: str) -> None:
-    """Remove a server from ctxfs.toml, with its stored files and approvals. Raise CommandError if there is none."""
-    if not remove_source(app.layout.config, name, ServerSource):
-        raise CommandError(f"no server is called '{name}'", "see: ctxfs tools list")
-    app.tools.approvals.drop(f"{name}/")
-    shutil.rmtree(app.layout.servers / name, ignore_errors=True)
-
-
-def register_source(
-    app: App, path: str, name: str, writable: bool, exclude: list[str], *, tools: bool = False
-) -> tuple[str, bool]:
-    """Write a source into ctxfs.toml; return its name, and False if it was there already.
-
-    Raise CommandError for an invalid one.
-    """
-    source = _check_source(app, path, name, writable, exclude, tools)
-    new = source not in app.settings.sources
-    if new:
-        add_source(app.layout.config, source)
-    return source.name, new
-
-
-def _check_source(app: App, path: str, name: str, writable: bool, exclude: list[str], tools: bool) -> Source:
-    folder = HostPath(path)
-    if not folder.is_dir():
-        fault = "is not a folder" if folder.exists() else "does not exist"
-        raise CommandError(f"'{path}' {fault}", "give the path of a folder: ctxfs add DIR")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise CommandError(f"'{path}' cannot be read", "check its permissions")
-    real, store = folder.resolve(), app.layout.root.resolve()
-    if real == store or real.is_relative_to(store):
-        raise CommandError(f"'{path}' lies inside the store itself", "choose a folder of your own")
-    source = Source(check_source_name(name or real.name), str(real), writable, tuple(exclude), tools)
-    if any(server.name == source.name for server in app.settings.servers):
-        raise CommandError(f"there is a server called '{source.name}'", "choose another: --name NAME")
-    for other in app.settings.sources:
-        if other.name == source.name and other != source:
-            raise CommandError(
-                f"a source called '{source.name}' exists already ({other.path})", "choose another: --name NAME"
-            )
-    return source
 
 
 def run_daemon(layout: Layout, *, linger: bool) -> None:
