@@ -117,7 +117,7 @@ class Toolbox:
 
         def rank() -> list[tuple[Tool, float, float]]:
             can_embed = query.mode != "words" and self._searcher.can_embed()
-            return self._search.ranked(query.text, readable, self._searcher.embed if can_embed else None)
+            return self._search.rank(query.text, readable, self._searcher.embed if can_embed else None)
 
         hits = []
         for number, (tool, word_score, similarity) in enumerate((await blocking(rank))[:CANDIDATES]):

@@ -114,7 +114,7 @@ class McpHost:
                 self._process = None
                 for event, _ in self._waiting.values():
                     event.set()
-                self._app.tools.shelf.lost("down: the servers' process ended")
+                self._app.tools.shelf.set_all_statuses("down: the servers' process ended")
 
     def _handle_frame(self, number: int, error: Any, value: Any) -> None:
         if number:
@@ -133,7 +133,7 @@ class McpHost:
     async def _store_states(self) -> None:
         async for state in self._state_receiver:
             try:
-                has_changed = await blocking(self._app.tools.shelf.take, state)
+                has_changed = await blocking(self._app.tools.shelf.update, state)
             except Exception:
                 log.exception("the state of server %s cannot be used", state.get("name"))
                 continue

@@ -13,8 +13,7 @@ import trio
 
 from ctxfs import heap
 from ctxfs.app import App
-from ctxfs.daemon.api.methods import METHODS, tree_shape
-from ctxfs.daemon.api.methods import answer as run_method
+from ctxfs.daemon.api.methods import METHODS, run_method, tree_shape
 from ctxfs.daemon.api.permissions import bound_principal, check_method
 from ctxfs.daemon.api.request_audit import audited
 from ctxfs.daemon.api.versions import AFTER_SYNC, ROLLBACKS

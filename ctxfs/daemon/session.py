@@ -45,7 +45,7 @@ class LocalSession:
         """Run the method under a trio loop of its own."""
         import trio
 
-        from ctxfs.daemon.api.methods import answer as run_method
+        from ctxfs.daemon.api.methods import run_method
         from ctxfs.daemon.api.versions import AFTER_SYNC
 
         if method == "join":

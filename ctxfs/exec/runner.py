@@ -151,7 +151,7 @@ def program_of(tool: Tool) -> list[str]:
 
 async def _run(tool: Tool, payload: bytes, view: SandboxView, progress: Progress, confinement: Sandbox) -> Outcome:
     started = time.monotonic()
-    scratch, bwrap = view.scratch, find_bubblewrap() if confinement.up else ""
+    scratch, bwrap = view.scratch, find_bubblewrap() if confinement.is_enabled else ""
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
     environment |= {"HOME": scratch, "TMPDIR": scratch, "CTXFS_PROGRESS": "3"}
     environment |= confinement.settings
@@ -172,7 +172,7 @@ async def _run(tool: Tool, payload: bytes, view: SandboxView, progress: Progress
     with Lifeline() as lifeline:
         try:
             process = await start_group(
-                limited(tool, command, write_fd, is_parent=bool(bwrap)),
+                with_limits(tool, command, write_fd, is_parent=bool(bwrap)),
                 lifeline,
                 (write_fd, *fds, *(fd for fd, _ in view.folders if bwrap)),
                 cwd=tool.folder,
@@ -214,7 +214,7 @@ async def _supervise(
     return Outcome(bytes(out), bytes(err), process.returncode, time.monotonic() - started, fault)
 
 
-def limited(tool: Tool, command: list[str], progress_fd: int, *, is_parent: bool) -> list[str]:
+def with_limits(tool: Tool, command: list[str], progress_fd: int, *, is_parent: bool) -> list[str]:
     """Return the command with its limits, and with descriptor `progress_fd` as descriptor 3.
 
     A shell sets the limits, because a process with several threads should run no code of its own between fork and exec.

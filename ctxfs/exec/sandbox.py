@@ -50,12 +50,12 @@ class Sandbox:
     """The settings of a sandbox.
 
     `hidden` are host folders that the tool cannot see, `tree` is the mount point of the caller or empty, `settings` are
-    extra environment variables. Without `up` the tool runs outside of a sandbox.
+    extra environment variables. Without `is_enabled` the tool runs outside of a sandbox.
     """
 
     hidden: Sequence[str] = ()
     tree: str = ""
-    up: bool = True
+    is_enabled: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
 
 

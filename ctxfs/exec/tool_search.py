@@ -32,12 +32,12 @@ class ToolSearch:
     def __init__(self) -> None:
         self._vectors: OrderedDict[str, Any] = OrderedDict()
 
-    def ranked(self, query: str, tools: Sequence[Tool], embed: Embed | None) -> list[tuple[Tool, float, float]]:
+    def rank(self, query: str, tools: Sequence[Tool], embed: Embed | None) -> list[tuple[Tool, float, float]]:
         """Return (tool, BM25 score, similarity) of the matching tools, best first; both scores are from 0 to 1.
 
         Blocks.
         """
-        word_scores = _best_is_one(by_words(query, tools))
+        word_scores = _best_is_one(bm25_scores(query, tools))
         similarities = self._similarities(query, tools, embed) if embed is not None else [0.0] * len(tools)
         share = _SIMILARITY_SHARE if embed is not None else 0.0
         matches = [
@@ -61,7 +61,7 @@ class ToolSearch:
         return [score if score >= _MIN_SIMILARITY else 0.0 for score in scores]
 
 
-def by_words(query: str, tools: Sequence[Tool]) -> list[float]:
+def bm25_scores(query: str, tools: Sequence[Tool]) -> list[float]:
     """Return the BM25 score of each tool (Robertson and Zaragoza 2009)."""
     counts = [_count_words(tool) for tool in tools]
     spread = Counter(word for count in counts for word in count)

@@ -32,7 +32,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ctxfs import __version__
 from ctxfs.mcp_client.document_files import delete_unlisted, make_folder, store_document
 from ctxfs.mcp_client.list_validation import validated_transport
-from ctxfs.mcp_client.results import document, rendered, result_of
+from ctxfs.mcp_client.results import document, prompt_result, result_of
 from ctxfs.mcp_client.server_lists import ServerLists
 from ctxfs.mcp_client.stdio_transport import StdioTransport, last_stderr_line
 from ctxfs.mcp_client.uri_paths import DIRECTORIES
@@ -128,7 +128,7 @@ class Connection:
             result = await self._await_result(client.get_prompt(name, texts))
         if scope.cancelled_caught:
             return _failure(f"it took more than {seconds:g} s")
-        return result if isinstance(result, dict) else rendered(result)
+        return result if isinstance(result, dict) else prompt_result(result)
 
     async def fetch(self, uri: str, parts: Sequence[str]) -> bool:
         """Store a document as the file at `parts`; return False if the server has none there.

@@ -45,7 +45,7 @@ class Host:
             "fetch": self._fetch,
         }
 
-    def take(self, number: int, method: str, args: Mapping[str, Any]) -> None:
+    def handle(self, number: int, method: str, args: Mapping[str, Any]) -> None:
         """Handle a request. Those that wait are answered when they are done."""
         match method:
             case "servers":
@@ -154,7 +154,7 @@ async def serve(incoming: int, outgoing: int) -> None:
         async with trio.lowlevel.FdStream(incoming) as stream:
             while data := await stream.receive_some(_CHUNK_BYTES):
                 for number, method, args in reader.feed(data):
-                    host.take(number, method, args)
+                    host.handle(number, method, args)
         nursery.cancel_scope.cancel()
 
 

@@ -90,7 +90,7 @@ class McpProvider:
             states[name] = cached[2]
         return states
 
-    def take(self, state: Mapping[str, Any]) -> bool:
+    def update(self, state: Mapping[str, Any]) -> bool:
         """Store the state that a server's connection reported; return True if its tools or documents have changed.
 
         Blocks.
@@ -111,7 +111,7 @@ class McpProvider:
             replace_file(self._folder / name / "state.json", json.dumps(lists).encode("utf-8", "replace"), 0o600)
         return not same
 
-    def lost(self, status: str) -> None:
+    def set_all_statuses(self, status: str) -> None:
         """Set the status of all servers, because their process has ended."""
         for name, state in self.known().items():
             self._known[name] = replace(state, status=status)

@@ -42,7 +42,7 @@ def result_of(result: CallToolResult, max_bytes: int) -> dict[str, Any]:
     return {"text": text, "structured": structured, "files": [list(file) for file in files], "fault": fault}
 
 
-def rendered(result: GetPromptResult) -> dict[str, Any]:
+def prompt_result(result: GetPromptResult) -> dict[str, Any]:
     """Return the messages of a prompt as text, in the form of `result_of`."""
     pieces, files = [], Files()
     several = len(result.messages) > 1

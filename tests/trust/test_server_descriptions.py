@@ -75,7 +75,7 @@ class Store:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path)
-    made.shelf.take(
+    made.shelf.update(
         state(
             tool("add", "Adds numbers", x={"type": "string", "description": "the first"}),
             instructions="Be careful.",
@@ -123,7 +123,7 @@ def test_approved_words_are_shown(store: Store) -> None:
     ],
 )
 def test_words_that_changed_are_shown_to_no_model(news: dict[str, Any], store: Store) -> None:
-    store.shelf.take(changed(**news))
+    store.shelf.update(changed(**news))
     assert "IMPORTANT" not in store.words()
     shown = json.dumps([each.record for each in store.catalog.tools()[0].values()])
     assert EVIL not in shown.replace("%20", " ") or "more" not in shown
@@ -132,7 +132,7 @@ def test_words_that_changed_are_shown_to_no_model(news: dict[str, Any], store: S
 
 
 def test_tool_that_changed_waits_for_a_person_who_sees_the_new_words(store: Store) -> None:
-    store.shelf.take(changed(tools=[tool("add", EVIL)]))
+    store.shelf.update(changed(tools=[tool("add", EVIL)]))
     assert "It does not run: it has changed since it was approved" in store.words()
     assert "Adds numbers" in store.words()
     assert EVIL in store.catalog.difference("small/add")
@@ -147,16 +147,16 @@ def test_tool_that_changed_waits_for_a_person_who_sees_the_new_words(store: Stor
 
 
 def test_approval_is_of_the_words_that_were_shown(store: Store) -> None:
-    store.shelf.take(changed(tools=[tool("add", "Adds two numbers")]))
+    store.shelf.update(changed(tools=[tool("add", "Adds two numbers")]))
     shown = store.catalog.digest("small/add")
-    store.shelf.take(changed(tools=[tool("add", EVIL)]))
+    store.shelf.update(changed(tools=[tool("add", EVIL)]))
     with pytest.raises(CommandError, match="changed since it was shown"):
         store.catalog.approve(["small/add"], shown)
     assert EVIL not in store.words()
 
 
 def test_instructions_and_templates_are_approved_like_tools(store: Store) -> None:
-    store.shelf.take(changed(instructions=EVIL, templates=[{"uriTemplate": "evil://{x}"}]))
+    store.shelf.update(changed(instructions=EVIL, templates=[{"uriTemplate": "evil://{x}"}]))
     known = store.shelf.shown()["small"]
     assert known.instructions == "Be careful."
     assert len(known.templates) == 1
@@ -169,7 +169,7 @@ def test_instructions_and_templates_are_approved_like_tools(store: Store) -> Non
 
 def test_nothing_of_a_server_that_nobody_approved_is_shown(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.shelf.take(state(tool("add", EVIL), tool(EVIL, "d"), instructions=EVIL, status=f"down: {EVIL}"))
+    store.shelf.update(state(tool("add", EVIL), tool(EVIL, "d"), instructions=EVIL, status=f"down: {EVIL}"))
     words = store.words()
     assert words.count("IMPORTANT") == 1, "but for why it is down, which its status says, marked as untrusted"
     assert "add" not in words.split()
@@ -188,7 +188,7 @@ def test_what_waits_is_no_program(store: Store) -> None:
 
 def test_words_of_a_server_are_bounded(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.shelf.take(state(tool("add", "x" * 1_000_000), instructions="y" * 1_000_000, status="z" * 1_000_000))
+    store.shelf.update(state(tool("add", "x" * 1_000_000), instructions="y" * 1_000_000, status="z" * 1_000_000))
     store.approve()
     known = store.shelf.shown()["small"]
     assert len(known.instructions) <= 20_000

@@ -235,7 +235,7 @@ async def _whoami(app: App, caller: Session, args: Mapping[str, Any]) -> Any:
     return {"principal": str(caller.principal), "session": caller.actor.session}
 
 
-async def answer(
+async def run_method(
     app: App, caller: Session, name: str, args: Mapping[str, Any], first: Callable[[], Awaitable[None]] | None = None
 ) -> Any:
     """Run a method on behalf of the caller, if the policy permits it; `first` runs between the check and the method."""
