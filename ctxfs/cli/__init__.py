@@ -1,1 +1,1 @@
-"""The command line: one file a verb group; asks the daemon, or opens the store itself. Knows no rule of the tree."""
+"""The command line: one module a group of verbs. Commands call the daemon, or open the store themselves."""

@@ -1,4 +1,4 @@
-"""completion: scripts that make the shell complete commands and options."""
+"""The command completion: scripts for the completion of commands and options in shells."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script of a shell
 
     \b
     bash:  ctxfs completion bash > ~/.local/share/bash-completion/completions/ctxfs

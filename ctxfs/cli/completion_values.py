@@ -1,7 +1,7 @@
-"""Values that the shell completes: tree paths, sources, snapshots, tasks, principals, remotes and tools.
+"""Values that shells complete: tree paths, sources, snapshots, tasks, principals, remotes and tools.
 
-Each function has the signature of click's `shell_complete`. A store that cannot be opened completes nothing: an error message would
-be taken for values.
+Each function has the signature of click's `shell_complete`. It completes nothing if the store cannot be opened, because the
+shell would take an error message for values.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""context: build contexts, check and compare them, deliver them bit by bit, hold responses against them."""
+"""The command context: build, verify, compare and deliver contexts, and evaluate responses against them."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _COLOURS = {"supported": "green", "contradicted": "red", "unsupported": "yellow"
 
 
 class _WithDefault(click.Group):
-    """`ctxfs context QUESTION` is `ctxfs context build QUESTION`."""
+    """A group for which `ctxfs context QUESTION` is `ctxfs context build QUESTION`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
@@ -30,9 +30,10 @@ class _WithDefault(click.Group):
 
 @click.group(cls=_WithDefault)
 def context() -> None:
-    """Contexts: build (the default), verify, diff, why, show, next, refresh, evaluate.
+    """Manage contexts
 
-    `ctxfs context QUESTION` builds one. Where a manifest is asked for, give its file, or the name of a task of context/.
+    `ctxfs context QUESTION` builds one: build is the default. A MANIFEST is a file, a path of the tree, or the name of a task
+    of context/.
     """
 
 
@@ -69,9 +70,10 @@ def context() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Text, tokens and manifest as one JSON object.")
 @click.pass_obj
 def build(store: str | None, /, words: tuple[str, ...], request_file: BinaryIO | None, **options: Any) -> None:
-    """Print a context for a question, packed to a budget. `-` reads the question from standard input.
+    """Build a context for a question
 
-    Exit code 3 when nothing was found and nothing is pinned.
+    The context fits the token budget. `-` reads the question from standard input. Exit code 3 when nothing was found and
+    nothing is pinned.
 
     \b
     { cat task.md; ctxfs context "$(cat task.md)" --budget 4000; } | some-llm
@@ -133,14 +135,14 @@ def _share(text: str) -> tuple[str, object]:
 
 
 def _write(file: HostPath, data: bytes) -> None:
-    """Whole or not at all: who reads it meanwhile sees the old one."""
+    """Replace a file atomically, so that concurrent readers see the old or the new content."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_bytes(data)
     os.replace(beside, file)
 
 
 def _manifest(opened: StoreSession, name: str) -> bytes:
-    """A manifest by its file, its path in the tree, or the name of its task."""
+    """Return a manifest by its file, its path in the tree, or the name of its task."""
     if HostPath(name).is_file():
         return HostPath(name).read_bytes()
     path = name.strip("/") if "/" in name.strip("/") else f"context/{name}/manifest.json"
@@ -159,9 +161,9 @@ def _manifest(opened: StoreSession, name: str) -> bytes:
 @_json
 @click.pass_obj
 def verify(store: str | None, manifest: str, as_json: bool) -> None:
-    """Build the context of MANIFEST again from its sources as they were, and compare byte for byte.
+    """Rebuild a context and compare the bytes
 
-    Exit code 6 if it cannot be had again.
+    The context of MANIFEST is built from its sources as they were. Exit code 6 if it cannot be built again or differs.
     """
     with session(store) as opened:
         found = opened.call("verify_context", manifest=_manifest(opened, manifest))
@@ -186,7 +188,10 @@ def verify(store: str | None, manifest: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
-    """What the context of NEW has and that of OLD has not. Exit code 1 if they differ."""
+    """Compare two contexts
+
+    Lists the lines that the context of NEW has and that of OLD has not, and the reverse. Exit code 1 if they differ.
+    """
     from ctxfs.context.build.manifest import parse_manifest
     from ctxfs.context.build.rebuild import compare
 
@@ -223,7 +228,10 @@ def diff(store: str | None, old: str, new: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
-    """Why PATH is in the context of MANIFEST, or why not. Exit code 3 if it was no candidate at all."""
+    """Explain why a path is in a context, or not
+
+    Exit code 3 if PATH was no candidate of the context of MANIFEST.
+    """
     from ctxfs.context.build.manifest import parse_manifest
     from ctxfs.context.build.rebuild import why as told
 
@@ -251,7 +259,7 @@ def why(store: str | None, manifest: str, path: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def show(store: str | None, manifest: str, as_json: bool) -> None:
-    """How the budget of a context is spent, by source."""
+    """Show the budget of a context by source"""
     with session(store) as opened:
         body = json.loads(_manifest(opened, manifest))
     sources: dict[str, dict[str, int]] = {}
@@ -294,7 +302,10 @@ def _deliver(store: str | None, task: str, name: str) -> bytes:
 @click.option("--cursor", type=click.IntRange(0), help="That piece again; nothing is delivered.")
 @click.pass_obj
 def next_piece(store: str | None, task: str, cursor: int | None) -> None:
-    """Print the next piece of TASK's stream. Exit code 3 at its end."""
+    """Print the next piece of a task's stream
+
+    Exit code 3 at its end.
+    """
     data = _deliver(store, task, "stream" if cursor is None else f"stream@{cursor}")
     write_bytes(data)
     if not data:
@@ -305,7 +316,10 @@ def next_piece(store: str | None, task: str, cursor: int | None) -> None:
 @click.argument("task")
 @click.pass_obj
 def refresh(store: str | None, task: str) -> None:
-    """Print what a window with TASK's context has to add, replace and drop since the last time."""
+    """Print the changes of a task's context
+
+    The output has the additions, replacements and removals since the last delivery of TASK's context to a window.
+    """
     write_bytes(_deliver(store, task, "delta.md"))
 
 
@@ -316,10 +330,10 @@ def refresh(store: str | None, task: str) -> None:
 @_json
 @click.pass_obj
 def evaluate(store: str | None, answer: str, manifest: str | None, least: float | None, as_json: bool) -> None:
-    """Hold a response against its sources, claim by claim.
+    """Check a response against its sources
 
-    TASK: its response.md is evaluated, facts are kept if the request says so, and doubts go to human/review/. With
-    --manifest: a file (`-`: standard input) is only evaluated.
+    Each claim of the response is held against the sources. TASK: its response.md is evaluated, facts are stored if the request
+    sets that, and doubtful claims go to human/review/. With --manifest: a file (`-`: standard input) is only evaluated.
     """
     with session(store) as opened:
         if manifest is not None:
@@ -380,7 +394,7 @@ def _show_evaluation(body: dict[str, Any], done: dict[str, Any]) -> None:
 
 @context.command()
 def schema() -> None:
-    """Print the JSON Schema of manifests."""
+    """Print the JSON Schema of manifests"""
     from ctxfs.context.build.manifest import schema as text
 
     write_bytes(text())

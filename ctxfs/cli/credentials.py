@@ -1,4 +1,4 @@
-"""token: what an agent acts with, and may do no more than it allows."""
+"""The command token: credentials of agents, which limit the operations of their bearers."""
 
 import re
 from datetime import UTC, datetime
@@ -24,7 +24,10 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float | 
 
 @click.group()
 def token() -> None:
-    """Tokens for agents: who holds one acts for an agent, until it expires or is revoked."""
+    """Manage access tokens of agents
+
+    The bearer of a token acts for an agent, until the token expires or is revoked.
+    """
 
 
 @token.command()
@@ -37,7 +40,9 @@ def token() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The token and what it is as JSON.")
 @click.pass_obj
 def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str, ...], as_json: bool) -> None:
-    """Print a new token for PRINCIPAL, such as agent:alice. It is shown this once, and kept nowhere.
+    """Issue a token for a principal
+
+    It is printed this once and stored nowhere.
 
     \b
     CTXFS_TOKEN=$(ctxfs token issue agent:alice --allow 'knowledge/**:r') ctxfs mcp
@@ -54,7 +59,10 @@ def issue(store: str | None, principal: str, ttl: float | None, allow: tuple[str
 @click.option("--json", "as_json", is_flag=True, help="The tokens as JSON.")
 @click.pass_obj
 def list_tokens(store: str | None, as_json: bool) -> None:
-    """List tokens: number, principal, when they expire, what they allow."""
+    """List tokens
+
+    A line has the number, the principal, the expiry and the permissions of a token.
+    """
     with opened_session(store) as opened:
         found = opened.call("tokens")
     if as_json:
@@ -72,7 +80,10 @@ def list_tokens(store: str | None, as_json: bool) -> None:
 @click.argument("named")
 @click.pass_obj
 def revoke(store: str | None, named: str) -> None:
-    """Take back the token with this number, or every token of a principal. Whoever acts with it may do nothing from now on."""
+    """Revoke a token or all of a principal
+
+    NAMED is the number of a token, or a principal. The bearers lose all permissions at once.
+    """
     with opened_session(store) as opened:
         gone = opened.call("revoke_token", named=named)
     say(f"{len(gone)} revoked")

@@ -1,4 +1,4 @@
-"""eval: measure search and contexts against questions whose answers are known."""
+"""The command eval: measure search and contexts by questions with known answers."""
 
 import json
 import time
@@ -47,14 +47,16 @@ def evaluate(
     tolerance: float,
     as_json: bool,
 ) -> None:
-    """Measure search against GOLD, JSON lines of questions whose answers are known.
+    """Measure search against known answers
+
+    GOLD has a question and its answers a line, as JSON:
 
     \b
     {"question": "how often are keys rotated?", "relevant": ["knowledge/handbook/keys.md:5-7"]}
 
-    A relevant place is a path, a path:line or a path:first-last; "category" and "below" may be added. Figures: recall@1, @5 and @10,
-    nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and 4000 tokens, and the time to find.
-    Exit code 6 when a figure is worse than --baseline says.
+    A relevant passage is a path, a path:line or a path:first-last. "category" and "below" are optional. Figures: recall@1, @5
+    and @10, nDCG@10, the share of questions whose whole evidence is in a context of 500, 1000, 2000 and 4000 tokens, and the
+    time to find. Exit code 6 when a figure is worse than in --baseline.
     """
     if save and baseline is None:
         raise CommandError("--save needs a place", "name the file: --baseline FILE --save", EXIT_USAGE)
@@ -81,7 +83,7 @@ def evaluate(
 def measure(
     opened: StoreSession, questions: list[Gold], budgets: tuple[int, ...], tokenizer: str, below: str = ""
 ) -> tuple[list[Outcome], list[str]]:
-    """(an outcome for each question, what could not be looked at)."""
+    """Return an outcome for each question, and notes on the files that search did not cover."""
     outcomes, notes = [], dict[str, None]()
     if isinstance(opened, LocalSession):
         opened.catch_up_once()

@@ -1,4 +1,4 @@
-"""ls, cat, tree: the tree without a mount."""
+"""The commands ls, cat and tree: the tree without a mount."""
 
 import sys
 from datetime import datetime
@@ -31,7 +31,10 @@ def _record(entry: list[Any]) -> dict[str, object]:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of entries.")
 @click.pass_obj
 def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
-    """List a directory of the tree, such as 'search/how do we rotate keys'."""
+    """List a directory of the tree
+
+    PATH may be a question: ctxfs ls 'search/how do we rotate keys'
+    """
     with session(store) as opened:
         entry = opened.call("stat", path=path)
         entries = opened.call("list", path=path) if entry[_KIND] == "dir" else [[path, *entry[1:]]]
@@ -57,7 +60,10 @@ def ls(store: str | None, path: str, long: bool, as_json: bool) -> None:
 @click.option("--join", is_flag=True, help="A line with its path before each file, and a new line after it.")
 @click.pass_obj
 def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
-    """Print files of the tree, as bytes; links are followed."""
+    """Print files of the tree
+
+    The bytes are printed unchanged. Links are followed.
+    """
     failed = False
     with session(store) as opened:
         for path in paths:
@@ -75,7 +81,7 @@ def cat(store: str | None, paths: tuple[str, ...], join: bool) -> None:
 
 
 def _read(opened: StoreSession, path: str) -> bytes:
-    """The content of a file, through the links that a question's directory holds."""
+    """Return the content of a file, through links such as those in the directory of a question."""
     for _ in range(8):
         entry = opened.call("stat", path=path)
         if entry[_KIND] != "link":
@@ -97,7 +103,7 @@ def _read(opened: StoreSession, path: str) -> bytes:
 @click.option("--json", "as_json", is_flag=True, help="Nested JSON objects.")
 @click.pass_obj
 def tree(store: str | None, path: str, depth: int, as_json: bool) -> None:
-    """Show a directory of the tree and what is below it."""
+    """Show a directory and all below it"""
     with session(store) as opened:
         if as_json:
             say_json(_nested(opened, path, depth))

@@ -1,4 +1,4 @@
-"""grep: exact search through the index."""
+"""The command grep: exact search through the index."""
 
 import sys
 
@@ -43,10 +43,12 @@ def grep(
     hidden: bool,
     as_json: bool,
 ) -> None:
-    """Lines that match PATTERN, a regular expression, in the indexed files below PATH.
+    """Print lines that match a regular expression
 
-    Like `rg` on the same folders: what is ignored, binary or hidden is left out. Only files that the index says may hold a match are
-    read. Exit code 3 when nothing matches, 7 when nothing does in what could be read.
+    PATTERN is matched with each line of the indexed files below PATH.
+
+    Like `rg` on the same folders: ignored, binary and hidden files are left out. Only files that can have a match by the index
+    are read. Exit code 3 when nothing matches, 7 when nothing matches in the readable files and others could not be read.
     """
     with session(store) as opened:
         found = opened.call(

@@ -1,4 +1,4 @@
-"""record, history: what was said and done, added to and looked at."""
+"""The commands record and history: append to the event log, read it, and verify its chains."""
 
 import json
 import os
@@ -28,7 +28,10 @@ def record(
     store: str | None, text: str | None, session: str, kind: str, origin: str, model: str, model_version: str,
     principal: str, jsonl: bool,
 ) -> None:  # fmt: skip
-    """Add TEXT (or stdin) to the history. Nothing in the history is ever changed."""
+    """Add a record to the history
+
+    TEXT is read from stdin if it is absent or `-`. No record of the history is ever changed.
+    """
     given = text if text is not None and text != "-" else sys.stdin.buffer.read().decode("utf-8", "replace")
     if jsonl:
         said = [_object(line, number) for number, line in enumerate(given.splitlines(), 1) if line.strip()]
@@ -60,7 +63,10 @@ def _object(line: str, number: int) -> dict[str, Any]:
 
 @click.group()
 def history() -> None:
-    """Look at what was said and done, check that nobody has changed it."""
+    """Manage the event log and the audit
+
+    The event log has the messages and actions of sessions; the audit has the operations.
+    """
 
 
 _FILTERS = (
@@ -83,7 +89,7 @@ def _filtered(command: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @click.pass_obj
 def show(store: str | None, session: str, agent: str, day: str, kind: str, limit: int, as_json: bool) -> None:
-    """Print records, oldest first, one line each."""
+    """Print records, oldest first"""
     for each in _asked(store, session, agent, day, kind, limit):
         if as_json:
             write_bytes((json.dumps(each, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
@@ -95,7 +101,10 @@ def show(store: str | None, session: str, agent: str, day: str, kind: str, limit
 @_filtered
 @click.pass_obj
 def replay(store: str | None, session: str, agent: str, day: str, kind: str, limit: int) -> None:
-    """Print what was said, whole, in the order it was said: a conversation to read or to feed to a model."""
+    """Print the full texts of records
+
+    They come in their order in the log: a conversation to read or to feed to a model.
+    """
     for each in _asked(store, session, agent, day, kind, limit):
         model = each.get("model")
         by = f" ({' '.join(str(v) for v in model.values())})" if isinstance(model, dict) else ""
@@ -108,9 +117,10 @@ def replay(store: str | None, session: str, agent: str, day: str, kind: str, lim
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 @click.pass_obj
 def verify(store: str | None, remote: str, as_json: bool) -> None:
-    """Check every record, their chains, and where versions say that the chains stood. Exit code 1 if anything is wrong.
+    """Verify the records and their hash chains
 
-    Edits, gaps and another order are found by the chains; a cut end, and chains written again as a whole, by the versions.
+    The chains reveal edits, gaps and reordering. The anchors in versions reveal a cut end, and chains that were rewritten as a
+    whole. Exit code 1 if there are faults.
     """
     with opened_session(store) as opened:
         found = opened.call("verify_history", remote=remote)
@@ -128,7 +138,7 @@ def verify(store: str | None, remote: str, as_json: bool) -> None:
 
 
 def _say_anchors(anchors: dict[str, Any], remote: str) -> None:
-    """Say what the anchors tell, and what they cannot."""
+    """Print the evidence of the anchors, and its limits."""
     where = f"versions at {remote}" if remote else "versions here"
     if not anchors["versions"]:
         say(f"{where} name no record: nothing tells whether the chains were cut or written again as a whole")
@@ -163,9 +173,11 @@ def _say_anchors(anchors: dict[str, Any], remote: str) -> None:
 def audit(
     store: str | None, path: str, session: str, agent: str, day: str, op: str, refused: bool, limit: int, as_json: bool
 ) -> None:  # fmt: skip
-    """Print what was done, to PATH and below or to anything: who read, wrote, moved, deleted, asked, and what was refused.
+    """Print the operations of the audit
 
-    Of questions only a digest is kept; give the words of one in place of PATH to see who asked it.
+    The output has the reads, writes, moves, removals and questions at PATH and below, or everywhere, with the refused ones.
+
+    The audit contains a digest of each question only. Give the words of a question as PATH to list those who had the same.
     """
     with opened_session(store) as opened:
         asked = {"session": session, "principal": agent, "day": day, "op": op, "path": path, "limit": limit}
@@ -187,7 +199,10 @@ def audit(
 @click.option("--yes", is_flag=True, help="Do it: what the records say is gone for good.")
 @click.pass_obj
 def forget(store: str | None, session: str, yes: bool) -> None:
-    """Erase what the records of SESSION say. Their places in the chain stay, and a record says who did it."""
+    """Erase the records of a session
+
+    Their entries stay in the chain without content, and a record names the principal that erased them.
+    """
     if not yes:
         raise CommandError("this cannot be undone", f"to do it: ctxfs history forget --yes {session}", EXIT_USAGE)
     with opened_session(store) as opened:
@@ -198,7 +213,10 @@ def forget(store: str | None, session: str, yes: bool) -> None:
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1), help="Leave these as they are.")
 @click.pass_obj
 def pack(store: str | None, days: int) -> None:
-    """Compress older days. Nothing is deleted, and everything reads as before."""
+    """Compress older days
+
+    Nothing is deleted, and all records stay readable.
+    """
     with opened_session(store) as opened:
         say(f"{opened.call('pack_history', days=days)} files packed")
 

@@ -1,4 +1,4 @@
-"""`ctxfs`: the table of commands. Each is imported when it is called, so that starting stays fast."""
+"""The program `ctxfs`: the table of commands. Each module is imported when its command is called, for a fast start."""
 
 import difflib
 import importlib
@@ -12,7 +12,7 @@ from ctxfs.cli.options import add_store_option
 from ctxfs.cli.output import fail
 from ctxfs.model.errors import CommandError
 
-# Group of the help page → name of a command → its module, and its function where that has another name.
+# Section of the help page → name of a command → its module, and its function where that has another name.
 _GROUPS = {
     "Set up": {
         "init": "stores",
@@ -125,7 +125,7 @@ class _Commands(click.Group):
 
 
 def suggestion(name: str, names: list[str]) -> str:
-    """Return a sentence with the names that are most like a mistyped one; empty if none is."""
+    """Return a sentence with the names that are most like a mistyped one; empty if there is none."""
     similar = difflib.get_close_matches(name, names, _MAX_SUGGESTIONS)
     return f" Did you mean {' or '.join(repr(candidate) for candidate in similar)}?" if similar else ""
 
@@ -157,11 +157,11 @@ def show_help(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Run a command; errors become a line, a remedy and an exit code."""
+    """Run a command; print errors with their remedy and exit with their code."""
     try:
         if "_CTXFS_COMPLETE" in os.environ:
-            cli.main(prog_name="ctxfs")  # the shell asks for completions
-        # Not through `main`: it would turn a reader that left early into exit code 1.
+            cli.main(prog_name="ctxfs")  # the shell requests completions
+        # Not through `main`: it exits with 1 when the reader of a pipe ends early.
         with cli.make_context("ctxfs", sys.argv[1:]) as context:
             cli.invoke(context)
         sys.stdout.flush()
@@ -173,7 +173,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader has gone, as in `ctxfs ls | head`: not an error, and nothing more can be said.
+        # The reader of the pipe ended, as in `ctxfs ls | head`: this is no error, and output has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (CommandError, OSError) as error:

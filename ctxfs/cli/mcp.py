@@ -1,4 +1,4 @@
-"""mcp, mcp-call: the tree for clients that speak the Model Context Protocol, and a tool of another server as a command."""
+"""The commands mcp and mcp-call: serve the tree over the Model Context Protocol, and call a tool of another server."""
 
 import gc
 import sys
@@ -21,15 +21,16 @@ from ctxfs.store.layout import find_store
 )
 @click.pass_context
 def mcp(context: click.Context, principal: str, token: str, address: str) -> None:
-    """Serve the tree to MCP clients: one over stdio, or many over streamable HTTP.
+    """Serve the tree to MCP clients
 
-    Over TCP every client shows a token (ctxfs token issue) and acts for whoever it was given to.
+    One client over stdio, or many over streamable HTTP. Over TCP each client presents a token (ctxfs token issue) and acts for
+    the principal of that token.
     """
     if context.invoked_subcommand is not None:
         return
     layout = find_store(context.obj)
     if not address:
-        gc.disable()  # a quarter of the start: the protocol's types are many, and all of them stay
+        gc.disable()  # collections take a quarter of the start: the protocol's many types all stay
         from mcp_server.server import serve_stdio
 
         gc.freeze()
@@ -64,9 +65,10 @@ def _scoped(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--write", is_flag=True, help="Put it where the client reads it, instead of printing it.")
 @click.pass_context
 def install(context: click.Context, client: str, user: bool, name: str, principal: str, write: bool) -> None:
-    """Print the configuration that tells CLIENT of this store, or write it where CLIENT reads it.
+    """Set up an MCP client for this store
 
-    Writing keeps everything else in that file, keeps a copy of it as it was (FILE.before-ctxfs), and does nothing a second time.
+    Prints the configuration for CLIENT. With --write it goes into the configuration file of CLIENT. The rest of that file stays, its
+    former content is saved as FILE.before-ctxfs, and a second run changes nothing.
     """
     from mcp_server.client_config import CLIENTS, entry_of, shown
     from mcp_server.client_config import install as put
@@ -84,7 +86,10 @@ def install(context: click.Context, client: str, user: bool, name: str, principa
 @mcp.command()
 @_scoped
 def uninstall(client: str, user: bool, name: str) -> None:
-    """Take what `install --write` has written out of CLIENT's configuration."""
+    """Remove this store from an MCP client
+
+    Takes the entry of `install --write` out of CLIENT's configuration.
+    """
     from mcp_server.client_config import CLIENTS
     from mcp_server.client_config import uninstall as take
 
@@ -99,9 +104,10 @@ def uninstall(client: str, user: bool, name: str) -> None:
 @click.argument("tool")
 @click.argument("server", nargs=-1, required=True)
 def mcp_call(tool: str, server: tuple[str, ...]) -> None:
-    """Call TOOL of the MCP server that the command SERVER starts: arguments as JSON on stdin, the answer on stdout.
+    """Call a tool of another MCP server
 
-    So a tool can be the summariser or the judge of ctxfs.toml:
+    TOOL is a tool of the server that the command SERVER starts. Arguments are read as JSON from stdin, the answer goes to
+    stdout. So a tool can be the summariser or the judge of ctxfs.toml:
 
     \b
     judge = "ctxfs mcp-call judge_claims -- my-server --stdio"

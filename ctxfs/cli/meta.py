@@ -1,4 +1,4 @@
-"""meta: the attributes of files, as `getfattr` and `setfattr` have them, with and without a mount."""
+"""The command meta: attributes of files, as `getfattr` and `setfattr` have them, with and without a mount."""
 
 import os
 
@@ -20,7 +20,7 @@ Computed: {", ".join(COMPUTED)}."""
 
 @click.group()
 def meta() -> None:
-    """Read, set and find by the attributes of files (user.ctx.*)."""
+    """Manage attributes of files (user.ctx.*)"""
 
 
 @meta.command(epilog=_NAMES)
@@ -29,7 +29,10 @@ def meta() -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object.")
 @click.pass_obj
 def get(store: str | None, path: str, name: str, as_json: bool) -> None:
-    """Show the attributes of PATH, or the value of NAME."""
+    """Show the attributes of a file
+
+    With NAME only the value of that attribute.
+    """
     with session(store) as opened:
         found: dict[str, bytes] = opened.call("metadata", path=tree_path(opened, path))
     shown = {key.removeprefix(PREFIX): value.decode("utf-8", "replace") for key, value in sorted(found.items())}
@@ -51,7 +54,10 @@ def get(store: str | None, path: str, name: str, as_json: bool) -> None:
 @click.option("-m", "--reason", default="", help="Why; recorded with the version.")
 @click.pass_obj
 def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str) -> None:
-    """Set attributes of PATH; an empty VALUE removes one. A name with a dot (user.mine) is taken as it is."""
+    """Set attributes of a file
+
+    An empty VALUE removes one. A name with a dot (user.mine) is used as it is.
+    """
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli", reason=reason)
         place = Path.parse(tree_path(opened, path))
@@ -71,7 +77,10 @@ def set_(store: str | None, path: str, assignments: tuple[str, ...], reason: str
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of paths.")
 @click.pass_obj
 def find(store: str | None, filters: tuple[str, ...], below: str, number: int, as_json: bool) -> None:
-    """List files by attributes: kind:fact tag:deploy 'confidence:>0.8' pinned:true, newest first."""
+    """Find files by their attributes
+
+    Filters: kind:fact tag:deploy 'confidence:>0.8' pinned:true. The newest files come first.
+    """
     with session(store) as opened:
         found = opened.call("find", filters=" ".join(filters), below=tree_path(opened, below), limit=number)
     if as_json:

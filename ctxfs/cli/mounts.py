@@ -1,4 +1,4 @@
-"""mount, unmount, daemon: the tree in the kernel, and the process behind it."""
+"""The commands mount, unmount and daemon: mount points, and the daemon that serves them."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from ctxfs.store.lock import wait_released
 from ctxfs.store.lost_and_found import LostAndFound, list_found
 
 _END_SECONDS = 10.0
-_GONE = 4  # looks at a mount point that is not there, half a second apart, until it has been unmounted
+_GONE = 4  # checks, half a second apart, that must find no mount before it counts as unmounted
 
 
 @click.command()
@@ -41,7 +41,10 @@ def mount(
     foreground: bool,
     guide: HostPath | None,
 ) -> None:
-    """Mount the tree at MOUNTPOINT, which is made if it does not exist."""
+    """Mount the tree at a directory
+
+    MOUNTPOINT is created if it does not exist.
+    """
     from ctxfs.daemon.launch import connect_or_start
     from ctxfs.daemon.mount_records import MountRecords
     from ctxfs.fuse.mounting import check_fuse, is_mounted, prepare_mountpoint
@@ -70,11 +73,11 @@ def mount(
         if guide is not None:
             AgentsMdFiles(layout.run).put(guide, str(at))
         gone = 0
-        while gone < _GONE:  # a mount process that dies is replaced
+        while gone < _GONE:  # the daemon replaces a mount process that dies
             time.sleep(0.5)
             gone = 0 if is_mounted(at) else gone + 1
     except KeyboardInterrupt:
-        client.close()  # an answer may be half read
+        client.close()  # the interrupt may leave a response half read
         with contextlib.closing(Client(layout.run)) as again:
             again.call("unmount", at=str(at), lazy=True)
         say(f"unmounted {at}")
@@ -89,13 +92,16 @@ def _warn_of_found(store: HostPath, before: set[LostAndFound]) -> None:
 
 
 def _real_place(mountpoint: str) -> HostPath:
-    """The absolute path with links resolved, but for the last component: behind a dead mount nothing can be looked at."""
+    """Return the absolute path with links resolved, except for the last component.
+
+    A `stat` of the last component fails if it is a dead mount.
+    """
     place = HostPath(os.path.abspath(os.path.expanduser(mountpoint)))
     return HostPath(os.path.realpath(place.parent)) / place.name
 
 
 def _interrupt_on_terminate() -> None:
-    """SIGTERM means what Ctrl-C means."""
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -111,7 +117,10 @@ def _interrupt_on_terminate() -> None:
 )
 @click.pass_obj
 def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: bool) -> None:
-    """Unmount MOUNTPOINT. Nothing that was closed is lost."""
+    """Unmount a directory
+
+    All closed files are stored.
+    """
     from ctxfs.fuse.mounting import clear_dead, is_dead, is_mounted
     from ctxfs.rpc.client import Client, NoDaemon
 
@@ -156,7 +165,10 @@ def unmount(store: str | None, mountpoint: str | None, everything: bool, lazy: b
 @click.option("--until-unmounted", is_flag=True, help="End after the last mount point is gone.")
 @click.pass_obj
 def daemon(store: str | None, until_unmounted: bool) -> None:
-    """Serve the store in the foreground. `mount` starts one by itself."""
+    """Serve the store in the foreground
+
+    `mount` starts a daemon by itself.
+    """
     from ctxfs.daemon.server import run_daemon
 
     run_daemon(find_store(store), linger=not until_unmounted)

@@ -1,4 +1,4 @@
-"""Options of the command line: hidden aliases of older spellings, and the options that many commands share."""
+"""Options of the command line: hidden aliases of older spellings, and options that several commands share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 
 class AliasedOption(click.Option):
-    """An option with further spellings that work, and that neither help nor completion shows."""
+    """An option with further accepted spellings, which help and completion do not show."""
 
     def __init__(self, declarations: Sequence[str], hidden_aliases: Sequence[str] = (), **attributes: Any) -> None:
         super().__init__(declarations, **attributes)
@@ -34,7 +34,7 @@ def _select_store(ctx: click.Context, parameter: click.Parameter, value: str | N
 
 
 def add_store_option(command: click.Command) -> None:
-    """Accept `--store DIR` after the command's name, too, and after the names of its subcommands."""
+    """Accept `--store DIR` after the names of the command and of its subcommands, too."""
     if not any(parameter.name == "store_after" for parameter in command.params):
         option = click.Option(
             ["--store", "store_after"],

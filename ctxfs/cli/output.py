@@ -1,4 +1,4 @@
-"""What commands print: people get colours and bars on a terminal, scripts get plain text or JSON."""
+"""Output of commands: colours and bars on a terminal, plain text or JSON in a pipe."""
 
 import json
 import sys
@@ -11,35 +11,35 @@ from ctxfs.model.path import lines_of, one_line, printable
 
 
 def say(text: str = "", **style: Any) -> None:
-    """A line on stdout; styles show on a terminal only. What names and texts of others could do to a terminal is escaped."""
+    """Print a line on stdout, with styles on a terminal only. Control characters are escaped, for the safety of terminals."""
     click.secho(one_line(text), **style)
 
 
 def say_lines(text: str, **style: Any) -> None:
-    """Lines on stdout, as `say` prints one."""
+    """Print lines on stdout, with the styles and escapes of `say`."""
     click.secho(lines_of(text), **style)
 
 
 def warn(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr."""
     click.secho(f"ctxfs: {one_line(text)}", err=True, fg="yellow")
 
 
 def say_json(value: object) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda data: data.decode("utf-8", "replace"))
     click.echo(printable(text))
 
 
 def write_bytes(data: bytes) -> None:
-    """Bytes as they are."""
+    """Write bytes to stdout unchanged."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
 def fail(error: Exception) -> NoReturn:
-    """Say what went wrong and what to do, and exit with the code that fits."""
+    """Print the error and its remedy, and exit with its code."""
     if isinstance(error, CommandError):
         click.secho(f"ctxfs: {lines_of(error.message)}", err=True, fg="red")
         if error.remedy:

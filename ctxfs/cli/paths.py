@@ -1,4 +1,4 @@
-"""Paths as people type them: from the root of the tree, or as they are on a mount point."""
+"""Path arguments: from the root of the tree, or as they are on a mount point."""
 
 import os
 
@@ -6,7 +6,7 @@ from ctxfs.daemon.session import StoreSession
 
 
 def tree_path(opened: StoreSession, text: str) -> str:
-    """The path in the tree that `text` means: relative to the working directory where that is on a mount, else to the root.
+    """Return the path in the tree: below a mount point relative to the working directory, else relative to the root.
 
     `~/ctx/memory/a/x.md`, `x.md` typed in `~/ctx/memory/a`, and `memory/a/x.md` typed anywhere else are the same.
     """

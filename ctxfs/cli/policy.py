@@ -1,4 +1,4 @@
-"""policy: who may do what where, and why."""
+"""The command policy: permissions of principals, and the rules that grant them."""
 
 import click
 
@@ -13,7 +13,10 @@ _VERBS = ("list", "read", "write", "create", "delete", "exec", "meta", "admin")
 
 @click.group()
 def policy() -> None:
-    """Who may do what where: the rules of policy.toml and ctxfs.toml beside the defaults."""
+    """Manage permissions and their rules
+
+    The rules are those of policy.toml and ctxfs.toml, and the defaults.
+    """
 
 
 @policy.command()
@@ -23,7 +26,10 @@ def policy() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The decision as JSON.")
 @click.pass_obj
 def check(store: str | None, principal: str, verb: str, path: str, as_json: bool) -> None:
-    """Say whether PRINCIPAL may do VERB to PATH, and by which rule. Exit code 1 if not."""
+    """Check a permission
+
+    Shows if PRINCIPAL may do VERB to PATH, and the rule that decides. Exit code 1 if not.
+    """
     with opened_session(store) as opened:
         found = opened.call("decide_policy", principal=principal, verb=verb, path=path)
     if as_json:
@@ -40,7 +46,10 @@ def check(store: str | None, principal: str, verb: str, path: str, as_json: bool
 @click.option("--json", "as_json", is_flag=True, help="The decisions as JSON.")
 @click.pass_obj
 def explain(store: str | None, principal: str, path: str, as_json: bool) -> None:
-    """Say what PRINCIPAL may do to PATH, verb by verb, with every rule that matched: the first one decides."""
+    """Show all rights of a principal at a path
+
+    Verb by verb, with every rule that matches; the first one decides.
+    """
     with opened_session(store) as opened:
         found = {v: opened.call("decide_policy", principal=principal, verb=v, path=path) for v in _VERBS}
     if as_json:
@@ -58,7 +67,10 @@ def explain(store: str | None, principal: str, path: str, as_json: bool) -> None
 @click.option("--json", "as_json", is_flag=True, help="The rules as JSON.")
 @click.pass_obj
 def list_rules(store: str | None, as_json: bool) -> None:
-    """List the rules in force, the defaults first."""
+    """List the rules in force
+
+    The defaults come first.
+    """
     with opened_session(store) as opened:
         found = opened.call("policy")
     if as_json:
@@ -73,7 +85,10 @@ def list_rules(store: str | None, as_json: bool) -> None:
 @policy.command()
 @click.pass_obj
 def edit(store: str | None) -> None:
-    """Open policy.toml in $EDITOR. It is also a file of the tree: .ctxfs/policy.toml."""
+    """Edit policy.toml in $EDITOR
+
+    It is also a file of the tree: .ctxfs/policy.toml.
+    """
     with opened_session(store) as opened:
         text = opened.call("read", path=_RULES).decode("utf-8", "replace")
         edited = click.edit(text, extension=".toml")

@@ -1,4 +1,4 @@
-"""Progress bars for long work; on a pipe a line now and then. The only room that knows rich."""
+"""Progress of long work: bars on a terminal, in a pipe a line every few seconds. No other module imports rich."""
 
 import contextlib
 import sys
@@ -15,14 +15,14 @@ from ctxfs.store.layout import Layout
 
 _LINE_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
-_STALLED_SECONDS = 300.0  # a slow file may take a minute, and a machine be busy
+_STALLED_SECONDS = 300.0  # one slow file may take a minute on a busy machine
 
 Item = TypeVar("Item")
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show on a terminal that something goes on whose end nobody knows."""
+    """Show a spinner on a terminal for work of unknown length."""
     if not sys.stderr.isatty():
         yield
         return
@@ -31,7 +31,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """The items, one after another, with a bar on a terminal."""
+    """Yield the items, with a progress bar on a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return
@@ -41,7 +41,7 @@ def counted(items: Sequence[Item], what: str) -> Iterator[Item]:
 
 
 class IndexBar:
-    """Two bars on stderr: files by words, chunks by meaning."""
+    """Two progress bars on stderr: files in the full-text index, and chunks with vectors."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -63,7 +63,7 @@ class IndexBar:
             self._progress.stop()
 
     def show(self, index: dict[str, Any], *, is_last: bool = False) -> None:
-        """Show the state that `status` gives; on a pipe now and then, and the last one."""
+        """Show the index part of a `status` response; in a pipe every five seconds, and the last one."""
         done, _, total = str(index.get("words", "")).partition("/")
         embedded = index["chunks"] - index["waiting_for_meaning"]
         if self._terminal:
@@ -80,7 +80,10 @@ class IndexBar:
 
 
 def is_ready(index: dict[str, Any], what: str) -> bool:
-    """True when `what` (words or meaning) has caught up with the files; CommandError while the index is down."""
+    """Return True if `what` (words or meaning) has caught up with the files.
+
+    Raise CommandError if the index is down.
+    """
     state = str(index.get("state", "idle"))
     if state.startswith(("down", "error")):
         raise CommandError(f"the index is {state}", "see <store>/run/daemon.log, and: ctxfs doctor", EXIT_UNHEALTHY)
@@ -92,7 +95,7 @@ def is_ready(index: dict[str, Any], what: str) -> bool:
 def follow_index(layout: Layout, what: str, seconds: float | None = None) -> dict[str, Any]:
     """Show progress until `what` is searchable, and return the last status.
 
-    CommandError if the index is down, if it does not get on, or after so many seconds.
+    Raise CommandError if the index is down, if it makes no progress for 300 seconds, or after `seconds`.
     """
     from ctxfs.rpc.client import Client
 

@@ -1,4 +1,4 @@
-"""remote: copies of the history elsewhere, for backup and for sharing one memory between machines."""
+"""The command remote: copies of the versions elsewhere, for backup and for one memory on several machines."""
 
 import os
 
@@ -14,7 +14,10 @@ from ctxfs.model.credentials import without_passwords
 @click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 @click.pass_context
 def remote(ctx: click.Context, as_json: bool) -> None:
-    """Push the history to another place and pull from it; without a command list the places."""
+    """Manage remotes
+
+    Versions are pushed to them and pulled from them. Without a command the remotes are listed.
+    """
     if ctx.invoked_subcommand is not None:
         return
     with session(ctx.obj) as opened:
@@ -34,7 +37,10 @@ def remote(ctx: click.Context, as_json: bool) -> None:
 @click.option("--trusted", is_flag=True, help="It is another machine of yours.")
 @click.pass_obj
 def add(store: str | None, name: str, url: str, trusted: bool) -> None:
-    """Remember PLACE as NAME: a folder or any URL that git can push to (git init --bare makes one)."""
+    """Add a remote
+
+    PLACE is a folder or any URL that git can push to (git init --bare makes one); NAME is its name here.
+    """
     place = os.path.abspath(url) if os.path.isdir(url) else url
     with session(store) as opened:
         opened.call("add_remote", name=name, url=place, trusted=trusted)
@@ -48,7 +54,10 @@ def add(store: str | None, name: str, url: str, trusted: bool) -> None:
 @click.option("--off", is_flag=True, help="Do not trust it any more.")
 @click.pass_obj
 def trust(store: str | None, name: str, off: bool) -> None:
-    """Believe what comes from NAME: principals, attributes and modes are taken as they are there."""
+    """Trust the content of a remote
+
+    Principals, attributes and modes are pulled as they are there.
+    """
     with session(store) as opened:
         opened.call("trust_remote", name=name, trusted=not off)
     say(f"{name} is {'not trusted any more' if off else 'trusted'}; what was pulled before stays as it is")
@@ -58,7 +67,10 @@ def trust(store: str | None, name: str, off: bool) -> None:
 @click.argument("name")
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
-    """Forget NAME; what is there stays there."""
+    """Remove a remote
+
+    The other repository stays as it is.
+    """
     with session(store) as opened:
         opened.call("remove_remote", name=name)
     say(f"{name} is forgotten")
@@ -69,7 +81,10 @@ def remove(store: str | None, name: str) -> None:
 @click.option("--replace", is_flag=True, help="Drop what is only there, as after forget.")
 @click.pass_obj
 def push(store: str | None, name: str, replace: bool) -> None:
-    """Send every version, snapshot and large file to NAME."""
+    """Push to a remote
+
+    Sends every version, snapshot and large file to NAME.
+    """
     with session(store) as opened, working(f"sending to {name}"):
         revision = opened.call("push", name=name, replace=replace)
     say(f"{name} is at {revision[:8]}")
@@ -80,7 +95,10 @@ def push(store: str | None, name: str, replace: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 @click.pass_obj
 def pull(store: str | None, name: str, as_json: bool) -> None:
-    """Take in what NAME has. Where both sides changed a file, lines are merged if they do not touch, else both are kept."""
+    """Pull from a remote and merge
+
+    Where both sides changed a file, lines are merged if they do not touch; else both files stay.
+    """
     with session(store) as opened:
         opened.call("join", session=os.environ.get("CTXFS_SESSION", ""), tool="cli")
         with working(f"fetching from {name}"):

@@ -1,4 +1,4 @@
-"""review: walk through what waits for a person."""
+"""The command review: decide the questions that wait for a person."""
 
 import sys
 
@@ -19,9 +19,10 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, EXIT_USAGE, CommandError
 def review(
     store: str | None, review_id: str, verdict: tuple[str, ...], only_list: bool, everything: bool, as_json: bool
 ) -> None:
-    """Decide about doubtful claims: accept, reject, or edit and the claim as it should read.
+    """Decide doubtful claims
 
-    Without ID every waiting claim is asked about in turn (needs a terminal). Exit code 3 when nothing waits.
+    A verdict is accept, reject, or edit and the corrected claim. Without ID every waiting claim is shown in turn with a prompt
+    (needs a terminal). Exit code 3 when nothing waits.
 
     \b
     ctxfs review 3f9a0c accept

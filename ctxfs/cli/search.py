@@ -1,4 +1,4 @@
-"""search, tokens, fit: questions and budgets from the shell, for people and for scripts."""
+"""The commands search, tokens and fit: questions and token budgets from the shell, for people and for scripts."""
 
 import sys
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ _tokenizer = click.option(
 
 
 def read_question(words: tuple[str, ...]) -> str:
-    """The question in the words of a command line; `-` is standard input."""
+    """Return the question in the words of a command line, or of standard input for `-`; raise CommandError if empty."""
     text = " ".join(words)
     if text == "-":
         text = sys.stdin.read()
@@ -47,7 +47,9 @@ def search(
     group_by: str | None,
     as_json: bool,
 ) -> None:
-    """Ask the tree; hits come best first. `-` reads the question from standard input.
+    """Search the tree
+
+    Hits come best first. `-` reads the question from standard input.
 
     Operators: "a phrase", +must, -not, kind:code, path:docs, author:ada, since:7d, mode:words|meaning. Put `--` before a
     question that begins with a dash. Exit code 3 when nothing was found, 7 when nothing was found yet: the index is behind.
@@ -72,7 +74,7 @@ def search(
 
 
 def _grouped(hits: list[dict[str, Any]], by: str | None) -> dict[str, list[int]]:
-    """Group → ranks of its hits, in order; all in one group when nothing was asked."""
+    """Return the ranks of the hits by group, in order; one group without a name if `by` is None."""
     groups: dict[str, list[int]] = {}
     for rank, hit in enumerate(hits, 1):
         name = "" if by is None else hit["path"].rpartition("/")[0] if by == "dir" else hit[by]
@@ -98,7 +100,10 @@ def _show_hit(rank: int, hit: dict[str, Any], explain: bool) -> None:
 @_tokenizer
 @click.option("--json", "as_json", is_flag=True, help="A JSON object of counts by file.")
 def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
-    """Count the tokens of FILES, or of standard input; a sum when there are several."""
+    """Count tokens
+
+    Of FILES, or of standard input; the sum, too, if there are several.
+    """
     from ctxfs.context.build.tokens import open_tokenizer
 
     counter = open_tokenizer(tokenizer)
@@ -122,7 +127,9 @@ def tokens(files: tuple[BinaryIO, ...], tokenizer: str, as_json: bool) -> None:
 @click.option("--words", is_flag=True, help="Rank by words alone, without the model of meaning.")
 @_tokenizer
 def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) -> None:
-    """Cut a text to its best N tokens: what answers --query, in the order of the text. Needs no store.
+    """Cut a text to a token budget
+
+    The passages that fit --query best stay, in the order of the text. Needs no store.
 
     \b
     git diff | ctxfs fit --budget 2000 --query "$(cat task.md)" | some-llm
@@ -137,7 +144,7 @@ def fit(file: BinaryIO, budget: int, query: str, words: bool, tokenizer: str) ->
 
 
 def _default_embed() -> Any:
-    """The model on this machine; None, and a line that says so, if there is none."""
+    """Return the embedding function of the model on this machine; print a warning and return None if there is none."""
     from ctxfs.index.engines.embedders.sentence_model import SentenceModel
     from ctxfs.index.engines.model_files import default_model_folder
 

@@ -1,4 +1,4 @@
-"""service: a mount point that is there from the start, by a unit of the user's systemd."""
+"""The command service: mount at login or at boot, by a unit of the user's systemd."""
 
 import os
 import shutil
@@ -32,7 +32,10 @@ WantedBy=default.target
 
 @click.group()
 def service() -> None:
-    """A mount point that is there when you log in, or at boot: a unit of your systemd."""
+    """Manage mounts at login or at boot
+
+    Each mount point is a unit of your systemd.
+    """
 
 
 @service.command()
@@ -42,7 +45,10 @@ def service() -> None:
 @click.option("--no-start", is_flag=True, help="Only write the unit.")
 @click.pass_obj
 def install(store: str | None, mountpoint: str, principal: str, read_only: bool, no_start: bool) -> None:
-    """Mount the store at MOUNTPOINT now and from now on. At boot, before you log in: loginctl enable-linger."""
+    """Mount the store now and at each login
+
+    To mount at boot, before you log in: loginctl enable-linger.
+    """
     layout = find_store(store)
     at = os.path.abspath(os.path.expanduser(mountpoint))
     words = [sys.executable, "-m", "ctxfs", "--store", str(layout.root), "mount", "--foreground"]
@@ -62,7 +68,10 @@ def install(store: str | None, mountpoint: str, principal: str, read_only: bool,
 @service.command()
 @click.argument("mountpoint", type=click.Path())
 def remove(mountpoint: str) -> None:
-    """Unmount MOUNTPOINT, and do not mount it again."""
+    """Unmount the store and stop its service
+
+    It is not mounted again at login.
+    """
     unit = _unit_of(os.path.abspath(os.path.expanduser(mountpoint)))
     if not unit.exists():
         raise CommandError(f"there is no service for '{mountpoint}'", f"see: ls {unit.parent}")
@@ -75,14 +84,14 @@ def remove(mountpoint: str) -> None:
 
 
 def _unit_of(at: str) -> HostPath:
-    """The unit of a mount point; its name says which, so that each has one."""
+    """Return the file of the unit of a mount point; its name contains the mount point, so that each has its own."""
     folder = HostPath(os.environ.get("XDG_CONFIG_HOME") or HostPath.home() / ".config")
     name = "-".join("".join(c if c.isalnum() or c in "._" else "_" for c in part) for part in at.split("/") if part)
     return folder / "systemd" / "user" / f"ctxfs-{name}.service"
 
 
 def _quoted(word: str) -> str:
-    """As systemd reads a word of a command."""
+    """Return a word of a command in the quoting of systemd."""
     for character, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$"), ("\n", "\\n")):
         word = word.replace(character, written)
     return f'"{word}"'

@@ -1,4 +1,4 @@
-"""skills: instructions for a kind of work, found in knowledge and memory."""
+"""The command skills: instructions for a kind of work, in knowledge and memory."""
 
 import click
 
@@ -13,10 +13,10 @@ from ctxfs.model.errors import EXIT_NOTHING_FOUND, CommandError
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def skills(store: str | None, name: str, files: bool, as_json: bool) -> None:
-    """List the skills, or print the SKILL.md of one.
+    """List skills, or print one
 
-    A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and description in YAML.
-    Nothing of it is ever run by being read.
+    A skill is a folder skills/NAME/ in a source or in memory with a SKILL.md, which begins with its name and description in
+    YAML. Reading a skill runs nothing.
     """
     with opened_session(store) as opened:
         known = opened.call("skills")

@@ -1,4 +1,4 @@
-"""status, doctor, version: is it well, and if not, what mends it."""
+"""The commands status, doctor and version: the state of a store, and remedies for its faults."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ from ctxfs.versions.objects.git_process import run_git
 )
 @click.pass_obj
 def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -> None:
-    """What is mounted, what is indexed, what is wrong.
+    """Show mounts, index, versions and faults
 
     Exit code 6 when the index is down, 7 when --wait ends before it has caught up.
     """
@@ -51,7 +51,7 @@ def status(store: str | None, as_json: bool, wait: str | None, timeout: float) -
 
 
 def _index_fault(index: dict[str, Any]) -> str:
-    """Why the index does not follow the files; empty while it does, or is about to."""
+    """Return the reason why the index does not follow the files; empty if it does, or soon will."""
     state = str(index.get("state", ""))
     return state if state.startswith(("down", "error")) else str(index["damaged"])
 
@@ -132,7 +132,7 @@ def _show_index(index: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that doctor looked at; `remedy` mends it when it is not `ok`."""
+    """One result of doctor; `remedy` is the repair if it is not `ok`."""
 
     name: str
     ok: bool
@@ -144,7 +144,10 @@ class Check:
 @click.option("--json", "as_json", is_flag=True, help="An array of checks.")
 @click.pass_obj
 def doctor(store: str | None, as_json: bool) -> None:
-    """Check everything that ctxfs needs; say what is wrong and the command that mends it. Exit code 6 if anything is."""
+    """Check all that ctxfs needs
+
+    Each fault comes with the command that repairs it. Exit code 6 if there is any.
+    """
     checks = [_run(name, check, store) for name, check in _CHECKS.items()]
     if as_json:
         say_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
@@ -251,7 +254,7 @@ def _check_mounts(store: str | None) -> str:
 
 
 def _check_found(store: str | None) -> str:
-    """Files that were written to a mount point while nothing was mounted there wait for a person."""
+    """Raise CommandError for stray files, which wait for the decision of a person."""
     for found in list_found(find_store(store).root):
         raise CommandError(found.text, found.remedy)
     return "nothing was written below a mount"
@@ -268,7 +271,7 @@ def _check_watches(store: str | None) -> str:
 
 
 def _check_versions(store: str | None) -> str:
-    """git is there, and the newest version can be read with everything in it."""
+    """Check that git is installed, and that the newest version is complete."""
     if shutil.which("git") is None:
         raise CommandError("git is not installed: it keeps the versions", "apt-get install git")
     repo = find_store(store).repo
@@ -326,5 +329,5 @@ _CHECKS: dict[str, Callable[[str | None], str]] = {
 
 @click.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version"""
     say(f"ctxfs {__version__}")

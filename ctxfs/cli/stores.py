@@ -1,4 +1,4 @@
-"""init, trust, add, remove, reindex: what a store is and what it holds."""
+"""The commands init, trust, add, remove and reindex: stores and their sources."""
 
 import os
 from pathlib import Path as HostPath
@@ -16,7 +16,10 @@ from ctxfs.store.registry import CONFIG_NAME, check_place, confirm_store, progra
 @click.command()
 @click.pass_obj
 def init(store: str | None) -> None:
-    """Make a store (or complete one that is there)."""
+    """Create or complete a store
+
+    A store that is there keeps its content; missing folders and files are added.
+    """
     root = choose_root(store)
     existed = (root / CONFIG_NAME).exists()
     if existed:
@@ -32,7 +35,10 @@ def init(store: str | None) -> None:
 @click.argument("place", type=click.Path(), default=STORE_NAME)
 @click.option("--yes", is_flag=True, help="Without asking.")
 def trust(place: str, yes: bool) -> None:
-    """Confirm a store that others made, or that was moved: PLACE, or the .ctxfs in it."""
+    """Confirm a store from elsewhere
+
+    PLACE is a store that others made or that was moved, or the folder with its .ctxfs.
+    """
     named = HostPath(os.path.abspath(os.path.expanduser(place)))
     root = named if (named / CONFIG_NAME).exists() else named / STORE_NAME
     if not (root / CONFIG_NAME).exists():
@@ -58,7 +64,10 @@ def trust(place: str, yes: bool) -> None:
 @click.option("--tools", is_flag=True, help="Offer what is in its folder tools/, too, once each is approved.")
 @click.pass_obj
 def add(store: str | None, folder: str, name: str, writable: bool, exclude: tuple[str, ...], tools: bool) -> None:
-    """Show FOLDER as knowledge/NAME and index it. The folder is not copied."""
+    """Add a folder as knowledge/NAME
+
+    FOLDER is indexed and not copied.
+    """
     opened = connect(find_store(store))
     path = os.path.abspath(os.path.expanduser(folder))
     try:
@@ -81,7 +90,10 @@ def add(store: str | None, folder: str, name: str, writable: bool, exclude: tupl
 @click.argument("name")
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
-    """Take knowledge/NAME out of the tree. The folder itself is not touched."""
+    """Remove a folder from the tree
+
+    The folder itself is not touched.
+    """
     name = name.removeprefix("knowledge/").strip("/")
     opened = connect(find_store(store))
     try:
@@ -101,7 +113,10 @@ def remove(store: str | None, name: str) -> None:
 @click.option("--full", is_flag=True, help="Read every file again instead of only what changed.")
 @click.pass_obj
 def reindex(store: str | None, full: bool) -> None:
-    """Bring the index up to the files now, with a progress bar."""
+    """Bring the index up to date
+
+    A progress bar shows the state.
+    """
     layout = find_store(store)
     opened = connect(layout)
     if isinstance(opened, LocalSession):
@@ -153,7 +168,7 @@ def _reindex_here(opened: LocalSession, full: bool) -> None:
 
 
 def say_summary(index: dict[str, object]) -> None:
-    """One line on what can be searched now."""
+    """Print one line on the searchable content."""
     say(
         f"{index['searchable']} of {index['files']} files searchable, {index['chunks']} chunks, {index['vectors']} vectors"
     )

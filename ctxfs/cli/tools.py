@@ -1,4 +1,4 @@
-"""tools: which there are, running and approving them, and what came of calls."""
+"""The commands tools and calls: list, run and approve tools, and replay their calls."""
 
 import contextlib
 import json
@@ -21,11 +21,14 @@ from ctxfs.store.registry import confirm_store
 
 @click.group()
 def tools() -> None:
-    """Programs with a schema, which agents and scripts call: the built-in ones, yours, and those of MCP servers."""
+    """Manage tools and MCP servers
+
+    Tools are programs with a schema, which agents and scripts call: the built-in ones, yours, and those of MCP servers.
+    """
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-    """Tools whose names begin so, for the shell; none where the store cannot be asked."""
+    """Return the tools with this prefix for completion; none if the store cannot be opened."""
     with (
         contextlib.suppress(CommandError, OSError),
         opened_session(context.find_root().params.get("store")) as opened,
@@ -36,7 +39,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 
 @contextlib.contextmanager
 def _changing_programs(store: str | None) -> Iterator[StoreSession]:
-    """A session that changes what the store starts: whoever does that here has confirmed it."""
+    """Open a session that changes the programs of the store, and confirm the store afterwards."""
     root = find_store(store).root
     with opened_session(store) as opened:
         yield opened
@@ -47,7 +50,10 @@ def _changing_programs(store: str | None) -> Iterator[StoreSession]:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, schemas and all.")
 @click.pass_obj
 def list_tools(store: str | None, as_json: bool) -> None:
-    """List the tools, and of those that do not run why."""
+    """List tools
+
+    Those that cannot run are listed with the reason.
+    """
     with opened_session(store) as opened:
         found = opened.call("tools")
     if as_json:
@@ -69,7 +75,7 @@ def list_tools(store: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="tool.json.")
 @click.pass_obj
 def show(store: str | None, name: str, as_json: bool) -> None:
-    """Say what a tool is for and which arguments it takes."""
+    """Show the purpose and arguments of a tool"""
     with opened_session(store) as opened:
         write_bytes(opened.call("read", path=f"tools/{name}/{'tool.json' if as_json else 'README.md'}"))
 
@@ -85,7 +91,10 @@ def show(store: str | None, name: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Of what cannot be taken back: do it without asking.")
 @click.pass_obj
 def run(store: str | None, name: str, arguments: str, output: str, yes: bool) -> None:
-    """Run a tool: its text to stdout, what it complains of to stderr. Exit code 1 if it fails. Ctrl-C ends it."""
+    """Run a tool
+
+    Its text goes to stdout, its complaints to stderr. Exit code 1 if it fails. Ctrl-C ends it.
+    """
     words = arguments or ("" if sys.stdin.isatty() else sys.stdin.read()) or "{}"
     try:
         given = json.loads(words)
@@ -101,9 +110,11 @@ def run(store: str | None, name: str, arguments: str, output: str, yes: bool) ->
 @click.option("--yes", is_flag=True, help="Without asking.")
 @click.pass_obj
 def approve(store: str | None, name: str, yes: bool) -> None:
-    """Let a tool run as it is now, or all tools of a server. What it says of itself otherwise than when it was approved is shown.
+    """Approve a tool or all tools of a server
 
-    A tool of your own is the folder <store>/tools/NAME; when anything in it changes, it has to be approved again.
+    The approval covers the present content. Differences from the approved descriptions are shown first.
+
+    A tool of your own is the folder <store>/tools/NAME. After any change of its files it needs another approval.
     """
     with _changing_programs(store) as opened:
         waiting = _waiting(opened, name)
@@ -130,7 +141,10 @@ def approve(store: str | None, name: str, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Without asking.")
 @click.pass_obj
 def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **options: Any) -> None:
-    """Mount an MCP server: ctxfs tools add NAME -- COMMAND…, or --url. Its tools are tools/NAME/, its documents knowledge/NAME/."""
+    """Add an MCP server
+
+    ctxfs tools add NAME -- COMMAND…, or --url. Its tools are tools/NAME/, its documents knowledge/NAME/.
+    """
     if bool(command) == bool(options["url"]):
         raise CommandError("give a command after --, or --url", "ctxfs tools add NAME -- COMMAND…", EXIT_USAGE)
     say(f"{name} runs as you, whenever the tree is mounted:" if command else f"{name} is asked at:")
@@ -163,7 +177,10 @@ def add(store: str | None, /, name: str, command: tuple[str, ...], yes: bool, **
 @click.argument("name")
 @click.pass_obj
 def remove(store: str | None, name: str) -> None:
-    """Take an MCP server out of the tree, with its approvals and what was kept of its documents."""
+    """Remove an MCP server
+
+    Its approvals and its cached documents are removed, too.
+    """
     with _changing_programs(store) as opened:
         if isinstance(opened, LocalSession):
             from ctxfs.daemon.registration import unregister_server
@@ -179,7 +196,10 @@ def remove(store: str | None, name: str) -> None:
 @click.argument("number", default="")
 @click.pass_obj
 def calls_of(store: str | None, name: str, number: str) -> None:
-    """List the calls of a tool that are kept, the oldest first, or print one: its arguments, its result, its text."""
+    """List the calls of a tool, or print one
+
+    The oldest come first. With NUMBER the arguments, the result and the text of that call are printed.
+    """
     with opened_session(store) as opened:
         if not number:
             _list_calls(opened.call("calls", tool=name), as_json=False)
@@ -194,7 +214,10 @@ def calls_of(store: str | None, name: str, number: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def calls(context: click.Context, tool: str, as_json: bool) -> None:
-    """Calls of tools that are kept, the oldest first."""
+    """Manage recorded calls of tools
+
+    Without a command the calls are listed, oldest first.
+    """
     if context.invoked_subcommand is None:
         with opened_session(context.obj) as opened:
             _list_calls(opened.call("calls", tool=tool), as_json=as_json)
@@ -209,7 +232,10 @@ def calls(context: click.Context, tool: str, as_json: bool) -> None:
 )
 @click.pass_obj
 def replay(store: str | None, number: str, live: bool, yes: bool, output: str) -> None:
-    """Say again what a call said, from its record: text, complaints, exit code. Nothing runs without --live."""
+    """Print a recorded call again
+
+    The text, the complaints and the exit code are those of the record. Nothing runs without --live.
+    """
     with opened_session(store) as opened:
         kept = opened.call("kept_call", id=number)
         done = _called(opened, kept["tool"], kept["arguments"], yes=yes) if live else kept
@@ -227,7 +253,7 @@ def _list_calls(found: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def _called(opened: StoreSession, name: str, arguments: dict[str, Any], *, yes: bool) -> dict[str, Any]:
-    """Run a tool; of what cannot be taken back somebody is asked first, if there is somebody."""
+    """Run a tool; on a terminal prompt for a confirmation first if its effects cannot be undone."""
     confirmed = yes or not _tool(opened, name)["annotations"]["destructiveHint"]
     if not confirmed and sys.stdin.isatty():
         confirmed = click.confirm(f"What {name} does cannot be taken back. Run it?")
@@ -236,7 +262,7 @@ def _called(opened: StoreSession, name: str, arguments: dict[str, Any], *, yes: 
 
 
 def _tell(name: str, done: dict[str, Any], *, as_json: bool) -> None:
-    """What a call said, as the tool itself would have: text, complaints, exit code."""
+    """Print a call's text, complaints and exit code, as the tool itself would."""
     if as_json:
         say_json(done)
     else:
@@ -260,7 +286,7 @@ def _tool(opened: StoreSession, name: str) -> dict[str, Any]:
 
 
 def _waiting(opened: StoreSession, name: str) -> list[str]:
-    """The tool of this name, or the tools of the server that are not approved as they are."""
+    """Return the unapproved tools of a server of this name, or the name itself if it is a tool."""
     found = [tool for tool in opened.call("tools")["tools"] if tool["name"].startswith(f"{name}/")]
     if not found:
         return [name]

@@ -1,4 +1,4 @@
-"""log, show, diff, blame, restore, undo, redo, snapshot, commit: the past of memory, pads and requests."""
+"""The commands log, show, diff, blame, restore, undo, redo, snapshot, commit, forget and gc: versions."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ _SHORT = 8
 
 
 def _working(what: str) -> contextlib.AbstractContextManager[None]:
-    from ctxfs.cli.progress import working  # rich takes a twentieth of a second to import
+    from ctxfs.cli.progress import working  # the import of rich takes 50 ms
 
     return working(what)
 
@@ -63,7 +63,10 @@ def log(
     stat: bool,
     as_json: bool,
 ) -> None:
-    """The versions in which PATH changed (a directory: anything below it), newest first, through renames."""
+    """List the versions of a path
+
+    The newest come first, through renames. A directory counts with all below it.
+    """
     with _joined(store) as opened:
         asked = {"principal": principal, "session": session_name, "since": since, "until": until}
         found = opened.call("log", path=tree_path(opened, path), limit=number, changes=stat, **asked)
@@ -94,7 +97,10 @@ def _say_version(version: dict[str, Any]) -> None:
 )
 @click.pass_obj
 def show(store: str | None, path: str, at: str) -> None:
-    """Print PATH as it was, as bytes."""
+    """Print a file from a version
+
+    The bytes are printed unchanged.
+    """
     with _joined(store) as opened:
         write_bytes(opened.call("show", path=tree_path(opened, path), at=at))
 
@@ -107,7 +113,10 @@ def show(store: str | None, path: str, at: str) -> None:
 @click.option("--to", "new", default="latest", show_default=True, metavar="WHEN", help="The same.")
 @click.pass_obj
 def diff(store: str | None, path: str, old: str, new: str) -> None:
-    """What changed at PATH between two versions, attributes included, as a unified diff."""
+    """Compare two versions of a path
+
+    The output is a unified diff, attributes included.
+    """
     with _joined(store) as opened:
         _say_diff(opened.call("diff", path=tree_path(opened, path), old=old, new=new))
 
@@ -130,7 +139,7 @@ def _say_diff(data: bytes) -> None:
 @_json
 @click.pass_obj
 def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
-    """Who wrote each line of PATH, and in which version."""
+    """Show the author and version of each line"""
     with _joined(store) as opened:
         lines = opened.call("blame", path=tree_path(opened, path), at=at)
     if as_json:
@@ -152,9 +161,12 @@ def blame(store: str | None, path: str, at: str, as_json: bool) -> None:
 @_json
 @click.pass_obj
 def restore(store: str | None, path: str, to: str, source: str, dry_run: bool, reason: str, as_json: bool) -> None:
-    """Bring PATH (a file, a directory, or everything) back to a version. It is a new version, and can be undone.
+    """Restore a path from a version
 
-    With --by-origin each file that came from there (its user.ctx.source) goes back to its last version from elsewhere, or away.
+    PATH is a file, a directory, or everything. The result is a new version, which can be undone.
+
+    With --by-origin each file from that source (its user.ctx.source) goes back to its last version from elsewhere, or is
+    removed.
     """
     if bool(to) == bool(source):
         raise click.UsageError("name a version with --to, or a source with --by-origin")
@@ -184,7 +196,10 @@ def undo(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Take back the newest change of PATH; again for the one before it. With --principal or --session: all of theirs."""
+    """Undo the newest change of a path
+
+    A second undo takes back the change before it. With --principal or --session: all changes of theirs.
+    """
     with _joined(store, reason) as opened:
         asked = {"principal": principal, "session": session_name, "dry_run": dry_run}
         done = opened.call("undo", path=tree_path(opened, path), **asked)
@@ -198,7 +213,7 @@ def undo(
 @_json
 @click.pass_obj
 def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool) -> None:
-    """Take back the last undo of PATH."""
+    """Redo the last undo of a path"""
     with _joined(store, reason) as opened:
         done = opened.call("redo", path=tree_path(opened, path), dry_run=dry_run)
     _say_outcome(done, dry_run, as_json, "redone")
@@ -215,9 +230,11 @@ def redo(store: str | None, path: str, dry_run: bool, reason: str, as_json: bool
 def forget(
     store: str | None, path: str, principal: str | None, yes: bool, dry_run: bool, reason: str, as_json: bool
 ) -> None:
-    """Erase PATH, or all that a principal wrote, from every version, index and cache. It cannot be undone.
+    """Erase content from all versions
 
-    A link that leads nowhere stays in its place. Remotes that it was pushed to still have it.
+    Erases PATH, or all files of a principal, from every version, index and cache. It cannot be undone.
+
+    A link that leads nowhere stays at the path. Remotes with a copy still have it.
     """
     if bool(path) == bool(principal):
         raise CommandError("name either a PATH or --principal", "ctxfs forget --help", 2)
@@ -248,13 +265,13 @@ def forget(
 
 
 def _held_elsewhere(found: dict[str, Any]) -> str:
-    """Say for the question which remotes may hold it, and that they will after it."""
+    """Return the part of the prompt that names the remotes with a possible copy, empty without remotes."""
     names = ", ".join(found["remotes"])
     return f"\nRemotes may hold it, and keep it until you replace what they have: {names}" if names else ""
 
 
 def _say_left(found: dict[str, Any], dry_run: bool) -> None:
-    """Say what else went, and what stays: copies that are files of their own, and remotes."""
+    """Print the erased derived texts, and the copies that stay: files of their own, and remotes."""
     words = {
         "deliveries": "contexts' deliveries",
         "records": "records of the event log",
@@ -294,7 +311,10 @@ def _say_outcome(done: dict[str, Any], dry_run: bool, as_json: bool, verb: str) 
 @_json
 @click.pass_obj
 def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
-    """Name the present version, reachable as .snapshots/NAME; without NAME list them."""
+    """Name the present version
+
+    It is reachable as .snapshots/NAME. Without NAME the snapshots are listed.
+    """
     with _joined(store) as opened:
         if not name:
             if delete:
@@ -317,7 +337,10 @@ def snapshot(store: str | None, name: str, delete: bool, as_json: bool) -> None:
 @click.command()
 @click.pass_obj
 def gc(store: str | None) -> None:
-    """Pack the repository as small as it gets, and drop what no version needs. It happens by itself, weekly."""
+    """Compress the repository
+
+    Objects that no version needs are dropped. It runs weekly by itself.
+    """
     layout = find_store(store)
     before = _disk_use(layout.repo)
     with session(store) as opened, _working("packing"):
@@ -333,7 +356,10 @@ def _disk_use(folder: Path) -> int:
 @_json
 @click.pass_obj
 def commit(store: str | None, as_json: bool) -> None:
-    """Make versions of everything that was written until now, without waiting for the commit window."""
+    """Make versions of all changes now
+
+    The commit window is cut short.
+    """
     with _joined(store) as opened:
         made = opened.call("commit")
         head = opened.call("log", path="", limit=1)
